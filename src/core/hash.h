@@ -1,0 +1,21 @@
+#pragma once
+/// Hashes: SHA-256 for identity of files and texts (FIPS 180-4, by OpenSSL's libcrypto), a fast 64-bit hash for tables.
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "core/result.h"
+
+namespace tailor {
+
+/// Lower-case hex, 64 characters.
+std::string sha256_hex(std::string_view bytes);
+Result<std::string> sha256_file(const std::filesystem::path& file);
+
+/// FNV-1a over the bytes, finished with Rng::mix; stable across machines and versions.
+std::uint64_t hash64(std::string_view bytes, std::uint64_t seed = 0);
+
+}  // namespace tailor

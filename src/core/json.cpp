@@ -1,0 +1,80 @@
+#include "core/json.h"
+
+#include <fmt/format.h>
+
+#include "core/files.h"
+
+namespace tailor {
+namespace {
+
+/// Depth by counting brackets outside strings: the parser recurses, so hostile nesting is refused before it starts.
+bool deeper_than(std::string_view text, int limit) {
+  int depth = 0;
+  bool in_string = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string) {
+      if (c == '\\') ++i;
+      else if (c == '"') in_string = false;
+      continue;
+    }
+    if (c == '"') in_string = true;
+    else if (c == '[' || c == '{') {
+      if (++depth > limit) return true;
+    } else if (c == ']' || c == '}') --depth;
+  }
+  return false;
+}
+
+}  // namespace
+
+Result<Json> parse_json(std::string_view text, std::string_view where) {
+  if (deeper_than(text, 64)) return Error{ErrorCode::kCorruptData, fmt::format("{}: JSON is nested deeper than 64", where), ""};
+  try {
+    return Json::parse(text);
+  } catch (const Json::parse_error& error) {
+    std::string reason = error.what();  // "[json.exception.parse_error.101] parse error at line 1, column 2: …"
+    const auto bracket = reason.find("] ");
+    if (bracket != std::string::npos) reason.erase(0, bracket + 2);
+    return Error{ErrorCode::kCorruptData, fmt::format("{}: not valid JSON: {}", where, reason), ""};
+  }
+}
+
+Result<Json> read_json(const std::filesystem::path& file, std::size_t max_bytes) {
+  TAILOR_TRY(const std::string text, read_file(file, max_bytes));
+  return parse_json(text, file.string());
+}
+
+Result<std::vector<Json>> read_jsonl(const std::filesystem::path& file, bool drop_partial_last) {
+  TAILOR_TRY(const std::string text, read_file(file));
+  std::vector<Json> values;
+  std::size_t line_number = 0;
+  for (std::size_t begin = 0; begin < text.size();) {
+    std::size_t end = text.find('\n', begin);
+    const bool complete = end != std::string::npos;
+    if (!complete) end = text.size();
+    ++line_number;
+    const std::string_view line(text.data() + begin, end - begin);
+    begin = end + 1;
+    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    auto value = parse_json(line, fmt::format("{}:{}", file.string(), line_number));
+    if (!value) {
+      if (!complete && drop_partial_last) break;
+      return value.error();
+    }
+    values.push_back(std::move(*value));
+  }
+  return values;
+}
+
+std::string dump_json(const Json& value, int indent) {
+  return value.dump(indent, ' ', false, Json::error_handler_t::replace);
+}
+
+Status write_json_atomic(const std::filesystem::path& file, const Json& value) {
+  return write_file_atomic(file, dump_json(value, 2) + "\n");
+}
+
+Status append_jsonl(const std::filesystem::path& file, const Json& value) { return append_line(file, dump_json(value)); }
+
+}  // namespace tailor

@@ -1,0 +1,84 @@
+#include "core/system.h"
+
+#include <sched.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <fstream>
+#include <limits>
+#include <sstream>
+#include <string_view>
+
+namespace tailor {
+namespace {
+
+std::string field_of(const char* file, std::string_view key, char separator) {
+  std::ifstream in(file);
+  for (std::string line; std::getline(in, line);) {
+    if (line.compare(0, key.size(), key) != 0) continue;
+    const auto at = line.find(separator);
+    if (at == std::string::npos) continue;
+    std::string value = line.substr(at + 1);
+    value.erase(0, value.find_first_not_of(" \t\""));
+    value.erase(value.find_last_not_of(" \t\"") + 1);
+    return value;
+  }
+  return "";
+}
+
+std::uint64_t number_in(const char* file, std::uint64_t fallback) {
+  std::ifstream in(file);
+  std::uint64_t value = 0;
+  return in >> value ? value : fallback;
+}
+
+int usable_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  int cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+  std::ifstream quota("/sys/fs/cgroup/cpu.max");
+  double limit = 0, period = 0;
+  if (quota >> limit >> period && period > 0) cores = std::min(cores, std::max(1, static_cast<int>(limit / period)));
+  return std::max(1, cores);
+}
+
+std::uint64_t kilobytes(std::string_view key) {
+  std::istringstream in(field_of("/proc/meminfo", key, ':'));
+  std::uint64_t value = 0;
+  in >> value;
+  return value * 1024;
+}
+
+}  // namespace
+
+SystemInfo system_info() {
+  SystemInfo info;
+  info.cores = usable_cores();
+  constexpr auto kUnlimited = std::numeric_limits<std::uint64_t>::max();
+  const std::uint64_t cgroup_limit = number_in("/sys/fs/cgroup/memory.max", kUnlimited);
+  const std::uint64_t cgroup_used = number_in("/sys/fs/cgroup/memory.current", 0);
+  info.memory_bytes = std::min(kilobytes("MemTotal"), cgroup_limit);
+  info.available_bytes = kilobytes("MemAvailable");
+  if (cgroup_limit != kUnlimited && cgroup_limit > cgroup_used) info.available_bytes = std::min(info.available_bytes, cgroup_limit - cgroup_used);
+  info.cpu_model = field_of("/proc/cpuinfo", "model name", ':');
+  info.os = field_of("/etc/os-release", "PRETTY_NAME", '=');
+  const std::string flags = " " + field_of("/proc/cpuinfo", "flags", ':') + " ";
+  static constexpr std::array<std::pair<const char*, const char*>, 8> kKnown{{{" avx ", "AVX"}, {" avx2 ", "AVX2"}, {" fma ", "FMA"},
+      {" f16c ", "F16C"}, {" avx512f ", "AVX-512F"}, {" avx512_vnni ", "AVX-512-VNNI"}, {" avx_vnni ", "AVX-VNNI"}, {" amx_tile ", "AMX"}}};
+  for (const auto& [flag, name] : kKnown) {
+    if (flags.find(flag) == std::string::npos) continue;
+    if (!info.instruction_sets.empty()) info.instruction_sets += ' ';
+    info.instruction_sets += name;
+  }
+  return info;
+}
+
+std::filesystem::path program_directory() {
+  std::error_code error;
+  const auto program = std::filesystem::read_symlink("/proc/self/exe", error);
+  return error ? std::filesystem::current_path() : program.parent_path();
+}
+
+}  // namespace tailor
