@@ -35,7 +35,8 @@ class Rng {
   }
   /// Uniform integer in [0, n), n >= 1, without modulo bias worth naming (128-bit multiply).
   std::uint64_t below(std::uint64_t n) {
-    return static_cast<std::uint64_t>((static_cast<unsigned __int128>(bits()) * n) >> 64);
+    __extension__ using Wide = unsigned __int128;
+    return static_cast<std::uint64_t>((static_cast<Wide>(bits()) * n) >> 64);
   }
   /// Fisher-Yates.
   template <typename T>
