@@ -1,0 +1,58 @@
+#pragma once
+/// The file of token ids that `tailor` writes and `tailor-tune` trains on: docs/TUNE_JOB.md, "Token file". It is a
+/// safetensors file (any language reads it) with these tensors, n rows, T tokens in all, L labels:
+///   tokens I32 [T]   offsets I64 [n + 1]   labels I32 [n] (-1: none)   parts U8 [n]   row_ids I64 [n]
+///   loss_mask U8 [T]                                (causal tasks: 1 where the token is learnt; absent: no masks)
+///   label_tokens I32 [M]   label_offsets I64 [L + 1] (causal-lm-labels: the answer's tokens of each label, EOS
+///   included)
+/// and the metadata format = "tailor-tokens", version = "1", n_labels, vocab_size.
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <vector>
+
+#include "core/result.h"
+
+namespace tailor {
+
+enum class TokenPart : std::uint8_t { kTrain = 0, kValidation = 1 };  // on disk: numbers never change
+
+/// Ragged rows of token ids with their labels; owns its memory.
+struct TokenFile {
+  std::vector<std::int32_t> tokens;
+  std::vector<std::int64_t> offsets = {0};  // row i is tokens[offsets[i], offsets[i + 1])
+  std::vector<std::int32_t> labels;
+  std::vector<TokenPart> parts;
+  std::vector<std::int64_t> row_ids;        // where the row came from (line of the user's file); named in errors
+  std::vector<std::uint8_t> loss_mask;      // empty, or one per token
+  std::vector<std::int32_t> label_tokens;   // empty, or the answers of the labels
+  std::vector<std::int64_t> label_offsets;  // empty, or n_labels + 1
+  std::int32_t n_labels = 0;
+  std::int32_t vocab_size = 0;  // ids are in [0, vocab_size)
+
+  std::size_t rows() const { return labels.size(); }
+  std::span<const std::int32_t> row(std::size_t i) const {
+    return {tokens.data() + offsets[i], static_cast<std::size_t>(offsets[i + 1] - offsets[i])};
+  }
+  std::span<const std::uint8_t> mask(std::size_t i) const {  // empty where there are no masks
+    if (loss_mask.empty()) return {};
+    return {loss_mask.data() + offsets[i], static_cast<std::size_t>(offsets[i + 1] - offsets[i])};
+  }
+  std::span<const std::int32_t> label(std::size_t l) const {
+    return {label_tokens.data() + label_offsets[l], static_cast<std::size_t>(label_offsets[l + 1] - label_offsets[l])};
+  }
+  /// `mask` is empty or as long as `row`; masks are kept for all rows once one row has one (the others count as all 1).
+  void add_row(std::span<const std::int32_t> row, std::int32_t label, TokenPart part, std::int64_t row_id,
+               std::span<const std::uint8_t> mask = {});
+  void add_label(std::span<const std::int32_t> answer);
+
+  /// Everything the reader checks: shapes, offsets that rise, ids below vocab_size, labels in [-1, n_labels).
+  Status check(const std::filesystem::path& where) const;
+};
+
+Status write_token_file(const std::filesystem::path& file, const TokenFile& content);  // atomic
+/// Untrusted bytes: sizes are checked against the file before anything is allocated.
+Result<TokenFile> read_token_file(const std::filesystem::path& file);
+
+}  // namespace tailor
