@@ -16,7 +16,7 @@
 
 namespace tailor {
 
-enum class TokenPart : std::uint8_t { kTrain = 0, kValidation = 1 };  // on disk: numbers never change
+enum class TokenPart : std::uint8_t { kTrain = 0, kValidation = 1, kTest = 2 };  // on disk: numbers never change
 
 /// Ragged rows of token ids with their labels; owns its memory.
 struct TokenFile {

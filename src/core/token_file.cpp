@@ -1,0 +1,180 @@
+#include "core/token_file.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "core/safetensors.h"
+
+namespace tailor {
+namespace {
+
+constexpr std::string_view kFormat = "tailor-tokens";
+constexpr std::string_view kVersion = "1";
+
+Error corrupt(const std::filesystem::path& file, std::string what) {
+  return {ErrorCode::kCorruptData, fmt::format("{}: {}", file.string(), what), "write the token file again"};
+}
+
+template <typename T>
+void copy_values(const SafeTensor& tensor, std::vector<T>& out) {
+  out.resize(tensor.bytes.size() / sizeof(T));
+  std::memcpy(out.data(), tensor.bytes.data(), out.size() * sizeof(T));
+}
+
+/// Offsets that start at 0, never fall, and end at `total`.
+Status check_offsets(const std::filesystem::path& where, std::string_view name,
+                     const std::vector<std::int64_t>& offsets, std::size_t total) {
+  if (offsets.empty() || offsets.front() != 0) return corrupt(where, fmt::format("{} does not start at 0", name));
+  if (!std::is_sorted(offsets.begin(), offsets.end())) return corrupt(where, fmt::format("{} falls", name));
+  if (static_cast<std::size_t>(offsets.back()) != total) {
+    return corrupt(where, fmt::format("{} ends at {}, expected {}", name, offsets.back(), total));
+  }
+  return {};
+}
+
+Result<std::int32_t> metadata_number(const SafetensorsFile& file, const std::string& key) {
+  const auto found = file.metadata().find(key);
+  std::int32_t value = -1;
+  if (found != file.metadata().end() && found->second.size() < 10 &&
+      found->second.find_first_not_of("0123456789") == std::string::npos && !found->second.empty()) {
+    value = std::stoi(found->second);
+  }
+  if (value < 0) return corrupt(file.path(), fmt::format("metadata '{}' should be a whole number", key));
+  return value;
+}
+
+}  // namespace
+
+void TokenFile::add_row(std::span<const std::int32_t> row, std::int32_t label, TokenPart part, std::int64_t row_id,
+                        std::span<const std::uint8_t> mask) {
+  if (!mask.empty() && loss_mask.empty()) loss_mask.assign(tokens.size(), 1);
+  const bool masked = !mask.empty() || !loss_mask.empty();
+  tokens.insert(tokens.end(), row.begin(), row.end());
+  if (!mask.empty())
+    loss_mask.insert(loss_mask.end(), mask.begin(), mask.end());
+  else if (masked)
+    loss_mask.insert(loss_mask.end(), row.size(), 1);
+  offsets.push_back(static_cast<std::int64_t>(tokens.size()));
+  labels.push_back(label);
+  parts.push_back(part);
+  row_ids.push_back(row_id);
+}
+
+void TokenFile::add_label(std::span<const std::int32_t> answer) {
+  if (label_offsets.empty()) label_offsets.push_back(0);
+  label_tokens.insert(label_tokens.end(), answer.begin(), answer.end());
+  label_offsets.push_back(static_cast<std::int64_t>(label_tokens.size()));
+}
+
+Status TokenFile::check(const std::filesystem::path& where) const {
+  const std::size_t n = rows();
+  if (offsets.size() != n + 1 || parts.size() != n || row_ids.size() != n) {
+    return corrupt(where,
+                   fmt::format("offsets, labels, parts and row_ids disagree on the number of rows ({}, {}, {}, {})",
+                               offsets.size() - 1, n, parts.size(), row_ids.size()));
+  }
+  TAILOR_CHECK(check_offsets(where, "offsets", offsets, tokens.size()));
+  if (!loss_mask.empty() && loss_mask.size() != tokens.size()) {
+    return corrupt(where, fmt::format("loss_mask has {} entries for {} tokens", loss_mask.size(), tokens.size()));
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    if (offsets[i] == offsets[i + 1]) return corrupt(where, fmt::format("row {} has no tokens", i));
+    if (labels[i] < -1 || labels[i] >= n_labels) {
+      return corrupt(where, fmt::format("row {} has label {}, expected -1 to {}", i, labels[i], n_labels - 1));
+    }
+    if (static_cast<int>(parts[i]) > static_cast<int>(TokenPart::kTest)) {
+      return corrupt(where, fmt::format("row {} is in part {}, expected 0 (train), 1 (validation) or 2 (test)", i,
+                                        static_cast<int>(parts[i])));
+    }
+  }
+  const auto bad_id = [this](std::int32_t id) { return id < 0 || id >= vocab_size; };
+  for (const auto* ids : {&tokens, &label_tokens}) {
+    const auto found = std::find_if(ids->begin(), ids->end(), bad_id);
+    if (found != ids->end())
+      return corrupt(where, fmt::format("token id {} is not below vocab_size {}", *found, vocab_size));
+  }
+  if (!label_offsets.empty()) {
+    if (label_offsets.size() != static_cast<std::size_t>(n_labels) + 1) {
+      return corrupt(where, fmt::format("label_offsets has {} entries for {} labels", label_offsets.size(), n_labels));
+    }
+    TAILOR_CHECK(check_offsets(where, "label_offsets", label_offsets, label_tokens.size()));
+    for (std::int32_t l = 0; l < n_labels; ++l) {
+      if (label(l).empty()) return corrupt(where, fmt::format("label {} has no tokens", l));
+    }
+  }
+  return {};
+}
+
+Status write_token_file(const std::filesystem::path& file, const TokenFile& content) {
+  TAILOR_CHECK(content.check(file));
+  const auto count = [](const auto& v) { return std::vector<std::int64_t>{static_cast<std::int64_t>(v.size())}; };
+  const std::span<const std::uint8_t> parts(reinterpret_cast<const std::uint8_t*>(content.parts.data()),
+                                            content.parts.size());
+  // Widest types first keeps every tensor aligned to its element.
+  std::vector<SafeTensor> tensors = {
+      safe_tensor<std::int64_t>("offsets", "I64", count(content.offsets), content.offsets),
+      safe_tensor<std::int64_t>("row_ids", "I64", count(content.row_ids), content.row_ids),
+  };
+  if (!content.label_offsets.empty()) {
+    tensors.push_back(
+        safe_tensor<std::int64_t>("label_offsets", "I64", count(content.label_offsets), content.label_offsets));
+  }
+  tensors.push_back(safe_tensor<std::int32_t>("tokens", "I32", count(content.tokens), content.tokens));
+  tensors.push_back(safe_tensor<std::int32_t>("labels", "I32", count(content.labels), content.labels));
+  if (!content.label_offsets.empty()) {
+    tensors.push_back(
+        safe_tensor<std::int32_t>("label_tokens", "I32", count(content.label_tokens), content.label_tokens));
+  }
+  tensors.push_back(safe_tensor<std::uint8_t>("parts", "U8", count(content.parts), parts));
+  if (!content.loss_mask.empty()) {
+    tensors.push_back(safe_tensor<std::uint8_t>("loss_mask", "U8", count(content.loss_mask), content.loss_mask));
+  }
+  return write_safetensors(file, tensors,
+                           {{"format", std::string(kFormat)},
+                            {"version", std::string(kVersion)},
+                            {"n_labels", std::to_string(content.n_labels)},
+                            {"vocab_size", std::to_string(content.vocab_size)}});
+}
+
+Result<TokenFile> read_token_file(const std::filesystem::path& path) {
+  TAILOR_TRY(const SafetensorsFile file, SafetensorsFile::open(path));
+  const auto meta = [&](const std::string& key) {
+    const auto found = file.metadata().find(key);
+    return found == file.metadata().end() ? std::string() : found->second;
+  };
+  if (meta("format") != kFormat || meta("version") != kVersion) {
+    return corrupt(path, fmt::format("expected format '{}' version {}, found '{}' version '{}'", kFormat, kVersion,
+                                     meta("format"), meta("version")));
+  }
+  TokenFile content;
+  TAILOR_TRY(content.n_labels, metadata_number(file, "n_labels"));
+  TAILOR_TRY(content.vocab_size, metadata_number(file, "vocab_size"));
+  TAILOR_TRY(const SafeTensor tokens, file.get("tokens", "I32", 1));
+  TAILOR_TRY(const SafeTensor offsets, file.get("offsets", "I64", 1));
+  TAILOR_TRY(const SafeTensor labels, file.get("labels", "I32", 1));
+  TAILOR_TRY(const SafeTensor parts, file.get("parts", "U8", 1));
+  TAILOR_TRY(const SafeTensor row_ids, file.get("row_ids", "I64", 1));
+  copy_values(tokens, content.tokens);
+  copy_values(offsets, content.offsets);
+  copy_values(labels, content.labels);
+  copy_values(parts, content.parts);
+  copy_values(row_ids, content.row_ids);
+  if (file.find("loss_mask") != nullptr) {
+    TAILOR_TRY(const SafeTensor mask, file.get("loss_mask", "U8", 1));
+    copy_values(mask, content.loss_mask);
+  }
+  if (file.find("label_tokens") != nullptr) {
+    TAILOR_TRY(const SafeTensor ids, file.get("label_tokens", "I32", 1));
+    TAILOR_TRY(const SafeTensor ends, file.get("label_offsets", "I64", 1));
+    copy_values(ids, content.label_tokens);
+    copy_values(ends, content.label_offsets);
+  }
+  if (content.offsets.empty()) return corrupt(path, "offsets is empty");
+  TAILOR_CHECK(content.check(path));
+  return content;
+}
+
+}  // namespace tailor

@@ -1,0 +1,106 @@
+#include "core/token_file.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <fstream>
+
+#include "core/files.h"
+#include "core/safetensors.h"
+
+namespace tailor {
+namespace {
+
+TokenFile example() {
+  TokenFile file;
+  file.n_labels = 2;
+  file.vocab_size = 50;
+  file.add_row(std::vector<std::int32_t>{1, 2, 3}, 0, TokenPart::kTrain, 7);
+  file.add_row(std::vector<std::int32_t>{4}, -1, TokenPart::kValidation, 9, std::vector<std::uint8_t>{0});
+  file.add_row(std::vector<std::int32_t>{5, 49}, 1, TokenPart::kTest, 11);
+  file.add_label(std::vector<std::int32_t>{8, 9});
+  file.add_label(std::vector<std::int32_t>{10});
+  return file;
+}
+
+TEST(TokenFile, ReadsBackWhatWasWritten) {
+  const TemporaryDirectory dir;
+  const auto path = dir.path() / "tokens.safetensors";
+  const TokenFile file = example();
+  ASSERT_TRUE(write_token_file(path, file));
+  const auto read = read_token_file(path);
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(read->tokens, file.tokens);
+  EXPECT_EQ(read->offsets, file.offsets);
+  EXPECT_EQ(read->labels, file.labels);
+  EXPECT_EQ(read->parts, file.parts);
+  EXPECT_EQ(read->row_ids, file.row_ids);
+  EXPECT_EQ(read->loss_mask, (std::vector<std::uint8_t>{1, 1, 1, 0, 1, 1}));
+  EXPECT_EQ(read->label_tokens, file.label_tokens);
+  EXPECT_EQ(read->label_offsets, file.label_offsets);
+  EXPECT_EQ(read->n_labels, 2);
+  EXPECT_EQ(read->row(2)[1], 49);
+  EXPECT_EQ(read->label(1)[0], 10);
+}
+
+TEST(TokenFile, RefusesIdsAndLabelsOutOfRange) {
+  TokenFile file = example();
+  file.tokens[0] = 50;
+  EXPECT_NE(file.check("x").error().message.find("token id 50"), std::string::npos);
+  file = example();
+  file.labels[2] = 2;
+  EXPECT_NE(file.check("x").error().message.find("label 2"), std::string::npos);
+  file = example();
+  file.offsets[1] = 4;
+  EXPECT_FALSE(file.check("x"));  // row 1 is empty now
+  file = example();
+  file.offsets[1] = 5;
+  EXPECT_NE(file.check("x").error().message.find("falls"), std::string::npos);
+}
+
+TEST(TokenFile, CutShortAtEveryByteIsAnErrorAndNeverACrash) {
+  const TemporaryDirectory dir;
+  const auto path = dir.path() / "tokens.safetensors";
+  ASSERT_TRUE(write_token_file(path, example()));
+  const std::string bytes = read_file(path).value();
+  for (std::size_t n = 0; n < bytes.size(); ++n) {
+    std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(n));
+    EXPECT_FALSE(read_token_file(path)) << n;
+  }
+}
+
+TEST(Safetensors, HostileHeadersAreRefused) {
+  const TemporaryDirectory dir;
+  const auto path = dir.path() / "x.safetensors";
+  const auto write = [&](std::string_view header) {
+    const std::uint64_t n = header.size();
+    std::string bytes(8, '\0');
+    std::memcpy(bytes.data(), &n, 8);
+    bytes += header;
+    bytes += std::string(16, 'x');
+    ASSERT_TRUE(write_file_atomic(path, bytes));
+  };
+  for (const std::string_view header : {
+           R"([])",
+           R"({"a":1})",
+           R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[0,32]}})",                      // outside
+           R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[8,0]}})",                       // backwards
+           R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,16]}})",                      // does not fit the shape
+           R"({"a":{"dtype":"F99","shape":[4],"data_offsets":[0,16]}})",                      // unknown type
+           R"({"a":{"dtype":"F32","shape":[-4],"data_offsets":[0,16]}})",                     //
+           R"({"a":{"dtype":"F32","shape":[4611686018427387905,4],"data_offsets":[0,16]}})",  // overflow
+           R"({"__metadata__":{"x":1}})",
+       }) {
+    write(header);
+    EXPECT_FALSE(SafetensorsFile::open(path)) << header;
+  }
+  write(R"({"a":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}})");
+  const auto file = SafetensorsFile::open(path);
+  ASSERT_TRUE(file) << file.error().message;
+  EXPECT_EQ(file->tensors().at(0).elements(), 4);
+  EXPECT_FALSE(file->get("a", "F32", 1));
+  EXPECT_FALSE(file->get("b", "F32", 2));
+}
+
+}  // namespace
+}  // namespace tailor
