@@ -1,0 +1,152 @@
+#include "fit/package.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <sstream>
+
+#include "core/files.h"
+#include "core/hash.h"
+#include "core/system.h"
+#include "fit/candidates.h"
+
+namespace tailor {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr const char* kFormat = "tailor-package";
+constexpr const char* kBaseFile = "base.gguf";
+
+Json base_to_json(const BaseModel& base) {
+  if (base.id.empty()) return nullptr;
+  return Json{{"id", base.id}, {"kind", base.kind}, {"file", base.file}, {"sha256", base.sha256}, {"licence", base.licence}, {"source", base.source}};
+}
+
+std::string readme(const PackageManifest& m) {
+  std::ostringstream out;
+  out << "# A package made by Tailor\n\n"
+      << "Method: " << m.method << (m.base.id.empty() ? "" : ", base model " + m.base.id + " (licence " + m.base.licence + ")") << ".\n\n"
+      << "It answers one of " << m.labels.size() << " labels with a probability for each.\n\n"
+      << "    tailor predict DIRECTORY \"a text\"\n"
+      << "    tailor predict DIRECTORY --input new.csv --output scored.csv\n\n"
+      << "Settings: `" << dump_json(m.settings) << "`\n";
+  if (!m.scores.empty()) out << "\nScores on the test part: `" << dump_json(m.scores) << "`\n";
+  out << "\n`manifest.json` holds versions, hashes and the data it was fitted on. Loading checks them.\n";
+  return out.str();
+}
+
+/// A path from a manifest must stay inside the package.
+bool is_plain_relative(const fs::path& path) {
+  if (path.empty() || path.is_absolute()) return false;
+  return std::none_of(path.begin(), path.end(), [](const fs::path& part) { return part == ".."; });
+}
+
+Error damaged(const fs::path& dir, const std::string& what) {
+  return {ErrorCode::kCorruptData, fmt::format("{}: {}", dir.string(), what), "copy the package again from where it was made, or run tailor fit again"};
+}
+
+}  // namespace
+
+fs::path base_model_path(const fs::path& package_dir, const BaseModel& base) {
+  const fs::path file = base.file;
+  return file.is_absolute() ? file : package_dir / file;
+}
+
+Status close_package(const fs::path& dir, PackageManifest manifest, bool include_base_model) {
+  if (!manifest.base.id.empty()) {
+    const fs::path source = base_model_path(dir, manifest.base);
+    if (manifest.base.sha256.empty()) {
+      TAILOR_TRY(manifest.base.sha256, sha256_file(source));
+    }
+    if (include_base_model && source.parent_path() != dir) {
+      TAILOR_CHECK(copy_file(source, dir / kBaseFile));
+      manifest.base.file = kBaseFile;
+    }
+  }
+  TAILOR_CHECK(write_file_atomic(dir / "README.md", readme(manifest)));
+  Json files = Json::array();
+  std::vector<fs::path> paths;
+  for (const auto& entry : fs::recursive_directory_iterator(dir)) {
+    if (entry.is_regular_file()) paths.push_back(entry.path().lexically_relative(dir));
+  }
+  std::sort(paths.begin(), paths.end());
+  for (const auto& path : paths) {
+    if (path == "manifest.json") continue;
+    TAILOR_TRY(const std::string hash, sha256_file(dir / path));
+    files.push_back(Json{{"path", path.generic_string()}, {"bytes", fs::file_size(dir / path)}, {"sha256", hash}});
+  }
+  const SystemInfo system = system_info();
+  Json json{{"format", kFormat}, {"version", kPackageVersion}, {"tailor_version", TAILOR_VERSION}, {"method", manifest.method},
+            {"base_model", base_to_json(manifest.base)}, {"settings", manifest.settings}, {"labels", manifest.labels},
+            {"text", Json{{"columns", manifest.text_columns}, {"template", manifest.text_template}}},
+            {"min_confidence", manifest.min_confidence}, {"data", manifest.data}, {"scores", manifest.scores},
+            {"made_on", Json{{"cpu", system.cpu_model}, {"instruction_sets", system.instruction_sets}}}, {"files", files}};
+  return write_json_atomic(dir / "manifest.json", json);
+}
+
+Result<PackageManifest> read_package(const fs::path& dir) {
+  std::error_code ignored;
+  if (!fs::is_directory(dir, ignored)) {
+    return Error{ErrorCode::kNotFound, fmt::format("{} is not a package: there is no such directory", dir.string()), "give the package/ directory that tailor fit wrote"};
+  }
+  if (!fs::exists(dir / "manifest.json", ignored)) {
+    std::string hint = "give the package/ directory that tailor fit wrote";
+    if (fs::exists(dir / "package" / "manifest.json", ignored)) hint = "did you mean " + (dir / "package").string() + "?";
+    return Error{ErrorCode::kNotFound, fmt::format("{} is not a package: manifest.json is missing", dir.string()), hint};
+  }
+  TAILOR_TRY(const Json json, read_json(dir / "manifest.json"));
+  PackageManifest m;
+  try {
+    if (json.at("format") != kFormat) return damaged(dir, "manifest.json has another format than " + std::string(kFormat));
+    const int version = json.at("version");
+    if (version > kPackageVersion) {
+      return Error{ErrorCode::kInvalidArgument, fmt::format("{}: package version {}, this tailor {} knows up to {}", dir.string(), version, TAILOR_VERSION, kPackageVersion),
+                   "use the tailor that made it (" + json.value("tailor_version", std::string("unknown")) + ") or a newer one"};
+    }
+    m.method = json.at("method");
+    if (const Json& base = json.at("base_model"); !base.is_null()) {
+      m.base = {base.at("id"), base.at("kind"), base.at("file"), base.at("sha256"), base.at("licence"), base.value("source", "")};
+    }
+    m.settings = json.at("settings");
+    m.labels = json.at("labels").get<std::vector<std::string>>();
+    m.text_columns = json.at("text").at("columns").get<std::vector<std::string>>();
+    m.text_template = json.at("text").at("template");
+    m.min_confidence = json.at("min_confidence");
+    m.data = json.at("data");
+    m.scores = json.at("scores");
+    for (const Json& file : json.at("files")) {
+      const fs::path path = file.at("path").get<std::string>();
+      if (!is_plain_relative(path)) return damaged(dir, "manifest.json names a file outside the package: " + path.string());
+      const std::uint64_t bytes = file.at("bytes");
+      if (!fs::is_regular_file(dir / path, ignored)) return damaged(dir, path.string() + " is missing");
+      const std::uint64_t seen = fs::file_size(dir / path, ignored);
+      if (seen != bytes) return damaged(dir, fmt::format("{} has {} bytes, expected {}", path.string(), seen, bytes));
+      TAILOR_TRY(const std::string hash, sha256_file(dir / path));
+      if (hash != file.at("sha256")) return damaged(dir, path.string() + " was changed: its SHA-256 is not the one in manifest.json");
+    }
+  } catch (const Json::exception& error) {
+    return damaged(dir, std::string("manifest.json: ") + error.what());
+  }
+  if (m.labels.empty()) return damaged(dir, "manifest.json names no labels");
+  if (!m.base.id.empty()) {
+    const fs::path file = base_model_path(dir, m.base);
+    if (!fs::is_regular_file(file, ignored)) return damaged(dir, "the base model " + file.string() + " is missing");
+    if (file.parent_path() != dir) {  // files inside the package were checked above
+      TAILOR_TRY(const std::string hash, sha256_file(file));
+      if (hash != m.base.sha256) return damaged(dir, "the base model " + file.string() + " is not the one the package was made with");
+    }
+  }
+  return m;
+}
+
+Result<LoadedPackage> load_package(const fs::path& dir, const PredictOptions& options) {
+  TAILOR_TRY(PackageManifest manifest, read_package(dir));
+  const Candidate* candidate = find_candidate_method(manifest.method);
+  if (candidate == nullptr) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("{}: unknown method \"{}\"", dir.string(), manifest.method), "the package was made by a newer tailor"};
+  }
+  TAILOR_TRY(auto classifier, candidate->load(dir, manifest, options));
+  return LoadedPackage{std::move(manifest), std::move(classifier)};
+}
+
+}  // namespace tailor

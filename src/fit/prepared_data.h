@@ -1,0 +1,52 @@
+#pragma once
+/// The data of one run as every candidate sees it: rows, labels, and which part each row stands in.
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/result.h"
+#include "data/dataset.h"
+#include "data/report.h"
+#include "data/split.h"
+#include "fit/options.h"
+
+namespace tailor {
+
+/// Rows chosen from the data: `ids` index PreparedData::texts and labels.
+struct RowSet {
+  std::vector<std::uint32_t> ids;
+  std::size_t size() const { return ids.size(); }
+};
+
+struct PreparedData {
+  std::vector<std::string> texts;
+  std::vector<std::int32_t> labels;
+  std::vector<std::string> label_names;
+  std::vector<std::uint32_t> lines;      // 1-based line of the row in its file
+  std::vector<std::uint8_t> file;        // 0: the data file, 1: --validation, 2: --test
+  SplitPlan split;
+  std::vector<std::string> file_names;
+  std::vector<std::string> file_hashes;  // SHA-256 of each file
+
+  RowSet train() const;
+  RowSet validation() const;             // empty with k-fold
+  RowSet test() const;
+  RowSet train_and_validation() const;
+  bool kfold() const { return split.mode == SplitMode::kKFold; }
+  std::vector<std::string> texts_of(const RowSet& rows) const;
+  std::vector<int> labels_of(const RowSet& rows) const;
+};
+
+/// Reads the files, checks them (findings go to `report`), and makes the split (or takes the files as parts).
+Result<PreparedData> prepare_data(const FitOptions& options, DataReport& report);
+
+/// The same rows and parts as an earlier prepare_data of the run: reads the files again, checks their hashes against
+/// `hashes`, and takes the parts from the manifest.
+Result<PreparedData> reload_data(const FitOptions& options, const std::filesystem::path& manifest, const std::vector<std::string>& hashes);
+
+/// `n` rows of `from`, stratified by label, chosen by the seed alone; all rows where there are no more than n.
+RowSet stratified_sample(const PreparedData& data, const RowSet& from, std::size_t n, std::uint64_t seed);
+
+}  // namespace tailor
