@@ -1,0 +1,298 @@
+#include "tune/encoder_functions.h"
+
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/index_select.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/zeros_like.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+namespace tailor::tune {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::variable_list;
+
+float* floats(const at::Tensor& t) {
+  return t.defined() ? t.data_ptr<float>() : nullptr;
+}
+
+/// Autograd sees leaves only to learn that a node is needed; where the slot is frozen it sees nothing.
+at::Tensor leaf(const Slot& slot) {
+  return slot.trained() ? slot.value : at::Tensor();
+}
+
+template <typename T>
+void keep(AutogradContext* ctx, const char* name, const T* pointer) {
+  ctx->saved_data[name] = static_cast<std::int64_t>(reinterpret_cast<std::intptr_t>(pointer));
+}
+template <typename T>
+const T& kept(AutogradContext* ctx, const char* name) {
+  return *reinterpret_cast<const T*>(static_cast<std::intptr_t>(ctx->saved_data[name].toInt()));
+}
+
+void keep_site(AutogradContext* ctx, const DropoutSite& site) {
+  ctx->saved_data["seed"] = static_cast<std::int64_t>(site.seed);
+  ctx->saved_data["p"] = site.probability;
+}
+DropoutSite kept_site(AutogradContext* ctx) {
+  return {static_cast<std::uint64_t>(ctx->saved_data["seed"].toInt()), ctx->saved_data["p"].toDouble()};
+}
+
+/// Every Function below runs its ATen calls under the autograd dispatch key: they are ours to differentiate.
+using Below = at::AutoDispatchBelowADInplaceOrView;
+
+struct EmbedFunction : Function<EmbedFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                            const EmbeddingSpec* spec, const PackedRows* rows) {
+    const Below below;
+    keep(ctx, "spec", spec);
+    keep(ctx, "rows", rows);
+    const std::int64_t d = spec->type.value.numel();
+    at::Tensor out = at::empty({rows->tokens(), d}, spec->type.value.options());
+    embed_forward(floats(spec->tokens.value), rows->ids, floats(spec->positions.value), rows->places,
+                  floats(spec->type.value), d, floats(out));
+    return out;
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const auto& spec = kept<EmbeddingSpec>(ctx, "spec");
+    const auto& rows = kept<PackedRows>(ctx, "rows");
+    const at::Tensor dy = grads[0].contiguous();
+    embed_backward(floats(dy), rows.ids, rows.places, spec.type.value.numel(), floats(spec.tokens.grad),
+                   floats(spec.positions.grad), floats(spec.type.grad));
+    return variable_list(5);
+  }
+};
+
+struct LinearFunction : Function<LinearFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor&, const at::Tensor&,
+                            const at::Tensor&, const LinearSpec* spec, std::int64_t seed) {
+    const Below below;
+    keep(ctx, "spec", spec);
+    ctx->saved_data["seed"] = seed;
+    const at::Tensor weight_t = spec->weight.value.t();
+    at::Tensor y = spec->bias.value.defined() ? at::addmm(spec->bias.value, x, weight_t) : at::mm(x, weight_t);
+    at::Tensor h;
+    if (spec->lora_a.value.defined()) {
+      at::Tensor seen = x;
+      if (spec->lora_dropout > 0) {
+        seen = at::empty_like(x);
+        apply_dropout(floats(x), x.numel(), {static_cast<std::uint64_t>(seed), spec->lora_dropout}, floats(seen));
+      }
+      h = at::mm(seen, spec->lora_a.value.t());
+      for (std::size_t i = 0; i < spec->parts.size(); ++i) {
+        const at::Tensor& b = spec->parts[i].b.value;
+        const at::Tensor hi = h.narrow(1, static_cast<std::int64_t>(i) * b.size(1), b.size(1));
+        y.narrow(1, spec->parts[i].column, b.size(0)).addmm_(hi, b.t(), 1, spec->lora_scale);
+      }
+    }
+    ctx->save_for_backward({x, h});
+    return y;
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const auto& spec = kept<LinearSpec>(ctx, "spec");
+    const auto saved = ctx->get_saved_variables();
+    const at::Tensor& x = saved[0];
+    const at::Tensor& h = saved[1];
+    const at::Tensor dy = grads[0].contiguous();
+    const bool need_dx = ctx->needs_input_grad(0);
+
+    if (spec.weight.trained()) spec.weight.grad.addmm_(dy.t(), x);
+    if (spec.bias.trained()) add_column_sums(floats(dy), dy.size(0), dy.size(1), dy.size(1), floats(spec.bias.grad));
+    at::Tensor dx;
+    if (need_dx) dx = at::mm(dy, spec.weight.value);
+    if (spec.lora_a.value.defined()) {
+      at::Tensor dh = at::empty_like(h);
+      for (std::size_t i = 0; i < spec.parts.size(); ++i) {
+        const LoraPart& part = spec.parts[i];
+        const std::int64_t rank = part.b.value.size(1);
+        const at::Tensor dyi = dy.narrow(1, part.column, part.b.value.size(0));
+        const at::Tensor hi = h.narrow(1, static_cast<std::int64_t>(i) * rank, rank);
+        at::Tensor dhi = dh.narrow(1, static_cast<std::int64_t>(i) * rank, rank);
+        dhi.addmm_(dyi, part.b.value, 0, spec.lora_scale);
+        // (h^T dy)^T is twice as fast as dy^T h where the output is wide.
+        if (part.b.trained()) part.b.grad.t().addmm_(hi.t(), dyi, 1, spec.lora_scale);
+      }
+      const DropoutSite site{static_cast<std::uint64_t>(ctx->saved_data["seed"].toInt()), spec.lora_dropout};
+      if (spec.lora_a.trained()) {
+        at::Tensor seen = x;
+        if (spec.lora_dropout > 0) {
+          seen = at::empty_like(x);
+          apply_dropout(floats(x), x.numel(), site, floats(seen));
+        }
+        spec.lora_a.grad.addmm_(dh.t(), seen);
+      }
+      if (need_dx && spec.lora_dropout > 0) {
+        at::Tensor through = at::mm(dh, spec.lora_a.value);
+        apply_dropout(floats(through), through.numel(), site, floats(through));
+        dx.add_(through);
+      } else if (need_dx) {
+        dx.addmm_(dh, spec.lora_a.value);
+      }
+    }
+    variable_list out(6);
+    out[0] = dx;
+    return out;
+  }
+};
+
+struct AttentionFunction : Function<AttentionFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv, const PackedRows* rows, std::int64_t heads) {
+    const Below below;
+    ctx->save_for_backward({qkv});
+    keep(ctx, "rows", rows);
+    ctx->saved_data["heads"] = heads;
+    const std::int64_t d = qkv.size(1) / 3;
+    at::Tensor out = at::empty({qkv.size(0), d}, qkv.options());
+    attention_forward(floats(qkv), rows->offsets, heads, d, floats(out));
+    return out;
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const at::Tensor qkv = ctx->get_saved_variables()[0];
+    const at::Tensor dy = grads[0].contiguous();
+    at::Tensor dqkv = at::empty_like(qkv);
+    attention_backward(floats(dy), floats(qkv), kept<PackedRows>(ctx, "rows").offsets, ctx->saved_data["heads"].toInt(),
+                       qkv.size(1) / 3, floats(dqkv));
+    variable_list out(3);
+    out[0] = dqkv;
+    return out;
+  }
+};
+
+struct GeluFunction : Function<GeluFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& u, const at::Tensor&, const Slot* bias) {
+    const Below below;
+    ctx->save_for_backward({u});
+    keep(ctx, "bias", bias);
+    at::Tensor y = at::empty_like(u);
+    gelu_forward(floats(u), floats(bias->value), u.size(0), u.size(1), floats(y));
+    return y;
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const at::Tensor u = ctx->get_saved_variables()[0];
+    const auto& bias = kept<Slot>(ctx, "bias");
+    const at::Tensor dy = grads[0].contiguous();
+    at::Tensor du = at::empty_like(u);
+    gelu_backward(floats(dy), floats(u), floats(bias.value), u.size(0), u.size(1), floats(du));
+    if (bias.trained()) add_column_sums(floats(du), u.size(0), u.size(1), u.size(1), floats(bias.grad));
+    variable_list out(3);
+    out[0] = du;
+    return out;
+  }
+};
+
+struct AddNormFunction : Function<AddNormFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& h, const at::Tensor& residual, const at::Tensor&,
+                            const at::Tensor&, const at::Tensor&, const NormSpec* spec, std::int64_t seed,
+                            double probability) {
+    const Below below;
+    const DropoutSite site{static_cast<std::uint64_t>(seed), probability};
+    keep(ctx, "spec", spec);
+    keep_site(ctx, site);
+    at::Tensor y = at::empty_like(h);
+    at::Tensor rstd = at::empty({h.size(0)}, h.options());
+    add_norm_forward(floats(h), floats(spec->bias.value), floats(residual), floats(spec->gamma.value),
+                     floats(spec->beta.value), h.size(0), h.size(1), spec->eps, site, floats(y), floats(rstd));
+    // A detached handle: autograd must not take h for an input that was changed behind its back.
+    ctx->saved_data["x_hat"] = h.detach();
+    ctx->saved_data["rstd"] = rstd;
+    return y;
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const auto& spec = kept<NormSpec>(ctx, "spec");
+    const DropoutSite site = kept_site(ctx);
+    const at::Tensor x_hat = ctx->saved_data["x_hat"].toTensor();
+    const at::Tensor rstd = ctx->saved_data["rstd"].toTensor();
+    const at::Tensor dy = grads[0].contiguous();
+    at::Tensor ds = at::empty_like(dy);
+    at::Tensor dh;
+    if (site.probability > 0) dh = at::empty_like(dy);
+    add_norm_backward(floats(dy), floats(x_hat), floats(rstd), floats(spec.gamma.value), dy.size(0), dy.size(1), site,
+                      floats(ds), floats(dh), floats(spec.gamma.grad), floats(spec.beta.grad), floats(spec.bias.grad));
+    variable_list out(8);
+    if (ctx->needs_input_grad(0)) out[0] = dh.defined() ? dh : ds;
+    if (ctx->needs_input_grad(1)) out[1] = ds;
+    return out;
+  }
+};
+
+struct MeanPoolFunction : Function<MeanPoolFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const PackedRows* rows) {
+    const Below below;
+    keep(ctx, "rows", rows);
+    at::Tensor out = at::empty({rows->rows(), x.size(1)}, x.options());
+    mean_pool_forward(floats(x), rows->offsets, x.size(1), floats(out));
+    return out;
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const auto& rows = kept<PackedRows>(ctx, "rows");
+    const at::Tensor dy = grads[0].contiguous();
+    at::Tensor dx = at::empty({rows.tokens(), dy.size(1)}, dy.options());
+    mean_pool_backward(floats(dy), rows.offsets, dy.size(1), floats(dx));
+    variable_list out(2);
+    out[0] = dx;
+    return out;
+  }
+};
+
+struct DropoutFunction : Function<DropoutFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, std::int64_t seed, double probability) {
+    const Below below;
+    const DropoutSite site{static_cast<std::uint64_t>(seed), probability};
+    keep_site(ctx, site);
+    at::Tensor y = at::empty_like(x);
+    apply_dropout(floats(x), x.numel(), site, floats(y));
+    return y;
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const at::Tensor dy = grads[0].contiguous();
+    variable_list out(3);
+    out[0] = at::empty_like(dy);
+    apply_dropout(floats(dy), dy.numel(), kept_site(ctx), floats(out[0]));
+    return out;
+  }
+};
+
+}  // namespace
+
+at::Tensor embed(const EmbeddingSpec& spec, const PackedRows& rows) {
+  return EmbedFunction::apply(leaf(spec.tokens), leaf(spec.positions), leaf(spec.type), &spec, &rows);
+}
+
+at::Tensor linear(const at::Tensor& x, const LinearSpec& spec, std::uint64_t seed) {
+  return LinearFunction::apply(x, leaf(spec.weight), leaf(spec.bias), leaf(spec.lora_a), &spec,
+                               static_cast<std::int64_t>(seed));
+}
+
+at::Tensor attention(const at::Tensor& qkv, const PackedRows& rows, std::int64_t heads) {
+  return AttentionFunction::apply(qkv, &rows, heads);
+}
+
+at::Tensor gelu(const at::Tensor& u, const Slot& bias) {
+  return GeluFunction::apply(u, leaf(bias), &bias);
+}
+
+at::Tensor add_norm(at::Tensor h, const at::Tensor& residual, const NormSpec& spec, const DropoutSite& site) {
+  return AddNormFunction::apply(h, residual, leaf(spec.gamma), leaf(spec.beta), leaf(spec.bias), &spec,
+                                static_cast<std::int64_t>(site.seed), site.probability);
+}
+
+at::Tensor mean_pool(const at::Tensor& x, const PackedRows& rows) {
+  return MeanPoolFunction::apply(x, &rows);
+}
+
+at::Tensor first_token_pool(const at::Tensor& x, const PackedRows& rows) {
+  at::Tensor index = at::empty({rows.rows()}, at::kLong);
+  std::copy_n(rows.offsets.data(), rows.rows(), index.data_ptr<std::int64_t>());
+  return at::index_select(x, 0, index);
+}
+
+at::Tensor dropout(const at::Tensor& x, const DropoutSite& site) {
+  if (site.probability <= 0) return x;
+  return DropoutFunction::apply(x, static_cast<std::int64_t>(site.seed), site.probability);
+}
+
+}  // namespace tailor::tune

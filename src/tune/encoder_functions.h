@@ -1,0 +1,71 @@
+#pragma once
+/// The encoder's steps as autograd functions. Weight gradients are added straight into the flat gradient (one matrix
+/// product with beta = 1) instead of being made, returned and added; autograd sees only activations.
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "tune/encoder_kernels.h"
+
+namespace tailor::tune {
+
+/// One weight as a function sees it. `grad` is undefined where the weight is frozen.
+struct Slot {
+  at::Tensor value;
+  at::Tensor grad;
+  bool trained() const { return grad.defined(); }
+};
+
+/// y[:, column : column + B rows] += scale * dropout(x) A^T B^T.  A is the `index`-th block of `rank` rows of the
+/// stack.
+struct LoraPart {
+  Slot b;                   // [width, rank]
+  std::int64_t column = 0;  // of the first output it acts on
+};
+
+/// y = x W^T + bias (+ low-rank updates that read the same x: their A matrices are stacked into one).
+/// LoRA: Hu et al., arXiv:2106.09685, section 4.1.
+struct LinearSpec {
+  Slot weight;                  // [out, in]
+  Slot bias;                    // [out]; undefined value: none (a later step adds it)
+  Slot lora_a;                  // [parts * rank, in]; undefined value: no adapter
+  std::vector<LoraPart> parts;  // in the order of the stack
+  double lora_scale = 1;        // alpha / rank
+  double lora_dropout = 0;
+};
+
+struct NormSpec {
+  Slot gamma, beta;  // [d]
+  Slot bias;         // [d] of the linear layer before; undefined value: none
+  float eps = 1e-12f;
+};
+
+/// The rows of one pass, packed one after another without padding.
+struct PackedRows {
+  std::vector<std::int32_t> ids;      // [T] row of the token table (which may be compacted)
+  std::vector<std::int32_t> places;   // [T] position inside the row
+  std::vector<std::int64_t> offsets;  // [R + 1]
+  std::int64_t tokens() const { return static_cast<std::int64_t>(ids.size()); }
+  std::int64_t rows() const { return static_cast<std::int64_t>(offsets.size()) - 1; }
+};
+
+struct EmbeddingSpec {
+  Slot tokens, positions, type;  // [ids, d], [places, d], [d]
+};
+
+// Specs and rows are borrowed until backward has run. Shapes as in encoder_kernels.h.
+at::Tensor embed(const EmbeddingSpec& spec, const PackedRows& rows);
+at::Tensor linear(const at::Tensor& x, const LinearSpec& spec, std::uint64_t dropout_seed);
+at::Tensor attention(const at::Tensor& qkv, const PackedRows& rows, std::int64_t heads);
+at::Tensor gelu(const at::Tensor& u, const Slot& bias);
+/// norm(residual + dropout(h + bias)); residual may be undefined. h is consumed: its memory holds the normalised
+/// values.
+at::Tensor add_norm(at::Tensor h, const at::Tensor& residual, const NormSpec& spec, const DropoutSite& dropout);
+at::Tensor mean_pool(const at::Tensor& x, const PackedRows& rows);
+at::Tensor first_token_pool(const at::Tensor& x, const PackedRows& rows);
+at::Tensor dropout(const at::Tensor& x, const DropoutSite& site);
+
+}  // namespace tailor::tune
