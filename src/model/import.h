@@ -1,0 +1,56 @@
+#pragma once
+/// Hugging Face model directories (config.json, *.safetensors, tokenizer) into GGUF files for llama.cpp.
+///
+/// Supported: BERT encoders (config.json architectures BertModel, BertForMaskedLM, BertForSequenceClassification,
+/// BertForPreTraining), tensors with or without the "bert." prefix, WordPiece vocabulary, GELU, absolute positions.
+/// Heads (pooler, cls, classifier) are left out: the file is the bare encoder. Weights keep their values: f32 output is
+/// exact. Everything else is refused with one sentence.
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/progress.h"
+#include "core/result.h"
+
+namespace tailor {
+
+enum class ImportType : std::uint8_t { kF32, kF16, kQ8_0 };
+std::string_view name_of(ImportType type);  // "f32", "f16", "q8_0"
+
+struct ImportOptions {
+  ImportType type = ImportType::kF32;  // of matrices; norms, biases, positions and token types stay f32
+};
+
+/// What a directory says of itself; the weights' header is read, not the weights.
+struct HuggingFaceSummary {
+  std::uint64_t hidden = 0, layers = 0, positions = 0, vocabulary = 0;
+  std::uint64_t max_sequence_length = 0;  // sentence-transformers' limit, else positions
+  std::uint64_t parameters = 0;           // of the encoder, heads left out
+  std::uint64_t bytes = 0;                // of the encoder's weights
+  std::string file_type;                  // "f32", "f16", "bf16"
+  std::string licence;                    // from the README's front matter
+  std::vector<std::string> languages;
+};
+/// Refuses unsupported architectures as import_hugging_face() does.
+Result<HuggingFaceSummary> summarize_hugging_face(const std::filesystem::path& dir);
+
+/// True where `dir` is a directory with a config.json.
+bool is_hugging_face_directory(const std::filesystem::path& dir);
+
+/// Writes `out` atomically. Besides llama.cpp's own keys the file carries what sentence-transformers adds:
+///   bert.pooling_type            1 mean, 2 CLS, 3 last (from modules.json and 1_Pooling/config.json; absent: none)
+///   tailor.max_sequence_length   u32, from sentence_bert_config.json
+///   tailor.normalize             bool, a Normalize module
+///   tailor.source_sha256         identity of the directory's content
+///   tailor.tokenizer.*           settings of BertNormalizer that llama.cpp does not know
+Status import_hugging_face(const std::filesystem::path& dir, const std::filesystem::path& out,
+                           const ImportOptions& options = {}, const ProgressFn& progress = {});
+
+/// The same through a cache: "<cache_dir>/<name>-<content hash>-<type>.gguf", made only where absent. A half-made file
+/// is never picked up; two processes may race, both get a good file.
+Result<std::filesystem::path> import_cached(const std::filesystem::path& dir, const std::filesystem::path& cache_dir,
+                                            const ImportOptions& options = {}, const ProgressFn& progress = {});
+
+}  // namespace tailor

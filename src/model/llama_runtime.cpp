@@ -1,0 +1,78 @@
+#include "model/llama_runtime.h"
+
+#include <fmt/format.h>
+#include <llama.h>
+
+#include <atomic>
+#include <mutex>
+#include <string_view>
+
+#include "model/gguf_check.h"
+#include "model/gguf_file.h"
+
+namespace tailor {
+namespace {
+
+std::atomic<Logger*> g_logger{nullptr};  // llama.cpp's own log is process-wide, so this is too
+
+/// The last error line of a load on this thread: llama.cpp says what is wrong only in its log.
+thread_local std::string* t_last_error = nullptr;
+
+void forward(ggml_log_level level, const char* text, void* /*user_data*/) {
+  std::string_view message = text;
+  while (!message.empty() && (message.back() == '\n' || message.back() == ' ')) message.remove_suffix(1);
+  if (message.empty()) return;
+  if (level == GGML_LOG_LEVEL_ERROR && t_last_error != nullptr && t_last_error->empty()) *t_last_error = message;
+  Logger* logger = g_logger.load(std::memory_order_acquire);
+  if (logger == nullptr) return;
+  const bool loud = level == GGML_LOG_LEVEL_WARN || level == GGML_LOG_LEVEL_ERROR;
+  logger->log(loud ? LogLevel::kWarning : LogLevel::kDebug, message);
+}
+
+}  // namespace
+
+void init_llama() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    llama_log_set(forward, nullptr);
+    llama_backend_init();
+  });
+}
+
+void set_llama_log(Logger* logger) {
+  g_logger.store(logger, std::memory_order_release);
+}
+
+void LlamaModelFree::operator()(llama_model* model) const {
+  llama_model_free(model);
+}
+
+Result<LlamaModelPtr> load_llama_model(const std::filesystem::path& gguf, const LlamaLoadOptions& options) {
+  {
+    TAILOR_TRY(const GgufFile file, GgufFile::open(gguf));
+    TAILOR_CHECK(check_llama_metadata(file));
+  }
+  init_llama();
+  llama_model_params params = llama_model_default_params();
+  params.vocab_only = options.vocab_only;
+  params.n_gpu_layers = options.gpu_layers;
+  params.load_mode = options.use_mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
+  std::string reason;
+  t_last_error = &reason;
+  llama_model* model = nullptr;
+  try {
+    model = llama_model_load_from_file(gguf.c_str(), params);
+  } catch (const std::exception& e) {
+    reason = e.what();
+  }
+  t_last_error = nullptr;
+  if (model == nullptr) {
+    return Error{
+        ErrorCode::kInvalidArgument,
+        fmt::format("{}: llama.cpp cannot load this model{}{}", gguf.string(), reason.empty() ? "" : ": ", reason),
+        "try a file converted for a recent llama.cpp, or another model"};
+  }
+  return LlamaModelPtr(model);
+}
+
+}  // namespace tailor
