@@ -15,14 +15,13 @@ namespace {
 
 std::atomic<Logger*> g_logger{nullptr};  // llama.cpp's own log is process-wide, so this is too
 
-/// The last error line of a load on this thread: llama.cpp says what is wrong only in its log.
-thread_local std::string* t_last_error = nullptr;
+thread_local std::string* t_first_error = nullptr;  // see LlamaErrorCatcher
 
 void forward(ggml_log_level level, const char* text, void* /*user_data*/) {
   std::string_view message = text;
   while (!message.empty() && (message.back() == '\n' || message.back() == ' ')) message.remove_suffix(1);
   if (message.empty()) return;
-  if (level == GGML_LOG_LEVEL_ERROR && t_last_error != nullptr && t_last_error->empty()) *t_last_error = message;
+  if (level == GGML_LOG_LEVEL_ERROR && t_first_error != nullptr && t_first_error->empty()) *t_first_error = message;
   Logger* logger = g_logger.load(std::memory_order_acquire);
   if (logger == nullptr) return;
   const bool loud = level == GGML_LOG_LEVEL_WARN || level == GGML_LOG_LEVEL_ERROR;
@@ -43,6 +42,13 @@ void set_llama_log(Logger* logger) {
   g_logger.store(logger, std::memory_order_release);
 }
 
+LlamaErrorCatcher::LlamaErrorCatcher() : outer_(t_first_error) {
+  t_first_error = &first_error_;
+}
+LlamaErrorCatcher::~LlamaErrorCatcher() {
+  t_first_error = outer_;
+}
+
 void LlamaModelFree::operator()(llama_model* model) const {
   llama_model_free(model);
 }
@@ -58,14 +64,16 @@ Result<LlamaModelPtr> load_llama_model(const std::filesystem::path& gguf, const 
   params.n_gpu_layers = options.gpu_layers;
   params.load_mode = options.use_mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
   std::string reason;
-  t_last_error = &reason;
   llama_model* model = nullptr;
-  try {
-    model = llama_model_load_from_file(gguf.c_str(), params);
-  } catch (const std::exception& e) {
-    reason = e.what();
+  {
+    const LlamaErrorCatcher catcher;
+    try {
+      model = llama_model_load_from_file(gguf.c_str(), params);
+      reason = catcher.first_error();
+    } catch (const std::exception& e) {
+      reason = e.what();
+    }
   }
-  t_last_error = nullptr;
   if (model == nullptr) {
     return Error{
         ErrorCode::kInvalidArgument,

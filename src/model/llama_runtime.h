@@ -20,6 +20,21 @@ void init_llama();
 /// logger must live until it is replaced and be safe to call from any thread.
 void set_llama_log(Logger* logger);
 
+/// While it lives: the first error line llama.cpp logs on this thread, which often is all it says about a failure. May
+/// nest; the inner one takes the lines.
+class LlamaErrorCatcher {
+ public:
+  LlamaErrorCatcher();
+  LlamaErrorCatcher(const LlamaErrorCatcher&) = delete;
+  LlamaErrorCatcher& operator=(const LlamaErrorCatcher&) = delete;
+  ~LlamaErrorCatcher();
+  const std::string& first_error() const { return first_error_; }
+
+ private:
+  std::string first_error_;
+  std::string* outer_;
+};
+
 struct LlamaModelFree {
   void operator()(llama_model* model) const;
 };

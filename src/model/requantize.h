@@ -1,0 +1,25 @@
+#pragma once
+/// A model's weights in another type, by llama.cpp's quantiser. Which type is fastest and still good on this machine is
+/// measured elsewhere.
+
+#include <cstdint>
+#include <filesystem>
+#include <string_view>
+
+#include "core/result.h"
+
+namespace tailor {
+
+enum class QuantType : std::uint8_t { kF16, kQ8_0, kQ4_0 };
+std::string_view name_of(QuantType type);  // "f16", "q8_0", "q4_0"
+
+/// Writes `in`'s model with its matrices as `type`; norms and biases stay f32, and llama.cpp keeps the token embeddings
+/// of a q4_0 model a little finer. Weights that are quantised already are quantised again from what they hold (quality
+/// only goes down). Atomic at `out`. `threads` 0: all.
+Status requantize(const std::filesystem::path& in, const std::filesystem::path& out, QuantType type, int threads = 0);
+
+/// The same through a cache: "<cache_dir>/<name>-<content hash>-<type>.gguf", made only where absent.
+Result<std::filesystem::path> requantize_cached(const std::filesystem::path& in, const std::filesystem::path& cache_dir,
+                                                QuantType type, int threads = 0);
+
+}  // namespace tailor
