@@ -1,0 +1,72 @@
+#pragma once
+/// Shared by label_scorer.cpp (full scores) and best_first.cpp. Internal to this module.
+
+#include <functional>
+#include <optional>
+
+#include "infer/label_scorer.h"
+#include "infer/label_trie.h"
+#include "infer/llama_context.h"
+
+namespace tailor {
+
+/// One prompt to score: its own tokens (after the prefix) and the labels in question.
+struct ScoreTask {
+  std::size_t prompt = 0;
+  std::span<const std::int32_t> tokens;
+  const LabelTrie* trie = nullptr;
+};
+
+/// A context with the prefix in all of its sequences. Sequence 0 is never written after that.
+struct ScoreWorker {
+  LlamaContextPtr context;
+  int cells = 0;
+  int ubatch = 0;
+  int threads = 0;
+  bool prefix_ready = false;
+  DecodeBatch batch;
+
+  llama_memory_t memory() const { return llama_get_memory(context.get()); }
+};
+
+/// What a call needs of its contexts.
+struct ContextNeed {
+  int cells = 0;   // key-value cells at once, prefix included
+  int ubatch = 0;  // tokens computed together
+  int threads = 1;
+};
+
+struct LabelScorer::Impl {
+  std::shared_ptr<const LoadedModel> model;
+  LabelScorerOptions options;
+  int threads = 1;
+  int max_context = 0;
+  TokenList prefix;
+  std::vector<TokenList> labels;
+  std::vector<std::string> names;
+  LabelTrie trie;
+  std::vector<ScoreWorker> workers;
+
+  int prefix_length() const { return static_cast<int>(prefix.size()); }
+  int vocabulary() const { return llama_vocab_n_tokens(model->vocab()); }
+  /// Checks prompts, cuts the prefix off and builds the tries of subsets into `owned`.
+  Result<std::vector<ScoreTask>> tasks(std::span<const TokenList> prompts,
+                                       std::span<const std::vector<std::int32_t>> subsets,
+                                       std::vector<std::unique_ptr<LabelTrie>>& owned) const;
+  /// Makes or keeps a context that is large enough, and decodes the prefix into it.
+  Status prepare(ScoreWorker& worker, const ContextNeed& need);
+  /// Decodes tokens into one sequence without output, in calls that fit.
+  Status decode_quietly(ScoreWorker& worker, std::span<const std::int32_t> tokens, int first_position, int sequence);
+  /// Full scores of a few tasks whose sequences fit together; out[i] belongs to tasks[i].
+  Status score_pack(ScoreWorker& worker, std::span<const ScoreTask> pack, std::vector<LabelScores>& out);
+};
+
+/// Prompts longer than this are decoded in one sequence first and then shared by copying: a token in many sequences
+/// costs bookkeeping for each.
+constexpr std::size_t kLongPrompt = 96;
+
+/// Adds log p(child | node) to each child's running sum.
+Status read_children(const LabelTrie& trie, std::int32_t node, std::span<const float> logits,
+                     std::vector<double>& log_p);
+
+}  // namespace tailor

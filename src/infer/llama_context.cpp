@@ -1,0 +1,115 @@
+#include "infer/llama_context.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace tailor {
+
+Result<std::shared_ptr<const LoadedModel>> LoadedModel::load(const std::filesystem::path& gguf,
+                                                             const std::filesystem::path& adapter) {
+  auto loaded = std::make_shared<LoadedModel>();
+  TAILOR_TRY(loaded->model_, load_llama_model(gguf));
+  loaded->name_ = gguf.filename().string();
+  if (!adapter.empty()) {
+    loaded->adapter_ = llama_adapter_lora_init(loaded->model_.get(), adapter.c_str());
+    if (loaded->adapter_ == nullptr) {
+      return Error{ErrorCode::kInvalidArgument,
+                   fmt::format("{}: cannot be used as an adapter of {}", adapter.string(), loaded->name_),
+                   "an adapter fits only the model that it was trained on; give a GGUF adapter of this model"};
+    }
+  }
+  return std::shared_ptr<const LoadedModel>(std::move(loaded));
+}
+
+Result<LlamaContextPtr> LoadedModel::make_context(const llama_context_params& params) const {
+  LlamaContextPtr context(llama_init_from_model(model_.get(), params));
+  if (context == nullptr) {
+    return Error{ErrorCode::kOutOfMemory,
+                 fmt::format("{}: llama.cpp cannot make a context of {} tokens", name_, params.n_ctx),
+                 "use a shorter context, fewer threads or a smaller model"};
+  }
+  if (adapter_ != nullptr) {
+    llama_adapter_lora* adapter = adapter_;
+    float scale = 1.0f;
+    if (llama_set_adapters_lora(context.get(), &adapter, 1, &scale) != 0) {
+      return Error{ErrorCode::kInternal, fmt::format("{}: the adapter cannot be applied", name_), ""};
+    }
+  }
+  return context;
+}
+
+int DecodeBatch::add(std::int32_t token, std::int32_t position, SequenceRange sequences, bool output) {
+  tokens_.push_back(token);
+  positions_.push_back(position);
+  ranges_.push_back(sequences);
+  output_.push_back(output ? 1 : 0);
+  outputs_ += output ? 1 : 0;
+  return size() - 1;
+}
+
+void DecodeBatch::clear() {
+  tokens_.clear();
+  positions_.clear();
+  ranges_.clear();
+  output_.clear();
+  outputs_ = 0;
+}
+
+Status DecodeBatch::decode(llama_context* context, const std::string& model_name) {
+  if (empty()) return {};
+  const std::size_t n = tokens_.size();
+
+  // Encoders have no memory: their sequences start at 0 in every batch.
+  llama_memory_t memory = llama_get_memory(context);
+  std::vector<std::int32_t> next(kMaxSequences, -1);
+  std::size_t total = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    if (ranges_[i].first < 0 || ranges_[i].first >= ranges_[i].last || ranges_[i].last > kMaxSequences) {
+      return Error{ErrorCode::kInternal, "a token was put into a sequence that does not exist", ""};
+    }
+    for (std::int32_t s = ranges_[i].first; s < ranges_[i].last; ++s) {
+      std::int32_t& expected = next[static_cast<std::size_t>(s)];
+      if (expected < 0) expected = memory == nullptr ? 0 : llama_memory_seq_pos_max(memory, s) + 1;
+      if (positions_[i] != expected) {
+        return Error{ErrorCode::kInternal,
+                     fmt::format("token {} of a batch stands at position {} of sequence {}, expected {}", i,
+                                 positions_[i], s, expected),
+                     ""};
+      }
+      ++expected;
+    }
+    total += static_cast<std::size_t>(ranges_[i].last - ranges_[i].first);
+  }
+
+  sequence_ids_.clear();
+  sequence_ids_.reserve(total);  // pointers below need it not to move
+  sequence_pointers_.clear();
+  sequence_counts_.clear();
+  for (std::size_t i = 0; i < n; ++i) {
+    sequence_pointers_.push_back(sequence_ids_.data() + sequence_ids_.size());
+    sequence_counts_.push_back(ranges_[i].last - ranges_[i].first);
+    for (std::int32_t s = ranges_[i].first; s < ranges_[i].last; ++s) sequence_ids_.push_back(s);
+  }
+  llama_batch batch{};
+  batch.n_tokens = static_cast<std::int32_t>(n);
+  batch.token = tokens_.data();
+  batch.pos = positions_.data();
+  batch.n_seq_id = sequence_counts_.data();
+  batch.seq_id = sequence_pointers_.data();
+  batch.logits = output_.data();
+  const int code = llama_decode(context, batch);
+  if (code == 0) return {};
+  if (code == 1) {
+    return Error{ErrorCode::kInternal, fmt::format("{}: no room for {} tokens in the key-value cache", model_name, n),
+                 ""};
+  }
+  if (code == -2) {
+    return Error{ErrorCode::kOutOfMemory, fmt::format("{}: out of memory in a batch of {} tokens", model_name, n),
+                 "use a shorter context or fewer threads"};
+  }
+  return Error{ErrorCode::kInternal,
+               fmt::format("{}: llama.cpp failed on a batch of {} tokens (code {})", model_name, n, code), ""};
+}
+
+}  // namespace tailor

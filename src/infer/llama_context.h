@@ -1,0 +1,73 @@
+#pragma once
+/// A llama.cpp context, its adapter and its batches behind RAII and Result. Internal to this module.
+
+#include <llama.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/result.h"
+#include "model/llama_runtime.h"
+
+namespace tailor {
+
+struct LlamaContextFree {
+  void operator()(llama_context* context) const { llama_free(context); }
+};
+using LlamaContextPtr = std::unique_ptr<llama_context, LlamaContextFree>;
+
+/// A model with at most one LoRA adapter, shared by several contexts. The adapter lives as long as the model.
+class LoadedModel {
+ public:
+  /// `adapter` (a GGUF adapter) may be empty.
+  static Result<std::shared_ptr<const LoadedModel>> load(const std::filesystem::path& gguf,
+                                                         const std::filesystem::path& adapter);
+
+  llama_model* get() const { return model_.get(); }
+  const llama_vocab* vocab() const { return llama_model_get_vocab(model_.get()); }
+  const std::string& name() const { return name_; }  // file name, for messages
+  /// A new context with the adapter applied.
+  Result<LlamaContextPtr> make_context(const llama_context_params& params) const;
+
+ private:
+  LlamaModelPtr model_;
+  llama_adapter_lora* adapter_ = nullptr;
+  std::string name_;
+};
+
+/// Sequences of one token: half open [first, last). llama.cpp wants nested sets; ranges of a tree's leaves are.
+struct SequenceRange {
+  std::int32_t first = 0;
+  std::int32_t last = 1;
+};
+
+/// Tokens of one llama_decode call.
+class DecodeBatch {
+ public:
+  /// Returns the token's index in the batch, which is what llama_get_logits_ith() wants.
+  int add(std::int32_t token, std::int32_t position, SequenceRange sequences, bool output);
+  void clear();
+  int size() const { return static_cast<int>(tokens_.size()); }
+  int outputs() const { return outputs_; }
+  bool empty() const { return tokens_.empty(); }
+
+  /// Decodes. llama.cpp accepts a position twice without a word and then scores wrongly, so positions are checked
+  /// first: in every sequence they must go on by one from what the context holds.
+  Status decode(llama_context* context, const std::string& model_name);
+
+ private:
+  std::vector<std::int32_t> tokens_, positions_, sequence_counts_;
+  std::vector<SequenceRange> ranges_;
+  std::vector<std::int8_t> output_;
+  std::vector<std::int32_t> sequence_ids_;
+  std::vector<std::int32_t*> sequence_pointers_;
+  int outputs_ = 0;
+};
+
+constexpr int kMaxSequences = 256;  // llama.cpp's LLAMA_MAX_SEQ
+
+}  // namespace tailor
