@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <utility>
 
 #include "core/result.h"
 
@@ -136,7 +137,11 @@ void ascii_words(std::string_view s, std::vector<std::string>& out) {
   }
 }
 
-void unicode_words(std::string_view folded, std::vector<std::string>& out) {
+void unicode_words(std::string folded, std::vector<std::string>& out) {
+  // ICU's releases disagree on whether these two may stand inside words.
+  for (char& c : folded) {
+    if (c == '@' || c == ':') c = ' ';
+  }
   // Making an iterator costs far more than using one, and one may not be shared between threads.
   thread_local std::unique_ptr<icu::BreakIterator> iterator;
   UErrorCode status = U_ZERO_ERROR;
@@ -153,12 +158,12 @@ void unicode_words(std::string_view folded, std::vector<std::string>& out) {
   std::int32_t begin = iterator->first();
   for (std::int32_t end = iterator->next(); end != icu::BreakIterator::DONE; begin = end, end = iterator->next()) {
     const std::string_view segment =
-        folded.substr(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
-    bool keep = iterator->getRuleStatus() >= UBRK_WORD_NONE_LIMIT;
-    if (!keep) {
-      std::size_t i = 0;
-      keep = u_hasBinaryProperty(next_code_point(segment, i), UCHAR_EXTENDED_PICTOGRAPHIC) != 0;
-    }
+        std::string_view(folded).substr(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
+    // Not the iterator's rule status, which calls some runs of underscores words.
+    bool keep = false;
+    for_each_code_point(segment, [&](UChar32 c, std::string_view) {
+      keep = keep || u_isalnum(c) != 0 || u_hasBinaryProperty(c, UCHAR_EXTENDED_PICTOGRAPHIC) != 0;
+    });
     if (keep) out.emplace_back(segment);
   }
   utext_close(&view);
@@ -285,11 +290,11 @@ std::string skeleton(std::string_view utf8) {
 
 std::vector<std::string> words(std::string_view utf8) {
   std::vector<std::string> out;
-  const std::string folded = fold(utf8);
+  std::string folded = fold(utf8);
   if (is_ascii(folded))
     ascii_words(folded, out);
   else
-    unicode_words(folded, out);
+    unicode_words(std::move(folded), out);
   return out;
 }
 
