@@ -34,6 +34,6 @@ function(tailor_test name)
   endif()
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} tailor_flags GTest::gtest_main GTest::gmock)
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT}
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 120 PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT}
     ENVIRONMENT "TAILOR_SOURCE_DIR=${CMAKE_SOURCE_DIR};TAILOR_BUILD_DIR=${CMAKE_BINARY_DIR};TAILOR_MODELS_DIR=${TAILOR_DEPS_DIR}/models;OMP_WAIT_POLICY=passive")
 endfunction()

