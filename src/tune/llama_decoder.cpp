@@ -1,0 +1,148 @@
+#include "tune/llama_decoder.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace tailor::tune::llama {
+namespace {
+
+constexpr std::int64_t kLabelSlice = 64;  // label nodes whose logits are in memory at once
+
+}  // namespace
+
+LinearSpec LlamaDecoder::spec(std::int64_t layer, LinearGroup group, const DropoutKey* dropout) const {
+  LinearSpec s;
+  s.weights = &weights_;
+  s.layer = layer;
+  s.group = group;
+  if (adapters_ != nullptr) s.lora = adapters_->group(layer, group);
+  s.training = dropout != nullptr;
+  if (dropout != nullptr) s.dropout = *dropout;
+  return s;
+}
+
+at::Tensor LlamaDecoder::hidden_at_labels(const std::shared_ptr<const PackedTree>& tree, const DropoutKey* dropout) {
+  const LlamaConfig& c = weights_.config();
+  auto plan = std::make_shared<AttentionPlan>();
+  plan->shape = {c.heads, c.kv_heads, c.head_dim, static_cast<float>(1.0 / std::sqrt(static_cast<double>(c.head_dim)))};
+  plan->rotary = c.rotary;
+  plan->rope_table = weights_.rope_table(tree->max_path);
+  plan->tree = tree;
+  plan->all = all_queries(*tree);
+  plan->labels = label_queries(*tree);
+  const std::shared_ptr<const AttentionPlan> shared = plan;
+  const at::Tensor label_nodes = at::from_blob(const_cast<std::int64_t*>(tree->label_nodes.data()),
+                                               {static_cast<std::int64_t>(tree->label_nodes.size())}, at::kLong);
+  const bool all_asked = tree->label_nodes.size() == tree->tokens.size();
+
+  at::Tensor x = weights_.embed(tree->tokens);
+  for (std::int64_t layer = 0; layer < c.layers; ++layer) {
+    at::Tensor attended;
+    if (layer + 1 < c.layers || all_asked) {
+      const at::Tensor qkv =
+          norm_linear(x, weights_.attention_norm(layer), c.rms_eps, spec(layer, LinearGroup::kQkv, dropout));
+      attended = rope_attention(qkv, shared);
+    } else {
+      const std::int64_t q_width = c.heads * c.head_dim;
+      const std::int64_t kv_width = 2 * c.kv_heads * c.head_dim;
+      LinearSpec kv_spec = spec(layer, LinearGroup::kQkv, dropout);
+      LinearSpec q_spec = kv_spec;
+      kv_spec.out_begin = q_width;
+      kv_spec.out_end = q_width + kv_width;
+      kv_spec.lora = kv_spec.lora.slice(q_width, q_width + kv_width);
+      q_spec.out_begin = 0;
+      q_spec.out_end = q_width;
+      q_spec.lora = q_spec.lora.slice(0, q_width);
+      const at::Tensor kv = norm_linear(x, weights_.attention_norm(layer), c.rms_eps, kv_spec);
+      x = x.index_select(0, label_nodes);
+      const at::Tensor q = norm_linear(x, weights_.attention_norm(layer), c.rms_eps, q_spec);
+      attended = rope_attention_at_labels(q, kv, shared);
+    }
+    x = linear_add(attended, x, spec(layer, LinearGroup::kOutput, dropout));
+    const at::Tensor gate_up =
+        norm_linear(x, weights_.ffn_norm(layer), c.rms_eps, spec(layer, LinearGroup::kGateUp, dropout));
+    x = swiglu_linear_add(gate_up, x, spec(layer, LinearGroup::kDown, dropout));
+  }
+  return x;
+}
+
+at::Tensor LlamaDecoder::output(const at::Tensor& normed) {
+  const std::int64_t vocab = weights_.config().vocab;
+  const std::int64_t chunk = weights_.output_chunk();
+  at::Tensor logits = at::empty({normed.size(0), vocab}, normed.options());
+  for (std::int64_t begin = 0; begin < vocab; begin += chunk) {
+    const std::int64_t end = std::min(vocab, begin + chunk);
+    at::Tensor part = logits.narrow(1, begin, end - begin);
+    at::mm_out(part, normed, weights_.output_rows(begin, end).t());
+  }
+  return logits;
+}
+
+std::vector<float> LlamaDecoder::loss_head(const at::Tensor& hidden, const PackedTree& tree,
+                                           std::span<const float> target_weights, at::Tensor* dhidden) {
+  const LlamaConfig& c = weights_.config();
+  const at::Tensor norm = weights_.final_norm();
+  std::vector<float> losses(tree.targets.size());
+  if (dhidden != nullptr) *dhidden = at::empty_like(hidden);
+  const std::int64_t chunk = weights_.output_chunk();
+  for (std::int64_t begin = 0; begin < hidden.size(0); begin += kLabelSlice) {
+    const std::int64_t n = std::min(kLabelSlice, hidden.size(0) - begin);
+    const at::Tensor x = hidden.narrow(0, begin, n);
+    at::Tensor normed = at::empty_like(x);
+    at::Tensor inverse_rms = at::empty({n}, x.options());
+    rms_norm(x.data_ptr<float>(), norm.data_ptr<float>(), static_cast<float>(c.rms_eps), n, c.hidden,
+             normed.data_ptr<float>(), inverse_rms.data_ptr<float>());
+    const at::Tensor logits = output(normed);
+    cross_entropy(logits.data_ptr<float>(), n, c.vocab, tree.targets, begin, target_weights.data(), losses.data(),
+                  dhidden != nullptr);
+    if (dhidden == nullptr) continue;
+    at::Tensor dnormed;
+    for (std::int64_t v = 0; v < c.vocab; v += chunk) {
+      const std::int64_t end = std::min(c.vocab, v + chunk);
+      const at::Tensor part = logits.narrow(1, v, end - v);
+      if (v == 0) {
+        dnormed = at::mm(part, weights_.output_rows(v, end));
+      } else {
+        dnormed.addmm_(part, weights_.output_rows(v, end));
+      }
+    }
+    rms_norm_backward(dnormed.data_ptr<float>(), x.data_ptr<float>(), norm.data_ptr<float>(),
+                      inverse_rms.data_ptr<float>(), n, c.hidden, dhidden->data_ptr<float>() + begin * c.hidden,
+                      nullptr);
+  }
+  return losses;
+}
+
+std::vector<float> LlamaDecoder::losses(const std::shared_ptr<const PackedTree>& tree) {
+  if (tree->targets.empty()) return {};
+  const c10::NoGradGuard no_grad;
+  const std::vector<float> ones(tree->targets.size(), 1.0f);
+  return loss_head(hidden_at_labels(tree, nullptr), *tree, ones, nullptr);
+}
+
+std::vector<float> LlamaDecoder::losses_and_gradients(const std::shared_ptr<const PackedTree>& tree,
+                                                      std::span<const float> target_weights,
+                                                      const DropoutKey* dropout) {
+  if (tree->targets.empty()) return {};
+  const at::Tensor hidden = hidden_at_labels(tree, dropout);
+  at::Tensor dhidden;
+  std::vector<float> losses = loss_head(hidden.detach(), *tree, target_weights, &dhidden);
+  torch::autograd::backward({hidden}, {dhidden});
+  return losses;
+}
+
+at::Tensor LlamaDecoder::logits(const std::shared_ptr<const PackedTree>& tree) {
+  const c10::NoGradGuard no_grad;
+  const LlamaConfig& c = weights_.config();
+  const at::Tensor x = hidden_at_labels(tree, nullptr);
+  at::Tensor normed = at::empty_like(x);
+  rms_norm(x.data_ptr<float>(), weights_.final_norm().data_ptr<float>(), static_cast<float>(c.rms_eps), x.size(0),
+           c.hidden, normed.data_ptr<float>(), nullptr);
+  return output(normed);
+}
+
+}  // namespace tailor::tune::llama

@@ -1,0 +1,48 @@
+#pragma once
+/// A decoder of the llama family with adapters on a frozen base: from a packed tree of tokens to losses and gradients.
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "tune/llama_batch.h"
+#include "tune/llama_functions.h"
+#include "tune/llama_lora.h"
+#include "tune/llama_weights.h"
+
+namespace tailor::tune::llama {
+
+/// Computes the last block only for the tokens whose logits are needed, and logits only for those.
+/// Threads: one caller at a time.
+class LlamaDecoder {
+ public:
+  /// `adapters` (bound) may be null: the base alone. Both outlive the decoder.
+  LlamaDecoder(LlamaWeights& weights, const LoraAdapters* adapters) : weights_(weights), adapters_(adapters) {}
+
+  /// Cross entropy of every target of the tree, in nats; no gradients, no dropout.
+  std::vector<float> losses(const std::shared_ptr<const PackedTree>& tree);
+
+  /// The same, and adds the gradient of sum(target_weights[t] * loss[t]) to the adapters' gradients. `dropout` null:
+  /// none.
+  std::vector<float> losses_and_gradients(const std::shared_ptr<const PackedTree>& tree,
+                                          std::span<const float> target_weights, const DropoutKey* dropout);
+
+  /// Logits after every label node, [label_nodes, vocab]. Large: 4 bytes times the vocabulary a node.
+  at::Tensor logits(const std::shared_ptr<const PackedTree>& tree);
+
+ private:
+  at::Tensor hidden_at_labels(const std::shared_ptr<const PackedTree>& tree, const DropoutKey* dropout);
+  LinearSpec spec(std::int64_t layer, LinearGroup group, const DropoutKey* dropout) const;
+  /// Final norm, output layer and cross entropy in slices of label nodes; the gradient of `hidden` where asked.
+  std::vector<float> loss_head(const at::Tensor& hidden, const PackedTree& tree, std::span<const float> target_weights,
+                               at::Tensor* dhidden);
+  at::Tensor output(const at::Tensor& normed);
+
+  LlamaWeights& weights_;
+  const LoraAdapters* adapters_;
+};
+
+}  // namespace tailor::tune::llama
