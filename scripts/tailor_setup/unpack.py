@@ -1,7 +1,9 @@
 """From downloads to store entries: which files of each package are taken, and where they go."""
 import lzma
+import os
 import shutil
 import tarfile
+import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -100,6 +102,9 @@ def take(cache, pin, destination, mapping):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with wheel.open(member) as stream, open(target, "wb") as file:
                     shutil.copyfileobj(stream, file, 1 << 20)
+                # The archive's own date: unpacking again must not look like new headers to a build.
+                date = time.mktime((*member.date_time, 0, 0, -1))
+                os.utime(target, (date, date))
     except (zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise Damaged(pin) from error
     missing = sorted(set(mapping) - used)
