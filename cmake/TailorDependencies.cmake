@@ -76,6 +76,9 @@ if(TAILOR_TUNE AND EXISTS ${TAILOR_TORCH_ROOT}/lib/libtorch_cpu.so)
   endif()
   # libtorch brings its libgomp under the system's name; first on the run path it is the only one loaded.
   target_link_options(torch::torch INTERFACE -Wl,-rpath,${lib} -Wl,--unresolved-symbols=ignore-in-shared-libs)
+  # libtorch brings headers of another fmt release, which come first in the search path: used as headers only, in an
+  # inline namespace of their own, they do not meet the system's library.
+  target_compile_definitions(torch::torch INTERFACE FMT_HEADER_ONLY)
   # at::parallel_for is silently serial without OpenMP.
   target_compile_options(torch::torch INTERFACE -fopenmp)
   target_link_options(torch::torch INTERFACE -fopenmp)

@@ -16,7 +16,7 @@ TRIES = 3
 WHEEL_FLAGS = ["--only-binary", ":all:", "--python-version", "3.11", "--implementation", "cp", "--abi", "cp311", "--abi", "none",
                "--platform", "manylinux_2_28_x86_64", "--platform", "manylinux_2_25_x86_64",
                "--platform", "manylinux_2_17_x86_64", "--platform", "manylinux2014_x86_64"]
-OFFLINE = re.compile(r"NewConnectionError|Name or service not known|name resolution|Network is unreachable|Connection refused|"
+OFFLINE = re.compile(r"NewConnectionError|Name or service not known|name resolution|Failed to resolve|NameResolutionError|Network is unreachable|Connection refused|"
                      r"No route to host|ConnectTimeout|timed out|ProxyError|Max retries exceeded|connection broken|SSLError|"
                      r"Errno -[235]\b", re.IGNORECASE)
 
@@ -47,7 +47,12 @@ class Fetch:
         self.cache = cache
         self.children = set()
         self.guard = threading.Lock()
-        self.stopped = False
+        self.wake = threading.Event()
+        self.tries_told = 0
+
+    @property
+    def stopped(self):
+        return self.wake.is_set()
 
     def all(self, pins):
         pool = ThreadPoolExecutor(max_workers=4)
@@ -79,9 +84,17 @@ class Fetch:
                 remove(work)
             if not reason:
                 return
-            if attempt + 1 < TRIES and not self.stopped:
-                say(f"  {pin}: try {attempt + 1} of {TRIES} failed")
+            if attempt + 1 < TRIES:
+                self.pause(attempt, reason)
         raise SetupError(f"could not fetch {pin}: {reason}")
+
+    def pause(self, attempt, reason):
+        """Waits before the next try; says so once, however many files fail together."""
+        with self.guard:
+            first, self.tries_told = attempt >= self.tries_told, max(self.tries_told, attempt + 1)
+        if first and not self.stopped:
+            say(f"  try {attempt + 1} of {TRIES} failed ({reason.split(';')[0]})")
+        self.wake.wait(2.0 * (attempt + 1))
 
     def attempt(self, pin, work):
         """'' on success, else the reason."""
@@ -130,7 +143,7 @@ class Fetch:
 
     def stop(self):
         with self.guard:
-            self.stopped = True
+            self.wake.set()
             for child in self.children:
                 child.terminate()
 

@@ -47,10 +47,10 @@ def privileged(wanted):
     if os.geteuid() == 0:
         return []
     if not shutil.which("sudo"):
-        raise SetupError(f"{len(wanted)} Debian packages are missing, and this user is neither root nor has sudo; have an "
+        raise SetupError("Debian packages are missing, and this user is neither root nor has sudo; have an "
                          f"administrator run: {command}")
     asks = subprocess.run(["sudo", "-n", "true"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode != 0
     if asks and not sys.stdin.isatty():
-        raise SetupError(f"{len(wanted)} Debian packages are missing, and sudo wants a password but there is no terminal to ask on; "
+        raise SetupError("Debian packages are missing, and sudo wants a password but there is no terminal to ask on; "
                          f"run first: sudo {command}")
     return ["sudo"]
