@@ -106,7 +106,7 @@ TEST(LogisticRegression, GridWithWarmStartsEqualsSingleFitsInAnyOrder) {
     EXPECT_EQ(models[i].c, grid[i]);
     const Matrix a = models[i].probabilities(p.test);
     const Matrix b = fit_logistic(p.train, p.labels, p.classes, tight(grid[i]))->probabilities(p.test);
-    for (std::size_t j = 0; j < a.data.size(); ++j) EXPECT_NEAR(a.data[j], b.data[j], 1e-5);
+    for (std::size_t j = 0; j < a.data.size(); ++j) EXPECT_NEAR(a.data[j], b.data[j], 5e-5);  // what f32 leaves open
   }
   const auto resumed = fit_logistic(p.train, p.labels, p.classes, {.c = 1}, {}, &models[2]).value();
   EXPECT_LE(resumed.iterations, 2);

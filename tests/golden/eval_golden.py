@@ -8,7 +8,7 @@ import pathlib
 import warnings
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, special, stats
 from sklearn import metrics as m
 
 from counter_rng import Rng
@@ -67,6 +67,34 @@ def ece(truth, p, bins=15):
     return total
 
 
+def calibration(truth, p, bins=15):
+    confidence = p.max(1)
+    right = p.argmax(1) == truth
+    rows, mean, accuracy = [], [], []
+    for b in range(bins):
+        inside = (confidence > b / bins) & (confidence <= (b + 1) / bins)
+        rows.append(int(inside.sum()))
+        mean.append(float(confidence[inside].mean()) if inside.any() else 0.0)
+        accuracy.append(float(right[inside].mean()) if inside.any() else 0.0)
+    order = np.argsort(-confidence, kind="stable")
+    risk = np.cumsum(~right[order]) / np.arange(1, len(order) + 1)
+
+    def loss(log_t):
+        z = np.log(p) / np.exp(log_t)
+        return m.log_loss(truth, special.softmax(z, axis=1), labels=list(range(p.shape[1])))
+
+    best = optimize.minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded", options={"xatol": 1e-9})
+    return {
+        "bin_rows": rows,
+        "bin_confidence": mean,
+        "bin_accuracy": accuracy,
+        "aurc": float(risk.mean()),
+        "auroc": m.roc_auc_score(right, confidence),
+        "temperature": float(np.exp(best.x)),
+        "scaled_log_loss": float(best.fun),
+    }
+
+
 def case(seed, n, classes, accuracy, absent=()):
     truth, p32 = make_rows(seed, n, classes, accuracy, absent)
     p = p32.astype(np.float64)
@@ -80,6 +108,7 @@ def case(seed, n, classes, accuracy, absent=()):
         "log_loss": m.log_loss(truth, p, labels=list(range(classes))),
         "brier": m.brier_score_loss(truth, p, labels=list(range(classes))),
         "ece": ece(truth, p),
+        "calibration": calibration(truth, p),
     }
     if classes > 2:
         out["top_3"] = m.top_k_accuracy_score(truth, p, k=3, labels=list(range(classes)))
@@ -173,6 +202,15 @@ def binary(seed, n):
     }
 
 
+def latency():
+    values = np.round(np.exp(Rng(41).normal(20)), 3)
+    percents = (0, 5, 50, 90, 95, 99, 100)
+    return {
+        "values": values.tolist(),
+        "percentiles": {str(q): float(np.percentile(values, q, method="inverted_cdf")) for q in percents},
+    }
+
+
 def main():
     cases = [
         case(1, 200, 7, 0.7, absent=(3,)),
@@ -194,6 +232,7 @@ def main():
         "paired": {"truth": truth.tolist(), "classes": 5, **paired(truth, a, b, 300, 5)},
         "holm": [holm([0.01, 0.04, 0.03, 0.005]), holm([0.5, 0.6, 0.9])],
         "binary": binary(21, 90),
+        "latency": latency(),
         "normal_quantiles": {str(q): float(stats.norm.ppf(q)) for q in (0.001, 0.025, 0.5, 0.6, 0.975, 0.999999)},
     }
     OUT.parent.mkdir(exist_ok=True)
