@@ -94,6 +94,7 @@ struct Candidate {
   std::string_view title;         // "Frozen embeddings with logistic regression"
   ModelRole role;
   bool trains_network;            // needs tailor-tune
+  int priority;                   // larger: left out first where the budget is small
   int simplicity;                 // smaller is simpler to run and explain; breaks ties of cost
   std::string_view changes;       // what a person can read of what was changed
   Estimate (*estimate)(const TrialContext& context);

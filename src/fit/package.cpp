@@ -59,7 +59,7 @@ Status close_package(const fs::path& dir, PackageManifest manifest, bool include
       TAILOR_TRY(manifest.base.sha256, sha256_file(source));
     }
     if (include_base_model && source.parent_path() != dir) {
-      TAILOR_CHECK(copy_file(source, dir / kBaseFile));
+      TAILOR_CHECK(tailor::copy_file(source, dir / kBaseFile));
       manifest.base.file = kBaseFile;
     }
   }

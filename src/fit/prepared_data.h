@@ -8,45 +8,46 @@
 
 #include "core/result.h"
 #include "data/dataset.h"
+#include "data/leaks.h"
 #include "data/report.h"
 #include "data/split.h"
 #include "fit/options.h"
 
 namespace tailor {
 
-/// Rows chosen from the data: `ids` index PreparedData::texts and labels.
+/// Rows chosen from the data, by their number in the Dataset.
 struct RowSet {
   std::vector<std::uint32_t> ids;
   std::size_t size() const { return ids.size(); }
 };
 
 struct PreparedData {
-  std::vector<std::string> texts;
-  std::vector<std::int32_t> labels;
-  std::vector<std::string> label_names;
-  std::vector<std::uint32_t> lines;      // 1-based line of the row in its file
-  std::vector<std::uint8_t> file;        // 0: the data file, 1: --validation, 2: --test
+  Dataset dataset;                       // the data file's rows, then --validation's, then --test's
   SplitPlan split;
-  std::vector<std::string> file_names;
-  std::vector<std::string> file_hashes;  // SHA-256 of each file
+  std::vector<std::string> file_hashes;  // SHA-256 of dataset.files
 
-  RowSet train() const;
-  RowSet validation() const;             // empty with k-fold
-  RowSet test() const;
+  const std::vector<std::string>& label_names() const { return dataset.label_names; }
+  RowSet train() const { return part(Part::kTrain); }
+  RowSet validation() const { return part(Part::kValidation); }  // empty with k-fold
+  RowSet test() const { return part(Part::kTest); }
   RowSet train_and_validation() const;
   bool kfold() const { return split.mode == SplitMode::kKFold; }
   std::vector<std::string> texts_of(const RowSet& rows) const;
   std::vector<int> labels_of(const RowSet& rows) const;
+
+ private:
+  RowSet part(Part wanted) const;
 };
 
 /// Reads the files, checks them (findings go to `report`), and makes the split (or takes the files as parts).
-Result<PreparedData> prepare_data(const FitOptions& options, DataReport& report);
+/// `leaks` gets the pairs of texts that stand in two parts.
+Result<PreparedData> prepare_data(const FitOptions& options, DataReport& report, Leaks& leaks);
 
 /// The same rows and parts as an earlier prepare_data of the run: reads the files again, checks their hashes against
 /// `hashes`, and takes the parts from the manifest.
 Result<PreparedData> reload_data(const FitOptions& options, const std::filesystem::path& manifest, const std::vector<std::string>& hashes);
 
-/// `n` rows of `from`, stratified by label, chosen by the seed alone; all rows where there are no more than n.
+/// `n` rows of `from`, stratified by label, chosen by the seed alone; all rows where there are no more than n. Ascending.
 RowSet stratified_sample(const PreparedData& data, const RowSet& from, std::size_t n, std::uint64_t seed);
 
 }  // namespace tailor

@@ -27,6 +27,7 @@ std::string section_answer(const ReportInput& input) {
     }
     out += "</div>";
   }
+  if (!answer.unfinished.empty()) out += paragraph(answer.unfinished, "muted");
   for (const auto& warning : answer.warnings) out += R"(<div class="callout warn">)" + paragraph(warning) + "</div>";
   if (!answer.would_change.empty()) out += "<h3>What would change the answer</h3>" + bullet_list(answer.would_change);
   return out + std::string(kCloseSection);

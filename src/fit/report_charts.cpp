@@ -15,6 +15,8 @@
 namespace tailor {
 namespace {
 
+constexpr double kCostRange = 3e4;  // from the left edge to the dearest candidate
+
 using Family = MethodText::Family;
 
 Family family_of(const ReportInput& input, const TrialRecord& trial) {
@@ -48,7 +50,7 @@ std::string cost_text(double value, CostAxis axis) {
 std::string axis_tick(double value, CostAxis axis) {
   if (axis == CostAxis::kCostPerThousand) return format_significant(value, 1);
   if (value < 60) return format_significant(value, 1) + " s";
-  return value < 5400 ? format_significant(value / 60, 2) + " min" : format_significant(value / 3600, 2) + " h";
+  return value < 3600 ? fmt::format("{:.3g} min", value / 60) : fmt::format("{:.3g} h", value / 3600);
 }
 
 /// Time has its own round values.
@@ -60,6 +62,11 @@ std::vector<double> seconds_ticks(const Scale& scale, bool narrow) {
     if (t >= scale.low && t <= scale.high) out.push_back(t);
   }
   return out.size() >= 2 ? out : scale.ticks(4);
+}
+
+const Json& settings_of(const Json& point) {
+  static const Json kNone = Json::object();
+  return point.is_object() && point.contains("settings") ? point["settings"] : kNone;
 }
 
 struct Mark {
@@ -119,7 +126,8 @@ std::string quality_chart(const ReportInput& input, CostAxis axis, double width,
   const double left = 46, right = 14, top = 14, bottom = 44;
   const QualityRange range = quality_range(scores);
   const double foot = range.cut ? 26 : 0;  // strip below the axis for those that lie far below
-  Scale x{least / 1.8, most * 1.8, left, width - right, true};
+  // Floors cost next to nothing; they stand on the left edge rather than push all others together.
+  Scale x{std::max(least / 1.8, most / kCostRange), most * 1.8, left, width - right, true};
   if (x.high / x.low < 10) {
     const double middle = std::sqrt(x.high * x.low);
     x.low = middle / 3.2;
@@ -173,6 +181,7 @@ std::string quality_chart(const ReportInput& input, CostAxis axis, double width,
   });
   std::vector<PlacedLabel> labels;
   for (Mark& m : marks) {
+    if (cost_of(*m.trial, axis) < x.low) m.label = "← " + m.label;
     if (m.below) m.label += fmt::format(" ({})", format_percent(m.quality.value));
     const double letter = m.recommended ? 6.6 : 6.1;
     labels.push_back({m.x, m.y, letter * static_cast<double>(display_width(m.label)) + 4, 14, {}, false});
@@ -205,7 +214,7 @@ std::string reliability_chart(const Predictions& p, int bins) {
     most = std::max(most, b.rows);
     rows += b.rows;
   }
-  const double width = 360, left = 44, right = 12, top = 10, plot = 250, counts = 46,
+  const double width = 460, left = 62, right = 14, top = 10, plot = 250, counts = 46,
                height = top + plot + 14 + counts + 38;
   const Scale x{0, 1, left, width - right};
   const Scale y{0, 1, top + plot, top};
@@ -223,6 +232,7 @@ std::string reliability_chart(const Predictions& p, int bins) {
   }
   svg.line(x(0), y(0), x(1), y(1), "ideal");
   const double base = height - 38;
+  const auto few = [&](const ReliabilityBin& b) { return b.rows < 10 && 50 * b.rows < rows; };  // says next to nothing
   std::string d;
   for (const auto& b : all) {
     if (b.rows == 0) continue;
@@ -230,6 +240,7 @@ std::string reliability_chart(const Predictions& p, int bins) {
     const std::string tip = fmt::format("{}, mean confidence {}, {} right", plural(b.rows, "row", "rows"),
                                         format_percent(b.confidence), format_percent(b.accuracy));
     svg.rect(x(b.low) + 1, base - std::max(bar, 1.0), x(b.high) - x(b.low) - 2, std::max(bar, 1.0), "bar", tip);
+    if (few(b)) continue;
     d += fmt::format("{}{} {}", d.empty() ? "M" : "L", svg_number(x(b.confidence)), svg_number(y(b.accuracy)));
   }
   svg.line(left, base, width - right, base, "axis");
@@ -238,8 +249,7 @@ std::string reliability_chart(const Predictions& p, int bins) {
     if (b.rows == 0) continue;
     const std::string tip = fmt::format("{}, mean confidence {}, {} right", plural(b.rows, "row", "rows"),
                                         format_percent(b.confidence), format_percent(b.accuracy));
-    const bool few = 50 * b.rows < rows && b.rows < 10;  // not to be taken at face value
-    svg.circle(x(b.confidence), y(b.accuracy), 4.2, few ? "mark hollow" : "mark s-frozen", tip);
+    svg.circle(x(b.confidence), y(b.accuracy), 4.2, few(b) ? "mark hollow" : "mark s-frozen", tip);
   }
   svg.text(left - 6, base - counts / 2 + 4, "rows", "tick", "end");
   svg.text((left + width - right) / 2, height - 5, "Confidence of the answer", "axis-title", "middle");
@@ -249,7 +259,7 @@ std::string reliability_chart(const Predictions& p, int bins) {
 
 std::string hand_over_chart(const Predictions& p) {
   const auto curve = coverage_curve(p);
-  const double width = 460, height = 358, left = 50, right = 14, top = 10, bottom = 44;
+  const double width = 460, height = 358, left = 62, right = 14, top = 10, bottom = 44;
   double low = 1;
   for (const auto& point : curve) {
     if (1 - point.answered <= 0.9) low = std::min(low, point.accuracy);
@@ -347,29 +357,25 @@ std::string confusion_chart(const ReportInput& input, const Predictions& p) {
   return std::move(svg).finish();
 }
 
-std::string search_chart(const TrialRecord& trial) {
+std::string search_chart(const TrialRecord& trial, double low, double high) {
   if (!trial.search.is_array() || trial.search.size() < 2) return "";
-  double low = 0, high = 0;
   std::size_t best = 0;
-  for (std::size_t i = 0; i < trial.search.size(); ++i) {
-    const double score = trial.search[i].value("score", 0.0);
-    low = i == 0 ? score : std::min(low, score);
-    high = i == 0 ? score : std::max(high, score);
-    if (score > trial.search[best].value("score", 0.0)) best = i;
+  for (std::size_t i = 1; i < trial.search.size(); ++i) {
+    if (json_number(trial.search[i], "score") > json_number(trial.search[best], "score")) best = i;
   }
-  const double width = 220, height = 30;
-  const Scale x{low, high > low ? high : low + 1, 12, width - 12};
+  const double width = 240, height = 20;
+  const Scale x{low, high > low ? high : low + 1, 10, width - 10};
   Svg svg(width, height, "Validation scores of the settings searched",
-          fmt::format("{} settings between {} and {}", trial.search.size(), format_percent(low), format_percent(high)),
-          "spark");
-  svg.line(8, 15, width - 8, 15, "axis");
+          plural(trial.search.size(), "setting", "settings"), "spark");
+  svg.line(6, 10, width - 6, 10, "grid");
+  const auto draw = [&](std::size_t i, double r, std::string_view css_class) {
+    const double score = json_number(trial.search[i], "score");
+    svg.circle(x(score), 10, r, css_class, format_settings(settings_of(trial.search[i])));
+  };
   for (std::size_t i = 0; i < trial.search.size(); ++i) {
-    if (i == best) continue;
-    svg.circle(x(trial.search[i].value("score", 0.0)), 15, 4.5, "mark hollow",
-               format_settings(trial.search[i].value("settings", Json::object())));
+    if (i != best) draw(i, 4, "mark hollow");
   }
-  svg.circle(x(trial.search[best].value("score", 0.0)), 15, 5.5, "mark s-frozen",
-             format_settings(trial.search[best].value("settings", Json::object())));
+  draw(best, 5, "mark s-frozen");
   return std::move(svg).finish();
 }
 

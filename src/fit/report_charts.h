@@ -21,8 +21,9 @@ std::string hand_over_chart(const Predictions& predictions);
 /// True classes as rows, predicted as columns; counts as shades, written out where there is room.
 std::string confusion_chart(const ReportInput& input, const Predictions& predictions);
 
-/// Validation scores of the settings that were searched; the chosen one is filled.
-std::string search_chart(const TrialRecord& trial);
+/// Validation scores of the settings that were searched, on a scale that is common to all candidates; the best is
+/// filled.
+std::string search_chart(const TrialRecord& trial, double low, double high);
 
 /// Estimate and interval on a common scale, for a cell of the table.
 std::string interval_chart(const Interval& interval, double low, double high, bool accent);

@@ -23,7 +23,7 @@ std::string wrong_row(const ReportInput& input, const Predictions& p, std::size_
     out += text_cell(row < input.texts.size() ? shorten(input.texts[row], text_length) : "", "text");
   const double confidence = confidence_of(p, i);
   const auto [wrong, answered] = by_row.at(p.rows[i]);
-  return out + text_cell(label_name(input, p.truth[i])) + text_cell(label_name(input, p.predicted[i])) +
+  return out + label_cell(label_name(input, p.truth[i])) + label_cell(label_name(input, p.predicted[i])) +
          number_cell(confidence, format_percent(confidence)) +
          number_cell(static_cast<double>(wrong) / static_cast<double>(answered),
                      fmt::format("{} of {}", wrong, answered)) +

@@ -110,6 +110,12 @@ std::string plural(std::uint64_t n, std::string_view one, std::string_view many)
   return fmt::format("{} {}", format_count(n), n == 1 ? one : many);
 }
 
+double json_number(const Json& object, std::string_view key) {
+  if (!object.is_object()) return 0;
+  const auto it = object.find(key);
+  return it != object.end() && it->is_number() ? it->get<double>() : 0;
+}
+
 std::string MetricName::format(double score) const {
   return kind == Kind::kCost ? format_significant(-score, 3) : format_percent(score);
 }

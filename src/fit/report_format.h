@@ -26,6 +26,9 @@ std::string format_settings(const Json& object);           // "rate = 0.001, epo
 std::string words_of_key(std::string_view key);            // "exact_duplicates" -> "exact duplicates"
 std::string plural(std::uint64_t n, std::string_view one, std::string_view many);  // "1 row", "3,080 rows"
 
+/// A member of an object that should be a number; 0 where it is not (a score that is not finite is null in JSON).
+double json_number(const Json& object, std::string_view key);
+
 /// How the user's metric is called and shown.
 struct MetricName {
   enum class Kind { kAccuracy, kMacroF1, kClassF1, kCost };

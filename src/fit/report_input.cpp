@@ -29,7 +29,7 @@ std::size_t test_rows(const ReportInput& input) {
   for (const auto& trial : input.trials) most = std::max(most, trial.n_scored);
   const auto split = input.result.find("split");
   if (split != input.result.end() && split->is_object() && split->contains("test") &&
-      (*split)["test"].is_number_unsigned()) {
+      (*split)["test"].is_number_integer()) {
     most = std::max(most, (*split)["test"].get<std::size_t>());
   }
   return most;

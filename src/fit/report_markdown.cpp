@@ -106,6 +106,7 @@ std::string report_markdown(const ReportInput& input) {
   std::string out = "# " + escape_markdown(answer.headline + (answer.on.empty() ? "" : " " + answer.on)) + "\n\n";
   for (const auto& sentence : answer.sentences) out += escape_markdown(sentence) + "\n\n";
   for (const auto& warning : answer.warnings) out += "> " + escape_markdown(warning) + "\n\n";
+  if (!answer.unfinished.empty()) out += escape_markdown(answer.unfinished) + "\n\n";
   if (!answer.would_change.empty()) {
     out += "What would change the answer:\n\n";
     for (const auto& item : answer.would_change) out += "- " + escape_markdown(item) + "\n";

@@ -55,7 +55,7 @@ std::string section_classes(const ReportInput& input) {
   for (const std::size_t c : order) {
     const ClassScore& s = scores[c];
     const auto taken = worst.find(static_cast<int>(c));
-    out += R"(<tr><th scope="row" dir="auto">)" + escape_html(input.label_names[c]) + "</th>" +
+    out += R"(<tr><th scope="row" dir="auto">)" + label_html(input.label_names[c]) + "</th>" +
            number_cell(static_cast<double>(s.support), format_count(static_cast<std::uint64_t>(s.support)));
     if (s.support == 0 && s.predicted == 0) {
       out += number_cell(-1, "–") + number_cell(-1, "–") + number_cell(-1, "–");
@@ -63,9 +63,9 @@ std::string section_classes(const ReportInput& input) {
       out += number_cell(s.precision, format_percent(s.precision)) + number_cell(s.recall, format_percent(s.recall)) +
              number_cell(s.f1, format_percent(s.f1), meter(s.f1));
     }
-    out += text_cell(taken == worst.end()
-                         ? "–"
-                         : fmt::format("{} ({})", label_name(input, taken->second.predicted), taken->second.rows)) +
+    out += label_cell(taken == worst.end()
+                          ? "–"
+                          : fmt::format("{} ({})", label_name(input, taken->second.predicted), taken->second.rows)) +
            "</tr>";
   }
   return out + std::string(kCloseTable) + std::string(kCloseSection);
@@ -99,7 +99,7 @@ std::string section_confusion(const ReportInput& input) {
     for (std::size_t i = 0; i < shown; ++i) {
       const auto& pair = pairs[i];
       const double share = static_cast<double>(pair.rows) / static_cast<double>(std::max<std::size_t>(pair.support, 1));
-      out += "<tr>" + text_cell(label_name(input, pair.truth)) + text_cell(label_name(input, pair.predicted)) +
+      out += "<tr>" + label_cell(label_name(input, pair.truth)) + label_cell(label_name(input, pair.predicted)) +
              number_cell(static_cast<double>(pair.rows), format_count(pair.rows)) +
              number_cell(share, format_percent(share), meter(share)) + "</tr>";
     }
@@ -160,7 +160,7 @@ std::string section_confidence(const ReportInput& input) {
     for (const auto& row : rows) {
       out += "<tr>" + number_cell(row.threshold, row.wanted == 0 ? "none" : fmt::format("{:.3f}", row.threshold)) +
              number_cell(row.handed, format_percent(row.handed)) +
-             number_cell(row.accuracy, row.handed >= 1 ? "–" : format_percent(row.accuracy), meter(row.accuracy)) +
+             number_cell(row.accuracy, row.handed >= 1 ? "–" : format_percent(row.accuracy)) +
              number_cell(row.wrong_per_thousand, format_significant(row.wrong_per_thousand, 2)) + "</tr>";
     }
     out += kCloseTable;

@@ -22,11 +22,6 @@ std::vector<std::string> strings(const Json& json, const char* key) {
   return out;
 }
 
-double number(const Json& json, const char* key) {
-  const auto it = json.find(key);
-  return it != json.end() && it->is_number() ? it->get<double>() : 0;
-}
-
 /// "half", "twice": how far an estimate was off.
 std::string ratio_cell(double measured, double estimated) {
   if (measured <= 0 || estimated <= 0) return number_cell(0, "–");
@@ -38,6 +33,17 @@ std::string ratio_cell(double measured, double estimated) {
 
 std::string section_search(const ReportInput& input) {
   const MetricName metric = metric_name(input.options.metric);
+  double least = 0, most = 0;
+  bool any = false;
+  for (const TrialRecord& t : input.trials) {
+    if (!t.ok() || !t.search.is_array() || t.search.size() < 2) continue;
+    for (const Json& point : t.search) {
+      const double score = json_number(point, "score");
+      least = any ? std::min(least, score) : score;
+      most = any ? std::max(most, score) : score;
+      any = true;
+    }
+  }
   std::string body;
   for (const TrialRecord& t : input.trials) {
     if (!t.ok() || !t.search.is_array() || t.search.size() < 2) continue;
@@ -45,35 +51,38 @@ std::string section_search(const ReportInput& input) {
     double seconds = 0;
     for (const Json& point : t.search) {
       points.push_back(&point);
-      seconds += number(point, "seconds");
+      seconds += json_number(point, "seconds");
     }
     std::stable_sort(points.begin(), points.end(),
-                     [](const Json* a, const Json* b) { return number(*a, "score") > number(*b, "score"); });
+                     [](const Json* a, const Json* b) { return json_number(*a, "score") > json_number(*b, "score"); });
     body += fmt::format(
-        R"(<details><summary>{} <span class="muted">– {} in {}, {} {} to {}</span></summary><div class="body">)",
-        escape_html(short_trial_name(input, t)), plural(points.size(), "setting", "settings"),
-        escape_html(human_seconds(seconds)), escape_html(metric.title),
-        escape_html(metric.format(number(*points.back(), "score"))),
-        escape_html(metric.format(number(*points.front(), "score"))));
-    body += search_chart(t);
+        R"(<details><summary>{}{} <span class="muted">– {} in {}, {} {} to {}</span></summary><div class="body">)",
+        search_chart(t, least, most), escape_html(short_trial_name(input, t)),
+        plural(points.size(), "setting", "settings"), escape_html(human_seconds(seconds)), escape_html(metric.title),
+        escape_html(metric.format(json_number(*points.back(), "score"))),
+        escape_html(metric.format(json_number(*points.front(), "score"))));
     body += open_table("Settings searched for " + short_trial_name(input, t),
                        {"Settings", "#Validation score", "#Rows", "#Time"}, points.size() > 14, true);
-    const double low = number(*points.back(), "score"), high = number(*points.front(), "score");
+    const double low = json_number(*points.back(), "score"), high = json_number(*points.front(), "score");
     for (const Json* point : points) {
-      const double score = number(*point, "score");
+      const double score = json_number(*point, "score");
       body +=
-          "<tr>" + text_cell(format_settings(point->value("settings", Json::object())), "wrap") +
+          "<tr>" +
+          text_cell(format_settings(point->is_object() && point->contains("settings") ? (*point)["settings"]
+                                                                                      : Json::object()),
+                    "wrap") +
           number_cell(score, metric.format(score), meter(high > low ? 0.08 + 0.92 * (score - low) / (high - low) : 1)) +
-          number_cell(number(*point, "rows"), format_count(static_cast<std::uint64_t>(number(*point, "rows")))) +
-          number_cell(number(*point, "seconds"), human_seconds(number(*point, "seconds"))) + "</tr>";
+          number_cell(json_number(*point, "rows"),
+                      format_count(static_cast<std::uint64_t>(json_number(*point, "rows")))) +
+          number_cell(json_number(*point, "seconds"), human_seconds(json_number(*point, "seconds"))) + "</tr>";
     }
     body += std::string(kCloseTable) + "</div></details>";
   }
   if (body.empty()) return "";
   return open_section("search", "Settings searched",
                       "Each candidate searched its own settings on validation rows, inside its share of the budget. "
-                      "Bars run from the worst to the best of the candidate; "
-                      "a wide spread shows how much its settings matter.") +
+                      "Each dot is a setting on a scale common to all candidates, "
+                      "the filled one the best; a wide spread shows how much settings matter.") +
          body + std::string(kCloseSection);
 }
 
@@ -110,7 +119,7 @@ std::string section_advice(const ReportInput& input) {
   if (any) {
     const auto headline = advice.find("headline");
     if (headline != advice.end() && headline->is_string())
-      out += paragraph("Before anything was spent: " + headline->get<std::string>(), "lead");
+      out += "<h3>Before anything was spent</h3>" + paragraph(headline->get<std::string>(), "lead");
   }
   if (!input.advice_against_measured.empty())
     out += R"(<div class="callout">)" + paragraph(input.advice_against_measured) + "</div>";
@@ -171,10 +180,10 @@ std::string section_data(const ReportInput& input) {
       data != input.result.end() && data->is_object() ? data->value("labels", Json::array()) : Json::array();
   if (labels.is_array() && !labels.empty()) {
     double most = 1;
-    for (const Json& label : labels) most = std::max(most, number(label, "rows"));
+    for (const Json& label : labels) most = std::max(most, json_number(label, "rows"));
     std::string table = open_table("Rows per label", {"Label", "#Rows"}, labels.size() > 14, true);
     for (const Json& label : labels) {
-      const double rows = number(label, "rows");
+      const double rows = json_number(label, "rows");
       table += "<tr>" + text_cell(label.value("label", "")) +
                number_cell(rows, format_count(static_cast<std::uint64_t>(rows)), meter(rows / most, "wide")) + "</tr>";
     }

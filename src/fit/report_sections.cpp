@@ -8,6 +8,17 @@
 
 namespace tailor {
 
+namespace {
+
+/// A percent sign stays with its number.
+std::string prose(std::string_view text) {
+  std::string out = escape_html(text);
+  for (std::size_t at = out.find(" %"); at != std::string::npos; at = out.find(" %", at)) out.replace(at, 1, "\u00A0");
+  return out;
+}
+
+}  // namespace
+
 std::string open_section(std::string_view id, std::string_view title, std::string_view intro) {
   std::string out = fmt::format(R"(<section id="{}"><h2>{}</h2>)", id, escape_html(title));
   if (!intro.empty()) out += paragraph(intro, "intro");
@@ -15,14 +26,14 @@ std::string open_section(std::string_view id, std::string_view title, std::strin
 }
 
 std::string paragraph(std::string_view text, std::string_view css_class) {
-  if (css_class.empty()) return "<p>" + escape_html(text) + "</p>";
-  return fmt::format(R"(<p class="{}">{}</p>)", css_class, escape_html(text));
+  if (css_class.empty()) return "<p>" + prose(text) + "</p>";
+  return fmt::format(R"(<p class="{}">{}</p>)", css_class, prose(text));
 }
 
 std::string bullet_list(const std::vector<std::string>& items) {
   if (items.empty()) return "";
   std::string out = R"(<ul class="plain">)";
-  for (const auto& item : items) out += "<li>" + escape_html(item) + "</li>";
+  for (const auto& item : items) out += "<li>" + prose(item) + "</li>";
   return out + "</ul>";
 }
 
@@ -60,6 +71,19 @@ std::string number_cell(double sort, std::string_view text, std::string_view ext
 std::string text_cell(std::string_view text, std::string_view css_class) {
   if (css_class.empty()) return R"(<td dir="auto">)" + escape_html(text) + "</td>";
   return fmt::format(R"(<td class="{}" dir="auto">{}</td>)", css_class, escape_html(text));
+}
+
+std::string label_html(std::string_view label) {
+  std::string out;
+  for (const char c : escape_html(label)) {
+    out += c;
+    if (c == '_' || c == '-' || c == '/' || c == '.') out += "<wbr/>";
+  }
+  return out;
+}
+
+std::string label_cell(std::string_view label) {
+  return R"(<td dir="auto">)" + label_html(label) + "</td>";
 }
 
 std::string figure(std::string_view svg_html, std::string_view caption) {

@@ -37,6 +37,8 @@ std::string open_table(std::string_view label, const std::vector<std::string_vie
 inline constexpr std::string_view kCloseTable = "</tbody></table></div>";
 std::string number_cell(double sort, std::string_view text, std::string_view extra_html = {});
 std::string text_cell(std::string_view text, std::string_view css_class = {});
+std::string label_cell(std::string_view label);  // may break after "_", "-", "/" and "."
+std::string label_html(std::string_view label);
 std::string figure(std::string_view svg_html, std::string_view caption);
 
 /// Texts longer than this many characters are cut in the report.

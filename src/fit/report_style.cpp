@@ -59,6 +59,8 @@ th[aria-sort=descending] button::after{content:"↓"}
 .compare th,.compare td{padding:9px 9px}
 .compare .method{font-weight:640;white-space:nowrap}
 .compare .sub{display:block;color:var(--muted);font-size:12.5px;font-weight:400;min-width:11em}
+.compare .model{display:block;font-size:13px;font-weight:400;white-space:nowrap}
+.compare .chip{min-width:3.2em;text-align:center}
 .compare .range{display:block;color:var(--muted);font-size:12px}
 .compare tr.recommended th,.compare tr.recommended td{background:var(--accent-soft)}
 .compare tr.recommended th:first-child{box-shadow:inset 3px 0 0 var(--accent)}
@@ -79,8 +81,7 @@ sup{font-size:11px;line-height:0;color:var(--muted)}
 figure{margin:16px 0}
 figcaption{font-size:13px;color:var(--muted);margin-top:6px;max-width:56em}
 svg.chart{display:block;width:100%;height:auto;max-width:100%}
-.grid2 svg.chart{max-width:470px}
-svg.chart.fixed{width:auto;max-width:none}
+svg.chart.fixed{width:auto;max-width:none!important}
 .narrow-only{display:none}
 svg text{font-family:inherit;fill:var(--ink)}
 .grid{stroke:var(--line);stroke-width:1}
@@ -111,7 +112,7 @@ svg .strong{font-weight:650}
 svg .heat-number{font-size:11px}
 svg .inverse{fill:var(--on-accent)}
 svg.forest{display:block;margin:3px 0 0 auto}
-svg.spark{display:block}
+svg.spark{float:right;margin:2px 0 0 12px}
 .legend{display:flex;flex-wrap:wrap;gap:4px 20px;font-size:13px;color:var(--muted);margin:8px 0 0}
 .legend span{display:inline-flex;align-items:center;gap:6px}
 .meter{display:inline-block;width:76px;height:7px;border-radius:4px;background:var(--soft);vertical-align:middle;margin-left:8px;overflow:hidden}
@@ -124,7 +125,7 @@ details>.body{padding:0 14px 12px}
 details .scroll{margin-top:4px}
 .filter{display:flex;flex-wrap:wrap;gap:10px;align-items:center;margin:12px 0 0;font-size:14px}
 .filter input{font:inherit;padding:6px 10px;border:1px solid var(--line);border-radius:8px;background:var(--bg);color:var(--ink);width:min(320px,100%)}
-td.text{min-width:16em;max-width:40em;overflow-wrap:anywhere;white-space:pre-line}
+td.text{width:46%;min-width:16em;max-width:40em;overflow-wrap:anywhere;white-space:pre-line}
 td.wrap{overflow-wrap:anywhere;min-width:9em}
 dl.facts{display:grid;grid-template-columns:minmax(130px,max-content) 1fr;gap:6px 22px;font-size:14.5px;margin:12px 0;max-width:62em}
 dl.facts dt{color:var(--muted)}

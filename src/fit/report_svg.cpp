@@ -17,6 +17,12 @@ std::string inside(std::string_view tag, std::string_view tip) {
   return fmt::format("><title>{}</title></{}>", escape_html(tip), tag);
 }
 
+double distance_to(const Box& box, double x, double y) {
+  const double dx = std::max({box.x - x, 0.0, x - box.x - box.w});
+  const double dy = std::max({box.y - y, 0.0, y - box.y - box.h});
+  return std::hypot(dx, dy);
+}
+
 double overlap(const Box& a, const Box& b) {
   const double w = std::min(a.x + a.w, b.x + b.w) - std::max(a.x, b.x);
   const double h = std::min(a.y + a.h, b.y + b.h) - std::max(a.y, b.y);
@@ -34,9 +40,9 @@ std::string svg_number(double value) {
 Svg::Svg(double width, double height, std::string_view title, std::string_view description,
          std::string_view css_class) {
   out_ = fmt::format(
-      R"(<svg class="{}" viewBox="0 0 {} {}" width="{}" height="{}" role="img" aria-label="{}"><title>{}</title><desc>{}</desc>)",
-      css_class, svg_number(width), svg_number(height), svg_number(width), svg_number(height), escape_html(title),
-      escape_html(title), escape_html(description));
+      R"(<svg class="{}" viewBox="0 0 {} {}" width="{}" height="{}" style="max-width:{}px" role="img" aria-label="{}"><title>{}</title><desc>{}</desc>)",
+      css_class, svg_number(width), svg_number(height), svg_number(width), svg_number(height), svg_number(width),
+      escape_html(title), escape_html(title), escape_html(description));
 }
 
 void Svg::line(double x1, double y1, double x2, double y2, std::string_view css_class) {
@@ -168,14 +174,18 @@ void place_labels(std::vector<PlacedLabel>& labels, const std::vector<Box>& obst
                       label.h};
         double cost = distance + 0.6 * direction;
         for (const Box& other : placed) cost += 40 * overlap(box, {other.x - 2, other.y - 1, other.w + 4, other.h + 2});
-        for (const Box& other : obstacles) cost += 12 * overlap(box, other);
+        for (const Box& other : obstacles) cost += 30 * overlap(box, other);
+        for (const auto& other : labels) {
+          if (&other != &label && distance_to(box, other.x, other.y) < 1.3 * distance_to(box, label.x, label.y))
+            cost += 40;
+        }
         const double outside = std::max(0.0, field.x - box.x) + std::max(0.0, box.x + box.w - field.x - field.w) +
                                std::max(0.0, field.y - box.y) + std::max(0.0, box.y + box.h - field.y - field.h);
         cost += 200 * outside;
         if (cost < least) {
           least = cost;
           label.box = box;
-          label.leader = distance > 18;
+          label.leader = distance > 15;
         }
       }
     }

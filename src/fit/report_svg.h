@@ -60,7 +60,8 @@ struct PlacedLabel {
   Box box;
   bool leader = false;
 };
-/// Greedy in the order given: earlier labels get the better places. `obstacles` are kept free where possible.
+/// Greedy in the order given: earlier labels get the better places. `obstacles` are kept free where possible, and a
+/// label keeps away from the points of the others, so that it cannot be taken for theirs.
 void place_labels(std::vector<PlacedLabel>& labels, const std::vector<Box>& obstacles, const Box& field);
 
 }  // namespace tailor

@@ -24,7 +24,9 @@ std::string inside_sentence(std::string title) {
 
 std::string number_of(const Json& json, const char* key) {
   const auto it = json.find(key);
-  return it != json.end() && it->is_number_unsigned() ? format_count(it->get<std::uint64_t>()) : "";
+  return it != json.end() && it->is_number_integer() && it->get<std::int64_t>() >= 0
+             ? format_count(it->get<std::uint64_t>())
+             : "";
 }
 
 const Json& part(const Json& json, const char* key) {
@@ -115,12 +117,14 @@ ReportAnswer report_answer(const ReportInput& input) {
                       plural(chosen.n_scored, "row", "rows")));
     }
   }
-  if (failed > 0)
-    answer.warnings.push_back(
-        fmt::format("{} failed; the reason is at the bottom of the table.", plural(failed, "candidate", "candidates")));
-  if (skipped > 0)
-    answer.warnings.push_back(fmt::format("{} not tried; the reason is at the bottom of the table.",
-                                          plural(skipped, "candidate was", "candidates were")));
+  if (failed + skipped > 0) {
+    const std::string first = failed > 0 ? plural(failed, "candidate failed", "candidates failed") : "";
+    const std::string second = skipped > 0 ? plural(skipped, failed > 0 ? "was not tried" : "candidate was not tried",
+                                                    failed > 0 ? "were not tried" : "candidates were not tried")
+                                           : "";
+    answer.unfinished = fmt::format("{}{}{}; the reasons are at the bottom of the table.", first,
+                                    failed > 0 && skipped > 0 ? " and " : "", second);
+  }
   return answer;
 }
 
@@ -252,7 +256,7 @@ std::vector<DataFinding> data_findings(const ReportInput& input) {
     const Json& lines = part(f, "lines");
     if (lines.is_array() && !lines.empty()) {
       const Json& count = part(f, "count");
-      const bool more = count.is_number_unsigned() && count.get<std::size_t>() > lines.size();
+      const bool more = count.is_number_integer() && count.get<std::size_t>() > lines.size();
       finding.message +=
           fmt::format(" (line{} {}{})", lines.size() == 1 ? "" : "s", format_scalar(lines), more ? ", …" : "");
     }
@@ -276,7 +280,8 @@ std::vector<std::pair<std::string, std::string>> data_facts(const ReportInput& i
       continue;
     }
     if (value.is_null() || (value.is_array() && value.empty())) continue;
-    std::string text = value.is_number_unsigned()                      ? format_count(value.get<std::uint64_t>())
+    std::string text = value.is_number_integer() && value.get<std::int64_t>() >= 0
+                           ? format_count(value.get<std::uint64_t>())
                        : key == "imbalance_ratio" && value.is_number() ? format_significant(value.get<double>(), 2)
                                                                        : format_scalar(value);
     if (key == "delimiter") text = text == "\t" ? "tab" : "“" + text + "”";

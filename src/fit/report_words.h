@@ -14,6 +14,7 @@ struct ReportAnswer {
   std::string on;        // "on all-minilm-l6-v2"; empty where there is no base model
   std::vector<std::string> sentences;
   std::vector<std::string> warnings;
+  std::string unfinished;  // how many candidates failed or were not tried; empty where none
   std::vector<std::string> would_change;
 };
 ReportAnswer report_answer(const ReportInput& input);

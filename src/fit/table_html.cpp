@@ -10,13 +10,15 @@ namespace {
 
 std::string notes_of(const ComparisonTable::Row& row) {
   std::string out;
-  for (const int n : row.notes) out += fmt::format(R"(<sup class="note">{}</sup>)", n);
-  return out;
+  for (const int n : row.notes) out += fmt::format("{}{}", out.empty() ? "" : ",", n);
+  return out.empty() ? out : "<sup>" + out + "</sup>";
 }
 
+/// The base model stands below the method: the table is wide enough without a column for it.
 std::string name_cell(const ComparisonTable::Row& row) {
   std::string out = R"(<th scope="row"><span class="method">)" + escape_html(row.method) + "</span>" + notes_of(row);
   if (row.recommended) out += R"( <span class="badge">recommended</span>)";
+  if (!row.base_model.empty()) out += R"(<span class="model">)" + escape_html(row.base_model) + "</span>";
   if (!row.title.empty()) out += R"(<span class="sub">)" + escape_html(row.title) + "</span>";
   return out + "</th>";
 }
@@ -24,7 +26,9 @@ std::string name_cell(const ComparisonTable::Row& row) {
 std::string verdict_chip(const std::string& text) {
   const std::string verdict = text.substr(0, text.find(' '));
   const std::string rest = text.size() > verdict.size()
-                               ? R"( <span class="muted">)" + escape_html(text.substr(verdict.size() + 1)) + "</span>"
+                               ? R"( <span class="range">)" +
+                                     escape_html(text.substr(verdict.size() + 2, text.size() - verdict.size() - 3)) +
+                                     "</span>"
                                : "";
   if (verdict != "best" && verdict != "tie" && verdict != "worse") return escape_html(text);
   return fmt::format(R"(<span class="chip {}">{}</span>{})", verdict, verdict, rest);
@@ -42,6 +46,7 @@ std::string html_table(const ComparisonTable& table) {
       R"(<div class="scroll" role="region" aria-label="Comparison of candidates" tabindex="0"><table class="compare sortable">)"
       R"(<caption class="hidden">Candidates, their scores on the test part and what they cost</caption><thead><tr>)";
   for (const auto& column : table.columns) {
+    if (column.key == "base_model") continue;
     out += fmt::format(R"(<th scope="col"{}>{}</th>)", column.numeric ? R"( class="num")" : "",
                        escape_html(column.header));
   }
@@ -51,16 +56,16 @@ std::string html_table(const ComparisonTable& table) {
     if (row.cells.empty()) {
       if (!bottom) out += R"(</tbody><tbody class="left-out">)";
       bottom = true;
-      out += fmt::format(
-          R"(<tr>{}<td>{}</td><td class="reason" colspan="{}"><span class="chip {}">{}</span> {}</td></tr>)",
-          name_cell(row), row.base_model.empty() ? "–" : escape_html(row.base_model), table.columns.size() - 2,
-          to_string(row.status), to_string(row.status), escape_html(row.reason));
+      out += fmt::format(R"(<tr>{}<td class="reason" colspan="{}"><span class="chip {}">{}</span> {}</td></tr>)",
+                         name_cell(row), table.columns.size() - 2, to_string(row.status), to_string(row.status),
+                         escape_html(row.reason));
       continue;
     }
     out += row.recommended ? R"(<tr class="recommended">)" : "<tr>";
     for (std::size_t c = 0; c < row.cells.size(); ++c) {
       const auto& column = table.columns[c];
       const auto& cell = row.cells[c];
+      if (column.key == "base_model") continue;
       if (c == 0) {
         out += name_cell(row);
       } else if (column.key == "vs_best") {

@@ -4,10 +4,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 
 #include "core/files.h"
 #include "core/process.h"
-#include "eval/latency.h"
+#include "fit/paths.h"
 
 namespace tailor {
 namespace fs = std::filesystem;
@@ -16,6 +17,14 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+/// Nearest rank: the smallest value that at least `p` percent of the values do not exceed.
+double percentile(std::vector<double> values, double p) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  const auto rank = static_cast<std::size_t>(std::ceil(p / 100.0 * static_cast<double>(values.size())));
+  return values[std::max<std::size_t>(rank, 1) - 1];
+}
 
 struct RunContext {
   FitOptions options;
@@ -38,8 +47,8 @@ Json search_to_json(const std::vector<SearchPoint>& points) {
 
 Json data_for_manifest(const RunContext& context, const RowSet& rows, std::string_view fitted_on) {
   Json files = Json::array();
-  for (std::size_t i = 0; i < context.data.file_names.size(); ++i) {
-    files.push_back(Json{{"file", fs::path(context.data.file_names[i]).filename().string()}, {"sha256", context.data.file_hashes[i]}});
+  for (std::size_t i = 0; i < context.data.dataset.files.size(); ++i) {
+    files.push_back(Json{{"file", fs::path(context.data.dataset.files[i]).filename().string()}, {"sha256", context.data.file_hashes[i]}});
   }
   return Json{{"files", files}, {"rows", rows.size()}, {"fitted_on", fitted_on}, {"seed", context.options.seed}};
 }
@@ -66,7 +75,7 @@ Status run_fit_phase(const TrialJob& job, const RunDirectory& run, const Progres
                      directory, package, run.cache(), job.threads, progress, cancel, log};
   TAILOR_TRY(TrialOutcome outcome, candidate->run(trial));
   const std::string fitted_on = refit || context.data.kfold() ? "train+validation" : "train";
-  PackageManifest manifest{.method = job.method, .base = outcome.base, .settings = outcome.settings, .labels = context.data.label_names,
+  PackageManifest manifest{.method = job.method, .base = outcome.base, .settings = outcome.settings, .labels = context.data.label_names(),
                            .text_columns = context.options.text_columns, .text_template = context.options.text_template,
                            .min_confidence = context.options.min_confidence, .data = data_for_manifest(context, fit_rows, fitted_on)};
   TAILOR_CHECK(close_package(package, manifest, /*include_base_model=*/refit));
@@ -76,12 +85,12 @@ Status run_fit_phase(const TrialJob& job, const RunDirectory& run, const Progres
     if (base.parent_path() != package) package_bytes += tree_bytes(base);
   }
   if (!refit && outcome.validation.size() > 0) {
-    TAILOR_CHECK(save_predictions(directory / "validation.jsonl", outcome.validation, context.data.label_names));
+    TAILOR_CHECK(save_predictions(directory / "validation.jsonl", outcome.validation, context.data.label_names()));
   }
   double score = 0;
   if (outcome.validation.size() > 0) {
-    TAILOR_TRY(const Metric metric, Metric::parse(context.options.metric, context.data.label_names));
-    score = metric.score(outcome.validation.truth, outcome.validation.predicted, static_cast<int>(context.data.label_names.size()));
+    TAILOR_TRY(const Metric metric, Metric::parse(context.options.metric, context.data.label_names()));
+    score = metric.score(outcome.validation.truth, outcome.validation.predicted, static_cast<int>(context.data.label_names().size()));
   }
   const Json json{{"settings", outcome.settings}, {"plan", outcome.plan}, {"search", search_to_json(outcome.search)}, {"notes", outcome.notes},
                   {"trained_bytes", outcome.trained_bytes}, {"package_bytes", package_bytes}, {"shared_seconds", outcome.shared_seconds},
@@ -90,35 +99,63 @@ Status run_fit_phase(const TrialJob& job, const RunDirectory& run, const Progres
   return write_json_atomic(directory / (refit ? "refit.json" : "fit.json"), json);
 }
 
+/// Answers the job's rows through the package, as `tailor predict` does.
+struct Answered {
+  Predictions predictions;
+  double seconds = 0;
+};
+
+Result<Answered> answer_rows(const TrialJob& job, const RunContext& context, Classifier& classifier, const ProgressFn& progress, const CancelToken& cancel) {
+  const RowSet rows{job.score_rows};
+  const std::vector<std::string> texts = context.data.texts_of(rows);
+  const auto start = Clock::now();
+  TAILOR_TRY(Matrix probabilities, classifier.probabilities(texts, progress, cancel));
+  const double seconds = seconds_since(start);
+  return Answered{make_predictions(rows.ids, context.data.labels_of(rows), std::move(probabilities)), seconds};
+}
+
 Status run_score_phase(const TrialJob& job, const RunDirectory& run, const ProgressFn& progress, const CancelToken& cancel) {
   TAILOR_TRY(const RunContext context, open_run(run));
   const fs::path directory = run.trial(job.id);
   const bool refit = job.phase == "score-refit";
-  const fs::path package_dir = refit ? run.package() : directory / "package";
-  TAILOR_TRY(LoadedPackage package, load_package(package_dir, PredictOptions{.threads = job.threads}));
-  const RowSet rows{job.score_rows};
-  const std::vector<std::string> texts = context.data.texts_of(rows);
-  const auto start = Clock::now();
-  TAILOR_TRY(Matrix probabilities, package.classifier->probabilities(texts, progress, cancel));
-  const double score_seconds = seconds_since(start);
-  const Predictions predictions = make_predictions(rows.ids, context.data.labels_of(rows), std::move(probabilities));
-  TAILOR_CHECK(save_predictions(directory / (refit ? "refit_test.jsonl" : "test.jsonl"), predictions, context.data.label_names));
+  TAILOR_TRY(LoadedPackage package, load_package(refit ? run.package() : directory / "package", PredictOptions{.threads = job.threads}));
+  TAILOR_TRY(const Answered answered, answer_rows(job, context, *package.classifier, progress, cancel));
+  TAILOR_CHECK(save_predictions(directory / (refit ? "refit_test.jsonl" : "test.jsonl"), answered.predictions, context.data.label_names()));
+  const Json json{{"n_scored", answered.predictions.size()}, {"score_seconds", answered.seconds}};
+  return write_json_atomic(directory / (refit ? "refit_score.json" : "score.json"), json);
+}
 
-  // Latency of one request, tokenisation included, after warm-up: what a caller of a server would wait for the model.
+/// What answering costs: latency of one request (tokenisation included, after warm-up), memory, and the rate of many; and
+/// whether the package answers as the fit did. On validation texts, so that the decision may use it.
+Status run_probe_phase(const TrialJob& job, const RunDirectory& run, const ProgressFn& progress, const CancelToken& cancel) {
+  TAILOR_TRY(const RunContext context, open_run(run));
+  const fs::path directory = run.trial(job.id);
+  TAILOR_TRY(LoadedPackage package, load_package(directory / "package", PredictOptions{.threads = job.threads}));
+  TAILOR_TRY(const Answered answered, answer_rows(job, context, *package.classifier, progress, cancel));
+  const std::vector<std::string> texts = context.data.texts_of(RowSet{job.score_rows});
   std::vector<double> milliseconds;
   constexpr std::size_t kWarmUp = 3;
   const std::size_t requests = std::min<std::size_t>(texts.size(), static_cast<std::size_t>(job.latency_requests));
   for (std::size_t i = 0; i < requests + kWarmUp && !texts.empty(); ++i) {
     if (cancel.cancelled()) return Error{ErrorCode::kCancelled, "interrupted", ""};
-    // An even walk over the rows: no luck of the first rows.
-    const std::size_t at = i < kWarmUp ? i % texts.size() : (i - kWarmUp) * texts.size() / requests;
+    const std::size_t at = i < kWarmUp ? i % texts.size() : (i - kWarmUp) * texts.size() / requests;  // an even walk over the rows
     const auto begin = Clock::now();
     TAILOR_TRY(const Matrix one, package.classifier->probabilities(std::span(&texts[at], 1), ProgressFn(), cancel));
     if (i >= kWarmUp) milliseconds.push_back(1000.0 * seconds_since(begin));
   }
-  const Json json{{"n_scored", rows.size()}, {"score_seconds", score_seconds}, {"latency_ms", Json{{"p50", percentile(milliseconds, 50)}, {"p95", percentile(milliseconds, 95)}}},
-                  {"serve_memory_bytes", usage_so_far().peak_memory_bytes}};
-  return write_json_atomic(directory / (refit ? "refit_score.json" : "score.json"), json);
+  // Rows whose answer while fitting and through the package can be compared: with k-fold the two are different fits.
+  std::size_t compared = 0, same = 0;
+  std::error_code ignored;
+  if (!context.data.kfold() && fs::exists(directory / "validation.jsonl", ignored)) {
+    TAILOR_TRY(const Predictions fitted, load_predictions(directory / "validation.jsonl", context.data.label_names()));
+    TAILOR_TRY(const CommonRows common, common_rows(answers_of(fitted), answers_of(answered.predictions)));
+    compared = common.rows.size();
+    for (std::size_t i = 0; i < compared; ++i) same += common.a[i] == common.b[i] ? 1 : 0;
+  }
+  const double per_row = texts.empty() ? 0 : answered.seconds / static_cast<double>(texts.size());
+  const Json json{{"latency_ms", Json{{"p50", percentile(milliseconds, 50)}, {"p95", percentile(milliseconds, 95)}}}, {"seconds_per_row", per_row},
+                  {"serve_memory_bytes", usage_so_far().peak_memory_bytes}, {"compared_rows", compared}, {"same_answers", same}};
+  return write_json_atomic(directory / "probe.json", json);
 }
 
 }  // namespace
@@ -127,6 +164,7 @@ Status run_trial_phase(const TrialJob& job, const ProgressFn& progress, const Ca
   const RunDirectory run{job.run};
   if (job.phase == "fit" || job.phase == "refit") return run_fit_phase(job, run, progress, cancel, log);
   if (job.phase == "score" || job.phase == "score-refit") return run_score_phase(job, run, progress, cancel);
+  if (job.phase == "probe") return run_probe_phase(job, run, progress, cancel);
   return Error{ErrorCode::kInternal, "unknown phase " + job.phase, ""};
 }
 
@@ -146,13 +184,23 @@ Status read_fit_outcome(const RunDirectory& run, TrialRecord& record) {
   return {};
 }
 
+Status read_probe_outcome(const RunDirectory& run, TrialRecord& record) {
+  TAILOR_TRY(const Json json, read_json(run.trial(record.id) / "probe.json"));
+  record.latency_p50_ms = json.at("latency_ms").at("p50");
+  record.latency_p95_ms = json.at("latency_ms").at("p95");
+  record.serve_memory_bytes = json.at("serve_memory_bytes");
+  record.score_seconds_per_row = json.at("seconds_per_row");
+  const std::size_t compared = json.at("compared_rows"), same = json.at("same_answers");
+  if (same < compared) {
+    record.notes.push_back(fmt::format("The package answers {} of {} validation rows otherwise than while fitting.", compared - same, compared));
+  }
+  return {};
+}
+
 Status read_score_outcome(const RunDirectory& run, TrialRecord& record) {
   TAILOR_TRY(const Json json, read_json(run.trial(record.id) / "score.json"));
   record.n_scored = json.at("n_scored");
   record.score_seconds = json.at("score_seconds");
-  record.latency_p50_ms = json.at("latency_ms").at("p50");
-  record.latency_p95_ms = json.at("latency_ms").at("p95");
-  record.serve_memory_bytes = json.at("serve_memory_bytes");
   return {};
 }
 

@@ -4,6 +4,7 @@
 /// Each phase runs as a process of its own (`tailor trial JOB`), so that memory is measured for each candidate alone,
 /// and a candidate that runs out of memory takes nobody with it:
 ///   fit    search settings on validation, fit, write trials/<id>/package and fit.json
+///   probe  load the package and measure latency, memory and rate of answering on validation texts; write probe.json
 ///   score  load the package and answer test rows through predict's code path; write test.jsonl and score.json
 ///   refit  fit the chosen settings on train + validation into <run>/package
 
@@ -51,6 +52,7 @@ struct TrialRecord {
   double test_score = 0;  // the user's metric
   double latency_p50_ms = 0, latency_p95_ms = 0;
   double score_seconds = 0;
+  double score_seconds_per_row = 0;  // measured on validation texts
   std::uint64_t serve_memory_bytes = 0;
   double cost_per_thousand = 0;
   // against the best
@@ -86,13 +88,13 @@ struct TrialJob {
   std::string id;
   std::string method;
   std::string model;    // as resolve_model takes it; empty: none
-  std::string phase;    // fit | score | refit
+  std::string phase;    // fit | probe | score | refit | score-refit
   double seconds = 0;
   MachineSpeed speed;
   std::optional<Json> plan;
   std::optional<Json> settings;
-  std::vector<std::uint32_t> score_rows;  // score: ids of the rows to answer
-  int latency_requests = 40;              // score: single requests to time
+  std::vector<std::uint32_t> score_rows;  // probe, score: ids of the rows to answer
+  int latency_requests = 40;              // probe: single requests to time
   int threads = 1;
 };
 Json to_json(const TrialJob& job);
@@ -103,6 +105,7 @@ Status run_trial_phase(const TrialJob& job, const ProgressFn& progress, const Ca
 
 /// What the phases leave behind, read by the parent into the record.
 Status read_fit_outcome(const RunDirectory& run, TrialRecord& record);
+Status read_probe_outcome(const RunDirectory& run, TrialRecord& record);
 Status read_score_outcome(const RunDirectory& run, TrialRecord& record);
 
 }  // namespace tailor

@@ -30,18 +30,18 @@ Json to_json(const TrialRecord& r) {
                            {"macro_recall", interval(r.scores.macro_recall)}, {"macro_f1", interval(r.scores.macro_f1)}};
     json["test_score"] = r.test_score;
     json["vs_best"] = Json{{"p_value", r.p_value}, {"verdict", r.verdict}};
-    json["latency_ms"] = Json{{"p50", r.latency_p50_ms}, {"p95", r.latency_p95_ms}};
   } else {
     json["metrics"] = nullptr;
     json["vs_best"] = nullptr;
-    json["latency_ms"] = nullptr;
   }
+  json["latency_ms"] = r.latency_p95_ms > 0 ? Json{{"p50", r.latency_p50_ms}, {"p95", r.latency_p95_ms}} : Json(nullptr);
   json["train_seconds"] = r.train_seconds;
   json["cpu_seconds"] = r.cpu_seconds;
   json["peak_memory_bytes"] = r.peak_memory_bytes;
   json["trained_bytes"] = r.trained_bytes;
   json["package_bytes"] = r.package_bytes;
   json["score_seconds"] = r.score_seconds;
+  json["score_seconds_per_row"] = r.score_seconds_per_row;
   json["serve_memory_bytes"] = r.serve_memory_bytes;
   json["cost_per_thousand"] = r.cost_per_thousand;
   json["fitted_on"] = r.fitted_on;
@@ -77,6 +77,8 @@ Result<TrialRecord> trial_record_from_json(const Json& json) {
       r.test_score = json.at("test_score");
       r.p_value = json.at("vs_best").at("p_value");
       r.verdict = json.at("vs_best").at("verdict");
+    }
+    if (!json.at("latency_ms").is_null()) {
       r.latency_p50_ms = json.at("latency_ms").at("p50");
       r.latency_p95_ms = json.at("latency_ms").at("p95");
     }
@@ -86,6 +88,7 @@ Result<TrialRecord> trial_record_from_json(const Json& json) {
     r.trained_bytes = json.at("trained_bytes");
     r.package_bytes = json.at("package_bytes");
     r.score_seconds = json.at("score_seconds");
+    r.score_seconds_per_row = json.at("score_seconds_per_row");
     r.serve_memory_bytes = json.at("serve_memory_bytes");
     r.cost_per_thousand = json.at("cost_per_thousand");
     r.fitted_on = json.at("fitted_on");

@@ -1,0 +1,185 @@
+/// The middle of the recipe: every candidate inside the budget.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "core/files.h"
+#include "recipes/fit_run.h"
+
+namespace tailor {
+namespace {
+
+// Of the budget: the refit of the winner may take this much; a dearer one is left out with a remark.
+constexpr double kRefitShare = 0.25;
+constexpr std::size_t kProbeRows = 60;
+
+}  // namespace
+
+TrialJob FitRun::job_for(const PlannedTrial& trial, const std::string& phase) const {
+  TrialJob job;
+  job.run = run_.root;
+  job.id = trial.id;
+  job.method = trial.candidate->method;
+  job.model = trial.model;
+  job.phase = phase;
+  job.speed = speed_;
+  job.threads = threads();
+  return job;
+}
+
+Result<PhaseResult> FitRun::run_phase(const TrialJob& job, SteadyTime deadline) {
+  const TrialRunner runner(environment_.program, run_, options_.memory_cap_bytes);
+  const auto progress = [&](const Progress& p) { ui_.progress(p, elapsed(), options_.budget_seconds); };
+  return runner.run(job, progress, cancel_, deadline);
+}
+
+std::vector<std::uint32_t> FitRun::probe_rows() const {
+  const RowSet from = data_.kfold() ? data_.train() : data_.validation();
+  return stratified_sample(data_, from, kProbeRows, options_.seed + 1).ids;
+}
+
+double FitRun::refit_seconds(const TrialRecord& record) const {
+  if (record.fitted_on != "train") return 0;
+  const double rows = static_cast<double>(data_.train_and_validation().size()) / static_cast<double>(std::max<std::size_t>(1, data_.train().size()));
+  const double final_fit = record.plan.value("final_fit_seconds", record.train_seconds);
+  return final_fit * rows;
+}
+
+double FitRun::reserve() const {
+  double scoring = 0, refit = 0;
+  for (const auto& trial : planned_) {
+    const auto it = std::find_if(records_.begin(), records_.end(), [&](const TrialRecord& r) { return r.id == trial.id && r.ok(); });
+    if (it == records_.end()) continue;
+    scoring += it->score_seconds_per_row * static_cast<double>(trial.score_rows.size()) + 1;
+    refit = std::max(refit, refit_seconds(*it));
+  }
+  return scoring + std::min(refit, kRefitShare * options_.budget_seconds);
+}
+
+Status FitRun::record_decision(Json decision) {
+  decision["elapsed_seconds"] = elapsed();
+  ui_.event(Json{{"event", "budget"}, {"decision", decision}});
+  return append_jsonl(run_.budget(), decision);
+}
+
+Status FitRun::rewrite_trials() {
+  return write_stream_atomic(run_.trials(), [&](std::ostream& out) {
+    for (const auto& record : records_) out << dump_json(to_json(record)) << '\n';
+    return Status{};
+  });
+}
+
+Status FitRun::probe(const PlannedTrial& trial, TrialRecord& record) {
+  TrialJob job = job_for(trial, "probe");
+  job.score_rows = probe_rows();
+  job.latency_requests = 40;
+  TAILOR_TRY(const PhaseResult result, run_phase(job, SteadyTime::max()));
+  if (!result.status) return result.status;
+  return read_probe_outcome(run_, record);
+}
+
+Status FitRun::run_one(const PlannedTrial& trial, const Allotment& allotment, std::size_t index, TrialRecord& record) {
+  TrialJob job = job_for(trial, "fit");
+  job.seconds = allotment.seconds;
+  if (replay_) {
+    const auto it = std::find_if(replay_->trials.begin(), replay_->trials.end(), [&](const TrialRecord& r) { return r.id == trial.id; });
+    if (it != replay_->trials.end() && it->ok()) job.plan = it->plan;
+  }
+  ui_.trial_started(record, allotment.seconds, index, planned_.size());
+  // A candidate plans for its share; the hard end is for one that misjudged itself. A replay has no clock.
+  const double hard_seconds = 1.5 * allotment.seconds + 30;
+  const auto deadline = replay_ ? SteadyTime::max() : std::chrono::steady_clock::now() + std::chrono::milliseconds(static_cast<long>(1000 * hard_seconds));
+  TAILOR_TRY(const PhaseResult result, run_phase(job, deadline));
+  record.cpu_seconds = result.process.cpu_seconds;
+  record.peak_memory_bytes = result.process.peak_memory_bytes;
+  record.train_seconds = result.process.wall_seconds;
+  Status status = result.status;
+  if (status) status = read_fit_outcome(run_, record);
+  if (status) status = probe(trial, record);
+  if (!status && status.error().code == ErrorCode::kCancelled && cancel_.cancelled()) return status;
+  record.status = status ? TrialStatus::kOk : TrialStatus::kFailed;
+  if (!status) record.reason = to_string(status.error());
+  record.cost_per_thousand = options_.price_per_hour * record.latency_p50_ms / 3600.0;
+  return {};
+}
+
+Status FitRun::run_trials() {
+  TAILOR_CHECK(make_directories(run_.root / "trials"));
+  std::vector<const PlannedTrial*> waiting;
+  for (const auto& trial : planned_) {
+    if (find_record(trial.id) == nullptr) waiting.push_back(&trial);
+  }
+  if (!records_.empty()) {
+    ui_.note(fmt::format("{} finished candidates are kept, {} are still to run", records_.size(), waiting.size()));
+    TAILOR_CHECK(rewrite_trials());
+  }
+  const auto finish = [&](TrialRecord record) -> Status {
+    ui_.trial_finished(record);
+    ui_.event(Json{{"event", "trial"}, {"trial", to_json(record)}});
+    TAILOR_CHECK(append_jsonl(run_.trials(), to_json(record)));
+    records_.push_back(std::move(record));
+    return {};
+  };
+  bool any_runs = std::any_of(records_.begin(), records_.end(), [](const TrialRecord& r) { return r.ok(); });
+  std::map<std::string, std::string> skipped_before;
+  while (!waiting.empty()) {
+    if (cancel_.cancelled()) return Error{ErrorCode::kCancelled, "interrupted", "go on with `tailor fit --resume " + run_.root.string() + "`"};
+    const PlannedTrial& trial = *waiting.front();
+    const std::size_t index = planned_.size() - waiting.size();
+    TrialRecord record;
+    record.id = trial.id;
+    record.method = trial.candidate->method;
+    record.base_model = trial.model_id;
+    record.estimated_seconds = trial.estimate.fit_seconds;
+    record.estimated_memory_bytes = trial.estimate.memory_bytes;
+    if (!trial.unavailable.empty()) {
+      record.reason = trial.unavailable;
+      waiting.erase(waiting.begin());
+      TAILOR_CHECK(finish(std::move(record)));
+      continue;
+    }
+    Allotment allotment;
+    if (replay_) {
+      const auto it = std::find_if(replay_->budget.begin(), replay_->budget.end(), [&](const Json& d) { return d.value("id", "") == trial.id && d.value("kind", "") == "share"; });
+      if (it != replay_->budget.end()) allotment = {trial.id, it->value("run", false), it->value("seconds", 0.0), it->value("reason", "")};
+      else allotment = {trial.id, false, 0, "it did not run in the run that is repeated"};
+    } else {
+      std::vector<BudgetItem> items;
+      double refit = 0;
+      for (const PlannedTrial* next : waiting) {
+        if (!next->unavailable.empty()) continue;
+        const Estimate& e = next->estimate;
+        items.push_back({next->id, e.fit_seconds, e.min_fit_seconds, e.score_seconds_per_row * static_cast<double>(next->score_rows.size()) + 2, e.fit_seconds,
+                         next->candidate->priority});
+        refit = std::max(refit, data_.kfold() ? 0.0 : e.refit_seconds);
+      }
+      const double reserved = reserve() + std::min(refit, 0.6 * kRefitShare * options_.budget_seconds);
+      allotment = share_budget(items, options_.budget_seconds - elapsed(), reserved).front();
+    }
+    TAILOR_CHECK(record_decision(Json{{"kind", "share"}, {"id", trial.id}, {"run", allotment.run}, {"seconds", allotment.seconds}, {"reason", allotment.reason},
+                                      {"score_rows", trial.score_rows.size()}}));
+    waiting.erase(waiting.begin());
+    if (!allotment.run) {
+      record.reason = allotment.reason;
+    } else {
+      TAILOR_CHECK(run_one(trial, allotment, index, record));
+      any_runs = any_runs || record.ok();
+    }
+    TAILOR_CHECK(finish(std::move(record)));
+  }
+  if (!any_runs) {
+    const bool failed = std::any_of(records_.begin(), records_.end(), [](const TrialRecord& r) { return r.status == TrialStatus::kFailed; });
+    if (failed) return Error{ErrorCode::kInternal, "every candidate failed; the first: " + records_.front().id + ": " + records_.front().reason, "see " + (run_.root / "trials").string()};
+    return Error{ErrorCode::kInvalidArgument, fmt::format("the budget of {} is too small for any candidate: {}", human_seconds(options_.budget_seconds), records_.front().reason),
+                 "give a larger --budget"};
+  }
+  // The table's order, also after a resume.
+  std::map<std::string, std::size_t> order;
+  for (std::size_t i = 0; i < planned_.size(); ++i) order[planned_[i].id] = i;
+  std::sort(records_.begin(), records_.end(), [&](const TrialRecord& a, const TrialRecord& b) { return order[a.id] < order[b.id]; });
+  return {};
+}
+
+}  // namespace tailor

@@ -1,0 +1,81 @@
+/// Feature-based tuning: the base model stays as it is, a multinomial logistic regression is fitted on its embeddings
+/// (Devlin et al., arXiv:1810.04805, section 5.3; the linear probe of SetFit and MTEB).
+
+#include <fmt/format.h>
+
+#include "core/files.h"
+#include "fit/method_support.h"
+#include "fit/methods.h"
+
+namespace tailor {
+namespace {
+
+constexpr const char* kHeadFile = "head.safetensors";
+const std::vector<double> kGrid{1, 3, 10, 30, 100, 300};
+
+class FeaturesClassifier final : public Classifier {
+ public:
+  FeaturesClassifier(Embedder embedder, LogisticModel head, int threads) : embedder_(std::move(embedder)), head_(std::move(head)), threads_(threads) {}
+  Result<Matrix> probabilities(std::span<const std::string> texts, const ProgressFn& progress, const CancelToken& cancel) override {
+    TAILOR_TRY(const Matrix embeddings, embedder_.embed(texts, progress, cancel));
+    return head_.probabilities(embeddings, threads_);
+  }
+
+ private:
+  Embedder embedder_;
+  LogisticModel head_;
+  int threads_;
+};
+
+}  // namespace
+
+Estimate estimate_features(const TrialContext& context) {
+  const double rows = static_cast<double>(context.data.train_and_validation().size());
+  const double tokens = mean_tokens(context);
+  const double per_row = tokens / embedding_tokens_per_second(context);
+  const double classes = static_cast<double>(classes_of(context));
+  const double dim = static_cast<double>(context.model->info.embedding_length);
+  // L-BFGS: about 60 passes a value of C, two products each, at half the speed of a large product.
+  const double folds = context.data.kfold() ? context.data.split.folds + 1 : 2;
+  const double linear = folds * static_cast<double>(kGrid.size()) * 60 * 4 * rows * dim * classes / (0.3e9 * context.speed.gemm_gflops);
+  Estimate e;
+  e.fit_seconds = 1 + rows * per_row + linear;
+  e.min_fit_seconds = e.fit_seconds;
+  e.score_seconds_per_row = per_row;
+  e.refit_seconds = 1 + linear / static_cast<double>(kGrid.size());
+  e.memory_bytes = static_cast<std::uint64_t>(2.2 * static_cast<double>(context.model->info.parameters) + rows * dim * 24) + 120'000'000;
+  return e;
+}
+
+Result<TrialOutcome> run_features(TrialContext& context) {
+  TrialOutcome out;
+  TAILOR_TRY(const ReadyModel model, ready_model(context));
+  const TrialRows rows = trial_rows(context);
+  TAILOR_TRY(const CachedEmbeddings embeddings, cached_embeddings(context, model, rows));
+  const Json base_settings{{"features", "frozen"}};
+  const double fixed = context.settings ? context.settings->at("c").get<double>() : 0;
+  TAILOR_TRY(LinearFit fit, fit_linear(context, rows, embeddings.matrix, kGrid, fixed, base_settings));
+  TAILOR_CHECK(fit.model.save(context.package / kHeadFile));
+  out.settings = base_settings;
+  out.settings["c"] = fit.c;
+  out.search = std::move(fit.search);
+  out.validation = std::move(fit.validation);
+  out.base = model.base;
+  out.trained_bytes = tree_bytes(context.package / kHeadFile);
+  out.shared_seconds = embeddings.shared;
+  return out;
+}
+
+Result<std::unique_ptr<Classifier>> load_features(const std::filesystem::path& package, const PackageManifest& manifest, const PredictOptions& options) {
+  TAILOR_TRY(LogisticModel head, LogisticModel::load(package / kHeadFile));
+  if (head.classes != static_cast<int>(manifest.labels.size())) {
+    return Error{ErrorCode::kCorruptData, fmt::format("{}: the head has {} classes, the manifest {} labels", package.string(), head.classes, manifest.labels.size()), ""};
+  }
+  TAILOR_TRY(Embedder embedder, load_embedder(base_model_path(package, manifest.base), options.threads));
+  if (static_cast<std::size_t>(embedder.dim()) != head.features) {
+    return Error{ErrorCode::kCorruptData, fmt::format("{}: the head takes {} features, the base model gives {}", package.string(), head.features, embedder.dim()), ""};
+  }
+  return std::unique_ptr<Classifier>(std::make_unique<FeaturesClassifier>(std::move(embedder), std::move(head), options.threads));
+}
+
+}  // namespace tailor

@@ -1,0 +1,207 @@
+#include "fit/method_support.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <numeric>
+
+#include "core/files.h"
+#include "core/hash.h"
+#include "core/safetensors.h"
+#include "model/import.h"
+#include "model/requantize.h"
+
+namespace tailor {
+namespace fs = std::filesystem;
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+}  // namespace
+
+std::vector<int> TrialRows::labels_at(const std::vector<std::size_t>& positions) const {
+  std::vector<int> out;
+  out.reserve(positions.size());
+  for (const std::size_t p : positions) out.push_back(labels[p]);
+  return out;
+}
+
+TrialRows trial_rows(const TrialContext& context, int max_folds) {
+  TrialRows rows;
+  rows.ids = context.fit_rows.ids;
+  rows.fit.resize(rows.ids.size());
+  std::iota(rows.fit.begin(), rows.fit.end(), std::size_t{0});
+  const bool searching = !context.settings.has_value();
+  if (searching && !context.data.kfold()) {
+    RowSplit split{rows.fit, {}};
+    for (const auto id : context.validation_rows.ids) {
+      split.validation.push_back(rows.ids.size());
+      rows.ids.push_back(id);
+    }
+    rows.splits.push_back(std::move(split));
+  } else if (searching) {
+    const int folds = context.data.split.folds;
+    const int used = max_folds > 0 ? std::min(max_folds, folds) : folds;
+    for (int f = 0; f < used; ++f) {
+      RowSplit split;
+      for (std::size_t p = 0; p < rows.ids.size(); ++p) {
+        (context.data.split.fold[rows.ids[p]] == f ? split.validation : split.train).push_back(p);
+      }
+      rows.splits.push_back(std::move(split));
+    }
+  }
+  const RowSet all{rows.ids};
+  rows.texts = context.data.texts_of(all);
+  rows.labels = context.data.labels_of(all);
+  return rows;
+}
+
+Predictions pooled_predictions(const TrialRows& rows, Matrix pooled) {
+  std::vector<std::uint32_t> ids;
+  std::vector<int> truth;
+  for (const auto& split : rows.splits) {
+    for (const std::size_t p : split.validation) {
+      ids.push_back(rows.ids[p]);
+      truth.push_back(rows.labels[p]);
+    }
+  }
+  return make_predictions(ids, std::move(truth), std::move(pooled));
+}
+
+fs::path model_cache_directory() {
+  if (const char* cache = std::getenv("TAILOR_CACHE"); cache != nullptr && *cache != 0) return fs::path(cache) / "imported";
+  if (const char* home = std::getenv("HOME"); home != nullptr && *home != 0) return fs::path(home) / ".cache" / "tailor" / "imported";
+  return fs::temp_directory_path() / "tailor-imported";
+}
+
+Result<fs::path> ready_gguf(const ModelInfo& info, bool full_precision, const ProgressFn& progress) {
+  const fs::path cache = model_cache_directory();
+  TAILOR_CHECK(make_directories(cache));
+  if (info.is_hugging_face) return import_cached(info.path, cache, {.type = full_precision ? ImportType::kF32 : ImportType::kF16}, progress);
+  if (full_precision || info.kind == ModelKind::kEncoder || info.file_type == "q8_0" || info.file_type == "f16" || info.file_type == "f32") return info.path;
+  return requantize_cached(info.path, cache, QuantType::kQ8_0);
+}
+
+namespace {
+
+Result<ReadyModel> ready(const TrialContext& context, bool full_precision) {
+  if (!context.model) return Error{ErrorCode::kInternal, "a method without a model asked for one", ""};
+  const ModelInfo& info = context.model->info;
+  ReadyModel ready;
+  TAILOR_TRY(ready.gguf, ready_gguf(info, full_precision, context.progress));
+  ready.base = {info.id, std::string(name_of(info.kind)), fs::absolute(ready.gguf).string(), "", info.licence.empty() ? "unknown" : info.licence, info.path.filename().string()};
+  if (ready.gguf != info.path) ready.base.source += ", as " + ready.gguf.filename().string();
+  TAILOR_TRY(ready.base.sha256, sha256_file(ready.gguf));
+  return ready;
+}
+
+}  // namespace
+
+Result<ReadyModel> ready_model(const TrialContext& context) { return ready(context, false); }
+Result<ReadyModel> ready_model_f32(const TrialContext& context) { return ready(context, true); }
+
+Result<Embedder> load_embedder(const fs::path& gguf, int threads) { return Embedder::load(gguf, {.threads = threads}); }
+
+Result<CachedEmbeddings> cached_embeddings(const TrialContext& context, const ReadyModel& model, const TrialRows& rows) {
+  const fs::path file = context.cache / ("embeddings-" + model.base.sha256.substr(0, 16) + ".safetensors");
+  CachedEmbeddings out;
+  std::error_code ignored;
+  if (fs::exists(file, ignored)) {
+    TAILOR_TRY(const SafetensorsFile stored, SafetensorsFile::open(file));
+    TAILOR_TRY(const SafeTensor values, stored.get("embeddings", "F32", 2));
+    TAILOR_TRY(const SafeTensor id_tensor, stored.get("ids", "I64", 1));
+    const auto dim = static_cast<std::size_t>(values.shape[1]);
+    std::vector<std::int64_t> ids(static_cast<std::size_t>(id_tensor.shape[0]));
+    std::memcpy(ids.data(), id_tensor.bytes.data(), id_tensor.bytes.size());
+    std::vector<std::size_t> where(context.data.dataset.texts.size(), ids.size());
+    for (std::size_t i = 0; i < ids.size(); ++i) where[static_cast<std::size_t>(ids[i])] = i;
+    const bool whole = std::all_of(rows.ids.begin(), rows.ids.end(), [&](std::uint32_t id) { return where[id] < ids.size(); });
+    if (whole) {
+      out.matrix = Matrix(rows.ids.size(), dim);
+      for (std::size_t i = 0; i < rows.ids.size(); ++i) {
+        std::memcpy(out.matrix.row(i).data(), values.bytes.data() + where[rows.ids[i]] * dim * sizeof(float), dim * sizeof(float));
+      }
+      out.shared = std::atof(stored.metadata().at("seconds").c_str());
+      return out;
+    }
+  }
+  const auto start = Clock::now();
+  TAILOR_TRY(Embedder embedder, load_embedder(model.gguf, context.threads));
+  TAILOR_TRY(out.matrix, embedder.embed(rows.texts, context.progress, context.cancel));
+  out.seconds = seconds_since(start);
+  const std::vector<std::int64_t> ids(rows.ids.begin(), rows.ids.end());
+  const std::vector<SafeTensor> tensors{
+      safe_tensor<float>("embeddings", "F32", {static_cast<std::int64_t>(out.matrix.rows), static_cast<std::int64_t>(out.matrix.cols)}, out.matrix.data),
+      safe_tensor<std::int64_t>("ids", "I64", {static_cast<std::int64_t>(ids.size())}, ids)};
+  TAILOR_CHECK(write_safetensors(file, tensors, {{"seconds", fmt::format("{}", out.seconds)}}));
+  return out;
+}
+
+Features take_rows(const Features& features, const std::vector<std::size_t>& positions, Matrix& dense, CsrMatrix& sparse) {
+  if (features.dense() != nullptr) {
+    dense = gather_rows(*features.dense(), positions);
+    return dense;
+  }
+  sparse = gather_rows(*features.sparse(), positions);
+  return sparse;
+}
+
+Result<LinearFit> fit_linear(const TrialContext& context, const TrialRows& rows, const Features& features, const std::vector<double>& grid, double fixed_c,
+                             const Json& base_settings) {
+  const int classes = classes_of(context);
+  const LogisticOptions options{.threads = context.threads};
+  LinearFit out;
+  out.c = fixed_c;
+  Matrix dense;
+  CsrMatrix sparse;
+  if (fixed_c <= 0) {
+    std::size_t validation_rows = 0;
+    for (const auto& split : rows.splits) validation_rows += split.validation.size();
+    std::vector<Matrix> pooled(grid.size(), Matrix(validation_rows, static_cast<std::size_t>(classes)));
+    const auto start = Clock::now();
+    std::size_t at = 0;
+    for (const auto& split : rows.splits) {
+      const Features train = take_rows(features, split.train, dense, sparse);
+      const auto labels = rows.labels_at(split.train);
+      TAILOR_TRY(const std::vector<LogisticModel> models, fit_logistic_grid(train, labels, classes, grid, options, &context.cancel, context.progress));
+      const Features held_out = take_rows(features, split.validation, dense, sparse);
+      for (std::size_t g = 0; g < grid.size(); ++g) {
+        const Matrix p = models[g].probabilities(held_out, context.threads);
+        std::copy(p.data.begin(), p.data.end(), pooled[g].data.begin() + static_cast<std::ptrdiff_t>(at * static_cast<std::size_t>(classes)));
+      }
+      at += split.validation.size();
+    }
+    const double seconds = seconds_since(start) / static_cast<double>(grid.size());
+    const Metric metric = metric_of(context);
+    std::size_t best = 0;
+    double best_loss = 0;
+    for (std::size_t g = 0; g < grid.size(); ++g) {
+      Predictions p = pooled_predictions(rows, std::move(pooled[g]));
+      Json settings = base_settings;
+      settings["c"] = grid[g];
+      const double score = metric.score(p.truth, p.predicted, classes);
+      const double loss = log_loss(p.truth, p.probabilities);
+      out.search.push_back({settings, score, seconds, p.size()});
+      if (g == 0 || score > out.search[best].score + 1e-12 || (score > out.search[best].score - 1e-12 && loss < best_loss)) {
+        best = g;
+        best_loss = loss;
+        out.c = grid[g];
+        out.validation = std::move(p);
+      }
+    }
+  }
+  LogisticOptions last = options;
+  last.c = out.c;
+  const Features all = take_rows(features, rows.fit, dense, sparse);
+  TAILOR_TRY(out.model, fit_logistic(all, rows.labels_at(rows.fit), classes, last, {}, nullptr, &context.cancel, context.progress));
+  return out;
+}
+
+Metric metric_of(const TrialContext& context) { return Metric::parse(context.options.metric, context.data.label_names()).value(); }
+int classes_of(const TrialContext& context) { return static_cast<int>(context.data.label_names().size()); }
+
+}  // namespace tailor

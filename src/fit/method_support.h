@@ -1,0 +1,71 @@
+#pragma once
+/// What the methods share: validation splits, cached embeddings, and base models made ready.
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "eval/metric.h"
+#include "fit/candidates.h"
+#include "infer/embedder.h"
+#include "learn/logistic_regression.h"
+
+namespace tailor {
+
+/// The rows a trial may look at, as positions 0 … n-1: first the rows to fit on, then the validation rows.
+struct TrialRows {
+  std::vector<std::uint32_t> ids;
+  std::vector<std::string> texts;
+  std::vector<int> labels;
+  std::vector<std::size_t> fit;        // positions to fit the packaged artefact on
+  std::vector<RowSplit> splits;        // for choices: one (holdout), k (k-fold), none (refit)
+
+  std::vector<int> labels_at(const std::vector<std::size_t>& positions) const;
+};
+/// `max_folds` limits the folds that are used (networks are dear); 0: all.
+TrialRows trial_rows(const TrialContext& context, int max_folds = 0);
+
+/// Predictions on the rows of all splits' validation parts, pooled in the order of the splits.
+Predictions pooled_predictions(const TrialRows& rows, Matrix pooled);
+
+/// A base model ready to run, and how the manifest names it.
+struct ReadyModel {
+  std::filesystem::path gguf;
+  BaseModel base;
+};
+/// The GGUF for llama.cpp: imported (encoders, F16) or requantised (decoders, Q8_0) through a cache outside the run.
+Result<ReadyModel> ready_model(const TrialContext& context);
+/// The same in full precision, for training.
+Result<ReadyModel> ready_model_f32(const TrialContext& context);
+/// The file behind both, for a model outside a trial.
+Result<std::filesystem::path> ready_gguf(const ModelInfo& info, bool full_precision, const ProgressFn& progress);
+/// Where imported and requantised models are kept: $TAILOR_CACHE/imported, or ~/.cache/tailor/imported.
+std::filesystem::path model_cache_directory();
+
+/// Embeddings of `rows`, from the run's cache where another trial has made them. `seconds` is what they took when they
+/// were made, so that every trial that uses them is charged as if it were alone.
+struct CachedEmbeddings {
+  Matrix matrix;        // [rows, dim]
+  double seconds = 0;   // spent now
+  double shared = 0;    // spent by another trial
+};
+Result<CachedEmbeddings> cached_embeddings(const TrialContext& context, const ReadyModel& model, const TrialRows& rows);
+Result<Embedder> load_embedder(const std::filesystem::path& gguf, int threads);
+
+/// Logistic regression over a grid of C: scored on the splits, then fitted on `rows.fit`. With `fixed_c` > 0 no search.
+struct LinearFit {
+  LogisticModel model;
+  double c = 0;
+  std::vector<SearchPoint> search;
+  Predictions validation;
+};
+Result<LinearFit> fit_linear(const TrialContext& context, const TrialRows& rows, const Features& features, const std::vector<double>& grid, double fixed_c,
+                             const Json& base_settings);
+Features take_rows(const Features& features, const std::vector<std::size_t>& positions, Matrix& dense, CsrMatrix& sparse);
+
+/// The user's metric for this run's labels; options were checked when the run began.
+Metric metric_of(const TrialContext& context);
+int classes_of(const TrialContext& context);
+
+}  // namespace tailor
