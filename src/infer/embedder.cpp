@@ -43,18 +43,6 @@ struct Worker {
   DecodeBatch batch;
 };
 
-std::string meta(const llama_model* model, const char* key) {
-  char value[64];
-  return llama_model_meta_val_str(model, key, value, sizeof value) < 0 ? std::string() : std::string(value);
-}
-
-/// At most `bytes` of `text`, not ending inside a character.
-std::string_view head_of(std::string_view text, std::size_t bytes) {
-  if (text.size() <= bytes) return text;
-  while (bytes > 0 && (static_cast<unsigned char>(text[bytes]) & 0xC0u) == 0x80u) --bytes;
-  return text.substr(0, bytes);
-}
-
 }  // namespace
 
 struct Embedder::Impl {
@@ -65,7 +53,7 @@ struct Embedder::Impl {
   int max_tokens = 0;
   std::vector<Worker> workers;
 
-  Result<std::vector<std::int32_t>> tokenize(std::string_view text, bool& truncated) const;
+  std::vector<std::int32_t> tokenize(std::string_view text, bool& truncated) const;
   Status embed_batch(Worker& worker, std::span<const std::vector<std::int32_t>> tokens,
                      std::span<const std::size_t> rows, Matrix& out) const;
   void store(std::span<float> row, std::span<const float> vector) const;
@@ -96,12 +84,11 @@ Result<Embedder> Embedder::load(const std::filesystem::path& gguf, const Embedde
   impl->options = options;
   TAILOR_TRY(impl->model, LoadedModel::load(gguf, options.adapter));
   const llama_model* model = impl->model->get();
-  const std::string architecture = meta(model, "general.architecture");
-  // llama.cpp has no public word for "encoder only"; those without causal attention have no memory either.
-  impl->encoder = meta(model, (architecture + ".attention.causal").c_str()) == "false";
+  const std::string architecture = impl->model->metadata("general.architecture");
+  impl->encoder = impl->model->is_encoder();
   impl->dim = llama_model_n_embd(model);
 
-  const std::string limit = meta(model, "tailor.max_sequence_length");
+  const std::string limit = impl->model->metadata("tailor.max_sequence_length");
   int model_limit = std::min(llama_model_n_ctx_train(model), 512);
   if (!limit.empty()) model_limit = std::min(llama_model_n_ctx_train(model), std::max(2, std::atoi(limit.c_str())));
   impl->max_tokens =
@@ -110,7 +97,7 @@ Result<Embedder> Embedder::load(const std::filesystem::path& gguf, const Embedde
 
   Pooling& pooling = impl->options.pooling;
   if (pooling == Pooling::kModel) {
-    const std::string type = meta(model, (architecture + ".pooling_type").c_str());
+    const std::string type = impl->model->metadata(architecture + ".pooling_type");
     pooling = type == "1"     ? Pooling::kMean
               : type == "2"   ? Pooling::kCls
               : type == "3"   ? Pooling::kLast
@@ -130,7 +117,8 @@ Result<Embedder> Embedder::load(const std::filesystem::path& gguf, const Embedde
     Worker worker;
     llama_context_params params = llama_context_default_params();
     params.n_ctx = params.n_batch = params.n_ubatch = tokens;
-    params.n_seq_max = kMaxSequences;
+    params.n_seq_max =
+        std::min(tokens, static_cast<std::uint32_t>(kMaxSequences));  // llama.cpp reserves an output each
     params.kv_unified = true;
     params.n_threads = params.n_threads_batch = 1;
     params.type_k = params.type_v = GGML_TYPE_F32;
@@ -153,29 +141,12 @@ Result<Embedder> Embedder::load(const std::filesystem::path& gguf, const Embedde
   return Embedder(std::move(impl));
 }
 
-Result<std::vector<std::int32_t>> Embedder::Impl::tokenize(std::string_view text, bool& truncated) const {
-  const llama_vocab* vocab = model->vocab();
-  const auto limit = static_cast<std::size_t>(max_tokens);
-  // No tokenizer makes fewer than a token of 64 bytes of text; this keeps a text of ten million characters cheap.
-  const std::string_view head = head_of(text, 1024 + limit * 64);
-  std::vector<std::int32_t> tokens(head.size() + 8);
-  const int n = llama_tokenize(vocab, head.data(), static_cast<std::int32_t>(head.size()), tokens.data(),
-                               static_cast<std::int32_t>(tokens.size()), true, false);
-  if (n < 0)
-    return Error{ErrorCode::kInternal,
-                 fmt::format("{}: a text of {} bytes cannot be tokenised", model->name(), head.size()), ""};
-  tokens.resize(static_cast<std::size_t>(n));
-  truncated = tokens.size() > limit || head.size() < text.size();
-  if (tokens.size() > limit) {
-    const std::int32_t last = tokens.back();
-    tokens.resize(limit);
-    if (llama_vocab_is_control(vocab, last)) tokens.back() = last;  // [SEP] stays
-  }
-  if (tokens.empty()) {
-    std::int32_t token = llama_vocab_bos(vocab);
-    if (token < 0) token = llama_vocab_eos(vocab);
-    tokens.push_back(std::max(token, 0));
-  }
+std::vector<std::int32_t> Embedder::Impl::tokenize(std::string_view text, bool& truncated) const {
+  const Tokenizer& tokenizer = model->tokenizer();
+  std::vector<std::int32_t> tokens =
+      tokenizer.encode_truncated(text, static_cast<std::size_t>(max_tokens), true, &truncated);
+  // Models that put nothing around a text: something must be computed for an empty one.
+  if (tokens.empty()) tokens.push_back(std::max({tokenizer.bos(), tokenizer.eos(), 0}));
   return tokens;
 }
 
@@ -256,7 +227,7 @@ Result<Matrix> Embedder::embed(std::span<const std::string> texts, const Progres
       if (cancel.cancelled()) return cancelled;
       for (std::size_t i = first; i < std::min(n, first + kChunk); ++i) {
         bool cut = false;
-        TAILOR_TRY(tokens[i], self.tokenize(texts[i], cut));
+        tokens[i] = self.tokenize(texts[i], cut);
         truncated += cut ? 1 : 0;
       }
     }
@@ -273,11 +244,13 @@ Result<Matrix> Embedder::embed(std::span<const std::string> texts, const Progres
     return tokens[a] < tokens[b];
   });
   std::vector<std::size_t> starts;
+  const auto max_texts = std::min<std::size_t>(
+      kMaxSequences, static_cast<std::size_t>(std::max(self.options.batch_tokens, self.max_tokens)));
   std::size_t in_batch = 0, total_tokens = 0;
   for (std::size_t i = 0; i < n; ++i) {
     const std::size_t length = tokens[order[i]].size();
     if (starts.empty() || in_batch + length > static_cast<std::size_t>(self.options.batch_tokens) ||
-        i - starts.back() >= kMaxSequences) {
+        i - starts.back() >= max_texts) {
       starts.push_back(i);
       in_batch = 0;
     }

@@ -84,6 +84,9 @@ int LabelScorer::max_context() const {
 int LabelScorer::vocabulary() const {
   return impl_->vocabulary();
 }
+const Tokenizer& LabelScorer::tokenizer() const {
+  return impl_->model->tokenizer();
+}
 std::int32_t LabelScorer::trie_nodes() const {
   return impl_->trie.internal_nodes - 1;
 }
@@ -100,8 +103,8 @@ Result<LabelScorer> LabelScorer::load(const std::filesystem::path& gguf, const L
   impl->threads = options.threads > 0 ? options.threads : system_info().cores;
   TAILOR_TRY(impl->model, LoadedModel::load(gguf, options.adapter));
   const llama_model* model = impl->model->get();
-  if (!llama_model_has_decoder(model) || llama_model_has_encoder(model) || llama_model_is_recurrent(model) ||
-      llama_model_is_hybrid(model)) {
+  if (impl->model->is_encoder() || !llama_model_has_decoder(model) || llama_model_has_encoder(model) ||
+      llama_model_is_recurrent(model) || llama_model_is_hybrid(model)) {
     return Error{ErrorCode::kUnavailable,
                  fmt::format("{}: labels can be scored with decoder-only transformers alone", impl->model->name()),
                  "use a model of the llama family"};

@@ -16,13 +16,14 @@
 #include "core/cancel.h"
 #include "core/progress.h"
 #include "core/result.h"
+#include "model/tokenizer.h"
 
 namespace tailor {
 
 struct LabelScorerOptions {
   int threads = 0;                // >= 1; 0: all cores. One single-threaded context each where there are prompts enough
-  bool f32_cache = false;         // key-value cache in f32 (twice the memory); for parity tests
-  bool flash_attention = true;    // f32 arithmetic on CPUs and fewer masked products; parity tests turn it off
+  bool f32_cache = false;         // key-value cache in f32 (twice the memory); only without flash attention
+  bool flash_attention = true;    // faster; keys and values are rounded to f16. Parity tests turn it off
   int max_context = 0;            // tokens of prefix + prompt + label; 0: as the model was trained
   std::filesystem::path adapter;  // GGUF LoRA adapter; empty: none
 };
@@ -74,10 +75,12 @@ class LabelScorer {
 
   int max_context() const;  // tokens
   int vocabulary() const;
-  std::int32_t trie_nodes() const;  // internal nodes of all labels, the root not counted
+  const Tokenizer& tokenizer() const;  // lives as long as the scorer
+  std::int32_t trie_nodes() const;     // internal nodes of all labels, the root not counted
+
+  struct Impl;  // label_scorer_impl.h
 
  private:
-  struct Impl;
   explicit LabelScorer(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

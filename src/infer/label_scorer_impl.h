@@ -48,7 +48,7 @@ struct LabelScorer::Impl {
   std::vector<ScoreWorker> workers;
 
   int prefix_length() const { return static_cast<int>(prefix.size()); }
-  int vocabulary() const { return llama_vocab_n_tokens(model->vocab()); }
+  int vocabulary() const { return model->vocabulary(); }
   /// Checks prompts, cuts the prefix off and builds the tries of subsets into `owned`.
   Result<std::vector<ScoreTask>> tasks(std::span<const TokenList> prompts,
                                        std::span<const std::vector<std::int32_t>> subsets,

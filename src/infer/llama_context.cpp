@@ -10,6 +10,7 @@ Result<std::shared_ptr<const LoadedModel>> LoadedModel::load(const std::filesyst
                                                              const std::filesystem::path& adapter) {
   auto loaded = std::make_shared<LoadedModel>();
   TAILOR_TRY(loaded->model_, load_llama_model(gguf));
+  TAILOR_TRY(loaded->tokenizer_, Tokenizer::of(loaded->model_.get()));
   loaded->name_ = gguf.filename().string();
   if (!adapter.empty()) {
     loaded->adapter_ = llama_adapter_lora_init(loaded->model_.get(), adapter.c_str());
@@ -20,6 +21,16 @@ Result<std::shared_ptr<const LoadedModel>> LoadedModel::load(const std::filesyst
     }
   }
   return std::shared_ptr<const LoadedModel>(std::move(loaded));
+}
+
+std::string LoadedModel::metadata(const std::string& key) const {
+  char value[128];
+  return llama_model_meta_val_str(model_.get(), key.c_str(), value, sizeof value) < 0 ? std::string()
+                                                                                      : std::string(value);
+}
+
+bool LoadedModel::is_encoder() const {
+  return metadata(metadata("general.architecture") + ".attention.causal") == "false";
 }
 
 Result<LlamaContextPtr> LoadedModel::make_context(const llama_context_params& params) const {

@@ -6,12 +6,14 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "core/result.h"
 #include "model/llama_runtime.h"
+#include "model/tokenizer.h"
 
 namespace tailor {
 
@@ -28,13 +30,19 @@ class LoadedModel {
                                                          const std::filesystem::path& adapter);
 
   llama_model* get() const { return model_.get(); }
-  const llama_vocab* vocab() const { return llama_model_get_vocab(model_.get()); }
+  const Tokenizer& tokenizer() const { return *tokenizer_; }
+  int vocabulary() const { return llama_vocab_n_tokens(llama_model_get_vocab(model_.get())); }
+  /// No causal attention: texts in, vectors out. llama.cpp has no public word for it.
+  bool is_encoder() const;
+  /// A metadata value as text; empty: absent.
+  std::string metadata(const std::string& key) const;
   const std::string& name() const { return name_; }  // file name, for messages
   /// A new context with the adapter applied.
   Result<LlamaContextPtr> make_context(const llama_context_params& params) const;
 
  private:
   LlamaModelPtr model_;
+  std::optional<Tokenizer> tokenizer_;  // reads model_
   llama_adapter_lora* adapter_ = nullptr;
   std::string name_;
 };
