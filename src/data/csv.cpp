@@ -34,11 +34,13 @@ namespace {
 constexpr std::string_view kQuoteHint =
     "a quote inside a quoted text is written twice (\"\"), and a text that holds line breaks stands in quotes";
 
+constexpr std::size_t kMostTextBytes = std::size_t{1} << 30;  // ICU counts a text's bytes in 32 bits
+
 /// Walks through the records; hands each to `row(line, cells)`. One object a file.
 class Parser {
  public:
   Parser(CsvTable::Impl& table, std::size_t max_text_bytes)
-      : table_(table), text_(table.text.view()), max_(max_text_bytes) {
+      : table_(table), text_(table.text.view()), max_(std::min(max_text_bytes, kMostTextBytes)) {
     stops_.fill(false);
     for (const char c : {'\n', '\r', table.delimiter}) stops_[static_cast<unsigned char>(c)] = true;
   }

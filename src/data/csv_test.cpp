@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <sstream>
 
 #include "core/files.h"
@@ -170,6 +171,27 @@ TEST(Csv, ATextAboveTheLimitIsAnErrorWithItsLine) {
   EXPECT_EQ(parse("text,label\n" + huge + ",b\n", {.max_text_bytes = 20'000'000}).cell(0, 0).size(), huge.size());
   EXPECT_EQ(parse("t,l\nabc,b\n", {.max_text_bytes = 3}).rows(), 1U);
   EXPECT_NE(error_of("t,l\nabcd,b\n", {.max_text_bytes = 3}), "no error");
+}
+
+TEST(Csv, AnyBytesGiveRowsOrAnError) {
+  const std::vector<std::string> pieces = {"a",  "b", "\"", "\"",       ",",    ",",        ";",   "\n",    "\n",
+                                           "\r", " ", "\t", "\xC3\xA9", "\xC3", "\xFF\xFE", "\0"s, "sep=,", "|"};
+  Rng rng(23);
+  int read = 0;
+  for (int i = 0; i < 20000; ++i) {
+    std::string bytes;
+    for (std::uint64_t n = rng.below(24); n > 0; --n) bytes += pieces[rng.below(i % 2 == 0 ? 12 : pieces.size())];
+    const auto table = CsvTable::parse(bytes, "in.csv");
+    if (!table) {
+      EXPECT_TRUE(table.error().message.starts_with("in.csv")) << table.error().message;
+      continue;
+    }
+    ++read;
+    const auto lines = lines_of(*table);
+    EXPECT_TRUE(std::is_sorted(lines.begin(), lines.end()));
+    for (const auto& row : rows_of(*table)) EXPECT_EQ(row.size(), table->columns().size());
+  }
+  EXPECT_GT(read, 100);
 }
 
 TEST(Csv, UnknownColumnListsTheColumnsAndTheNearest) {

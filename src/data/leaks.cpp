@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "core/json.h"
@@ -15,8 +16,12 @@ std::size_t distinct_second(const std::vector<NearPair>& pairs) {  // pairs are 
   return count;
 }
 
+std::string file_name(const Dataset& data, std::uint32_t row) {
+  return std::filesystem::path(data.files[data.file_of[row]]).filename().string();
+}
+
 Json place(const Dataset& data, std::uint32_t row) {
-  return {{"row", row}, {"file", data.files[data.file_of[row]]}, {"line", data.lines[row]}};
+  return {{"row", row}, {"file", file_name(data, row)}, {"line", data.lines[row]}};
 }
 
 Json pairs_to_json(const std::vector<NearPair>& pairs, const Dataset& data, std::size_t max_pairs,
@@ -66,10 +71,10 @@ void add_leak_findings(const Dataset& data, const Leaks& leaks, std::size_t test
       if (lines.size() >= kExampleLines) break;
       if (!lines.empty() && lines.back() == data.lines[pair.second]) continue;
       lines.push_back(data.lines[pair.second]);
-      examples.push_back(fmt::format("{} as {}:{}", data.lines[pair.second], data.files[data.file_of[pair.first]],
-                                     data.lines[pair.first]));
+      examples.push_back(
+          fmt::format("{} as {}:{}", data.lines[pair.second], file_name(data, pair.first), data.lines[pair.first]));
     }
-    const auto& file = data.files[data.file_of[pairs.front().second]];
+    const std::string file = file_name(data, pairs.front().second);
     report.add(
         {Severity::kWarning, std::move(code),
          fmt::format("{} of {} {} rows stand {} in the {} rows as well ({} line {}{})", rows, tested_rows, tested_name,
