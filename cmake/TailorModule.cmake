@@ -34,6 +34,11 @@ function(tailor_test name)
   endif()
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} tailor_flags GTest::gtest_main GTest::gmock)
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 120 PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT}
-    ENVIRONMENT "TAILOR_SOURCE_DIR=${CMAKE_SOURCE_DIR};TAILOR_BUILD_DIR=${CMAKE_BINARY_DIR};TAILOR_MODELS_DIR=${TAILOR_DEPS_DIR}/models;OMP_WAIT_POLICY=passive")
+  # Listed when ctest runs: loading libtorch to list tests may take longer than a linker step should.
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 120 PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT})
+  # gtest_discover_tests cannot pass a list, so the environment is added in a file that ctest reads after it.
+  set(environment "TAILOR_SOURCE_DIR=${CMAKE_SOURCE_DIR};TAILOR_BUILD_DIR=${CMAKE_BINARY_DIR};TAILOR_MODELS_DIR=${TAILOR_DEPS_DIR}/models;OMP_WAIT_POLICY=passive")
+  set(file ${CMAKE_CURRENT_BINARY_DIR}/${name}_environment.cmake)
+  file(WRITE ${file} "foreach(test IN LISTS ${name}_TESTS)\n  set_tests_properties(\"\${test}\" PROPERTIES ENVIRONMENT [==[${environment}]==])\nendforeach()\n")
+  set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${file})
 endfunction()
