@@ -35,7 +35,7 @@ class Tokenizer {
   /// our own templates may set it, never a user's text. Broken UTF-8 counts as U+FFFD.
   ///
   /// Texts of many kilobytes are encoded in pieces cut where a blank or comma stands between letters, which changes no
-  /// token; a run of 16 KiB without such a place (no real text) is cut anyway, so that time and stack stay bounded.
+  /// token; a run of 8 KiB without such a place (no real text) is cut anyway, so that time and stack stay bounded.
   std::vector<std::int32_t> encode(std::string_view text, bool add_special, bool parse_special = false) const;
 
   /// The first `max_tokens` ids, special ones counted and kept (as transformers truncates); a long text is read only as
