@@ -42,3 +42,7 @@ function(tailor_test name)
   file(WRITE ${file} "foreach(test IN LISTS ${name}_TESTS)\n  set_tests_properties(\"\${test}\" PROPERTIES ENVIRONMENT [==[${environment}]==])\nendforeach()\n")
   set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${file})
 endfunction()
+
+# Tests of the set-up itself: Python, no network.
+add_test(NAME setup COMMAND python3 -B ${CMAKE_SOURCE_DIR}/tests/setup/setup_test.py)
+set_tests_properties(setup PROPERTIES LABELS unit TIMEOUT 300)

@@ -1,0 +1,234 @@
+"""Tests of scripts/setup.sh's parts, against a package index that is a local directory: no network.
+
+Run: python3 tests/setup/setup_test.py
+"""
+import contextlib
+import dataclasses
+import io
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import unittest
+import zipfile
+from pathlib import Path
+from unittest import mock
+
+TREE = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TREE / "scripts"))
+
+from tailor_setup import jobs, llama, pins, system, unpack  # noqa: E402
+from tailor_setup.cache import Cache  # noqa: E402
+from tailor_setup.download import Fetch, cached, explain, merge, sha256_of  # noqa: E402
+from tailor_setup.errors import SetupError  # noqa: E402
+
+
+def make_wheel(directory, name="tiny_model", text="hello"):
+    path = directory / f"{name}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(f"{name}/weights.bin", text)
+        wheel.writestr(f"{name}-1.0.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        wheel.writestr(f"{name}-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{name}-1.0.dist-info/RECORD", "")
+    return path
+
+
+def make_source(directory):
+    """A source distribution whose own build would fail: fetching must not run it."""
+    path = directory / "tiny_source-1.0.tar.gz"
+    files = {
+        "PKG-INFO": "Metadata-Version: 2.1\nName: tiny_source\nVersion: 1.0\n\nText: not a field\n",
+        "pyproject.toml": '[build-system]\nrequires = ["no-such-tool"]\nbuild-backend = "scikit_build_core.build"\n',
+    }
+    with tarfile.open(path, "w:gz") as archive:
+        for name, text in files.items():
+            member = tarfile.TarInfo("tiny_source-1.0/" + name)
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    return path
+
+
+class Setup(unittest.TestCase):
+    def setUp(self):
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.root = Path(temporary.name)
+        self.index = self.root / "index"
+        self.index.mkdir()
+        self.cache = Cache(self.root / "cache")
+        self.cache.open()
+        environment = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.index), "PIP_CONFIG_FILE": os.devnull}
+        self.patch(mock.patch.dict(os.environ, environment))
+        self.patch(mock.patch.object(Fetch, "pause"))  # between tries
+        self.patch(contextlib.redirect_stdout(io.StringIO()))
+
+    def patch(self, context):
+        context.__enter__()
+        self.addCleanup(context.__exit__, None, None, None)
+
+    def pin(self, path, **changes):
+        name = path.name.split("-")[0].replace("_", "-")
+        values = {"name": name, "version": "1.0", "sha256": sha256_of(path), "bytes": path.stat().st_size, **changes}
+        return pins.Pin(**values)
+
+
+class Fetching(Setup):
+    def test_a_verified_file_is_kept_by_hash_and_never_fetched_again(self):
+        wheel = make_wheel(self.index)
+        pin = self.pin(wheel)
+        Fetch(self.cache).all([pin])
+        self.assertEqual(cached(self.cache, pin).name, wheel.name)
+        self.assertEqual(cached(self.cache, pin).parent.name, pin.sha256)
+        wheel.unlink()
+        Fetch(self.cache).all([pin])
+
+    def test_a_source_distribution_is_fetched_without_running_its_build(self):
+        pin = self.pin(make_source(self.index), source=True)
+        Fetch(self.cache).all([pin])
+        self.assertIsNotNone(cached(self.cache, pin))
+
+    def test_a_file_with_another_hash_is_refused_and_deleted(self):
+        pin = self.pin(make_wheel(self.index), sha256="0" * 64)
+        with self.assertRaisesRegex(SetupError, "tiny-model==1.0: the file's SHA-256 is [0-9a-f]{64}, expected 0{64}"):
+            Fetch(self.cache).all([pin])
+        self.assertEqual(list(self.cache.downloads.iterdir()), [])
+        self.assertEqual([f for f in self.cache.tmp.iterdir() if f.is_dir()], [])
+
+    def test_tries_three_times(self):
+        good = self.pin(make_wheel(self.index))
+        fetch = Fetch(self.cache)
+        with mock.patch.object(fetch, "pip", side_effect=[(1, "ReadTimeout: timed out"), (1, "connection broken"), (1, "x")]) as pip:
+            with self.assertRaises(SetupError):
+                fetch.all([good])
+        self.assertEqual(pip.call_count, 3)
+
+    def test_one_failure_does_not_lose_the_others(self):
+        good = self.pin(make_wheel(self.index))
+        absent = dataclasses.replace(good, name="no-such-thing", sha256="1" * 64)
+        with self.assertRaisesRegex(SetupError, "could not fetch no-such-thing==1.0: the package index has no such file"):
+            Fetch(self.cache).all([good, absent])
+        self.assertIsNotNone(cached(self.cache, good))
+
+    def test_says_in_one_sentence_that_the_index_cannot_be_reached(self):
+        said = [f"could not fetch {p}: " + explain("NewConnectionError: Failed to establish a new connection", 1) for p in ("a==1", "b==2")]
+        self.assertEqual(merge(said).count("cannot be reached"), 1)
+        self.assertTrue(merge(said).startswith("could not fetch a==1, b==2: the package index cannot be reached"))
+
+    def test_explains_what_pip_says(self):
+        self.assertIn("apt-get install python3-pip", explain("/usr/bin/python3: No module named pip", 1))
+        self.assertIn("disk is full", explain("OSError: [Errno 28] No space left on device", 1))
+        self.assertEqual(explain("noise\nERROR: HTTP error 403 while getting x", 1), "ERROR: HTTP error 403 while getting x")
+        self.assertIn("said nothing", explain("", 7))
+
+
+class Unpacking(Setup):
+    def fetched(self, **changes):
+        pin = self.pin(make_wheel(self.index, **changes))
+        Fetch(self.cache).all([pin])
+        return pin
+
+    def unpack(self, pin, mapping=None):
+        return unpack.store(self.cache, "tiny", [pin], 1,
+                            lambda work: unpack.take(self.cache, pin, work, mapping or {"tiny_model/": "model/"}))
+
+    def test_takes_what_is_named_and_nothing_else(self):
+        entry = self.unpack(self.fetched())
+        self.assertEqual((entry / "model" / "weights.bin").read_text(), "hello")
+        self.assertEqual(sorted(p.name for p in entry.iterdir()), [".setup.json", "model"])
+
+    def test_dates_are_the_archives_so_that_nothing_is_compiled_again(self):
+        pin = self.fetched()
+        dates = []
+        for _ in range(2):
+            entry = self.unpack(pin)
+            dates.append((entry / "model" / "weights.bin").stat().st_mtime)
+            entry.rename(self.root / f"moved{len(dates)}")
+        self.assertEqual(dates[0], dates[1])
+
+    def test_an_interrupted_unpacking_leaves_nothing_in_the_store(self):
+        pin = self.fetched()
+        with mock.patch("shutil.copyfileobj", side_effect=KeyboardInterrupt), self.assertRaises(KeyboardInterrupt):
+            self.unpack(pin)
+        self.assertEqual(list(self.cache.store.iterdir()), [])
+        with self.cache.lock():  # the next set-up clears the work in progress
+            self.assertEqual(list(self.cache.tmp.iterdir()), [])
+        self.assertTrue(self.unpack(pin).is_dir())
+
+    def test_a_package_without_the_file_is_named(self):
+        with self.assertRaisesRegex(SetupError, "tiny-model==1.0 lacks tiny_model/other.bin"):
+            self.unpack(self.fetched(), {"tiny_model/other.bin": "x"})
+
+    def test_a_damaged_download_is_found_and_dropped(self):
+        pin = self.fetched(text="hello " * 1000)
+        path = cached(self.cache, pin)
+        path.write_bytes(path.read_bytes()[:200])
+        with self.assertRaises(unpack.Damaged):
+            self.unpack(pin)
+        self.assertTrue(unpack.drop_damaged(self.cache, pin))
+        self.assertIsNone(cached(self.cache, pin))
+
+    def test_paths_that_leave_the_directory_are_refused(self):
+        for name in ("/etc/passwd", "a/../../b"):
+            with self.assertRaisesRegex(SetupError, "unsafe path"):
+                unpack.safe(name)
+
+
+class Linking(Setup):
+    def target(self, name):
+        entry = self.cache.store / name
+        (entry / "lib").mkdir(parents=True)
+        (entry / ".setup.json").write_text('{"bytes": 10}')
+        return entry
+
+    def test_links_are_relative_and_change_in_place(self):
+        first, second = self.target("one-1"), self.target("one-2")
+        self.assertTrue(self.cache.link("one", first))
+        self.assertFalse(self.cache.link("one", first))
+        self.assertTrue(self.cache.link("one", second))
+        self.assertEqual(os.readlink(self.cache.deps / "one"), "../store/one-2")
+        self.assertEqual(self.cache.unused(), [first])
+        self.assertEqual(self.cache.sizes(), (0, 10, 10))
+
+    def test_a_directory_made_by_hand_gives_way(self):
+        (self.cache.deps / "models" / "m" / "deep").mkdir(parents=True)
+        entry = self.target("m-1")
+        self.assertTrue(self.cache.link("models/m", entry))
+        self.assertEqual((self.cache.deps / "models" / "m").resolve(), entry.resolve())
+
+
+class Systems(Setup):
+    def test_names_the_command_where_there_is_no_root(self):
+        with mock.patch("os.geteuid", return_value=1000), mock.patch("shutil.which", return_value=None):
+            with self.assertRaisesRegex(SetupError, "neither root nor has sudo.*apt-get install --no-install-recommends cmake"):
+                system.privileged(["cmake"])
+
+    def test_leaves_other_systems_alone(self):
+        with mock.patch("shutil.which", return_value=None):
+            self.assertEqual(system.install(), "left to you")
+
+    def test_a_cache_that_cannot_be_written_is_named(self):
+        with self.assertRaisesRegex(SetupError, "cannot write to the cache /proc/none.*TAILOR_CACHE"):
+            Cache("/proc/none").open()
+
+    def test_a_compiler_that_does_not_run_is_named(self):
+        with mock.patch.dict(os.environ, {"CXX": "no-such-compiler"}), self.assertRaisesRegex(SetupError, "`no-such-compiler` does not run"):
+            llama.compiler(native=True)
+
+    def test_memory_limits_jobs(self):
+        with mock.patch.object(jobs, "available_bytes", return_value=4_000_000_000), mock.patch("os.sched_getaffinity", return_value=set(range(16))):
+            self.assertEqual(jobs.jobs(), 2)
+        with mock.patch.object(jobs, "available_bytes", return_value=1):
+            self.assertEqual(jobs.jobs(), 1)
+
+    def test_a_second_set_up_waits_for_the_first(self):
+        code = ("import sys; sys.path.insert(0, sys.argv[1])\nfrom tailor_setup.cache import Cache\nc = Cache(sys.argv[2])\n"
+                "with c.lock(): print('in', flush=True)")
+        with self.cache.lock():
+            other = subprocess.Popen([sys.executable, "-c", code, str(TREE / "scripts"), str(self.cache.root)], stdout=subprocess.PIPE, text=True)
+            self.assertIn("waiting", other.stdout.readline())
+        self.assertEqual(other.communicate()[0], "in\n")
+
+
+if __name__ == "__main__":
+    unittest.main()
