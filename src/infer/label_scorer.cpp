@@ -87,6 +87,10 @@ int LabelScorer::vocabulary() const {
 const Tokenizer& LabelScorer::tokenizer() const {
   return impl_->model->tokenizer();
 }
+std::string LabelScorer::chat_template() const {
+  const char* text = llama_model_chat_template(impl_->model->get(), nullptr);
+  return text == nullptr ? std::string() : std::string(text);
+}
 std::int32_t LabelScorer::trie_nodes() const {
   return impl_->trie.internal_nodes - 1;
 }

@@ -73,6 +73,8 @@ class LabelScorer {
   /// Logits of the next token, all of the vocabulary; for parity tests.
   Result<std::vector<float>> next_token_logits(const TokenList& prompt);
 
+  /// The model's chat template, for apply_chat_template(); empty: it has none.
+  std::string chat_template() const;
   int max_context() const;  // tokens
   int vocabulary() const;
   const Tokenizer& tokenizer() const;  // lives as long as the scorer

@@ -1,0 +1,38 @@
+#pragma once
+/// A prompt as text of known origin, and its tokens. Only our own text may hold control tokens ("<|im_end|>"); a user's
+/// text that spells one stays text.
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/tokenizer.h"
+
+namespace tailor {
+
+struct PromptPiece {
+  std::string text;
+  bool trusted = false;
+};
+using PromptText = std::vector<PromptPiece>;
+
+std::string joined(const PromptText& text);
+
+/// Control tokens of a vocabulary by their spelling.
+class PromptEncoder {
+ public:
+  /// `tokenizer` must outlive the encoder.
+  explicit PromptEncoder(const Tokenizer& tokenizer);
+
+  /// The tokens of the whole prompt: everything between two control tokens is encoded in one go, across pieces, as the
+  /// model saw it in training. BOS comes first where the model wants it and the text does not begin with it.
+  std::vector<std::int32_t> encode(const PromptText& text) const;
+  const Tokenizer& tokenizer() const { return *tokenizer_; }
+
+ private:
+  const Tokenizer* tokenizer_;
+  std::vector<std::pair<std::string, std::int32_t>> control_;  // longest first
+};
+
+}  // namespace tailor
