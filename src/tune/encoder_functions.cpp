@@ -9,6 +9,8 @@
 #include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <optional>
+
 namespace tailor::tune {
 namespace {
 
@@ -20,9 +22,12 @@ float* floats(const at::Tensor& t) {
   return t.defined() ? t.data_ptr<float>() : nullptr;
 }
 
+/// An undefined tensor is no argument of a function, an empty optional is.
+using Maybe = std::optional<at::Tensor>;
+
 /// Autograd sees leaves only to learn that a node is needed; where the slot is frozen it sees nothing.
-at::Tensor leaf(const Slot& slot) {
-  return slot.trained() ? slot.value : at::Tensor();
+Maybe leaf(const Slot& slot) {
+  return slot.trained() ? Maybe(slot.value) : std::nullopt;
 }
 
 template <typename T>
@@ -46,8 +51,8 @@ DropoutSite kept_site(AutogradContext* ctx) {
 using Below = at::AutoDispatchBelowADInplaceOrView;
 
 struct EmbedFunction : Function<EmbedFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                            const EmbeddingSpec* spec, const PackedRows* rows) {
+  static at::Tensor forward(AutogradContext* ctx, const Maybe&, const Maybe&, const Maybe&, const EmbeddingSpec* spec,
+                            const PackedRows* rows) {
     const Below below;
     keep(ctx, "spec", spec);
     keep(ctx, "rows", rows);
@@ -68,8 +73,8 @@ struct EmbedFunction : Function<EmbedFunction> {
 };
 
 struct LinearFunction : Function<LinearFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor&, const at::Tensor&,
-                            const at::Tensor&, const LinearSpec* spec, std::int64_t seed) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const Maybe&, const Maybe&, const Maybe&,
+                            const LinearSpec* spec, std::int64_t seed) {
     const Below below;
     keep(ctx, "spec", spec);
     ctx->saved_data["seed"] = seed;
@@ -163,7 +168,7 @@ struct AttentionFunction : Function<AttentionFunction> {
 };
 
 struct GeluFunction : Function<GeluFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& u, const at::Tensor&, const Slot* bias) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& u, const Maybe&, const Slot* bias) {
     const Below below;
     ctx->save_for_backward({u});
     keep(ctx, "bias", bias);
@@ -185,17 +190,18 @@ struct GeluFunction : Function<GeluFunction> {
 };
 
 struct AddNormFunction : Function<AddNormFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& h, const at::Tensor& residual, const at::Tensor&,
-                            const at::Tensor&, const at::Tensor&, const NormSpec* spec, std::int64_t seed,
-                            double probability) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& h, const Maybe& residual, const Maybe&,
+                            const Maybe&, const Maybe&, const NormSpec* spec, std::int64_t seed, double probability) {
     const Below below;
     const DropoutSite site{static_cast<std::uint64_t>(seed), probability};
     keep(ctx, "spec", spec);
     keep_site(ctx, site);
+    ctx->saved_data["residual"] = residual.has_value();
     at::Tensor y = at::empty_like(h);
     at::Tensor rstd = at::empty({h.size(0)}, h.options());
-    add_norm_forward(floats(h), floats(spec->bias.value), floats(residual), floats(spec->gamma.value),
-                     floats(spec->beta.value), h.size(0), h.size(1), spec->eps, site, floats(y), floats(rstd));
+    add_norm_forward(floats(h), floats(spec->bias.value), residual ? floats(*residual) : nullptr,
+                     floats(spec->gamma.value), floats(spec->beta.value), h.size(0), h.size(1), spec->eps, site,
+                     floats(y), floats(rstd));
     // A detached handle: autograd must not take h for an input that was changed behind its back.
     ctx->saved_data["x_hat"] = h.detach();
     ctx->saved_data["rstd"] = rstd;
@@ -214,7 +220,8 @@ struct AddNormFunction : Function<AddNormFunction> {
                       floats(ds), floats(dh), floats(spec.gamma.grad), floats(spec.beta.grad), floats(spec.bias.grad));
     variable_list out(8);
     if (ctx->needs_input_grad(0)) out[0] = dh.defined() ? dh : ds;
-    if (ctx->needs_input_grad(1)) out[1] = ds;
+    // needs_input_grad() counts the tensors that are there.
+    if (ctx->saved_data["residual"].toBool() && ctx->needs_input_grad(1)) out[1] = ds;
     return out;
   }
 };
@@ -276,8 +283,9 @@ at::Tensor gelu(const at::Tensor& u, const Slot& bias) {
 }
 
 at::Tensor add_norm(at::Tensor h, const at::Tensor& residual, const NormSpec& spec, const DropoutSite& site) {
-  return AddNormFunction::apply(h, residual, leaf(spec.gamma), leaf(spec.beta), leaf(spec.bias), &spec,
-                                static_cast<std::int64_t>(site.seed), site.probability);
+  return AddNormFunction::apply(h, residual.defined() ? Maybe(residual) : std::nullopt, leaf(spec.gamma),
+                                leaf(spec.beta), leaf(spec.bias), &spec, static_cast<std::int64_t>(site.seed),
+                                site.probability);
 }
 
 at::Tensor mean_pool(const at::Tensor& x, const PackedRows& rows) {

@@ -1,0 +1,102 @@
+#pragma once
+/// A BERT encoder (Devlin et al., arXiv:1810.04805; the GGUF architecture "bert"), one class for every method that
+/// trains it: which tensors are trained and where low-rank adapters sit are options, the forward pass is one.
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/rng.h"
+#include "core/token_file.h"
+#include "tune/encoder_functions.h"
+#include "tune/parameters.h"
+#include "tune/settings.h"
+#include "tune/trainable_model.h"
+#include "tune/weights.h"
+
+namespace tailor::tune {
+
+struct EncoderConfig {
+  std::int64_t layers = 0, width = 0, heads = 0, feed_forward = 0, context = 0, vocabulary = 0;
+  float eps = 1e-12f;
+  /// Throws Exception{kCorruptData} where a number is missing or makes no sense.
+  static EncoderConfig read(const BaseWeights& weights);
+};
+
+struct EncoderOptions {
+  std::function<bool(std::string_view tensor)> trained;  // by GGUF name; empty: nothing
+  std::vector<std::string> lora_targets;                 // GGUF module names ("attn_q"); empty: no adapters
+  LoraSettings lora;
+  double hidden_dropout = 0;
+};
+
+/// Modules of one layer that can carry an adapter, by GGUF name, in the order in which they compute.
+const std::vector<std::string>& encoder_linear_modules();
+/// "all-linear", GGUF names ("attn_q") or Hugging Face names ("query", "key", "value", "dense", "intermediate.dense",
+/// …)
+/// -> GGUF names. Unknown names and an empty list throw Exception{kInvalidArgument} naming what is known.
+std::vector<std::string> resolve_lora_targets(const std::vector<std::string>& names);
+
+/// Holds only the token rows that the token file uses. Threads: one caller at a time.
+class Encoder {
+ public:
+  /// Loads the weights and adds what is trained to `parameters`; call bind() after parameters.flatten(). The token file
+  /// must outlive the encoder. A row longer than the model's context throws Exception{kInvalidArgument} naming the row.
+  Encoder(const BaseWeights& weights, const TokenFile& file, EncoderOptions options, ParameterSet& parameters,
+          Rng& rng);
+  void bind(const ParameterSet& parameters);
+
+  const EncoderConfig& config() const { return config_; }
+  const std::vector<std::string>& lora_targets() const { return options_.lora_targets; }
+  PackedRows pack(RowSpan rows) const;
+  /// [T, width]. `seed` makes the dropout masks; 0: no dropout. Rows are borrowed until backward has run.
+  at::Tensor forward(const PackedRows& rows, std::uint64_t seed) const;
+
+  struct Named {
+    std::string name;  // GGUF
+    at::Tensor value;  // f32; owned or a view of the parameters
+  };
+  /// Every tensor of the encoder as trained, whole (with unused token rows multiplied by `unused_decay`), adapters
+  /// merged in. Calls back one tensor at a time; with `changed_only`, only those that differ from the base.
+  void visit_merged(const BaseWeights& weights, const ParameterSet& parameters, double unused_decay, bool changed_only,
+                    const std::function<void(const Named&)>& visit) const;
+
+  struct Adapter {
+    std::string module;  // "blk.0.attn_q"
+    at::Tensor a, b;     // [r, in], [out, r]
+  };
+  std::vector<Adapter> adapters(const ParameterSet& parameters) const;
+
+ private:
+  struct Layer {
+    LinearSpec qkv, attn_output, ffn_up, ffn_down;
+    NormSpec attn_norm, ffn_norm;
+    Slot ffn_up_bias;
+  };
+  /// A slot whose value is one parameter, or several that lie one after another.
+  struct Binding {
+    Slot* slot;
+    std::vector<std::string> names;
+    std::vector<std::int64_t> shape;
+  };
+  void fill(Slot& slot, std::vector<std::string> names, std::vector<std::int64_t> shape, const BaseWeights& weights,
+            ParameterSet& parameters, bool decay);
+  void add_lora(LinearSpec& linear, int layer, const std::vector<std::string>& modules,
+                const std::vector<std::int64_t>& widths, std::int64_t in, ParameterSet& parameters, Rng& rng);
+  bool trained(std::string_view name) const { return options_.trained && options_.trained(name); }
+
+  EncoderConfig config_;
+  EncoderOptions options_;
+  const TokenFile& file_;
+  std::vector<std::int64_t> used_ids_;  // sorted; row i of the compact table is used_ids_[i]
+  std::vector<std::int32_t> compact_;   // id -> row of the compact table, -1 where unused
+  std::int64_t longest_row_ = 0;
+  EmbeddingSpec embedding_;
+  NormSpec embedding_norm_;
+  std::vector<Layer> layers_;
+  std::vector<Binding> bindings_;
+};
+
+}  // namespace tailor::tune

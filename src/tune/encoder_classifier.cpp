@@ -1,0 +1,132 @@
+#include "tune/encoder_classifier.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tune/classification_loss.h"
+#include "tune/export.h"
+#include "tune/head.h"
+
+namespace tailor::tune {
+namespace {
+
+constexpr std::int64_t kPredictTokens = 4096;  // tokens of one pass without gradients
+
+at::Tensor pool(const at::Tensor& x, const PackedRows& rows, Pooling pooling) {
+  return pooling == Pooling::kMean ? mean_pool(x, rows) : first_token_pool(x, rows);
+}
+
+/// Calls body(first, count) for consecutive rows that hold at most kPredictTokens together.
+template <typename Body>
+void for_passes(const TokenFile& file, RowSpan rows, const Body& body) {
+  for (std::size_t first = 0; first < rows.size();) {
+    std::size_t count = 0;
+    std::int64_t tokens = 0;
+    while (first + count < rows.size()) {
+      const auto length = static_cast<std::int64_t>(file.row(static_cast<std::size_t>(rows[first + count])).size());
+      if (count > 0 && tokens + length > kPredictTokens) break;
+      tokens += length;
+      ++count;
+    }
+    body(first, count);
+    first += count;
+  }
+}
+
+}  // namespace
+
+EncoderClassifier::EncoderClassifier(const BaseWeights& weights, const TokenFile& file, const Job& job,
+                                     EncoderOptions options)
+    : weights_(weights),
+      file_(file),
+      job_(job),
+      lora_(!options.lora_targets.empty()),
+      rng_(job.seed, kInitialValuesStream),
+      encoder_(weights, file, std::move(options), parameters_, rng_) {
+  add_head(parameters_, encoder_.config().width, file.n_labels, job.settings.head_init_std, job.seed);
+  parameters_.flatten();
+  encoder_.bind(parameters_);
+  head_ = bind_head(parameters_);
+}
+
+at::Tensor EncoderClassifier::logits(const PackedRows& rows, std::uint64_t seed) const {
+  at::Tensor pooled = pool(encoder_.forward(rows, seed), rows, job_.settings.pooling);
+  if (seed != 0) pooled = dropout(pooled, {Rng::mix(seed), job_.settings.dropout});
+  return linear(pooled, head_, 0);
+}
+
+LossSum EncoderClassifier::forward_backward(RowSpan rows, const StepContext& context) {
+  const PackedRows packed = encoder_.pack(rows);
+  const at::Tensor scores = logits(packed, dropout_seed(context));
+  const auto labels = labels_of(file_, rows);
+  const ClassificationLoss loss =
+      classification_loss(scores.detach(), labels, job_.settings.label_smoothing, context.denominator);
+  LossSum out{.loss_sum = loss.loss_sum,
+              .weight = static_cast<double>(rows.size() - loss.bad_rows.size()),
+              .tokens = packed.tokens(),
+              .computed_tokens = packed.tokens(),
+              .bad_rows = {}};
+  for (const std::size_t r : loss.bad_rows) out.bad_rows.push_back(rows[r]);
+  if (out.bad_rows.empty()) scores.backward(loss.d_logits);
+  return out;
+}
+
+Predictions EncoderClassifier::predict(RowSpan rows) {
+  const at::NoGradGuard no_grad;
+  Predictions out;
+  out.labels = file_.n_labels;
+  for_passes(file_, rows, [&](std::size_t first, std::size_t count) {
+    const RowSpan part = rows.subspan(first, count);
+    add_predictions(logits(encoder_.pack(part), 0), file_, part, out);
+  });
+  return out;
+}
+
+Result<std::vector<std::string>> EncoderClassifier::save(const std::filesystem::path& dir) {
+  std::vector<Encoder::Named> tensors;
+  if (!lora_ || job_.export_merged) {
+    // An adapter changes few tensors; full tuning hands over the whole encoder.
+    encoder_.visit_merged(weights_, parameters_, decay_, lora_,
+                          [&](const Encoder::Named& named) { tensors.push_back(named); });
+  }
+  for (const char* name : {kHeadWeight, kHeadBias}) tensors.push_back({name, parameters_.at(name).value.detach()});
+  std::vector<std::string> files = {"weights.safetensors"};
+  TAILOR_CHECK(write_tensors(dir / files[0], tensors,
+                             {{"format", "tailor-weights"}, {"version", "1"}, {"method", job_.method}}));
+  if (lora_) {
+    TAILOR_TRY(const std::vector<std::string> adapter,
+               write_peft_adapter(dir, encoder_.adapters(parameters_), job_.settings.lora, encoder_.lora_targets(),
+                                  job_.base));
+    files.insert(files.end(), adapter.begin(), adapter.end());
+  }
+  return files;
+}
+
+nlohmann::ordered_json EncoderClassifier::describe() const {
+  const EncoderConfig& c = encoder_.config();
+  return {
+      {"architecture", weights_.architecture()}, {"layers", c.layers}, {"width", c.width}, {"labels", file_.n_labels}};
+}
+
+at::Tensor encode_rows(const BaseWeights& weights, const TokenFile& file, Pooling pooling,
+                       const std::function<void(std::int64_t)>& report) {
+  const at::NoGradGuard no_grad;
+  ParameterSet none;
+  Rng unused(0);
+  const Encoder encoder(weights, file, {}, none, unused);
+  std::vector<std::int64_t> rows(file.rows());
+  for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<std::int64_t>(i);
+  at::Tensor out = at::empty({static_cast<std::int64_t>(rows.size()), encoder.config().width}, at::kFloat);
+  for_passes(file, rows, [&](std::size_t first, std::size_t count) {
+    const PackedRows packed = encoder.pack(RowSpan(rows).subspan(first, count));
+    out.narrow(0, static_cast<std::int64_t>(first), static_cast<std::int64_t>(count))
+        .copy_(pool(encoder.forward(packed, 0), packed, pooling));
+    if (report) report(static_cast<std::int64_t>(first + count));
+  });
+  return out;
+}
+
+}  // namespace tailor::tune

@@ -1,0 +1,44 @@
+#pragma once
+/// A pooled encoder with a linear classification head, trained together: logits = W dropout(pool(encoder(row))) + b.
+
+#include <memory>
+
+#include "tune/encoder.h"
+#include "tune/settings.h"
+#include "tune/trainable_model.h"
+
+namespace tailor::tune {
+
+class EncoderClassifier final : public TrainableModel {
+ public:
+  /// Borrows weights and file. First values of the head: normal(0, head_init_std) from `seed`, bias 0.
+  EncoderClassifier(const BaseWeights& weights, const TokenFile& file, const Job& job, EncoderOptions options);
+
+  ParameterSet& parameters() override { return parameters_; }
+  double weight(RowSpan rows) const override { return static_cast<double>(rows.size()); }
+  LossSum forward_backward(RowSpan rows, const StepContext& context) override;
+  Predictions predict(RowSpan rows) override;
+  void parameters_changed(double decay) override { decay_ = decay; }
+  Result<std::vector<std::string>> save(const std::filesystem::path& dir) override;
+  nlohmann::ordered_json describe() const override;
+
+ private:
+  at::Tensor logits(const PackedRows& rows, std::uint64_t seed) const;
+
+  const BaseWeights& weights_;
+  const TokenFile& file_;
+  const Job job_;
+  const bool lora_;
+  ParameterSet parameters_;
+  Rng rng_;
+  Encoder encoder_;
+  LinearSpec head_;
+  double decay_ = 1;
+};
+
+/// Pooled vectors of all rows of the file, [rows, width], by the frozen encoder; `report` gets rows done (may be
+/// empty).
+at::Tensor encode_rows(const BaseWeights& weights, const TokenFile& file, Pooling pooling,
+                       const std::function<void(std::int64_t)>& report);
+
+}  // namespace tailor::tune

@@ -1,0 +1,62 @@
+#include "tune/export.h"
+
+#include <fmt/format.h>
+
+#include "core/json.h"
+#include "core/safetensors.h"
+#include "tune/hf_names.h"
+
+namespace tailor::tune {
+
+Status write_tensors(const std::filesystem::path& file, const std::vector<Encoder::Named>& tensors,
+                     const std::map<std::string, std::string>& metadata) {
+  std::vector<at::Tensor> alive;  // .contiguous() may have made copies
+  std::vector<SafeTensor> out;
+  for (const auto& [name, value] : tensors) {
+    alive.push_back(value.contiguous());
+    const std::span<const float> values(alive.back().data_ptr<float>(), static_cast<std::size_t>(value.numel()));
+    out.push_back(safe_tensor<float>(name, "F32", value.sizes().vec(), values));
+  }
+  return write_safetensors(file, out, metadata);
+}
+
+Result<std::vector<std::string>> write_peft_adapter(const std::filesystem::path& dir,
+                                                    const std::vector<Encoder::Adapter>& adapters,
+                                                    const LoraSettings& lora, const std::vector<std::string>& modules,
+                                                    const std::filesystem::path& base) {
+  std::vector<Encoder::Named> tensors;
+  for (const Encoder::Adapter& adapter : adapters) {
+    const auto module = hf_module_of_bert(adapter.module);
+    if (!module) return Error{ErrorCode::kInternal, "no Hugging Face name for " + adapter.module, ""};
+    tensors.push_back({fmt::format("base_model.model.{}.lora_A.weight", *module), adapter.a});
+    tensors.push_back({fmt::format("base_model.model.{}.lora_B.weight", *module), adapter.b});
+  }
+  // A pattern, because the list form matches name endings: "output.dense" would also mean "attention.output.dense".
+  std::string pattern;
+  for (const std::string& module : modules) {
+    std::string path = *hf_module_of_bert("blk.0." + module);
+    path.erase(0, std::string_view("encoder.layer.0.").size());
+    for (std::size_t dot = path.find('.'); dot != std::string::npos; dot = path.find('.', dot + 2))
+      path.insert(dot, "\\");
+    pattern += (pattern.empty() ? "" : "|") + path;
+  }
+  const Json config = {{"peft_type", "LORA"},
+                       {"task_type", "FEATURE_EXTRACTION"},
+                       {"base_model_name_or_path", base.filename().string()},
+                       {"r", lora.r},
+                       {"lora_alpha", lora.alpha},
+                       {"lora_dropout", lora.dropout},
+                       {"target_modules", fmt::format(R"((.*\.)?encoder\.layer\.\d+\.({}))", pattern)},
+                       {"bias", "none"},
+                       {"fan_in_fan_out", false},
+                       {"inference_mode", true},
+                       {"init_lora_weights", true},
+                       {"modules_to_save", nullptr},
+                       {"use_rslora", false},
+                       {"use_dora", false}};
+  TAILOR_CHECK(write_tensors(dir / "adapter_model.safetensors", tensors, {{"format", "pt"}}));
+  TAILOR_CHECK(write_json_atomic(dir / "adapter_config.json", config));
+  return std::vector<std::string>{"adapter_config.json", "adapter_model.safetensors"};
+}
+
+}  // namespace tailor::tune

@@ -1,0 +1,32 @@
+#pragma once
+/// The linear classification head, and what its models share: first values, labels, probabilities.
+
+#include <cstdint>
+#include <vector>
+
+#include "core/token_file.h"
+#include "tune/encoder_functions.h"
+#include "tune/parameters.h"
+#include "tune/trainable_model.h"
+
+namespace tailor::tune {
+
+inline constexpr const char* kHeadWeight = "head.weight";  // [labels, width]
+inline constexpr const char* kHeadBias = "head.bias";      // [labels]
+
+// Streams of the run's random numbers (core/rng.h): numbers never change, or old runs could not be repeated.
+inline constexpr std::uint64_t kInitialValuesStream = 1, kHeadStream = 2, kOrderStream = 3, kDropoutStream = 4;
+
+/// Adds weight normal(0, std) from (seed, kHeadStream), row-major order, and a bias of 0.
+void add_head(ParameterSet& parameters, std::int64_t width, std::int64_t labels, double std, std::uint64_t seed);
+LinearSpec bind_head(const ParameterSet& parameters);
+
+/// Never 0; a function of seed, step and micro-batch only.
+std::uint64_t dropout_seed(const StepContext& context);
+
+std::vector<std::int32_t> labels_of(const TokenFile& file, RowSpan rows);
+
+/// Appends softmax(logits) and adds the loss of the rows that have a label.
+void add_predictions(const at::Tensor& logits, const TokenFile& file, RowSpan rows, Predictions& out);
+
+}  // namespace tailor::tune

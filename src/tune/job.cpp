@@ -1,0 +1,282 @@
+#include "tune/job.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <map>
+#include <string_view>
+
+#include "core/json.h"
+#include "tune/methods.h"
+
+namespace tailor::tune {
+namespace {
+
+template <typename E>
+using Names = std::vector<std::pair<E, const char*>>;
+
+const Names<Task> kTasks = {{Task::kSequenceClassification, "sequence-classification"},
+                            {Task::kCausalLmLabels, "causal-lm-labels"}};
+const Names<Schedule> kSchedules = {
+    {Schedule::kLinear, "linear"}, {Schedule::kCosine, "cosine"}, {Schedule::kConstant, "constant"}};
+const Names<Pooling> kPoolings = {{Pooling::kMean, "mean"}, {Pooling::kCls, "cls"}};
+const Names<Metric> kMetrics = {
+    {Metric::kAccuracy, "accuracy"}, {Metric::kMacroF1, "macro_f1"}, {Metric::kLoss, "loss"}};
+
+template <typename E>
+const char* name_of(const Names<E>& names, E value) {
+  for (const auto& [known, name] : names) {
+    if (known == value) return name;
+  }
+  return "";
+}
+
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t up = row[j];
+      row[j] = std::min({up + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
+      diagonal = up;
+    }
+  }
+  return row[b.size()];
+}
+
+/// Reads one JSON object by a table of keys; the first error stops it.
+class ObjectReader {
+ public:
+  explicit ObjectReader(std::string where) : where_(std::move(where)) {}
+
+  void number(const char* key, double& to, double low, double high, bool open_low = false, bool open_high = false) {
+    fields_[key] = [=, this, &to](const Json& v) -> Status {
+      const double x = v.is_number() ? v.get<double>() : std::numeric_limits<double>::quiet_NaN();
+      if (!(x >= low && x <= high) || (open_low && x == low) || (open_high && x == high)) {
+        return bad(
+            key, fmt::format("a number in {}{:g}, {:g}{}", open_low ? "(" : "[", low, high, open_high ? ")" : "]"), v);
+      }
+      to = x;
+      return {};
+    };
+  }
+  template <typename T>
+  void whole(const char* key, T& to, std::int64_t low, std::int64_t high = std::numeric_limits<std::int32_t>::max()) {
+    fields_[key] = [=, this, &to](const Json& v) -> Status {
+      if (!v.is_number_integer() || v.get<std::int64_t>() < low || v.get<std::int64_t>() > high) {
+        return bad(key, fmt::format("a whole number from {} to {}", low, high), v);
+      }
+      to = static_cast<T>(v.get<std::int64_t>());
+      return {};
+    };
+  }
+  void flag(const char* key, bool& to) {
+    fields_[key] = [=, this, &to](const Json& v) -> Status {
+      if (!v.is_boolean()) return bad(key, "true or false", v);
+      to = v.get<bool>();
+      return {};
+    };
+  }
+  void text(const char* key, const std::function<void(const std::string&)>& set) {
+    fields_[key] = [=, this](const Json& v) -> Status {
+      if (!v.is_string() || v.get<std::string>().empty()) return bad(key, "a text", v);
+      set(v.get<std::string>());
+      return {};
+    };
+  }
+  template <typename E>
+  void choice(const char* key, E& to, const Names<E>& names) {
+    fields_[key] = [=, this, &to](const Json& v) -> Status {
+      std::vector<const char*> known;
+      for (const auto& [value, name] : names) {
+        known.push_back(name);
+        if (v.is_string() && v.get<std::string>() == name) {
+          to = value;
+          return {};
+        }
+      }
+      return bad(key, fmt::format("one of {}", fmt::join(known, ", ")), v);
+    };
+  }
+  void custom(const char* key, std::function<Status(const Json&)> read) { fields_[key] = std::move(read); }
+
+  Status read(const Json& object) const {
+    if (!object.is_object()) return Error{ErrorCode::kInvalidArgument, where_ + " should be a JSON object", ""};
+    for (const auto& [key, value] : object.items()) {
+      const auto field = fields_.find(key);
+      if (field == fields_.end()) return unknown(key);
+      TAILOR_CHECK(field->second(value));
+    }
+    return {};
+  }
+  Error bad(const std::string& key, const std::string& expected, const Json& seen) const {
+    return {ErrorCode::kInvalidArgument,
+            fmt::format("{}: {} should be {}, it is {}", where_, key, expected, dump_json(seen).substr(0, 80)), ""};
+  }
+
+ private:
+  Error unknown(const std::string& key) const {
+    std::string nearest;
+    std::size_t best = std::max<std::size_t>(3, key.size() / 2);
+    for (const auto& [name, unused] : fields_) {
+      const std::size_t distance = edit_distance(key, name);
+      if (distance < best) {
+        best = distance;
+        nearest = name;
+      }
+    }
+    return {ErrorCode::kInvalidArgument, fmt::format("{}: unknown key '{}'", where_, key),
+            nearest.empty() ? "docs/TUNE_JOB.md lists the keys" : fmt::format("did you mean '{}'?", nearest)};
+  }
+  std::string where_;
+  std::map<std::string, std::function<Status(const Json&)>> fields_;
+};
+
+Status read_lora(const Json& value, const std::string& where, LoraSettings& lora) {
+  ObjectReader reader(where + " settings.lora");
+  reader.whole("r", lora.r, 1, 65536);
+  reader.number("alpha", lora.alpha, 0, 1e6, true);
+  reader.number("dropout", lora.dropout, 0, 1, false, true);
+  reader.custom("target_modules", [&](const Json& v) -> Status {
+    std::vector<std::string> names;
+    if (v.is_string()) names.push_back(v.get<std::string>());
+    if (v.is_array()) {
+      for (const Json& name : v) {
+        if (!name.is_string()) return reader.bad("target_modules", "a list of module names", v);
+        names.push_back(name.get<std::string>());
+      }
+    }
+    if (names.empty())
+      return reader.bad("target_modules", "\"all-linear\" or a list of module names that is not empty", v);
+    lora.target_modules = std::move(names);
+    return {};
+  });
+  return reader.read(value);
+}
+
+Status read_settings(const Json& value, const std::string& where, Settings& s) {
+  ObjectReader reader(where + " settings");
+  reader.number("learning_rate", s.learning_rate, 0, 1e3, true);
+  reader.number("head_learning_rate", s.head_learning_rate, 0, 1e3);
+  reader.number("epochs", s.epochs, 0, 1e6, true);
+  reader.whole("max_steps", s.max_steps, 0, 1'000'000'000);
+  reader.whole("batch_size", s.batch_size, 1, 1'000'000);
+  reader.whole("micro_batch_tokens", s.micro_batch_tokens, 1, 1'000'000'000);
+  reader.number("weight_decay", s.weight_decay, 0, 1);
+  reader.number("warmup_ratio", s.warmup_ratio, 0, 1, false, true);
+  reader.choice("schedule", s.schedule, kSchedules);
+  reader.number("beta1", s.beta1, 0, 1, false, true);
+  reader.number("beta2", s.beta2, 0, 1, false, true);
+  reader.number("epsilon", s.epsilon, 0, 1, true);
+  reader.number("dropout", s.dropout, 0, 1, false, true);
+  reader.number("hidden_dropout", s.hidden_dropout, 0, 1, false, true);
+  reader.number("label_smoothing", s.label_smoothing, 0, 1, false, true);
+  reader.number("max_grad_norm", s.max_grad_norm, 0, 1e9);
+  reader.number("head_init_std", s.head_init_std, 0, 10);
+  reader.choice("pooling", s.pooling, kPoolings);
+  reader.custom("lora", [&](const Json& v) { return read_lora(v, where, s.lora); });
+  return reader.read(value);
+}
+
+}  // namespace
+
+const char* to_string(Task task) {
+  return name_of(kTasks, task);
+}
+const char* to_string(Metric metric) {
+  return name_of(kMetrics, metric);
+}
+
+Result<Job> read_job(const std::filesystem::path& file) {
+  TAILOR_TRY(const Json value, read_json(file));
+  return parse_job(value, file.string(), file.parent_path());
+}
+
+Result<Job> parse_job(const Json& value, const std::string& where, const std::filesystem::path& directory) {
+  if (!value.is_object() || value.value("format", Json()) != "tailor-tune-job" || value.value("version", Json()) != 1) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("{}: expected format \"tailor-tune-job\", version 1", where),
+                 "docs/TUNE_JOB.md shows a job"};
+  }
+  Job job;
+  if (value.contains("method") && value["method"].is_string()) job.method = value["method"].get<std::string>();
+  const Method* method = find_method(job.method);
+  if (method == nullptr) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("{}: unknown method '{}'", where, job.method),
+                 fmt::format("known: {}", fmt::join(method_names(), ", "))};
+  }
+  method->set_defaults(job.settings);
+
+  const auto path = [&](std::filesystem::path& to) {
+    return [&to, directory](const std::string& text) {
+      to = directory / text;  // an absolute text stays as it is
+    };
+  };
+  ObjectReader reader(where);
+  reader.text("format", [](const std::string&) {});
+  int version = 0;
+  reader.whole("version", version, 1, 1);
+  reader.choice("task", job.task, kTasks);
+  reader.text("method", [](const std::string&) {});
+  reader.text("base", path(job.base));
+  reader.text("tokens", path(job.tokens));
+  reader.text("out", path(job.out));
+  reader.whole("n_labels", job.n_labels, 0);
+  reader.custom("settings", [&](const Json& v) { return read_settings(v, where, job.settings); });
+  reader.number("evaluate_every_epochs", job.evaluate_every_epochs, 0, 1e6);
+  reader.whole("evaluate_every_steps", job.evaluate_every_steps, 0, 1'000'000'000);
+  reader.whole("early_stopping_patience", job.early_stopping_patience, 0);
+  reader.choice("metric", job.metric, kMetrics);
+  reader.whole("seed", job.seed, 0, std::numeric_limits<std::int64_t>::max());
+  reader.whole("threads", job.threads, 0, 4096);
+  reader.number("deadline_seconds", job.deadline_seconds, 0, 1e9);
+  reader.number("checkpoint_every_seconds", job.checkpoint_every_seconds, 0, 1e9);
+  reader.whole("checkpoint_every_steps", job.checkpoint_every_steps, 0, 1'000'000'000);
+  reader.whole("pause_after_steps", job.pause_after_steps, 0, 1'000'000'000);
+  reader.whole("log_every_steps", job.log_every_steps, 1, 1'000'000'000);
+  reader.flag("resume", job.resume);
+  reader.flag("export_merged", job.export_merged);
+  TAILOR_CHECK(reader.read(value));
+  for (const auto& [name, given] : {std::pair{"base", &job.base}, {"tokens", &job.tokens}, {"out", &job.out}}) {
+    if (given->empty())
+      return Error{ErrorCode::kInvalidArgument, fmt::format("{}: '{}' is missing", where, name),
+                   "docs/TUNE_JOB.md shows a job"};
+  }
+  return job;
+}
+
+Json settings_json(const Job& job) {
+  const Settings& s = job.settings;
+  Json out = {{"learning_rate", s.learning_rate},
+              {"head_learning_rate", s.head_learning_rate},
+              {"epochs", s.epochs},
+              {"max_steps", s.max_steps},
+              {"batch_size", s.batch_size},
+              {"micro_batch_tokens", s.micro_batch_tokens},
+              {"weight_decay", s.weight_decay},
+              {"warmup_ratio", s.warmup_ratio},
+              {"schedule", name_of(kSchedules, s.schedule)},
+              {"beta1", s.beta1},
+              {"beta2", s.beta2},
+              {"epsilon", s.epsilon},
+              {"dropout", s.dropout},
+              {"hidden_dropout", s.hidden_dropout},
+              {"label_smoothing", s.label_smoothing},
+              {"max_grad_norm", s.max_grad_norm},
+              {"head_init_std", s.head_init_std},
+              {"pooling", name_of(kPoolings, s.pooling)}};
+  if (job.method == "lora") {
+    out["lora"] = {{"r", s.lora.r},
+                   {"alpha", s.lora.alpha},
+                   {"dropout", s.lora.dropout},
+                   {"target_modules", s.lora.target_modules}};
+  }
+  return out;
+}
+
+}  // namespace tailor::tune

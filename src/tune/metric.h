@@ -1,0 +1,23 @@
+#pragma once
+/// The task metric that decides which weights are kept.
+
+#include "core/token_file.h"
+#include "tune/settings.h"
+#include "tune/trainable_model.h"
+
+namespace tailor::tune {
+
+struct Scores {
+  double loss = 0;      // mean over the loss weights
+  double accuracy = 0;  // of rows with a label; 0 where the task has no labels
+  double macro_f1 = 0;  // mean F1 over the labels that occur in truth or prediction (as scikit-learn's f1_score, macro)
+  std::int64_t rows = 0;
+
+  /// Larger is better: accuracy, macro_f1, or -loss.
+  double value(Metric metric) const;
+};
+
+/// Predictions for `rows` of the file; the prediction is the first label of the highest probability.
+Scores score(const Predictions& predictions, const TokenFile& file, RowSpan rows);
+
+}  // namespace tailor::tune

@@ -1,0 +1,140 @@
+#include "tune/run_job.h"
+
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+
+#include <chrono>
+
+#include "core/files.h"
+#include "core/hash.h"
+#include "core/json.h"
+#include "core/process.h"
+#include "core/safetensors.h"
+#include "core/system.h"
+#include "tune/data_order.h"
+#include "tune/job.h"
+#include "tune/methods.h"
+#include "tune/trainer.h"
+#include "tune/trainer_state.h"
+
+namespace tailor::tune {
+namespace {
+
+Result<TokenFile> read_rows(const Job& job) {
+  TAILOR_TRY(TokenFile file, read_token_file(job.tokens));
+  const auto bad = [&](std::string what) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("{}: {}", job.tokens.string(), what), ""};
+  };
+  if (job.n_labels > 0 && job.n_labels != file.n_labels) {
+    return bad(fmt::format("it has {} labels, the job says {}", file.n_labels, job.n_labels));
+  }
+  if (file.n_labels < 2) return bad(fmt::format("it has {} label(s), at least 2 are needed", file.n_labels));
+  if (rows_of(file, TokenPart::kTrain).empty()) return bad("it has no rows to train on");
+  for (std::size_t i = 0; i < file.rows(); ++i) {
+    if (file.parts[i] == TokenPart::kTrain && file.labels[i] < 0)
+      return bad(fmt::format("training row {} has no label", file.row_ids[i]));
+  }
+  return file;
+}
+
+/// What must be equal for a checkpoint to be taken up; not the number of threads, the deadline or how often we save.
+Result<std::string> fingerprint(const Job& job, const BaseWeights& weights) {
+  TAILOR_TRY(const std::string tokens, sha256_file(job.tokens));
+  std::uint64_t base = 0;
+  for (const std::string& name : weights.names()) base = hash64(name, base ^ weights.stored(name).bytes.size());
+  return sha256_hex(dump_json({{"task", to_string(job.task)},
+                               {"method", job.method},
+                               {"settings", settings_json(job)},
+                               {"seed", job.seed},
+                               {"tokens", tokens},
+                               {"base", base},
+                               {"evaluate_every_epochs", job.evaluate_every_epochs},
+                               {"evaluate_every_steps", job.evaluate_every_steps},
+                               {"patience", job.early_stopping_patience},
+                               {"metric", to_string(job.metric)}}));
+}
+
+/// probabilities F32 [rows, labels], labels I32 [rows] (-1: none), row_ids I64 [rows].
+Status write_predictions(const std::filesystem::path& path, const Predictions& p, const TokenFile& file, RowSpan rows) {
+  std::vector<std::int32_t> labels;
+  std::vector<std::int64_t> ids;
+  for (const std::int64_t r : rows) {
+    labels.push_back(file.labels[static_cast<std::size_t>(r)]);
+    ids.push_back(file.row_ids[static_cast<std::size_t>(r)]);
+  }
+  const auto n = static_cast<std::int64_t>(rows.size());
+  const SafeTensor tensors[] = {safe_tensor<std::int64_t>("row_ids", "I64", {n}, ids),
+                                safe_tensor<float>("probabilities", "F32", {n, p.labels}, p.probabilities),
+                                safe_tensor<std::int32_t>("labels", "I32", {n}, labels)};
+  return write_safetensors(path, tensors, {{"format", "tailor-predictions"}, {"version", "1"}});
+}
+
+}  // namespace
+
+Result<Json> run_job(const Job& job, const EventSink& events, const CancelToken& cancel, SteadyTime process_start) {
+  at::set_num_threads(job.threads > 0 ? job.threads : system_info().cores);
+  TAILOR_TRY(const TokenFile file, read_rows(job));
+  TAILOR_TRY(const BaseWeights weights, BaseWeights::open(job.base));
+  TAILOR_CHECK(make_directories(job.out / "checkpoint"));
+  TAILOR_TRY(const std::string print, fingerprint(job, weights));
+
+  const auto preparing = [&](std::int64_t rows) {
+    events({{"event", "preparing"}, {"rows", rows}, {"of", file.rows()}});
+  };
+  TAILOR_TRY(const auto model, make_model({job, weights, file, preparing}));
+  Trainer trainer(job, file, *model, print, events, cancel, process_start);
+  TAILOR_TRY(const TrainerResult trained, trainer.run());
+
+  const TrainerState& state = trained.state;
+  Json result = {{"format", "tailor-tune-result"},
+                 {"version", 1},
+                 {"method", job.method},
+                 {"task", to_string(job.task)},
+                 {"base", job.base.filename().string()},
+                 {"model", model->describe()},
+                 {"settings", settings_json(job)},
+                 {"seed", job.seed},
+                 {"threads", at::get_num_threads()},
+                 {"stopped", trained.stopped},
+                 {"steps", state.step},
+                 {"total_steps", trained.total_steps},
+                 {"resumed_from_step", trained.resumed_from_step}};
+  Json progress = to_json(state);
+  for (const char* key :
+       {"examples", "tokens", "computed_tokens", "skipped_steps", "rollbacks", "rate_scale", "losses", "evaluations"}) {
+    result[key] = progress[key];
+  }
+  Json excluded = Json::array();
+  for (const std::int64_t r : state.excluded) excluded.push_back(file.row_ids[static_cast<std::size_t>(r)]);
+  result["excluded_rows"] = excluded;
+  result["best"] = state.best < 0 ? Json(nullptr) : to_json(state.evaluations[static_cast<std::size_t>(state.best)]);
+  result["metric"] = to_string(job.metric);
+  result["trained_parameters"] = model->parameters().element_count();
+
+  Json files = Json::array();
+  if (trained.stopped != "paused") {
+    TAILOR_TRY(const auto saved, model->save(job.out));
+    for (const std::string& name : saved) files.push_back(name);
+    for (const auto& [name, part, predictions] : {std::tuple{"validation", TokenPart::kValidation, &trained.validation},
+                                                  {"test", TokenPart::kTest, &trained.test}}) {
+      const auto rows = rows_of(file, part);
+      if (rows.empty() || predictions->labels == 0) continue;
+      const std::string to = fmt::format("{}_predictions.safetensors", name);
+      TAILOR_CHECK(write_predictions(job.out / to, *predictions, file, rows));
+      files.push_back(to);
+    }
+  }
+  result["files"] = files;
+  result["wall_seconds"] = state.seconds;
+  result["cpu_seconds"] = state.cpu_seconds;
+  result["process_seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - process_start).count();
+  const Usage usage = usage_so_far();
+  result["process_cpu_seconds"] = usage.cpu_seconds;
+  result["peak_memory_bytes"] = usage.peak_memory_bytes;
+  TAILOR_CHECK(write_json_atomic(job.out / "result.json", result));
+  // A finished run needs no checkpoint; a paused one lives by it.
+  if (trained.stopped != "paused") TAILOR_CHECK(remove_tree(job.out / "checkpoint"));
+  return result;
+}
+
+}  // namespace tailor::tune

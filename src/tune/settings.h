@@ -1,0 +1,66 @@
+#pragma once
+/// What a job asks for: the values of job.json (docs/TUNE_JOB.md), with their defaults and ranges.
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace tailor::tune {
+
+enum class Task { kSequenceClassification, kCausalLmLabels };
+enum class Schedule { kLinear, kCosine, kConstant };  // after warm-up: to 0 on a line, to 0 on half a cosine, flat
+enum class Pooling { kMean, kCls };
+enum class Metric { kAccuracy, kMacroF1, kLoss };
+
+struct LoraSettings {
+  int r = 16;                                                // 1 .. smallest dimension of a target
+  double alpha = 32;                                         // the update is scaled by alpha / r
+  double dropout = 0.0;                                      // [0, 1), on the adapter's input
+  std::vector<std::string> target_modules = {"all-linear"};  // GGUF or Hugging Face module names, or "all-linear"
+};
+
+struct Settings {
+  double learning_rate = 2e-4;             // peak; > 0
+  double head_learning_rate = 0;           // of the classification head; 0: learning_rate
+  double epochs = 3;                       // > 0, may be a fraction
+  std::int64_t max_steps = 0;              // 0: epochs decide; else it decides
+  std::int64_t batch_size = 32;            // rows of one optimiser step
+  std::int64_t micro_batch_tokens = 4096;  // at most so many tokens pass the model at once (a longer row passes alone)
+  double weight_decay = 0.01;              // decoupled; not on biases and norms
+  double warmup_ratio = 0.1;               // of all steps, [0, 1)
+  Schedule schedule = Schedule::kLinear;
+  double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
+  double dropout = 0.1;          // [0, 1), on the pooled vector
+  double hidden_dropout = 0.0;   // [0, 1), after attention and feed-forward; 0 suits rows seen a few times only
+  double label_smoothing = 0.0;  // [0, 1)
+  double max_grad_norm = 1.0;    // 0: no clipping
+  double head_init_std = 0.02;   // of the head's first weights
+  LoraSettings lora;
+  Pooling pooling = Pooling::kMean;
+};
+
+struct Job {
+  Task task = Task::kSequenceClassification;
+  std::string method = "full";   // a name of methods()
+  std::filesystem::path base;    // GGUF, safetensors, or a Hugging Face directory
+  std::filesystem::path tokens;  // core/token_file.h
+  std::int32_t n_labels = 0;     // 0: as the token file says; else it must agree
+  Settings settings;
+  double evaluate_every_epochs = 1;       // 0: not by epochs
+  std::int64_t evaluate_every_steps = 0;  // 0: not by steps
+  int early_stopping_patience = 0;        // evaluations without a better metric; 0: off
+  Metric metric = Metric::kAccuracy;
+  std::uint64_t seed = 0;
+  int threads = 0;                          // 0: all cores this process may use
+  double deadline_seconds = 0;              // of training, from the start of this process; 0: none
+  double checkpoint_every_seconds = 60;     // 0: only when interrupted
+  std::int64_t checkpoint_every_steps = 0;  // 0: not by steps
+  std::int64_t pause_after_steps = 0;       // stops there with a checkpoint, to be resumed; 0: never
+  std::int64_t log_every_steps = 1;         // step events
+  std::filesystem::path out;                // made where absent
+  bool resume = false;                      // go on from out/checkpoint where there is one
+  bool export_merged = false;               // adapters: also write the merged weights
+};
+
+}  // namespace tailor::tune

@@ -1,0 +1,353 @@
+#include "tune/trainer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/files.h"
+#include "core/json.h"
+#include "core/process.h"
+#include "tune/checkpoint.h"
+#include "tune/trainer_state.h"
+
+namespace tailor::tune {
+namespace {
+
+constexpr int kBadStepsToRollBack = 3;     // in a row, without a finite loss and gradient
+constexpr int kMostRollbacks = 4;          // the rate is then a sixteenth of what was asked for
+constexpr std::int64_t kLossWindow = 16;   // steps whose mean loss is compared with the first ones
+constexpr double kExplosion = 2;           // that mean over the one at the start: diverged
+constexpr std::size_t kPredictRows = 256;  // between two looks at the cancel token
+
+double seconds_between(SteadyTime from, SteadyTime to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+std::int64_t steps_in_total(const Settings& s, std::int64_t steps_per_epoch) {
+  if (s.max_steps > 0) return s.max_steps;
+  return std::max<std::int64_t>(
+      1, static_cast<std::int64_t>(std::ceil(s.epochs * static_cast<double>(steps_per_epoch) - 1e-9)));
+}
+
+std::int64_t interval(const Job& job, std::int64_t steps_per_epoch) {
+  if (job.evaluate_every_steps > 0) return job.evaluate_every_steps;
+  if (job.evaluate_every_epochs <= 0) return 0;
+  return std::max<std::int64_t>(1, std::llround(job.evaluate_every_epochs * static_cast<double>(steps_per_epoch)));
+}
+
+double mean(const std::vector<double>& values, std::size_t first, std::size_t count) {
+  double total = 0;
+  for (std::size_t i = first; i < first + count; ++i) total += values[i];
+  return total / static_cast<double>(count);
+}
+
+}  // namespace
+
+Trainer::Trainer(const Job& job, const TokenFile& file, TrainableModel& model, std::string fingerprint,
+                 EventSink events, const CancelToken& cancel, SteadyTime process_start)
+    : job_(job),
+      file_(file),
+      model_(model),
+      fingerprint_(std::move(fingerprint)),
+      events_(std::move(events)),
+      cancel_(cancel),
+      process_start_(process_start),
+      validation_rows_(rows_of(file, TokenPart::kValidation)),
+      test_rows_(rows_of(file, TokenPart::kTest)),
+      order_(rows_of(file, TokenPart::kTrain), job.settings.batch_size, job.seed),
+      optimiser_(model.parameters(), job.settings),
+      total_steps_(steps_in_total(job.settings, order_.steps_per_epoch())),
+      evaluation_interval_(interval(job, order_.steps_per_epoch())),
+      rate_(job.settings.schedule, total_steps_, job.settings.warmup_ratio) {}
+
+Result<TrainerResult> Trainer::run() {
+  TAILOR_CHECK(begin());
+  TrainerResult result;
+  result.stopped = "finished";
+  while (state_.step < total_steps_) {
+    if (cancel_.cancelled()) {
+      TAILOR_CHECK(checkpoint());
+      return Error{ErrorCode::kCancelled,
+                   fmt::format("training was interrupted after step {} of {}", state_.step, total_steps_),
+                   "run the job with \"resume\": true to go on"};
+    }
+    if (job_.deadline_seconds > 0 &&
+        seconds_between(process_start_, std::chrono::steady_clock::now()) > job_.deadline_seconds) {
+      result.stopped = "deadline";
+      break;
+    }
+    if (job_.pause_after_steps > 0 && state_.step >= job_.pause_after_steps) {
+      result.stopped = "paused";
+      break;
+    }
+    if (train_step() == StepOutcome::kDiverged) {
+      TAILOR_CHECK(roll_back());
+      continue;
+    }
+    if (evaluation_interval_ > 0 && (state_.step % evaluation_interval_ == 0 || state_.step == total_steps_)) {
+      TAILOR_CHECK(evaluate());
+      if (job_.early_stopping_patience > 0 && state_.without_gain >= job_.early_stopping_patience) {
+        result.stopped = "early";
+        break;
+      }
+    }
+    const bool by_steps = job_.checkpoint_every_steps > 0 && state_.step % job_.checkpoint_every_steps == 0;
+    const bool by_time =
+        job_.checkpoint_every_seconds > 0 &&
+        seconds_between(last_checkpoint_, std::chrono::steady_clock::now()) > job_.checkpoint_every_seconds;
+    if (state_.step < total_steps_ && (by_steps || by_time)) TAILOR_CHECK(checkpoint());
+  }
+  if (result.stopped == "paused") {
+    TAILOR_CHECK(checkpoint());
+  } else {
+    TAILOR_CHECK(finish(result));
+  }
+  result.state = state_;
+  result.total_steps = total_steps_;
+  result.resumed_from_step = resumed_from_;
+  return result;
+}
+
+Status Trainer::begin() {
+  last_time_ = last_checkpoint_ = std::chrono::steady_clock::now();
+  last_cpu_ = usage_so_far().cpu_seconds;
+  const auto file = checkpoint_file(job_.out);
+  std::error_code ignored;
+  const bool resume = job_.resume && std::filesystem::exists(file, ignored);
+  if (resume) {
+    TAILOR_TRY(const Json state, read_checkpoint(file, model_.parameters(), optimiser_, fingerprint_));
+    TAILOR_CHECK(restore(state));
+    model_.parameters_changed(optimiser_.decay());
+    resumed_from_ = state_.step;
+  }
+  events_({{"event", "start"},
+           {"version", 1},
+           {"method", job_.method},
+           {"train_rows", rows_of(file_, TokenPart::kTrain).size()},
+           {"validation_rows", validation_rows_.size()},
+           {"test_rows", test_rows_.size()},
+           {"steps", total_steps_},
+           {"steps_per_epoch", order_.steps_per_epoch()},
+           {"trained_parameters", model_.parameters().element_count()},
+           {"resumed_from_step", resumed_from_}});
+  // The first checkpoint is what a roll-back of the first steps goes to, and it finds a full disk early.
+  if (!resume) TAILOR_CHECK(checkpoint());
+  return {};
+}
+
+Trainer::StepOutcome Trainer::train_step() {
+  const RowSpan batch = order_.batch(state_.step);
+  std::vector<std::int64_t> rows(batch.begin(), batch.end());
+  std::erase_if(rows, [&](std::int64_t r) {
+    return std::find(state_.excluded.begin(), state_.excluded.end(), r) != state_.excluded.end();
+  });
+
+  double loss_sum = 0, weight = 0;
+  std::int64_t tokens = 0, computed = 0;
+  bool finite = true;
+  for (bool again = true; again && !rows.empty();) {
+    again = false;
+    loss_sum = weight = 0;
+    tokens = computed = 0;
+    StepContext context{.denominator = model_.weight(rows), .seed = job_.seed, .step = state_.step, .micro_batch = 0};
+    if (context.denominator <= 0) break;
+    std::vector<std::int64_t> bad;
+    for (const RowSpan part : micro_batches(file_, rows, job_.settings.micro_batch_tokens)) {
+      const LossSum loss = model_.forward_backward(part, context);
+      ++context.micro_batch;
+      loss_sum += loss.loss_sum;
+      weight += loss.weight;
+      tokens += loss.tokens;
+      computed += loss.computed_tokens;
+      bad.insert(bad.end(), loss.bad_rows.begin(), loss.bad_rows.end());
+    }
+    if (bad.empty()) break;
+    model_.parameters().zero_grad();
+    finite = 2 * bad.size() < rows.size();  // most rows bad: it is the model and not the data
+    if (!finite) break;
+    for (const std::int64_t r : bad) {
+      warn(fmt::format("row {} gives a loss that is not a number and is left out from now on",
+                       file_.row_ids[static_cast<std::size_t>(r)]));
+      state_.excluded.push_back(r);
+      std::erase(rows, r);
+    }
+    again = true;
+  }
+
+  const double norm = finite && weight > 0 ? optimiser_.gradient_norm() : 0;
+  const double rate_factor = rate_.factor(state_.step) * state_.rate_scale;
+  const double loss =
+      finite && std::isfinite(norm) && weight > 0 ? loss_sum / weight : std::numeric_limits<double>::quiet_NaN();
+  const bool good = std::isfinite(loss);
+  if (good) {
+    const double most = job_.settings.max_grad_norm;
+    optimiser_.step(rate_factor, most > 0 && norm > most ? most / (norm + 1e-6) : 1);
+    model_.parameters_changed(optimiser_.decay());
+    state_.bad_in_a_row = 0;
+  } else {
+    model_.parameters().zero_grad();
+    ++state_.skipped_steps;
+    ++state_.bad_in_a_row;
+    warn(fmt::format("step {} is skipped: its loss or gradient is not a finite number", state_.step + 1));
+  }
+  ++state_.step;
+  state_.losses.push_back(loss);
+  state_.tokens += tokens;
+  state_.computed_tokens += computed;
+  state_.examples += static_cast<std::int64_t>(rows.size());
+  take_time();
+  if (good && (state_.step % job_.log_every_steps == 0 || state_.step == total_steps_)) {
+    events_({{"event", "step"},
+             {"step", state_.step},
+             {"epoch", epoch()},
+             {"loss", loss},
+             {"learning_rate", rate_factor * job_.settings.learning_rate},
+             {"gradient_norm", norm},
+             {"tokens", state_.tokens},
+             {"examples", state_.examples},
+             {"seconds", state_.seconds},
+             {"cpu_seconds", state_.cpu_seconds}});
+  }
+  if (state_.bad_in_a_row >= kBadStepsToRollBack || exploded()) return StepOutcome::kDiverged;
+  return good ? StepOutcome::kDone : StepOutcome::kSkipped;
+}
+
+bool Trainer::exploded() const {
+  const auto n = static_cast<std::int64_t>(state_.losses.size());
+  if (n < 2 * kLossWindow) return false;
+  const double chance = file_.n_labels > 1 ? std::log(static_cast<double>(file_.n_labels)) : 0;
+  const double start = std::max(mean(state_.losses, 0, kLossWindow), chance);
+  return mean(state_.losses, static_cast<std::size_t>(n - kLossWindow), kLossWindow) >
+         kExplosion * start;  // false for NaN
+}
+
+Status Trainer::roll_back() {
+  const int rollbacks = state_.rollbacks + 1;
+  const double rate_scale = state_.rate_scale / 2;
+  const std::int64_t skipped = state_.skipped_steps;
+  const double seconds = state_.seconds, cpu_seconds = state_.cpu_seconds;
+  const std::int64_t at = state_.step;
+  if (rollbacks > kMostRollbacks) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("training diverged at step {}, also at {:g} times the learning rate of {:g}", at,
+                             state_.rate_scale, job_.settings.learning_rate),
+                 "set a lower settings.learning_rate"};
+  }
+  TAILOR_TRY(const Json state,
+             read_checkpoint(checkpoint_file(job_.out), model_.parameters(), optimiser_, fingerprint_));
+  TAILOR_CHECK(restore(state));
+  model_.parameters().zero_grad();
+  model_.parameters_changed(optimiser_.decay());
+  state_.rollbacks = rollbacks;
+  state_.rate_scale = rate_scale;
+  state_.skipped_steps = skipped;
+  state_.bad_in_a_row = 0;
+  state_.seconds = seconds;
+  state_.cpu_seconds = cpu_seconds;
+  warn(fmt::format("training diverged at step {}: going back to step {} with {:g} times the learning rate", at,
+                   state_.step, rate_scale));
+  return checkpoint();
+}
+
+Result<Predictions> Trainer::predict(RowSpan rows) {
+  Predictions all;
+  for (std::size_t first = 0; first < rows.size(); first += kPredictRows) {
+    if (cancel_.cancelled())
+      return Error{ErrorCode::kCancelled, "the evaluation was interrupted",
+                   "run the job with \"resume\": true to go on"};
+    const Predictions part = model_.predict(rows.subspan(first, std::min(kPredictRows, rows.size() - first)));
+    all.loss_sum += part.loss_sum;
+    all.weight += part.weight;
+    all.labels = part.labels;
+    all.probabilities.insert(all.probabilities.end(), part.probabilities.begin(), part.probabilities.end());
+  }
+  return all;
+}
+
+Status Trainer::evaluate() {
+  if (validation_rows_.empty()) return {};
+  auto predictions = predict(validation_rows_);
+  if (!predictions) {
+    // The evaluation is repeated after resuming: the checkpoint is of the step before it.
+    if (predictions.error().code == ErrorCode::kCancelled) TAILOR_CHECK(checkpoint());
+    return predictions.error();
+  }
+  const Scores scores = score(*predictions, file_, validation_rows_);
+  state_.evaluations.push_back({state_.step, scores});
+  const bool better = [&] {
+    if (state_.best < 0) return true;
+    const Scores& best = state_.evaluations[static_cast<std::size_t>(state_.best)].scores;
+    const double gain = scores.value(job_.metric) - best.value(job_.metric);
+    return gain > 0 || (gain == 0 && scores.loss < best.loss);
+  }();
+  take_time();
+  Json event = {{"event", "evaluation"}, {"step", state_.step}, {"epoch", epoch()}};
+  event.update(to_json(state_.evaluations.back()));
+  event["seconds"] = state_.seconds;
+  event["cpu_seconds"] = state_.cpu_seconds;
+  events_(event);
+  if (!better) {
+    ++state_.without_gain;
+    return {};
+  }
+  state_.best = static_cast<std::int64_t>(state_.evaluations.size()) - 1;
+  state_.without_gain = 0;
+  TAILOR_CHECK(write_values(best_file(job_.out, state_.step), model_.parameters(), optimiser_.decay()));
+  events_({{"event", "best"},
+           {"step", state_.step},
+           {"metric", job_.metric == Metric::kAccuracy  ? "accuracy"
+                      : job_.metric == Metric::kMacroF1 ? "macro_f1"
+                                                        : "loss"},
+           {"value", scores.value(job_.metric)}});
+  return {};
+}
+
+Status Trainer::finish(TrainerResult& result) {
+  const bool fresh = !state_.evaluations.empty() && state_.evaluations.back().step == state_.step;
+  if (!fresh && state_.step > 0) TAILOR_CHECK(evaluate());
+  if (state_.best >= 0) {
+    const std::int64_t step = state_.evaluations[static_cast<std::size_t>(state_.best)].step;
+    if (step != state_.step) {
+      TAILOR_TRY(const double decay, read_values(best_file(job_.out, step), model_.parameters()));
+      model_.parameters_changed(decay);
+    }
+  }
+  TAILOR_TRY(result.validation, predict(validation_rows_));
+  TAILOR_TRY(result.test, predict(test_rows_));
+  take_time();
+  return {};
+}
+
+Status Trainer::checkpoint() {
+  take_time();
+  TAILOR_CHECK(
+      write_checkpoint(checkpoint_file(job_.out), model_.parameters(), optimiser_, to_json(state_), fingerprint_));
+  // Best values that this checkpoint does not name are stale now.
+  const std::int64_t best_step = state_.best < 0 ? -1 : state_.evaluations[static_cast<std::size_t>(state_.best)].step;
+  TAILOR_CHECK(remove_other_best_files(job_.out, best_step));
+  last_checkpoint_ = std::chrono::steady_clock::now();
+  events_({{"event", "checkpoint"}, {"step", state_.step}});
+  return {};
+}
+
+Status Trainer::restore(const Json& state) {
+  TAILOR_TRY(state_, state_from_json(state, checkpoint_file(job_.out).string()));
+  return {};
+}
+
+void Trainer::warn(const std::string& message) const {
+  events_({{"event", "warning"}, {"step", state_.step}, {"message", message}});
+}
+
+void Trainer::take_time() {
+  const auto now = std::chrono::steady_clock::now();
+  const double cpu = usage_so_far().cpu_seconds;
+  state_.seconds += seconds_between(last_time_, now);
+  state_.cpu_seconds += cpu - last_cpu_;
+  last_time_ = now;
+  last_cpu_ = cpu;
+}
+
+}  // namespace tailor::tune

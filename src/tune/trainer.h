@@ -1,0 +1,95 @@
+#pragma once
+/// The training loop: batches, loss and gradient, clipping, AdamW, evaluation, best values, checkpoints, divergence. It
+/// knows models only as TrainableModel.
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "core/cancel.h"
+#include "core/result.h"
+#include "core/token_file.h"
+#include "tune/adamw.h"
+#include "tune/data_order.h"
+#include "tune/events.h"
+#include "tune/metric.h"
+#include "tune/schedule.h"
+#include "tune/settings.h"
+#include "tune/trainable_model.h"
+
+namespace tailor::tune {
+
+/// What a checkpoint keeps of the loop.
+struct TrainerState {
+  std::int64_t step = 0;       // optimiser steps tried (skipped ones count)
+  std::vector<double> losses;  // mean loss of each step; NaN where the step was skipped
+  struct Evaluation {
+    std::int64_t step = 0;
+    Scores scores;
+  };
+  std::vector<Evaluation> evaluations;
+  std::int64_t best = -1;              // index into evaluations
+  int without_gain = 0;                // evaluations since the best
+  std::vector<std::int64_t> excluded;  // rows of the file whose own loss was not finite
+  std::int64_t skipped_steps = 0;
+  int bad_in_a_row = 0;
+  int rollbacks = 0;
+  double rate_scale = 1;  // halved by every roll-back
+  std::int64_t tokens = 0, computed_tokens = 0, examples = 0;
+  double seconds = 0, cpu_seconds = 0;  // of training and evaluation, earlier runs included
+};
+
+struct TrainerResult {
+  TrainerState state;
+  std::int64_t total_steps = 0, resumed_from_step = 0;
+  std::string stopped;           // "finished", "early", "deadline", "paused"
+  Predictions validation, test;  // by the values that were kept; rows in the file's order
+};
+
+class Trainer {
+ public:
+  /// Borrows all. `fingerprint` must be equal for a checkpoint to be taken up.
+  Trainer(const Job& job, const TokenFile& file, TrainableModel& model, std::string fingerprint, EventSink events,
+          const CancelToken& cancel, SteadyTime process_start);
+
+  /// Trains to the end; the model then holds the best values (by the metric on the validation rows; the last ones where
+  /// there are none). Errors: kCancelled after a checkpoint; kIo when a checkpoint cannot be written (the one before
+  /// stays whole); kInvalidArgument when training diverges for good.
+  Result<TrainerResult> run();
+
+ private:
+  enum class StepOutcome { kDone, kSkipped, kDiverged };
+
+  Status begin();
+  StepOutcome train_step();
+  bool exploded() const;
+  Status roll_back();
+  Status evaluate();
+  Status finish(TrainerResult& result);
+  Result<Predictions> predict(RowSpan rows);
+  Status checkpoint();
+  Status restore(const nlohmann::ordered_json& state);
+  void warn(const std::string& message) const;
+  void take_time();
+  double epoch() const { return static_cast<double>(state_.step) / static_cast<double>(order_.steps_per_epoch()); }
+
+  const Job& job_;
+  const TokenFile& file_;
+  TrainableModel& model_;
+  const std::string fingerprint_;
+  const EventSink events_;
+  const CancelToken& cancel_;
+  const SteadyTime process_start_;
+  const std::vector<std::int64_t> validation_rows_, test_rows_;
+  DataOrder order_;
+  AdamW optimiser_;
+  std::int64_t total_steps_, evaluation_interval_;
+  LearningRate rate_;
+  TrainerState state_;
+  std::int64_t resumed_from_ = 0;
+  SteadyTime last_time_, last_checkpoint_;
+  double last_cpu_ = 0;
+};
+
+}  // namespace tailor::tune
