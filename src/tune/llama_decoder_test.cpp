@@ -158,5 +158,85 @@ TEST(LlamaDecoder, LossesOfTwentyStepsEqualPeft) {
   }
 }
 
+TEST(LlamaDecoder, TreeOfRowsEqualsSeparateRows) {
+  const Json reference = golden("decoder_tiny.json");
+  const TestRows rows = test_rows(reference["rows"], 0, 12);
+  OpenModel model(tiny_model(false));
+  Trained t(*model);
+  t.random_b(model->config());
+  LlamaDecoder decoder(*model, &t.adapters);
+  const double shared = mean_step(decoder, rows, Sharing::kTree);
+  const at::Tensor shared_gradient = t.parameters.flat_grad().clone();
+  t.parameters.zero_grad();
+  const double packed_loss = mean_step(decoder, rows, Sharing::kNone);
+  EXPECT_NEAR(shared, packed_loss, 1e-6);
+  EXPECT_LT(at::max(at::abs(shared_gradient - t.parameters.flat_grad())).item<float>(), 1e-6);
+
+  // One row at a time, with the same denominator, adds up to the same.
+  t.parameters.zero_grad();
+  const std::size_t n = packed(rows)->targets.size();
+  double separate = 0;
+  for (std::size_t r = 0; r < rows.tokens.size(); ++r) {
+    const TestRows one{{rows.tokens[r]}, {rows.masks[r]}};
+    const auto tree = packed(one);
+    const std::vector<float> weights(tree->targets.size(), 1.0f / static_cast<float>(n));
+    for (const float l : decoder.losses_and_gradients(tree, weights, nullptr)) separate += l;
+  }
+  EXPECT_NEAR(separate / static_cast<double>(n), shared, 1e-6);
+  EXPECT_LT(at::max(at::abs(shared_gradient - t.parameters.flat_grad())).item<float>(), 1e-6);
+}
+
+TEST(LlamaDecoder, LossesWithoutGradientsAreTheSame) {
+  const TestRows rows = test_rows(golden("decoder_tiny.json")["rows"], 0, 4);
+  OpenModel model(tiny_model(false), WeightStorage::kBlocks);
+  LlamaDecoder decoder(*model, nullptr);
+  const auto tree = packed(rows);
+  const auto losses = decoder.losses(tree);
+  ASSERT_EQ(losses.size(), tree->targets.size());
+  const at::Tensor logits = decoder.logits(tree).to(at::kDouble);
+  for (std::size_t i = 0; i < losses.size(); ++i) {
+    const at::Tensor row = logits[tree->targets[i].node];
+    EXPECT_NEAR(losses[i], (at::logsumexp(row, {0}) - row[tree->targets[i].token]).item<double>(), 1e-5);
+  }
+}
+
+TEST(LlamaDecoder, DropoutDependsOnItsKeyAlone) {
+  const TestRows rows = test_rows(golden("decoder_tiny.json")["rows"], 0, 4);
+  OpenModel model(tiny_model(false));
+  Trained t(*model, {.rank = 4, .alpha = 8, .dropout = 0.5});
+  t.random_b(model->config());
+  LlamaDecoder decoder(*model, &t.adapters);
+  const DropoutKey key{1, 2, 3};
+  const DropoutKey other{1, 3, 3};
+  const double first = mean_step(decoder, rows, Sharing::kTree, &key);
+  EXPECT_EQ(first, mean_step(decoder, rows, Sharing::kTree, &key));
+  EXPECT_NE(first, mean_step(decoder, rows, Sharing::kTree, &other));
+  EXPECT_NE(first, mean_step(decoder, rows, Sharing::kTree, nullptr));
+}
+
+TEST(LlamaDecoder, QuantisedBaseGivesTheSameEitherWayItIsKept) {
+  const TestRows rows = test_rows(golden("decoder_tiny.json")["rows"], 0, 4);
+  for (const ggml_type type : {GGML_TYPE_Q8_0, GGML_TYPE_Q4_1, GGML_TYPE_F16}) {
+    std::vector<double> losses;
+    std::vector<at::Tensor> gradients;
+    for (const WeightStorage storage : {WeightStorage::kFloat, WeightStorage::kBlocks}) {
+      OpenModel model(tiny_model(true), storage, type);
+      Trained t(*model);
+      t.random_b(model->config());
+      LlamaDecoder decoder(*model, &t.adapters);
+      losses.push_back(mean_step(decoder, rows));
+      gradients.push_back(t.parameters.flat_grad().clone());
+    }
+    EXPECT_NEAR(losses[0], losses[1], 1e-6);
+    EXPECT_LT(at::max(at::abs(gradients[0] - gradients[1])).item<float>(), 1e-6);
+  }
+}
+
+TEST(LlamaDecoder, TokenBeyondTheVocabularyIsNamed) {
+  OpenModel model(tiny_model(true));
+  LlamaDecoder decoder(*model, nullptr);
+  EXPECT_THROW(decoder.losses(packed(asking({1, 128}))), Exception);
+}
+
 }  // namespace
 }  // namespace tailor::tune::llama

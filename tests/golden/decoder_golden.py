@@ -14,7 +14,7 @@ import sys
 import numpy as np
 import torch
 from counter_rng import Rng
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -159,6 +159,7 @@ def tiny():
     model = with_lora(tiny_model(False), 5, random_b=True)
     loss = batch_loss(model, data[:4])
     loss.backward()
+    loss = loss.detach()
     grads = {}
     for layer, index, module, heads in lora_layers(model, LAYERS):
         name = f"blk.{layer}.{MODULES[index][0]}"
@@ -175,9 +176,13 @@ def tiny():
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     out["losses"] = losses
-    # The trained adapter as PEFT would load it from a file, and what it answers: for the export test.
+    # The trained adapter as PEFT saves it: names and shapes of all tensors, values of those that are permuted.
+    state = get_peft_model_state_dict(model)
+    out["peft_shapes"] = {k: list(v.shape) for k, v in state.items()}
+    out["peft_values"] = {k: rounded(v.numpy(), 7) for k, v in state.items()
+                          if "layers.1." in k and ("q_proj.lora_B" in k or "k_proj.lora_B" in k)}
     with open(os.path.join(HERE, "data", "decoder_tiny.json"), "w") as f:
         json.dump(out, f)
 

@@ -1,0 +1,60 @@
+#pragma once
+/// A decoder of the llama family with LoRA, as the trainer sees it: it learns to answer a prompt with the tokens of its
+/// label, and answers with the probabilities of all labels.
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/token_file.h"
+#include "tune/llama_decoder.h"
+#include "tune/llama_lora.h"
+#include "tune/methods.h"
+#include "tune/trainable_model.h"
+
+namespace tailor::tune::llama {
+
+/// Rows of the token file are prompts with their answers (the loss mask tells which tokens are learnt) or, in a file
+/// without masks, prompts alone, to which the tokens of the label are added.
+/// weight() of a row is the number of its learnt tokens, as in PyTorch's mean over labels that are not -100.
+class LoraClassifier final : public TrainableModel {
+ public:
+  /// Borrows what `input` names. Throws tailor::Exception: a model that cannot be tuned, settings out of range, rows
+  /// longer than the model's context, token ids beyond its vocabulary, labels without answers.
+  LoraClassifier(const ModelInput& input, WeightStorage storage);
+
+  ParameterSet& parameters() override { return parameters_; }
+  double weight(RowSpan rows) const override;
+  LossSum forward_backward(RowSpan rows, const StepContext& context) override;
+  /// Probabilities of the labels: softmax over the log-probabilities of their whole answers (label_scores). The loss is
+  /// that of the row's own answer.
+  Predictions predict(RowSpan rows) override;
+  Result<std::vector<std::string>> save(const std::filesystem::path& dir) override;
+  nlohmann::ordered_json describe() const override;
+
+  /// Log-probability of every answer after every row's prompt, [rows, answers]: prompts share their beginning, and the
+  /// answers stand as a tree after each. Any answers, also others than the file's.
+  std::vector<float> label_scores(RowSpan rows, std::span<const std::span<const std::int32_t>> answers);
+
+ private:
+  struct Row {
+    std::vector<std::int32_t> tokens;
+    std::vector<std::uint8_t> mask;
+  };
+  std::span<const std::int32_t> prompt(std::int64_t row) const;
+  std::span<const std::int32_t> answer(std::int64_t row) const;  // empty: no label
+  Row whole(std::int64_t row) const;                             // prompt and answer, or the file's own mask
+
+  const TokenFile& file_;
+  const LoraConfig config_;
+  std::unique_ptr<LlamaWeights> weights_;
+  ParameterSet parameters_;
+  LoraAdapters adapters_;
+  LlamaDecoder decoder_;
+};
+
+/// For the table of methods.
+std::unique_ptr<TrainableModel> make_lora(const ModelInput& input);   // base as f32
+std::unique_ptr<TrainableModel> make_qlora(const ModelInput& input);  // base left in its GGUF blocks
+
+}  // namespace tailor::tune::llama
