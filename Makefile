@@ -1,7 +1,7 @@
 # One command a habit. `make demo` or `make test` on a fresh Debian 12 machine does everything from system packages on.
 # Variables: TAILOR_CACHE (libraries and models, default ~/.cache/tailor), NATIVE=OFF (any x86-64 with AVX2), JOBS,
 # CMAKE_ARGS (docs/BUILD.md), SETUP_ARGS (scripts/setup.sh --help), DATA (real data sets).
-export TAILOR_CACHE ?= $(HOME)/.cache/tailor
+override export TAILOR_CACHE := $(abspath $(or $(TAILOR_CACHE),$(HOME)/.cache/tailor))
 NATIVE ?= ON
 export TAILOR_NATIVE := $(NATIVE)
 DATA ?= ../shared/data
