@@ -113,7 +113,6 @@ Status FitRun::refit_winner() {
     TAILOR_CHECK(tailor::copy_file(entry.path(), target));
   }
   TAILOR_TRY(PackageManifest manifest, read_package(made));
-  if (!manifest.base.id.empty()) manifest.base.file = base_model_path(made, manifest.base).string();
   TAILOR_CHECK(close_package(staging, manifest, /*include_base_model=*/true));
   TAILOR_CHECK(remove_tree(run_.package()));
   std::error_code error;
@@ -137,8 +136,9 @@ Status FitRun::refit_winner() {
   winner->package_bytes = tree_bytes(run_.package());
   manifest.scores = Json{{"n_scored", winner->n_scored}, {"accuracy", winner->scores.accuracy.value}, {"macro_precision", winner->scores.macro_precision.value},
                          {"macro_recall", winner->scores.macro_recall.value}, {"macro_f1", winner->scores.macro_f1.value}};
-  if (!manifest.base.id.empty()) manifest.base.file = "base.gguf";
-  return close_package(run_.package(), manifest, /*include_base_model=*/true);
+  TAILOR_TRY(PackageManifest finished, read_package(run_.package()));
+  finished.scores = manifest.scores;
+  return close_package(run_.package(), finished, /*include_base_model=*/true);
 }
 
 Status FitRun::write_results() {

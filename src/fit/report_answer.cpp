@@ -75,7 +75,8 @@ std::string section_charts(const ReportInput& input) {
   if (wide.empty()) return "";
   std::string out = open_section("cost", "Quality against cost",
                                  "Up and to the left is better. Vertical lines are 95 % intervals: candidates whose "
-                                 "lines overlap widely may do equally well.");
+                                 "lines overlap widely may do equally well. Candidates of nearly the same cost stand "
+                                 "side by side.");
   out +=
       R"(<div class="legend"><span><svg width="14" height="14" aria-hidden="true"><circle class="swatch s-frozen" cx="7" cy="7" r="5"/></svg>model as it is</span>)"
       R"(<span><svg width="14" height="14" aria-hidden="true"><rect class="swatch s-trained" x="2" y="2" width="10" height="10"/></svg>trained network</span>)"

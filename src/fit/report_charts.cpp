@@ -79,6 +79,24 @@ struct Mark {
   std::string colour;
 };
 
+/// Marks of nearly the same cost (methods on the same base model) would hide each other: they stand side by side.
+void stand_side_by_side(std::vector<Mark>& marks, double low, double high) {
+  constexpr double kStep = 11;
+  std::vector<Mark*> order;
+  for (Mark& m : marks) order.push_back(&m);
+  std::stable_sort(order.begin(), order.end(), [](const Mark* a, const Mark* b) { return a->x < b->x; });
+  for (std::size_t first = 0, last = 0; first < order.size(); first = last) {
+    double middle = order[first]->x;
+    for (last = first + 1; last < order.size() && order[last]->x - order[last - 1]->x < kStep - 1; ++last) {
+      middle += order[last]->x;
+    }
+    if (last - first < 2) continue;
+    const double half = kStep * static_cast<double>(last - first - 1) / 2;
+    middle = std::clamp(middle / static_cast<double>(last - first), low + half, std::max(low + half, high - half));
+    for (std::size_t i = first; i < last; ++i) order[i]->x = middle - half + kStep * static_cast<double>(i - first);
+  }
+}
+
 }  // namespace
 
 std::string series_class(const ReportInput& input, const TrialRecord& trial) {
@@ -161,10 +179,11 @@ std::string quality_chart(const ReportInput& input, CostAxis axis, double width,
     svg.text(left - 6, height - bottom - foot / 2 + 4, "lower", "tick", "end");
   }
 
+  for (Mark& m : marks) m.x = x(std::max(cost_of(*m.trial, axis), x.low));
+  stand_side_by_side(marks, left + 6, width - right - 6);
   std::vector<Box> obstacles;
   for (Mark& m : marks) {
     m.below = m.quality.value < range.low;
-    m.x = x(std::max(cost_of(*m.trial, axis), x.low));
     m.y = m.below ? height - bottom - foot / 2 : y(m.quality.value);
     obstacles.push_back({m.x - 7, m.y - 7, 14, 14});
     if (m.below || m.quality.high <= m.quality.low) continue;
