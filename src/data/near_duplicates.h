@@ -12,7 +12,7 @@
 /// probability 5e-5, one of 0.9 with 1e-10); candidates whose 128 values estimate far below the threshold are dropped
 /// (4 standard errors), the rest verified. Where more than 256 different texts share a band, each is compared with the
 /// 256 next of them only.
-/// The result depends on texts and seed alone. Cost: about 9 us of CPU a short text; memory about 250 bytes a text
+/// The result depends on texts and seed alone. Cost: about 6 us of CPU a short text; memory about 250 bytes a text
 /// beside the skeletons.
 
 #include <cstddef>
