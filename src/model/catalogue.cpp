@@ -11,7 +11,6 @@
 #include "model/gguf_check.h"
 #include "model/gguf_file.h"
 #include "model/import.h"
-#include "model/safetensors.h"
 
 namespace tailor {
 namespace {

@@ -13,7 +13,7 @@
 #include "model/bert_vocabulary.h"
 #include "model/file_hash.h"
 #include "model/gguf_writer.h"
-#include "model/safetensors.h"
+#include "model/model_weights.h"
 
 namespace tailor {
 namespace {
@@ -31,19 +31,20 @@ Error unsupported(const fs::path& file, std::string_view what) {
 }
 
 struct BertConfig {
-  std::uint64_t vocabulary = 0, hidden = 0, layers = 0, heads = 0, intermediate = 0, positions = 0, token_types = 0;
+  std::int64_t vocabulary = 0, hidden = 0, layers = 0, heads = 0, intermediate = 0, positions = 0, token_types = 0;
   double layer_norm_eps = 1e-12;
 };
 
 /// A size that a real model may have; the limit keeps products far from overflow.
-Result<std::uint64_t> read_size(const fs::path& file, const Json& json, const char* key, std::uint64_t limit) {
+Result<std::int64_t> read_size(const fs::path& file, const Json& json, const char* key, std::int64_t limit) {
   const auto it = json.find(key);
   if (it == json.end()) return unsupported(file, fmt::format("'{}' is missing", key));
-  if (!it->is_number_unsigned() || it->get<std::uint64_t>() < 1 || it->get<std::uint64_t>() > limit) {
+  if (!it->is_number_unsigned() || it->get<std::uint64_t>() < 1 ||
+      it->get<std::uint64_t>() > static_cast<std::uint64_t>(limit)) {
     return unsupported(file, fmt::format("'{}' is {}, expected a whole number from 1 to {}", key,
                                          dump_json(*it).substr(0, 40), limit));
   }
-  return it->get<std::uint64_t>();
+  return it->get<std::int64_t>();
 }
 
 Result<BertConfig> read_config(const fs::path& dir) {
@@ -99,7 +100,7 @@ Result<BertConfig> read_config(const fs::path& dir) {
 /// What sentence-transformers adds to a bare encoder.
 struct SentenceSettings {
   std::optional<std::uint32_t> pooling;  // llama.cpp's numbers: 1 mean, 2 CLS, 3 last
-  std::uint64_t max_sequence_length = 0;
+  std::int64_t max_sequence_length = 0;
   bool normalize = false;
 };
 
@@ -139,7 +140,7 @@ Result<SentenceSettings> read_sentence_settings(const fs::path& dir) {
   if (fs::exists(sentence_file, ec)) {
     TAILOR_TRY(const Json json, read_json(sentence_file));
     if (json.is_object() && json.contains("max_seq_length") && json["max_seq_length"].is_number_unsigned()) {
-      s.max_sequence_length = json["max_seq_length"].get<std::uint64_t>();
+      s.max_sequence_length = json["max_seq_length"].get<std::int64_t>();
     }
   }
   return s;
@@ -180,9 +181,9 @@ Card read_card(const fs::path& dir) {
 }
 
 struct Part {
-  std::string source;                // in the safetensors file, without "bert."
-  std::string target;                // in the GGUF file
-  std::vector<std::uint64_t> shape;  // row-major, as in safetensors
+  std::string source;               // in the safetensors file, without "bert."
+  std::string target;               // in the GGUF file
+  std::vector<std::int64_t> shape;  // row-major, as in safetensors
   bool always_f32 = false;
 };
 
@@ -192,7 +193,7 @@ std::vector<Part> parts_of(const BertConfig& c) {
     parts.push_back({source + ".weight", target + ".weight", {c.hidden}, true});
     parts.push_back({source + ".bias", target + ".bias", {c.hidden}, true});
   };
-  const auto linear = [&](const std::string& source, const std::string& target, std::uint64_t out, std::uint64_t in) {
+  const auto linear = [&](const std::string& source, const std::string& target, std::int64_t out, std::int64_t in) {
     parts.push_back({source + ".weight", target + ".weight", {out, in}, false});
     parts.push_back({source + ".bias", target + ".bias", {out}, true});
   };
@@ -200,7 +201,7 @@ std::vector<Part> parts_of(const BertConfig& c) {
   parts.push_back({"embeddings.position_embeddings.weight", "position_embd.weight", {c.positions, c.hidden}, true});
   parts.push_back({"embeddings.token_type_embeddings.weight", "token_types.weight", {c.token_types, c.hidden}, true});
   norm("embeddings.LayerNorm", "token_embd_norm");
-  for (std::uint64_t i = 0; i < c.layers; ++i) {
+  for (std::int64_t i = 0; i < c.layers; ++i) {
     const std::string from = fmt::format("encoder.layer.{}.", i);
     const std::string to = fmt::format("blk.{}.", i);
     linear(from + "attention.self.query", to + "attn_q", c.hidden, c.hidden);
@@ -216,26 +217,26 @@ std::vector<Part> parts_of(const BertConfig& c) {
 }
 
 /// The tensor under any of the names that BERT checkpoints use for it: with "bert.", LayerNorm.gamma and .beta.
-const SafetensorsEntry* find_part(const Safetensors& weights, const std::string& name) {
+const SafeTensor* find_part(const ModelWeights& weights, const std::string& name) {
   std::string old = name;
   if (name.find("LayerNorm") != std::string::npos) {
     if (name.ends_with(".weight")) old = name.substr(0, name.size() - 6) + "gamma";
     if (name.ends_with(".bias")) old = name.substr(0, name.size() - 4) + "beta";
   }
   for (const std::string& candidate : {name, "bert." + name, old, "bert." + old}) {
-    if (const SafetensorsEntry* e = weights.find(candidate)) return e;
+    if (const SafeTensor* e = weights.find(candidate)) return e;
   }
   return nullptr;
 }
 
 /// Tensors of the encoder that the configuration does not announce mean that the two do not belong together.
-const SafetensorsEntry* find_surplus(const Safetensors& weights, const std::vector<const SafetensorsEntry*>& used) {
-  for (const SafetensorsEntry& e : weights.entries()) {
-    std::string_view name = e.name;
+const SafeTensor* find_surplus(const ModelWeights& weights, const std::vector<const SafeTensor*>& used) {
+  for (const SafeTensor* e : weights.tensors()) {
+    std::string_view name = e->name;
     if (name.starts_with("bert.")) name.remove_prefix(5);
     if (name == "embeddings.position_ids" || name == "embeddings.token_type_ids") continue;
     const bool inside = name.starts_with("embeddings.") || name.starts_with("encoder.");
-    if (inside && std::find(used.begin(), used.end(), &e) == used.end()) return &e;
+    if (inside && std::find(used.begin(), used.end(), e) == used.end()) return e;
   }
   return nullptr;
 }
@@ -248,7 +249,7 @@ TensorType stored_type(const Part& part, ImportType type) {
 
 Status set_metadata(GgufWriter& writer, const fs::path& dir, const BertConfig& c, const SentenceSettings& s,
                     const BertVocabulary& v, ImportType type) {
-  const auto u32 = [](std::uint64_t n) { return GgufValue::u32(static_cast<std::uint32_t>(n)); };
+  const auto u32 = [](std::int64_t n) { return GgufValue::u32(static_cast<std::uint32_t>(n)); };
   writer.set("general.architecture", GgufValue::string("bert"));
   writer.set("general.type", GgufValue::string("model"));
   writer.set("general.name", GgufValue::string(fs::absolute(dir).lexically_normal().filename().string()));
@@ -267,7 +268,8 @@ Status set_metadata(GgufWriter& writer, const fs::path& dir, const BertConfig& c
   writer.set("bert.attention.causal", GgufValue::boolean(false));
   if (s.pooling) writer.set("bert.pooling_type", u32(*s.pooling));
   if (s.max_sequence_length > 0) {
-    writer.set("tailor.max_sequence_length", u32(std::min(s.max_sequence_length, c.positions)));
+    writer.set("tailor.max_sequence_length",
+               u32(std::min(s.max_sequence_length, static_cast<std::uint64_t>(c.positions))));
   }
   writer.set("tailor.normalize", GgufValue::boolean(s.normalize));
 
@@ -281,17 +283,17 @@ Status set_metadata(GgufWriter& writer, const fs::path& dir, const BertConfig& c
   writer.set("tokenizer.ggml.tokens", GgufValue::strings(tokens));
   writer.set("tokenizer.ggml.token_type", GgufValue::i32s(v.types));
   writer.set("tokenizer.ggml.bos_token_id",
-             u32(static_cast<std::uint64_t>(v.cls)));  // llama.cpp puts BOS before a text
-  writer.set("tokenizer.ggml.cls_token_id", u32(static_cast<std::uint64_t>(v.cls)));
-  writer.set("tokenizer.ggml.seperator_token_id", u32(static_cast<std::uint64_t>(v.sep)));  // the format's own spelling
-  writer.set("tokenizer.ggml.unknown_token_id", u32(static_cast<std::uint64_t>(v.unk)));
-  writer.set("tokenizer.ggml.padding_token_id", u32(static_cast<std::uint64_t>(v.pad)));
-  if (v.mask >= 0) writer.set("tokenizer.ggml.mask_token_id", u32(static_cast<std::uint64_t>(v.mask)));
+             u32(v.cls));  // llama.cpp puts BOS before a text
+  writer.set("tokenizer.ggml.cls_token_id", u32(v.cls));
+  writer.set("tokenizer.ggml.seperator_token_id", u32(v.sep));  // the format's own spelling
+  writer.set("tokenizer.ggml.unknown_token_id", u32(v.unk));
+  writer.set("tokenizer.ggml.padding_token_id", u32(v.pad));
+  if (v.mask >= 0) writer.set("tokenizer.ggml.mask_token_id", u32(v.mask));
   writer.set("tokenizer.ggml.normalizer.lowercase", GgufValue::boolean(v.settings.lowercase));
   writer.set("tokenizer.ggml.normalizer.strip_accents", GgufValue::boolean(v.settings.strip_accents));
   writer.set("tailor.tokenizer.clean_text", GgufValue::boolean(v.settings.clean_text));
   writer.set("tailor.tokenizer.handle_chinese_chars", GgufValue::boolean(v.settings.handle_chinese_chars));
-  writer.set("tailor.tokenizer.max_chars_per_word", u32(static_cast<std::uint64_t>(v.settings.max_chars_per_word)));
+  writer.set("tailor.tokenizer.max_chars_per_word", u32(v.settings.max_chars_per_word));
   return {};
 }
 
@@ -299,9 +301,9 @@ Status set_metadata(GgufWriter& writer, const fs::path& dir, const BertConfig& c
 struct Source {
   BertConfig config;
   SentenceSettings sentence;
-  Safetensors weights;
+  ModelWeights weights;
   std::vector<Part> parts;
-  std::vector<const SafetensorsEntry*> entries;  // one a part, owned by weights
+  std::vector<const SafeTensor*> entries;  // one a part, owned by weights
 };
 
 Result<Source> open_source(const fs::path& dir) {
@@ -311,41 +313,39 @@ Result<Source> open_source(const fs::path& dir) {
   }
   TAILOR_TRY(BertConfig config, read_config(dir));
   TAILOR_TRY(SentenceSettings sentence, read_sentence_settings(dir));
-  TAILOR_TRY(Safetensors weights, Safetensors::open(dir));
+  TAILOR_TRY(ModelWeights weights, ModelWeights::open(dir));
   // Some checkpoints pad the embedding beyond vocab_size; the tensor decides how many tokens there are.
-  if (const SafetensorsEntry* e = find_part(weights, "embeddings.word_embeddings.weight");
+  if (const SafeTensor* e = find_part(weights, "embeddings.word_embeddings.weight");
       e != nullptr && e->shape.size() == 2 && e->shape[0] > config.vocabulary &&
       e->shape[0] <= config.vocabulary + 4096) {
     config.vocabulary = e->shape[0];
   }
   std::vector<Part> parts = parts_of(config);
-  std::vector<const SafetensorsEntry*> entries;
+  std::vector<const SafeTensor*> entries;
   for (const Part& part : parts) {
-    const SafetensorsEntry* e = find_part(weights, part.source);
+    const SafeTensor* e = find_part(weights, part.source);
     if (e == nullptr) {
       return Error{ErrorCode::kCorruptData, fmt::format("{}: tensor '{}' is missing", dir.string(), part.source),
                    "config.json and the weights do not belong together, or a file is incomplete"};
     }
     if (e->shape != part.shape) {
-      return Error{
-          ErrorCode::kCorruptData,
-          fmt::format("{}: tensor '{}' has shape [{}], config.json needs [{}]", weights.files()[e->shard].string(),
-                      e->name, fmt::join(e->shape, ", "), fmt::join(part.shape, ", ")),
-          "config.json and the weights do not belong together"};
-    }
-    if (e->type != SafetensorsType::kF32 && e->type != SafetensorsType::kF16 && e->type != SafetensorsType::kBF16 &&
-        e->type != SafetensorsType::kF64) {
       return Error{ErrorCode::kCorruptData,
-                   fmt::format("{}: tensor '{}' has type {}, expected floating point",
-                               weights.files()[e->shard].string(), e->name, name_of(e->type)),
+                   fmt::format("{}: tensor '{}' has shape [{}], config.json needs [{}]", weights.file_of(*e).string(),
+                               e->name, fmt::join(e->shape, ", "), fmt::join(part.shape, ", ")),
+                   "config.json and the weights do not belong together"};
+    }
+    if (e->type != "F32" && e->type != "F16" && e->type != "BF16" && e->type != "F64") {
+      return Error{ErrorCode::kCorruptData,
+                   fmt::format("{}: tensor '{}' has type {}, expected floating point", weights.file_of(*e).string(),
+                               e->name, e->type),
                    ""};
     }
     entries.push_back(e);
   }
-  if (const SafetensorsEntry* e = find_surplus(weights, entries)) {
+  if (const SafeTensor* e = find_surplus(weights, entries)) {
     return Error{ErrorCode::kCorruptData,
                  fmt::format("{}: tensor '{}' is not part of the model that config.json describes",
-                             weights.files()[e->shard].string(), e->name),
+                             weights.file_of(*e).string(), e->name),
                  "config.json and the weights do not belong together"};
   }
   return Source{config, sentence, std::move(weights), std::move(parts), std::move(entries)};
@@ -373,18 +373,19 @@ bool is_hugging_face_directory(const fs::path& dir) {
 Result<HuggingFaceSummary> summarize_hugging_face(const fs::path& dir) try {
   TAILOR_TRY(const Source source, open_source(dir));
   HuggingFaceSummary s;
-  s.hidden = source.config.hidden;
-  s.layers = source.config.layers;
-  s.positions = source.config.positions;
-  s.vocabulary = source.config.vocabulary;
+  const auto size = [](std::int64_t n) { return static_cast<std::uint64_t>(n); };
+  s.hidden = size(source.config.hidden);
+  s.layers = size(source.config.layers);
+  s.positions = size(source.config.positions);
+  s.vocabulary = size(source.config.vocabulary);
   s.max_sequence_length = source.sentence.max_sequence_length > 0
-                              ? std::min(source.sentence.max_sequence_length, source.config.positions)
-                              : source.config.positions;
-  for (const SafetensorsEntry* e : source.entries) {
-    s.parameters += e->elements;
+                              ? std::min(size(source.sentence.max_sequence_length), s.positions)
+                              : s.positions;
+  for (const SafeTensor* e : source.entries) {
+    s.parameters += size(e->elements());
     s.bytes += e->bytes.size();
   }
-  s.file_type = name_of(source.entries[0]->type);  // the word embeddings, the largest tensor
+  s.file_type = source.entries[0]->type;  // the word embeddings, the largest tensor
   std::transform(s.file_type.begin(), s.file_type.end(), s.file_type.begin(),
                  [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
   Card card = read_card(dir);
@@ -398,7 +399,8 @@ Result<HuggingFaceSummary> summarize_hugging_face(const fs::path& dir) try {
 Status import_hugging_face(const fs::path& dir, const fs::path& out, const ImportOptions& options,
                            const ProgressFn& progress) try {
   TAILOR_TRY(const Source source, open_source(dir));
-  TAILOR_TRY(const BertVocabulary vocabulary, read_bert_vocabulary(dir, source.config.vocabulary));
+  TAILOR_TRY(const BertVocabulary vocabulary,
+             read_bert_vocabulary(dir, static_cast<std::uint64_t>(source.config.vocabulary)));
 
   GgufWriter writer;
   TAILOR_CHECK(set_metadata(writer, dir, source.config, source.sentence, vocabulary, options.type));

@@ -8,7 +8,7 @@
 #include "model/file_hash.h"
 #include "model/gguf_file.h"
 #include "model/llama_runtime.h"
-#include "model/safetensors.h"
+#include "model/model_weights.h"
 #include "model/test_support.h"
 
 namespace tailor {
@@ -45,9 +45,9 @@ class TinyBert {
     vocabulary = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\n##a\n##b\n.\n";
   }
   struct Tensor {
-    std::vector<std::uint64_t> shape;
+    std::vector<std::int64_t> shape;
     std::vector<float> values;
-    SafetensorsType type = SafetensorsType::kF32;
+    std::string type = "F32";
   };
   Json config;
   std::string vocabulary;
@@ -56,7 +56,7 @@ class TinyBert {
   fs::path write() const {
     write_json_atomic(dir_ / "config.json", config).value();
     if (!vocabulary.empty()) write_file_atomic(dir_ / "vocab.txt", vocabulary).value();
-    std::vector<SafetensorsOutput> out;
+    std::vector<SafeTensor> out;
     for (const auto& [name, t] : tensors) {
       out.push_back({name, t.type, t.shape, {reinterpret_cast<const char*>(t.values.data()), t.values.size() * 4}});
     }
@@ -70,14 +70,14 @@ class TinyBert {
   }
 
  private:
-  void add(const std::string& name, std::vector<std::uint64_t> shape) {
-    std::uint64_t n = 1;
+  void add(const std::string& name, std::vector<std::int64_t> shape) {
+    std::int64_t n = 1;
     for (const auto d : shape) n *= d;
-    Tensor t{std::move(shape), {}, SafetensorsType::kF32};
-    for (std::uint64_t i = 0; i < n; ++i) t.values.push_back(static_cast<float>(++counter_) * 0.25f);
+    Tensor t{std::move(shape), {}, "F32"};
+    for (std::int64_t i = 0; i < n; ++i) t.values.push_back(static_cast<float>(++counter_) * 0.25f);
     tensors[name] = std::move(t);
   }
-  void linear(const std::string& name, std::uint64_t out, std::uint64_t in) {
+  void linear(const std::string& name, std::int64_t out, std::int64_t in) {
     add(name + ".weight", {out, in});
     add(name + ".bias", {out});
   }
@@ -132,7 +132,7 @@ TEST_F(ImportTest, AcceptsPrefixedAndOldNamesAndHeads) {
   });
   bert_.tensors["bert.pooler.dense.weight"] = {{8, 8}, std::vector<float>(64)};
   bert_.tensors["cls.predictions.bias"] = {{10}, std::vector<float>(10)};
-  bert_.tensors["bert.embeddings.position_ids"] = {{12}, std::vector<float>(12), SafetensorsType::kI32};
+  bert_.tensors["bert.embeddings.position_ids"] = {{12}, std::vector<float>(12), "I32"};
   bert_.config["architectures"] = {"BertForMaskedLM"};
   ASSERT_TRUE(import());
   EXPECT_EQ(GgufFile::open(out_).value().tensor_f32("token_embd_norm.bias").value(),
@@ -217,7 +217,7 @@ TEST_F(ImportTest, RefusesBadWeights) {
   bert_.tensors["encoder.layer.2.output.dense.weight"] = kept["encoder.layer.0.output.dense.weight"];
   refuses("is not part of the model", ErrorCode::kCorruptData);
   bert_.tensors = kept;
-  bert_.tensors["embeddings.LayerNorm.bias"].type = SafetensorsType::kI32;
+  bert_.tensors["embeddings.LayerNorm.bias"].type = "I32";
   refuses("expected floating point", ErrorCode::kCorruptData);
 }
 
@@ -282,7 +282,7 @@ TEST(Import, MiniLmValuesAreExactInF32) {
   int steps = 0;
   ASSERT_TRUE(import_hugging_face(testing::minilm_dir(), out, {}, [&](const Progress&) { ++steps; }));
   EXPECT_EQ(steps, 101);
-  const auto source = Safetensors::open(testing::minilm_dir()).value();
+  const auto source = ModelWeights::open(testing::minilm_dir()).value();
   const auto file = GgufFile::open(out).value();
   EXPECT_EQ(file.tensors().size(), 101u);
   EXPECT_EQ(file.integer("bert.pooling_type").value(), 1);
@@ -312,7 +312,7 @@ TEST(Import, MiniLmInNarrowTypes) {
     EXPECT_EQ(file.tensor("blk.0.attn_q.weight")->type, stored);
     EXPECT_EQ(file.tensor("position_embd.weight")->type, TensorType::kF32);
     EXPECT_EQ(file.tensor("blk.0.attn_q.bias")->type, TensorType::kF32);
-    const auto source = Safetensors::open(testing::minilm_dir()).value();
+    const auto source = ModelWeights::open(testing::minilm_dir()).value();
     const auto exact = to_f32(*source.find("encoder.layer.0.attention.self.query.weight"));
     const auto values = file.tensor_f32("blk.0.attn_q.weight").value();
     float worst = 0;
