@@ -86,9 +86,10 @@ def fetch(cache, wanted):
     if free < needed:
         raise SetupError(f"{cache.root} has {human(free)} free, set-up needs {human(needed)}; free some space or set TAILOR_CACHE to "
                          "another disk")
-    say(f"  fetching {len(missing)} files, {human(size)}: " + ", ".join(str(p) for p in missing))
+    count = f"{len(missing)} file{'s' if len(missing) > 1 else ''}, {human(size)}"
+    say(f"  fetching {count}: " + ", ".join(str(p) for p in missing))
     Fetch(cache).all(missing)
-    return f"{len(missing)} files, {human(size)}"
+    return count
 
 
 def unpack_all(cache, torch):
