@@ -33,6 +33,7 @@ class Cache:
         self.deps = self.root / "deps"
         self.build = self.root / "build"
         self.tmp = self.root / "tmp"
+        self.held = ()  # the lock's descriptor, for pass_fds
 
     @staticmethod
     def default_root():
@@ -51,7 +52,10 @@ class Cache:
 
     @contextlib.contextmanager
     def lock(self):
-        """One set-up at a time; a second one waits. The system releases the lock of a killed one."""
+        """One set-up at a time; a second one waits. The system releases the lock of a killed one.
+
+        Programs started meanwhile inherit it (pass_fds=held): where they outlive a killed set-up, the next one waits for them.
+        """
         with open(self.root / ".lock", "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -60,7 +64,11 @@ class Cache:
                 fcntl.flock(file, fcntl.LOCK_EX)
             for left in self.tmp.iterdir():  # of a set-up that was killed
                 remove(left)
-            yield
+            self.held = (file.fileno(),)
+            try:
+                yield
+            finally:
+                self.held = ()
 
     def work_directory(self, name):
         return Path(tempfile.mkdtemp(prefix=name + "-", dir=self.tmp))

@@ -134,7 +134,7 @@ class Fetch:
             if self.stopped:
                 return 1, ""
             child = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                     stderr=subprocess.STDOUT, text=True, errors="replace")
+                                     stderr=subprocess.STDOUT, text=True, errors="replace", pass_fds=self.cache.held)
             self.children.add(child)
         text, _ = child.communicate()
         with self.guard:

@@ -45,7 +45,7 @@ def provide(cache, native, jobs):
         for command in (["cmake", "-G", "Ninja", "-S", str(RECIPE.parent), "-B", str(objects), "-DCMAKE_BUILD_TYPE=Release",
                          f"-DLLAMA_SOURCE={source}", f"-DTAILOR_NATIVE={'ON' if native else 'OFF'}"],
                         ["cmake", "--build", str(objects), "--parallel", str(jobs), "--target", "tailor_llama"]):
-            if subprocess.run(command, env=environment, stdout=file, stderr=subprocess.STDOUT, check=False).returncode != 0:
+            if subprocess.run(command, env=environment, stdout=file, stderr=subprocess.STDOUT, check=False, pass_fds=cache.held).returncode != 0:
                 raise SetupError(f"llama.cpp did not build: {last_error(log)}; the whole output is in {log}")
     out = cache.work_directory("llama.cpp")
     (out / "lib").mkdir()

@@ -4,6 +4,7 @@ Run: python3 tests/setup/setup_test.py
 """
 import contextlib
 import dataclasses
+import fcntl
 import io
 import os
 import subprocess
@@ -220,6 +221,15 @@ class Systems(Setup):
             self.assertEqual(jobs.jobs(), 2)
         with mock.patch.object(jobs, "available_bytes", return_value=1):
             self.assertEqual(jobs.jobs(), 1)
+
+    def test_a_program_that_outlives_a_killed_set_up_keeps_the_lock(self):
+        with self.cache.lock():
+            child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=self.cache.held)
+        with open(self.cache.root / ".lock", "w") as file, self.assertRaises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        child.communicate()
+        with self.cache.lock():
+            pass
 
     def test_a_second_set_up_waits_for_the_first(self):
         code = ("import sys; sys.path.insert(0, sys.argv[1])\nfrom tailor_setup.cache import Cache\nc = Cache(sys.argv[2])\n"
