@@ -268,8 +268,7 @@ Status set_metadata(GgufWriter& writer, const fs::path& dir, const BertConfig& c
   writer.set("bert.attention.causal", GgufValue::boolean(false));
   if (s.pooling) writer.set("bert.pooling_type", u32(*s.pooling));
   if (s.max_sequence_length > 0) {
-    writer.set("tailor.max_sequence_length",
-               u32(std::min(s.max_sequence_length, static_cast<std::uint64_t>(c.positions))));
+    writer.set("tailor.max_sequence_length", u32(std::min(s.max_sequence_length, c.positions)));
   }
   writer.set("tailor.normalize", GgufValue::boolean(s.normalize));
 
@@ -378,9 +377,8 @@ Result<HuggingFaceSummary> summarize_hugging_face(const fs::path& dir) try {
   s.layers = size(source.config.layers);
   s.positions = size(source.config.positions);
   s.vocabulary = size(source.config.vocabulary);
-  s.max_sequence_length = source.sentence.max_sequence_length > 0
-                              ? std::min(size(source.sentence.max_sequence_length), s.positions)
-                              : s.positions;
+  const std::int64_t limit = source.sentence.max_sequence_length;
+  s.max_sequence_length = limit > 0 ? std::min(size(limit), s.positions) : s.positions;
   for (const SafeTensor* e : source.entries) {
     s.parameters += size(e->elements());
     s.bytes += e->bytes.size();
