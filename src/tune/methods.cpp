@@ -5,6 +5,7 @@
 #include "tune/encoder_classifier.h"
 #include "tune/head_model.h"
 #include "tune/job.h"
+#include "tune/llama_trainable.h"
 
 namespace tailor::tune {
 namespace {
@@ -29,17 +30,18 @@ std::unique_ptr<TrainableModel> encoder_head(const ModelInput& in) {
   return std::make_unique<HeadModel>(std::move(features), in.file, in.job, in.weights.architecture());
 }
 
-void full_defaults(Settings& s) {
+void full_defaults(Settings& s, Task) {
   s.learning_rate = 2e-4;
   s.head_learning_rate = 2e-3;
   s.epochs = 4;
 }
-void lora_defaults(Settings& s) {
-  s.learning_rate = 1e-3;
+void lora_defaults(Settings& s, Task task) {
+  s.learning_rate = task == Task::kSequenceClassification ? 1e-3 : 5e-4;
   s.head_learning_rate = 2e-3;
-  s.epochs = 4;
+  s.epochs = task == Task::kSequenceClassification ? 4 : 1;
+  if (task == Task::kCausalLmLabels) s.batch_size = 8;
 }
-void head_defaults(Settings& s) {
+void head_defaults(Settings& s, Task) {
   s.learning_rate = 1e-2;
   s.head_learning_rate = 0;
   s.epochs = 30;
@@ -51,7 +53,9 @@ void head_defaults(Settings& s) {
 const std::vector<Method>& methods() {
   static const std::vector<Method> kMethods = {
       {"full", "every weight of the model and the head", full_defaults, encoder_full, nullptr},
-      {"lora", "low-rank updates of linear layers, and the head", lora_defaults, encoder_lora, nullptr},
+      {"lora", "low-rank updates of linear layers, and the head", lora_defaults, encoder_lora, llama::make_lora},
+      {"qlora", "low-rank updates on a base that stays in its quantised blocks", lora_defaults, nullptr,
+       llama::make_qlora},
       {"head", "the output layer alone, on vectors computed once", head_defaults, encoder_head, nullptr},
   };
   return kMethods;
