@@ -160,7 +160,7 @@ std::string quality_chart(const ReportInput& input, CostAxis axis, double width,
         fmt::format("{}: {}, {}. ", m.label, format_percent(m.quality.value), cost_text(cost_of(*m.trial, axis), axis));
   }
   Svg svg(width, height, fmt::format("{} against {}", quality_title(metric), cost_title), description, "chart");
-  for (const double tick : y.ticks(5)) {
+  for (const double tick : y.ticks(7)) {
     svg.line(left, y(tick), width - right, y(tick), "grid");
     svg.text(left - 6, y(tick) + 4, fmt::format("{:.4g} %", 100 * tick), "tick", "end");
   }
@@ -179,7 +179,7 @@ std::string quality_chart(const ReportInput& input, CostAxis axis, double width,
     svg.text(left - 6, height - bottom - foot / 2 + 4, "lower", "tick", "end");
   }
 
-  for (Mark& m : marks) m.x = x(std::max(cost_of(*m.trial, axis), x.low));
+  for (Mark& m : marks) m.x = std::max(left + 10, x(std::max(cost_of(*m.trial, axis), x.low)));
   stand_side_by_side(marks, left + 6, width - right - 6);
   std::vector<Box> obstacles;
   for (Mark& m : marks) {
@@ -277,7 +277,10 @@ std::string reliability_chart(const Predictions& p, int bins) {
 }
 
 std::string hand_over_chart(const Predictions& p) {
-  const auto curve = coverage_curve(p);
+  auto curve = coverage_curve(p);
+  // The last few rows say nothing about a share of messages.
+  const double least = std::max(0.02, 20.0 / static_cast<double>(std::max<std::size_t>(p.size(), 1)));
+  while (curve.size() > 1 && curve.back().answered < least) curve.pop_back();
   const double width = 460, height = 358, left = 62, right = 14, top = 10, bottom = 44;
   double low = 1;
   for (const auto& point : curve) {
@@ -296,7 +299,7 @@ std::string hand_over_chart(const Predictions& p) {
     svg.text(left - 6, y(tick) + 4, fmt::format("{:.4g} %", 100 * tick), "tick", "end");
   }
   for (const double tick : {0.0, 0.2, 0.4, 0.6, 0.8, 1.0})
-    svg.text(x(tick), height - bottom + 16, fmt::format("{:.0f} %", 100 * tick), "tick", "middle");
+    svg.text(x(tick), height - bottom + 16, fmt::format("{:.0f} %", 100 * tick), "tick", tick == 1 ? "end" : "middle");
   svg.line(left, y(low), width - right, y(low), "axis");
   std::string d;
   for (const auto& point : curve) {
@@ -332,7 +335,7 @@ std::string confusion_chart(const ReportInput& input, const Predictions& p) {
   const double margin = letter * static_cast<double>(longest) + 14;
   const double across = n <= 4 ? 34 : margin;  // few classes have room for level labels
   const double side = cell * static_cast<double>(n);
-  const double width = margin + std::max(side, 150.0) + (n <= 4 ? margin / 2 : 8), height = across + side + 24;
+  const double width = margin + side + (n <= 4 ? margin / 2 : 8), height = across + side + 6;
   Svg svg(
       width, height, "Confusion matrix",
       fmt::format(
@@ -372,7 +375,6 @@ std::string confusion_chart(const ReportInput& input, const Predictions& p) {
     if (pair.predicted >= 0)
       draw(static_cast<std::size_t>(pair.truth), static_cast<std::size_t>(pair.predicted), pair.rows, false);
   }
-  svg.text(margin, height - 6, "Rows: true class. Columns: predicted class.", "axis-title");
   return std::move(svg).finish();
 }
 

@@ -81,7 +81,8 @@ std::string section_confusion(const ReportInput& input) {
       n > kMatrixClasses
           ? ""
           : R"(<div class="scroll" role="region" aria-label="Confusion matrix" tabindex="0" style="padding:10px">)" +
-                confusion_chart(input, p) + "</div>";
+                confusion_chart(input, p) +
+                R"(</div><p class="footnotes">Rows are the true class, columns the predicted one.</p>)";
   const bool small = n <= 25;
   if (small) out += matrix;
   if (pairs.empty()) {
