@@ -26,13 +26,11 @@ const Json& golden() {
   return json;
 }
 
-/// A vocabulary-only import of MiniLM would need its weights too; the import is quick enough.
+/// Imported once for all tests, which run as processes of their own.
 const Tokenizer& minilm() {
-  static const TemporaryDirectory dir("tokenizer-test");
   static const Tokenizer tokenizer = [] {
-    const auto file = dir.path() / "minilm.gguf";
-    import_hugging_face(testing::minilm_dir(), file, {.type = ImportType::kQ8_0}).value();
-    return Tokenizer::load(file).value();
+    const auto cache = testing::from_environment("TAILOR_BUILD_DIR") / "test-models";
+    return Tokenizer::load(import_cached(testing::minilm_dir(), cache, {.type = ImportType::kQ8_0}).value()).value();
   }();
   return tokenizer;
 }
