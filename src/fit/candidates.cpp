@@ -41,6 +41,8 @@ const std::vector<Candidate>& candidate_table() {
        load_prompted},
       {"features-decoder", "Frozen decoder states with logistic regression", ModelRole::kDecoder, false, 10, 10, "one linear layer; the base model is unchanged",
        estimate_features, run_features, load_features},
+      {"lora-decoder", "LoRA of the decoder on answer tokens", ModelRole::kDecoder, true, 11, 11, "low-rank updates of linear layers, mergeable and removable",
+       estimate_lora_decoder, run_lora_decoder, load_prompted},
   };
   return kTable;
 }

@@ -271,12 +271,14 @@ Result<TrialOutcome> run_few_shot(TrialContext& context) { return run(context, K
 Result<TrialOutcome> run_few_shot_retrieved(TrialContext& context) { return run(context, Kind::kRetrieved); }
 
 Result<std::unique_ptr<Classifier>> load_prompted(const fs::path& package, const PackageManifest& manifest, const PredictOptions& options) {
-  TAILOR_TRY(LabelScorer scorer, LabelScorer::load(base_model_path(package, manifest.base), {.threads = options.threads}));
+  std::error_code ignored;
+  LabelScorerOptions scorer_options{.threads = options.threads};
+  if (fs::exists(package / "adapter.gguf", ignored)) scorer_options.adapter = package / "adapter.gguf";
+  TAILOR_TRY(LabelScorer scorer, LabelScorer::load(base_model_path(package, manifest.base), scorer_options));
   TAILOR_TRY(PromptClassifier prompt, PromptClassifier::load(package, std::move(scorer)));
   if (prompt.labels() != manifest.labels) return Error{ErrorCode::kCorruptData, package.string() + ": the prompt's labels are not the package's", ""};
   std::optional<Embedder> retriever;
   std::optional<NeighbourIndex> index;
-  std::error_code ignored;
   if (fs::exists(package / kRetrieverFile, ignored)) {
     TAILOR_TRY(retriever, load_embedder(package / kRetrieverFile, options.threads));
     TAILOR_TRY(NeighbourModel stored, NeighbourModel::load(package / kIndexFile));

@@ -38,6 +38,8 @@ Estimate estimate_few_shot(const TrialContext& context);
 Result<TrialOutcome> run_few_shot(TrialContext& context);
 Estimate estimate_few_shot_retrieved(const TrialContext& context);
 Result<TrialOutcome> run_few_shot_retrieved(TrialContext& context);
+Estimate estimate_lora_decoder(const TrialContext& context);
+Result<TrialOutcome> run_lora_decoder(TrialContext& context);
 Result<std::unique_ptr<Classifier>> load_prompted(const std::filesystem::path& package, const PackageManifest& manifest, const PredictOptions& options);
 
 /// Mean tokens of a text of this data, for estimates; without a tokenizer, from the characters.
