@@ -57,10 +57,10 @@ class [[nodiscard]] Result {
   explicit operator bool() const { return has_value(); }
   T& value() & { check(); return std::get<0>(state_); }
   const T& value() const& { check(); return std::get<0>(state_); }
-  T&& value() && { check(); return std::get<0>(std::move(state_)); }
+  T value() && { check(); return std::get<0>(std::move(state_)); }  // by value: a loop over f().value() stays alive
   T& operator*() & { assert(has_value()); return std::get<0>(state_); }
   const T& operator*() const& { assert(has_value()); return std::get<0>(state_); }
-  T&& operator*() && { assert(has_value()); return std::get<0>(std::move(state_)); }
+  T operator*() && { assert(has_value()); return std::get<0>(std::move(state_)); }
   T* operator->() { assert(has_value()); return &std::get<0>(state_); }
   const T* operator->() const { assert(has_value()); return &std::get<0>(state_); }
   const Error& error() const { assert(!has_value()); return std::get<1>(state_); }
