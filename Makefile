@@ -35,8 +35,8 @@ test: build      ## unit, recipe and parity tests
 test-all:        ## test, sanitizers, benchmarks' smoke runs, real data
 	@scripts/test_all.sh "$(JOBS)" "$(DATA)"
 
-bench: build     ## the figures of docs/BENCHMARKS.md; DATA=directory
-	@scripts/bench.sh "$(DATA)"
+bench: build     ## the figures of docs/BENCHMARKS.md; DATA=directory, PARTS="embed score ..."
+	@python3 scripts/bench.py --data "$(DATA)" $(PARTS)
 
 peers:           ## Python environment of golden scripts and benchmarks' peers
 	@scripts/setup.sh --peers

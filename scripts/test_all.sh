@@ -26,21 +26,15 @@ make --no-print-directory build JOBS="$jobs" || exit 1
 python3 scripts/run_tests.py --build build/release --jobs "$jobs" --totals $totals || failed=1
 
 ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 sanitizer asan
-# GNU OpenMP's barriers are invisible to the thread sanitizer; what runs on them is left out by name in tests/tsan.supp.
+# GNU OpenMP's barriers are invisible to the thread sanitizer; what runs on them is left out by name in scripts/tsan.supp.
 TSAN_OPTIONS="suppressions=$PWD/scripts/tsan.supp second_deadlock_stack=1" sanitizer tsan
 
-smoke=0
-for program in build/release/benchmarks/bench_*; do
-  [ -x "$program" ] || continue
-  smoke=1
-  if "$program" --smoke; then echo "1 0 0" >>$totals; else echo "0 1 0" >>$totals; failed=1; fi
-done
-[ $smoke = 1 ] || skip 1 "benchmarks were not built"
+python3 scripts/bench.py --smoke --totals $totals || failed=1
 
-if [ -d "$data" ]; then
-  TAILOR_DATA_DIR=$(cd "$data" && pwd) python3 scripts/run_tests.py --build build/release --jobs 1 --totals $totals --label '^data$' --exclude-label '' || failed=1
+if [ -d "$data/banking77" ] && [ -d "$data/sms_spam" ]; then
+  python3 scripts/test_data.py "$data" --totals $totals || failed=1
 else
-  skip 1 "tests on real data: $data is absent (make test-all DATA=directory)"
+  skip 3 "tests on real data: $data/banking77 or $data/sms_spam is absent (make test-all DATA=directory)"
 fi
 
 awk '{ p += $1; f += $2; s += $3 } END { printf "all: %d passed, %d failed, %d skipped\n", p, f, s; exit f > 0 }' $totals || failed=1
