@@ -138,7 +138,7 @@ std::string quality_chart(const ReportInput& input, CostAxis axis, double width,
     if (cost > 0) least = least == 0 ? cost : std::min(least, cost);
     most = std::max(most, cost);
   }
-  if (marks.empty()) return "";
+  if (marks.size() < 2) return "";
   if (least == 0) least = most = 1;
   const bool narrow = width < 500;
   const double left = 46, right = 14, top = 14, bottom = 44;
@@ -185,7 +185,8 @@ std::string quality_chart(const ReportInput& input, CostAxis axis, double width,
   for (Mark& m : marks) {
     m.below = m.quality.value < range.low;
     m.y = m.below ? height - bottom - foot / 2 : y(m.quality.value);
-    obstacles.push_back({m.x - 7, m.y - 7, 14, 14});
+    const double reach = m.recommended ? 12 : 7;
+    obstacles.push_back({m.x - reach, m.y - reach, 2 * reach, 2 * reach});
     if (m.below || m.quality.high <= m.quality.low) continue;
     const double y_high = y(std::min(m.quality.high, range.high)), y_low = y(std::max(m.quality.low, range.low));
     obstacles.push_back({m.x - 3, y_high, 6, y_low - y_high});

@@ -9,7 +9,8 @@ namespace tailor {
 
 enum class CostAxis { kCostPerThousand, kTrainSeconds };
 
-/// Quality (with intervals) against cost on a logarithmic axis, one mark a candidate. Empty without scored candidates.
+/// Quality (with intervals) against cost on a logarithmic axis, one mark a candidate. Empty where fewer than
+/// two candidates were scored.
 std::string quality_chart(const ReportInput& input, CostAxis axis, double width, double height);
 
 /// Confidence against accuracy in bins, with the number of rows below.

@@ -53,11 +53,11 @@ std::string section_errors(const ReportInput& input) {
     if ((a == recommended) != (b == recommended)) return a == recommended;
     return input.trials[a].test_score > input.trials[b].test_score;
   });
-  std::string out =
-      open_section("errors", "Rows answered wrongly",
-                   std::string("The most certain mistakes first. Rows that many candidates get wrong are often "
-                               "labelled wrongly or could have either label.") +
-                       (input.texts.empty() ? " Texts were left out on request; the line numbers lead to them." : ""));
+  std::string out = open_section(
+      "errors", "Rows answered wrongly",
+      std::string("The most certain mistakes first; “Wrong by” counts the candidates that got the row wrong. Rows that "
+                  "nearly all get wrong are often labelled wrongly, or could have either label.") +
+          (input.texts.empty() ? " Texts were left out on request; the line numbers lead to them." : ""));
   // Most rows of the recommended, and an even share of what is left for the others, so that the file stays small.
   std::size_t bytes_left = kWrongRowsBytes;
   for (std::size_t k = 0; k < order.size(); ++k) {

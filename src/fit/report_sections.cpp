@@ -83,7 +83,7 @@ std::string label_html(std::string_view label) {
 }
 
 std::string label_cell(std::string_view label) {
-  return R"(<td dir="auto">)" + label_html(label) + "</td>";
+  return R"(<td class="label" dir="auto">)" + label_html(label) + "</td>";
 }
 
 std::string figure(std::string_view svg_html, std::string_view caption) {

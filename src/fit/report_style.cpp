@@ -125,7 +125,8 @@ details>.body{padding:0 14px 12px}
 details .scroll{margin-top:4px}
 .filter{display:flex;flex-wrap:wrap;gap:10px;align-items:center;margin:12px 0 0;font-size:14px}
 .filter input{font:inherit;padding:6px 10px;border:1px solid var(--line);border-radius:8px;background:var(--bg);color:var(--ink);width:min(320px,100%)}
-td.text{width:46%;min-width:16em;max-width:40em;overflow-wrap:anywhere;white-space:pre-line}
+td.label{min-width:9.5em}
+td.text{width:40%;min-width:16em;max-width:40em;overflow-wrap:anywhere;white-space:pre-line}
 td.wrap{overflow-wrap:anywhere;min-width:9em}
 dl.facts{display:grid;grid-template-columns:minmax(130px,max-content) 1fr;gap:6px 22px;font-size:14.5px;margin:12px 0;max-width:62em}
 dl.facts dt{color:var(--muted)}
