@@ -39,7 +39,9 @@ TEST(ShareBudget, NeverGivesOutMoreThanThereIs) {
     for (std::size_t i = 0; i < items.size(); ++i) {
       if (allotments[i].run) spent += allotments[i].seconds + items[i].score_seconds;
     }
-    if (spent > 0) EXPECT_LE(spent, budget - 7 + 1e-9) << budget;
+    if (spent > 0) {
+      EXPECT_LE(spent, budget - 7 + 1e-9) << budget;
+    }
   }
 }
 

@@ -1,6 +1,6 @@
 /// Encoders tuned by tailor-tune: full fine-tuning with a classification head (Devlin et al., arXiv:1810.04805), LoRA
-/// with a head (Hu et al., arXiv:2106.09685), and the output layer alone. What is trained is served through llama.cpp: the
-/// tuned (or merged) encoder as a GGUF file, the head as one linear layer on its mean-pooled output.
+/// with a head (Hu et al., arXiv:2106.09685), and the output layer alone. What is trained is served through llama.cpp:
+/// the tuned (or merged) encoder as a GGUF file, the head as one linear layer on its mean-pooled output.
 
 #include <fmt/format.h>
 
@@ -31,19 +31,19 @@ constexpr std::size_t kMaxTokens = 256;
 constexpr double kStartSeconds = 4;  // starting tailor-tune, loading, writing the result
 
 struct Recipe {
-  std::string method;                // of tailor-tune
-  double learning_rate;              // start of the search
-  std::vector<double> factors;       // of the rate, searched
-  double head_learning_rate;         // 0: the same
-  double wanted_steps;               // about; decides the epochs
+  std::string method;           // of tailor-tune
+  double learning_rate;         // start of the search
+  std::vector<double> factors;  // of the rate, searched
+  double head_learning_rate;    // 0: the same
+  double wanted_steps;          // about; decides the epochs
   double max_epochs;
-  double flops;                      // per parameter of the layers and token, forward and backward
+  double flops;  // per parameter of the layers and token, forward and backward
 };
 
 Recipe recipe_of(std::string_view method) {
   if (method == "full") return {"full", 2e-4, {0.5, 1, 2.5}, 2e-3, 1200, 20, 6};
   if (method == "lora") return {"lora", 1e-3, {0.5, 1, 2.5}, 2e-3, 1200, 20, 4.4};
-  return {"head", 1e-2, {0.3, 1, 3}, 0, 10000, 60, 2};
+  return {"head", 1e-2, {1, 3}, 0, 10000, 60, 2};
 }
 
 constexpr double kBatch = 32;
@@ -51,7 +51,8 @@ constexpr double kUtilisation = 0.45;  // of the matrix product's peak that trai
 constexpr double kSearchShare = 0.25;  // of the final run's length, for each rate of the search
 
 double layer_parameters(const ModelInfo& m) {
-  const double embeddings = static_cast<double>(m.vocabulary + m.context_length) * static_cast<double>(m.embedding_length);
+  const double embeddings =
+      static_cast<double>(m.vocabulary + m.context_length) * static_cast<double>(m.embedding_length);
   return std::max(1e5, static_cast<double>(m.parameters) - embeddings);
 }
 
@@ -60,12 +61,14 @@ double tokens_per_second(const TrialContext& context, const Recipe& recipe) {
 }
 
 double epoch_seconds(const TrialContext& context, const Recipe& recipe, std::size_t rows) {
-  if (recipe.method == "head") return static_cast<double>(rows) * static_cast<double>(context.data.label_names().size()) * 4e-8 + 0.02;
+  if (recipe.method == "head")
+    return static_cast<double>(rows) * static_cast<double>(context.data.label_names().size()) * 4e-8 + 0.02;
   return static_cast<double>(rows) * mean_tokens(context) / tokens_per_second(context, recipe);
 }
 
 double trunk_seconds(const TrialContext& context, const Recipe& recipe, std::size_t rows) {
-  return recipe.method == "head" ? static_cast<double>(rows) * mean_tokens(context) / tokens_per_second(context, recipe) : 0;
+  return recipe.method == "head" ? static_cast<double>(rows) * mean_tokens(context) / tokens_per_second(context, recipe)
+                                 : 0;
 }
 
 double wanted_epochs(const Recipe& recipe, std::size_t rows) {
@@ -75,7 +78,8 @@ double wanted_epochs(const Recipe& recipe, std::size_t rows) {
 /// What the time allows. Replays follow it as it was written.
 Json make_plan(const TrialContext& context, const Recipe& recipe) {
   const std::size_t rows = context.fit_rows.size();
-  const std::size_t train = context.data.kfold() ? rows - rows / static_cast<std::size_t>(std::max(2, context.data.split.folds)) : rows;
+  const std::size_t train =
+      context.data.kfold() ? rows - rows / static_cast<std::size_t>(std::max(2, context.data.split.folds)) : rows;
   const double epoch = epoch_seconds(context, recipe, train);
   const double wanted = wanted_epochs(recipe, train);
   const double searches = static_cast<double>(recipe.factors.size());
@@ -93,17 +97,25 @@ Json make_plan(const TrialContext& context, const Recipe& recipe) {
     epochs = std::clamp((context.seconds - finals * kStartSeconds) / std::max(epoch * finals, 1e-9), 0.5, wanted);
   }
   epochs = std::floor(epochs * 4) / 4;  // readable numbers
-  return Json{{"rates", rates}, {"epochs", std::max(0.5, epochs)}, {"search_epochs", std::max(0.25, std::floor(epochs * kSearchShare * 4) / 4)}};
+  if (recipe.method == "head") {
+    // An epoch costs nothing beside the trunk's one pass: every rate runs to its end, and the best run is the result.
+    return Json{{"rates", rates}, {"epochs", wanted}, {"search_epochs", wanted}};
+  }
+  return Json{{"rates", rates},
+              {"epochs", std::max(0.5, epochs)},
+              {"search_epochs", std::max(0.25, std::floor(epochs * kSearchShare * 4) / 4)}};
 }
 
 /// Row numbers of the token file are ids of the data.
-TokenFile tokenize(const TrialContext& context, const Tokenizer& tokenizer, const std::vector<std::uint32_t>& train, const std::vector<std::uint32_t>& validation) {
+TokenFile tokenize(const TrialContext& context, const Tokenizer& tokenizer, const std::vector<std::uint32_t>& train,
+                   const std::vector<std::uint32_t>& validation) {
   TokenFile file;
   file.n_labels = classes_of(context);
   file.vocab_size = static_cast<std::int32_t>(tokenizer.vocabulary_size());
   const auto add = [&](const std::vector<std::uint32_t>& ids, TokenPart part) {
     for (const auto id : ids) {
-      file.add_row(tokenizer.encode_truncated(context.data.dataset.texts[id], kMaxTokens, /*add_special=*/true), context.data.dataset.labels[id], part, id);
+      file.add_row(tokenizer.encode_truncated(context.data.dataset.texts[id], kMaxTokens, /*add_special=*/true),
+                   context.data.dataset.labels[id], part, id);
     }
   };
   add(train, TokenPart::kTrain);
@@ -133,21 +145,32 @@ Result<Predictions> read_validation(const TrialContext& context, const fs::path&
 struct TrainSpec {
   double rate;
   double epochs;
-  bool evaluate;      // has validation rows
-  std::string name;   // of the directory
+  bool evaluate;     // has validation rows
+  std::string name;  // of the directory
   std::string stage;
 };
 
-Result<Training> train(const TrialContext& context, const Recipe& recipe, const ReadyModel& model, const fs::path& tokens, const TrainSpec& spec) {
+Result<Training> train(const TrialContext& context, const Recipe& recipe, const ReadyModel& model,
+                       const fs::path& tokens, const TrainSpec& spec) {
   Json settings{{"learning_rate", spec.rate}, {"epochs", spec.epochs}, {"batch_size", static_cast<int>(kBatch)}};
   // The head starts from nothing and needs a larger rate than weights that only have to move a little.
   if (recipe.head_learning_rate > 0) settings["head_learning_rate"] = std::max(recipe.head_learning_rate, spec.rate);
-  Json job{{"format", "tailor-tune-job"}, {"version", 1}, {"task", "sequence-classification"}, {"method", recipe.method}, {"base", model.gguf.string()}, {"tokens", tokens.string()},
-           {"n_labels", classes_of(context)}, {"settings", settings}, {"seed", context.options.seed}, {"export_merged", true},
-           {"metric", context.options.metric == "macro_f1" || context.options.metric.rfind("f1:", 0) == 0 ? "macro_f1" : "accuracy"},
+  Json job{{"format", "tailor-tune-job"},
+           {"version", 1},
+           {"task", "sequence-classification"},
+           {"method", recipe.method},
+           {"base", model.gguf.string()},
+           {"tokens", tokens.string()},
+           {"n_labels", classes_of(context)},
+           {"settings", settings},
+           {"seed", context.options.seed},
+           {"export_merged", true},
+           {"metric", context.options.metric == "macro_f1" || context.options.metric.rfind("f1:", 0) == 0 ? "macro_f1"
+                                                                                                          : "accuracy"},
            {"evaluate_every_epochs", spec.evaluate ? std::max(1.0, std::floor(spec.epochs / 8)) : 0.0}};
   Training out;
-  TAILOR_TRY(out.run, run_tune(job, context.directory / spec.name, context.threads, spec.stage, context.progress, context.cancel));
+  TAILOR_TRY(out.run, run_tune(job, context.directory / spec.name, context.threads, spec.stage, context.progress,
+                               context.cancel));
   if (!spec.evaluate) return out;
   TAILOR_TRY(out.validation, read_validation(context, out.run.directory / "validation_predictions.safetensors"));
   out.score = metric_of(context).score(out.validation.truth, out.validation.predicted, classes_of(context));
@@ -166,7 +189,9 @@ Status write_tuned_gguf(const ReadyModel& model, const SafetensorsFile& weights,
     const auto values = [&tensor, trained, &to]() -> Result<std::vector<float>> {
       if (trained == nullptr) return to_f32(tensor);
       if (trained->type != "F32" || static_cast<std::uint64_t>(trained->elements()) != tensor.elements) {
-        return Error{ErrorCode::kCorruptData, fmt::format("{}: the trained {} has another shape than the base model's", to.string(), tensor.name), ""};
+        return Error{
+            ErrorCode::kCorruptData,
+            fmt::format("{}: the trained {} has another shape than the base model's", to.string(), tensor.name), ""};
       }
       std::vector<float> v(static_cast<std::size_t>(tensor.elements));
       std::memcpy(v.data(), trained->bytes.data(), trained->bytes.size());
@@ -181,7 +206,8 @@ Status write_head(const SafetensorsFile& weights, const fs::path& to) {
   std::vector<SafeTensor> tensors;
   for (const char* name : {"head.weight", "head.bias"}) {
     const SafeTensor* tensor = weights.find(name);
-    if (tensor == nullptr) return Error{ErrorCode::kCorruptData, fmt::format("{}: {} is missing", weights.path().string(), name), ""};
+    if (tensor == nullptr)
+      return Error{ErrorCode::kCorruptData, fmt::format("{}: {} is missing", weights.path().string(), name), ""};
     tensors.push_back(*tensor);
   }
   return write_safetensors(to, tensors, {{"format", "tailor-head"}, {"version", "1"}});
@@ -189,9 +215,11 @@ Status write_head(const SafetensorsFile& weights, const fs::path& to) {
 
 class TunedEncoderClassifier final : public Classifier {
  public:
-  TunedEncoderClassifier(Embedder embedder, Matrix weight, std::vector<float> bias) : embedder_(std::move(embedder)), weight_(std::move(weight)), bias_(std::move(bias)) {}
+  TunedEncoderClassifier(Embedder embedder, Matrix weight, std::vector<float> bias)
+      : embedder_(std::move(embedder)), weight_(std::move(weight)), bias_(std::move(bias)) {}
 
-  Result<Matrix> probabilities(std::span<const std::string> texts, const ProgressFn& progress, const CancelToken& cancel) override {
+  Result<Matrix> probabilities(std::span<const std::string> texts, const ProgressFn& progress,
+                               const CancelToken& cancel) override {
     TAILOR_TRY(const Matrix x, embedder_.embed(texts, progress, cancel));
     Matrix p(x.rows, weight_.rows);
     for (std::size_t i = 0; i < x.rows; ++i) {
@@ -226,13 +254,17 @@ Estimate estimate(const TrialContext& context, std::string_view method) {
   const double finals = context.data.kfold() ? 2 : 1;
   Estimate e;
   e.fit_seconds = (searches + finals) * (kStartSeconds + trunk) + epoch * epochs * (finals + searches * kSearchShare);
+  if (method == "head") e.fit_seconds = (searches + finals - 1) * (kStartSeconds + trunk + epoch * epochs);
   e.min_fit_seconds = std::min(e.fit_seconds, finals * (kStartSeconds + trunk + 1.5 * epoch));
   e.score_seconds_per_row = mean_tokens(context) / embedding_tokens_per_second(context);
   e.refit_seconds = kStartSeconds + trunk + epoch * epochs * 1.18;
   // Weights, gradients and two moments of what is trained; activations of a micro-batch of 4,096 tokens.
   const double parameters = static_cast<double>(context.model->info.parameters);
   const double trained = method == "full" ? 16 * parameters : 6 * parameters;
-  e.memory_bytes = static_cast<std::uint64_t>(trained + 4096.0 * static_cast<double>(context.model->info.layers) * static_cast<double>(context.model->info.embedding_length) * 4 * 22 + 350e6);
+  e.memory_bytes = static_cast<std::uint64_t>(trained +
+                                              4096.0 * static_cast<double>(context.model->info.layers) *
+                                                  static_cast<double>(context.model->info.embedding_length) * 4 * 22 +
+                                              350e6);
   return e;
 }
 
@@ -255,35 +287,54 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
   std::optional<Training> final_run;
   if (searching) {
     const auto tokens = context.directory / "tokens.safetensors";
-    TAILOR_CHECK(write_token_file(tokens, tokenize(context, tokenizer, ids_at(rows.splits[0].train), ids_at(rows.splits[0].validation))));
+    TAILOR_CHECK(write_token_file(
+        tokens, tokenize(context, tokenizer, ids_at(rows.splits[0].train), ids_at(rows.splits[0].validation))));
     const auto rates = out.plan.at("rates").get<std::vector<double>>();
     rate = rates.front();
     double best = -1e30;
     for (std::size_t i = 0; i < rates.size() && rates.size() > 1; ++i) {
       const double search_epochs = out.plan.at("search_epochs");
       const auto begin = std::chrono::steady_clock::now();
-      TAILOR_TRY(const Training tried, train(context, recipe, model, tokens, {rates[i], search_epochs, true, fmt::format("search-{}", i), fmt::format("searching the rate: {:g}", rates[i])}));
+      TAILOR_TRY(const Training tried, train(context, recipe, model, tokens,
+                                             {rates[i], search_epochs, true, fmt::format("search-{}", i),
+                                              fmt::format("searching the rate: {:g}", rates[i])}));
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-      out.search.push_back({Json{{"learning_rate", rates[i]}, {"epochs", search_epochs}}, tried.score, seconds, tried.validation.size()});
-      if (tried.score > best) {
+      out.search.push_back({Json{{"learning_rate", rates[i]}, {"epochs", search_epochs}}, tried.score, seconds,
+                            tried.validation.size()});
+      const bool better = tried.score > best;
+      if (better) {
         best = tried.score;
         rate = rates[i];
       }
+      if (search_epochs >= epochs) {  // as long as the final run would be: keep the best one
+        if (better && final_run) TAILOR_CHECK(remove_tree(final_run->run.directory));
+        if (better) {
+          out.plan["final_fit_seconds"] = seconds;
+          out.validation = tried.validation;
+          final_run = tried;
+          continue;
+        }
+      }
       TAILOR_CHECK(remove_tree(tried.run.directory));
     }
-    const auto begin = std::chrono::steady_clock::now();
-    TAILOR_TRY(Training chosen, train(context, recipe, model, tokens, {rate, epochs, true, "final", fmt::format("training at {:g}", rate)}));
-    out.validation = chosen.validation;
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    out.search.push_back({Json{{"learning_rate", rate}, {"epochs", epochs}}, chosen.score, seconds, chosen.validation.size()});
-    out.plan["final_fit_seconds"] = seconds;
-    final_run = std::move(chosen);
+    if (!final_run) {
+      const auto begin = std::chrono::steady_clock::now();
+      TAILOR_TRY(Training chosen, train(context, recipe, model, tokens,
+                                        {rate, epochs, true, "final", fmt::format("training at {:g}", rate)}));
+      out.validation = chosen.validation;
+      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+      out.search.push_back(
+          {Json{{"learning_rate", rate}, {"epochs", epochs}}, chosen.score, seconds, chosen.validation.size()});
+      out.plan["final_fit_seconds"] = seconds;
+      final_run = std::move(chosen);
+    }
   }
   if (!searching || context.data.kfold()) {
     // All rows, nothing held out: the settings are fixed.
     const auto tokens = context.directory / "tokens-all.safetensors";
     TAILOR_CHECK(write_token_file(tokens, tokenize(context, tokenizer, context.fit_rows.ids, {})));
-    TAILOR_TRY(Training all, train(context, recipe, model, tokens, {rate, epochs, false, searching ? "all" : "refit-run", "training on all rows"}));
+    TAILOR_TRY(Training all, train(context, recipe, model, tokens,
+                                   {rate, epochs, false, searching ? "all" : "refit-run", "training on all rows"}));
     final_run = std::move(all);
     TAILOR_CHECK(remove_tree(tokens));
   }
@@ -311,10 +362,14 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
     out.base.file = kTunedFile;
     out.base.sha256.clear();
   }
-  out.settings = Json{{"learning_rate", rate}, {"epochs", epochs}, {"batch_size", kBatch}, {"steps", final_run->run.result.at("steps")},
+  out.settings = Json{{"learning_rate", rate},
+                      {"epochs", epochs},
+                      {"batch_size", kBatch},
+                      {"steps", final_run->run.result.at("steps")},
                       {"trained_parameters", final_run->run.result.at("trained_parameters")}};
   if (!final_run->run.result.at("excluded_rows").empty()) {
-    out.notes.push_back(fmt::format("{} rows were left out of training because their loss was not a number.", final_run->run.result.at("excluded_rows").size()));
+    out.notes.push_back(fmt::format("{} rows were left out of training because their loss was not a number.",
+                                    final_run->run.result.at("excluded_rows").size()));
   }
   TAILOR_CHECK(remove_tree(trained));
   TAILOR_CHECK(remove_tree(context.directory / "tokens.safetensors"));
@@ -324,27 +379,45 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
 
 }  // namespace
 
-Estimate estimate_full(const TrialContext& context) { return estimate(context, "full"); }
-Estimate estimate_lora(const TrialContext& context) { return estimate(context, "lora"); }
-Estimate estimate_head(const TrialContext& context) { return estimate(context, "head"); }
-Result<TrialOutcome> run_full(TrialContext& context) { return run(context, "full"); }
-Result<TrialOutcome> run_lora(TrialContext& context) { return run(context, "lora"); }
-Result<TrialOutcome> run_head(TrialContext& context) { return run(context, "head"); }
+Estimate estimate_full(const TrialContext& context) {
+  return estimate(context, "full");
+}
+Estimate estimate_lora(const TrialContext& context) {
+  return estimate(context, "lora");
+}
+Estimate estimate_head(const TrialContext& context) {
+  return estimate(context, "head");
+}
+Result<TrialOutcome> run_full(TrialContext& context) {
+  return run(context, "full");
+}
+Result<TrialOutcome> run_lora(TrialContext& context) {
+  return run(context, "lora");
+}
+Result<TrialOutcome> run_head(TrialContext& context) {
+  return run(context, "head");
+}
 
-Result<std::unique_ptr<Classifier>> load_tuned_encoder(const fs::path& package, const PackageManifest& manifest, const PredictOptions& options) {
+Result<std::unique_ptr<Classifier>> load_tuned_encoder(const fs::path& package, const PackageManifest& manifest,
+                                                       const PredictOptions& options) {
   TAILOR_TRY(const SafetensorsFile head, SafetensorsFile::open(package / kHeadFile));
   TAILOR_TRY(const SafeTensor weight, head.get("head.weight", "F32", 2));
   TAILOR_TRY(const SafeTensor bias, head.get("head.bias", "F32", 1));
-  TAILOR_TRY(Embedder embedder, Embedder::load(base_model_path(package, manifest.base), {.threads = options.threads, .pooling = Pooling::kMean, .normalise = false, .max_tokens = kMaxTokens}));
+  TAILOR_TRY(Embedder embedder, Embedder::load(base_model_path(package, manifest.base), {.threads = options.threads,
+                                                                                         .pooling = Pooling::kMean,
+                                                                                         .normalise = false,
+                                                                                         .max_tokens = kMaxTokens}));
   const auto labels = static_cast<std::int64_t>(manifest.labels.size());
   if (weight.shape[0] != labels || bias.shape[0] != labels || weight.shape[1] != embedder.dim()) {
-    return Error{ErrorCode::kCorruptData, fmt::format("{}: the head does not belong to this encoder and these labels", package.string()), ""};
+    return Error{ErrorCode::kCorruptData,
+                 fmt::format("{}: the head does not belong to this encoder and these labels", package.string()), ""};
   }
   Matrix w(static_cast<std::size_t>(weight.shape[0]), static_cast<std::size_t>(weight.shape[1]));
   std::memcpy(w.data.data(), weight.bytes.data(), weight.bytes.size());
   std::vector<float> b(static_cast<std::size_t>(bias.shape[0]));
   std::memcpy(b.data(), bias.bytes.data(), bias.bytes.size());
-  return std::unique_ptr<Classifier>(std::make_unique<TunedEncoderClassifier>(std::move(embedder), std::move(w), std::move(b)));
+  return std::unique_ptr<Classifier>(
+      std::make_unique<TunedEncoderClassifier>(std::move(embedder), std::move(w), std::move(b)));
 }
 
 }  // namespace tailor
