@@ -69,7 +69,8 @@ int main(int argc, char** argv) {
     const bench::Stopwatch watch;
     if (best_first) {
       nodes = 0;
-      for (const BestLabel& best : classifier.best(texts, {}, {}, cancel).value()) {
+      const std::vector<BestLabel> found = classifier.best(texts, {}, {}, cancel).value();
+      for (const BestLabel& best : found) {
         predicted.push_back(best.label);
         nodes += static_cast<double>(best.nodes) / static_cast<double>(texts.size());
       }

@@ -39,8 +39,32 @@ void write_event(const tailor::Json& event) {
   }
 }
 
+/// Names of errors in events; they never change.
+const char* name_of(tailor::ErrorCode code) {
+  switch (code) {
+    case tailor::ErrorCode::kInvalidArgument:
+      return "invalid_argument";
+    case tailor::ErrorCode::kNotFound:
+      return "not_found";
+    case tailor::ErrorCode::kCorruptData:
+      return "corrupt_data";
+    case tailor::ErrorCode::kIo:
+      return "io";
+    case tailor::ErrorCode::kOutOfMemory:
+      return "out_of_memory";
+    case tailor::ErrorCode::kUnavailable:
+      return "unavailable";
+    case tailor::ErrorCode::kCancelled:
+      return "cancelled";
+    case tailor::ErrorCode::kInternal:
+      break;
+  }
+  return "internal";
+}
+
 int fail(const tailor::Error& error) {
   write_event({{"event", "error"},
+               {"code", name_of(error.code)},
                {"message", error.message},
                {"hint", error.hint},
                {"exit_code", tailor::exit_code_for(error.code)}});
@@ -69,6 +93,11 @@ int main(int argc, char** argv) {
           "lines.\nExit codes: 0 done, 2 input, 4 environment (disk, memory), 130 interrupted (can be resumed).\n");
     return version || help ? 0 : 2;
   }
+  // Idle threads must not spin beside other work. The runtime reads this when it is loaded, hence the second start.
+  if (std::getenv("OMP_WAIT_POLICY") == nullptr) {
+    setenv("OMP_WAIT_POLICY", "passive", 0);
+    execv("/proc/self/exe", argv);  // on failure go on without it
+  }
   // Activations come and go every step: without this the allocator hands their pages back and faults them in again.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
@@ -93,7 +122,7 @@ int main(int argc, char** argv) {
     return out_of_memory();
   } catch (const c10::Error& error) {
     // The CPU allocator's failure is a plain c10::Error whose text says so.
-    if (std::strstr(error.what_without_backtrace(), "not enough memory") != nullptr) return out_of_memory();
+    if (std::strstr(error.what_without_backtrace(), "DefaultCPUAllocator") != nullptr) return out_of_memory();
     return fail({tailor::ErrorCode::kInternal, std::string("internal error: ") + error.what_without_backtrace(),
                  "please report it"});
   } catch (const std::exception& error) {

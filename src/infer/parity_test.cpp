@@ -23,7 +23,8 @@ Json golden_json(const char* name) {
 
 TEST(Parity, NextTokenLogitsEqualTransformers) {
   LabelScorer scorer = LabelScorer::load(testing::smollm_f32(), kExact).value();
-  for (const Json& row : golden_json("infer_logits.json").at("prompts")) {
+  const Json golden = golden_json("infer_logits.json");
+  for (const Json& row : golden.at("prompts")) {
     const auto tokens = row.at("tokens").get<TokenList>();
     EXPECT_EQ(scorer.tokenizer().encode(row.at("prompt").get<std::string>(), false), tokens);
     const std::vector<float> logits = scorer.next_token_logits(tokens).value();
@@ -87,7 +88,7 @@ TEST(Parity, EmbeddingsEqualSentenceTransformers) {
   for (const Json& row : golden.at("texts")) texts.push_back(row.at("text").get<std::string>());
   for (const EncoderCase& c :
        {EncoderCase{ImportType::kF32, false, 0.9999}, EncoderCase{ImportType::kF16, true, 0.9999},
-        EncoderCase{ImportType::kQ8_0, true, 0.999}}) {
+        EncoderCase{ImportType::kQ8_0, true, 0.997}}) {
     Embedder embedder =
         Embedder::load(testing::minilm_gguf(c.type), {.threads = 2, .flash_attention = c.flash}).value();
     EXPECT_TRUE(embedder.is_encoder());

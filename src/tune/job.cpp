@@ -210,7 +210,8 @@ Result<Job> parse_job(const Json& value, const std::string& where, const std::fi
     return Error{ErrorCode::kInvalidArgument, fmt::format("{}: unknown method '{}'", where, job.method),
                  fmt::format("known: {}", fmt::join(method_names(), ", "))};
   }
-  method->set_defaults(job.settings);
+  if (value.value("task", Json()) == to_string(Task::kCausalLmLabels)) job.task = Task::kCausalLmLabels;
+  method->set_defaults(job.settings, job.task);
 
   const auto path = [&](std::filesystem::path& to) {
     return [&to, directory](const std::string& text) {
@@ -270,7 +271,7 @@ Json settings_json(const Job& job) {
               {"max_grad_norm", s.max_grad_norm},
               {"head_init_std", s.head_init_std},
               {"pooling", name_of(kPoolings, s.pooling)}};
-  if (job.method == "lora") {
+  if (job.method.ends_with("lora")) {
     out["lora"] = {{"r", s.lora.r},
                    {"alpha", s.lora.alpha},
                    {"dropout", s.lora.dropout},

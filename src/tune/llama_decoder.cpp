@@ -72,6 +72,12 @@ at::Tensor LlamaDecoder::hidden_at_labels(const std::shared_ptr<const PackedTree
 
 at::Tensor LlamaDecoder::output(const at::Tensor& normed) {
   const std::int64_t vocab = weights_.config().vocab;
+  if (const ProductPart part{weights_.output_matrix()}; fast_gemm_suits(part.w)) {
+    at::Tensor logits = at::empty({normed.size(0), vocab}, normed.options());
+    frozen_product({&part, 1}, normed.data_ptr<float>(), normed.size(1), normed.size(0), nullptr, 0, 1, nullptr,
+                   logits.data_ptr<float>(), vocab);
+    return logits;
+  }
   const std::int64_t chunk = weights_.output_chunk();
   at::Tensor logits = at::empty({normed.size(0), vocab}, normed.options());
   for (std::int64_t begin = 0; begin < vocab; begin += chunk) {
@@ -82,13 +88,29 @@ at::Tensor LlamaDecoder::output(const at::Tensor& normed) {
   return logits;
 }
 
+at::Tensor LlamaDecoder::output_backward(const at::Tensor& dlogits) {
+  const std::int64_t vocab = weights_.config().vocab;
+  if (const ProductPart part{weights_.output_matrix()}; fast_gemm_suits(part.w)) {
+    at::Tensor d = at::empty({dlogits.size(0), weights_.config().hidden}, dlogits.options());
+    frozen_product_backward({&part, 1}, dlogits.data_ptr<float>(), vocab, dlogits.size(0), nullptr, 0, nullptr,
+                            d.data_ptr<float>(), d.size(1));
+    return d;
+  }
+  const std::int64_t chunk = weights_.output_chunk();
+  at::Tensor d = at::zeros({dlogits.size(0), weights_.config().hidden}, dlogits.options());
+  for (std::int64_t begin = 0; begin < vocab; begin += chunk) {
+    const std::int64_t end = std::min(vocab, begin + chunk);
+    d.addmm_(dlogits.narrow(1, begin, end - begin), weights_.output_rows(begin, end));
+  }
+  return d;
+}
+
 std::vector<float> LlamaDecoder::loss_head(const at::Tensor& hidden, const PackedTree& tree,
                                            std::span<const float> target_weights, at::Tensor* dhidden) {
   const LlamaConfig& c = weights_.config();
   const at::Tensor norm = weights_.final_norm();
   std::vector<float> losses(tree.targets.size());
   if (dhidden != nullptr) *dhidden = at::empty_like(hidden);
-  const std::int64_t chunk = weights_.output_chunk();
   for (std::int64_t begin = 0; begin < hidden.size(0); begin += kLabelSlice) {
     const std::int64_t n = std::min(kLabelSlice, hidden.size(0) - begin);
     const at::Tensor x = hidden.narrow(0, begin, n);
@@ -100,16 +122,7 @@ std::vector<float> LlamaDecoder::loss_head(const at::Tensor& hidden, const Packe
     cross_entropy(logits.data_ptr<float>(), n, c.vocab, tree.targets, begin, target_weights.data(), losses.data(),
                   dhidden != nullptr);
     if (dhidden == nullptr) continue;
-    at::Tensor dnormed;
-    for (std::int64_t v = 0; v < c.vocab; v += chunk) {
-      const std::int64_t end = std::min(c.vocab, v + chunk);
-      const at::Tensor part = logits.narrow(1, v, end - v);
-      if (v == 0) {
-        dnormed = at::mm(part, weights_.output_rows(v, end));
-      } else {
-        dnormed.addmm_(part, weights_.output_rows(v, end));
-      }
-    }
+    const at::Tensor dnormed = output_backward(logits);
     rms_norm_backward(dnormed.data_ptr<float>(), x.data_ptr<float>(), norm.data_ptr<float>(),
                       inverse_rms.data_ptr<float>(), n, c.hidden, dhidden->data_ptr<float>() + begin * c.hidden,
                       nullptr);

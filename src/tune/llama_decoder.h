@@ -40,6 +40,7 @@ class LlamaDecoder {
   std::vector<float> loss_head(const at::Tensor& hidden, const PackedTree& tree, std::span<const float> target_weights,
                                at::Tensor* dhidden);
   at::Tensor output(const at::Tensor& normed);
+  at::Tensor output_backward(const at::Tensor& dlogits);
 
   LlamaWeights& weights_;
   const LoraAdapters* adapters_;

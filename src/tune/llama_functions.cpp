@@ -5,8 +5,10 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <utility>
+#include <vector>
 
 #include "core/rng.h"
+#include "tune/llama_gemm.h"
 
 namespace tailor::tune::llama {
 namespace {
@@ -54,6 +56,38 @@ struct LinearState {
 at::Tensor weight_of(const LinearSpec& spec) {
   const at::Tensor w = spec.weights->group(spec.layer, spec.group);
   return spec.out_end < 0 ? w : w.narrow(0, spec.out_begin, spec.out_end - spec.out_begin);
+}
+
+/// The modules of a call with their adapters; empty where the fast products do not suit.
+std::vector<ProductPart> parts_of(const LinearSpec& spec) {
+  std::vector<ProductPart> parts;
+  std::int64_t begin = 0;
+  for (const LlamaModule module : modules_of(spec.group)) {
+    const FrozenMatrix w = spec.weights->matrix(spec.layer, module);
+    const std::int64_t end = begin + w.rows;
+    if (!fast_gemm_suits(w)) return {};
+    if (begin >= spec.out_begin && (spec.out_end < 0 || end <= spec.out_end)) {
+      ProductPart part{w};
+      for (const LoraGroup::Member& m : spec.lora.members) {
+        if (m.out_begin + spec.out_begin != begin) continue;
+        part.lora_b = m.b.data_ptr<float>();
+        part.rank = m.rank;
+        part.rank_begin = m.rank_begin;
+      }
+      parts.push_back(part);
+    }
+    begin = end;
+  }
+  return parts;
+}
+
+/// h = x A^T.
+at::Tensor low_rank(const at::Tensor& x, const at::Tensor& a) {
+  const at::Tensor turned = a.t().contiguous();
+  at::Tensor h = at::empty({x.size(0), a.size(0)}, x.options());
+  thin_product(h.size(0), h.size(1), x.size(1), x.data_ptr<float>(), x.size(1), 1, turned.data_ptr<float>(), h.size(1),
+               h.data_ptr<float>(), h.size(1), false);
+  return h;
 }
 
 /// x after dropout, or a gradient through it: kept with probability 1 - p and divided by it. The mask is drawn anew
@@ -138,11 +172,22 @@ class FusedLinear : public Function<FusedLinear> {
     const LinearSpec& spec = call.spec;
     LinearState state{call, x, {}, {}, residual.has_value()};
     const at::Tensor in = input_of(call, x, state.inverse_rms);
-    const at::Tensor wt = weight_of(spec).t();
-    at::Tensor y = residual ? at::addmm(*residual, in, wt) : at::mm(in, wt);
     if (!spec.lora.empty()) {
       const bool drop = spec.training && spec.lora.dropout > 0;
-      state.h = at::mm(drop ? dropped(in, spec) : in, spec.lora.a.t());
+      state.h = low_rank(drop ? dropped(in, spec) : in, spec.lora.a);
+    }
+    at::Tensor y;
+    if (const std::vector<ProductPart> parts = parts_of(spec); !parts.empty()) {
+      std::int64_t width = 0;
+      for (const ProductPart& p : parts) width += p.w.rows;
+      y = at::empty({in.size(0), width}, in.options());
+      frozen_product(parts, in.data_ptr<float>(), in.size(1), in.size(0),
+                     spec.lora.empty() ? nullptr : state.h.data_ptr<float>(), spec.lora.empty() ? 0 : state.h.size(1),
+                     static_cast<float>(spec.lora.scale), residual ? residual->data_ptr<float>() : nullptr,
+                     y.data_ptr<float>(), width);
+    } else {
+      const at::Tensor wt = weight_of(spec).t();
+      y = residual ? at::addmm(*residual, in, wt) : at::mm(in, wt);
       for (const LoraGroup::Member& m : spec.lora.members) {
         y.narrow(1, m.out_begin, m.out).addmm_(state.h.narrow(1, m.rank_begin, m.rank), m.b.t(), 1.0, spec.lora.scale);
       }
@@ -158,35 +203,51 @@ class FusedLinear : public Function<FusedLinear> {
     const bool need_residual = state.has_residual && context->needs_input_grad(1);
     const LinearSpec& spec = state.call.spec;
     const at::Tensor dy = grads[0].contiguous();
+    const bool drop = spec.training && spec.lora.dropout > 0;
+    const at::Tensor dh = spec.lora.empty() ? at::Tensor() : adapter_backward(state, dy, drop);
     at::Tensor din;
-    if (need_x) din = at::mm(dy, weight_of(spec));
-    if (!spec.lora.empty()) {
-      const bool drop = spec.training && spec.lora.dropout > 0;
-      at::Tensor dh = at::empty_like(state.h);
-      for (const LoraGroup::Member& m : spec.lora.members) {
-        const at::Tensor dy_m = dy.narrow(1, m.out_begin, m.out);
-        at::Tensor dh_m = dh.narrow(1, m.rank_begin, m.rank);
-        dh_m.addmm_(dy_m, m.b, 0.0, spec.lora.scale);
-        // As h^T dy: twice as fast as dy^T h where out is wide.
-        const at::Tensor db = at::mm(state.h.narrow(1, m.rank_begin, m.rank).t(), dy_m);
-        at::Tensor grad_b = m.grad_b;
-        grad_b.add_(db.t(), spec.lora.scale);
+    if (need_x) {
+      const bool fused = dh.defined() && !drop;  // the adapter's part of dx rides along
+      if (const std::vector<ProductPart> parts = parts_of(spec); !parts.empty()) {
+        din = at::empty({dy.size(0), parts.front().w.columns}, dy.options());
+        frozen_product_backward(parts, dy.data_ptr<float>(), dy.size(1), dy.size(0),
+                                fused ? dh.data_ptr<float>() : nullptr, fused ? dh.size(1) : 0,
+                                fused ? spec.lora.a.data_ptr<float>() : nullptr, din.data_ptr<float>(), din.size(1));
+      } else {
+        din = at::mm(dy, weight_of(spec));
+        if (fused) din.addmm_(dh, spec.lora.a);
       }
-      at::Tensor inverse_rms = state.inverse_rms;
-      const at::Tensor in = input_of(state.call, state.x, inverse_rms);
-      at::Tensor grad_a = spec.lora.grad_a;
-      grad_a.addmm_(dh.t(), drop ? dropped(in, spec) : in);
-      if (need_x) {
-        if (drop) {
-          din.add_(dropped(at::mm(dh, spec.lora.a), spec));
-        } else {
-          din.addmm_(dh, spec.lora.a);
-        }
-      }
+      if (dh.defined() && drop) din.add_(dropped(at::mm(dh, spec.lora.a), spec));
     }
     at::Tensor dx;
     if (need_x) dx = input_backward(state, din);
     return {dx, need_residual ? dy : at::Tensor(), at::Tensor(), at::Tensor()};
+  }
+
+ private:
+  /// Adds the gradients of A and B; returns dh = scale * dy B, [n, sum of ranks].
+  static at::Tensor adapter_backward(const LinearState& state, const at::Tensor& dy, bool drop) {
+    const LoraGroup& lora = state.call.spec.lora;
+    const std::int64_t n = dy.size(0);
+    const std::int64_t ranks = state.h.size(1);
+    const std::int64_t out = dy.size(1);
+    at::Tensor dh = at::empty_like(state.h);
+    at::Tensor h = state.h;
+    h.mul_(lora.scale);  // its last use
+    for (const LoraGroup::Member& m : lora.members) {
+      const float* dy_m = dy.data_ptr<float>() + m.out_begin;
+      thin_product(n, m.rank, m.out, dy_m, out, 1, m.b.data_ptr<float>(), m.rank, dh.data_ptr<float>() + m.rank_begin,
+                   ranks, false);
+      thin_product(m.out, m.rank, n, dy_m, 1, out, h.data_ptr<float>() + m.rank_begin, ranks,
+                   m.grad_b.data_ptr<float>(), m.rank, true);
+    }
+    dh.mul_(lora.scale);
+    at::Tensor inverse_rms = state.inverse_rms;
+    at::Tensor in = input_of(state.call, state.x, inverse_rms);
+    if (drop) in = dropped(in, state.call.spec);
+    thin_product(ranks, in.size(1), n, dh.data_ptr<float>(), 1, ranks, in.data_ptr<float>(), in.size(1),
+                 lora.grad_a.data_ptr<float>(), in.size(1), true);
+    return dh;
   }
 };
 

@@ -11,7 +11,7 @@
 namespace tailor::tune::llama {
 namespace {
 
-constexpr std::int64_t kScoreTokens = 2048;  // about so many tokens pass the model at once in label_scores
+constexpr std::int64_t kScoreTokens = 768;  // about so many tokens pass the model at once in label_scores
 
 LoraConfig lora_config(const LoraSettings& s) {
   LoraConfig c;

@@ -3,6 +3,10 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <ggml.h>
+
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <set>
@@ -23,6 +27,14 @@ constexpr std::array<LlamaModuleName, kLlamaModules> kNames = {{
 // A hostile file must not make us allocate without bound before its tensors are looked at.
 constexpr std::int64_t kMostLayers = 1024;
 constexpr std::int64_t kMostWidth = 1 << 20;
+
+/// Pages of the file that have been copied need not stay in memory; they are read again if they are used again.
+void forget(const StoredTensor& t) {
+  const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto begin = (reinterpret_cast<std::uintptr_t>(t.bytes.data()) + page - 1) / page * page;
+  const auto end = reinterpret_cast<std::uintptr_t>(t.bytes.data() + t.bytes.size()) / page * page;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
 
 std::string layer_name(std::int64_t layer, std::string_view what) {
   return fmt::format("blk.{}.{}.weight", layer, what);
@@ -207,7 +219,12 @@ Status LlamaWeights::read_tensors() {
   if (storage_ == WeightStorage::kBlocks) return {};
 
   embedding_ = base_.load("token_embd.weight");
-  output_ = c.tied ? embedding_ : base_.load("output.weight");
+  forget(*embedding_source_);
+  output_ = embedding_;
+  if (!c.tied) {
+    output_ = base_.load("output.weight");
+    forget(*output_source_);
+  }
   // Filled group by group through the same code that serves kBlocks.
   for (std::int64_t layer = 0; layer < c.layers; ++layer) {
     std::array<at::Tensor, kLinearGroups> groups;
@@ -215,6 +232,7 @@ Status LlamaWeights::read_tensors() {
       groups[g] = group(layer, static_cast<LinearGroup>(g));
       scratch_ = at::Tensor();
     }
+    for (const StoredTensor* source : sources_[static_cast<std::size_t>(layer)]) forget(*source);
     groups_.push_back(std::move(groups));
   }
   return {};
@@ -241,6 +259,39 @@ at::Tensor LlamaWeights::group(std::int64_t layer, LinearGroup group) {
     to += out_rows * columns;
   }
   return out;
+}
+
+namespace {
+
+FrozenMatrix matrix_of(const StoredTensor& t) {
+  const auto rows = t.shape.front();
+  return {t.ggml_type, t.bytes.data(), t.bytes.size() / static_cast<std::size_t>(rows), rows, t.shape.back()};
+}
+FrozenMatrix matrix_of(const float* data, std::int64_t rows, std::int64_t columns) {
+  return {GGML_TYPE_F32, reinterpret_cast<const char*>(data), static_cast<std::size_t>(columns) * sizeof(float), rows,
+          columns};
+}
+
+}  // namespace
+
+FrozenMatrix LlamaWeights::matrix(std::int64_t layer, LlamaModule module) const {
+  const auto l = static_cast<std::size_t>(layer);
+  if (l >= groups_.size()) return matrix_of(*sources_[l][static_cast<std::size_t>(module)]);
+  for (std::size_t g = 0; g < kLinearGroups; ++g) {
+    const float* data = groups_[l][g].data_ptr<float>();
+    for (const LlamaModule m : modules_of(static_cast<LinearGroup>(g))) {
+      const std::int64_t rows = out_features(config_, m);
+      const std::int64_t columns = in_features(config_, m);
+      if (m == module) return matrix_of(data, rows, columns);
+      data += rows * columns;
+    }
+  }
+  throw Exception({ErrorCode::kInternal, "a module belongs to no group", ""});
+}
+
+FrozenMatrix LlamaWeights::output_matrix() const {
+  if (!output_.defined()) return matrix_of(*output_source_);
+  return matrix_of(output_.data_ptr<float>(), config_.vocab, config_.hidden);
 }
 
 at::Tensor LlamaWeights::embed(std::span<const std::int32_t> tokens) const {

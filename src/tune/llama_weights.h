@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/result.h"
+#include "tune/llama_gemm.h"
 #include "tune/weights.h"
 
 namespace tailor::tune::llama {
@@ -67,6 +68,10 @@ class LlamaWeights {
   const LlamaConfig& config() const { return config_; }
   const std::filesystem::path& path() const { return base_.path(); }
   WeightStorage storage() const { return storage_; }
+
+  /// One module's weights where they lie: the f32 copy, or the file's blocks.
+  FrozenMatrix matrix(std::int64_t layer, LlamaModule module) const;
+  FrozenMatrix output_matrix() const;  // [vocab, hidden]
 
   /// [out, in]; with kBlocks valid until the next call of group() or output_rows().
   at::Tensor group(std::int64_t layer, LinearGroup group);

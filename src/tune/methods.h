@@ -28,9 +28,9 @@ using ModelBuilder = std::unique_ptr<TrainableModel> (*)(const ModelInput&);  //
 struct Method {
   std::string_view name;
   std::string_view summary;
-  void (*set_defaults)(Settings&);
-  ModelBuilder encoder;  // sequence classification on architecture "bert"; null: not for encoders
-  ModelBuilder decoder;  // causal-lm-labels on the llama family; null: not for decoders
+  void (*set_defaults)(Settings&, Task);  // before the job's own settings are read
+  ModelBuilder encoder;                   // sequence classification on architecture "bert"; null: not for encoders
+  ModelBuilder decoder;                   // causal-lm-labels on the llama family; null: not for decoders
 };
 
 const std::vector<Method>& methods();

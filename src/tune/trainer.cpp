@@ -128,7 +128,7 @@ Status Trainer::begin() {
            {"train_rows", rows_of(file_, TokenPart::kTrain).size()},
            {"validation_rows", validation_rows_.size()},
            {"test_rows", test_rows_.size()},
-           {"steps", total_steps_},
+           {"total_steps", total_steps_},
            {"steps_per_epoch", order_.steps_per_epoch()},
            {"trained_parameters", model_.parameters().element_count()},
            {"resumed_from_step", resumed_from_}});
@@ -294,6 +294,8 @@ Status Trainer::evaluate() {
   }
   state_.best = static_cast<std::int64_t>(state_.evaluations.size()) - 1;
   state_.without_gain = 0;
+  best_predictions_ = std::move(*predictions);
+  best_predictions_step_ = state_.step;
   TAILOR_CHECK(write_values(best_file(job_.out, state_.step), model_.parameters(), optimiser_.decay()));
   events_({{"event", "best"},
            {"step", state_.step},
@@ -307,14 +309,16 @@ Status Trainer::evaluate() {
 Status Trainer::finish(TrainerResult& result) {
   const bool fresh = !state_.evaluations.empty() && state_.evaluations.back().step == state_.step;
   if (!fresh && state_.step > 0) TAILOR_CHECK(evaluate());
-  if (state_.best >= 0) {
-    const std::int64_t step = state_.evaluations[static_cast<std::size_t>(state_.best)].step;
-    if (step != state_.step) {
-      TAILOR_TRY(const double decay, read_values(best_file(job_.out, step), model_.parameters()));
-      model_.parameters_changed(decay);
-    }
+  const std::int64_t best_step = state_.best < 0 ? -1 : state_.evaluations[static_cast<std::size_t>(state_.best)].step;
+  if (best_step >= 0 && best_step != state_.step) {
+    TAILOR_TRY(const double decay, read_values(best_file(job_.out, best_step), model_.parameters()));
+    model_.parameters_changed(decay);
   }
-  TAILOR_TRY(result.validation, predict(validation_rows_));
+  if (best_step >= 0 && best_step == best_predictions_step_) {
+    result.validation = std::move(best_predictions_);
+  } else {
+    TAILOR_TRY(result.validation, predict(validation_rows_));
+  }
   TAILOR_TRY(result.test, predict(test_rows_));
   take_time();
   return {};

@@ -88,6 +88,8 @@ class Trainer {
   LearningRate rate_;
   TrainerState state_;
   std::int64_t resumed_from_ = 0;
+  Predictions best_predictions_;             // of the validation rows at best_predictions_step_
+  std::int64_t best_predictions_step_ = -1;  // -1: not made by this process
   SteadyTime last_time_, last_checkpoint_;
   double last_cpu_ = 0;
 };

@@ -1,0 +1,97 @@
+#include "tune/job.h"
+
+#include <gtest/gtest.h>
+
+#include "core/json.h"
+#include "tune/encoder.h"
+#include "tune/methods.h"
+#include "tune/schedule.h"
+
+namespace tailor::tune {
+namespace {
+
+Json example() {
+  return {{"format", "tailor-tune-job"},          {"version", 1}, {"method", "lora"}, {"base", "model.gguf"},
+          {"tokens", "/data/tokens.safetensors"}, {"out", "run"}};
+}
+
+std::string error_of(const Json& value) {
+  const auto job = parse_job(value, "job.json", "/work");
+  return job ? "" : to_string(job.error());
+}
+
+TEST(Job, TakesPathsRelativeToTheFileAndTheMethodsDefaults) {
+  Json value = example();
+  value["settings"] = {{"epochs", 2.5}, {"lora", {{"r", 8}, {"target_modules", {"query", "value"}}}}};
+  const auto job = parse_job(value, "job.json", "/work");
+  ASSERT_TRUE(job) << job.error().message;
+  EXPECT_EQ(job->base, "/work/model.gguf");
+  EXPECT_EQ(job->tokens, "/data/tokens.safetensors");
+  EXPECT_EQ(job->settings.epochs, 2.5);
+  EXPECT_EQ(job->settings.lora.r, 8);
+  Settings defaults;
+  find_method("lora")->set_defaults(defaults, Task::kSequenceClassification);
+  EXPECT_EQ(job->settings.learning_rate, defaults.learning_rate);
+}
+
+TEST(Job, RefusesWhatItDoesNotKnowAndNamesTheNearest) {
+  Json value = example();
+  value["setings"] = Json::object();
+  EXPECT_EQ(error_of(value), "job.json: unknown key 'setings' (did you mean 'settings'?)");
+  value = example();
+  value["settings"] = {{"learning-rate", 1}};
+  EXPECT_EQ(error_of(value), "job.json settings: unknown key 'learning-rate' (did you mean 'learning_rate'?)");
+  value = example();
+  value["method"] = "prayer";
+  EXPECT_NE(error_of(value).find("unknown method 'prayer' (known: full, lora"), std::string::npos) << error_of(value);
+}
+
+TEST(Job, RefusesValuesOutOfRange) {
+  for (const auto& [key, bad] :
+       std::vector<std::pair<std::string, Json>>{{"learning_rate", 0},
+                                                 {"learning_rate", "fast"},
+                                                 {"dropout", 1},
+                                                 {"batch_size", 0},
+                                                 {"batch_size", 1.5},
+                                                 {"schedule", "round"},
+                                                 {"warmup_ratio", -0.1},
+                                                 {"lora", {{"r", 0}}},
+                                                 {"lora", {{"target_modules", Json::array()}}}}) {
+    Json value = example();
+    value["settings"] = {{key, bad}};
+    EXPECT_NE(error_of(value), "") << key << " " << bad.dump();
+  }
+  Json value = example();
+  value.erase("tokens");
+  EXPECT_NE(error_of(value).find("'tokens' is missing"), std::string::npos);
+  value = example();
+  value["version"] = 2;
+  EXPECT_NE(error_of(value).find("version 1"), std::string::npos);
+}
+
+TEST(LoraTargets, AreFoundByEitherNameAndRefusedOtherwise) {
+  EXPECT_EQ(resolve_lora_targets({"all-linear"}), encoder_linear_modules());
+  EXPECT_EQ(resolve_lora_targets({"value", "attn_q"}), (std::vector<std::string>{"attn_q", "attn_v"}));
+  EXPECT_EQ(resolve_lora_targets({"dense"}), (std::vector<std::string>{"attn_output", "ffn_up", "ffn_down"}));
+  EXPECT_EQ(resolve_lora_targets({"intermediate.dense"}), (std::vector<std::string>{"ffn_up"}));
+  EXPECT_THROW(resolve_lora_targets({"q_proj"}), Exception);
+  EXPECT_THROW(resolve_lora_targets({}), Exception);
+}
+
+// Values of transformers' get_*_schedule_with_warmup for 10 steps, 2 of them warm-up.
+TEST(Schedule, IsThatOfTransformers) {
+  const LearningRate linear(Schedule::kLinear, 10, 0.2), cosine(Schedule::kCosine, 10, 0.2),
+      constant(Schedule::kConstant, 10, 0.2);
+  EXPECT_DOUBLE_EQ(linear.factor(0), 0);
+  EXPECT_DOUBLE_EQ(linear.factor(1), 0.5);
+  EXPECT_DOUBLE_EQ(linear.factor(2), 1);
+  EXPECT_DOUBLE_EQ(linear.factor(6), 0.5);
+  EXPECT_DOUBLE_EQ(linear.factor(9), 0.125);
+  EXPECT_DOUBLE_EQ(cosine.factor(6), 0.5);
+  EXPECT_NEAR(cosine.factor(4), 0.8535533905932737, 1e-15);
+  EXPECT_DOUBLE_EQ(constant.factor(1), 0.5);
+  EXPECT_DOUBLE_EQ(constant.factor(9), 1);
+}
+
+}  // namespace
+}  // namespace tailor::tune

@@ -1,0 +1,161 @@
+// tailor-tune as a process: killed and resumed, interrupted, short of memory, bad arguments.
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <functional>
+#include <string>
+
+#include "core/json.h"
+#include "tune/encoder_test_model.h"
+
+namespace tailor::tune {
+namespace {
+
+std::string program() {
+  const char* build = std::getenv("TAILOR_BUILD_DIR");
+  return std::string(build == nullptr ? "." : build) + "/bin/tailor-tune";
+}
+
+struct Ended {
+  int exit_code = -1;  // -1: a signal ended it
+  int signal = 0;
+  Json last_event;
+};
+
+/// Starts the program with a pipe of one page, so that it cannot run far ahead of what we have read; `on_step` gets the
+/// number of each step event and returns a signal to send, or 0.
+Ended run(const std::filesystem::path& job, const std::function<int(int)>& on_step = nullptr,
+          std::uint64_t memory_limit = 0) {
+  int ends[2];
+  EXPECT_EQ(pipe(ends), 0);
+  fcntl(ends[0], F_SETPIPE_SZ, 4096);
+  const pid_t child = fork();
+  if (child == 0) {
+    dup2(ends[1], STDOUT_FILENO);
+    close(ends[0]);
+    close(ends[1]);
+    if (memory_limit > 0) {
+      const rlimit limit{memory_limit, memory_limit};
+      setrlimit(RLIMIT_DATA, &limit);
+    }
+    execl(program().c_str(), program().c_str(), job.c_str(), nullptr);
+    _exit(127);
+  }
+  close(ends[1]);
+  Ended ended;
+  std::string line;
+  char c = 0;
+  while (read(ends[0], &c, 1) == 1) {
+    if (c != '\n') {
+      line += c;
+      continue;
+    }
+    ended.last_event = parse_json(line, "event").value();
+    line.clear();
+    if (on_step && ended.last_event.at("event") == "step") {
+      if (const int signal = on_step(ended.last_event.at("step").get<int>()); signal != 0) kill(child, signal);
+    }
+  }
+  close(ends[0]);
+  int status = 0;
+  waitpid(child, &status, 0);
+  if (WIFEXITED(status)) ended.exit_code = WEXITSTATUS(status);
+  if (WIFSIGNALED(status)) ended.signal = WTERMSIG(status);
+  return ended;
+}
+
+class ProgramTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_EQ(access(program().c_str(), X_OK), 0) << program() << " is not built (TAILOR_BUILD_DIR)";
+  }
+
+  Json job(const std::string& out) {
+    testing::tiny_job(dir_.path(), testing::tiny_rows(10));
+    return {
+        {"format", "tailor-tune-job"},
+        {"version", 1},
+        {"method", "full"},
+        {"base", dir_.path().string()},
+        {"tokens", "tokens.safetensors"},
+        {"out", out},
+        {"seed", 3},
+        {"threads", 2},
+        {"checkpoint_every_steps", 5},
+        {"checkpoint_every_seconds", 0},
+        {"evaluate_every_steps", 20},
+        {"resume", true},
+        {"settings",
+         {{"learning_rate", 1e-3}, {"batch_size", 6}, {"max_steps", 150}, {"dropout", 0.1}, {"hidden_dropout", 0.1}}}};
+  }
+  std::filesystem::path write(const Json& value) {
+    const auto file = dir_.path() / "job.json";
+    write_json_atomic(file, value).value();
+    return file;
+  }
+
+  TemporaryDirectory dir_;
+};
+
+TEST_F(ProgramTest, KilledAndResumedGivesTheSameCurve) {
+  ASSERT_EQ(run(write(job("whole"))).exit_code, 0);
+  const auto file = write(job("killed"));
+  for (const int at : {8, 57}) {
+    const Ended killed = run(file, [at](int step) { return step == at ? SIGKILL : 0; });
+    EXPECT_EQ(killed.signal, SIGKILL);
+  }
+  const Ended resumed = run(file);
+  ASSERT_EQ(resumed.exit_code, 0) << resumed.last_event.dump();
+  EXPECT_EQ(resumed.last_event.at("event"), "done");
+  const Json expected = read_json(dir_.path() / "whole" / "result.json").value();
+  const Json result = read_json(dir_.path() / "killed" / "result.json").value();
+  EXPECT_GE(result.at("resumed_from_step").get<int>(), 55);
+  for (const char* key : {"losses", "evaluations", "best"}) EXPECT_EQ(result.at(key), expected.at(key)) << key;
+  EXPECT_EQ(read_file(dir_.path() / "killed" / "weights.safetensors").value(),
+            read_file(dir_.path() / "whole" / "weights.safetensors").value());
+}
+
+TEST_F(ProgramTest, InterruptedExitsWith130AndCanGoOn) {
+  for (const int signal : {SIGTERM, SIGINT}) {
+    const auto file = write(job("interrupted-" + std::to_string(signal)));
+    const Ended ended = run(file, [signal](int step) { return step == 8 ? signal : 0; });
+    EXPECT_EQ(ended.exit_code, 130);
+    EXPECT_EQ(ended.last_event.at("code"), "cancelled");
+    EXPECT_EQ(run(file).exit_code, 0);
+  }
+}
+
+TEST_F(ProgramTest, OutOfMemoryIsOneClearErrorEvent) {
+  // One pass of 300,000 tokens needs gigabytes; the limit leaves room for the libraries.
+  Json value = job("memory");
+  TokenFile rows = testing::tiny_rows(10);
+  std::vector<std::int32_t> ids(40, 5);
+  for (int i = 0; i < 7500; ++i) rows.add_row(ids, i % 5, TokenPart::kTrain, 1000 + i);
+  write_token_file(dir_.path() / "tokens.safetensors", rows).value();
+  value["settings"]["batch_size"] = 7500;
+  value["settings"]["micro_batch_tokens"] = 1000000;
+  const Ended ended = run(write(value), nullptr, std::uint64_t{900} << 20);
+  EXPECT_EQ(ended.exit_code, 4);
+  ASSERT_TRUE(ended.last_event.is_object());
+  EXPECT_EQ(ended.last_event.at("event"), "error");
+  EXPECT_EQ(ended.last_event.at("code"), "out_of_memory");
+  EXPECT_NE(ended.last_event.at("hint").get<std::string>().find("micro_batch_tokens"), std::string::npos);
+}
+
+TEST_F(ProgramTest, BadJobsExitWith2) {
+  EXPECT_EQ(run(dir_.path() / "absent.json").exit_code, 2);
+  Json value = job("bad");
+  value["settings"]["rate"] = 1;
+  const Ended ended = run(write(value));
+  EXPECT_EQ(ended.exit_code, 2);
+  EXPECT_EQ(ended.last_event.at("code"), "invalid_argument");
+}
+
+}  // namespace
+}  // namespace tailor::tune

@@ -1,0 +1,275 @@
+// The loop on the tiny encoder: resuming, keeping the best, bad rows, divergence, a full disk.
+
+#include "tune/trainer.h"
+
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <cmath>
+#include <csignal>
+#include <cstring>
+#include <limits>
+
+#include "core/json.h"
+#include "tune/checkpoint.h"
+#include "tune/encoder_test_model.h"
+#include "tune/run_job.h"
+
+namespace tailor::tune {
+namespace {
+
+struct Trained {
+  Result<Json> result;
+  std::vector<Json> events;
+  int count(const std::string& kind) const {
+    int n = 0;
+    for (const Json& event : events) n += event.at("event") == kind ? 1 : 0;
+    return n;
+  }
+};
+
+Trained train(const Job& job, int cancel_after_steps = -1) {
+  CancelToken cancel;
+  std::vector<Json> events;
+  int steps = 0;
+  const auto sink = [&](const Json& event) {
+    events.push_back(event);
+    if (event.at("event") == "step" && ++steps == cancel_after_steps) cancel.cancel();
+  };
+  auto result = run_job(job, sink, cancel, std::chrono::steady_clock::now());
+  return {std::move(result), std::move(events)};
+}
+
+class TrainerTest : public ::testing::Test {
+ protected:
+  Job job(const std::string& name, int validation = 10) {
+    std::filesystem::create_directories(dir_.path() / name);
+    Job job = testing::tiny_job(dir_.path() / name, testing::tiny_rows(validation, 4));
+    job.settings.dropout = 0.2;  // the masks must be resumed too
+    job.settings.hidden_dropout = 0.1;
+    job.evaluate_every_steps = 4;
+    return job;
+  }
+  std::string bytes(const std::filesystem::path& file) { return read_file(file).value(); }
+
+  TemporaryDirectory dir_;
+};
+
+TEST_F(TrainerTest, ARunThatIsPausedAndResumedIsBitEqualToOneThatIsNot) {
+  for (const std::string method : {"full", "lora", "head"}) {
+    Job whole = job(method + "-whole");
+    whole.method = method;
+    const Trained expected = train(whole);
+    ASSERT_TRUE(expected.result) << expected.result.error().message;
+    Job parts = job(method + "-parts");
+    parts.method = method;
+    parts.resume = true;
+    for (const int pause : {3, 4, 11, 0}) {
+      parts.pause_after_steps = pause;
+      const Trained run = train(parts);
+      ASSERT_TRUE(run.result) << run.result.error().message;
+      EXPECT_EQ(run.result->at("stopped"), pause > 0 ? "paused" : "finished");
+    }
+    const Json resumed = read_json(parts.out / "result.json").value();
+    EXPECT_EQ(resumed.at("resumed_from_step"), 11);
+    for (const char* key : {"losses", "evaluations", "best", "tokens", "examples"})
+      EXPECT_EQ(resumed.at(key), expected.result->at(key)) << method << " " << key;
+    for (const char* file :
+         {"weights.safetensors", "validation_predictions.safetensors", "test_predictions.safetensors"}) {
+      EXPECT_EQ(bytes(parts.out / file), bytes(whole.out / file)) << method << " " << file;
+    }
+  }
+}
+
+TEST_F(TrainerTest, ACancelledRunKeepsACheckpointAndGoesOn) {
+  Job first = job("whole");
+  const Trained expected = train(first);
+  Job second = job("cancelled");
+  const Trained cancelled = train(second, 7);
+  ASSERT_FALSE(cancelled.result);
+  EXPECT_EQ(cancelled.result.error().code, ErrorCode::kCancelled);
+  second.resume = true;
+  const Trained resumed = train(second);
+  ASSERT_TRUE(resumed.result) << resumed.result.error().message;
+  EXPECT_EQ(resumed.result->at("resumed_from_step"), 7);
+  EXPECT_EQ(resumed.result->at("losses"), expected.result->at("losses"));
+}
+
+TEST_F(TrainerTest, ResumingOnAnotherNumberOfThreadsGivesTheSameCurveWithinRounding) {
+  Job whole = job("whole");
+  const auto expected = train(whole).result.value().at("losses").get<std::vector<double>>();
+  Job parts = job("parts");
+  parts.resume = true;
+  parts.pause_after_steps = 6;
+  parts.threads = 1;
+  ASSERT_TRUE(train(parts).result);
+  parts.pause_after_steps = 0;
+  parts.threads = 2;
+  const auto losses = train(parts).result.value().at("losses").get<std::vector<double>>();
+  ASSERT_EQ(losses.size(), expected.size());
+  for (std::size_t i = 0; i < losses.size(); ++i) EXPECT_NEAR(losses[i], expected[i], 1e-4) << i;
+}
+
+TEST_F(TrainerTest, TheBestValuesAreKeptAndPredictTheReportedMetric) {
+  Job best = job("best", 20);
+  best.early_stopping_patience = 3;
+  best.settings.max_steps = 200;
+  const Trained run = train(best);
+  ASSERT_TRUE(run.result) << run.result.error().message;
+  const Json& result = *run.result;
+  EXPECT_EQ(result.at("stopped"), "early");
+  double highest = 0;
+  for (const Json& e : result.at("evaluations")) highest = std::max(highest, e.at("accuracy").get<double>());
+  EXPECT_EQ(result.at("best").at("accuracy").get<double>(), highest);
+  EXPECT_LT(result.at("best").at("step").get<int>(), result.at("steps").get<int>());
+
+  const auto file = SafetensorsFile::open(best.out / "validation_predictions.safetensors").value();
+  const auto p = file.get("probabilities", "F32", 2).value();
+  const auto labels = file.get("labels", "I32", 1).value();
+  std::vector<float> probabilities(20 * testing::kLabels);
+  std::vector<std::int32_t> truth(20);
+  std::memcpy(probabilities.data(), p.bytes.data(), p.bytes.size());
+  std::memcpy(truth.data(), labels.bytes.data(), labels.bytes.size());
+  int right = 0;
+  for (std::size_t i = 0; i < 20; ++i) {
+    const auto row = probabilities.begin() + static_cast<std::ptrdiff_t>(i * testing::kLabels);
+    right += std::max_element(row, row + testing::kLabels) - row == truth[i] ? 1 : 0;
+  }
+  EXPECT_DOUBLE_EQ(right / 20.0, highest);
+  EXPECT_FALSE(std::filesystem::exists(best.out / "checkpoint"));
+}
+
+TEST_F(TrainerTest, ACheckpointOfAnotherJobIsRefused) {
+  Job first = job("other");
+  first.pause_after_steps = 3;
+  ASSERT_TRUE(train(first).result);
+  first.resume = true;
+  first.settings.learning_rate = 1e-4;
+  const Trained run = train(first);
+  ASSERT_FALSE(run.result);
+  EXPECT_NE(run.result.error().message.find("belongs to another job"), std::string::npos) << run.result.error().message;
+}
+
+TEST_F(TrainerTest, ACheckpointThatIsCutShortIsRefused) {
+  Job first = job("cut");
+  first.pause_after_steps = 3;
+  ASSERT_TRUE(train(first).result);
+  const auto file = checkpoint_file(first.out);
+  std::filesystem::resize_file(file, std::filesystem::file_size(file) / 2);
+  first.resume = true;
+  const Trained run = train(first);
+  ASSERT_FALSE(run.result);
+  EXPECT_EQ(run.result.error().code, ErrorCode::kCorruptData);
+}
+
+TEST_F(TrainerTest, OneRowWithoutAFiniteLossIsNamedAndLeftOut) {
+  Job bad = job("bad-row");
+  // A word whose embedding is not a number, in one row only.
+  TokenFile rows = testing::tiny_rows(10);
+  rows.tokens[static_cast<std::size_t>(rows.offsets[12])] = 95;
+  write_token_file(bad.tokens, rows).value();
+  const auto model = SafetensorsFile::open(bad.base / "model.safetensors").value();
+  std::vector<SafeTensor> tensors = model.tensors();
+  std::string words(tensors[0].bytes);
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  std::memcpy(words.data() + (95 * 32 + 3) * sizeof(float), &nan, sizeof nan);
+  tensors[0].bytes = words;
+  write_safetensors(bad.base / "model.safetensors", tensors).value();
+
+  bad.settings.lora.r = 2;
+  bad.method = "lora";  // the embedding stays as it is
+  const Trained run = train(bad);
+  ASSERT_TRUE(run.result) << run.result.error().message;
+  EXPECT_EQ(run.result->at("excluded_rows"), Json::array({112}));
+  EXPECT_EQ(run.result->at("skipped_steps"), 0);
+  for (const Json& loss : run.result->at("losses")) EXPECT_TRUE(loss.is_number());
+  EXPECT_EQ(run.count("warning"), 1);
+}
+
+TEST_F(TrainerTest, ARateThatExplodesIsLoweredAndGivenUpWithAReason) {
+  Job wild = job("wild");
+  wild.settings.learning_rate = 1000;
+  wild.settings.head_learning_rate = 1000;
+  wild.settings.max_steps = 300;
+  wild.settings.schedule = Schedule::kConstant;
+  wild.evaluate_every_steps = 0;
+  wild.evaluate_every_epochs = 0;
+  const Trained run = train(wild);
+  ASSERT_FALSE(run.result);
+  EXPECT_NE(run.result.error().message.find("diverged"), std::string::npos) << run.result.error().message;
+  EXPECT_NE(run.result.error().hint.find("learning_rate"), std::string::npos);
+  int went_back = 0;
+  for (const Json& event : run.events)
+    went_back +=
+        event.at("event") == "warning" && event.at("message").get<std::string>().find("going back") != std::string::npos
+            ? 1
+            : 0;
+  EXPECT_EQ(went_back, 4);
+}
+
+TEST_F(TrainerTest, AFullDiskKeepsThePreviousCheckpoint) {
+  Job whole = job("whole");
+  const Json expected = train(whole).result.value();
+  Job full = job("full-disk");
+  full.pause_after_steps = 5;
+  ASSERT_TRUE(train(full).result);
+  const std::string before = bytes(checkpoint_file(full.out));
+
+  full.resume = true;
+  full.pause_after_steps = 0;
+  full.checkpoint_every_steps = 1;
+  const auto old_handler = std::signal(SIGXFSZ, SIG_IGN);
+  rlimit old_limit{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &old_limit), 0);
+  const rlimit small{.rlim_cur = 20000, .rlim_max = old_limit.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
+  const Trained failed = train(full);
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &old_limit), 0);
+  std::signal(SIGXFSZ, old_handler);
+  ASSERT_FALSE(failed.result);
+  EXPECT_EQ(failed.result.error().code, ErrorCode::kIo);
+  EXPECT_NE(failed.result.error().message.find("state.safetensors"), std::string::npos)
+      << failed.result.error().message;
+  EXPECT_EQ(bytes(checkpoint_file(full.out)), before);
+
+  const Trained resumed = train(full);
+  ASSERT_TRUE(resumed.result) << resumed.result.error().message;
+  EXPECT_EQ(resumed.result->at("losses"), expected.at("losses"));
+}
+
+TEST_F(TrainerTest, WithoutValidationTheLastValuesAreKept) {
+  Job plain = job("plain", 0);
+  const Trained run = train(plain);
+  ASSERT_TRUE(run.result) << run.result.error().message;
+  EXPECT_TRUE(run.result->at("best").is_null());
+  EXPECT_EQ(run.count("evaluation"), 0);
+  EXPECT_EQ(run.result->at("files"), Json::array({"weights.safetensors", "test_predictions.safetensors"}));
+}
+
+TEST_F(TrainerTest, JobsThatCannotWorkSayWhy) {
+  const auto message = [&](const Job& job) {
+    const Trained run = train(job);
+    return run.result ? std::string() : to_string(run.result.error());
+  };
+  Job wrong = job("wrong");
+  wrong.n_labels = 7;
+  EXPECT_NE(message(wrong).find("it has 5 labels, the job says 7"), std::string::npos);
+  wrong = job("long");
+  TokenFile rows = testing::tiny_rows();
+  rows.add_row(std::vector<std::int32_t>(41, 1), 0, TokenPart::kTrain, 999);
+  write_token_file(wrong.tokens, rows).value();
+  EXPECT_NE(message(wrong).find("row 999 has 41 tokens, the model's context is 40"), std::string::npos);
+  wrong = job("rank");
+  wrong.method = "lora";
+  wrong.settings.lora.r = 33;
+  EXPECT_NE(message(wrong).find("lora.r is 33"), std::string::npos);
+  wrong = job("task");
+  wrong.task = Task::kCausalLmLabels;
+  EXPECT_NE(message(wrong).find("architecture 'bert'"), std::string::npos);
+  wrong = job("none");
+  wrong.base = dir_.path() / "absent.gguf";
+  EXPECT_NE(message(wrong).find("absent.gguf"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace tailor::tune
