@@ -8,6 +8,7 @@ import csv
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,10 @@ class Skipped(Exception):
 class Bench:
     def __init__(self, arguments):
         self.build, self.data, self.smoke = arguments.build, arguments.data, arguments.smoke
-        self.out = TREE / "build" / ("bench-smoke" if self.smoke else "bench")
+        # By commit: an interrupted benchmark goes on, and figures of another version are not taken for this one's.
+        self.out = TREE / "build" / ("bench-smoke" if self.smoke else f"bench-{commit()}")
+        if self.smoke:
+            shutil.rmtree(self.out, ignore_errors=True)
         self.out.mkdir(parents=True, exist_ok=True)
         self.python = CACHE / "peers" / "bin" / "python"
 
@@ -155,7 +159,7 @@ def banking(bench, train="train.csv"):
 
 
 def fit(bench):
-    """`tailor fit` on Banking77 with 20 minutes, three seeds."""
+    """`tailor fit` on Banking77 with 20 minutes, three seeds (a smoke run: on the example, one method)."""
     if bench.smoke:
         return show(bench.fit("import", [], ""))
     found = []
@@ -191,10 +195,14 @@ PARTS = {"embed": embed, "score": score, "lora": lora, "fit": fit, "few-shot": f
 SMOKE = ("embed", "score", "lora", "fit")
 
 
+def commit():
+    command = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(command, cwd=TREE, stdout=subprocess.PIPE, text=True, check=False).stdout.strip() or "unknown"
+
+
 def machine():
     model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.machine())
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=TREE, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
-    return f"{model}, {THREADS} cores, {platform.platform()}, commit {commit}, load {os.getloadavg()[0]:.1f}"
+    return f"{model}, {THREADS} cores, {platform.platform()}, commit {commit()}, load {os.getloadavg()[0]:.1f}"
 
 
 def main():
