@@ -227,6 +227,7 @@ Result<Job> parse_job(const Json& value, const std::string& where, const std::fi
   reader.text("base", path(job.base));
   reader.text("tokens", path(job.tokens));
   reader.text("out", path(job.out));
+  reader.text("head", path(job.head));
   reader.whole("n_labels", job.n_labels, 0);
   reader.custom("settings", [&](const Json& v) { return read_settings(v, where, job.settings); });
   reader.number("evaluate_every_epochs", job.evaluate_every_epochs, 0, 1e6);
