@@ -46,7 +46,7 @@ EncoderClassifier::EncoderClassifier(const BaseWeights& weights, const TokenFile
       lora_(!options.lora_targets.empty()),
       rng_(job.seed, kInitialValuesStream),
       encoder_(weights, file, std::move(options), parameters_, rng_) {
-  add_head(parameters_, encoder_.config().width, file.n_labels, job.settings.head_init_std, job.seed);
+  add_head(parameters_, encoder_.config().width, file.n_labels, job);
   parameters_.flatten();
   encoder_.bind(parameters_);
   head_ = bind_head(parameters_);

@@ -2,21 +2,50 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cmath>
+#include <cstring>
 
 #include "core/rng.h"
+#include "core/safetensors.h"
 #include "tune/classification_loss.h"
 
 namespace tailor::tune {
 
-void add_head(ParameterSet& parameters, std::int64_t width, std::int64_t labels, double std, std::uint64_t seed) {
-  Rng rng(seed, kHeadStream);
+namespace {
+
+at::Tensor stored_head(const SafetensorsFile& file, const char* name, const std::vector<std::int64_t>& shape) {
+  const SafeTensor tensor = file.get(name, "F32", shape.size()).value();
+  if (tensor.shape != shape) {
+    throw Exception({ErrorCode::kInvalidArgument,
+                     fmt::format("{}: {} has shape [{}], this job needs [{}]", file.path().string(), name,
+                                 fmt::join(tensor.shape, ", "), fmt::join(shape, ", ")),
+                     "the head must come from the same base model and labels"});
+  }
+  at::Tensor value = at::empty(shape, at::kFloat);
+  std::memcpy(value.data_ptr<float>(), tensor.bytes.data(), tensor.bytes.size());
+  return value;
+}
+
+}  // namespace
+
+void add_head(ParameterSet& parameters, std::int64_t width, std::int64_t labels, const Job& job) {
   at::Tensor weight = at::empty({labels, width}, at::kFloat);
-  for (float *p = weight.data_ptr<float>(), *end = p + weight.numel(); p != end; ++p)
-    *p = static_cast<float>(std * rng.normal());
+  at::Tensor bias = at::zeros({labels}, at::kFloat);
+  if (!job.head.empty()) {
+    const SafetensorsFile file = SafetensorsFile::open(job.head).value();
+    weight = stored_head(file, kHeadWeight, {labels, width});
+    bias = stored_head(file, kHeadBias, {labels});
+  } else {
+    Rng rng(job.seed, kHeadStream);
+    for (float *p = weight.data_ptr<float>(), *end = p + weight.numel(); p != end; ++p) {
+      *p = static_cast<float>(job.settings.head_init_std * rng.normal());
+    }
+  }
   parameters.add(kHeadWeight, weight, {.decay = true, .head = true});
-  parameters.add(kHeadBias, at::zeros({labels}, at::kFloat), {.decay = false, .head = true});
+  parameters.add(kHeadBias, bias, {.decay = false, .head = true});
 }
 
 LinearSpec bind_head(const ParameterSet& parameters) {

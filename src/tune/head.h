@@ -7,6 +7,7 @@
 #include "core/token_file.h"
 #include "tune/encoder_functions.h"
 #include "tune/parameters.h"
+#include "tune/settings.h"
 #include "tune/trainable_model.h"
 
 namespace tailor::tune {
@@ -17,8 +18,10 @@ inline constexpr const char* kHeadBias = "head.bias";      // [labels]
 // Streams of the run's random numbers (core/rng.h): numbers never change, or old runs could not be repeated.
 inline constexpr std::uint64_t kInitialValuesStream = 1, kHeadStream = 2, kOrderStream = 3, kDropoutStream = 4;
 
-/// Adds weight normal(0, std) from (seed, kHeadStream), row-major order, and a bias of 0.
-void add_head(ParameterSet& parameters, std::int64_t width, std::int64_t labels, double std, std::uint64_t seed);
+/// Adds the head's tensors: those of job.head, or weight normal(0, head_init_std) from (seed, kHeadStream) in row-major
+/// order and a bias of 0. Throws where job.head holds no head of this shape. Starting full tuning from a head that was
+/// trained alone keeps the features from being distorted: Kumar et al., arXiv:2202.10054.
+void add_head(ParameterSet& parameters, std::int64_t width, std::int64_t labels, const Job& job);
 LinearSpec bind_head(const ParameterSet& parameters);
 
 /// Never 0; a function of seed, step and micro-batch only.

@@ -15,7 +15,7 @@ namespace tailor::tune {
 
 HeadModel::HeadModel(at::Tensor features, const TokenFile& file, const Job& job, std::string architecture)
     : features_(std::move(features)), file_(file), job_(job), architecture_(std::move(architecture)) {
-  add_head(parameters_, features_.size(1), file.n_labels, job.settings.head_init_std, job.seed);
+  add_head(parameters_, features_.size(1), file.n_labels, job);
   parameters_.flatten();
   head_ = bind_head(parameters_);
 }

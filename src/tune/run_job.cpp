@@ -40,6 +40,10 @@ Result<TokenFile> read_rows(const Job& job) {
 /// What must be equal for a checkpoint to be taken up; not the number of threads, the deadline or how often we save.
 Result<std::string> fingerprint(const Job& job, const BaseWeights& weights) {
   TAILOR_TRY(const std::string tokens, sha256_file(job.tokens));
+  std::string head;
+  if (!job.head.empty()) {
+    TAILOR_TRY(head, sha256_file(job.head));
+  }
   std::uint64_t base = 0;
   for (const std::string& name : weights.names()) base = hash64(name, base ^ weights.stored(name).bytes.size());
   return sha256_hex(dump_json({{"task", to_string(job.task)},
@@ -48,6 +52,7 @@ Result<std::string> fingerprint(const Job& job, const BaseWeights& weights) {
                                {"seed", job.seed},
                                {"tokens", tokens},
                                {"base", base},
+                               {"head", head},
                                {"evaluate_every_epochs", job.evaluate_every_epochs},
                                {"evaluate_every_steps", job.evaluate_every_steps},
                                {"patience", job.early_stopping_patience},

@@ -58,9 +58,10 @@ struct Job {
   std::int64_t checkpoint_every_steps = 0;  // 0: not by steps
   std::int64_t pause_after_steps = 0;       // stops there with a checkpoint, to be resumed; 0: never
   std::int64_t log_every_steps = 1;         // step events
-  std::filesystem::path out;                // made where absent
-  bool resume = false;                      // go on from out/checkpoint where there is one
-  bool export_merged = false;               // adapters: also write the merged weights
+  std::filesystem::path head;  // weights.safetensors of an earlier run whose head is the start; empty: random
+  std::filesystem::path out;   // made where absent
+  bool resume = false;         // go on from out/checkpoint where there is one
+  bool export_merged = false;  // adapters: also write the merged weights
 };
 
 }  // namespace tailor::tune
