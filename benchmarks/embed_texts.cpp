@@ -22,7 +22,8 @@ int main(int argc, char** argv) {
   app.add_option("--limit", limit);
   app.add_option("--threads", options.threads);
   app.add_option("--batch-tokens", options.batch_tokens);
-  app.add_flag("--flash", options.flash_attention);
+  app.add_flag("--llama{false}", options.own_encoder, "llama.cpp also where our own encoder could be used");
+  app.add_flag("--no-flash{false}", options.flash_attention);
   app.add_option("--repeats", repeats);
   app.add_option("--vectors", vectors_file, "write the vectors as raw f32");
   CLI11_PARSE(app, argc, argv);

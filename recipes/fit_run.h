@@ -54,7 +54,12 @@ class FitRun {
   };
   Status run_one(const PlannedTrial& trial, const Allotment& allotment, std::size_t index, TrialRecord& record);
   Status probe(const PlannedTrial& trial, TrialRecord& record);
-  std::vector<std::uint32_t> probe_rows() const;
+  struct ProbeSize {
+    std::size_t rows = 0;
+    int requests = 0;
+    double seconds = 0;
+  };
+  ProbeSize probe_size(const Estimate& estimate) const;
   TrialJob job_for(const PlannedTrial& trial, const std::string& phase) const;
   Result<PhaseResult> run_phase(const TrialJob& job, SteadyTime deadline);
   double reserve() const;             // seconds kept for scoring what is fitted and for the refit

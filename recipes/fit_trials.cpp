@@ -13,7 +13,12 @@ namespace {
 
 // Of the budget: the refit of the winner may take this much; a dearer one is left out with a remark.
 constexpr double kRefitShare = 0.25;
-constexpr std::size_t kProbeRows = 60;
+// The probe of a packaged candidate: rows answered together, and requests one by one. Slow candidates get fewer.
+constexpr std::size_t kMostProbeRows = 60;
+constexpr std::size_t kMostRequests = 40;
+constexpr double kLeastProbeShare = 0.4;
+constexpr double kProbeShare = 0.015;  // of the budget
+constexpr double kProbeStart = 2;      // seconds to load
 
 }  // namespace
 
@@ -35,9 +40,15 @@ Result<PhaseResult> FitRun::run_phase(const TrialJob& job, SteadyTime deadline) 
   return runner.run(job, progress, cancel_, deadline);
 }
 
-std::vector<std::uint32_t> FitRun::probe_rows() const {
-  const RowSet from = data_.kfold() ? data_.train() : data_.validation();
-  return stratified_sample(data_, from, kProbeRows, options_.seed + 1).ids;
+FitRun::ProbeSize FitRun::probe_size(const Estimate& estimate) const {
+  const double affordable = kProbeShare * options_.budget_seconds / std::max(1e-9, estimate.score_seconds_per_row);
+  const double all = static_cast<double>(kMostProbeRows + kMostRequests);
+  const double share = std::clamp(affordable / all, kLeastProbeShare, 1.0);
+  ProbeSize size;
+  size.rows = static_cast<std::size_t>(share * static_cast<double>(kMostProbeRows));
+  size.requests = static_cast<int>(share * static_cast<double>(kMostRequests));
+  size.seconds = estimate.score_seconds_per_row * static_cast<double>(size.rows + static_cast<std::size_t>(size.requests)) + kProbeStart;
+  return size;
 }
 
 double FitRun::refit_seconds(const TrialRecord& record) const {
@@ -73,8 +84,10 @@ Status FitRun::rewrite_trials() {
 
 Status FitRun::probe(const PlannedTrial& trial, TrialRecord& record) {
   TrialJob job = job_for(trial, "probe");
-  job.score_rows = probe_rows();
-  job.latency_requests = 40;
+  const ProbeSize size = probe_size(trial.estimate);
+  const RowSet from = data_.kfold() ? data_.train() : data_.validation();
+  job.score_rows = stratified_sample(data_, from, size.rows, options_.seed + 1).ids;
+  job.latency_requests = size.requests;
   TAILOR_TRY(const PhaseResult result, run_phase(job, SteadyTime::max()));
   if (!result.status) return result.status;
   return read_probe_outcome(run_, record);
@@ -151,7 +164,7 @@ Status FitRun::run_trials() {
       for (const PlannedTrial* next : waiting) {
         if (!next->unavailable.empty()) continue;
         const Estimate& e = next->estimate;
-        items.push_back({next->id, e.fit_seconds, e.min_fit_seconds, e.score_seconds_per_row * static_cast<double>(next->score_rows.size()) + 2, e.fit_seconds,
+        items.push_back({next->id, e.fit_seconds, e.min_fit_seconds, e.score_seconds_per_row * static_cast<double>(next->score_rows.size()) + probe_size(e).seconds, e.fit_seconds,
                          next->candidate->priority});
         refit = std::max(refit, data_.kfold() ? 0.0 : e.refit_seconds);
       }

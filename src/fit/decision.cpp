@@ -43,7 +43,19 @@ bool cheaper(const TrialRecord& a, const TrialRecord& b) {
   return a.cost_per_thousand < b.cost_per_thousand;
 }
 
-std::string name_of_trial(const TrialRecord& r) { return r.base_model.empty() ? r.method : r.method + " on " + r.base_model; }
+/// As the table's titles say it: "LoRA with a classification head (all-minilm-l6-v2)".
+std::string name_of_trial(const TrialRecord& r) {
+  const Candidate* candidate = find_candidate_method(r.method);
+  const std::string title = candidate == nullptr ? r.method : std::string(candidate->title);
+  return r.base_model.empty() ? title : title + " (" + r.base_model + ")";
+}
+
+/// Why a tie goes to `chosen`.
+std::string why_cheaper(const TrialRecord& chosen, const TrialRecord& best) {
+  const double ratio = std::max(best.cost_per_thousand, 1e-12) / std::max(chosen.cost_per_thousand, 1e-12);
+  if (ratio >= kCostStep) return fmt::format("costs {:.1f} times less to run", ratio);
+  return "is simpler, at about the same cost to run";
+}
 
 std::string shown(const Metric& metric, double score) {
   return metric.kind() == Metric::Kind::kCost ? fmt::format("{:.3f} cost a row", metric.shown(score)) : fmt::format("{:.1f} % {}", 100 * score, metric.name());
@@ -115,12 +127,12 @@ std::string explain(const std::vector<TrialRecord>& records, const std::vector<C
     text += ties > 1 ? fmt::format(", and of the {} that tie with it none is cheaper to run.", ties) : ", and no other candidate ties with it.";
   } else {
     const CandidateStanding& standing = standings[ranking.recommended];
-    text = fmt::format("{} is not really worse than the best, {} ({} less on {} common validation rows, p = {:.2f}), and costs {:.1f} times less to run.",
+    text = fmt::format("{} is not really worse than the best, {} ({} less on {} common validation rows, p = {:.2f}), and {}.",
                        name_of_trial(chosen), name_of_trial(best), shown_difference(metric, standing.difference), standing.n_common, standing.p_value,
-                       std::max(best.cost_per_thousand, 1e-12) / std::max(chosen.cost_per_thousand, 1e-12));
+                       why_cheaper(chosen, best));
     if (standing.difference >= 0) {
-      text = fmt::format("{} does as well as the best, {}, on {} common validation rows, and costs {:.1f} times less to run.", name_of_trial(chosen),
-                         name_of_trial(best), standing.n_common, std::max(best.cost_per_thousand, 1e-12) / std::max(chosen.cost_per_thousand, 1e-12));
+      text = fmt::format("{} does as well as the best, {}, on {} common validation rows, and {}.", name_of_trial(chosen),
+                         name_of_trial(best), standing.n_common, why_cheaper(chosen, best));
     }
   }
   text += fmt::format(" One answer takes {:.1f} ms (p95 {:.1f} ms) on this machine.", chosen.latency_p50_ms, chosen.latency_p95_ms);

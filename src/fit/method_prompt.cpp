@@ -50,7 +50,7 @@ Json to_json(const Choice& c, Kind kind) {
 std::vector<Choice> choices_of(Kind kind) {
   if (kind == Kind::kZeroShot) return {{false, 0, 0}, {true, 0, 0}};
   if (kind == Kind::kRandom) return {{false, 8, 0}, {false, 16, 0}, {false, 4, 0}};
-  return {{false, 8, 8}, {false, 16, 16}, {false, 4, 8}};
+  return {{false, 4, 8}, {false, 8, 8}, {false, 16, 16}};
 }
 
 /// Seconds for one message at one choice: its prompt, and the tree of labels after it.

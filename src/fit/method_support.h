@@ -34,7 +34,7 @@ struct ReadyModel {
   std::filesystem::path gguf;
   BaseModel base;
 };
-/// The GGUF for llama.cpp: imported (encoders, F16) or requantised (decoders, Q8_0) through a cache outside the run.
+/// The GGUF for llama.cpp: imported (encoders, F16) or requantised (decoders: F16, above a thousand million parameters Q8_0) through a cache outside the run.
 Result<ReadyModel> ready_model(const TrialContext& context);
 /// The same in full precision, for training.
 Result<ReadyModel> ready_model_f32(const TrialContext& context);
@@ -44,13 +44,19 @@ Result<std::filesystem::path> ready_gguf(const ModelInfo& info, bool full_precis
 std::filesystem::path model_cache_directory();
 
 /// Embeddings of `rows`, from the run's cache where another trial has made them. `seconds` is what they took when they
-/// were made, so that every trial that uses them is charged as if it were alone.
+/// were made, so that every trial that uses them is charged as if it were alone. The cache keeps them as pooled; they
+/// are divided by their lengths when they are asked for so.
+struct EmbeddingKind {
+  Pooling pooling = Pooling::kModel;
+  bool normalise = true;
+};
 struct CachedEmbeddings {
   Matrix matrix;        // [rows, dim]
   double seconds = 0;   // spent now
   double shared = 0;    // spent by another trial
 };
-Result<CachedEmbeddings> cached_embeddings(const TrialContext& context, const ReadyModel& model, const TrialRows& rows);
+Result<CachedEmbeddings> cached_embeddings(const TrialContext& context, const ReadyModel& model, const TrialRows& rows,
+                                           const EmbeddingKind& kind = {});
 Result<Embedder> load_embedder(const std::filesystem::path& gguf, int threads);
 
 /// Logistic regression over a grid of C: scored on the splits, then fitted on `rows.fit`. With `fixed_c` > 0 no search.

@@ -13,6 +13,7 @@
 #include "core/files.h"
 #include "core/safetensors.h"
 #include "core/token_file.h"
+#include "fit/head_start.h"
 #include "fit/method_support.h"
 #include "fit/methods.h"
 #include "fit/tune_process.h"
@@ -148,6 +149,7 @@ struct TrainSpec {
   bool evaluate;     // has validation rows
   std::string name;  // of the directory
   std::string stage;
+  fs::path head;  // where the head starts; empty: random
 };
 
 Result<Training> train(const TrialContext& context, const Recipe& recipe, const ReadyModel& model,
@@ -168,6 +170,7 @@ Result<Training> train(const TrialContext& context, const Recipe& recipe, const 
            {"metric", context.options.metric == "macro_f1" || context.options.metric.rfind("f1:", 0) == 0 ? "macro_f1"
                                                                                                           : "accuracy"},
            {"evaluate_every_epochs", spec.evaluate ? std::max(1.0, std::floor(spec.epochs / 8)) : 0.0}};
+  if (!spec.head.empty()) job["head"] = spec.head.string();
   Training out;
   TAILOR_TRY(out.run, run_tune(job, context.directory / spec.name, context.threads, spec.stage, context.progress,
                                context.cancel));
@@ -285,7 +288,21 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
   double rate = searching ? 0 : context.settings->at("learning_rate").get<double>();
   double epochs = searching ? out.plan.at("epochs").get<double>() : context.settings->at("epochs").get<double>();
   std::optional<Training> final_run;
+  TAILOR_TRY(const ReadyModel served, ready_model(context));
+  const auto start_head = [&](const std::vector<std::size_t>& fitted, double c) -> Result<fs::path> {
+    if (recipe.method == "head") return fs::path();
+    const fs::path to = context.directory / "start-head.safetensors";
+    const std::vector<std::size_t> held_out = c > 0 ? std::vector<std::size_t>{} : rows.splits[0].validation;
+    TAILOR_TRY(const HeadStart begun, write_head_start(context, served, rows, fitted, held_out, c, to));
+    out.plan["head_start_c"] = begun.c;
+    if (c <= 0) {
+      out.plan["head_start_score"] = begun.score;
+      out.shared_seconds = begun.shared;
+    }
+    return to;
+  };
   if (searching) {
+    TAILOR_TRY(const fs::path head, start_head(rows.splits[0].train, 0));
     const auto tokens = context.directory / "tokens.safetensors";
     TAILOR_CHECK(write_token_file(
         tokens, tokenize(context, tokenizer, ids_at(rows.splits[0].train), ids_at(rows.splits[0].validation))));
@@ -297,7 +314,7 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
       const auto begin = std::chrono::steady_clock::now();
       TAILOR_TRY(const Training tried, train(context, recipe, model, tokens,
                                              {rates[i], search_epochs, true, fmt::format("search-{}", i),
-                                              fmt::format("searching the rate: {:g}", rates[i])}));
+                                              fmt::format("searching the rate: {:g}", rates[i]), head}));
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
       out.search.push_back({Json{{"learning_rate", rates[i]}, {"epochs", search_epochs}}, tried.score, seconds,
                             tried.validation.size()});
@@ -320,7 +337,7 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
     if (!final_run) {
       const auto begin = std::chrono::steady_clock::now();
       TAILOR_TRY(Training chosen, train(context, recipe, model, tokens,
-                                        {rate, epochs, true, "final", fmt::format("training at {:g}", rate)}));
+                                        {rate, epochs, true, "final", fmt::format("training at {:g}", rate), head}));
       out.validation = chosen.validation;
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
       out.search.push_back(
@@ -331,10 +348,12 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
   }
   if (!searching || context.data.kfold()) {
     // All rows, nothing held out: the settings are fixed.
+    const double c = searching ? out.plan.value("head_start_c", 0.0) : context.settings->value("head_start_c", 0.0);
+    TAILOR_TRY(const fs::path head, start_head(rows.fit, c));
     const auto tokens = context.directory / "tokens-all.safetensors";
     TAILOR_CHECK(write_token_file(tokens, tokenize(context, tokenizer, context.fit_rows.ids, {})));
     TAILOR_TRY(Training all, train(context, recipe, model, tokens,
-                                   {rate, epochs, false, searching ? "all" : "refit-run", "training on all rows"}));
+                                   {rate, epochs, false, searching ? "all" : "refit-run", "training on all rows", head}));
     final_run = std::move(all);
     TAILOR_CHECK(remove_tree(tokens));
   }
@@ -344,7 +363,6 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
   out.trained_bytes = tree_bytes(context.package / kHeadFile);
   out.base = model.base;
   if (recipe.method == "head") {
-    TAILOR_TRY(const ReadyModel served, ready_model(context));
     out.base = served.base;
   } else {
     TAILOR_CHECK(write_tuned_gguf(model, weights, context.package / kTunedFile));
@@ -367,11 +385,13 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
                       {"batch_size", kBatch},
                       {"steps", final_run->run.result.at("steps")},
                       {"trained_parameters", final_run->run.result.at("trained_parameters")}};
+  if (recipe.method != "head") out.settings["head_start_c"] = out.plan.at("head_start_c");
   if (!final_run->run.result.at("excluded_rows").empty()) {
     out.notes.push_back(fmt::format("{} rows were left out of training because their loss was not a number.",
                                     final_run->run.result.at("excluded_rows").size()));
   }
   TAILOR_CHECK(remove_tree(trained));
+  TAILOR_CHECK(remove_tree(context.directory / "start-head.safetensors"));
   TAILOR_CHECK(remove_tree(context.directory / "tokens.safetensors"));
   out.plan["total_seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return out;

@@ -85,6 +85,20 @@ TEST(Embedder, LongTextsAreCut) {
   EXPECT_EQ(embedder.embed(std::vector<std::string>{huge}, {}, kNever, &stats).value().rows, 1u);
 }
 
+TEST(Embedder, OwnEncoderEqualsLlama) {
+  const std::filesystem::path model = minilm_gguf(ImportType::kF32);
+  for (const Pooling pooling : {Pooling::kMean, Pooling::kCls, Pooling::kLast}) {
+    Embedder own = Embedder::load(model, {.threads = 1, .pooling = pooling}).value();
+    Embedder llama =
+        Embedder::load(model, {.threads = 1, .pooling = pooling, .own_encoder = false, .flash_attention = false})
+            .value();
+    const std::vector<std::string> texts = some_texts();
+    const Matrix a = own.embed(texts, {}, kNever).value();
+    const Matrix b = llama.embed(texts, {}, kNever).value();
+    for (std::size_t i = 0; i < texts.size(); ++i) EXPECT_GT(cosine(a.row(i), b.row(i)), 0.9999) << texts[i];
+  }
+}
+
 TEST(Embedder, ReportsAndStops) {
   Embedder embedder = Embedder::load(tiny_llama(), {.threads = 2}).value();
   const std::vector<std::string> texts = some_texts();

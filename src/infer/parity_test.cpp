@@ -78,7 +78,7 @@ TEST(Parity, TrieOnARealModelEqualsOneLabelAtATime) {
 
 struct EncoderCase {
   ImportType type;
-  bool flash;
+  bool own;
   double cosine;
 };
 
@@ -87,10 +87,10 @@ TEST(Parity, EmbeddingsEqualSentenceTransformers) {
   std::vector<std::string> texts;
   for (const Json& row : golden.at("texts")) texts.push_back(row.at("text").get<std::string>());
   for (const EncoderCase& c :
-       {EncoderCase{ImportType::kF32, false, 0.9999}, EncoderCase{ImportType::kF16, true, 0.9999},
-        EncoderCase{ImportType::kQ8_0, true, 0.997}}) {
-    Embedder embedder =
-        Embedder::load(testing::minilm_gguf(c.type), {.threads = 2, .flash_attention = c.flash}).value();
+       {EncoderCase{ImportType::kF32, true, 0.999999}, EncoderCase{ImportType::kF16, true, 0.99999},
+        EncoderCase{ImportType::kQ8_0, true, 0.999}, EncoderCase{ImportType::kF32, false, 0.9999},
+        EncoderCase{ImportType::kF16, false, 0.9999}}) {
+    Embedder embedder = Embedder::load(testing::minilm_gguf(c.type), {.threads = 2, .own_encoder = c.own}).value();
     EXPECT_TRUE(embedder.is_encoder());
     const Matrix vectors = embedder.embed(texts, {}, kNever).value();
     for (std::size_t i = 0; i < texts.size(); ++i) {

@@ -5,9 +5,13 @@
 
 #include <ATen/Parallel.h>
 #include <ggml.h>
+#if defined(__AVX2__) && defined(__F16C__)
+#include <immintrin.h>
+#endif
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "tune/llama_kernels.h"
@@ -22,12 +26,11 @@ constexpr bool kFastBuild = false;  // at::mm brings its own kernels for the mac
 #endif
 
 using Vec [[gnu::vector_size(32)]] = float;
-using Bytes8 [[gnu::vector_size(8)]] = std::uint8_t;
-using Chars8 [[gnu::vector_size(8)]] = std::int8_t;
 using Index8 [[gnu::vector_size(32)]] = std::int32_t;
 constexpr std::int64_t kLanes = 8;
 constexpr std::int64_t kM = 6;           // micro-kernel rows
 constexpr std::int64_t kN = 2 * kLanes;  // micro-kernel columns
+constexpr std::int64_t kWidth = 64;            // columns of W unpacked at once in the backward product
 constexpr std::int64_t kDepth = 320;     // a panel of W of this depth (20 KB) stays in the first-level cache
 
 inline Vec load(const float* p) {
@@ -107,51 +110,66 @@ void pack_rows(const float* x, std::int64_t ld, std::int64_t m, std::int64_t k, 
   });
 }
 
+#if defined(__AVX2__) && defined(__F16C__)
+
 float half(const char* p) {
-  _Float16 h;
+  std::uint16_t h;
   std::memcpy(&h, p, sizeof(h));
-  return static_cast<float>(h);
+  return _cvtsh_ss(h);
 }
+// The compiler takes a plain conversion of eight bytes apart into eight scalar ones.
+inline Vec from_unsigned(__m128i eight) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight)); }
+inline Vec from_signed(__m128i eight) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight)); }
 
-/// q [32] four-bit numbers in 16 bytes (low halves first) -> d * q + m.
+/// 32 four-bit numbers in 16 bytes (low halves first) -> d * q + m.
 inline void unpack_nibbles(const char* q, float d, float m, float* out) {
-  for (int part = 0; part < 2; ++part) {
-    Bytes8 bytes;
-    std::memcpy(&bytes, q + 8 * part, sizeof(bytes));
-    const Vec low = __builtin_convertvector(bytes & 0x0F, Vec);
-    const Vec high = __builtin_convertvector(bytes >> 4, Vec);
-    store(out + 8 * part, low * splat(d) + splat(m));
-    store(out + 16 + 8 * part, high * splat(d) + splat(m));
-  }
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(q));
+  const __m128i low = _mm_and_si128(bytes, _mm_set1_epi8(15));
+  const __m128i high = _mm_and_si128(_mm_srli_epi16(bytes, 4), _mm_set1_epi8(15));
+  store(out, from_unsigned(low) * splat(d) + splat(m));
+  store(out + 8, from_unsigned(_mm_srli_si128(low, 8)) * splat(d) + splat(m));
+  store(out + 16, from_unsigned(high) * splat(d) + splat(m));
+  store(out + 24, from_unsigned(_mm_srli_si128(high, 8)) * splat(d) + splat(m));
 }
 
-void unpack(int type, const char* from, std::int64_t n, float* out) {
+/// The types that are met most; false: ggml's own code has to do it.
+bool unpack_here(int type, const char* from, std::int64_t n, float* out) {
   switch (type) {
-    case GGML_TYPE_F32:
-      std::memcpy(out, from, static_cast<std::size_t>(n) * sizeof(float));
-      return;
     case GGML_TYPE_Q4_0:  // half d; 16 bytes
       for (std::int64_t i = 0; i < n; i += 32, from += 18) {
         const float d = half(from);
         unpack_nibbles(from + 2, d, -8 * d, out + i);
       }
-      return;
+      return true;
     case GGML_TYPE_Q4_1:  // half d, m; 16 bytes
-      for (std::int64_t i = 0; i < n; i += 32, from += 20)
-        unpack_nibbles(from + 4, half(from), half(from + 2), out + i);
-      return;
+      for (std::int64_t i = 0; i < n; i += 32, from += 20) unpack_nibbles(from + 4, half(from), half(from + 2), out + i);
+      return true;
     case GGML_TYPE_Q8_0:  // half d; 32 bytes
       for (std::int64_t i = 0; i < n; i += 32, from += 34) {
         const Vec d = splat(half(from));
-        for (int part = 0; part < 4; ++part) {
-          Chars8 q;
-          std::memcpy(&q, from + 2 + 8 * part, sizeof(q));
-          store(out + i + 8 * part, __builtin_convertvector(q, Vec) * d);
+        for (int part = 0; part < 2; ++part) {
+          const __m128i q = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 2 + 16 * part));
+          store(out + i + 16 * part, from_signed(q) * d);
+          store(out + i + 16 * part + 8, from_signed(_mm_srli_si128(q, 8)) * d);
         }
       }
-      return;
+      return true;
     default:
-      ggml_get_type_traits(static_cast<ggml_type>(type))->to_float(from, out, n);
+      return false;
+  }
+}
+
+#else
+
+bool unpack_here(int, const char*, std::int64_t, float*) { return false; }
+
+#endif
+
+void unpack(int type, const char* from, std::int64_t n, float* out) {
+  if (type == GGML_TYPE_F32) {
+    std::memcpy(out, from, static_cast<std::size_t>(n) * sizeof(float));
+  } else if (!unpack_here(type, from, n, out)) {
+    ggml_get_type_traits(static_cast<ggml_type>(type))->to_float(from, out, n);
   }
 }
 
@@ -193,11 +211,22 @@ void pack_panel(const float* rows, std::int64_t ld, std::int64_t n, float* out) 
   }
 }
 
-/// Depth of the slices that K is cut into: about equal, whole blocks.
-std::int64_t slice_of(const FrozenMatrix& w) {
-  const std::int64_t block = std::max<std::int64_t>(ggml_blck_size(static_cast<ggml_type>(w.type)), kLanes);
-  const std::int64_t slices = (w.columns + kDepth - 1) / kDepth;
-  return ((w.columns + slices - 1) / slices + block - 1) / block * block;
+/// Depth of the slices that K is cut into: about equal, whole blocks of every part.
+std::int64_t slice_of(std::span<const ProductPart> parts) {
+  std::int64_t block = kLanes;
+  for (const ProductPart& p : parts) {
+    block = std::max<std::int64_t>(block, ggml_blck_size(static_cast<ggml_type>(p.w.type)));
+  }
+  const std::int64_t columns = parts.front().w.columns;
+  const std::int64_t slices = (columns + kDepth - 1) / kDepth;
+  return ((columns + slices - 1) / slices + block - 1) / block * block;
+}
+
+/// The part and the first row in it of panel i.
+std::pair<std::size_t, std::int64_t> panel_at(std::span<const ProductPart> parts, std::int64_t i) {
+  std::size_t part = 0;
+  while (i >= parts[part].w.rows / kN) i -= parts[part++].w.rows / kN;
+  return {part, i * kN};
 }
 
 void grow(std::vector<float>& v, std::int64_t n) {
@@ -221,7 +250,10 @@ void frozen_product(std::span<const ProductPart> parts, const float* x, std::int
   const std::int64_t tiles = tiles_of(m);
   thread_local std::vector<float> packed_x, packed_h;
   grow(packed_x, tiles * kM * k);
-  pack_rows(x, ld_x, m, k, 1.0f, packed_x.data());
+  const std::int64_t slice = slice_of(parts);
+  for (std::int64_t k0 = 0; k0 < k; k0 += slice) {
+    pack_rows(x + k0, ld_x, m, std::min(slice, k - k0), 1.0f, packed_x.data() + k0 * tiles * kM);
+  }
   const float* xp = packed_x.data();
   const bool adapted = std::any_of(parts.begin(), parts.end(), [](const auto& p) { return p.lora_b != nullptr; });
   if (adapted) {
@@ -234,32 +266,27 @@ void frozen_product(std::span<const ProductPart> parts, const float* x, std::int
   for (const ProductPart& p : parts) panels += p.w.rows / kN;
   at::parallel_for(0, panels, 1, [&](std::int64_t begin, std::int64_t end) {
     thread_local std::vector<float> rows, panel;
-    for (std::int64_t i = begin; i < end; ++i) {
-      std::int64_t in_part = i;
-      std::size_t part = 0;
-      while (in_part >= parts[part].w.rows / kN) in_part -= parts[part++].w.rows / kN;
-      const ProductPart& p = parts[part];
-      const std::int64_t row = in_part * kN;
-      float* out = y + i * kN;
-      if (residual != nullptr && residual != y) {
-        for (std::int64_t r = 0; r < m; ++r) {
-          std::memcpy(out + r * ld_y, residual + i * kN + r * ld_y, kN * sizeof(float));
-        }
+    grow(rows, kN * slice);
+    if (residual != nullptr && residual != y) {
+      const auto bytes = static_cast<std::size_t>((end - begin) * kN) * sizeof(float);
+      for (std::int64_t r = 0; r < m; ++r) std::memcpy(y + r * ld_y + begin * kN, residual + r * ld_y + begin * kN, bytes);
+    }
+    const auto multiply = [&](const float* a, std::int64_t a_tile, std::int64_t depth, float* out, bool add) {
+      for (std::int64_t t = 0; t < m / kM; ++t) {
+        tile(depth, a + t * a_tile, panel.data(), out + t * kM * ld_y, ld_y, add);
       }
-      const std::int64_t slice = slice_of(p.w);
-      grow(rows, kN * slice);
-      grow(panel, kN * std::max(slice, p.rank));
-      const auto multiply = [&](const float* a, std::int64_t a_tile, std::int64_t depth, bool add) {
-        for (std::int64_t t = 0; t < m / kM; ++t) {
-          tile(depth, a + t * a_tile, panel.data(), out + t * kM * ld_y, ld_y, add);
-        }
-        if (m % kM != 0) {
-          const std::int64_t t = m / kM;
-          part_tile(m % kM, depth, a + t * a_tile, panel.data(), out + t * kM * ld_y, ld_y, add);
-        }
-      };
-      for (std::int64_t k0 = 0; k0 < k; k0 += slice) {
-        const std::int64_t depth = std::min(slice, k - k0);
+      if (m % kM != 0) {
+        const std::int64_t t = m / kM;
+        part_tile(m % kM, depth, a + t * a_tile, panel.data(), out + t * kM * ld_y, ld_y, add);
+      }
+    };
+    // Slice by slice over all panels: a slice of x stays in the second-level cache.
+    for (std::int64_t k0 = 0; k0 < k; k0 += slice) {
+      const std::int64_t depth = std::min(slice, k - k0);
+      for (std::int64_t i = begin; i < end; ++i) {
+        const auto [part, row] = panel_at(parts, i);
+        const ProductPart& p = parts[part];
+        grow(panel, kN * std::max(slice, p.rank));
         if (p.w.type == GGML_TYPE_F32) {
           const auto* from = reinterpret_cast<const float*>(at(p.w, row, k0));
           pack_panel(from, static_cast<std::int64_t>(p.w.row_bytes / sizeof(float)), depth, panel.data());
@@ -267,11 +294,10 @@ void frozen_product(std::span<const ProductPart> parts, const float* x, std::int
           for (std::int64_t r = 0; r < kN; ++r) unpack(p.w.type, at(p.w, row + r, k0), depth, rows.data() + r * slice);
           pack_panel(rows.data(), slice, depth, panel.data());
         }
-        multiply(xp + k0 * kM, k * kM, depth, k0 > 0 || residual != nullptr);
-      }
-      if (p.lora_b != nullptr) {
+        multiply(xp + k0 * tiles * kM, depth * kM, depth, y + i * kN, k0 > 0 || residual != nullptr);
+        if (p.lora_b == nullptr || k0 + slice < k) continue;
         pack_panel(p.lora_b + row * p.rank, p.rank, p.rank, panel.data());
-        multiply(hp + p.rank_begin * kM, ld_h * kM, p.rank, true);
+        multiply(hp + p.rank_begin * kM, ld_h * kM, p.rank, y + i * kN, true);
       }
     }
   });
@@ -315,11 +341,14 @@ void frozen_product_backward(std::span<const ProductPart> parts, const float* dy
     }
   }
 
-  const std::int64_t block = std::max<std::int64_t>(ggml_blck_size(static_cast<ggml_type>(parts.front().w.type)), kN);
+  std::int64_t block = kN;
+  for (const ProductPart& p : parts) {
+    block = std::max<std::int64_t>(block, ggml_blck_size(static_cast<ggml_type>(p.w.type)));
+  }
   at::parallel_for(0, (k + block - 1) / block, 1, [&](std::int64_t begin, std::int64_t end) {
     thread_local std::vector<float> row, panels;
     // As many columns at once as keep the panels in the second-level cache.
-    const std::int64_t most = std::max<std::int64_t>(1, 288 / block);
+    const std::int64_t most = std::max<std::int64_t>(1, kWidth / block);
     for (std::int64_t first = begin; first < end; first += most) {
       const std::int64_t c0 = first * block;
       const std::int64_t width = std::min(std::min(first + most, end) * block, k) - c0;

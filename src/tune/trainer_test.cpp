@@ -246,6 +246,38 @@ TEST_F(TrainerTest, WithoutValidationTheLastValuesAreKept) {
   EXPECT_EQ(run.result->at("files"), Json::array({"weights.safetensors", "test_predictions.safetensors"}));
 }
 
+TEST_F(TrainerTest, TheHeadOfAnEarlierRunIsTheStart) {
+  Job head = job("head");
+  head.method = "head";
+  ASSERT_TRUE(train(head).result);
+  Job full = job("full");
+  full.head = head.out / "weights.safetensors";
+  full.settings.learning_rate = full.settings.head_learning_rate = 1e-12;
+  full.settings.max_steps = 1;
+  const Trained run = train(full);
+  ASSERT_TRUE(run.result) << run.result.error().message;
+  const auto probabilities = [&](const Job& job) {
+    const auto file = SafetensorsFile::open(job.out / "validation_predictions.safetensors").value();
+    const auto tensor = file.get("probabilities", "F32", 2).value();
+    std::vector<float> values(tensor.bytes.size() / sizeof(float));
+    std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
+    return values;
+  };
+  const auto expected = probabilities(head), seen = probabilities(full);
+  ASSERT_EQ(seen.size(), expected.size());
+  for (std::size_t i = 0; i < seen.size(); ++i) EXPECT_NEAR(seen[i], expected[i], 1e-5) << i;
+
+  TokenFile rows = testing::tiny_rows(10);
+  rows.n_labels = 6;
+  write_token_file(full.tokens, rows).value();
+  full.out = dir_.path() / "wrong";
+  const Trained wrong = train(full);
+  ASSERT_FALSE(wrong.result);
+  EXPECT_NE(wrong.result.error().message.find("head.weight has shape [5, 32], this job needs [6, 32]"),
+            std::string::npos)
+      << wrong.result.error().message;
+}
+
 TEST_F(TrainerTest, JobsThatCannotWorkSayWhy) {
   const auto message = [&](const Job& job) {
     const Trained run = train(job);

@@ -1,0 +1,57 @@
+#pragma once
+/// BERT (Devlin et al., arXiv:1810.04805) on the CPU in f32, without padding: texts of different lengths share the
+/// matrix products and attend each to itself alone. Weights of any GGUF type; they are dequantised once. On one AVX2
+/// core this is faster than llama.cpp's encoder and closer to the reference (exact GELU, no f16); llama.cpp stays for
+/// other encoders and for adapters, and is what the tests compare with.
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <vector>
+
+#include "core/result.h"
+#include "infer/packed_linear.h"
+
+namespace tailor {
+
+class GgufFile;
+
+/// Immutable; hidden_states() is safe to call from several threads, each with a Scratch of its own.
+class BertEncoder {
+ public:
+  /// Whether the file is a BERT that this class can compute (others: use llama.cpp).
+  static bool supports(const GgufFile& file);
+  static Result<BertEncoder> load(const GgufFile& file);
+
+  /// Buffers of one thread; they grow to the largest batch and stay.
+  struct Scratch {
+    std::vector<float> states, queries_keys_values, attended, wide, other, keys, scores;
+  };
+
+  /// Last hidden states [tokens of all texts, width], text after text; the span lives until the next call with the
+  /// scratch. Ids must be below vocabulary(), texts no longer than max_positions() and not empty.
+  std::span<const float> hidden_states(std::span<const std::span<const std::int32_t>> texts, Scratch& scratch) const;
+
+  std::size_t width() const { return width_; }
+  std::size_t vocabulary() const { return tokens_.size() / width_; }
+  std::size_t max_positions() const { return positions_.size() / width_; }
+
+ private:
+  struct Norm {
+    std::vector<float> scale, shift;
+  };
+  struct Layer {
+    PackedLinear queries_keys_values, attention_out, up, down;
+    Norm attention_norm, output_norm;
+  };
+  void normalise(const Norm& norm, const float* residual, float* states, std::size_t rows) const;
+  void attend(std::span<const std::span<const std::int32_t>> texts, Scratch& scratch) const;
+
+  std::size_t width_ = 0, heads_ = 0;
+  float epsilon_ = 1e-12f;
+  std::vector<float> tokens_, positions_;  // positions include the row of token type 0
+  Norm embedding_norm_;
+  std::vector<Layer> layers_;
+};
+
+}  // namespace tailor
