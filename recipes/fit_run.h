@@ -62,7 +62,7 @@ class FitRun {
   ProbeSize probe_size(const Estimate& estimate) const;
   TrialJob job_for(const PlannedTrial& trial, const std::string& phase) const;
   Result<PhaseResult> run_phase(const TrialJob& job, SteadyTime deadline);
-  double reserve() const;             // seconds kept for scoring what is fitted and for the refit
+  double reserve(double refit_of_waiting) const;  // seconds kept for scoring what is fitted and for the refit
   double refit_seconds(const TrialRecord& record) const;
   Status record_decision(Json decision);
   Status rewrite_trials();

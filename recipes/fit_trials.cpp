@@ -13,6 +13,7 @@ namespace {
 
 // Of the budget: the refit of the winner may take this much; a dearer one is left out with a remark.
 constexpr double kRefitShare = 0.25;
+constexpr double kUnseenRefitShare = 0.15;  // kept for candidates that have not run: an estimate, and they may not win
 // The probe of a packaged candidate: rows answered together, and requests one by one. Slow candidates get fewer.
 constexpr std::size_t kMostProbeRows = 60;
 constexpr std::size_t kMostRequests = 40;
@@ -58,8 +59,8 @@ double FitRun::refit_seconds(const TrialRecord& record) const {
   return final_fit * rows;
 }
 
-double FitRun::reserve() const {
-  double scoring = 0, refit = 0;
+double FitRun::reserve(double refit_of_waiting) const {
+  double scoring = 0, refit = std::min(refit_of_waiting, kUnseenRefitShare * options_.budget_seconds);
   for (const auto& trial : planned_) {
     const auto it = std::find_if(records_.begin(), records_.end(), [&](const TrialRecord& r) { return r.id == trial.id && r.ok(); });
     if (it == records_.end()) continue;
@@ -168,8 +169,7 @@ Status FitRun::run_trials() {
                          next->candidate->priority});
         refit = std::max(refit, data_.kfold() ? 0.0 : e.refit_seconds);
       }
-      const double reserved = reserve() + std::min(refit, 0.6 * kRefitShare * options_.budget_seconds);
-      allotment = share_budget(items, options_.budget_seconds - elapsed(), reserved).front();
+      allotment = share_budget(items, options_.budget_seconds - elapsed(), reserve(refit)).front();
     }
     TAILOR_CHECK(record_decision(Json{{"kind", "share"}, {"id", trial.id}, {"run", allotment.run}, {"seconds", allotment.seconds}, {"reason", allotment.reason},
                                       {"score_rows", trial.score_rows.size()}}));

@@ -192,6 +192,7 @@ Result<Decision> decide(const std::vector<TrialRecord>& records, const std::vect
   const TrialRecord& chosen = records[ranking->recommended];
   std::size_t faster = records.size();
   for (const std::size_t i : none_within ? all_ok : within) {
+    if (records[i].method == "majority") continue;  // nobody trades all quality for speed
     if (records[i].latency_p95_ms < 0.67 * chosen.latency_p95_ms && (faster == records.size() || records[i].validation_score > records[faster].validation_score)) faster = i;
   }
   if (faster < records.size()) {

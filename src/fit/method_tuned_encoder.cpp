@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstring>
 #include <numeric>
+#include <utility>
 
 #include "core/files.h"
 #include "core/safetensors.h"
@@ -378,7 +379,7 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
     // The tuned file stands in the package; the base is named, with its hash, for the record.
     out.base.source += "; tuned weights in " + std::string(kTunedFile);
     out.base.file = kTunedFile;
-    out.base.sha256.clear();
+    out.base.source_sha256 = std::exchange(out.base.sha256, "");
   }
   out.settings = Json{{"learning_rate", rate},
                       {"epochs", epochs},

@@ -19,7 +19,9 @@ constexpr const char* kBaseFile = "base.gguf";
 
 Json base_to_json(const BaseModel& base) {
   if (base.id.empty()) return nullptr;
-  return Json{{"id", base.id}, {"kind", base.kind}, {"file", base.file}, {"sha256", base.sha256}, {"licence", base.licence}, {"source", base.source}};
+  Json json{{"id", base.id}, {"kind", base.kind}, {"file", base.file}, {"sha256", base.sha256}, {"licence", base.licence}, {"source", base.source}};
+  if (!base.source_sha256.empty()) json["source_sha256"] = base.source_sha256;
+  return json;
 }
 
 std::string readme(const PackageManifest& m) {
@@ -105,7 +107,7 @@ Result<PackageManifest> read_package(const fs::path& dir) {
     }
     m.method = json.at("method");
     if (const Json& base = json.at("base_model"); !base.is_null()) {
-      m.base = {base.at("id"), base.at("kind"), base.at("file"), base.at("sha256"), base.at("licence"), base.value("source", "")};
+      m.base = {base.at("id"), base.at("kind"), base.at("file"), base.at("sha256"), base.at("licence"), base.value("source", ""), base.value("source_sha256", "")};
     }
     m.settings = json.at("settings");
     m.labels = json.at("labels").get<std::vector<std::string>>();

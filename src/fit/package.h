@@ -31,6 +31,7 @@ struct BaseModel {
   std::string sha256;   // of the file
   std::string licence;  // "Apache-2.0", "unknown"
   std::string source;   // where the file came from: the model named by the user, and how it was imported
+  std::string source_sha256 = {};  // where `file` holds tuned weights: of the file whose weights were tuned
 };
 
 struct PackageManifest {

@@ -97,6 +97,30 @@ TEST(LogisticRegression, SparseAndDenseAgree) {
   for (std::size_t i = 0; i < a.data.size(); ++i) EXPECT_NEAR(a.data[i], b.data[i], 1e-5);
 }
 
+TEST(LogisticRegression, ASparseRowAloneHasTheSameProbabilities) {
+  Rng rng(7);
+  CsrMatrix x;
+  x.rows = 200;
+  x.cols = 30;
+  std::vector<int> labels;
+  std::vector<std::size_t> all(x.rows);
+  std::iota(all.begin(), all.end(), std::size_t{0});
+  for (std::size_t i = 0; i < x.rows; ++i) {
+    labels.push_back(static_cast<int>(rng.below(3)));
+    for (std::uint32_t j = 0; j < 30; j += 1 + static_cast<std::uint32_t>(rng.below(5))) {
+      x.columns.push_back(j);
+      x.values.push_back(static_cast<float>(rng.normal()));
+    }
+    x.starts.push_back(x.columns.size());
+  }
+  const auto model = fit_logistic(x, labels, 3).value();
+  const Matrix together = model.probabilities(x);
+  for (const std::size_t i : all) {
+    const Matrix alone = model.probabilities(gather_rows(x, std::span(&all[i], 1)));
+    for (std::size_t k = 0; k < 3; ++k) EXPECT_EQ(alone.row(0)[k], together.row(i)[k]) << i;
+  }
+}
+
 TEST(LogisticRegression, GridWithWarmStartsEqualsSingleFitsInAnyOrder) {
   const Json golden = learn_golden();
   const Problem p = problem(golden["logistic"][0]);
