@@ -22,7 +22,7 @@ void few_sparse_logits(const LogisticModel& model, const CsrMatrix& x, Matrix& o
     for (std::size_t k = 0; k < model.weights.rows; ++k) {
       const auto weights = model.weights.row(k);
       float z = model.intercepts[k];
-      for (std::size_t e = x.starts[i]; e < x.starts[i + 1]; ++e) z += x.values[e] * weights[x.columns[e]];
+      for (std::size_t e = x.starts[i]; e < x.starts[i + 1]; ++e) z = std::fma(x.values[e], weights[x.columns[e]], z);
       out.row(i)[k] = z;
     }
   }

@@ -119,7 +119,7 @@ void logistic_logits(const Features& x, std::span<const double> parameters, std:
       for (std::size_t e = s.starts[i]; e < s.starts[i + 1]; ++e) {
         const float v = s.values[e];
         const float* row = w.data() + s.columns[e] * outputs;
-        for (std::size_t k = 0; k < outputs; ++k) z[k] += v * row[k];
+        for (std::size_t k = 0; k < outputs; ++k) z[k] = std::fma(v, row[k], z[k]);  // the same bits however many rows
       }
     }
   });
