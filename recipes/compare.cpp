@@ -26,23 +26,29 @@ Result<FinishedRun> open_finished(const std::filesystem::path& path) {
   std::error_code ignored;
   if (!std::filesystem::exists(run.directory.result(), ignored)) {
     return Error{ErrorCode::kNotFound, path.string() + " is not a finished run: result.json is missing",
-                 std::filesystem::exists(run.directory.options(), ignored) ? "finish it with `tailor fit --resume " + path.string() + "`" : "give the directory that --out named"};
+                 std::filesystem::exists(run.directory.options(), ignored)
+                     ? "finish it with `tailor fit --resume " + path.string() + "`"
+                     : "give the directory that --out named"};
   }
   TAILOR_TRY(run.result, read_json(run.directory.result()));
   run.labels = run.result.at("labels").get<std::vector<std::string>>();
   TAILOR_TRY(const std::vector<Json> manifest, read_jsonl(run.directory.split()));
   for (const Json& row : manifest) {
-    if (row.at("part") == "test") run.text_hash[row.at("row").get<std::int64_t>()] = row.at("sha256").get<std::string>();
+    if (row.at("part") == "test")
+      run.text_hash[row.at("row").get<std::int64_t>()] = row.at("sha256").get<std::string>();
   }
   return run;
 }
 
-/// Test answers with rows numbered by the order of text hashes, so that two splits of one data set meet on their common texts.
-Result<Predictions> test_answers(const FinishedRun& run, const std::string& id, bool recommended, const std::map<std::string, std::int64_t>& number,
+/// Test answers with rows numbered by the order of text hashes, so that two splits of one data set meet on their common
+/// texts.
+Result<Predictions> test_answers(const FinishedRun& run, const std::string& id, bool recommended,
+                                 const std::map<std::string, std::int64_t>& number,
                                  const std::vector<std::string>& labels) {
   const auto refit = run.directory.trial(id) / "refit_test.jsonl";
   std::error_code ignored;
-  const auto file = recommended && std::filesystem::exists(refit, ignored) ? refit : run.directory.trial(id) / "test.jsonl";
+  const auto file =
+      recommended && std::filesystem::exists(refit, ignored) ? refit : run.directory.trial(id) / "test.jsonl";
   TAILOR_TRY(const Predictions p, load_predictions(file, run.labels));
   Predictions out;
   for (std::size_t i = 0; i < p.size(); ++i) {
@@ -62,7 +68,8 @@ Result<Predictions> test_answers(const FinishedRun& run, const std::string& id, 
   return out;
 }
 
-Result<ComparedMethod> compare_answers(const std::string& id, const Predictions& a, const Predictions& b, const Metric& metric, int classes, std::uint64_t seed) {
+Result<ComparedMethod> compare_answers(const std::string& id, const Predictions& a, const Predictions& b,
+                                       const Metric& metric, int classes, std::uint64_t seed) {
   ComparedMethod out{id, 0, 0, {}};
   TAILOR_TRY(const CommonRows common, common_rows(answers_of(a), answers_of(b)));
   out.a = metric.score(common.truth, common.a, classes);
@@ -100,11 +107,16 @@ Result<RunComparison> compare_runs(const std::filesystem::path& path_a, const st
   std::size_t common = 0;
   for (const auto& [row, hash] : b.text_hash) common += number.contains(hash) ? 1 : 0;
   if (common == 0) {
-    return Error{ErrorCode::kInvalidArgument, fmt::format("{} and {} have no test row in common", out.run_a, out.run_b), "compare runs on the same test file (--test) or with the same seed"};
+    return Error{ErrorCode::kInvalidArgument, fmt::format("{} and {} have no test row in common", out.run_a, out.run_b),
+                 "compare runs on the same test file (--test) or with the same seed"};
   }
   out.same_test_rows = common == a.text_hash.size() && common == b.text_hash.size();
-  if (!out.same_test_rows) out.remarks.push_back(fmt::format("The test parts differ: {} rows and {} rows, {} texts in common; only those are compared.", a.text_hash.size(), b.text_hash.size(), common));
-  if (a.result.at("versions") != b.result.at("versions")) out.remarks.emplace_back("The runs were made by different versions.");
+  if (!out.same_test_rows)
+    out.remarks.push_back(
+        fmt::format("The test parts differ: {} rows and {} rows, {} texts in common; only those are compared.",
+                    a.text_hash.size(), b.text_hash.size(), common));
+  if (a.result.at("versions") != b.result.at("versions"))
+    out.remarks.emplace_back("The runs were made by different versions.");
   if (a.result.at("budget_seconds") != b.result.at("budget_seconds")) out.remarks.emplace_back("The budgets differ.");
   const int classes = static_cast<int>(labels.size());
   const std::uint64_t seed = a.result.at("seed");
@@ -113,7 +125,9 @@ Result<RunComparison> compare_runs(const std::filesystem::path& path_a, const st
   for (const Json& trial : a.result.at("trials")) {
     const std::string id = trial.at("id");
     const auto& others = b.result.at("trials");
-    const bool both = trial.at("n_scored") > 0 && std::any_of(others.begin(), others.end(), [&](const Json& t) { return t.at("id") == id && t.at("n_scored") > 0; });
+    const bool both = trial.at("n_scored") > 0 && std::any_of(others.begin(), others.end(), [&](const Json& t) {
+                        return t.at("id") == id && t.at("n_scored") > 0;
+                      });
     if (!both) continue;
     TAILOR_TRY(const Predictions of_a, test_answers(a, id, false, number, labels));
     TAILOR_TRY(const Predictions of_b, test_answers(b, id, false, number, labels));
@@ -129,11 +143,16 @@ Result<RunComparison> compare_runs(const std::filesystem::path& path_a, const st
 }
 
 std::string comparison_text(const RunComparison& c) {
-  std::string text = fmt::format("A: {}\nB: {}\n\n{:<42} {:>8} {:>8} {:>8}  {:<20} {}\n", c.run_a, c.run_b, c.metric, "A", "B", "B - A", "95 % interval", "p");
+  std::string text = fmt::format("A: {}\nB: {}\n\n{:<42} {:>8} {:>8} {:>8}  {:<20} {}\n", c.run_a, c.run_b, c.metric,
+                                 "A", "B", "B - A", "95 % interval", "p");
   const auto line = [&](const std::string& name, const ComparedMethod& m) {
-    const char* verdict = m.difference.p_value >= 0.05 ? "tie" : m.difference.difference > 0 ? "B is better" : "A is better";
-    return fmt::format("{:<42} {:>8.2f} {:>8.2f} {:>+8.2f}  {:<20} {:.3f}  {}\n", name, 100 * m.a, 100 * m.b, 100 * m.difference.difference,
-                       fmt::format("[{:+.2f}, {:+.2f}]", 100 * m.difference.low, 100 * m.difference.high), m.difference.p_value, verdict);
+    const char* verdict = m.difference.p_value >= 0.05  ? "tie"
+                          : m.difference.difference > 0 ? "B is better"
+                                                        : "A is better";
+    return fmt::format("{:<42} {:>8.2f} {:>8.2f} {:>+8.2f}  {:<20} {:.3f}  {}\n", name, 100 * m.a, 100 * m.b,
+                       100 * m.difference.difference,
+                       fmt::format("[{:+.2f}, {:+.2f}]", 100 * m.difference.low, 100 * m.difference.high),
+                       m.difference.p_value, verdict);
   };
   for (const auto& m : c.methods) text += line(m.id, m);
   if (!c.recommended_a.empty() && !c.recommended_b.empty()) {

@@ -12,19 +12,19 @@
 namespace tailor {
 
 struct ComparedMethod {
-  std::string id;            // "features.all-minilm-l6-v2"
-  double a = 0, b = 0;       // the metric on the common rows
-  PairedResult difference;   // b less a
+  std::string id;           // "features.all-minilm-l6-v2"
+  double a = 0, b = 0;      // the metric on the common rows
+  PairedResult difference;  // b less a
 };
 
 struct RunComparison {
   std::string run_a, run_b;
   std::string metric;
-  bool same_test_rows = false;        // by the hashes of the texts
+  bool same_test_rows = false;          // by the hashes of the texts
   std::vector<ComparedMethod> methods;  // candidates that both runs scored
-  ComparedMethod recommended;         // the two runs' own choices
+  ComparedMethod recommended;           // the two runs' own choices
   std::string recommended_a, recommended_b;
-  std::vector<std::string> remarks;   // other data, versions, budgets
+  std::vector<std::string> remarks;  // other data, versions, budgets
 };
 
 Result<RunComparison> compare_runs(const std::filesystem::path& a, const std::filesystem::path& b);

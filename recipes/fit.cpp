@@ -27,11 +27,13 @@ Result<Interrupted> read_run(const std::filesystem::path& directory) {
   const RunDirectory run{directory};
   std::error_code ignored;
   if (!std::filesystem::exists(run.options(), ignored)) {
-    return Error{ErrorCode::kNotFound, directory.string() + " is not a run directory: run.json is missing", "give the directory that --out named"};
+    return Error{ErrorCode::kNotFound, directory.string() + " is not a run directory: run.json is missing",
+                 "give the directory that --out named"};
   }
   Interrupted state;
   TAILOR_TRY(const Json json, read_json(run.options()));
-  if (!json.contains("options")) return Error{ErrorCode::kCorruptData, run.options().string() + " holds no options", "start a new run"};
+  if (!json.contains("options"))
+    return Error{ErrorCode::kCorruptData, run.options().string() + " holds no options", "start a new run"};
   TAILOR_TRY(state.options, fit_options_from_json(json.at("options")));
   state.options.out = directory;
   if (std::filesystem::exists(run.trials(), ignored)) {
@@ -43,7 +45,8 @@ Result<Interrupted> read_run(const std::filesystem::path& directory) {
   }
   if (std::filesystem::exists(run.budget(), ignored)) {
     TAILOR_TRY(state.budget, read_jsonl(run.budget(), /*drop_partial_last=*/true));
-    for (const Json& decision : state.budget) state.elapsed = std::max(state.elapsed, decision.value("elapsed_seconds", 0.0));
+    for (const Json& decision : state.budget)
+      state.elapsed = std::max(state.elapsed, decision.value("elapsed_seconds", 0.0));
   }
   return state;
 }
@@ -52,10 +55,12 @@ Status refuse_existing(const std::filesystem::path& out) {
   std::error_code ignored;
   if (!std::filesystem::exists(out, ignored)) return {};
   if (std::filesystem::exists(out / "run.json", ignored)) {
-    return Error{ErrorCode::kInvalidArgument, out.string() + " already holds a run", "go on with it by `tailor fit --resume " + out.string() + "`, or name another --out"};
+    return Error{ErrorCode::kInvalidArgument, out.string() + " already holds a run",
+                 "go on with it by `tailor fit --resume " + out.string() + "`, or name another --out"};
   }
   if (std::filesystem::is_directory(out, ignored) && std::filesystem::is_empty(out, ignored)) return {};
-  return Error{ErrorCode::kInvalidArgument, out.string() + " exists and is not empty", "name another directory with --out"};
+  return Error{ErrorCode::kInvalidArgument, out.string() + " exists and is not empty",
+               "name another directory with --out"};
 }
 
 }  // namespace
@@ -71,7 +76,8 @@ Result<FitSummary> fit(FitOptions options, const FitEnvironment& environment, Fi
   return go_through(run);
 }
 
-Result<FitSummary> resume_fit(const std::filesystem::path& directory, const FitEnvironment& environment, FitUi& ui, const CancelToken& cancel) {
+Result<FitSummary> resume_fit(const std::filesystem::path& directory, const FitEnvironment& environment, FitUi& ui,
+                              const CancelToken& cancel) {
   TAILOR_TRY(Interrupted state, read_run(directory));
   FitRun run(state.options, environment, ui, cancel);
   TAILOR_CHECK(run.reopen());
@@ -80,8 +86,8 @@ Result<FitSummary> resume_fit(const std::filesystem::path& directory, const FitE
   return go_through(run);
 }
 
-Result<FitSummary> replay_fit(const std::filesystem::path& directory, const std::filesystem::path& out, const FitEnvironment& environment, FitUi& ui,
-                              const CancelToken& cancel) {
+Result<FitSummary> replay_fit(const std::filesystem::path& directory, const std::filesystem::path& out,
+                              const FitEnvironment& environment, FitUi& ui, const CancelToken& cancel) {
   TAILOR_TRY(Interrupted state, read_run(directory));
   TAILOR_CHECK(refuse_existing(out));
   FitOptions options = state.options;

@@ -16,8 +16,8 @@
 namespace tailor {
 
 struct FitEnvironment {
-  std::filesystem::path program;        // the tailor binary, to start the trials' processes
-  std::string command_line;             // as the user typed it, for the report
+  std::filesystem::path program;  // the tailor binary, to start the trials' processes
+  std::string command_line;       // as the user typed it, for the report
 };
 
 struct FitSummary {
@@ -25,7 +25,7 @@ struct FitSummary {
   Decision decision;
   std::vector<TrialRecord> trials;
   double elapsed_seconds = 0;
-  bool some_failed = false;  // exit code 3
+  bool some_failed = false;           // exit code 3
   bool stopped_after_advice = false;  // --dry-run
 };
 
@@ -33,10 +33,11 @@ struct FitSummary {
 Result<FitSummary> fit(FitOptions options, const FitEnvironment& environment, FitUi& ui, const CancelToken& cancel);
 
 /// Goes on with an interrupted run: finished trials are kept.
-Result<FitSummary> resume_fit(const std::filesystem::path& run, const FitEnvironment& environment, FitUi& ui, const CancelToken& cancel);
+Result<FitSummary> resume_fit(const std::filesystem::path& run, const FitEnvironment& environment, FitUi& ui,
+                              const CancelToken& cancel);
 
 /// Repeats a run's decisions of the budget and of every plan without looking at the clock, into a new directory.
-Result<FitSummary> replay_fit(const std::filesystem::path& run, const std::filesystem::path& out, const FitEnvironment& environment, FitUi& ui,
-                              const CancelToken& cancel);
+Result<FitSummary> replay_fit(const std::filesystem::path& run, const std::filesystem::path& out,
+                              const FitEnvironment& environment, FitUi& ui, const CancelToken& cancel);
 
 }  // namespace tailor

@@ -28,7 +28,8 @@ Status FitRun::decide_winner() {
     if (!records_[i].ok()) continue;
     TAILOR_TRY(validation_[i], load_predictions(run_.trial(records_[i].id) / "validation.jsonl", data_.label_names()));
   }
-  TAILOR_TRY(decision_, decide(records_, validation_, options_, *metric_, static_cast<int>(data_.label_names().size())));
+  TAILOR_TRY(decision_,
+             decide(records_, validation_, options_, *metric_, static_cast<int>(data_.label_names().size())));
   return {};
 }
 
@@ -45,7 +46,8 @@ Status FitRun::score_on_test() {
   for (std::size_t i = 0; i < records_.size(); ++i) {
     TrialRecord& record = records_[i];
     if (!record.ok()) continue;
-    const auto planned = std::find_if(planned_.begin(), planned_.end(), [&](const PlannedTrial& t) { return t.id == record.id; });
+    const auto planned =
+        std::find_if(planned_.begin(), planned_.end(), [&](const PlannedTrial& t) { return t.id == record.id; });
     if (planned == planned_.end()) continue;
     const fs::path directory = run_.trial(record.id);
     std::error_code ignored;
@@ -70,21 +72,26 @@ Status FitRun::score_on_test() {
 Status FitRun::refit_winner() {
   TrialRecord* winner = find_record(decision_.recommended);
   if (winner == nullptr) return {};
-  const auto planned = std::find_if(planned_.begin(), planned_.end(), [&](const PlannedTrial& t) { return t.id == winner->id; });
+  const auto planned =
+      std::find_if(planned_.begin(), planned_.end(), [&](const PlannedTrial& t) { return t.id == winner->id; });
   const fs::path directory = run_.trial(winner->id);
   const double seconds = refit_seconds(*winner);
   const double left = 1.08 * options_.budget_seconds - elapsed();
   bool refit = winner->fitted_on == "train";
   std::string remark;
   if (refit && replay_) {
-    const auto it = std::find_if(replay_->budget.begin(), replay_->budget.end(), [](const Json& d) { return d.value("kind", "") == "refit"; });
+    const auto it = std::find_if(replay_->budget.begin(), replay_->budget.end(),
+                                 [](const Json& d) { return d.value("kind", "") == "refit"; });
     if (it != replay_->budget.end()) refit = it->value("run", true);
   } else if (refit && seconds > std::max(left, 5.0)) {
     refit = false;
-    remark = fmt::format("The package is the one that was scored, fitted on the training rows alone: refitting on train + validation needs about {}, the budget has {} left.",
-                         human_seconds(seconds), human_seconds(std::max(0.0, left)));
+    remark = fmt::format(
+        "The package is the one that was scored, fitted on the training rows alone: refitting on train + validation "
+        "needs about {}, the budget has {} left.",
+        human_seconds(seconds), human_seconds(std::max(0.0, left)));
   }
-  TAILOR_CHECK(record_decision(Json{{"kind", "refit"}, {"id", winner->id}, {"run", refit}, {"seconds", seconds}, {"reason", remark}}));
+  TAILOR_CHECK(record_decision(
+      Json{{"kind", "refit"}, {"id", winner->id}, {"run", refit}, {"seconds", seconds}, {"reason", remark}}));
   if (!remark.empty()) ui_.note(remark);
   fs::path made = directory / "package";
   if (refit) {
@@ -96,7 +103,8 @@ Status FitRun::refit_winner() {
     TAILOR_TRY(const PhaseResult result, run_phase(job, SteadyTime::max()));
     if (!result.status) {
       if (cancel_.cancelled()) return result.status;
-      ui_.warning("refitting the winner failed, its package fitted on the training rows is kept: " + to_string(result.status.error()));
+      ui_.warning("refitting the winner failed, its package fitted on the training rows is kept: " +
+                  to_string(result.status.error()));
       refit = false;
     } else {
       made = directory / "refit";
@@ -107,7 +115,9 @@ Status FitRun::refit_winner() {
   TAILOR_CHECK(remove_tree(staging));
   TAILOR_CHECK(make_directories(staging));
   for (const auto& entry : fs::recursive_directory_iterator(made)) {
-    if (!entry.is_regular_file() || entry.path().filename() == "manifest.json" || entry.path().filename() == "README.md") continue;
+    if (!entry.is_regular_file() || entry.path().filename() == "manifest.json" ||
+        entry.path().filename() == "README.md")
+      continue;
     const fs::path target = staging / entry.path().lexically_relative(made);
     TAILOR_CHECK(make_directories(target.parent_path()));
     TAILOR_CHECK(tailor::copy_file(entry.path(), target));
@@ -128,14 +138,19 @@ Status FitRun::refit_winner() {
   TAILOR_TRY(const Predictions answers, load_predictions(directory / "refit_test.jsonl", data_.label_names()));
   const std::size_t at = static_cast<std::size_t>(winner - records_.data());
   if (refit) {
-    winner->before_refit = Json{{"accuracy", winner->scores.accuracy.value}, {"macro_f1", winner->scores.macro_f1.value}, {"test_score", winner->test_score}};
+    winner->before_refit = Json{{"accuracy", winner->scores.accuracy.value},
+                                {"macro_f1", winner->scores.macro_f1.value},
+                                {"test_score", winner->test_score}};
     winner->fitted_on = "train+validation";
   }
   TAILOR_CHECK(fill_scores(*winner, answers));
   test_[at] = answers;
   winner->package_bytes = tree_bytes(run_.package());
-  manifest.scores = Json{{"n_scored", winner->n_scored}, {"accuracy", winner->scores.accuracy.value}, {"macro_precision", winner->scores.macro_precision.value},
-                         {"macro_recall", winner->scores.macro_recall.value}, {"macro_f1", winner->scores.macro_f1.value}};
+  manifest.scores = Json{{"n_scored", winner->n_scored},
+                         {"accuracy", winner->scores.accuracy.value},
+                         {"macro_precision", winner->scores.macro_precision.value},
+                         {"macro_recall", winner->scores.macro_recall.value},
+                         {"macro_f1", winner->scores.macro_f1.value}};
   TAILOR_TRY(PackageManifest finished, read_package(run_.package()));
   finished.scores = manifest.scores;
   return close_package(run_.package(), finished, /*include_base_model=*/true);
@@ -147,12 +162,21 @@ Status FitRun::write_results() {
   const TrialRecord* winner = find_record(decision_.recommended);
   Json recommended = nullptr;
   if (winner != nullptr) {
-    recommended = Json{{"method", winner->method}, {"base_model", winner->base_model}, {"reason", decision_.reason}, {"would_change", decision_.would_change},
+    recommended = Json{{"method", winner->method},
+                       {"base_model", winner->base_model},
+                       {"reason", decision_.reason},
+                       {"would_change", decision_.would_change},
                        {"best_on_validation", decision_.best}};
   }
   Json standings = Json::array();
   for (const auto& s : decision_.standings) {
-    standings.push_back(Json{{"id", s.id}, {"within_limits", s.within_limits}, {"limit", s.limit}, {"difference", s.difference}, {"p_value", s.p_value}, {"n_common", s.n_common}, {"tied", s.tied}});
+    standings.push_back(Json{{"id", s.id},
+                             {"within_limits", s.within_limits},
+                             {"limit", s.limit},
+                             {"difference", s.difference},
+                             {"p_value", s.p_value},
+                             {"n_common", s.n_common},
+                             {"tied", s.tied}});
   }
   Json trials = Json::array();
   for (const auto& record : records_) trials.push_back(to_json(record));
@@ -160,12 +184,29 @@ Status FitRun::write_results() {
   TAILOR_TRY(const Json advice, read_json(run_.advice()));
   TAILOR_TRY(const Json data, read_json(run_.data_report()));
   TAILOR_TRY(const Json run, read_json(run_.options()));
-  const Json split{{"mode", data_.kfold() ? "kfold" : "holdout"}, {"folds", data_.kfold() ? data_.split.folds : 0}, {"train", data_.train().size()},
-                   {"validation", data_.validation().size()}, {"test", data_.test().size()}, {"manifest", "split.jsonl"}};
-  const Json result{{"format", "tailor-result"}, {"version", kResultVersion}, {"recommended", recommended}, {"metric", metric_->name()}, {"standings", standings},
-                    {"trials", trials}, {"data", data}, {"split", split}, {"seed", options_.seed}, {"threads", threads()}, {"budget_seconds", options_.budget_seconds},
-                    {"elapsed_seconds", elapsed()}, {"budget_decisions", budget}, {"labels", data_.label_names()}, {"machine", run.at("machine")},
-                    {"command", run.at("command")}, {"versions", Json{{"tailor", TAILOR_VERSION}, {"package", kPackageVersion}}}};
+  const Json split{{"mode", data_.kfold() ? "kfold" : "holdout"},
+                   {"folds", data_.kfold() ? data_.split.folds : 0},
+                   {"train", data_.train().size()},
+                   {"validation", data_.validation().size()},
+                   {"test", data_.test().size()},
+                   {"manifest", "split.jsonl"}};
+  const Json result{{"format", "tailor-result"},
+                    {"version", kResultVersion},
+                    {"recommended", recommended},
+                    {"metric", metric_->name()},
+                    {"standings", standings},
+                    {"trials", trials},
+                    {"data", data},
+                    {"split", split},
+                    {"seed", options_.seed},
+                    {"threads", threads()},
+                    {"budget_seconds", options_.budget_seconds},
+                    {"elapsed_seconds", elapsed()},
+                    {"budget_decisions", budget},
+                    {"labels", data_.label_names()},
+                    {"machine", run.at("machine")},
+                    {"command", run.at("command")},
+                    {"versions", Json{{"tailor", TAILOR_VERSION}, {"package", kPackageVersion}}}};
   ReportInput input;
   input.options = options_;
   input.trials = records_;
@@ -181,9 +222,11 @@ Status FitRun::write_results() {
   input.methods = describe_methods();
   double prompting = -1;
   for (const auto& record : records_) {
-    if (record.method.find("shot") != std::string::npos && record.n_scored > 0) prompting = std::max(prompting, record.test_score);
+    if (record.method.find("shot") != std::string::npos && record.n_scored > 0)
+      prompting = std::max(prompting, record.test_score);
   }
-  if (winner != nullptr) input.advice_against_measured = advice_against_measured(advice_, winner->method, winner->test_score, prompting);
+  if (winner != nullptr)
+    input.advice_against_measured = advice_against_measured(advice_, winner->method, winner->test_score, prompting);
   auto manifest = read_json(run_.package() / "manifest.json");
   if (manifest) input.package = std::move(*manifest);
   input.result = result;
@@ -192,7 +235,8 @@ Status FitRun::write_results() {
   TAILOR_CHECK(write_file_atomic(run_.root / "report.md", report_markdown(input)));
   TAILOR_CHECK(remove_tree(run_.cache()));
   TAILOR_CHECK(write_json_atomic(run_.result(), result));  // last: its presence means the run is whole
-  ui_.event(Json{{"event", "done"}, {"run", run_.root.string()}, {"recommended", recommended}, {"elapsed_seconds", elapsed()}});
+  ui_.event(Json{
+      {"event", "done"}, {"run", run_.root.string()}, {"recommended", recommended}, {"elapsed_seconds", elapsed()}});
   return {};
 }
 

@@ -6,8 +6,8 @@
 
 #include "core/files.h"
 #include "core/system.h"
-#include "fit/machine_speed.h"
 #include "data/split_manifest.h"
+#include "fit/machine_speed.h"
 #include "fit/paths.h"
 #include "fit/tune_process.h"
 
@@ -16,15 +16,22 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr int kRunVersion = 1;
-constexpr std::size_t kSubsampleRows = 500;   // of the test part, for candidates too dear for all of it
-constexpr double kScoreShare = 0.05;          // of the budget: dearer than this to score is too dear
+constexpr std::size_t kSubsampleRows = 500;  // of the test part, for candidates too dear for all of it
+constexpr double kScoreShare = 0.05;         // of the budget: dearer than this to score is too dear
 
-std::vector<std::string> default_models() { return {"all-minilm-l6-v2", "smollm2-135m-instruct"}; }
+std::vector<std::string> default_models() {
+  return {"all-minilm-l6-v2", "smollm2-135m-instruct"};
+}
 
 }  // namespace
 
 FitRun::FitRun(FitOptions options, const FitEnvironment& environment, FitUi& ui, const CancelToken& cancel)
-    : options_(std::move(options)), environment_(environment), ui_(ui), cancel_(cancel), start_(std::chrono::steady_clock::now()), run_{fs::absolute(options_.out)} {
+    : options_(std::move(options)),
+      environment_(environment),
+      ui_(ui),
+      cancel_(cancel),
+      start_(std::chrono::steady_clock::now()),
+      run_{fs::absolute(options_.out)} {
   options_.out = run_.root;
 }
 
@@ -32,9 +39,13 @@ double FitRun::elapsed() const {
   return elapsed_before_ + std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
 }
 
-int FitRun::threads() const { return options_.threads > 0 ? options_.threads : system_info().cores; }
+int FitRun::threads() const {
+  return options_.threads > 0 ? options_.threads : system_info().cores;
+}
 
-void FitRun::use_recorded_decisions(std::vector<Json> budget, std::vector<TrialRecord> trials) { replay_ = Replay{std::move(budget), std::move(trials)}; }
+void FitRun::use_recorded_decisions(std::vector<Json> budget, std::vector<TrialRecord> trials) {
+  replay_ = Replay{std::move(budget), std::move(trials)};
+}
 
 void FitRun::keep_finished(std::vector<TrialRecord> trials, double elapsed_seconds) {
   elapsed_before_ = elapsed_seconds;
@@ -80,7 +91,8 @@ Status FitRun::plan() {
     if (find_candidate_method(method) == nullptr) {
       std::vector<std::string> known;
       for (const auto& c : candidate_table()) known.emplace_back(c.method);
-      return Error{ErrorCode::kInvalidArgument, fmt::format("--method {}: there is no such method", method), fmt::format("known: {}", fmt::join(known, ", "))};
+      return Error{ErrorCode::kInvalidArgument, fmt::format("--method {}: there is no such method", method),
+                   fmt::format("known: {}", fmt::join(known, ", "))};
     }
   }
   TAILOR_TRY(speed_, measure_machine(resolved, threads(), cancel_));
@@ -88,11 +100,14 @@ Status FitRun::plan() {
   const RowSet test = data_.test();
   const RowSet subsample = stratified_sample(data_, test, kSubsampleRows, options_.seed);
   for (const Candidate& candidate : candidate_table()) {
-    if (!options_.methods.empty() && std::find(options_.methods.begin(), options_.methods.end(), candidate.method) == options_.methods.end()) continue;
+    if (!options_.methods.empty() &&
+        std::find(options_.methods.begin(), options_.methods.end(), candidate.method) == options_.methods.end())
+      continue;
     std::vector<std::optional<TrialModel>> on;
     if (candidate.role == ModelRole::kNone) on.emplace_back();
     for (const auto& model : resolved) {
-      const bool fits = candidate.role == ModelRole::kAny || (candidate.role == ModelRole::kEncoder && model.info.kind == ModelKind::kEncoder) ||
+      const bool fits = candidate.role == ModelRole::kAny ||
+                        (candidate.role == ModelRole::kEncoder && model.info.kind == ModelKind::kEncoder) ||
                         (candidate.role == ModelRole::kDecoder && model.info.kind == ModelKind::kDecoder);
       if (fits) on.emplace_back(model);
     }
@@ -104,10 +119,27 @@ Status FitRun::plan() {
       trial.id = std::string(candidate.method) + (model ? "." + model->info.id : "");
       NullLogger log;
       const ProgressFn no_progress;
-      TrialContext context{data_, options_, model, speed_, options_.budget_seconds, {}, {}, data_.train(), data_.validation(), {}, {}, run_.cache(), threads(), no_progress, cancel_, log};
+      TrialContext context{data_,
+                           options_,
+                           model,
+                           speed_,
+                           options_.budget_seconds,
+                           {},
+                           {},
+                           data_.train(),
+                           data_.validation(),
+                           {},
+                           {},
+                           run_.cache(),
+                           threads(),
+                           no_progress,
+                           cancel_,
+                           log};
       trial.estimate = candidate.estimate(context);
       if (candidate.trains_network && !can_tune) {
-        trial.unavailable = "this build has no tailor-tune (libtorch was not found when it was built): run `make setup`, then `make build`";
+        trial.unavailable =
+            "this build has no tailor-tune (libtorch was not found when it was built): run `make setup`, then `make "
+            "build`";
       }
       const double all_rows = trial.estimate.score_seconds_per_row * static_cast<double>(test.size());
       trial.score_rows = all_rows > std::max(20.0, kScoreShare * options_.budget_seconds) ? subsample.ids : test.ids;
@@ -115,7 +147,10 @@ Status FitRun::plan() {
     }
   }
   if (planned_.empty()) {
-    return Error{ErrorCode::kInvalidArgument, "no candidate is left: the methods named with --method need another kind of model than those named with --model", "leave out --method or --model"};
+    return Error{ErrorCode::kInvalidArgument,
+                 "no candidate is left: the methods named with --method need another kind of model than those named "
+                 "with --model",
+                 "leave out --method or --model"};
   }
   return {};
 }
@@ -123,15 +158,22 @@ Status FitRun::plan() {
 Status FitRun::advise() {
   advice_ = make_advice(options_.answers, data_, options_);
   std::string text = advice_text(advice_);
-  text += fmt::format("\nWhat each candidate would take on this machine ({} cores), at a budget of {}:\n", threads(), human_seconds(options_.budget_seconds));
+  text += fmt::format("\nWhat each candidate would take on this machine ({} cores), at a budget of {}:\n", threads(),
+                      human_seconds(options_.budget_seconds));
   Json estimates = Json::array();
   for (const auto& trial : planned_) {
     const Estimate& e = trial.estimate;
     const double score = e.score_seconds_per_row * static_cast<double>(trial.score_rows.size());
-    text += fmt::format("  {:<42} {:>12} to fit {:>12} to score {:>8}{}\n", trial.id, human_seconds(e.fit_seconds), human_seconds(score),
-                        human_bytes(static_cast<double>(e.memory_bytes)), trial.unavailable.empty() ? "" : "  (not in this build)");
-    estimates.push_back(Json{{"id", trial.id}, {"fit_seconds", e.fit_seconds}, {"minimum_seconds", e.min_fit_seconds}, {"score_seconds", score},
-                             {"score_rows", trial.score_rows.size()}, {"refit_seconds", e.refit_seconds}, {"memory_bytes", e.memory_bytes}});
+    text += fmt::format("  {:<42} {:>12} to fit {:>12} to score {:>8}{}\n", trial.id, human_seconds(e.fit_seconds),
+                        human_seconds(score), human_bytes(static_cast<double>(e.memory_bytes)),
+                        trial.unavailable.empty() ? "" : "  (not in this build)");
+    estimates.push_back(Json{{"id", trial.id},
+                             {"fit_seconds", e.fit_seconds},
+                             {"minimum_seconds", e.min_fit_seconds},
+                             {"score_seconds", score},
+                             {"score_rows", trial.score_rows.size()},
+                             {"refit_seconds", e.refit_seconds},
+                             {"memory_bytes", e.memory_bytes}});
   }
   ui_.text(text);
   Json json = to_json(advice_);
@@ -152,14 +194,24 @@ Status FitRun::write_start() {
   TAILOR_CHECK(write_json_atomic(run_.data_report(), report));
   const SystemInfo system = system_info();
   // run.json last: a directory that has it can be resumed.
-  return write_json_atomic(run_.options(), Json{{"format", "tailor-run"}, {"version", kRunVersion}, {"tailor_version", TAILOR_VERSION},
-      {"command", environment_.command_line}, {"options", to_json(options_)}, {"file_names", data_.dataset.files}, {"file_hashes", data_.file_hashes},
-      {"machine", Json{{"cpu", system.cpu_model}, {"instruction_sets", system.instruction_sets}, {"cores", system.cores}, {"memory_bytes", system.memory_bytes}, {"os", system.os}}}});
+  return write_json_atomic(run_.options(), Json{{"format", "tailor-run"},
+                                                {"version", kRunVersion},
+                                                {"tailor_version", TAILOR_VERSION},
+                                                {"command", environment_.command_line},
+                                                {"options", to_json(options_)},
+                                                {"file_names", data_.dataset.files},
+                                                {"file_hashes", data_.file_hashes},
+                                                {"machine", Json{{"cpu", system.cpu_model},
+                                                                 {"instruction_sets", system.instruction_sets},
+                                                                 {"cores", system.cores},
+                                                                 {"memory_bytes", system.memory_bytes},
+                                                                 {"os", system.os}}}});
 }
 
 FitSummary FitRun::summary() const {
   FitSummary s{run_.root, decision_, records_, elapsed(), false, options_.dry_run};
-  s.some_failed = std::any_of(records_.begin(), records_.end(), [](const TrialRecord& r) { return r.status == TrialStatus::kFailed; });
+  s.some_failed = std::any_of(records_.begin(), records_.end(),
+                              [](const TrialRecord& r) { return r.status == TrialStatus::kFailed; });
   return s;
 }
 

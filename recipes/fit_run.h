@@ -16,8 +16,8 @@ namespace tailor {
 /// One candidate on one model, with its estimate.
 struct PlannedTrial {
   const Candidate* candidate = nullptr;
-  std::string model;       // as resolve_model takes it
-  std::string model_id;    // "all-minilm-l6-v2"
+  std::string model;     // as resolve_model takes it
+  std::string model_id;  // "all-minilm-l6-v2"
   std::string id;
   Estimate estimate;
   std::vector<std::uint32_t> score_rows;  // fixed before anything runs
@@ -29,16 +29,16 @@ class FitRun {
   FitRun(FitOptions options, const FitEnvironment& environment, FitUi& ui, const CancelToken& cancel);
 
   // The steps, in order; fit.cpp calls them.
-  Status prepare();                   // data, checks, split
-  Status reopen();                    // the same from an existing run directory
-  Status plan();                      // machine speed, candidates, estimates
-  Status advise();                    // advice.json, shown to the user
-  Status write_start();               // run.json, split.jsonl, data_report.json
-  Status run_trials();                // search, training, validation, inside the budget
-  Status decide_winner();             // on validation
+  Status prepare();        // data, checks, split
+  Status reopen();         // the same from an existing run directory
+  Status plan();           // machine speed, candidates, estimates
+  Status advise();         // advice.json, shown to the user
+  Status write_start();    // run.json, split.jsonl, data_report.json
+  Status run_trials();     // search, training, validation, inside the budget
+  Status decide_winner();  // on validation
   Status score_on_test();
   Status refit_winner();
-  Status write_results();             // result.json, report.html, report.md, trials.jsonl, predictions.csv
+  Status write_results();  // result.json, report.html, report.md, trials.jsonl, predictions.csv
 
   void use_recorded_decisions(std::vector<Json> budget, std::vector<TrialRecord> trials);  // replay
   void keep_finished(std::vector<TrialRecord> trials, double elapsed_seconds);             // resume
@@ -75,7 +75,7 @@ class FitRun {
   FitUi& ui_;
   const CancelToken& cancel_;
   std::chrono::steady_clock::time_point start_;
-  double elapsed_before_ = 0;         // of the interrupted run that this one goes on with
+  double elapsed_before_ = 0;  // of the interrupted run that this one goes on with
   RunDirectory run_;
   PreparedData data_;
   DataReport report_;

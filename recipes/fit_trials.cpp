@@ -11,9 +11,11 @@
 namespace tailor {
 namespace {
 
-// Of the budget: the refit of the winner may take this much; a dearer one is left out with a remark.
-constexpr double kRefitShare = 0.25;
-constexpr double kUnseenRefitShare = 0.15;  // kept for candidates that have not run: an estimate, and they may not win
+// Of the budget. The refit of the winner may take kRefitShare; a dearer one is left out with a remark. A part of that may
+// run over the budget (refit_winner knows the same end), the rest is kept in reserve.
+constexpr double kRefitShare = 0.2;
+constexpr double kReservedRefitShare = 0.12;
+constexpr double kMoreRows = 1.18;  // rows of train + validation for each row of train
 // The probe of a packaged candidate: rows answered together, and requests one by one. Slow candidates get fewer.
 constexpr std::size_t kMostProbeRows = 60;
 constexpr std::size_t kMostRequests = 40;
@@ -48,26 +50,30 @@ FitRun::ProbeSize FitRun::probe_size(const Estimate& estimate) const {
   ProbeSize size;
   size.rows = static_cast<std::size_t>(share * static_cast<double>(kMostProbeRows));
   size.requests = static_cast<int>(share * static_cast<double>(kMostRequests));
-  size.seconds = estimate.score_seconds_per_row * static_cast<double>(size.rows + static_cast<std::size_t>(size.requests)) + kProbeStart;
+  size.seconds =
+      estimate.score_seconds_per_row * static_cast<double>(size.rows + static_cast<std::size_t>(size.requests)) +
+      kProbeStart;
   return size;
 }
 
 double FitRun::refit_seconds(const TrialRecord& record) const {
   if (record.fitted_on != "train") return 0;
-  const double rows = static_cast<double>(data_.train_and_validation().size()) / static_cast<double>(std::max<std::size_t>(1, data_.train().size()));
+  const double rows = static_cast<double>(data_.train_and_validation().size()) /
+                      static_cast<double>(std::max<std::size_t>(1, data_.train().size()));
   const double final_fit = record.plan.value("final_fit_seconds", record.train_seconds);
   return final_fit * rows;
 }
 
 double FitRun::reserve(double refit_of_waiting) const {
-  double scoring = 0, refit = std::min(refit_of_waiting, kUnseenRefitShare * options_.budget_seconds);
+  double scoring = 0, refit = refit_of_waiting;
   for (const auto& trial : planned_) {
-    const auto it = std::find_if(records_.begin(), records_.end(), [&](const TrialRecord& r) { return r.id == trial.id && r.ok(); });
+    const auto it = std::find_if(records_.begin(), records_.end(),
+                                 [&](const TrialRecord& r) { return r.id == trial.id && r.ok(); });
     if (it == records_.end()) continue;
     scoring += it->score_seconds_per_row * static_cast<double>(trial.score_rows.size()) + 1;
     refit = std::max(refit, refit_seconds(*it));
   }
-  return scoring + std::min(refit, kRefitShare * options_.budget_seconds);
+  return scoring + std::min(refit, kReservedRefitShare * options_.budget_seconds);
 }
 
 Status FitRun::record_decision(Json decision) {
@@ -98,13 +104,16 @@ Status FitRun::run_one(const PlannedTrial& trial, const Allotment& allotment, st
   TrialJob job = job_for(trial, "fit");
   job.seconds = allotment.seconds;
   if (replay_) {
-    const auto it = std::find_if(replay_->trials.begin(), replay_->trials.end(), [&](const TrialRecord& r) { return r.id == trial.id; });
+    const auto it = std::find_if(replay_->trials.begin(), replay_->trials.end(),
+                                 [&](const TrialRecord& r) { return r.id == trial.id; });
     if (it != replay_->trials.end() && it->ok()) job.plan = it->plan;
   }
   ui_.trial_started(record, allotment.seconds, index, planned_.size());
   // A candidate plans for its share; the hard end is for one that misjudged itself. A replay has no clock.
   const double hard_seconds = 1.5 * allotment.seconds + 30;
-  const auto deadline = replay_ ? SteadyTime::max() : std::chrono::steady_clock::now() + std::chrono::milliseconds(static_cast<long>(1000 * hard_seconds));
+  const auto deadline =
+      replay_ ? SteadyTime::max()
+              : std::chrono::steady_clock::now() + std::chrono::milliseconds(static_cast<long>(1000 * hard_seconds));
   TAILOR_TRY(const PhaseResult result, run_phase(job, deadline));
   record.cpu_seconds = result.process.cpu_seconds;
   record.peak_memory_bytes = result.process.peak_memory_bytes;
@@ -139,7 +148,8 @@ Status FitRun::run_trials() {
   bool any_runs = std::any_of(records_.begin(), records_.end(), [](const TrialRecord& r) { return r.ok(); });
   std::map<std::string, std::string> skipped_before;
   while (!waiting.empty()) {
-    if (cancel_.cancelled()) return Error{ErrorCode::kCancelled, "interrupted", "go on with `tailor fit --resume " + run_.root.string() + "`"};
+    if (cancel_.cancelled())
+      return Error{ErrorCode::kCancelled, "interrupted", "go on with `tailor fit --resume " + run_.root.string() + "`"};
     const PlannedTrial& trial = *waiting.front();
     const std::size_t index = planned_.size() - waiting.size();
     TrialRecord record;
@@ -156,22 +166,36 @@ Status FitRun::run_trials() {
     }
     Allotment allotment;
     if (replay_) {
-      const auto it = std::find_if(replay_->budget.begin(), replay_->budget.end(), [&](const Json& d) { return d.value("id", "") == trial.id && d.value("kind", "") == "share"; });
-      if (it != replay_->budget.end()) allotment = {trial.id, it->value("run", false), it->value("seconds", 0.0), it->value("reason", "")};
-      else allotment = {trial.id, false, 0, "it did not run in the run that is repeated"};
+      const auto it = std::find_if(replay_->budget.begin(), replay_->budget.end(), [&](const Json& d) {
+        return d.value("id", "") == trial.id && d.value("kind", "") == "share";
+      });
+      if (it != replay_->budget.end())
+        allotment = {trial.id, it->value("run", false), it->value("seconds", 0.0), it->value("reason", "")};
+      else
+        allotment = {trial.id, false, 0, "it did not run in the run that is repeated"};
     } else {
       std::vector<BudgetItem> items;
       double refit = 0;
       for (const PlannedTrial* next : waiting) {
         if (!next->unavailable.empty()) continue;
         const Estimate& e = next->estimate;
-        items.push_back({next->id, e.fit_seconds, e.min_fit_seconds, e.score_seconds_per_row * static_cast<double>(next->score_rows.size()) + probe_size(e).seconds, e.fit_seconds,
-                         next->candidate->priority});
+        items.push_back({next->id, e.fit_seconds, e.min_fit_seconds,
+                         e.score_seconds_per_row * static_cast<double>(next->score_rows.size()) + probe_size(e).seconds,
+                         e.fit_seconds, next->candidate->priority});
         refit = std::max(refit, data_.kfold() ? 0.0 : e.refit_seconds);
       }
       allotment = share_budget(items, options_.budget_seconds - elapsed(), reserve(refit)).front();
+      // A candidate whose refit would not fit any more is no use as a winner; the last one may take what is left.
+      if (allotment.run && trial.candidate->trains_network && !data_.kfold() && items.size() > 1) {
+        const double most = kRefitShare / kMoreRows * options_.budget_seconds;
+        allotment.seconds = std::min(allotment.seconds, std::max(most, trial.estimate.min_fit_seconds));
+      }
     }
-    TAILOR_CHECK(record_decision(Json{{"kind", "share"}, {"id", trial.id}, {"run", allotment.run}, {"seconds", allotment.seconds}, {"reason", allotment.reason},
+    TAILOR_CHECK(record_decision(Json{{"kind", "share"},
+                                      {"id", trial.id},
+                                      {"run", allotment.run},
+                                      {"seconds", allotment.seconds},
+                                      {"reason", allotment.reason},
                                       {"score_rows", trial.score_rows.size()}}));
     waiting.erase(waiting.begin());
     if (!allotment.run) {
@@ -183,15 +207,22 @@ Status FitRun::run_trials() {
     TAILOR_CHECK(finish(std::move(record)));
   }
   if (!any_runs) {
-    const bool failed = std::any_of(records_.begin(), records_.end(), [](const TrialRecord& r) { return r.status == TrialStatus::kFailed; });
-    if (failed) return Error{ErrorCode::kInternal, "every candidate failed; the first: " + records_.front().id + ": " + records_.front().reason, "see " + (run_.root / "trials").string()};
-    return Error{ErrorCode::kInvalidArgument, fmt::format("the budget of {} is too small for any candidate: {}", human_seconds(options_.budget_seconds), records_.front().reason),
+    const bool failed = std::any_of(records_.begin(), records_.end(),
+                                    [](const TrialRecord& r) { return r.status == TrialStatus::kFailed; });
+    if (failed)
+      return Error{ErrorCode::kInternal,
+                   "every candidate failed; the first: " + records_.front().id + ": " + records_.front().reason,
+                   "see " + (run_.root / "trials").string()};
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("the budget of {} is too small for any candidate: {}",
+                             human_seconds(options_.budget_seconds), records_.front().reason),
                  "give a larger --budget"};
   }
   // The table's order, also after a resume.
   std::map<std::string, std::size_t> order;
   for (std::size_t i = 0; i < planned_.size(); ++i) order[planned_[i].id] = i;
-  std::sort(records_.begin(), records_.end(), [&](const TrialRecord& a, const TrialRecord& b) { return order[a.id] < order[b.id]; });
+  std::sort(records_.begin(), records_.end(),
+            [&](const TrialRecord& a, const TrialRecord& b) { return order[a.id] < order[b.id]; });
   return {};
 }
 

@@ -24,10 +24,12 @@ Result<Input> read_input(const PredictRequest& request, const PackageManifest& m
   if (request.input.empty()) return Input{request.texts, std::nullopt};
   ColumnSpec spec;
   spec.text_columns = request.text_columns.empty() ? manifest.text_columns : request.text_columns;
-  spec.text_template = request.text_template.empty() && request.text_columns.empty() ? manifest.text_template : request.text_template;
+  spec.text_template =
+      request.text_template.empty() && request.text_columns.empty() ? manifest.text_template : request.text_template;
   spec.label_column = request.label_column;
   DataReport report;
-  TAILOR_TRY(PredictionInput input, load_texts(request.input, spec, {.delimiter = request.delimiter, .encoding = request.encoding}, report));
+  TAILOR_TRY(PredictionInput input,
+             load_texts(request.input, spec, {.delimiter = request.delimiter, .encoding = request.encoding}, report));
   return Input{std::move(input.texts), std::move(input.labels)};
 }
 
@@ -42,13 +44,16 @@ Result<PredictSummary> predict(const PredictRequest& request, const ProgressFn& 
   PredictSummary summary;
   summary.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const double threshold = request.min_confidence.value_or(package.manifest.min_confidence);
-  const double milliseconds = input.texts.empty() ? 0 : 1000 * summary.seconds / static_cast<double>(input.texts.size());
+  const double milliseconds =
+      input.texts.empty() ? 0 : 1000 * summary.seconds / static_cast<double>(input.texts.size());
   for (std::size_t i = 0; i < input.texts.size(); ++i) {
     const auto row = p.row(i);
     const std::size_t best = argmax(row);
     PredictedRow out{input.texts[i], "", "", row[best], {row.begin(), row.end()}, milliseconds};
-    if (out.confidence >= threshold) out.label = package.manifest.labels[best];
-    else ++summary.abstained;
+    if (out.confidence >= threshold)
+      out.label = package.manifest.labels[best];
+    else
+      ++summary.abstained;
     if (input.labels) {
       out.expected = (*input.labels)[i];
       if (!out.expected.empty()) {
@@ -63,7 +68,8 @@ Result<PredictSummary> predict(const PredictRequest& request, const ProgressFn& 
 }
 
 Status write_predictions_csv(const std::filesystem::path& file, const PredictSummary& summary) {
-  const bool expected = std::any_of(summary.rows.begin(), summary.rows.end(), [](const PredictedRow& r) { return !r.expected.empty(); });
+  const bool expected =
+      std::any_of(summary.rows.begin(), summary.rows.end(), [](const PredictedRow& r) { return !r.expected.empty(); });
   return write_stream_atomic(file, [&](std::ostream& out) {
     std::vector<std::string> cells{"row", "label", "confidence"};
     for (const auto& label : summary.manifest.labels) cells.push_back("p:" + label);

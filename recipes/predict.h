@@ -22,20 +22,20 @@ struct PredictRequest {
   std::filesystem::path output;           // CSV; empty: standard output is the caller's work
   std::vector<std::string> text_columns;  // empty: as the package was fitted
   std::string text_template;
-  std::string label_column;               // of the input, for a score; empty: none
+  std::string label_column;  // of the input, for a score; empty: none
   std::string encoding;
   char delimiter = 0;
-  std::optional<double> min_confidence;   // below it the answer is left open; empty: as the package says
+  std::optional<double> min_confidence;  // below it the answer is left open; empty: as the package says
   int threads = 0;
 };
 
 struct PredictedRow {
   std::string text;
-  std::string label;           // empty: abstained
-  std::string expected;        // where the input has it
-  double confidence = 0;       // probability of the most likely label
+  std::string label;      // empty: abstained
+  std::string expected;   // where the input has it
+  double confidence = 0;  // probability of the most likely label
   std::vector<float> probabilities;
-  double milliseconds = 0;     // of its batch, shared by the rows of the batch
+  double milliseconds = 0;  // of its batch, shared by the rows of the batch
 };
 
 struct PredictSummary {

@@ -36,26 +36,35 @@ bool split_quantities(const std::string& text, std::vector<Quantity>& out) {
 }  // namespace
 
 Result<double> parse_duration(const std::string& text) {
-  const Error bad{ErrorCode::kInvalidArgument, fmt::format("\"{}\" is not a duration", text), "write 90s, 15m, 2h or 1h30m"};
+  const Error bad{ErrorCode::kInvalidArgument, fmt::format("\"{}\" is not a duration", text),
+                  "write 90s, 15m, 2h or 1h30m"};
   std::vector<Quantity> parts;
   if (!split_quantities(text, parts)) return bad;
   double seconds = 0;
   for (const auto& [number, unit] : parts) {
-    if (unit.empty() || unit == "s" || unit == "sec") seconds += number;
-    else if (unit == "m" || unit == "min") seconds += 60 * number;
-    else if (unit == "h") seconds += 3600 * number;
-    else return bad;
+    if (unit.empty() || unit == "s" || unit == "sec")
+      seconds += number;
+    else if (unit == "m" || unit == "min")
+      seconds += 60 * number;
+    else if (unit == "h")
+      seconds += 3600 * number;
+    else
+      return bad;
   }
-  if (seconds <= 0) return Error{ErrorCode::kInvalidArgument, fmt::format("a duration of \"{}\" leaves no time", text), "write 90s, 15m, 2h or 1h30m"};
+  if (seconds <= 0)
+    return Error{ErrorCode::kInvalidArgument, fmt::format("a duration of \"{}\" leaves no time", text),
+                 "write 90s, 15m, 2h or 1h30m"};
   return seconds;
 }
 
 Result<std::uint64_t> parse_bytes(const std::string& text) {
-  const Error bad{ErrorCode::kInvalidArgument, fmt::format("\"{}\" is not a size", text), "write 500MB, 4GiB or a number of bytes"};
+  const Error bad{ErrorCode::kInvalidArgument, fmt::format("\"{}\" is not a size", text),
+                  "write 500MB, 4GiB or a number of bytes"};
   std::vector<Quantity> parts;
   if (!split_quantities(text, parts) || parts.size() != 1) return bad;
-  static const std::pair<const char*, double> kUnits[] = {{"", 1}, {"b", 1}, {"k", 1e3}, {"kb", 1e3}, {"kib", 1024}, {"m", 1e6}, {"mb", 1e6}, {"mib", 1048576.0},
-                                                          {"g", 1e9}, {"gb", 1e9}, {"gib", 1073741824.0}};
+  static const std::pair<const char*, double> kUnits[] = {
+      {"", 1},     {"b", 1},           {"k", 1e3}, {"kb", 1e3}, {"kib", 1024},        {"m", 1e6},
+      {"mb", 1e6}, {"mib", 1048576.0}, {"g", 1e9}, {"gb", 1e9}, {"gib", 1073741824.0}};
   for (const auto& [name, factor] : kUnits) {
     if (parts[0].unit == name) return static_cast<std::uint64_t>(parts[0].number * factor);
   }

@@ -33,12 +33,17 @@ std::string bash(const CLI::App& app) {
     names += (names.empty() ? "" : " ") + verb->get_name();
     cases += fmt::format("    {}) words=\"{}\" ;;\n", verb->get_name(), options_of(*verb));
   }
-  return fmt::format("_tailor() {{\n  local word=\"${{COMP_WORDS[COMP_CWORD]}}\" words=\"\"\n  if [ \"$COMP_CWORD\" -eq 1 ]; then\n    COMPREPLY=($(compgen -W \"{} --help --version\" -- \"$word\"))\n    return\n  fi\n"
-                     "  case \"${{COMP_WORDS[1]}}\" in\n{}  esac\n  COMPREPLY=($(compgen -W \"$words\" -- \"$word\") $(compgen -f -- \"$word\"))\n}}\ncomplete -o filenames -F _tailor tailor\n",
-                     names, cases);
+  return fmt::format(
+      "_tailor() {{\n  local word=\"${{COMP_WORDS[COMP_CWORD]}}\" words=\"\"\n  if [ \"$COMP_CWORD\" -eq 1 ]; then\n   "
+      " COMPREPLY=($(compgen -W \"{} --help --version\" -- \"$word\"))\n    return\n  fi\n"
+      "  case \"${{COMP_WORDS[1]}}\" in\n{}  esac\n  COMPREPLY=($(compgen -W \"$words\" -- \"$word\") $(compgen -f -- "
+      "\"$word\"))\n}}\ncomplete -o filenames -F _tailor tailor\n",
+      names, cases);
 }
 
-std::string zsh(const CLI::App& app) { return "#compdef tailor\nautoload -U +X bashcompinit && bashcompinit\n" + bash(app); }
+std::string zsh(const CLI::App& app) {
+  return "#compdef tailor\nautoload -U +X bashcompinit && bashcompinit\n" + bash(app);
+}
 
 std::string fish(const CLI::App& app) {
   std::string out;
@@ -47,10 +52,12 @@ std::string fish(const CLI::App& app) {
     return "'" + text + "'";
   };
   for (const CLI::App* verb : verbs_of(app)) {
-    out += fmt::format("complete -c tailor -n __fish_use_subcommand -a {} -d {}\n", verb->get_name(), quoted(verb->get_description()));
+    out += fmt::format("complete -c tailor -n __fish_use_subcommand -a {} -d {}\n", verb->get_name(),
+                       quoted(verb->get_description()));
     for (const CLI::Option* option : verb->get_options()) {
       for (const auto& name : option->get_lnames()) {
-        out += fmt::format("complete -c tailor -n '__fish_seen_subcommand_from {}' -l {} -d {}\n", verb->get_name(), name, quoted(option->get_description()));
+        out += fmt::format("complete -c tailor -n '__fish_seen_subcommand_from {}' -l {} -d {}\n", verb->get_name(),
+                           name, quoted(option->get_description()));
       }
     }
   }

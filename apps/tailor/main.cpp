@@ -23,7 +23,9 @@ void on_signal(int) {
 }
 
 std::string quote(const std::string& word) {
-  const bool plain = !word.empty() && word.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+") == std::string::npos;
+  const bool plain = !word.empty() &&
+                     word.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+") ==
+                         std::string::npos;
   if (plain) return word;
   std::string out = "'";
   for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
@@ -65,12 +67,16 @@ int usage_error(const CLI::App& app, const CLI::ParseError& error, int argc, cha
     for (const CLI::Option* option : verb->get_options()) {
       for (const auto& name : option->get_lnames()) known.push_back("--" + name);
     }
-    Error e{ErrorCode::kInvalidArgument, fmt::format("{} has no option {}", verb == &app ? "tailor" : "tailor " + verb->get_name(), unknown), ""};
-    if (const std::string nearest = nearest_name(unknown, known); !nearest.empty()) e.hint = fmt::format("did you mean {}? ", nearest);
+    Error e{ErrorCode::kInvalidArgument,
+            fmt::format("{} has no option {}", verb == &app ? "tailor" : "tailor " + verb->get_name(), unknown), ""};
+    if (const std::string nearest = nearest_name(unknown, known); !nearest.empty())
+      e.hint = fmt::format("did you mean {}? ", nearest);
     e.hint += fmt::format("`{} --help` lists the options", verb == &app ? "tailor" : "tailor " + verb->get_name());
     return fail(e);
   }
-  return fail({ErrorCode::kInvalidArgument, error.what(), fmt::format("`{} --help` shows how it is used", verb == &app ? "tailor" : "tailor " + verb->get_name())});
+  return fail(
+      {ErrorCode::kInvalidArgument, error.what(),
+       fmt::format("`{} --help` shows how it is used", verb == &app ? "tailor" : "tailor " + verb->get_name())});
 }
 
 int run(int argc, char** argv) {
@@ -78,7 +84,7 @@ int run(int argc, char** argv) {
   if (std::getenv("OMP_WAIT_POLICY") == nullptr) {
     setenv("OMP_WAIT_POLICY", "passive", 1);
   }
-  struct sigaction action{};
+  struct sigaction action {};
   action.sa_handler = on_signal;
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
@@ -87,14 +93,16 @@ int run(int argc, char** argv) {
   Invocation invocation{"tailor", g_cancel, {}};
   for (int i = 1; i < argc; ++i) invocation.command_line += " " + quote(argv[i]);
 
-  CLI::App app{"Tailor fits an open language model to your business: it measures prompting, retrieval and tuning on your\n"
-               "own examples, says which to use and why, and gives you a package that answers.\n"};
+  CLI::App app{
+      "Tailor fits an open language model to your business: it measures prompting, retrieval and tuning on your\n"
+      "own examples, says which to use and why, and gives you a package that answers.\n"};
   app.name("tailor");
   app.set_version_flag("--version", TAILOR_VERSION, "print the version");
   app.require_subcommand(1);
   app.failure_message([](const CLI::App*, const CLI::Error&) { return std::string(); });
-  app.footer("Example:  tailor fit inquiries.csv --text message --label intent --budget 15m\n"
-             "Each verb has its own help: tailor fit --help");
+  app.footer(
+      "Example:  tailor fit inquiries.csv --text message --label intent --budget 15m\n"
+      "Each verb has its own help: tailor fit --help");
   add_fit(app, invocation);
   add_predict(app, invocation);
   add_compare(app, invocation);
@@ -131,6 +139,7 @@ int main(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     return tailor::fail({tailor::ErrorCode::kOutOfMemory, "out of memory", "close other programs or use less data"});
   } catch (const std::exception& error) {
-    return tailor::fail({tailor::ErrorCode::kInternal, std::string("internal error: ") + error.what(), "please report it with the command that led here"});
+    return tailor::fail({tailor::ErrorCode::kInternal, std::string("internal error: ") + error.what(),
+                         "please report it with the command that led here"});
   }
 }

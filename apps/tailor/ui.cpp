@@ -20,7 +20,8 @@ using Clock = std::chrono::steady_clock;
 std::string outcome(const TrialRecord& r) {
   if (r.status == TrialStatus::kSkipped) return "skipped: " + r.reason;
   if (r.status == TrialStatus::kFailed) return "failed: " + r.reason;
-  std::string text = fmt::format("{:.1f} % on {} validation rows, {} to train, p50 {:.1f} ms", 100 * r.validation_score, r.n_validation, human_seconds(r.train_seconds), r.latency_p50_ms);
+  std::string text = fmt::format("{:.1f} % on {} validation rows, {} to train, p50 {:.1f} ms", 100 * r.validation_score,
+                                 r.n_validation, human_seconds(r.train_seconds), r.latency_p50_ms);
   return text;
 }
 
@@ -44,7 +45,8 @@ class JsonUi final : public FitUi {
   void warning(std::string_view message) override { print({{"event", "warning"}, {"message", message}}); }
   void stage(std::string_view name) override { print({{"event", "stage"}, {"stage", name}}); }
   void progress(const Progress& p, double elapsed, double budget) override {
-    Json event{{"event", "progress"}, {"stage", p.stage}, {"done", p.done}, {"total", p.total}, {"elapsed_seconds", elapsed}, {"budget_seconds", budget}};
+    Json event{{"event", "progress"}, {"stage", p.stage},           {"done", p.done},
+               {"total", p.total},    {"elapsed_seconds", elapsed}, {"budget_seconds", budget}};
     if (p.loss >= 0) event["loss"] = p.loss;
     print(event);
   }
@@ -92,7 +94,9 @@ class TerminalUi final : public FitUi {
   TerminalUi() : colour_(std::getenv("NO_COLOR") == nullptr) {}
   ~TerminalUi() override { clear(); }
   void note(std::string_view message) override { above(message); }
-  void warning(std::string_view message) override { above(paint(fmt::format("! {}", message), fmt::fg(fmt::terminal_color::yellow))); }
+  void warning(std::string_view message) override {
+    above(paint(fmt::format("! {}", message), fmt::fg(fmt::terminal_color::yellow)));
+  }
   void stage(std::string_view name) override {
     clear();
     status_ = name;
@@ -113,14 +117,18 @@ class TerminalUi final : public FitUi {
   void trial_finished(const TrialRecord& r) override {
     trial_.clear();
     const char* mark = r.ok() ? "✓" : r.status == TrialStatus::kSkipped ? "–" : "✗";
-    const auto style = r.ok() ? fmt::fg(fmt::terminal_color::green) : r.status == TrialStatus::kSkipped ? fmt::emphasis::faint : fmt::fg(fmt::terminal_color::red);
+    const auto style = r.ok()                              ? fmt::fg(fmt::terminal_color::green)
+                       : r.status == TrialStatus::kSkipped ? fmt::emphasis::faint
+                                                           : fmt::fg(fmt::terminal_color::red);
     above(fmt::format("{} {:<38} {}", paint(mark, style), r.id, outcome(r)));
   }
   void text(std::string_view block) override { above(block); }
   void event(const Json&) override {}
 
  private:
-  std::string paint(std::string_view text, fmt::text_style style) const { return colour_ ? fmt::format(style, "{}", text) : std::string(text); }
+  std::string paint(std::string_view text, fmt::text_style style) const {
+    return colour_ ? fmt::format(style, "{}", text) : std::string(text);
+  }
   static int width() {
     winsize size{};
     return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;

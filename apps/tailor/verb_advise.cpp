@@ -26,8 +26,10 @@ void ask(std::map<std::string, std::string>& answers) {
     std::cout.flush();
     std::string line;
     if (!std::getline(std::cin, line)) break;
-    if (line == "y" || line == "yes") answers[std::string(q.key)] = "yes";
-    else if (line == "n" || line == "no") answers[std::string(q.key)] = "no";
+    if (line == "y" || line == "yes")
+      answers[std::string(q.key)] = "yes";
+    else if (line == "n" || line == "no")
+      answers[std::string(q.key)] = "no";
   }
   fmt::print("\n");
 }
@@ -35,7 +37,8 @@ void ask(std::map<std::string, std::string>& answers) {
 }  // namespace
 
 void add_advise(CLI::App& app, Invocation& invocation) {
-  auto* verb = app.add_subcommand("advise", "asks what the decision turns on, looks at your data, and says what to try and why");
+  auto* verb =
+      app.add_subcommand("advise", "asks what the decision turns on, looks at your data, and says what to try and why");
   auto words = std::make_shared<AdviseWords>();
   AdviseWords& w = *words;
   verb->add_option("data", w.options.data, "CSV file with your examples")->required()->type_name("CSV");
@@ -44,8 +47,9 @@ void add_advise(CLI::App& app, Invocation& invocation) {
   verb->add_option("--model", w.options.models, "base model you have in mind")->type_name("MODEL");
   verb->add_option("--answer", w.answers, "QUESTION=yes|no|unknown; the others are asked")->type_name("ANSWER");
   verb->add_flag("--json", w.json, "as JSON; asks nothing");
-  verb->footer("Example:  tailor advise inquiries.csv --text message --label intent\n"
-               "`tailor fit --dry-run` adds the time and memory of every candidate on this machine.");
+  verb->footer(
+      "Example:  tailor advise inquiries.csv --text message --label intent\n"
+      "`tailor fit --dry-run` adds the time and memory of every candidate on this machine.");
   verb->callback([&invocation, words] {
     invocation.run = [words]() -> Result<int> {
       AdviseWords& given = *words;

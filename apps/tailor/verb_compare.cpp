@@ -10,8 +10,14 @@ namespace tailor {
 namespace {
 
 Json to_json(const ComparedMethod& m) {
-  return Json{{"id", m.id}, {"a", m.a}, {"b", m.b}, {"difference", m.difference.difference}, {"low", m.difference.low}, {"high", m.difference.high},
-              {"p_value", m.difference.p_value}, {"n_common", m.difference.n_common}};
+  return Json{{"id", m.id},
+              {"a", m.a},
+              {"b", m.b},
+              {"difference", m.difference.difference},
+              {"low", m.difference.low},
+              {"high", m.difference.high},
+              {"p_value", m.difference.p_value},
+              {"n_common", m.difference.n_common}};
 }
 
 }  // namespace
@@ -31,8 +37,15 @@ void add_compare(CLI::App& app, Invocation& invocation) {
     invocation.run = [words]() -> Result<int> {
       TAILOR_TRY(const RunComparison c, compare_runs(words->a, words->b));
       if (words->json) {
-        Json json{{"run_a", c.run_a}, {"run_b", c.run_b}, {"metric", c.metric}, {"same_test_rows", c.same_test_rows}, {"methods", Json::array()},
-                  {"recommended_a", c.recommended_a}, {"recommended_b", c.recommended_b}, {"recommended", to_json(c.recommended)}, {"remarks", c.remarks}};
+        Json json{{"run_a", c.run_a},
+                  {"run_b", c.run_b},
+                  {"metric", c.metric},
+                  {"same_test_rows", c.same_test_rows},
+                  {"methods", Json::array()},
+                  {"recommended_a", c.recommended_a},
+                  {"recommended_b", c.recommended_b},
+                  {"recommended", to_json(c.recommended)},
+                  {"remarks", c.remarks}};
         for (const auto& m : c.methods) json["methods"].push_back(to_json(m));
         fmt::print("{}\n", dump_json(json, 2));
       } else {

@@ -29,15 +29,24 @@ struct FitWords {
 };
 
 void add_data_options(CLI::App& verb, FitWords& w) {
-  verb.add_option("--text", w.options.text_columns, "column with the text; may be given several times")->type_name("COLUMN");
-  verb.add_option("--template", w.options.text_template, "how several columns make one text: \"{subject}: {body}\"")->type_name("TEXT");
+  verb.add_option("--text", w.options.text_columns, "column with the text; may be given several times")
+      ->type_name("COLUMN");
+  verb.add_option("--template", w.options.text_template, "how several columns make one text: \"{subject}: {body}\"")
+      ->type_name("TEXT");
   verb.add_option("--label", w.options.label_column, "column with the label")->type_name("COLUMN");
-  verb.add_option("--validation", w.options.validation_file, "a file with the validation part (otherwise split off)")->type_name("CSV");
+  verb.add_option("--validation", w.options.validation_file, "a file with the validation part (otherwise split off)")
+      ->type_name("CSV");
   verb.add_option("--test", w.options.test_file, "a file with the test part (otherwise split off)")->type_name("CSV");
-  verb.add_option("--validation-fraction", w.options.validation_fraction, "share of the rows for validation")->capture_default_str()->check(CLI::Range(0.01, 0.9));
-  verb.add_option("--test-fraction", w.options.test_fraction, "share of the rows for the test part")->capture_default_str()->check(CLI::Range(0.01, 0.9));
-  verb.add_option("--encoding", w.options.encoding, "encoding of the files when not UTF-8, such as windows-1252")->type_name("NAME");
-  verb.add_option("--delimiter", w.delimiter, "column delimiter when it is not found out: \",\" \";\" \"|\" or tab")->type_name("CHAR");
+  verb.add_option("--validation-fraction", w.options.validation_fraction, "share of the rows for validation")
+      ->capture_default_str()
+      ->check(CLI::Range(0.01, 0.9));
+  verb.add_option("--test-fraction", w.options.test_fraction, "share of the rows for the test part")
+      ->capture_default_str()
+      ->check(CLI::Range(0.01, 0.9));
+  verb.add_option("--encoding", w.options.encoding, "encoding of the files when not UTF-8, such as windows-1252")
+      ->type_name("NAME");
+  verb.add_option("--delimiter", w.delimiter, "column delimiter when it is not found out: \",\" \";\" \"|\" or tab")
+      ->type_name("CHAR");
   verb.add_option("--max-text-bytes", w.max_text_bytes, "longest text that is accepted (1MiB)")->type_name("SIZE");
   verb.add_option("--seed", w.options.seed, "seed of everything random")->capture_default_str();
 }
@@ -61,7 +70,9 @@ Status finish_options(FitWords& w) {
   }
   if (!w.delimiter.empty()) {
     if (w.delimiter == "tab" || w.delimiter == "\\t") w.delimiter = "\t";
-    if (w.delimiter.size() != 1) return Error{ErrorCode::kInvalidArgument, "--delimiter takes one character or the word tab, not \"" + w.delimiter + "\"", ""};
+    if (w.delimiter.size() != 1)
+      return Error{ErrorCode::kInvalidArgument,
+                   "--delimiter takes one character or the word tab, not \"" + w.delimiter + "\"", ""};
     w.options.delimiter = w.delimiter[0];
   }
   for (const auto& answer : w.answers) {
@@ -72,11 +83,14 @@ Status finish_options(FitWords& w) {
 }
 
 Status require_data(const FitOptions& options) {
-  if (options.data.empty()) return Error{ErrorCode::kInvalidArgument, "fit needs a CSV file with your examples", "tailor fit inquiries.csv --text message --label intent"};
+  if (options.data.empty())
+    return Error{ErrorCode::kInvalidArgument, "fit needs a CSV file with your examples",
+                 "tailor fit inquiries.csv --text message --label intent"};
   if (options.text_columns.empty() && options.text_template.empty()) {
     return Error{ErrorCode::kInvalidArgument, "fit needs the name of the column with the text", "add --text COLUMN"};
   }
-  if (options.label_column.empty()) return Error{ErrorCode::kInvalidArgument, "fit needs the name of the column with the label", "add --label COLUMN"};
+  if (options.label_column.empty())
+    return Error{ErrorCode::kInvalidArgument, "fit needs the name of the column with the label", "add --label COLUMN"};
   return {};
 }
 
@@ -100,41 +114,64 @@ void say_result(const FitSummary& s, const FitOptions& options, FitUi& ui) {
   table_options.price_per_hour = options.price_per_hour;
   for (const auto& r : s.trials) table_options.n_test = std::max(table_options.n_test, r.n_scored);
   ui.text("\n" + terminal_table(make_comparison_table(s.trials, table_options), {.width = terminal_width()}) + "\n");
-  const auto winner = std::find_if(s.trials.begin(), s.trials.end(), [&](const TrialRecord& r) { return r.id == s.decision.recommended; });
+  const auto winner = std::find_if(s.trials.begin(), s.trials.end(),
+                                   [&](const TrialRecord& r) { return r.id == s.decision.recommended; });
   if (winner != s.trials.end()) {
-    ui.text(fmt::format("Use {}{}.\n{}", winner->method, winner->base_model.empty() ? "" : " on " + winner->base_model, s.decision.reason));
+    ui.text(fmt::format("Use {}{}.\n{}", winner->method, winner->base_model.empty() ? "" : " on " + winner->base_model,
+                        s.decision.reason));
   }
   for (const auto& sentence : s.decision.would_change) ui.text("· " + sentence);
-  ui.text(fmt::format("\nReport:   {}\nPackage:  {}\nTry it:   tailor predict {} \"your text\"\n({} in all)", (s.run / "report.html").string(), (s.run / "package").string(),
-                      (s.run / "package").string(), human_seconds(s.elapsed_seconds)));
+  ui.text(fmt::format("\nReport:   {}\nPackage:  {}\nTry it:   tailor predict {} \"your text\"\n({} in all)",
+                      (s.run / "report.html").string(), (s.run / "package").string(), (s.run / "package").string(),
+                      human_seconds(s.elapsed_seconds)));
 }
 
 }  // namespace
 
 void add_fit(CLI::App& app, Invocation& invocation) {
-  auto* verb = app.add_subcommand("fit", "measure which way of using a language model is best for your examples, and make it");
+  auto* verb =
+      app.add_subcommand("fit", "measure which way of using a language model is best for your examples, and make it");
   auto words = std::make_shared<FitWords>();
   FitWords& w = *words;
   verb->add_option("data", w.options.data, "CSV file with your examples")->type_name("CSV");
   add_data_options(*verb, w);
-  verb->add_option("--budget", w.budget, "time for search, training and validation: 90s, 15m, 2h")->capture_default_str()->type_name("TIME");
-  verb->add_option("--model", w.options.models, "base model: a name, a GGUF file, or a Hugging Face directory; several allowed")->type_name("MODEL");
-  verb->add_option("--method", w.options.methods, "only these methods (see the table in the report)")->type_name("METHOD")->delimiter(',');
-  verb->add_option("--metric", w.options.metric, "what is best: accuracy, macro_f1, f1:LABEL, or cost:FILE (a JSON cost matrix)")->capture_default_str()->type_name("METRIC");
-  verb->add_option("--tie-margin", w.options.tie_margin, "a difference up to this that is not significant is a tie, and the cheaper wins")->capture_default_str();
+  verb->add_option("--budget", w.budget, "time for search, training and validation: 90s, 15m, 2h")
+      ->capture_default_str()
+      ->type_name("TIME");
+  verb->add_option("--model", w.options.models,
+                   "base model: a name, a GGUF file, or a Hugging Face directory; several allowed")
+      ->type_name("MODEL");
+  verb->add_option("--method", w.options.methods, "only these methods (see the table in the report)")
+      ->type_name("METHOD")
+      ->delimiter(',');
+  verb->add_option("--metric", w.options.metric,
+                   "what is best: accuracy, macro_f1, f1:LABEL, or cost:FILE (a JSON cost matrix)")
+      ->capture_default_str()
+      ->type_name("METRIC");
+  verb->add_option("--tie-margin", w.options.tie_margin,
+                   "a difference up to this that is not significant is a tie, and the cheaper wins")
+      ->capture_default_str();
   verb->add_option("--max-latency", w.max_latency, "longest p95 of one answer, such as 20ms")->type_name("TIME");
   verb->add_option("--max-size", w.max_size, "largest package, such as 100MB")->type_name("SIZE");
   verb->add_option("--max-memory", w.max_memory, "most memory while answering, such as 500MB")->type_name("SIZE");
-  verb->add_option("--price-per-hour", w.options.price_per_hour, "price of an hour of this machine, in your currency")->capture_default_str();
+  verb->add_option("--price-per-hour", w.options.price_per_hour, "price of an hour of this machine, in your currency")
+      ->capture_default_str();
   verb->add_option("--requests-per-day", w.options.requests_per_day, "requests you expect a day, for the advice");
-  verb->add_option("--min-confidence", w.options.min_confidence, "answers below this probability are left to a person")->capture_default_str()->check(CLI::Range(0.0, 1.0));
-  verb->add_option("--out-of-scope", w.options.out_of_scope_label, "the label of messages that belong to none (found by its name otherwise)")->type_name("LABEL");
-  verb->add_option("--answer", w.answers, "an answer to a question of `tailor advise`: QUESTION=yes|no")->type_name("ANSWER");
+  verb->add_option("--min-confidence", w.options.min_confidence, "answers below this probability are left to a person")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
+  verb->add_option("--out-of-scope", w.options.out_of_scope_label,
+                   "the label of messages that belong to none (found by its name otherwise)")
+      ->type_name("LABEL");
+  verb->add_option("--answer", w.answers, "an answer to a question of `tailor advise`: QUESTION=yes|no")
+      ->type_name("ANSWER");
   verb->add_option("--threads", w.options.threads, "threads (all cores)");
-  verb->add_option("--memory-cap", w.memory_cap, "no candidate may take more memory than this, such as 4GB")->type_name("SIZE");
+  verb->add_option("--memory-cap", w.memory_cap, "no candidate may take more memory than this, such as 4GB")
+      ->type_name("SIZE");
   verb->add_option("--out", w.options.out, "run directory (runs/<name of the data>)")->type_name("DIR");
   verb->add_option("--resume", w.resume, "go on with an interrupted run")->type_name("RUN");
-  verb->add_option("--replay", w.replay, "repeat the decisions of a run without looking at the clock")->type_name("RUN");
+  verb->add_option("--replay", w.replay, "repeat the decisions of a run without looking at the clock")
+      ->type_name("RUN");
   verb->add_flag("--dry-run", w.options.dry_run, "stop after the advice and the estimates");
   verb->add_flag("--no-texts", w.options.no_texts, "leave your texts out of the report");
   verb->add_flag("--json", w.json, "events as JSON lines instead of a display");

@@ -13,9 +13,20 @@ namespace tailor {
 namespace {
 
 Json to_json(const ModelInfo& m) {
-  return Json{{"id", m.id}, {"kind", name_of(m.kind)}, {"architecture", m.architecture}, {"path", m.path.string()}, {"parameters", m.parameters},
-              {"context_length", m.context_length}, {"embedding_length", m.embedding_length}, {"layers", m.layers}, {"vocabulary", m.vocabulary},
-              {"file_type", m.file_type}, {"bytes", m.bytes}, {"licence", m.licence}, {"languages", m.languages}, {"source", m.source}};
+  return Json{{"id", m.id},
+              {"kind", name_of(m.kind)},
+              {"architecture", m.architecture},
+              {"path", m.path.string()},
+              {"parameters", m.parameters},
+              {"context_length", m.context_length},
+              {"embedding_length", m.embedding_length},
+              {"layers", m.layers},
+              {"vocabulary", m.vocabulary},
+              {"file_type", m.file_type},
+              {"bytes", m.bytes},
+              {"licence", m.licence},
+              {"languages", m.languages},
+              {"source", m.source}};
 }
 
 Result<int> list(bool json) {
@@ -27,14 +38,18 @@ Result<int> list(bool json) {
     return 0;
   }
   if (models.empty()) {
-    return Error{ErrorCode::kNotFound, "there are no models in " + default_models_directory().string(), "`make setup` fetches the two default models"};
+    return Error{ErrorCode::kNotFound, "there are no models in " + default_models_directory().string(),
+                 "`make setup` fetches the two default models"};
   }
-  fmt::print("{:<28} {:<8} {:<8} {:>7} {:>8} {:>8} {}\n", "name", "kind", "type", "params", "size", "context", "licence");
+  fmt::print("{:<28} {:<8} {:<8} {:>7} {:>8} {:>8} {}\n", "name", "kind", "type", "params", "size", "context",
+             "licence");
   for (const auto& m : models) {
-    fmt::print("{:<28} {:<8} {:<8} {:>6.0f}M {:>8} {:>8} {}\n", m.id, name_of(m.kind), m.file_type, static_cast<double>(m.parameters) / 1e6,
-               human_bytes(static_cast<double>(m.bytes)), m.max_sequence_length, m.licence.empty() ? "unknown" : m.licence);
+    fmt::print("{:<28} {:<8} {:<8} {:>6.0f}M {:>8} {:>8} {}\n", m.id, name_of(m.kind), m.file_type,
+               static_cast<double>(m.parameters) / 1e6, human_bytes(static_cast<double>(m.bytes)),
+               m.max_sequence_length, m.licence.empty() ? "unknown" : m.licence);
   }
-  fmt::print("\nAny GGUF file of the llama family or Hugging Face directory of the BERT family works too: --model PATH\n");
+  fmt::print(
+      "\nAny GGUF file of the llama family or Hugging Face directory of the BERT family works too: --model PATH\n");
   return 0;
 }
 
@@ -47,11 +62,15 @@ Result<int> show(const std::string& name, bool json) {
     fmt::print("{}\n", dump_json(out, 2));
     return 0;
   }
-  fmt::print("name          {}\nkind          {} ({})\nparameters    {:.1f} M in {} layers, embedding {}\nvocabulary    {}\ncontext       {} tokens (made for {})\nweights       {} as {}\n"
-             "licence       {}\nlanguages     {}\nsource        {}\npath          {}\nsha256        {}\n",
-             m.id, name_of(m.kind), m.architecture, static_cast<double>(m.parameters) / 1e6, m.layers, m.embedding_length, m.vocabulary, m.max_sequence_length, m.context_length,
-             human_bytes(static_cast<double>(m.bytes)), m.file_type, m.licence.empty() ? "not stated" : m.licence, m.languages.empty() ? "not stated" : fmt::format("{}", fmt::join(m.languages, ", ")),
-             m.source.empty() ? "yours" : m.source, m.path.string(), hash);
+  fmt::print(
+      "name          {}\nkind          {} ({})\nparameters    {:.1f} M in {} layers, embedding {}\nvocabulary    "
+      "{}\ncontext       {} tokens (made for {})\nweights       {} as {}\n"
+      "licence       {}\nlanguages     {}\nsource        {}\npath          {}\nsha256        {}\n",
+      m.id, name_of(m.kind), m.architecture, static_cast<double>(m.parameters) / 1e6, m.layers, m.embedding_length,
+      m.vocabulary, m.max_sequence_length, m.context_length, human_bytes(static_cast<double>(m.bytes)), m.file_type,
+      m.licence.empty() ? "not stated" : m.licence,
+      m.languages.empty() ? "not stated" : fmt::format("{}", fmt::join(m.languages, ", ")),
+      m.source.empty() ? "yours" : m.source, m.path.string(), hash);
   return 0;
 }
 

@@ -24,7 +24,8 @@ struct PredictWords {
 std::vector<std::size_t> best_first(const PredictedRow& row) {
   std::vector<std::size_t> order(row.probabilities.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return row.probabilities[a] > row.probabilities[b]; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return row.probabilities[a] > row.probabilities[b]; });
   return order;
 }
 
@@ -33,13 +34,18 @@ void print_row(const PredictedRow& row, const PredictSummary& s, const PredictWo
   if (w.json) {
     Json probabilities = Json::object();
     for (const std::size_t i : order) probabilities[s.manifest.labels[i]] = row.probabilities[i];
-    Json json{{"label", row.label.empty() ? Json(nullptr) : Json(row.label)}, {"confidence", row.confidence}, {"probabilities", probabilities}, {"milliseconds", row.milliseconds}};
+    Json json{{"label", row.label.empty() ? Json(nullptr) : Json(row.label)},
+              {"confidence", row.confidence},
+              {"probabilities", probabilities},
+              {"milliseconds", row.milliseconds}};
     fmt::print("{}\n", dump_json(json));
     return;
   }
-  fmt::print("{}  ({:.1f} %)\n", row.label.empty() ? "no answer: below --min-confidence" : row.label, 100 * row.confidence);
+  fmt::print("{}  ({:.1f} %)\n", row.label.empty() ? "no answer: below --min-confidence" : row.label,
+             100 * row.confidence);
   const auto n = std::min<std::size_t>(order.size(), static_cast<std::size_t>(std::max(0, w.top)));
-  for (std::size_t i = row.label.empty() ? 0 : 1; i < n; ++i) fmt::print("  {:<40} {:5.1f} %\n", s.manifest.labels[order[i]], 100 * row.probabilities[order[i]]);
+  for (std::size_t i = row.label.empty() ? 0 : 1; i < n; ++i)
+    fmt::print("  {:<40} {:5.1f} %\n", s.manifest.labels[order[i]], 100 * row.probabilities[order[i]]);
 }
 
 }  // namespace
@@ -51,30 +57,38 @@ void add_predict(CLI::App& app, Invocation& invocation) {
   verb->add_option("package", w.request.package, "package directory")->required()->type_name("PACKAGE");
   verb->add_option("texts", w.request.texts, "texts to answer")->type_name("TEXT");
   verb->add_option("--input", w.request.input, "CSV file with texts")->type_name("CSV");
-  verb->add_option("--output", w.request.output, "CSV file to write: label, probability of every label, milliseconds")->type_name("CSV");
-  verb->add_option("--text", w.request.text_columns, "column with the text (as the package was made, otherwise)")->type_name("COLUMN");
+  verb->add_option("--output", w.request.output, "CSV file to write: label, probability of every label, milliseconds")
+      ->type_name("CSV");
+  verb->add_option("--text", w.request.text_columns, "column with the text (as the package was made, otherwise)")
+      ->type_name("COLUMN");
   verb->add_option("--template", w.request.text_template, "how several columns make one text")->type_name("TEXT");
-  verb->add_option("--label", w.request.label_column, "column with the right label, to print the accuracy")->type_name("COLUMN");
+  verb->add_option("--label", w.request.label_column, "column with the right label, to print the accuracy")
+      ->type_name("COLUMN");
   verb->add_option("--encoding", w.request.encoding, "encoding of the input when not UTF-8")->type_name("NAME");
   verb->add_option("--delimiter", w.delimiter, "column delimiter when it is not found out")->type_name("CHAR");
-  verb->add_option("--min-confidence", w.min_confidence, "leave the answer open below this probability (as the package says, otherwise)")->check(CLI::Range(0.0, 1.0));
+  verb->add_option("--min-confidence", w.min_confidence,
+                   "leave the answer open below this probability (as the package says, otherwise)")
+      ->check(CLI::Range(0.0, 1.0));
   verb->add_option("--top", w.top, "labels to show for a text")->capture_default_str();
   verb->add_option("--threads", w.request.threads, "threads (all cores)");
   verb->add_flag("--json", w.json, "one JSON object a line");
   verb->add_flag("--quiet", w.quiet, "print no summary");
-  verb->footer("Examples:  tailor predict runs/inquiries/package \"where is my viewing appointment?\"\n"
-               "           tailor predict runs/inquiries/package --input new.csv --output scored.csv");
+  verb->footer(
+      "Examples:  tailor predict runs/inquiries/package \"where is my viewing appointment?\"\n"
+      "           tailor predict runs/inquiries/package --input new.csv --output scored.csv");
   verb->callback([&invocation, words] {
     invocation.run = [&invocation, words]() -> Result<int> {
       PredictWords& given = *words;
       if (given.request.texts.empty() && given.request.input.empty()) {
-        return Error{ErrorCode::kInvalidArgument, "predict needs a text, or a file with --input", "tailor predict PACKAGE \"a text\""};
+        return Error{ErrorCode::kInvalidArgument, "predict needs a text, or a file with --input",
+                     "tailor predict PACKAGE \"a text\""};
       }
       if (!given.request.texts.empty() && !given.request.input.empty()) {
         return Error{ErrorCode::kInvalidArgument, "predict takes either texts or --input, not both", ""};
       }
       if (given.delimiter == "tab") given.delimiter = "\t";
-      if (given.delimiter.size() > 1) return Error{ErrorCode::kInvalidArgument, "--delimiter takes one character or the word tab", ""};
+      if (given.delimiter.size() > 1)
+        return Error{ErrorCode::kInvalidArgument, "--delimiter takes one character or the word tab", ""};
       if (!given.delimiter.empty()) given.request.delimiter = given.delimiter[0];
       if (given.min_confidence >= 0) given.request.min_confidence = given.min_confidence;
       const bool show = isatty(STDERR_FILENO) != 0 && !given.quiet && !given.request.input.empty();
@@ -90,10 +104,14 @@ void add_predict(CLI::App& app, Invocation& invocation) {
         TAILOR_CHECK(write_predictions_csv(given.request.output, *summary));
       }
       if (!given.quiet && !given.request.input.empty() && !given.json) {
-        std::string line = fmt::format("{} rows in {} ({:.2f} ms a row)", summary->rows.size(), human_seconds(summary->seconds),
-                                       summary->rows.empty() ? 0.0 : summary->rows.front().milliseconds);
+        std::string line =
+            fmt::format("{} rows in {} ({:.2f} ms a row)", summary->rows.size(), human_seconds(summary->seconds),
+                        summary->rows.empty() ? 0.0 : summary->rows.front().milliseconds);
         if (summary->abstained > 0) line += fmt::format(", {} left open", summary->abstained);
-        if (summary->compared > 0) line += fmt::format(", accuracy {:.2f} % ({} of {})", 100.0 * static_cast<double>(summary->correct) / static_cast<double>(summary->compared), summary->correct, summary->compared);
+        if (summary->compared > 0)
+          line += fmt::format(", accuracy {:.2f} % ({} of {})",
+                              100.0 * static_cast<double>(summary->correct) / static_cast<double>(summary->compared),
+                              summary->correct, summary->compared);
         if (!given.request.output.empty()) line += fmt::format(", written to {}", given.request.output.string());
         fmt::print("{}\n", line);
       }

@@ -57,7 +57,8 @@ void add_trial(CLI::App& app, Invocation& invocation) {
       } catch (const Exception& error) {
         code = error.error();
       } catch (const std::bad_alloc&) {
-        code = Error{ErrorCode::kOutOfMemory, "out of memory", "leave this candidate out with --method, or raise --memory-cap"};
+        code = Error{ErrorCode::kOutOfMemory, "out of memory",
+                     "leave this candidate out with --method, or raise --memory-cap"};
       } catch (const std::exception& error) {
         code = Error{ErrorCode::kInternal, std::string("internal error: ") + error.what(), "please report it"};
       }

@@ -11,8 +11,8 @@
 namespace tailor {
 
 struct Invocation {
-  std::string command_line;        // as typed, for reports
-  CancelToken& cancel;             // set by SIGINT and SIGTERM
+  std::string command_line;          // as typed, for reports
+  CancelToken& cancel;               // set by SIGINT and SIGTERM
   std::function<Result<int>()> run;  // of the verb that was named; gives the exit code
 };
 

@@ -131,8 +131,11 @@ TEST(JsonFiles, RefusesDeepNestingAndNamesTheLine) {
 TEST(Process, ReportsLinesExitCodeAndUse) {
   std::vector<std::string> lines;
   const CancelToken cancel;
-  const auto result = run_process({.command = {"/bin/sh", "-c", "echo one; echo $TAILOR_X; exit 3"}, .environment = {{"TAILOR_X", "two"}}},
-                                  [&](std::string_view line) { lines.emplace_back(line); }, cancel).value();
+  const auto result =
+      run_process(
+          {.command = {"/bin/sh", "-c", "echo one; echo $TAILOR_X; exit 3"}, .environment = {{"TAILOR_X", "two"}}},
+          [&](std::string_view line) { lines.emplace_back(line); }, cancel)
+          .value();
   EXPECT_EQ(lines, (std::vector<std::string>{"one", "two"}));
   EXPECT_EQ(result.exit_code, 3);
   EXPECT_EQ(result.signal, 0);
@@ -141,7 +144,10 @@ TEST(Process, ReportsLinesExitCodeAndUse) {
 
 TEST(Process, CancelEndsTheChild) {
   CancelToken cancel;
-  const auto result = run_process({.command = {"/bin/sh", "-c", "echo up; exec sleep 1000"}}, [&](std::string_view) { cancel.cancel(); }, cancel).value();
+  const auto result = run_process(
+                          {.command = {"/bin/sh", "-c", "echo up; exec sleep 1000"}},
+                          [&](std::string_view) { cancel.cancel(); }, cancel)
+                          .value();
   EXPECT_EQ(result.signal, SIGTERM);
 }
 

@@ -20,7 +20,8 @@ Error io_error(std::string_view what, const fs::path& file, int error_number) {
   const ErrorCode code = error_number == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo;
   std::string hint;
   if (error_number == ENOSPC || error_number == EDQUOT) hint = "free some disk space and run the same command again";
-  if (error_number == EACCES || error_number == EPERM || error_number == EROFS) hint = "check the permissions of the path";
+  if (error_number == EACCES || error_number == EPERM || error_number == EROFS)
+    hint = "check the permissions of the path";
   return {code, fmt::format("{} {}: {}", what, file.string(), std::strerror(error_number)), hint};
 }
 
@@ -91,9 +92,10 @@ class DescriptorBuffer final : public std::streambuf {
 Result<std::string> read_file(const fs::path& file, std::uint64_t max_bytes) {
   const FileDescriptor fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
   if (fd.get() < 0) return io_error("cannot read", file, errno);
-  struct stat info{};
+  struct stat info {};
   if (::fstat(fd.get(), &info) != 0) return io_error("cannot read", file, errno);
-  if (S_ISDIR(info.st_mode)) return Error{ErrorCode::kInvalidArgument, file.string() + " is a directory, expected a file", ""};
+  if (S_ISDIR(info.st_mode))
+    return Error{ErrorCode::kInvalidArgument, file.string() + " is a directory, expected a file", ""};
   std::string bytes;
   bytes.reserve(static_cast<std::size_t>(info.st_size));
   char chunk[1 << 16];
@@ -106,7 +108,8 @@ Result<std::string> read_file(const fs::path& file, std::uint64_t max_bytes) {
     if (n == 0) break;
     bytes.append(chunk, static_cast<std::size_t>(n));
     if (bytes.size() > max_bytes) {
-      return Error{ErrorCode::kInvalidArgument, fmt::format("{} is larger than the limit of {} bytes", file.string(), max_bytes), ""};
+      return Error{ErrorCode::kInvalidArgument,
+                   fmt::format("{} is larger than the limit of {} bytes", file.string(), max_bytes), ""};
     }
   }
   return bytes;
@@ -159,7 +162,8 @@ Status make_directories(const fs::path& dir) {
   std::error_code error;
   fs::create_directories(dir, error);
   if (error) return io_error("cannot make the directory", dir, error.value());
-  if (!fs::is_directory(dir, error)) return Error{ErrorCode::kInvalidArgument, dir.string() + " exists and is not a directory", ""};
+  if (!fs::is_directory(dir, error))
+    return Error{ErrorCode::kInvalidArgument, dir.string() + " exists and is not a directory", ""};
   return {};
 }
 
@@ -188,9 +192,10 @@ std::uint64_t tree_bytes(const fs::path& file_or_dir) {
 Result<MappedFile> MappedFile::open(const fs::path& file) {
   const FileDescriptor fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
   if (fd.get() < 0) return io_error("cannot read", file, errno);
-  struct stat info{};
+  struct stat info {};
   if (::fstat(fd.get(), &info) != 0) return io_error("cannot read", file, errno);
-  if (S_ISDIR(info.st_mode)) return Error{ErrorCode::kInvalidArgument, file.string() + " is a directory, expected a file", ""};
+  if (S_ISDIR(info.st_mode))
+    return Error{ErrorCode::kInvalidArgument, file.string() + " is a directory, expected a file", ""};
   MappedFile map;
   map.size_ = static_cast<std::size_t>(info.st_size);
   if (map.size_ == 0) return map;
@@ -215,7 +220,8 @@ MappedFile::~MappedFile() {
 
 TemporaryDirectory::TemporaryDirectory(std::string_view prefix) {
   std::string pattern = (fs::temp_directory_path() / fmt::format("{}-XXXXXX", prefix)).string();
-  if (::mkdtemp(pattern.data()) == nullptr) throw Exception(io_error("cannot make a temporary directory", pattern, errno));
+  if (::mkdtemp(pattern.data()) == nullptr)
+    throw Exception(io_error("cannot make a temporary directory", pattern, errno));
   path_ = pattern;
 }
 

@@ -14,7 +14,8 @@
 
 namespace tailor {
 
-/// Whole file as bytes. Errors name the file and the reason (absent, a directory, no permission, larger than max_bytes).
+/// Whole file as bytes. Errors name the file and the reason (absent, a directory, no permission, larger than
+/// max_bytes).
 Result<std::string> read_file(const std::filesystem::path& file, std::uint64_t max_bytes = std::uint64_t{4} << 30);
 
 /// Writes beside the target ("<name>.tmp-<pid>"), flushes to disk and renames: the target is old or new, never half.

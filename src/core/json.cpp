@@ -14,14 +14,18 @@ bool deeper_than(std::string_view text, int limit) {
   for (std::size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
     if (in_string) {
-      if (c == '\\') ++i;
-      else if (c == '"') in_string = false;
+      if (c == '\\')
+        ++i;
+      else if (c == '"')
+        in_string = false;
       continue;
     }
-    if (c == '"') in_string = true;
+    if (c == '"')
+      in_string = true;
     else if (c == '[' || c == '{') {
       if (++depth > limit) return true;
-    } else if (c == ']' || c == '}') --depth;
+    } else if (c == ']' || c == '}')
+      --depth;
   }
   return false;
 }
@@ -29,7 +33,8 @@ bool deeper_than(std::string_view text, int limit) {
 }  // namespace
 
 Result<Json> parse_json(std::string_view text, std::string_view where) {
-  if (deeper_than(text, 64)) return Error{ErrorCode::kCorruptData, fmt::format("{}: JSON is nested deeper than 64", where), ""};
+  if (deeper_than(text, 64))
+    return Error{ErrorCode::kCorruptData, fmt::format("{}: JSON is nested deeper than 64", where), ""};
   try {
     return Json::parse(text);
   } catch (const Json::parse_error& error) {
@@ -75,6 +80,8 @@ Status write_json_atomic(const std::filesystem::path& file, const Json& value) {
   return write_file_atomic(file, dump_json(value, 2) + "\n");
 }
 
-Status append_jsonl(const std::filesystem::path& file, const Json& value) { return append_line(file, dump_json(value)); }
+Status append_jsonl(const std::filesystem::path& file, const Json& value) {
+  return append_line(file, dump_json(value));
+}
 
 }  // namespace tailor

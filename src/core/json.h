@@ -1,5 +1,6 @@
 #pragma once
-/// JSON from files and lines with errors a person can use. nlohmann::ordered_json keeps the order in which we write keys.
+/// JSON from files and lines with errors a person can use. nlohmann::ordered_json keeps the order in which we write
+/// keys.
 
 #include <cstddef>
 #include <filesystem>
@@ -14,11 +15,12 @@ namespace tailor {
 
 using Json = nlohmann::ordered_json;
 
-/// Parses one document. `where` names it in the error ("manifest.json", "events line 12"). Nesting deeper than 64 is refused.
+/// Parses one document. `where` names it in the error ("manifest.json", "events line 12"). Nesting deeper than 64 is
+/// refused.
 Result<Json> parse_json(std::string_view text, std::string_view where);
 Result<Json> read_json(const std::filesystem::path& file, std::size_t max_bytes = std::size_t{256} << 20);
-/// One document per line; empty lines are skipped. With `drop_partial_last`, a last line without "\n" that does not parse
-/// (a writer was killed) is left out instead of being an error.
+/// One document per line; empty lines are skipped. With `drop_partial_last`, a last line without "\n" that does not
+/// parse (a writer was killed) is left out instead of being an error.
 Result<std::vector<Json>> read_jsonl(const std::filesystem::path& file, bool drop_partial_last = false);
 Status write_json_atomic(const std::filesystem::path& file, const Json& value);  // two-space indent, final newline
 Status append_jsonl(const std::filesystem::path& file, const Json& value);

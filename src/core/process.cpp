@@ -19,7 +19,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds(const timeval& t) { return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec); }
+double seconds(const timeval& t) {
+  return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
+}
 
 Usage usage_of(int who) {
   rusage r{};
@@ -28,8 +30,8 @@ Usage usage_of(int who) {
 }
 
 /// Only async-signal-safe calls between fork and exec: everything else is prepared by the parent.
-[[noreturn]] void exec_child(char* const* argv, char* const* envp, int output, int errors, std::uint64_t memory_limit, bool victim,
-                             pid_t parent) {
+[[noreturn]] void exec_child(char* const* argv, char* const* envp, int output, int errors, std::uint64_t memory_limit,
+                             bool victim, pid_t parent) {
   ::setpgid(0, 0);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != parent) ::_exit(127);  // the parent died before prctl
@@ -43,7 +45,8 @@ Usage usage_of(int who) {
   }
   if (victim) {
     const int score = ::open("/proc/self/oom_score_adj", O_WRONLY);
-    if (score >= 0 && ::write(score, "800", 3) < 0) { /* not allowed here: the system's own choice stands */ }
+    if (score >= 0 && ::write(score, "800", 3) < 0) { /* not allowed here: the system's own choice stands */
+    }
     if (score >= 0) ::close(score);
   }
   sigset_t none;
@@ -86,7 +89,8 @@ Result<ProcessResult> run_process(const ProcessOptions& options, const std::func
                                   const CancelToken& cancel, SteadyTime deadline) {
   if (options.command.empty()) return Error{ErrorCode::kInternal, "run_process: empty command", ""};
   if (::access(options.command[0].c_str(), X_OK) != 0) {
-    return Error{ErrorCode::kUnavailable, fmt::format("cannot start {}: {}", options.command[0], std::strerror(errno)), "run the set-up again"};
+    return Error{ErrorCode::kUnavailable, fmt::format("cannot start {}: {}", options.command[0], std::strerror(errno)),
+                 "run the set-up again"};
   }
   std::vector<char*> argv;
   for (const auto& word : options.command) argv.push_back(const_cast<char*>(word.c_str()));
@@ -95,7 +99,8 @@ Result<ProcessResult> run_process(const ProcessOptions& options, const std::func
   for (char** e = environ; *e != nullptr; ++e) {
     const std::string_view entry(*e);
     const bool replaced = std::any_of(options.environment.begin(), options.environment.end(), [&](const auto& kv) {
-      return entry.size() > kv.first.size() && entry[kv.first.size()] == '=' && entry.compare(0, kv.first.size(), kv.first) == 0;
+      return entry.size() > kv.first.size() && entry[kv.first.size()] == '=' &&
+             entry.compare(0, kv.first.size(), kv.first) == 0;
     });
     if (!replaced) environment.emplace_back(entry);
   }
@@ -105,20 +110,24 @@ Result<ProcessResult> run_process(const ProcessOptions& options, const std::func
   envp.push_back(nullptr);
 
   std::array<int, 2> pipe_ends{};
-  if (::pipe2(pipe_ends.data(), O_CLOEXEC) != 0) return Error{ErrorCode::kIo, fmt::format("cannot make a pipe: {}", std::strerror(errno)), ""};
+  if (::pipe2(pipe_ends.data(), O_CLOEXEC) != 0)
+    return Error{ErrorCode::kIo, fmt::format("cannot make a pipe: {}", std::strerror(errno)), ""};
   int errors = -1;
-  if (!options.stderr_file.empty()) errors = ::open(options.stderr_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  if (!options.stderr_file.empty())
+    errors = ::open(options.stderr_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   const auto start = Clock::now();
   const pid_t parent = ::getpid();
   const pid_t pid = ::fork();
   if (pid == 0) {
-    exec_child(argv.data(), envp.data(), pipe_ends[1], errors, options.memory_limit_bytes, options.prefer_as_oom_victim, parent);
+    exec_child(argv.data(), envp.data(), pipe_ends[1], errors, options.memory_limit_bytes, options.prefer_as_oom_victim,
+               parent);
   }
   ::close(pipe_ends[1]);
   if (errors >= 0) ::close(errors);
   if (pid < 0) {
     ::close(pipe_ends[0]);
-    return Error{ErrorCode::kOutOfMemory, fmt::format("cannot start {}: {}", options.command[0], std::strerror(errno)), ""};
+    return Error{ErrorCode::kOutOfMemory, fmt::format("cannot start {}: {}", options.command[0], std::strerror(errno)),
+                 ""};
   }
 
   LineSplitter lines(on_line);
@@ -131,8 +140,10 @@ Result<ProcessResult> run_process(const ProcessOptions& options, const std::func
     const int ready = ::poll(&waiting, 1, 100);
     if (ready > 0) {
       const ssize_t n = ::read(pipe_ends[0], buffer.data(), buffer.size());
-      if (n > 0) lines.add({buffer.data(), static_cast<std::size_t>(n)});
-      else if (n == 0 || errno != EINTR) open = false;
+      if (n > 0)
+        lines.add({buffer.data(), static_cast<std::size_t>(n)});
+      else if (n == 0 || errno != EINTR)
+        open = false;
     }
     const auto now = Clock::now();
     if (!terminated && (cancel.cancelled() || now >= deadline)) {
@@ -149,7 +160,8 @@ Result<ProcessResult> run_process(const ProcessOptions& options, const std::func
   lines.finish();
   int status = 0;
   rusage usage{};
-  while (::wait4(pid, &status, 0, &usage) < 0 && errno == EINTR) {}
+  while (::wait4(pid, &status, 0, &usage) < 0 && errno == EINTR) {
+  }
   ProcessResult result;
   result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   result.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;

@@ -8,10 +8,10 @@
 namespace tailor {
 
 struct Progress {
-  std::string stage;           // "embedding texts", "searching the learning rate", …
-  double done = 0;             // in the stage's own unit
-  double total = 0;            // 0: unknown
-  double loss = -1;            // < 0: none
+  std::string stage;  // "embedding texts", "searching the learning rate", …
+  double done = 0;    // in the stage's own unit
+  double total = 0;   // 0: unknown
+  double loss = -1;   // < 0: none
 };
 
 using ProgressFn = std::function<void(const Progress&)>;  // called from the working thread; may be empty

@@ -10,12 +10,15 @@ int exit_code_for(ErrorCode code) {
   switch (code) {
     case ErrorCode::kInvalidArgument:
     case ErrorCode::kNotFound:
-    case ErrorCode::kCorruptData: return 2;
-    case ErrorCode::kCancelled: return 130;
+    case ErrorCode::kCorruptData:
+      return 2;
+    case ErrorCode::kCancelled:
+      return 130;
     case ErrorCode::kIo:
     case ErrorCode::kOutOfMemory:
     case ErrorCode::kUnavailable:
-    case ErrorCode::kInternal: return 4;
+    case ErrorCode::kInternal:
+      return 4;
   }
   return 4;
 }

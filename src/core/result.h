@@ -51,22 +51,51 @@ class Exception : public std::runtime_error {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}         // NOLINT(google-explicit-constructor)
-  Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}     // NOLINT(google-explicit-constructor)
+  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}      // NOLINT(google-explicit-constructor)
+  Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT(google-explicit-constructor)
   bool has_value() const { return state_.index() == 0; }
   explicit operator bool() const { return has_value(); }
-  T& value() & { check(); return std::get<0>(state_); }
-  const T& value() const& { check(); return std::get<0>(state_); }
-  T value() && { check(); return std::get<0>(std::move(state_)); }  // by value: a loop over f().value() stays alive
-  T& operator*() & { assert(has_value()); return std::get<0>(state_); }
-  const T& operator*() const& { assert(has_value()); return std::get<0>(state_); }
-  T operator*() && { assert(has_value()); return std::get<0>(std::move(state_)); }
-  T* operator->() { assert(has_value()); return &std::get<0>(state_); }
-  const T* operator->() const { assert(has_value()); return &std::get<0>(state_); }
-  const Error& error() const { assert(!has_value()); return std::get<1>(state_); }
+  T& value() & {
+    check();
+    return std::get<0>(state_);
+  }
+  const T& value() const& {
+    check();
+    return std::get<0>(state_);
+  }
+  T value() && {
+    check();
+    return std::get<0>(std::move(state_));
+  }  // by value: a loop over f().value() stays alive
+  T& operator*() & {
+    assert(has_value());
+    return std::get<0>(state_);
+  }
+  const T& operator*() const& {
+    assert(has_value());
+    return std::get<0>(state_);
+  }
+  T operator*() && {
+    assert(has_value());
+    return std::get<0>(std::move(state_));
+  }
+  T* operator->() {
+    assert(has_value());
+    return &std::get<0>(state_);
+  }
+  const T* operator->() const {
+    assert(has_value());
+    return &std::get<0>(state_);
+  }
+  const Error& error() const {
+    assert(!has_value());
+    return std::get<1>(state_);
+  }
 
  private:
-  void check() const { if (!has_value()) throw Exception(std::get<1>(state_)); }
+  void check() const {
+    if (!has_value()) throw Exception(std::get<1>(state_));
+  }
   std::variant<T, Error> state_;
 };
 
@@ -77,8 +106,13 @@ class [[nodiscard]] Result<void> {
   Result(Error error) : error_(std::move(error)) {}  // NOLINT(google-explicit-constructor)
   bool has_value() const { return !error_; }
   explicit operator bool() const { return has_value(); }
-  void value() const { if (error_) throw Exception(*error_); }
-  const Error& error() const { assert(error_); return *error_; }
+  void value() const {
+    if (error_) throw Exception(*error_);
+  }
+  const Error& error() const {
+    assert(error_);
+    return *error_;
+  }
 
  private:
   std::optional<Error> error_;
@@ -92,12 +126,12 @@ using Status = Result<void>;
 #define TAILOR_CONCAT_IMPL(a, b) a##b
 #define TAILOR_CONCAT(a, b) TAILOR_CONCAT_IMPL(a, b)
 #define TAILOR_TRY(lhs, expr) TAILOR_TRY_IMPL(TAILOR_CONCAT(tailor_result_, __LINE__), lhs, expr)
-#define TAILOR_TRY_IMPL(tmp, lhs, expr)    \
-  auto tmp = (expr);                       \
+#define TAILOR_TRY_IMPL(tmp, lhs, expr)     \
+  auto tmp = (expr);                        \
   if (!tmp.has_value()) return tmp.error(); \
   lhs = std::move(*tmp)
-#define TAILOR_CHECK(expr)                                                     \
-  do {                                                                         \
-    auto tailor_status = (expr);                                               \
-    if (!tailor_status.has_value()) return tailor_status.error();              \
+#define TAILOR_CHECK(expr)                                        \
+  do {                                                            \
+    auto tailor_status = (expr);                                  \
+    if (!tailor_status.has_value()) return tailor_status.error(); \
   } while (false)

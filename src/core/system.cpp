@@ -37,7 +37,8 @@ std::uint64_t number_in(const char* file, std::uint64_t fallback) {
 int usable_cores() {
   cpu_set_t set;
   CPU_ZERO(&set);
-  int cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+  int cores =
+      sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
   std::ifstream quota("/sys/fs/cgroup/cpu.max");
   double limit = 0, period = 0;
   if (quota >> limit >> period && period > 0) cores = std::min(cores, std::max(1, static_cast<int>(limit / period)));
@@ -61,12 +62,19 @@ SystemInfo system_info() {
   const std::uint64_t cgroup_used = number_in("/sys/fs/cgroup/memory.current", 0);
   info.memory_bytes = std::min(kilobytes("MemTotal"), cgroup_limit);
   info.available_bytes = kilobytes("MemAvailable");
-  if (cgroup_limit != kUnlimited && cgroup_limit > cgroup_used) info.available_bytes = std::min(info.available_bytes, cgroup_limit - cgroup_used);
+  if (cgroup_limit != kUnlimited && cgroup_limit > cgroup_used)
+    info.available_bytes = std::min(info.available_bytes, cgroup_limit - cgroup_used);
   info.cpu_model = field_of("/proc/cpuinfo", "model name", ':');
   info.os = field_of("/etc/os-release", "PRETTY_NAME", '=');
   const std::string flags = " " + field_of("/proc/cpuinfo", "flags", ':') + " ";
-  static constexpr std::array<std::pair<const char*, const char*>, 8> kKnown{{{" avx ", "AVX"}, {" avx2 ", "AVX2"}, {" fma ", "FMA"},
-      {" f16c ", "F16C"}, {" avx512f ", "AVX-512F"}, {" avx512_vnni ", "AVX-512-VNNI"}, {" avx_vnni ", "AVX-VNNI"}, {" amx_tile ", "AMX"}}};
+  static constexpr std::array<std::pair<const char*, const char*>, 8> kKnown{{{" avx ", "AVX"},
+                                                                              {" avx2 ", "AVX2"},
+                                                                              {" fma ", "FMA"},
+                                                                              {" f16c ", "F16C"},
+                                                                              {" avx512f ", "AVX-512F"},
+                                                                              {" avx512_vnni ", "AVX-512-VNNI"},
+                                                                              {" avx_vnni ", "AVX-VNNI"},
+                                                                              {" amx_tile ", "AMX"}}};
   for (const auto& [flag, name] : kKnown) {
     if (flags.find(flag) == std::string::npos) continue;
     if (!info.instruction_sets.empty()) info.instruction_sets += ' ';

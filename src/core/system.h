@@ -8,12 +8,12 @@
 namespace tailor {
 
 struct SystemInfo {
-  int cores = 1;                       // that this process may use (affinity and cgroup quota)
-  std::uint64_t memory_bytes = 0;      // total, or the cgroup's limit where lower
-  std::uint64_t available_bytes = 0;   // now
+  int cores = 1;                      // that this process may use (affinity and cgroup quota)
+  std::uint64_t memory_bytes = 0;     // total, or the cgroup's limit where lower
+  std::uint64_t available_bytes = 0;  // now
   std::string cpu_model;
-  std::string instruction_sets;        // "AVX2 FMA F16C AVX-512F …", those that matter here
-  std::string os;                      // "Debian GNU/Linux 12 (bookworm)"
+  std::string instruction_sets;  // "AVX2 FMA F16C AVX-512F …", those that matter here
+  std::string os;                // "Debian GNU/Linux 12 (bookworm)"
 };
 SystemInfo system_info();
 

@@ -22,16 +22,19 @@ std::vector<Allotment> share_budget(const std::vector<BudgetItem>& remaining, do
     for (std::size_t i = 0; i < remaining.size(); ++i) {
       if (!allotments[i].run) continue;
       if (drop == remaining.size() || remaining[i].priority > remaining[drop].priority ||
-          (remaining[i].priority == remaining[drop].priority && remaining[i].minimum_seconds > remaining[drop].minimum_seconds)) {
+          (remaining[i].priority == remaining[drop].priority &&
+           remaining[i].minimum_seconds > remaining[drop].minimum_seconds)) {
         drop = i;
       }
     }
     if (drop == remaining.size()) break;
     const BudgetItem& item = remaining[drop];
     allotments[drop].run = false;
-    allotments[drop].reason = fmt::format("does not fit the budget: needs at least {} (estimate for a full run {}, plus {} to score), {} are left for {} candidates",
-                                          human_seconds(item.minimum_seconds), human_seconds(item.wanted_seconds), human_seconds(item.score_seconds),
-                                          human_seconds(std::max(0.0, available - reserved)), remaining.size());
+    allotments[drop].reason = fmt::format(
+        "does not fit the budget: needs at least {} (estimate for a full run {}, plus {} to score), {} are left for {} "
+        "candidates",
+        human_seconds(item.minimum_seconds), human_seconds(item.wanted_seconds), human_seconds(item.score_seconds),
+        human_seconds(std::max(0.0, available - reserved)), remaining.size());
   }
   // Share what is left over by weight; who has enough leaves the rest to the others.
   double left = std::max(0.0, spendable());
@@ -71,7 +74,8 @@ std::string human_seconds(double seconds) {
   if (seconds < 9.95) return fmt::format("{:.1f} s", seconds);
   const long whole = std::lround(seconds);
   if (whole < 60) return fmt::format("{} s", whole);
-  if (whole < 3600) return whole % 60 == 0 ? fmt::format("{} min", whole / 60) : fmt::format("{} min {:02} s", whole / 60, whole % 60);
+  if (whole < 3600)
+    return whole % 60 == 0 ? fmt::format("{} min", whole / 60) : fmt::format("{} min {:02} s", whole / 60, whole % 60);
   return fmt::format("{} h {:02} min", whole / 3600, whole % 3600 / 60);
 }
 
@@ -82,7 +86,8 @@ std::string human_bytes(double bytes) {
     bytes /= 1000;
     ++unit;
   }
-  return unit > 0 && bytes < 9.95 ? fmt::format("{:.1f} {}", bytes, kUnits[unit]) : fmt::format("{:.0f} {}", bytes, kUnits[unit]);
+  return unit > 0 && bytes < 9.95 ? fmt::format("{:.1f} {}", bytes, kUnits[unit])
+                                  : fmt::format("{:.0f} {}", bytes, kUnits[unit]);
 }
 
 }  // namespace tailor

@@ -1,11 +1,11 @@
 #pragma once
 /// Who gets how much of the time budget. Pure: the same numbers give the same decision, so a run can be replayed.
 ///
-/// The budget covers search, training and validation; scoring the test part and refitting the winner are reserved first.
-/// Rule: (1) while the minimum needs of the remaining candidates do not fit, the one of lowest priority is left out, with
-/// its estimate as the reason; (2) each candidate that stays gets its minimum, and what is left over is shared by weight,
-/// nobody getting more than it asked for. Time that a candidate does not use goes back and is shared again, since the rule
-/// is applied anew before each candidate.
+/// The budget covers search, training and validation; scoring the test part and refitting the winner are reserved
+/// first. Rule: (1) while the minimum needs of the remaining candidates do not fit, the one of lowest priority is left
+/// out, with its estimate as the reason; (2) each candidate that stays gets its minimum, and what is left over is
+/// shared by weight, nobody getting more than it asked for. Time that a candidate does not use goes back and is shared
+/// again, since the rule is applied anew before each candidate.
 
 #include <cstddef>
 #include <string>
@@ -31,7 +31,8 @@ struct Allotment {
   std::string reason;  // why it is left out
 };
 
-/// `available`: seconds left of the budget. `reserved`: for scoring candidates that are already fitted and for the refit.
+/// `available`: seconds left of the budget. `reserved`: for scoring candidates that are already fitted and for the
+/// refit.
 std::vector<Allotment> share_budget(const std::vector<BudgetItem>& remaining, double available, double reserved);
 
 /// "1 h 20 min", "3 min 05 s", "12 s", "0.4 s".

@@ -23,7 +23,8 @@ TEST(ShareBudget, TheRestIsSharedByWeightAndUnusedSharesGoOn) {
 }
 
 TEST(ShareBudget, LowestPriorityIsLeftOutWithItsEstimate) {
-  const auto a = share_budget({{"floor", 1, 1, 1, 1, 0}, {"dear", 900, 300, 20, 1, 9}, {"fit", 60, 20, 5, 1, 3}}, 100, 10);
+  const auto a =
+      share_budget({{"floor", 1, 1, 1, 1, 0}, {"dear", 900, 300, 20, 1, 9}, {"fit", 60, 20, 5, 1, 3}}, 100, 10);
   EXPECT_TRUE(a[0].run);
   EXPECT_FALSE(a[1].run);
   EXPECT_TRUE(a[2].run);
@@ -32,7 +33,8 @@ TEST(ShareBudget, LowestPriorityIsLeftOutWithItsEstimate) {
 }
 
 TEST(ShareBudget, NeverGivesOutMoreThanThereIs) {
-  const std::vector<BudgetItem> items{{"a", 70, 5, 3, 2, 0}, {"b", 400, 30, 8, 1, 1}, {"c", 90, 10, 0, 5, 2}, {"d", 33, 33, 1, 1, 3}};
+  const std::vector<BudgetItem> items{
+      {"a", 70, 5, 3, 2, 0}, {"b", 400, 30, 8, 1, 1}, {"c", 90, 10, 0, 5, 2}, {"d", 33, 33, 1, 1, 3}};
   for (double budget : {0.0, 5.0, 20.0, 60.0, 100.0, 300.0, 1000.0}) {
     const auto allotments = share_budget(items, budget, 7);
     double spent = 0;

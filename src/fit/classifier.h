@@ -19,7 +19,8 @@ class Classifier {
  public:
   virtual ~Classifier() = default;
   /// Probabilities [texts, labels]; each row sums to 1 (a method that ranks only some labels gives the others 0).
-  virtual Result<Matrix> probabilities(std::span<const std::string> texts, const ProgressFn& progress, const CancelToken& cancel) = 0;
+  virtual Result<Matrix> probabilities(std::span<const std::string> texts, const ProgressFn& progress,
+                                       const CancelToken& cancel) = 0;
 };
 
 /// Index of the largest value; the first one on ties, so that answers do not depend on the platform.

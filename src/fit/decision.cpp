@@ -20,10 +20,12 @@ std::string limit_broken(const TrialRecord& r, const FitOptions& o) {
     return fmt::format("p95 latency {:.1f} ms is above the limit of {:.1f} ms", r.latency_p95_ms, o.max_latency_ms);
   }
   if (o.max_size_bytes > 0 && r.package_bytes > o.max_size_bytes) {
-    return fmt::format("its package of {} is above the limit of {}", human_bytes(static_cast<double>(r.package_bytes)), human_bytes(static_cast<double>(o.max_size_bytes)));
+    return fmt::format("its package of {} is above the limit of {}", human_bytes(static_cast<double>(r.package_bytes)),
+                       human_bytes(static_cast<double>(o.max_size_bytes)));
   }
   if (o.max_memory_bytes > 0 && r.serve_memory_bytes > o.max_memory_bytes) {
-    return fmt::format("answering takes {} of memory, above the limit of {}", human_bytes(static_cast<double>(r.serve_memory_bytes)),
+    return fmt::format("answering takes {} of memory, above the limit of {}",
+                       human_bytes(static_cast<double>(r.serve_memory_bytes)),
                        human_bytes(static_cast<double>(o.max_memory_bytes)));
   }
   return "";
@@ -58,11 +60,13 @@ std::string why_cheaper(const TrialRecord& chosen, const TrialRecord& best) {
 }
 
 std::string shown(const Metric& metric, double score) {
-  return metric.kind() == Metric::Kind::kCost ? fmt::format("{:.3f} cost a row", metric.shown(score)) : fmt::format("{:.1f} % {}", 100 * score, metric.name());
+  return metric.kind() == Metric::Kind::kCost ? fmt::format("{:.3f} cost a row", metric.shown(score))
+                                              : fmt::format("{:.1f} % {}", 100 * score, metric.name());
 }
 
 std::string shown_difference(const Metric& metric, double difference) {
-  return metric.kind() == Metric::Kind::kCost ? fmt::format("{:.3f} in cost a row", std::abs(difference)) : fmt::format("{:.1f} points", 100 * std::abs(difference));
+  return metric.kind() == Metric::Kind::kCost ? fmt::format("{:.3f} in cost a row", std::abs(difference))
+                                              : fmt::format("{:.1f} points", 100 * std::abs(difference));
 }
 
 struct Ranking {
@@ -71,15 +75,17 @@ struct Ranking {
 };
 
 /// The rule of the header on the records named by `eligible`.
-Result<std::optional<Ranking>> rank(const std::vector<TrialRecord>& records, const std::vector<Predictions>& validation, const std::vector<std::size_t>& eligible,
-                                    const FitOptions& options, const Metric& metric, int classes, std::vector<CandidateStanding>& standings) {
+Result<std::optional<Ranking>> rank(const std::vector<TrialRecord>& records, const std::vector<Predictions>& validation,
+                                    const std::vector<std::size_t>& eligible, const FitOptions& options,
+                                    const Metric& metric, int classes, std::vector<CandidateStanding>& standings) {
   if (eligible.empty()) return std::optional<Ranking>();
-  // A candidate that was scored on few rows is not compared by its own sample (other rows, other luck) but by its paired
-  // difference to the candidate with the most rows; and it must be really better to come out on top.
+  // A candidate that was scored on few rows is not compared by its own sample (other rows, other luck) but by its
+  // paired difference to the candidate with the most rows; and it must be really better to come out on top.
   std::size_t anchor = eligible.front();
   for (const std::size_t i : eligible) {
     if (validation[i].size() > validation[anchor].size() ||
-        (validation[i].size() == validation[anchor].size() && records[i].validation_score > records[anchor].validation_score)) {
+        (validation[i].size() == validation[anchor].size() &&
+         records[i].validation_score > records[anchor].validation_score)) {
       anchor = i;
     }
   }
@@ -88,7 +94,8 @@ Result<std::optional<Ranking>> rank(const std::vector<TrialRecord>& records, con
   const PairedOptions paired{.seed = options.seed};
   for (const std::size_t i : eligible) {
     if (i == anchor) continue;
-    TAILOR_TRY(const PairedResult against, compare_paired(metric, answers_of(validation[i]), answers_of(validation[anchor]), classes, paired));
+    TAILOR_TRY(const PairedResult against,
+               compare_paired(metric, answers_of(validation[i]), answers_of(validation[anchor]), classes, paired));
     const bool same_rows = static_cast<std::size_t>(against.n_common) == validation[anchor].size();
     if (against.difference > best_gain && (same_rows || (against.n_common > 0 && against.p_value < kAlpha))) {
       best_gain = against.difference;
@@ -105,42 +112,53 @@ Result<std::optional<Ranking>> rank(const std::vector<TrialRecord>& records, con
       standing.p_value = 1;
       continue;
     }
-    TAILOR_TRY(const PairedResult against, compare_paired(metric, answers_of(validation[i]), answers_of(validation[best]), classes, paired));
+    TAILOR_TRY(const PairedResult against,
+               compare_paired(metric, answers_of(validation[i]), answers_of(validation[best]), classes, paired));
     standing.difference = against.difference;
     standing.p_value = against.p_value;
     standing.n_common = static_cast<std::size_t>(against.n_common);
-    standing.tied = against.n_common > 0 && against.p_value >= kAlpha && against.difference >= -options.tie_margin - 1e-12;
+    standing.tied =
+        against.n_common > 0 && against.p_value >= kAlpha && against.difference >= -options.tie_margin - 1e-12;
     if (standing.tied && cheaper(records[i], records[recommended])) recommended = i;
   }
   return std::optional<Ranking>(Ranking{best, recommended});
 }
 
-std::string explain(const std::vector<TrialRecord>& records, const std::vector<CandidateStanding>& standings, const Ranking& ranking, const Metric& metric,
-                    const FitOptions& options) {
+std::string explain(const std::vector<TrialRecord>& records, const std::vector<CandidateStanding>& standings,
+                    const Ranking& ranking, const Metric& metric, const FitOptions& options) {
   const TrialRecord& chosen = records[ranking.recommended];
   const TrialRecord& best = records[ranking.best];
   std::string text;
   if (ranking.recommended == ranking.best) {
-    text = fmt::format("{} scores highest on the validation rows ({})", name_of_trial(chosen), shown(metric, chosen.validation_score));
+    text = fmt::format("{} scores highest on the validation rows ({})", name_of_trial(chosen),
+                       shown(metric, chosen.validation_score));
     std::size_t ties = 0;
     for (const auto& s : standings) ties += s.tied && s.within_limits ? 1 : 0;
-    text += ties > 1 ? fmt::format(", and of the {} that tie with it none is cheaper to run.", ties) : ", and no other candidate ties with it.";
+    text += ties > 1 ? fmt::format(", and of the {} that tie with it none is cheaper to run.", ties)
+                     : ", and no other candidate ties with it.";
   } else {
     const CandidateStanding& standing = standings[ranking.recommended];
-    text = fmt::format("{} is not really worse than the best, {} ({} less on {} common validation rows, p = {:.2f}), and {}.",
-                       name_of_trial(chosen), name_of_trial(best), shown_difference(metric, standing.difference), standing.n_common, standing.p_value,
-                       why_cheaper(chosen, best));
+    text = fmt::format(
+        "{} is not really worse than the best, {} ({} less on {} common validation rows, p = {:.2f}), and {}.",
+        name_of_trial(chosen), name_of_trial(best), shown_difference(metric, standing.difference), standing.n_common,
+        standing.p_value, why_cheaper(chosen, best));
     if (standing.difference >= 0) {
-      text = fmt::format("{} does as well as the best, {}, on {} common validation rows, and {}.", name_of_trial(chosen),
-                         name_of_trial(best), standing.n_common, why_cheaper(chosen, best));
+      text = fmt::format("{} does as well as the best, {}, on {} common validation rows, and {}.",
+                         name_of_trial(chosen), name_of_trial(best), standing.n_common, why_cheaper(chosen, best));
     }
   }
-  text += fmt::format(" One answer takes {:.1f} ms (p95 {:.1f} ms) on this machine.", chosen.latency_p50_ms, chosen.latency_p95_ms);
+  text += chosen.latency_p95_ms < 0.1
+              ? std::string(" One answer takes under 0.1 ms on this machine.")
+              : fmt::format(" One answer takes {:.1f} ms (p95 {:.1f} ms) on this machine.", chosen.latency_p50_ms,
+                            chosen.latency_p95_ms);
   if (!chosen.base_model.empty() && options.max_latency_ms <= 0) {
-    const auto floor = std::find_if(records.begin(), records.end(), [](const TrialRecord& r) { return r.method == "tfidf" && r.ok(); });
+    const auto floor = std::find_if(records.begin(), records.end(),
+                                    [](const TrialRecord& r) { return r.method == "tfidf" && r.ok(); });
     if (floor != records.end()) {
       const CandidateStanding& s = standings[static_cast<std::size_t>(floor - records.begin())];
-      if (!s.tied) text += fmt::format(" The floor without any language model, TF-IDF with a linear model, is {} behind the best.", shown_difference(metric, s.difference));
+      if (!s.tied)
+        text += fmt::format(" The floor without any language model, TF-IDF with a linear model, is {} behind the best.",
+                            shown_difference(metric, s.difference));
     }
   }
   return text;
@@ -148,8 +166,8 @@ std::string explain(const std::vector<TrialRecord>& records, const std::vector<C
 
 }  // namespace
 
-Result<Decision> decide(const std::vector<TrialRecord>& records, const std::vector<Predictions>& validation, const FitOptions& options, const Metric& metric,
-                        int classes) {
+Result<Decision> decide(const std::vector<TrialRecord>& records, const std::vector<Predictions>& validation,
+                        const FitOptions& options, const Metric& metric, int classes) {
   Decision decision;
   decision.standings.resize(records.size());
   std::vector<std::size_t> within, all_ok;
@@ -167,7 +185,8 @@ Result<Decision> decide(const std::vector<TrialRecord>& records, const std::vect
     return decision;
   }
   const bool none_within = within.empty();
-  TAILOR_TRY(const auto ranking, rank(records, validation, none_within ? all_ok : within, options, metric, classes, decision.standings));
+  TAILOR_TRY(const auto ranking,
+             rank(records, validation, none_within ? all_ok : within, options, metric, classes, decision.standings));
   decision.best = records[ranking->best].id;
   decision.recommended = records[ranking->recommended].id;
   decision.reason = explain(records, decision.standings, *ranking, metric, options);
@@ -175,10 +194,12 @@ Result<Decision> decide(const std::vector<TrialRecord>& records, const std::vect
 
   // What would change the answer: each limit on or off, cost not counted, quality not counted.
   const auto add = [&](const std::string& sentence) {
-    if (std::find(decision.would_change.begin(), decision.would_change.end(), sentence) == decision.would_change.end()) decision.would_change.push_back(sentence);
+    if (std::find(decision.would_change.begin(), decision.would_change.end(), sentence) == decision.would_change.end())
+      decision.would_change.push_back(sentence);
   };
   if (ranking->best != ranking->recommended) {
-    add(fmt::format("If the last {} matter more than cost, take {}.", shown_difference(metric, decision.standings[ranking->recommended].difference),
+    add(fmt::format("If the last {} matter more than cost, take {}.",
+                    shown_difference(metric, decision.standings[ranking->recommended].difference),
                     name_of_trial(records[ranking->best])));
   }
   if (within.size() < all_ok.size() && !none_within) {
@@ -186,28 +207,33 @@ Result<Decision> decide(const std::vector<TrialRecord>& records, const std::vect
     TAILOR_TRY(const auto free_ranking, rank(records, validation, all_ok, options, metric, classes, unlimited));
     if (free_ranking->recommended != ranking->recommended) {
       const std::size_t other = free_ranking->recommended;
-      add(fmt::format("Without your limits it would be {} ({}).", name_of_trial(records[other]), decision.standings[other].limit));
+      add(fmt::format("Without your limits it would be {} ({}).", name_of_trial(records[other]),
+                      decision.standings[other].limit));
     }
   }
   const TrialRecord& chosen = records[ranking->recommended];
   std::size_t faster = records.size();
   for (const std::size_t i : none_within ? all_ok : within) {
     if (records[i].method == "majority") continue;  // nobody trades all quality for speed
-    if (records[i].latency_p95_ms < 0.67 * chosen.latency_p95_ms && (faster == records.size() || records[i].validation_score > records[faster].validation_score)) faster = i;
+    if (records[i].latency_p95_ms < 0.67 * chosen.latency_p95_ms &&
+        (faster == records.size() || records[i].validation_score > records[faster].validation_score))
+      faster = i;
   }
   if (faster < records.size()) {
-    add(fmt::format("A latency limit below {:.1f} ms (p95) would make it {} ({} on validation).", chosen.latency_p95_ms, name_of_trial(records[faster]),
-                    shown(metric, records[faster].validation_score)));
+    add(fmt::format("A latency limit below {:.1f} ms (p95) would make it {} ({} on validation).", chosen.latency_p95_ms,
+                    name_of_trial(records[faster]), shown(metric, records[faster].validation_score)));
   }
   for (const TrialRecord& r : records) {
     if (r.status == TrialStatus::kSkipped && r.estimated_seconds > 0) {
-      add(fmt::format("{} was not tried; a larger budget (it alone needs about {}) could change the answer.", name_of_trial(r), human_seconds(r.estimated_seconds)));
+      add(fmt::format("{} was not tried; a larger budget (it alone needs about {}) could change the answer.",
+                      name_of_trial(r), human_seconds(r.estimated_seconds)));
     }
   }
   return decision;
 }
 
-Status compare_on_test(std::vector<TrialRecord>& records, const std::vector<Predictions>& test, const Metric& metric, int classes, std::uint64_t seed) {
+Status compare_on_test(std::vector<TrialRecord>& records, const std::vector<Predictions>& test, const Metric& metric,
+                       int classes, std::uint64_t seed) {
   std::size_t best = records.size();
   // The best on test is found among those with the most rows; others answered a subsample and are paired with it.
   std::size_t most = 0;
@@ -224,7 +250,8 @@ Status compare_on_test(std::vector<TrialRecord>& records, const std::vector<Pred
       records[i].verdict = "best";
       continue;
     }
-    TAILOR_TRY(const PairedResult against, compare_paired(metric, answers_of(test[i]), answers_of(test[best]), classes, {.seed = seed}));
+    TAILOR_TRY(const PairedResult against,
+               compare_paired(metric, answers_of(test[i]), answers_of(test[best]), classes, {.seed = seed}));
     records[i].p_value = against.p_value;
     records[i].verdict = against.p_value < kAlpha && against.difference < 0 ? "worse" : "tie";
   }

@@ -17,8 +17,8 @@ double mean_square_length(const Matrix& x) {
   return x.rows == 0 ? 1 : std::max(1e-12, sum / static_cast<double>(x.rows));
 }
 
-/// [labels, dim] and [labels] from a model whose outputs may be fewer: two classes share one output, and classes without
-/// a row have none.
+/// [labels, dim] and [labels] from a model whose outputs may be fewer: two classes share one output, and classes
+/// without a row have none.
 void spread(const LogisticModel& model, int classes, std::vector<float>& weight, std::vector<float>& bias) {
   const std::size_t dim = model.features;
   weight.assign(static_cast<std::size_t>(classes) * dim, 0.0f);

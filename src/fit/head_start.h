@@ -11,9 +11,9 @@
 namespace tailor {
 
 struct HeadStart {
-  double c = 0;         // as fitted, of the penalty on vectors of mean square length 1
-  double score = 0;     // on the validation rows, where C was searched
-  double shared = 0;    // seconds another trial spent on the vectors
+  double c = 0;       // as fitted, of the penalty on vectors of mean square length 1
+  double score = 0;   // on the validation rows, where C was searched
+  double shared = 0;  // seconds another trial spent on the vectors
 };
 
 /// Writes `to` with head.weight F32 [labels, dim] and head.bias F32 [labels], for the mean over a text's tokens, not

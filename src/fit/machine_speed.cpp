@@ -17,7 +17,9 @@ namespace tailor {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 double gemm_gflops(int threads) {
   openblas_set_num_threads(threads);
@@ -27,7 +29,8 @@ double gemm_gflops(int threads) {
   double best = 0;
   for (int run = 0; run < 6; ++run) {
     const auto start = Clock::now();
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, kSize, kSize, kSize, 1.0f, a.data(), kSize, b.data(), kSize, 0.0f, c.data(), kSize);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, kSize, kSize, kSize, 1.0f, a.data(), kSize, b.data(), kSize,
+                0.0f, c.data(), kSize);
     best = std::max(best, 2.0 * kSize * kSize * kSize / seconds_since(start) / 1e9);
   }
   return best;
@@ -35,7 +38,9 @@ double gemm_gflops(int threads) {
 
 /// Plain business English, about 25 tokens each.
 std::vector<std::string> sample_texts(std::size_t n) {
-  const std::string text = "Hello, I would like to know when my order will arrive, because the tracking page has not changed since Monday. Thank you.";
+  const std::string text =
+      "Hello, I would like to know when my order will arrive, because the tracking page has not changed since Monday. "
+      "Thank you.";
   std::vector<std::string> texts;
   for (std::size_t i = 0; i < n; ++i) texts.push_back(text.substr(0, text.size() - i % 20));
   return texts;

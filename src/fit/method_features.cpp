@@ -15,8 +15,10 @@ const std::vector<double> kGrid{1, 3, 10, 30, 100, 300};
 
 class FeaturesClassifier final : public Classifier {
  public:
-  FeaturesClassifier(Embedder embedder, LogisticModel head, int threads) : embedder_(std::move(embedder)), head_(std::move(head)), threads_(threads) {}
-  Result<Matrix> probabilities(std::span<const std::string> texts, const ProgressFn& progress, const CancelToken& cancel) override {
+  FeaturesClassifier(Embedder embedder, LogisticModel head, int threads)
+      : embedder_(std::move(embedder)), head_(std::move(head)), threads_(threads) {}
+  Result<Matrix> probabilities(std::span<const std::string> texts, const ProgressFn& progress,
+                               const CancelToken& cancel) override {
     TAILOR_TRY(const Matrix embeddings, embedder_.embed(texts, progress, cancel));
     return head_.probabilities(embeddings, threads_);
   }
@@ -37,13 +39,16 @@ Estimate estimate_features(const TrialContext& context) {
   const double dim = static_cast<double>(context.model->info.embedding_length);
   // L-BFGS: about 60 passes a value of C, two products each, at half the speed of a large product.
   const double folds = context.data.kfold() ? context.data.split.folds + 1 : 2;
-  const double linear = folds * static_cast<double>(kGrid.size()) * 60 * 4 * rows * dim * classes / (0.3e9 * context.speed.gemm_gflops);
+  const double linear =
+      folds * static_cast<double>(kGrid.size()) * 60 * 4 * rows * dim * classes / (0.3e9 * context.speed.gemm_gflops);
   Estimate e;
   e.fit_seconds = 1 + rows * per_row + linear;
   e.min_fit_seconds = e.fit_seconds;
   e.score_seconds_per_row = per_row;
   e.refit_seconds = 1 + linear / static_cast<double>(kGrid.size());
-  e.memory_bytes = static_cast<std::uint64_t>(2.2 * static_cast<double>(context.model->info.parameters) + rows * dim * 24) + 120'000'000;
+  e.memory_bytes =
+      static_cast<std::uint64_t>(2.2 * static_cast<double>(context.model->info.parameters) + rows * dim * 24) +
+      120'000'000;
   return e;
 }
 
@@ -66,16 +71,24 @@ Result<TrialOutcome> run_features(TrialContext& context) {
   return out;
 }
 
-Result<std::unique_ptr<Classifier>> load_features(const std::filesystem::path& package, const PackageManifest& manifest, const PredictOptions& options) {
+Result<std::unique_ptr<Classifier>> load_features(const std::filesystem::path& package, const PackageManifest& manifest,
+                                                  const PredictOptions& options) {
   TAILOR_TRY(LogisticModel head, LogisticModel::load(package / kHeadFile));
   if (head.classes != static_cast<int>(manifest.labels.size())) {
-    return Error{ErrorCode::kCorruptData, fmt::format("{}: the head has {} classes, the manifest {} labels", package.string(), head.classes, manifest.labels.size()), ""};
+    return Error{ErrorCode::kCorruptData,
+                 fmt::format("{}: the head has {} classes, the manifest {} labels", package.string(), head.classes,
+                             manifest.labels.size()),
+                 ""};
   }
   TAILOR_TRY(Embedder embedder, load_embedder(base_model_path(package, manifest.base), options.threads));
   if (static_cast<std::size_t>(embedder.dim()) != head.features) {
-    return Error{ErrorCode::kCorruptData, fmt::format("{}: the head takes {} features, the base model gives {}", package.string(), head.features, embedder.dim()), ""};
+    return Error{ErrorCode::kCorruptData,
+                 fmt::format("{}: the head takes {} features, the base model gives {}", package.string(), head.features,
+                             embedder.dim()),
+                 ""};
   }
-  return std::unique_ptr<Classifier>(std::make_unique<FeaturesClassifier>(std::move(embedder), std::move(head), options.threads));
+  return std::unique_ptr<Classifier>(
+      std::make_unique<FeaturesClassifier>(std::move(embedder), std::move(head), options.threads));
 }
 
 }  // namespace tailor

@@ -49,16 +49,19 @@ Result<TrialOutcome> run_majority(TrialContext& context) {
   Matrix pooled(0, static_cast<std::size_t>(classes));
   for (const auto& split : rows.splits) {
     const auto shares = shares_of(rows.labels_at(split.train), classes);
-    for (std::size_t i = 0; i < split.validation.size(); ++i) pooled.data.insert(pooled.data.end(), shares.begin(), shares.end());
+    for (std::size_t i = 0; i < split.validation.size(); ++i)
+      pooled.data.insert(pooled.data.end(), shares.begin(), shares.end());
     pooled.rows += split.validation.size();
   }
   out.validation = pooled_predictions(rows, std::move(pooled));
-  TAILOR_CHECK(write_json_atomic(context.package / kSharesFile, Json{{"shares", shares_of(rows.labels_at(rows.fit), classes)}}));
+  TAILOR_CHECK(
+      write_json_atomic(context.package / kSharesFile, Json{{"shares", shares_of(rows.labels_at(rows.fit), classes)}}));
   out.trained_bytes = tree_bytes(context.package / kSharesFile);
   return out;
 }
 
-Result<std::unique_ptr<Classifier>> load_majority(const std::filesystem::path& package, const PackageManifest& manifest, const PredictOptions&) {
+Result<std::unique_ptr<Classifier>> load_majority(const std::filesystem::path& package, const PackageManifest& manifest,
+                                                  const PredictOptions&) {
   TAILOR_TRY(const Json json, read_json(package / kSharesFile));
   if (!json.contains("shares") || !json["shares"].is_array() || json["shares"].size() != manifest.labels.size()) {
     return Error{ErrorCode::kCorruptData, package.string() + ": shares.json does not have a share for each label", ""};

@@ -17,8 +17,10 @@ const std::vector<double> kTemperatures{0.02, 0.05, 0.1};
 
 class NeighboursClassifier final : public Classifier {
  public:
-  NeighboursClassifier(Embedder embedder, NeighbourModel model, int threads) : embedder_(std::move(embedder)), model_(std::move(model)), threads_(threads) {}
-  Result<Matrix> probabilities(std::span<const std::string> texts, const ProgressFn& progress, const CancelToken& cancel) override {
+  NeighboursClassifier(Embedder embedder, NeighbourModel model, int threads)
+      : embedder_(std::move(embedder)), model_(std::move(model)), threads_(threads) {}
+  Result<Matrix> probabilities(std::span<const std::string> texts, const ProgressFn& progress,
+                               const CancelToken& cancel) override {
     TAILOR_TRY(const Matrix embeddings, embedder_.embed(texts, progress, cancel));
     return model_.probabilities(embeddings, threads_);
   }
@@ -29,7 +31,9 @@ class NeighboursClassifier final : public Classifier {
   int threads_;
 };
 
-Json settings_of(const NeighbourOptions& o) { return Json{{"k", o.k}, {"weights", o.temperature > 0 ? "similarity" : "uniform"}, {"temperature", o.temperature}}; }
+Json settings_of(const NeighbourOptions& o) {
+  return Json{{"k", o.k}, {"weights", o.temperature > 0 ? "similarity" : "uniform"}, {"temperature", o.temperature}};
+}
 
 }  // namespace
 
@@ -43,7 +47,9 @@ Estimate estimate_neighbours(const TrialContext& context) {
   e.min_fit_seconds = e.fit_seconds;
   e.score_seconds_per_row = per_row + 2 * rows * dim / (0.3e9 * context.speed.gemm_gflops);
   e.refit_seconds = 1;
-  e.memory_bytes = static_cast<std::uint64_t>(2.2 * static_cast<double>(context.model->info.parameters) + rows * dim * 16) + 120'000'000;
+  e.memory_bytes =
+      static_cast<std::uint64_t>(2.2 * static_cast<double>(context.model->info.parameters) + rows * dim * 16) +
+      120'000'000;
   return e;
 }
 
@@ -72,8 +78,10 @@ Result<TrialOutcome> run_neighbours(TrialContext& context) {
         const auto cut = [&](TopK& t) {
           TopK shorter{t.queries, k, {}, {}};
           for (std::size_t q = 0; q < t.queries; ++q) {
-            shorter.rows.insert(shorter.rows.end(), t.rows.begin() + static_cast<std::ptrdiff_t>(q * t.k), t.rows.begin() + static_cast<std::ptrdiff_t>(q * t.k + k));
-            shorter.similarities.insert(shorter.similarities.end(), t.similarities.begin() + static_cast<std::ptrdiff_t>(q * t.k),
+            shorter.rows.insert(shorter.rows.end(), t.rows.begin() + static_cast<std::ptrdiff_t>(q * t.k),
+                                t.rows.begin() + static_cast<std::ptrdiff_t>(q * t.k + k));
+            shorter.similarities.insert(shorter.similarities.end(),
+                                        t.similarities.begin() + static_cast<std::ptrdiff_t>(q * t.k),
                                         t.similarities.begin() + static_cast<std::ptrdiff_t>(q * t.k + k));
           }
           t = std::move(shorter);
@@ -92,10 +100,12 @@ Result<TrialOutcome> run_neighbours(TrialContext& context) {
     for (const std::size_t k : kNeighbours) {
       if (k <= pooled.k) ks.push_back(k);
     }
-    TAILOR_TRY(const NeighbourSelection selection,
-               select_neighbours(pooled, rows.labels, truth, classes, ks, kTemperatures,
-                                 [&](std::span<const int> t, std::span<const int> p) { return metric.score(t, p, classes); }));
-    for (const auto& point : selection.curve) out.search.push_back({settings_of(point.options), point.score, 0, truth.size()});
+    TAILOR_TRY(
+        const NeighbourSelection selection,
+        select_neighbours(pooled, rows.labels, truth, classes, ks, kTemperatures,
+                          [&](std::span<const int> t, std::span<const int> p) { return metric.score(t, p, classes); }));
+    for (const auto& point : selection.curve)
+      out.search.push_back({settings_of(point.options), point.score, 0, truth.size()});
     chosen.k = selection.best.k;
     chosen.temperature = selection.best.temperature;
     out.validation = pooled_predictions(rows, neighbour_probabilities(pooled, rows.labels, classes, chosen));
@@ -110,13 +120,18 @@ Result<TrialOutcome> run_neighbours(TrialContext& context) {
   return out;
 }
 
-Result<std::unique_ptr<Classifier>> load_neighbours(const std::filesystem::path& package, const PackageManifest& manifest, const PredictOptions& options) {
+Result<std::unique_ptr<Classifier>> load_neighbours(const std::filesystem::path& package,
+                                                    const PackageManifest& manifest, const PredictOptions& options) {
   TAILOR_TRY(NeighbourModel model, NeighbourModel::load(package / kIndexFile));
   TAILOR_TRY(Embedder embedder, load_embedder(base_model_path(package, manifest.base), options.threads));
-  if (model.classes != static_cast<int>(manifest.labels.size()) || model.index.width() != static_cast<std::size_t>(embedder.dim())) {
-    return Error{ErrorCode::kCorruptData, fmt::format("{}: the neighbours do not belong to this base model and these labels", package.string()), ""};
+  if (model.classes != static_cast<int>(manifest.labels.size()) ||
+      model.index.width() != static_cast<std::size_t>(embedder.dim())) {
+    return Error{ErrorCode::kCorruptData,
+                 fmt::format("{}: the neighbours do not belong to this base model and these labels", package.string()),
+                 ""};
   }
-  return std::unique_ptr<Classifier>(std::make_unique<NeighboursClassifier>(std::move(embedder), std::move(model), options.threads));
+  return std::unique_ptr<Classifier>(
+      std::make_unique<NeighboursClassifier>(std::move(embedder), std::move(model), options.threads));
 }
 
 }  // namespace tailor

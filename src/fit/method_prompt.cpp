@@ -1,6 +1,6 @@
-/// Prompting: zero-shot, and few-shot with random or with retrieved demonstrations. Nothing is trained; the template, the
-/// number of demonstrations and the calibration are chosen on validation rows. All labels are scored as a token trie
-/// (infer/label_scorer.h).
+/// Prompting: zero-shot, and few-shot with random or with retrieved demonstrations. Nothing is trained; the template,
+/// the number of demonstrations and the calibration are chosen on validation rows. All labels are scored as a token
+/// trie (infer/label_scorer.h).
 
 #include <fmt/format.h>
 
@@ -10,12 +10,12 @@
 #include <numeric>
 
 #include "core/files.h"
+#include "core/rng.h"
 #include "fit/method_support.h"
 #include "fit/methods.h"
 #include "fit/paths.h"
 #include "infer/label_scorer.h"
 #include "learn/neighbours.h"
-#include "core/rng.h"
 #include "prompt/demonstrations.h"
 #include "prompt/prompt_classifier.h"
 
@@ -57,7 +57,8 @@ std::vector<Choice> choices_of(Kind kind) {
 double row_seconds(const TrialContext& context, Kind kind, const Choice& c) {
   const double message = mean_tokens(context) + 6;
   const double labels = static_cast<double>(context.data.label_names().size());
-  const double scored = kind == Kind::kRetrieved && c.label_neighbours > 0 ? std::min(labels, 0.6 * c.label_neighbours) : labels;
+  const double scored =
+      kind == Kind::kRetrieved && c.label_neighbours > 0 ? std::min(labels, 0.6 * c.label_neighbours) : labels;
   const double tree = std::max(0.0, 1.6 * scored);
   const double prompt = kind == Kind::kRetrieved ? message * (c.demonstrations + 1) : message;
   return (prompt + tree) / embedding_tokens_per_second(context) + 0.002;
@@ -72,7 +73,8 @@ Json make_plan(const TrialContext& context, Kind kind, std::size_t available) {
     double per_row = 0;
     for (std::size_t i = 0; i < n_choices; ++i) per_row += row_seconds(context, kind, all[i]);
     const double n = (context.seconds - kLoadSeconds) / per_row;
-    rows = static_cast<std::size_t>(std::clamp(n, static_cast<double>(kFewestValidationRows), static_cast<double>(kMostValidationRows)));
+    rows = static_cast<std::size_t>(
+        std::clamp(n, static_cast<double>(kFewestValidationRows), static_cast<double>(kMostValidationRows)));
     if (n_choices == 1 || n >= 100) break;
   }
   return Json{{"choices", n_choices}, {"validation_rows", std::min(rows, available)}};
@@ -84,7 +86,8 @@ Estimate estimate(const TrialContext& context, Kind kind) {
   for (const auto& c : all) per_row += row_seconds(context, kind, c);
   Estimate e;
   e.fit_seconds = kLoadSeconds + per_row * static_cast<double>(kMostValidationRows);
-  e.min_fit_seconds = kLoadSeconds + row_seconds(context, kind, all[0]) * 1.5 * static_cast<double>(kFewestValidationRows);
+  e.min_fit_seconds =
+      kLoadSeconds + row_seconds(context, kind, all[0]) * 1.5 * static_cast<double>(kFewestValidationRows);
   e.score_seconds_per_row = row_seconds(context, kind, all[0]);
   e.refit_seconds = 3;
   if (kind == Kind::kRetrieved) {
@@ -110,7 +113,8 @@ Result<TrialModel> retriever_of(const TrialContext& context) {
 Neighbours lists_of(const TopK& top) {
   Neighbours lists(top.queries);
   for (std::size_t q = 0; q < top.queries; ++q) {
-    lists[q].assign(top.rows.begin() + static_cast<std::ptrdiff_t>(q * top.k), top.rows.begin() + static_cast<std::ptrdiff_t>((q + 1) * top.k));
+    lists[q].assign(top.rows.begin() + static_cast<std::ptrdiff_t>(q * top.k),
+                    top.rows.begin() + static_cast<std::ptrdiff_t>((q + 1) * top.k));
   }
   return lists;
 }
@@ -120,12 +124,15 @@ PromptSettings settings_for(const Choice& c, Kind kind) {
   s.prompt.list_labels = c.list_labels;
   s.demonstrations = c.demonstrations;
   s.label_neighbours = c.label_neighbours;
-  s.choice = kind == Kind::kZeroShot ? DemonstrationChoice::kNone : kind == Kind::kRandom ? DemonstrationChoice::kFixed : DemonstrationChoice::kRetrieved;
+  s.choice = kind == Kind::kZeroShot ? DemonstrationChoice::kNone
+             : kind == Kind::kRandom ? DemonstrationChoice::kFixed
+                                     : DemonstrationChoice::kRetrieved;
   return s;
 }
 
 /// Rows of the pool for this choice, from the rows at `positions`.
-std::vector<Demonstration> pool_of(std::uint64_t seed, const TrialRows& rows, const std::vector<std::size_t>& positions, const Choice& c, Kind kind) {
+std::vector<Demonstration> pool_of(std::uint64_t seed, const TrialRows& rows, const std::vector<std::size_t>& positions,
+                                   const Choice& c, Kind kind) {
   std::vector<Demonstration> pool;
   if (kind == Kind::kZeroShot) return pool;
   std::vector<std::size_t> chosen(positions.size());
@@ -156,8 +163,12 @@ Result<TrialOutcome> run(TrialContext& context, Kind kind) {
   std::optional<ReadyModel> retriever;
   if (kind == Kind::kRetrieved) {
     TAILOR_TRY(TrialModel encoder, retriever_of(context));
-    TrialContext with_encoder{context.data, context.options, encoder, context.speed, context.seconds, {}, context.settings, context.fit_rows, context.validation_rows,
-                              context.directory, context.package, context.cache, context.threads, context.progress, context.cancel, context.log};
+    TrialContext with_encoder{context.data,      context.options,  encoder,
+                              context.speed,     context.seconds,  {},
+                              context.settings,  context.fit_rows, context.validation_rows,
+                              context.directory, context.package,  context.cache,
+                              context.threads,   context.progress, context.cancel,
+                              context.log};
     TAILOR_TRY(ReadyModel ready, ready_model(with_encoder));
     // All rows that may be shown or asked, whichever folds are used.
     const TrialRows all = trial_rows(with_encoder);
@@ -175,7 +186,8 @@ Result<TrialOutcome> run(TrialContext& context, Kind kind) {
     RowSet validation;
     for (const std::size_t p : split.validation) validation.ids.push_back(rows.ids[p]);
     out.plan = context.plan ? *context.plan : make_plan(context, kind, validation.size());
-    const RowSet asked = stratified_sample(context.data, validation, out.plan.at("validation_rows"), context.options.seed + 2);
+    const RowSet asked =
+        stratified_sample(context.data, validation, out.plan.at("validation_rows"), context.options.seed + 2);
     const std::vector<std::string> texts = context.data.texts_of(asked);
     const std::vector<int> truth = context.data.labels_of(asked);
     Neighbours neighbours;
@@ -192,10 +204,15 @@ Result<TrialOutcome> run(TrialContext& context, Kind kind) {
     for (const Choice& choice : choices) {
       const auto begin = std::chrono::steady_clock::now();
       TAILOR_TRY(LabelScorer scorer, load_scorer());
-      TAILOR_TRY(PromptClassifier classifier, PromptClassifier::make(std::move(scorer), settings_for(choice, kind), context.data.label_names(), pool_of(context.options.seed, rows, split.train, choice, kind)));
-      TAILOR_TRY(const std::vector<LabelScores> raw, classifier.score(texts, neighbours, context.progress, context.cancel));
+      TAILOR_TRY(PromptClassifier classifier,
+                 PromptClassifier::make(std::move(scorer), settings_for(choice, kind), context.data.label_names(),
+                                        pool_of(context.options.seed, rows, split.train, choice, kind)));
+      TAILOR_TRY(const std::vector<LabelScores> raw,
+                 classifier.score(texts, neighbours, context.progress, context.cancel));
       std::vector<CalibrationTrial> trials;
-      TAILOR_CHECK(classifier.calibrate_on(raw, [&](std::span<const std::int32_t> predicted) { return metric.score(truth, predicted, classes); }, context.cancel, &trials));
+      TAILOR_CHECK(classifier.calibrate_on(
+          raw, [&](std::span<const std::int32_t> predicted) { return metric.score(truth, predicted, classes); },
+          context.cancel, &trials));
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
       for (const auto& t : trials) {
         Json settings = to_json(choice, kind);
@@ -222,12 +239,15 @@ Result<TrialOutcome> run(TrialContext& context, Kind kind) {
   }
   // The package: the chosen prompt with all rows to show. Random demonstrations stay those that were chosen.
   TAILOR_TRY(LabelScorer scorer, load_scorer());
-  TAILOR_TRY(PromptClassifier classifier, PromptClassifier::make(std::move(scorer), settings_for(best.choice, kind), context.data.label_names(), pool_of(context.options.seed, rows, rows.fit, best.choice, kind)));
+  TAILOR_TRY(PromptClassifier classifier,
+             PromptClassifier::make(std::move(scorer), settings_for(best.choice, kind), context.data.label_names(),
+                                    pool_of(context.options.seed, rows, rows.fit, best.choice, kind)));
   classifier.set_calibration(best.calibration);
   TAILOR_CHECK(classifier.save(context.package));
   if (kind == Kind::kRetrieved) {
     TAILOR_TRY(NeighbourIndex index, NeighbourIndex::make(gather_rows(embeddings->matrix, rows.fit)));
-    TAILOR_CHECK((NeighbourModel{std::move(index), rows.labels_at(rows.fit), classes, {}}.save(context.package / kIndexFile)));
+    TAILOR_CHECK(
+        (NeighbourModel{std::move(index), rows.labels_at(rows.fit), classes, {}}.save(context.package / kIndexFile)));
     std::error_code linked;
     fs::create_hard_link(retriever->gguf, context.package / kRetrieverFile, linked);
     if (linked) TAILOR_CHECK(tailor::copy_file(retriever->gguf, context.package / kRetrieverFile));
@@ -243,9 +263,11 @@ Result<TrialOutcome> run(TrialContext& context, Kind kind) {
 
 class PromptedClassifier final : public Classifier {
  public:
-  PromptedClassifier(PromptClassifier prompt, std::optional<Embedder> retriever, std::optional<NeighbourIndex> index, int threads)
+  PromptedClassifier(PromptClassifier prompt, std::optional<Embedder> retriever, std::optional<NeighbourIndex> index,
+                     int threads)
       : prompt_(std::move(prompt)), retriever_(std::move(retriever)), index_(std::move(index)), threads_(threads) {}
-  Result<Matrix> probabilities(std::span<const std::string> texts, const ProgressFn& progress, const CancelToken& cancel) override {
+  Result<Matrix> probabilities(std::span<const std::string> texts, const ProgressFn& progress,
+                               const CancelToken& cancel) override {
     Neighbours neighbours;
     if (retriever_) {
       TAILOR_TRY(const Matrix embeddings, retriever_->embed(texts, {}, cancel));
@@ -263,20 +285,34 @@ class PromptedClassifier final : public Classifier {
 
 }  // namespace
 
-Estimate estimate_zero_shot(const TrialContext& context) { return estimate(context, Kind::kZeroShot); }
-Estimate estimate_few_shot(const TrialContext& context) { return estimate(context, Kind::kRandom); }
-Estimate estimate_few_shot_retrieved(const TrialContext& context) { return estimate(context, Kind::kRetrieved); }
-Result<TrialOutcome> run_zero_shot(TrialContext& context) { return run(context, Kind::kZeroShot); }
-Result<TrialOutcome> run_few_shot(TrialContext& context) { return run(context, Kind::kRandom); }
-Result<TrialOutcome> run_few_shot_retrieved(TrialContext& context) { return run(context, Kind::kRetrieved); }
+Estimate estimate_zero_shot(const TrialContext& context) {
+  return estimate(context, Kind::kZeroShot);
+}
+Estimate estimate_few_shot(const TrialContext& context) {
+  return estimate(context, Kind::kRandom);
+}
+Estimate estimate_few_shot_retrieved(const TrialContext& context) {
+  return estimate(context, Kind::kRetrieved);
+}
+Result<TrialOutcome> run_zero_shot(TrialContext& context) {
+  return run(context, Kind::kZeroShot);
+}
+Result<TrialOutcome> run_few_shot(TrialContext& context) {
+  return run(context, Kind::kRandom);
+}
+Result<TrialOutcome> run_few_shot_retrieved(TrialContext& context) {
+  return run(context, Kind::kRetrieved);
+}
 
-Result<std::unique_ptr<Classifier>> load_prompted(const fs::path& package, const PackageManifest& manifest, const PredictOptions& options) {
+Result<std::unique_ptr<Classifier>> load_prompted(const fs::path& package, const PackageManifest& manifest,
+                                                  const PredictOptions& options) {
   std::error_code ignored;
   LabelScorerOptions scorer_options{.threads = options.threads};
   if (fs::exists(package / "adapter.gguf", ignored)) scorer_options.adapter = package / "adapter.gguf";
   TAILOR_TRY(LabelScorer scorer, LabelScorer::load(base_model_path(package, manifest.base), scorer_options));
   TAILOR_TRY(PromptClassifier prompt, PromptClassifier::load(package, std::move(scorer)));
-  if (prompt.labels() != manifest.labels) return Error{ErrorCode::kCorruptData, package.string() + ": the prompt's labels are not the package's", ""};
+  if (prompt.labels() != manifest.labels)
+    return Error{ErrorCode::kCorruptData, package.string() + ": the prompt's labels are not the package's", ""};
   std::optional<Embedder> retriever;
   std::optional<NeighbourIndex> index;
   if (fs::exists(package / kRetrieverFile, ignored)) {
@@ -284,7 +320,8 @@ Result<std::unique_ptr<Classifier>> load_prompted(const fs::path& package, const
     TAILOR_TRY(NeighbourModel stored, NeighbourModel::load(package / kIndexFile));
     index = std::move(stored.index);
   }
-  return std::unique_ptr<Classifier>(std::make_unique<PromptedClassifier>(std::move(prompt), std::move(retriever), std::move(index), options.threads));
+  return std::unique_ptr<Classifier>(
+      std::make_unique<PromptedClassifier>(std::move(prompt), std::move(retriever), std::move(index), options.threads));
 }
 
 }  // namespace tailor

@@ -22,7 +22,9 @@ namespace {
 constexpr std::uint64_t kMostHalfParameters = 1'000'000'000;
 
 using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 }  // namespace
 
@@ -76,15 +78,18 @@ Predictions pooled_predictions(const TrialRows& rows, Matrix pooled) {
 }
 
 fs::path model_cache_directory() {
-  if (const char* cache = std::getenv("TAILOR_CACHE"); cache != nullptr && *cache != 0) return fs::path(cache) / "imported";
-  if (const char* home = std::getenv("HOME"); home != nullptr && *home != 0) return fs::path(home) / ".cache" / "tailor" / "imported";
+  if (const char* cache = std::getenv("TAILOR_CACHE"); cache != nullptr && *cache != 0)
+    return fs::path(cache) / "imported";
+  if (const char* home = std::getenv("HOME"); home != nullptr && *home != 0)
+    return fs::path(home) / ".cache" / "tailor" / "imported";
   return fs::temp_directory_path() / "tailor-imported";
 }
 
 Result<fs::path> ready_gguf(const ModelInfo& info, bool full_precision, const ProgressFn& progress) {
   const fs::path cache = model_cache_directory();
   TAILOR_CHECK(make_directories(cache));
-  if (info.is_hugging_face) return import_cached(info.path, cache, {.type = full_precision ? ImportType::kF32 : ImportType::kF16}, progress);
+  if (info.is_hugging_face)
+    return import_cached(info.path, cache, {.type = full_precision ? ImportType::kF32 : ImportType::kF16}, progress);
   if (full_precision || info.kind == ModelKind::kEncoder || info.file_type == "f16") return info.path;
   // On AVX2 llama.cpp multiplies f16 a quarter faster than q8_0; above a thousand million parameters memory decides.
   if (info.parameters <= kMostHalfParameters) return requantize_cached(info.path, cache, QuantType::kF16);
@@ -99,7 +104,12 @@ Result<ReadyModel> ready(const TrialContext& context, bool full_precision) {
   const ModelInfo& info = context.model->info;
   ReadyModel ready;
   TAILOR_TRY(ready.gguf, ready_gguf(info, full_precision, context.progress));
-  ready.base = {info.id, std::string(name_of(info.kind)), fs::absolute(ready.gguf).string(), "", info.licence.empty() ? "unknown" : info.licence, info.path.filename().string()};
+  ready.base = {info.id,
+                std::string(name_of(info.kind)),
+                fs::absolute(ready.gguf).string(),
+                "",
+                info.licence.empty() ? "unknown" : info.licence,
+                info.path.filename().string()};
   if (ready.gguf != info.path) ready.base.source += ", as " + ready.gguf.filename().string();
   TAILOR_TRY(ready.base.sha256, sha256_file(ready.gguf));
   return ready;
@@ -107,10 +117,16 @@ Result<ReadyModel> ready(const TrialContext& context, bool full_precision) {
 
 }  // namespace
 
-Result<ReadyModel> ready_model(const TrialContext& context) { return ready(context, false); }
-Result<ReadyModel> ready_model_f32(const TrialContext& context) { return ready(context, true); }
+Result<ReadyModel> ready_model(const TrialContext& context) {
+  return ready(context, false);
+}
+Result<ReadyModel> ready_model_f32(const TrialContext& context) {
+  return ready(context, true);
+}
 
-Result<Embedder> load_embedder(const fs::path& gguf, int threads) { return Embedder::load(gguf, {.threads = threads}); }
+Result<Embedder> load_embedder(const fs::path& gguf, int threads) {
+  return Embedder::load(gguf, {.threads = threads});
+}
 
 namespace {
 
@@ -178,7 +194,8 @@ Result<CachedEmbeddings> cached_embeddings(const TrialContext& context, const Re
   return out;
 }
 
-Features take_rows(const Features& features, const std::vector<std::size_t>& positions, Matrix& dense, CsrMatrix& sparse) {
+Features take_rows(const Features& features, const std::vector<std::size_t>& positions, Matrix& dense,
+                   CsrMatrix& sparse) {
   if (features.dense() != nullptr) {
     dense = gather_rows(*features.dense(), positions);
     return dense;
@@ -187,8 +204,8 @@ Features take_rows(const Features& features, const std::vector<std::size_t>& pos
   return sparse;
 }
 
-Result<LinearFit> fit_linear(const TrialContext& context, const TrialRows& rows, const Features& features, const std::vector<double>& grid, double fixed_c,
-                             const Json& base_settings) {
+Result<LinearFit> fit_linear(const TrialContext& context, const TrialRows& rows, const Features& features,
+                             const std::vector<double>& grid, double fixed_c, const Json& base_settings) {
   const int classes = classes_of(context);
   const LogisticOptions options{.threads = context.threads};
   LinearFit out;
@@ -209,7 +226,8 @@ Result<LinearFit> fit_linear(const TrialContext& context, const TrialRows& rows,
       const Features held_out = take_rows(features, split.validation, dense, sparse);
       for (std::size_t g = 0; g < grid.size(); ++g) {
         const Matrix p = models[g].probabilities(held_out, context.threads);
-        std::copy(p.data.begin(), p.data.end(), pooled[g].data.begin() + static_cast<std::ptrdiff_t>(at * static_cast<std::size_t>(classes)));
+        std::copy(p.data.begin(), p.data.end(),
+                  pooled[g].data.begin() + static_cast<std::ptrdiff_t>(at * static_cast<std::size_t>(classes)));
       }
       at += split.validation.size();
     }
@@ -225,7 +243,8 @@ Result<LinearFit> fit_linear(const TrialContext& context, const TrialRows& rows,
       const double score = metric.score(p.truth, p.predicted, classes);
       const double loss = log_loss(p.truth, p.probabilities);
       out.search.push_back({settings, score, seconds, p.size()});
-      if (g == 0 || score > out.search[best].score + 1e-12 || (score > out.search[best].score - 1e-12 && loss < best_loss)) {
+      if (g == 0 || score > out.search[best].score + 1e-12 ||
+          (score > out.search[best].score - 1e-12 && loss < best_loss)) {
         best = g;
         best_loss = loss;
         out.c = grid[g];
@@ -240,11 +259,16 @@ Result<LinearFit> fit_linear(const TrialContext& context, const TrialRows& rows,
   LogisticOptions last = options;
   last.c = out.c;
   const Features all = take_rows(features, rows.fit, dense, sparse);
-  TAILOR_TRY(out.model, fit_logistic(all, rows.labels_at(rows.fit), classes, last, {}, nullptr, &context.cancel, context.progress));
+  TAILOR_TRY(out.model, fit_logistic(all, rows.labels_at(rows.fit), classes, last, {}, nullptr, &context.cancel,
+                                     context.progress));
   return out;
 }
 
-Metric metric_of(const TrialContext& context) { return Metric::parse(context.options.metric, context.data.label_names()).value(); }
-int classes_of(const TrialContext& context) { return static_cast<int>(context.data.label_names().size()); }
+Metric metric_of(const TrialContext& context) {
+  return Metric::parse(context.options.metric, context.data.label_names()).value();
+}
+int classes_of(const TrialContext& context) {
+  return static_cast<int>(context.data.label_names().size());
+}
 
 }  // namespace tailor

@@ -18,8 +18,8 @@ struct TrialRows {
   std::vector<std::uint32_t> ids;
   std::vector<std::string> texts;
   std::vector<int> labels;
-  std::vector<std::size_t> fit;        // positions to fit the packaged artefact on
-  std::vector<RowSplit> splits;        // for choices: one (holdout), k (k-fold), none (refit)
+  std::vector<std::size_t> fit;  // positions to fit the packaged artefact on
+  std::vector<RowSplit> splits;  // for choices: one (holdout), k (k-fold), none (refit)
 
   std::vector<int> labels_at(const std::vector<std::size_t>& positions) const;
 };
@@ -34,7 +34,8 @@ struct ReadyModel {
   std::filesystem::path gguf;
   BaseModel base;
 };
-/// The GGUF for llama.cpp: imported (encoders, F16) or requantised (decoders: F16, above a thousand million parameters Q8_0) through a cache outside the run.
+/// The GGUF for llama.cpp: imported (encoders, F16) or requantised (decoders: F16, above a thousand million parameters
+/// Q8_0) through a cache outside the run.
 Result<ReadyModel> ready_model(const TrialContext& context);
 /// The same in full precision, for training.
 Result<ReadyModel> ready_model_f32(const TrialContext& context);
@@ -51,9 +52,9 @@ struct EmbeddingKind {
   bool normalise = true;
 };
 struct CachedEmbeddings {
-  Matrix matrix;        // [rows, dim]
-  double seconds = 0;   // spent now
-  double shared = 0;    // spent by another trial
+  Matrix matrix;       // [rows, dim]
+  double seconds = 0;  // spent now
+  double shared = 0;   // spent by another trial
 };
 Result<CachedEmbeddings> cached_embeddings(const TrialContext& context, const ReadyModel& model, const TrialRows& rows,
                                            const EmbeddingKind& kind = {});
@@ -66,9 +67,10 @@ struct LinearFit {
   std::vector<SearchPoint> search;
   Predictions validation;
 };
-Result<LinearFit> fit_linear(const TrialContext& context, const TrialRows& rows, const Features& features, const std::vector<double>& grid, double fixed_c,
-                             const Json& base_settings);
-Features take_rows(const Features& features, const std::vector<std::size_t>& positions, Matrix& dense, CsrMatrix& sparse);
+Result<LinearFit> fit_linear(const TrialContext& context, const TrialRows& rows, const Features& features,
+                             const std::vector<double>& grid, double fixed_c, const Json& base_settings);
+Features take_rows(const Features& features, const std::vector<std::size_t>& positions, Matrix& dense,
+                   CsrMatrix& sparse);
 
 /// The user's metric for this run's labels; options were checked when the run began.
 Metric metric_of(const TrialContext& context);

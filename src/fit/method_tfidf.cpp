@@ -29,7 +29,10 @@ Result<Vectorizers> fit_vectorizers(std::span<const std::string> texts, bool wit
   TfidfOptions words{.terms = {.kind = TermOptions::Kind::kWords, .min_n = 1, .max_n = 2}, .sublinear_tf = true};
   TAILOR_TRY(v.words, Tfidf::fit(texts, words));
   if (with_characters) {
-    TfidfOptions characters{.terms = {.kind = TermOptions::Kind::kCharacters, .min_n = 3, .max_n = 5}, .min_df = 2, .max_features = 50'000, .sublinear_tf = true};
+    TfidfOptions characters{.terms = {.kind = TermOptions::Kind::kCharacters, .min_n = 3, .max_n = 5},
+                            .min_df = 2,
+                            .max_features = 50'000,
+                            .sublinear_tf = true};
     auto fitted = Tfidf::fit(texts, characters);
     if (fitted) v.characters = std::move(*fitted);  // too few texts for a repeated term: words alone
   }
@@ -38,7 +41,8 @@ Result<Vectorizers> fit_vectorizers(std::span<const std::string> texts, bool wit
 
 class TfidfClassifier final : public Classifier {
  public:
-  TfidfClassifier(Vectorizers vectorizers, LogisticModel head, int threads) : vectorizers_(std::move(vectorizers)), head_(std::move(head)), threads_(threads) {}
+  TfidfClassifier(Vectorizers vectorizers, LogisticModel head, int threads)
+      : vectorizers_(std::move(vectorizers)), head_(std::move(head)), threads_(threads) {}
   Result<Matrix> probabilities(std::span<const std::string> texts, const ProgressFn&, const CancelToken&) override {
     return head_.probabilities(vectorizers_.transform(texts), threads_);
   }
@@ -104,7 +108,8 @@ Result<TrialOutcome> run_tfidf(TrialContext& context) {
   return out;
 }
 
-Result<std::unique_ptr<Classifier>> load_tfidf(const std::filesystem::path& package, const PackageManifest& manifest, const PredictOptions& options) {
+Result<std::unique_ptr<Classifier>> load_tfidf(const std::filesystem::path& package, const PackageManifest& manifest,
+                                               const PredictOptions& options) {
   Vectorizers v;
   TAILOR_TRY(v.words, Tfidf::load(package / kWordsFile));
   std::error_code ignored;
@@ -114,7 +119,10 @@ Result<std::unique_ptr<Classifier>> load_tfidf(const std::filesystem::path& pack
   TAILOR_TRY(LogisticModel head, LogisticModel::load(package / kHeadFile));
   const std::size_t terms = v.words->size() + (v.characters ? v.characters->size() : 0);
   if (head.classes != static_cast<int>(manifest.labels.size()) || head.features != terms) {
-    return Error{ErrorCode::kCorruptData, fmt::format("{}: the linear model has {} labels and {} terms, the package {} and {}", package.string(), head.classes, head.features, manifest.labels.size(), terms), ""};
+    return Error{ErrorCode::kCorruptData,
+                 fmt::format("{}: the linear model has {} labels and {} terms, the package {} and {}", package.string(),
+                             head.classes, head.features, manifest.labels.size(), terms),
+                 ""};
   }
   return std::unique_ptr<Classifier>(std::make_unique<TfidfClassifier>(std::move(v), std::move(head), options.threads));
 }

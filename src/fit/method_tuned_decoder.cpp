@@ -1,6 +1,6 @@
-/// LoRA of a decoder on answer tokens: "instruction, message, answer" (Hu et al., arXiv:2106.09685). Trained by tailor-tune on
-/// the very file that will carry the adapter, served by llama.cpp with the adapter beside it; labels are scored as for
-/// zero-shot prompting.
+/// LoRA of a decoder on answer tokens: "instruction, message, answer" (Hu et al., arXiv:2106.09685). Trained by
+/// tailor-tune on the very file that will carry the adapter, served by llama.cpp with the adapter beside it; labels are
+/// scored as for zero-shot prompting.
 
 #include <fmt/format.h>
 
@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kAdapterFile = "adapter.gguf";
 constexpr double kStartSeconds = 8;
-constexpr double kUtilisation = 0.5;   // of the matrix product's peak that a step reaches
+constexpr double kUtilisation = 0.5;  // of the matrix product's peak that a step reaches
 constexpr double kBatch = 8;
 constexpr double kWantedEpochs = 2;
 constexpr std::size_t kValidationRows = 200;
@@ -53,7 +53,8 @@ Json make_plan(const TrialContext& context, std::size_t validation) {
   const double scoring = score_seconds(context) * static_cast<double>(asked);
   std::vector<double> rates{2e-4, 5e-4, 1e-3};
   const auto epochs_with = [&](double searches) {
-    return (context.seconds - (finals + searches) * kStartSeconds - (1 + searches) * scoring) / (epoch * (finals + searches * kSearchShare));
+    return (context.seconds - (finals + searches) * kStartSeconds - (1 + searches) * scoring) /
+           (epoch * (finals + searches * kSearchShare));
   };
   double epochs = epochs_with(3);
   if (epochs < 0.75) {
@@ -61,7 +62,10 @@ Json make_plan(const TrialContext& context, std::size_t validation) {
     epochs = epochs_with(0);
   }
   epochs = std::clamp(std::floor(epochs * 20) / 20, 0.1, kWantedEpochs);
-  return Json{{"rates", rates}, {"epochs", epochs}, {"search_steps", std::max(10.0, std::floor(epochs * kSearchShare * static_cast<double>(rows) / kBatch))}, {"validation_rows", asked}};
+  return Json{{"rates", rates},
+              {"epochs", epochs},
+              {"search_steps", std::max(10.0, std::floor(epochs * kSearchShare * static_cast<double>(rows) / kBatch))},
+              {"validation_rows", asked}};
 }
 
 PromptSettings prompt_settings() {
@@ -71,9 +75,12 @@ PromptSettings prompt_settings() {
 }
 
 /// Prompts of the rows, and the answers of the labels, in the tokens that serving will use.
-Result<TokenFile> tokenize(const TrialContext& context, const ReadyModel& model, const std::vector<std::uint32_t>& train) {
+Result<TokenFile> tokenize(const TrialContext& context, const ReadyModel& model,
+                           const std::vector<std::uint32_t>& train) {
   TAILOR_TRY(const LabelScorer scorer, LabelScorer::load(model.gguf, {.threads = 1}));
-  TAILOR_TRY(const PromptBuilder builder, PromptBuilder::make(scorer.tokenizer(), "", scorer.max_context(), prompt_settings().prompt, readable_labels(context.data.label_names())));
+  TAILOR_TRY(const PromptBuilder builder,
+             PromptBuilder::make(scorer.tokenizer(), "", scorer.max_context(), prompt_settings().prompt,
+                                 readable_labels(context.data.label_names())));
   TokenFile file;
   file.n_labels = classes_of(context);
   file.vocab_size = scorer.vocabulary();
@@ -85,12 +92,15 @@ Result<TokenFile> tokenize(const TrialContext& context, const ReadyModel& model,
   return file;
 }
 
-Result<TuneRun> train(const TrialContext& context, const ReadyModel& model, const fs::path& tokens, double rate, double epochs, double max_steps, const std::string& name,
-                      const std::string& stage) {
+Result<TuneRun> train(const TrialContext& context, const ReadyModel& model, const fs::path& tokens, double rate,
+                      double epochs, double max_steps, const std::string& name, const std::string& stage) {
   Json settings{{"learning_rate", rate}, {"epochs", epochs}, {"batch_size", static_cast<int>(kBatch)}};
   if (max_steps > 0) settings["max_steps"] = static_cast<std::int64_t>(max_steps);
-  const Json job{{"format", "tailor-tune-job"}, {"version", 1}, {"task", "causal-lm-labels"}, {"method", "lora"}, {"base", model.gguf.string()}, {"tokens", tokens.string()},
-                 {"n_labels", classes_of(context)}, {"settings", settings}, {"seed", context.options.seed}, {"evaluate_every_epochs", 0.0}};
+  const Json job{{"format", "tailor-tune-job"},     {"version", 1},
+                 {"task", "causal-lm-labels"},      {"method", "lora"},
+                 {"base", model.gguf.string()},     {"tokens", tokens.string()},
+                 {"n_labels", classes_of(context)}, {"settings", settings},
+                 {"seed", context.options.seed},    {"evaluate_every_epochs", 0.0}};
   return run_tune(job, context.directory / name, context.threads, stage, context.progress, context.cancel);
 }
 
@@ -101,9 +111,11 @@ struct Scored {
 };
 
 /// The adapter as it will be served, on rows it was not trained on.
-Result<Scored> score_adapter(const TrialContext& context, const ReadyModel& model, const fs::path& adapter, const RowSet& asked) {
+Result<Scored> score_adapter(const TrialContext& context, const ReadyModel& model, const fs::path& adapter,
+                             const RowSet& asked) {
   TAILOR_TRY(LabelScorer scorer, LabelScorer::load(model.gguf, {.threads = context.threads, .adapter = adapter}));
-  TAILOR_TRY(PromptClassifier classifier, PromptClassifier::make(std::move(scorer), prompt_settings(), context.data.label_names(), {}));
+  TAILOR_TRY(PromptClassifier classifier,
+             PromptClassifier::make(std::move(scorer), prompt_settings(), context.data.label_names(), {}));
   const auto texts = context.data.texts_of(asked);
   const auto truth = context.data.labels_of(asked);
   TAILOR_TRY(const std::vector<LabelScores> raw, classifier.score(texts, {}, context.progress, context.cancel));
@@ -148,7 +160,8 @@ Result<TrialOutcome> run_lora_decoder(TrialContext& context) {
     RowSet validation;
     for (const std::size_t p : rows.splits[0].validation) validation.ids.push_back(rows.ids[p]);
     if (!context.plan) out.plan = make_plan(context, validation.size());
-    const RowSet asked = stratified_sample(context.data, validation, out.plan.at("validation_rows"), context.options.seed + 2);
+    const RowSet asked =
+        stratified_sample(context.data, validation, out.plan.at("validation_rows"), context.options.seed + 2);
     const auto tokens = context.directory / "tokens.safetensors";
     TAILOR_TRY(const TokenFile file, tokenize(context, model, train_ids));
     TAILOR_CHECK(write_token_file(tokens, file));
@@ -158,10 +171,13 @@ Result<TrialOutcome> run_lora_decoder(TrialContext& context) {
     double best = -1e30;
     for (std::size_t i = 0; i < rates.size() && rates.size() > 1; ++i) {
       const auto begin = std::chrono::steady_clock::now();
-      TAILOR_TRY(const TuneRun tried, train(context, model, tokens, rates[i], epochs, out.plan.at("search_steps"), fmt::format("search-{}", i), fmt::format("searching the rate: {:g}", rates[i])));
+      TAILOR_TRY(const TuneRun tried,
+                 train(context, model, tokens, rates[i], epochs, out.plan.at("search_steps"),
+                       fmt::format("search-{}", i), fmt::format("searching the rate: {:g}", rates[i])));
       TAILOR_TRY(const Scored scored, score_adapter(context, model, tried.directory / kAdapterFile, asked));
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-      out.search.push_back({Json{{"learning_rate", rates[i]}, {"steps", out.plan.at("search_steps")}}, scored.score, seconds, asked.size()});
+      out.search.push_back({Json{{"learning_rate", rates[i]}, {"steps", out.plan.at("search_steps")}}, scored.score,
+                            seconds, asked.size()});
       if (scored.score > best) {
         best = scored.score;
         rate = rates[i];
@@ -169,10 +185,12 @@ Result<TrialOutcome> run_lora_decoder(TrialContext& context) {
       TAILOR_CHECK(remove_tree(tried.directory));
     }
     const auto begin = std::chrono::steady_clock::now();
-    TAILOR_TRY(TuneRun chosen, train(context, model, tokens, rate, epochs, 0, "final", fmt::format("training at {:g}", rate)));
+    TAILOR_TRY(TuneRun chosen,
+               train(context, model, tokens, rate, epochs, 0, "final", fmt::format("training at {:g}", rate)));
     out.plan["final_fit_seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     TAILOR_TRY(Scored scored, score_adapter(context, model, chosen.directory / kAdapterFile, asked));
-    out.search.push_back({Json{{"learning_rate", rate}, {"epochs", epochs}}, scored.score, out.plan["final_fit_seconds"].get<double>(), asked.size()});
+    out.search.push_back({Json{{"learning_rate", rate}, {"epochs", epochs}}, scored.score,
+                          out.plan["final_fit_seconds"].get<double>(), asked.size()});
     out.validation = std::move(scored.predictions);
     final_run = std::move(chosen);
     TAILOR_CHECK(remove_tree(tokens));
@@ -181,7 +199,8 @@ Result<TrialOutcome> run_lora_decoder(TrialContext& context) {
     const auto tokens = context.directory / "tokens-all.safetensors";
     TAILOR_TRY(const TokenFile file, tokenize(context, model, context.fit_rows.ids));
     TAILOR_CHECK(write_token_file(tokens, file));
-    TAILOR_TRY(TuneRun all, train(context, model, tokens, rate, epochs, 0, searching ? "all" : "refit-run", "training on all rows"));
+    TAILOR_TRY(TuneRun all,
+               train(context, model, tokens, rate, epochs, 0, searching ? "all" : "refit-run", "training on all rows"));
     final_run = std::move(all);
     TAILOR_CHECK(remove_tree(tokens));
   }
@@ -191,11 +210,15 @@ Result<TrialOutcome> run_lora_decoder(TrialContext& context) {
     TAILOR_CHECK(tailor::copy_file(final_run->directory / name, context.package / "adapter" / name));
   }
   TAILOR_TRY(LabelScorer scorer, LabelScorer::load(model.gguf, {.threads = context.threads}));
-  TAILOR_TRY(PromptClassifier classifier, PromptClassifier::make(std::move(scorer), prompt_settings(), context.data.label_names(), {}));
+  TAILOR_TRY(PromptClassifier classifier,
+             PromptClassifier::make(std::move(scorer), prompt_settings(), context.data.label_names(), {}));
   TAILOR_CHECK(classifier.save(context.package));
   out.base = model.base;
   out.trained_bytes = tree_bytes(context.package / kAdapterFile);
-  out.settings = Json{{"learning_rate", rate}, {"epochs", epochs}, {"batch_size", kBatch}, {"steps", final_run->result.at("steps")},
+  out.settings = Json{{"learning_rate", rate},
+                      {"epochs", epochs},
+                      {"batch_size", kBatch},
+                      {"steps", final_run->result.at("steps")},
                       {"trained_parameters", final_run->result.at("trained_parameters")}};
   TAILOR_CHECK(remove_tree(final_run->directory));
   return out;

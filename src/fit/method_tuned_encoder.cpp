@@ -353,8 +353,9 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
     TAILOR_TRY(const fs::path head, start_head(rows.fit, c));
     const auto tokens = context.directory / "tokens-all.safetensors";
     TAILOR_CHECK(write_token_file(tokens, tokenize(context, tokenizer, context.fit_rows.ids, {})));
-    TAILOR_TRY(Training all, train(context, recipe, model, tokens,
-                                   {rate, epochs, false, searching ? "all" : "refit-run", "training on all rows", head}));
+    TAILOR_TRY(Training all,
+               train(context, recipe, model, tokens,
+                     {rate, epochs, false, searching ? "all" : "refit-run", "training on all rows", head}));
     final_run = std::move(all);
     TAILOR_CHECK(remove_tree(tokens));
   }

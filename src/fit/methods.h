@@ -10,19 +10,23 @@ namespace tailor {
 
 Estimate estimate_majority(const TrialContext& context);
 Result<TrialOutcome> run_majority(TrialContext& context);
-Result<std::unique_ptr<Classifier>> load_majority(const std::filesystem::path& package, const PackageManifest& manifest, const PredictOptions& options);
+Result<std::unique_ptr<Classifier>> load_majority(const std::filesystem::path& package, const PackageManifest& manifest,
+                                                  const PredictOptions& options);
 
 Estimate estimate_tfidf(const TrialContext& context);
 Result<TrialOutcome> run_tfidf(TrialContext& context);
-Result<std::unique_ptr<Classifier>> load_tfidf(const std::filesystem::path& package, const PackageManifest& manifest, const PredictOptions& options);
+Result<std::unique_ptr<Classifier>> load_tfidf(const std::filesystem::path& package, const PackageManifest& manifest,
+                                               const PredictOptions& options);
 
 Estimate estimate_features(const TrialContext& context);
 Result<TrialOutcome> run_features(TrialContext& context);
-Result<std::unique_ptr<Classifier>> load_features(const std::filesystem::path& package, const PackageManifest& manifest, const PredictOptions& options);
+Result<std::unique_ptr<Classifier>> load_features(const std::filesystem::path& package, const PackageManifest& manifest,
+                                                  const PredictOptions& options);
 
 Estimate estimate_neighbours(const TrialContext& context);
 Result<TrialOutcome> run_neighbours(TrialContext& context);
-Result<std::unique_ptr<Classifier>> load_neighbours(const std::filesystem::path& package, const PackageManifest& manifest, const PredictOptions& options);
+Result<std::unique_ptr<Classifier>> load_neighbours(const std::filesystem::path& package,
+                                                    const PackageManifest& manifest, const PredictOptions& options);
 
 Estimate estimate_full(const TrialContext& context);
 Result<TrialOutcome> run_full(TrialContext& context);
@@ -30,7 +34,8 @@ Estimate estimate_lora(const TrialContext& context);
 Result<TrialOutcome> run_lora(TrialContext& context);
 Estimate estimate_head(const TrialContext& context);
 Result<TrialOutcome> run_head(TrialContext& context);
-Result<std::unique_ptr<Classifier>> load_tuned_encoder(const std::filesystem::path& package, const PackageManifest& manifest, const PredictOptions& options);
+Result<std::unique_ptr<Classifier>> load_tuned_encoder(const std::filesystem::path& package,
+                                                       const PackageManifest& manifest, const PredictOptions& options);
 
 Estimate estimate_zero_shot(const TrialContext& context);
 Result<TrialOutcome> run_zero_shot(TrialContext& context);
@@ -40,7 +45,8 @@ Estimate estimate_few_shot_retrieved(const TrialContext& context);
 Result<TrialOutcome> run_few_shot_retrieved(TrialContext& context);
 Estimate estimate_lora_decoder(const TrialContext& context);
 Result<TrialOutcome> run_lora_decoder(TrialContext& context);
-Result<std::unique_ptr<Classifier>> load_prompted(const std::filesystem::path& package, const PackageManifest& manifest, const PredictOptions& options);
+Result<std::unique_ptr<Classifier>> load_prompted(const std::filesystem::path& package, const PackageManifest& manifest,
+                                                  const PredictOptions& options);
 
 /// Mean tokens of a text of this data, for estimates; without a tokenizer, from the characters.
 double mean_tokens(const TrialContext& context);

@@ -76,7 +76,8 @@ Result<FitOptions> fit_options_from_json(const Json& json) {
   try {
     visit(Reader{json}, options);
   } catch (const Json::exception& error) {
-    return Error{ErrorCode::kCorruptData, std::string("options of the run: ") + error.what(), "the run directory was changed; start a new run"};
+    return Error{ErrorCode::kCorruptData, std::string("options of the run: ") + error.what(),
+                 "the run directory was changed; start a new run"};
   }
   return options;
 }

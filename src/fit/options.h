@@ -15,33 +15,33 @@ namespace tailor {
 struct FitOptions {
   // data
   std::filesystem::path data;
-  std::filesystem::path validation_file;      // empty: split from data
-  std::filesystem::path test_file;            // empty: split from data
+  std::filesystem::path validation_file;  // empty: split from data
+  std::filesystem::path test_file;        // empty: split from data
   std::vector<std::string> text_columns;
-  std::string text_template;                  // "{subject}: {body}"; empty: columns joined by a newline
+  std::string text_template;  // "{subject}: {body}"; empty: columns joined by a newline
   std::string label_column;
-  std::string encoding;                       // empty: UTF-8, or UTF-16 by its mark
-  char delimiter = 0;                         // 0: found out
+  std::string encoding;  // empty: UTF-8, or UTF-16 by its mark
+  char delimiter = 0;    // 0: found out
   std::uint64_t max_text_bytes = std::uint64_t{1} << 20;
   double validation_fraction = 0.15;
   double test_fraction = 0.2;
   // search
-  std::vector<std::string> models;            // names or paths; empty: the two default models
-  std::vector<std::string> methods;           // empty: all
+  std::vector<std::string> models;   // names or paths; empty: the two default models
+  std::vector<std::string> methods;  // empty: all
   double budget_seconds = 900;
   std::uint64_t seed = 1;
-  int threads = 0;                            // 0: all cores
-  std::uint64_t memory_cap_bytes = 0;         // 0: what the machine has
+  int threads = 0;                     // 0: all cores
+  std::uint64_t memory_cap_bytes = 0;  // 0: what the machine has
   // decision
-  std::string metric = "accuracy";            // accuracy | macro_f1 | f1:<label> | cost:<file>
-  double tie_margin = 0.005;                  // a difference up to this that is also not significant counts as a tie
-  double max_latency_ms = 0;                  // p95 of one request; 0: no limit
-  std::uint64_t max_size_bytes = 0;           // package with base model
-  std::uint64_t max_memory_bytes = 0;         // peak of answering
-  double price_per_hour = 0.10;               // of this machine, in the user's currency
+  std::string metric = "accuracy";     // accuracy | macro_f1 | f1:<label> | cost:<file>
+  double tie_margin = 0.005;           // a difference up to this that is also not significant counts as a tie
+  double max_latency_ms = 0;           // p95 of one request; 0: no limit
+  std::uint64_t max_size_bytes = 0;    // package with base model
+  std::uint64_t max_memory_bytes = 0;  // peak of answering
+  double price_per_hour = 0.10;        // of this machine, in the user's currency
   double requests_per_day = 0;
-  std::string out_of_scope_label;             // empty: found by name ("out_of_scope", "oos", "other", …)
-  double min_confidence = 0;                  // stored in the package
+  std::string out_of_scope_label;  // empty: found by name ("out_of_scope", "oos", "other", …)
+  double min_confidence = 0;       // stored in the package
   // advice: answers to the questions of `tailor advise`; "yes", "no", "unknown"
   std::map<std::string, std::string> answers;
   // output

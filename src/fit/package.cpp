@@ -19,7 +19,8 @@ constexpr const char* kBaseFile = "base.gguf";
 
 Json base_to_json(const BaseModel& base) {
   if (base.id.empty()) return nullptr;
-  Json json{{"id", base.id}, {"kind", base.kind}, {"file", base.file}, {"sha256", base.sha256}, {"licence", base.licence}, {"source", base.source}};
+  Json json{{"id", base.id},         {"kind", base.kind},       {"file", base.file},
+            {"sha256", base.sha256}, {"licence", base.licence}, {"source", base.source}};
   if (!base.source_sha256.empty()) json["source_sha256"] = base.source_sha256;
   return json;
 }
@@ -27,7 +28,8 @@ Json base_to_json(const BaseModel& base) {
 std::string readme(const PackageManifest& m) {
   std::ostringstream out;
   out << "# A package made by Tailor\n\n"
-      << "Method: " << m.method << (m.base.id.empty() ? "" : ", base model " + m.base.id + " (licence " + m.base.licence + ")") << ".\n\n"
+      << "Method: " << m.method
+      << (m.base.id.empty() ? "" : ", base model " + m.base.id + " (licence " + m.base.licence + ")") << ".\n\n"
       << "It answers one of " << m.labels.size() << " labels with a probability for each.\n\n"
       << "    tailor predict DIRECTORY \"a text\"\n"
       << "    tailor predict DIRECTORY --input new.csv --output scored.csv\n\n"
@@ -44,7 +46,8 @@ bool is_plain_relative(const fs::path& path) {
 }
 
 Error damaged(const fs::path& dir, const std::string& what) {
-  return {ErrorCode::kCorruptData, fmt::format("{}: {}", dir.string(), what), "copy the package again from where it was made, or run tailor fit again"};
+  return {ErrorCode::kCorruptData, fmt::format("{}: {}", dir.string(), what),
+          "copy the package again from where it was made, or run tailor fit again"};
 }
 
 }  // namespace
@@ -78,36 +81,57 @@ Status close_package(const fs::path& dir, PackageManifest manifest, bool include
     files.push_back(Json{{"path", path.generic_string()}, {"bytes", fs::file_size(dir / path)}, {"sha256", hash}});
   }
   const SystemInfo system = system_info();
-  Json json{{"format", kFormat}, {"version", kPackageVersion}, {"tailor_version", TAILOR_VERSION}, {"method", manifest.method},
-            {"base_model", base_to_json(manifest.base)}, {"settings", manifest.settings}, {"labels", manifest.labels},
+  Json json{{"format", kFormat},
+            {"version", kPackageVersion},
+            {"tailor_version", TAILOR_VERSION},
+            {"method", manifest.method},
+            {"base_model", base_to_json(manifest.base)},
+            {"settings", manifest.settings},
+            {"labels", manifest.labels},
             {"text", Json{{"columns", manifest.text_columns}, {"template", manifest.text_template}}},
-            {"min_confidence", manifest.min_confidence}, {"data", manifest.data}, {"scores", manifest.scores},
-            {"made_on", Json{{"cpu", system.cpu_model}, {"instruction_sets", system.instruction_sets}}}, {"files", files}};
+            {"min_confidence", manifest.min_confidence},
+            {"data", manifest.data},
+            {"scores", manifest.scores},
+            {"made_on", Json{{"cpu", system.cpu_model}, {"instruction_sets", system.instruction_sets}}},
+            {"files", files}};
   return write_json_atomic(dir / "manifest.json", json);
 }
 
 Result<PackageManifest> read_package(const fs::path& dir) {
   std::error_code ignored;
   if (!fs::is_directory(dir, ignored)) {
-    return Error{ErrorCode::kNotFound, fmt::format("{} is not a package: there is no such directory", dir.string()), "give the package/ directory that tailor fit wrote"};
+    return Error{ErrorCode::kNotFound, fmt::format("{} is not a package: there is no such directory", dir.string()),
+                 "give the package/ directory that tailor fit wrote"};
   }
   if (!fs::exists(dir / "manifest.json", ignored)) {
     std::string hint = "give the package/ directory that tailor fit wrote";
-    if (fs::exists(dir / "package" / "manifest.json", ignored)) hint = "did you mean " + (dir / "package").string() + "?";
-    return Error{ErrorCode::kNotFound, fmt::format("{} is not a package: manifest.json is missing", dir.string()), hint};
+    if (fs::exists(dir / "package" / "manifest.json", ignored))
+      hint = "did you mean " + (dir / "package").string() + "?";
+    return Error{ErrorCode::kNotFound, fmt::format("{} is not a package: manifest.json is missing", dir.string()),
+                 hint};
   }
   TAILOR_TRY(const Json json, read_json(dir / "manifest.json"));
   PackageManifest m;
   try {
-    if (json.at("format") != kFormat) return damaged(dir, "manifest.json has another format than " + std::string(kFormat));
+    if (json.at("format") != kFormat)
+      return damaged(dir, "manifest.json has another format than " + std::string(kFormat));
     const int version = json.at("version");
     if (version > kPackageVersion) {
-      return Error{ErrorCode::kInvalidArgument, fmt::format("{}: package version {}, this tailor {} knows up to {}", dir.string(), version, TAILOR_VERSION, kPackageVersion),
-                   "use the tailor that made it (" + json.value("tailor_version", std::string("unknown")) + ") or a newer one"};
+      return Error{
+          ErrorCode::kInvalidArgument,
+          fmt::format("{}: package version {}, this tailor {} knows up to {}", dir.string(), version, TAILOR_VERSION,
+                      kPackageVersion),
+          "use the tailor that made it (" + json.value("tailor_version", std::string("unknown")) + ") or a newer one"};
     }
     m.method = json.at("method");
     if (const Json& base = json.at("base_model"); !base.is_null()) {
-      m.base = {base.at("id"), base.at("kind"), base.at("file"), base.at("sha256"), base.at("licence"), base.value("source", ""), base.value("source_sha256", "")};
+      m.base = {base.at("id"),
+                base.at("kind"),
+                base.at("file"),
+                base.at("sha256"),
+                base.at("licence"),
+                base.value("source", ""),
+                base.value("source_sha256", "")};
     }
     m.settings = json.at("settings");
     m.labels = json.at("labels").get<std::vector<std::string>>();
@@ -118,13 +142,15 @@ Result<PackageManifest> read_package(const fs::path& dir) {
     m.scores = json.at("scores");
     for (const Json& file : json.at("files")) {
       const fs::path path = file.at("path").get<std::string>();
-      if (!is_plain_relative(path)) return damaged(dir, "manifest.json names a file outside the package: " + path.string());
+      if (!is_plain_relative(path))
+        return damaged(dir, "manifest.json names a file outside the package: " + path.string());
       const std::uint64_t bytes = file.at("bytes");
       if (!fs::is_regular_file(dir / path, ignored)) return damaged(dir, path.string() + " is missing");
       const std::uint64_t seen = fs::file_size(dir / path, ignored);
       if (seen != bytes) return damaged(dir, fmt::format("{} has {} bytes, expected {}", path.string(), seen, bytes));
       TAILOR_TRY(const std::string hash, sha256_file(dir / path));
-      if (hash != file.at("sha256")) return damaged(dir, path.string() + " was changed: its SHA-256 is not the one in manifest.json");
+      if (hash != file.at("sha256"))
+        return damaged(dir, path.string() + " was changed: its SHA-256 is not the one in manifest.json");
     }
   } catch (const Json::exception& error) {
     return damaged(dir, std::string("manifest.json: ") + error.what());
@@ -135,7 +161,8 @@ Result<PackageManifest> read_package(const fs::path& dir) {
     if (!fs::is_regular_file(file, ignored)) return damaged(dir, "the base model " + file.string() + " is missing");
     if (file.parent_path() != dir) {  // files inside the package were checked above
       TAILOR_TRY(const std::string hash, sha256_file(file));
-      if (hash != m.base.sha256) return damaged(dir, "the base model " + file.string() + " is not the one the package was made with");
+      if (hash != m.base.sha256)
+        return damaged(dir, "the base model " + file.string() + " is not the one the package was made with");
     }
   }
   return m;
@@ -145,7 +172,8 @@ Result<LoadedPackage> load_package(const fs::path& dir, const PredictOptions& op
   TAILOR_TRY(PackageManifest manifest, read_package(dir));
   const Candidate* candidate = find_candidate_method(manifest.method);
   if (candidate == nullptr) {
-    return Error{ErrorCode::kInvalidArgument, fmt::format("{}: unknown method \"{}\"", dir.string(), manifest.method), "the package was made by a newer tailor"};
+    return Error{ErrorCode::kInvalidArgument, fmt::format("{}: unknown method \"{}\"", dir.string(), manifest.method),
+                 "the package was made by a newer tailor"};
   }
   TAILOR_TRY(auto classifier, candidate->load(dir, manifest, options));
   return LoadedPackage{std::move(manifest), std::move(classifier)};

@@ -1,13 +1,14 @@
 #pragma once
 /// The package: one directory that holds everything a fitted method needs to answer, and says what it is.
 ///
-///   package/manifest.json   format, versions, method, base model (hash, licence), settings, labels, data hashes, scores,
+///   package/manifest.json   format, versions, method, base model (hash, licence), settings, labels, data hashes,
+///   scores,
 ///                           and every other file with its size and SHA-256
 ///   package/README.md       the same for a person
 ///   package/…               the method's own files (head.safetensors, tfidf.json, base.gguf, …)
 ///
-/// While a run is going on, packages of trials point to the base model by absolute path; close_package(…, true) copies it
-/// in, so that the final package is whole and can be moved. docs/PACKAGE.md describes the format.
+/// While a run is going on, packages of trials point to the base model by absolute path; close_package(…, true) copies
+/// it in, so that the final package is whole and can be moved. docs/PACKAGE.md describes the format.
 
 #include <cstdint>
 #include <filesystem>
@@ -25,12 +26,12 @@ namespace tailor {
 inline constexpr int kPackageVersion = 1;
 
 struct BaseModel {
-  std::string id;       // "all-minilm-l6-v2"; empty: the method has none
-  std::string kind;     // "encoder" | "decoder"
-  std::string file;     // relative to the package or absolute
-  std::string sha256;   // of the file
-  std::string licence;  // "Apache-2.0", "unknown"
-  std::string source;   // where the file came from: the model named by the user, and how it was imported
+  std::string id;                  // "all-minilm-l6-v2"; empty: the method has none
+  std::string kind;                // "encoder" | "decoder"
+  std::string file;                // relative to the package or absolute
+  std::string sha256;              // of the file
+  std::string licence;             // "Apache-2.0", "unknown"
+  std::string source;              // where the file came from: the model named by the user, and how it was imported
   std::string source_sha256 = {};  // where `file` holds tuned weights: of the file whose weights were tuned
 };
 
@@ -38,18 +39,19 @@ struct PackageManifest {
   std::string method;
   BaseModel base;
   Json settings = Json::object();
-  std::vector<std::string> labels;       // order of all probabilities
-  std::vector<std::string> text_columns; // how `predict --input` finds the text
+  std::vector<std::string> labels;        // order of all probabilities
+  std::vector<std::string> text_columns;  // how `predict --input` finds the text
   std::string text_template;
-  double min_confidence = 0;             // answers below it are abstentions
-  Json data = Json::object();            // files, hashes, rows, what it was fitted on
-  Json scores = Json::object();          // metrics on the test part
+  double min_confidence = 0;     // answers below it are abstentions
+  Json data = Json::object();    // files, hashes, rows, what it was fitted on
+  Json scores = Json::object();  // metrics on the test part
 };
 
 /// Writes manifest.json and README.md for the files already in `dir`. Last step of making a package.
 Status close_package(const std::filesystem::path& dir, PackageManifest manifest, bool include_base_model);
 
-/// Reads and checks manifest.json: format and version, files present with the recorded size and hash, base model's hash.
+/// Reads and checks manifest.json: format and version, files present with the recorded size and hash, base model's
+/// hash.
 Result<PackageManifest> read_package(const std::filesystem::path& dir);
 
 struct PredictOptions {

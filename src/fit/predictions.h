@@ -25,7 +25,8 @@ struct Predictions {
 Predictions make_predictions(const std::vector<std::uint32_t>& ids, std::vector<int> truth, Matrix probabilities);
 
 /// One line a row: {"row":3,"label":"a","predicted":"b","p":[…]} with p in the order of label_names; atomic.
-Status save_predictions(const std::filesystem::path& file, const Predictions& predictions, const std::vector<std::string>& label_names);
+Status save_predictions(const std::filesystem::path& file, const Predictions& predictions,
+                        const std::vector<std::string>& label_names);
 Result<Predictions> load_predictions(const std::filesystem::path& file, const std::vector<std::string>& label_names);
 
 /// The same as eval's paired tests take it; borrows from `predictions`.

@@ -12,9 +12,13 @@
 namespace tailor {
 namespace {
 
-ColumnSpec columns_of(const FitOptions& options) { return {options.text_columns, options.text_template, options.label_column}; }
+ColumnSpec columns_of(const FitOptions& options) {
+  return {options.text_columns, options.text_template, options.label_column};
+}
 
-CsvOptions csv_of(const FitOptions& options) { return {options.delimiter, options.encoding, static_cast<std::size_t>(options.max_text_bytes)}; }
+CsvOptions csv_of(const FitOptions& options) {
+  return {options.delimiter, options.encoding, static_cast<std::size_t>(options.max_text_bytes)};
+}
 
 struct Loaded {
   Dataset dataset;
@@ -94,13 +98,15 @@ Result<PreparedData> prepare_data(const FitOptions& options, DataReport& report,
     duplicates.group.push_back(static_cast<std::uint32_t>(i));
     duplicates.exact_of.push_back(static_cast<std::uint32_t>(i));
   }
-  const SplitOptions split_options{.validation_fraction = options.validation_fraction, .test_fraction = options.test_fraction, .seed = options.seed};
+  const SplitOptions split_options{
+      .validation_fraction = options.validation_fraction, .test_fraction = options.test_fraction, .seed = options.seed};
   TAILOR_TRY(data.split, make_split(data.dataset, duplicates, split_options, loaded.given));
   for (const auto& finding : data.split.findings) report.add(finding);
   const RowSet fitted = data.train_and_validation();
   const RowSet tested = data.test();
   if (tested.size() == 0) {
-    return Error{ErrorCode::kInvalidArgument, options.data.string() + ": too few rows to split off a test part", "add more rows, or give a test file with --test"};
+    return Error{ErrorCode::kInvalidArgument, options.data.string() + ": too few rows to split off a test part",
+                 "add more rows, or give a test file with --test"};
   }
   leaks = find_leaks(data.dataset, fitted.ids, tested.ids);
   add_leak_findings(data.dataset, leaks, tested.size(), "training", "test", report);
@@ -111,7 +117,8 @@ Result<PreparedData> prepare_data(const FitOptions& options, DataReport& report,
   return data;
 }
 
-Result<PreparedData> reload_data(const FitOptions& options, const std::filesystem::path& manifest, const std::vector<std::string>& hashes) {
+Result<PreparedData> reload_data(const FitOptions& options, const std::filesystem::path& manifest,
+                                 const std::vector<std::string>& hashes) {
   DataReport report;
   TAILOR_TRY(Loaded loaded, load_files(options, report, [](const Dataset&) {}));
   PreparedData data;
@@ -119,7 +126,8 @@ Result<PreparedData> reload_data(const FitOptions& options, const std::filesyste
   for (std::size_t i = 0; i < data.dataset.files.size(); ++i) {
     TAILOR_TRY(std::string hash, sha256_file(data.dataset.files[i]));
     if (i >= hashes.size() || hash != hashes[i]) {
-      return Error{ErrorCode::kInvalidArgument, data.dataset.files[i] + " was changed since the run began", "put the old file back, or start a new run"};
+      return Error{ErrorCode::kInvalidArgument, data.dataset.files[i] + " was changed since the run began",
+                   "put the old file back, or start a new run"};
     }
     data.file_hashes.push_back(std::move(hash));
   }
@@ -138,12 +146,14 @@ RowSet stratified_sample(const PreparedData& data, const RowSet& from, std::size
   std::size_t taken = 0;
   for (std::size_t l = 0; l < by_label.size(); ++l) {
     rng.shuffle(by_label[l]);
-    const double share = static_cast<double>(by_label[l].size()) * static_cast<double>(n) / static_cast<double>(from.size());
+    const double share =
+        static_cast<double>(by_label[l].size()) * static_cast<double>(n) / static_cast<double>(from.size());
     take[l] = static_cast<std::size_t>(share);
     taken += take[l];
     fractions.emplace_back(share - static_cast<double>(take[l]), l);
   }
-  std::sort(fractions.begin(), fractions.end(), [](const auto& a, const auto& b) { return a.first != b.first ? a.first > b.first : a.second < b.second; });
+  std::sort(fractions.begin(), fractions.end(),
+            [](const auto& a, const auto& b) { return a.first != b.first ? a.first > b.first : a.second < b.second; });
   for (std::size_t i = 0; taken < n && i < fractions.size(); ++i) {
     const std::size_t l = fractions[i].second;
     if (take[l] < by_label[l].size()) {
@@ -152,7 +162,9 @@ RowSet stratified_sample(const PreparedData& data, const RowSet& from, std::size
     }
   }
   RowSet sample;
-  for (std::size_t l = 0; l < by_label.size(); ++l) sample.ids.insert(sample.ids.end(), by_label[l].begin(), by_label[l].begin() + static_cast<std::ptrdiff_t>(take[l]));
+  for (std::size_t l = 0; l < by_label.size(); ++l)
+    sample.ids.insert(sample.ids.end(), by_label[l].begin(),
+                      by_label[l].begin() + static_cast<std::ptrdiff_t>(take[l]));
   std::sort(sample.ids.begin(), sample.ids.end());
   return sample;
 }

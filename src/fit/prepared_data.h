@@ -22,7 +22,7 @@ struct RowSet {
 };
 
 struct PreparedData {
-  Dataset dataset;                       // the data file's rows, then --validation's, then --test's
+  Dataset dataset;  // the data file's rows, then --validation's, then --test's
   SplitPlan split;
   std::vector<std::string> file_hashes;  // SHA-256 of dataset.files
 
@@ -45,9 +45,11 @@ Result<PreparedData> prepare_data(const FitOptions& options, DataReport& report,
 
 /// The same rows and parts as an earlier prepare_data of the run: reads the files again, checks their hashes against
 /// `hashes`, and takes the parts from the manifest.
-Result<PreparedData> reload_data(const FitOptions& options, const std::filesystem::path& manifest, const std::vector<std::string>& hashes);
+Result<PreparedData> reload_data(const FitOptions& options, const std::filesystem::path& manifest,
+                                 const std::vector<std::string>& hashes);
 
-/// `n` rows of `from`, stratified by label, chosen by the seed alone; all rows where there are no more than n. Ascending.
+/// `n` rows of `from`, stratified by label, chosen by the seed alone; all rows where there are no more than n.
+/// Ascending.
 RowSet stratified_sample(const PreparedData& data, const RowSet& from, std::size_t n, std::uint64_t seed);
 
 }  // namespace tailor

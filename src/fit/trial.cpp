@@ -16,7 +16,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 struct RunContext {
   FitOptions options;
@@ -33,19 +35,22 @@ Result<RunContext> open_run(const RunDirectory& run) {
 
 Json search_to_json(const std::vector<SearchPoint>& points) {
   Json json = Json::array();
-  for (const auto& p : points) json.push_back(Json{{"settings", p.settings}, {"score", p.score}, {"seconds", p.seconds}, {"rows", p.rows}});
+  for (const auto& p : points)
+    json.push_back(Json{{"settings", p.settings}, {"score", p.score}, {"seconds", p.seconds}, {"rows", p.rows}});
   return json;
 }
 
 Json data_for_manifest(const RunContext& context, const RowSet& rows, std::string_view fitted_on) {
   Json files = Json::array();
   for (std::size_t i = 0; i < context.data.dataset.files.size(); ++i) {
-    files.push_back(Json{{"file", fs::path(context.data.dataset.files[i]).filename().string()}, {"sha256", context.data.file_hashes[i]}});
+    files.push_back(Json{{"file", fs::path(context.data.dataset.files[i]).filename().string()},
+                         {"sha256", context.data.file_hashes[i]}});
   }
   return Json{{"files", files}, {"rows", rows.size()}, {"fitted_on", fitted_on}, {"seed", context.options.seed}};
 }
 
-Status run_fit_phase(const TrialJob& job, const RunDirectory& run, const ProgressFn& progress, const CancelToken& cancel, Logger& log) {
+Status run_fit_phase(const TrialJob& job, const RunDirectory& run, const ProgressFn& progress,
+                     const CancelToken& cancel, Logger& log) {
   const auto start = Clock::now();
   TAILOR_TRY(const RunContext context, open_run(run));
   const bool refit = job.phase == "refit";
@@ -63,13 +68,19 @@ Status run_fit_phase(const TrialJob& job, const RunDirectory& run, const Progres
   }
   const RowSet fit_rows = refit ? context.data.train_and_validation() : context.data.train();
   const RowSet validation_rows = refit ? RowSet{} : context.data.validation();
-  TrialContext trial{context.data, context.options, std::move(model), job.speed, job.seconds, job.plan, job.settings, fit_rows, validation_rows,
-                     directory, package, run.cache(), job.threads, progress, cancel, log};
+  TrialContext trial{context.data, context.options, std::move(model), job.speed, job.seconds, job.plan,
+                     job.settings, fit_rows,        validation_rows,  directory, package,     run.cache(),
+                     job.threads,  progress,        cancel,           log};
   TAILOR_TRY(TrialOutcome outcome, candidate->run(trial));
   const std::string fitted_on = refit || context.data.kfold() ? "train+validation" : "train";
-  PackageManifest manifest{.method = job.method, .base = outcome.base, .settings = outcome.settings, .labels = context.data.label_names(),
-                           .text_columns = context.options.text_columns, .text_template = context.options.text_template,
-                           .min_confidence = context.options.min_confidence, .data = data_for_manifest(context, fit_rows, fitted_on)};
+  PackageManifest manifest{.method = job.method,
+                           .base = outcome.base,
+                           .settings = outcome.settings,
+                           .labels = context.data.label_names(),
+                           .text_columns = context.options.text_columns,
+                           .text_template = context.options.text_template,
+                           .min_confidence = context.options.min_confidence,
+                           .data = data_for_manifest(context, fit_rows, fitted_on)};
   TAILOR_CHECK(close_package(package, manifest, /*include_base_model=*/refit));
   std::uint64_t package_bytes = tree_bytes(package);
   if (!refit && !outcome.base.id.empty()) {
@@ -82,12 +93,20 @@ Status run_fit_phase(const TrialJob& job, const RunDirectory& run, const Progres
   double score = 0;
   if (outcome.validation.size() > 0) {
     TAILOR_TRY(const Metric metric, Metric::parse(context.options.metric, context.data.label_names()));
-    score = metric.score(outcome.validation.truth, outcome.validation.predicted, static_cast<int>(context.data.label_names().size()));
+    score = metric.score(outcome.validation.truth, outcome.validation.predicted,
+                         static_cast<int>(context.data.label_names().size()));
   }
-  const Json json{{"settings", outcome.settings}, {"plan", outcome.plan}, {"search", search_to_json(outcome.search)}, {"notes", outcome.notes},
-                  {"trained_bytes", outcome.trained_bytes}, {"package_bytes", package_bytes}, {"shared_seconds", outcome.shared_seconds},
-                  {"seconds", seconds_since(start) + outcome.shared_seconds}, {"validation_score", score},
-                  {"n_validation", outcome.validation.size()}, {"fitted_on", fitted_on}};
+  const Json json{{"settings", outcome.settings},
+                  {"plan", outcome.plan},
+                  {"search", search_to_json(outcome.search)},
+                  {"notes", outcome.notes},
+                  {"trained_bytes", outcome.trained_bytes},
+                  {"package_bytes", package_bytes},
+                  {"shared_seconds", outcome.shared_seconds},
+                  {"seconds", seconds_since(start) + outcome.shared_seconds},
+                  {"validation_score", score},
+                  {"n_validation", outcome.validation.size()},
+                  {"fitted_on", fitted_on}};
   return write_json_atomic(directory / (refit ? "refit.json" : "fit.json"), json);
 }
 
@@ -97,7 +116,8 @@ struct Answered {
   double seconds = 0;
 };
 
-Result<Answered> answer_rows(const TrialJob& job, const RunContext& context, Classifier& classifier, const ProgressFn& progress, const CancelToken& cancel) {
+Result<Answered> answer_rows(const TrialJob& job, const RunContext& context, Classifier& classifier,
+                             const ProgressFn& progress, const CancelToken& cancel) {
   const RowSet rows{job.score_rows};
   const std::vector<std::string> texts = context.data.texts_of(rows);
   const auto start = Clock::now();
@@ -106,20 +126,24 @@ Result<Answered> answer_rows(const TrialJob& job, const RunContext& context, Cla
   return Answered{make_predictions(rows.ids, context.data.labels_of(rows), std::move(probabilities)), seconds};
 }
 
-Status run_score_phase(const TrialJob& job, const RunDirectory& run, const ProgressFn& progress, const CancelToken& cancel) {
+Status run_score_phase(const TrialJob& job, const RunDirectory& run, const ProgressFn& progress,
+                       const CancelToken& cancel) {
   TAILOR_TRY(const RunContext context, open_run(run));
   const fs::path directory = run.trial(job.id);
   const bool refit = job.phase == "score-refit";
-  TAILOR_TRY(LoadedPackage package, load_package(refit ? run.package() : directory / "package", PredictOptions{.threads = job.threads}));
+  TAILOR_TRY(LoadedPackage package,
+             load_package(refit ? run.package() : directory / "package", PredictOptions{.threads = job.threads}));
   TAILOR_TRY(const Answered answered, answer_rows(job, context, *package.classifier, progress, cancel));
-  TAILOR_CHECK(save_predictions(directory / (refit ? "refit_test.jsonl" : "test.jsonl"), answered.predictions, context.data.label_names()));
+  TAILOR_CHECK(save_predictions(directory / (refit ? "refit_test.jsonl" : "test.jsonl"), answered.predictions,
+                                context.data.label_names()));
   const Json json{{"n_scored", answered.predictions.size()}, {"score_seconds", answered.seconds}};
   return write_json_atomic(directory / (refit ? "refit_score.json" : "score.json"), json);
 }
 
-/// What answering costs: latency of one request (tokenisation included, after warm-up), memory, and the rate of many; and
-/// whether the package answers as the fit did. On validation texts, so that the decision may use it.
-Status run_probe_phase(const TrialJob& job, const RunDirectory& run, const ProgressFn& progress, const CancelToken& cancel) {
+/// What answering costs: latency of one request (tokenisation included, after warm-up), memory, and the rate of many;
+/// and whether the package answers as the fit did. On validation texts, so that the decision may use it.
+Status run_probe_phase(const TrialJob& job, const RunDirectory& run, const ProgressFn& progress,
+                       const CancelToken& cancel) {
   TAILOR_TRY(const RunContext context, open_run(run));
   const fs::path directory = run.trial(job.id);
   TAILOR_TRY(LoadedPackage package, load_package(directory / "package", PredictOptions{.threads = job.threads}));
@@ -130,7 +154,8 @@ Status run_probe_phase(const TrialJob& job, const RunDirectory& run, const Progr
   const std::size_t requests = std::min<std::size_t>(texts.size(), static_cast<std::size_t>(job.latency_requests));
   for (std::size_t i = 0; i < requests + kWarmUp && !texts.empty(); ++i) {
     if (cancel.cancelled()) return Error{ErrorCode::kCancelled, "interrupted", ""};
-    const std::size_t at = i < kWarmUp ? i % texts.size() : (i - kWarmUp) * texts.size() / requests;  // an even walk over the rows
+    const std::size_t at =
+        i < kWarmUp ? i % texts.size() : (i - kWarmUp) * texts.size() / requests;  // an even walk over the rows
     const auto begin = Clock::now();
     TAILOR_TRY(const Matrix one, package.classifier->probabilities(std::span(&texts[at], 1), ProgressFn(), cancel));
     if (i >= kWarmUp) milliseconds.push_back(1000.0 * seconds_since(begin));
@@ -145,8 +170,11 @@ Status run_probe_phase(const TrialJob& job, const RunDirectory& run, const Progr
     for (std::size_t i = 0; i < compared; ++i) same += common.a[i] == common.b[i] ? 1 : 0;
   }
   const double per_row = texts.empty() ? 0 : answered.seconds / static_cast<double>(texts.size());
-  const Json json{{"latency_ms", Json{{"p50", percentile(milliseconds, 50)}, {"p95", percentile(milliseconds, 95)}}}, {"seconds_per_row", per_row},
-                  {"serve_memory_bytes", usage_so_far().peak_memory_bytes}, {"compared_rows", compared}, {"same_answers", same}};
+  const Json json{{"latency_ms", Json{{"p50", percentile(milliseconds, 50)}, {"p95", percentile(milliseconds, 95)}}},
+                  {"seconds_per_row", per_row},
+                  {"serve_memory_bytes", usage_so_far().peak_memory_bytes},
+                  {"compared_rows", compared},
+                  {"same_answers", same}};
   return write_json_atomic(directory / "probe.json", json);
 }
 
@@ -184,7 +212,8 @@ Status read_probe_outcome(const RunDirectory& run, TrialRecord& record) {
   record.score_seconds_per_row = json.at("seconds_per_row");
   const std::size_t compared = json.at("compared_rows"), same = json.at("same_answers");
   if (same < compared) {
-    record.notes.push_back(fmt::format("The package answers {} of {} validation rows otherwise than while fitting.", compared - same, compared));
+    record.notes.push_back(fmt::format("The package answers {} of {} validation rows otherwise than while fitting.",
+                                       compared - same, compared));
   }
   return {};
 }

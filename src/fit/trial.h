@@ -26,11 +26,11 @@ const char* to_string(TrialStatus status);
 
 /// A line of trials.jsonl and an element of result.json's `trials`; docs/RESULT.md describes every field.
 struct TrialRecord {
-  std::string id;          // "features.all-minilm-l6-v2"
+  std::string id;  // "features.all-minilm-l6-v2"
   std::string method;
   std::string base_model;  // "" for the floors
   TrialStatus status = TrialStatus::kSkipped;
-  std::string reason;      // why failed or skipped; may hold a remark when ok
+  std::string reason;  // why failed or skipped; may hold a remark when ok
   // fitting
   Json settings = Json::object();
   Json plan = Json::object();
@@ -57,9 +57,10 @@ struct TrialRecord {
   double cost_per_thousand = 0;
   // against the best
   double p_value = 1;
-  std::string verdict;  // best | tie | worse; empty where not scored
+  std::string verdict;              // best | tie | worse; empty where not scored
   std::string fitted_on = "train";  // "train", or "train+validation" after the refit
-  std::optional<Json> before_refit;  // metrics of the artefact that was compared, where the row shows the refitted package
+  std::optional<Json>
+      before_refit;  // metrics of the artefact that was compared, where the row shows the refitted package
 
   bool ok() const { return status == TrialStatus::kOk; }
 };
@@ -87,8 +88,8 @@ struct TrialJob {
   std::filesystem::path run;
   std::string id;
   std::string method;
-  std::string model;    // as resolve_model takes it; empty: none
-  std::string phase;    // fit | probe | score | refit | score-refit
+  std::string model;  // as resolve_model takes it; empty: none
+  std::string phase;  // fit | probe | score | refit | score-refit
   double seconds = 0;
   MachineSpeed speed;
   std::optional<Json> plan;
@@ -100,7 +101,8 @@ struct TrialJob {
 Json to_json(const TrialJob& job);
 Result<TrialJob> trial_job_from_json(const Json& json);
 
-/// The body of a phase, in the child. Writes fit.json or score.json in the trial's directory; progress goes to `progress`.
+/// The body of a phase, in the child. Writes fit.json or score.json in the trial's directory; progress goes to
+/// `progress`.
 Status run_trial_phase(const TrialJob& job, const ProgressFn& progress, const CancelToken& cancel, Logger& log);
 
 /// What the phases leave behind, read by the parent into the record.

@@ -5,36 +5,57 @@
 namespace tailor {
 namespace {
 
-Json interval(const Interval& i) { return Json{{"value", i.value}, {"low", i.low}, {"high", i.high}}; }
+Json interval(const Interval& i) {
+  return Json{{"value", i.value}, {"low", i.low}, {"high", i.high}};
+}
 
-Interval interval_from(const Json& json) { return {json.at("value"), json.at("low"), json.at("high")}; }
+Interval interval_from(const Json& json) {
+  return {json.at("value"), json.at("low"), json.at("high")};
+}
 
 }  // namespace
 
 const char* to_string(TrialStatus status) {
   switch (status) {
-    case TrialStatus::kOk: return "ok";
-    case TrialStatus::kFailed: return "failed";
-    case TrialStatus::kSkipped: return "skipped";
+    case TrialStatus::kOk:
+      return "ok";
+    case TrialStatus::kFailed:
+      return "failed";
+    case TrialStatus::kSkipped:
+      return "skipped";
   }
   return "failed";
 }
 
 Json to_json(const TrialRecord& r) {
-  Json json{{"id", r.id}, {"method", r.method}, {"base_model", r.base_model}, {"status", to_string(r.status)}, {"reason", r.reason},
-            {"settings", r.settings}, {"default_only", r.default_only}, {"search", r.search}, {"plan", r.plan}, {"notes", r.notes},
-            {"estimated_seconds", r.estimated_seconds}, {"estimated_memory_bytes", r.estimated_memory_bytes},
-            {"n_validation", r.n_validation}, {"validation_score", r.validation_score}, {"n_scored", r.n_scored}};
+  Json json{{"id", r.id},
+            {"method", r.method},
+            {"base_model", r.base_model},
+            {"status", to_string(r.status)},
+            {"reason", r.reason},
+            {"settings", r.settings},
+            {"default_only", r.default_only},
+            {"search", r.search},
+            {"plan", r.plan},
+            {"notes", r.notes},
+            {"estimated_seconds", r.estimated_seconds},
+            {"estimated_memory_bytes", r.estimated_memory_bytes},
+            {"n_validation", r.n_validation},
+            {"validation_score", r.validation_score},
+            {"n_scored", r.n_scored}};
   if (r.n_scored > 0) {
-    json["metrics"] = Json{{"accuracy", interval(r.scores.accuracy)}, {"macro_precision", interval(r.scores.macro_precision)},
-                           {"macro_recall", interval(r.scores.macro_recall)}, {"macro_f1", interval(r.scores.macro_f1)}};
+    json["metrics"] = Json{{"accuracy", interval(r.scores.accuracy)},
+                           {"macro_precision", interval(r.scores.macro_precision)},
+                           {"macro_recall", interval(r.scores.macro_recall)},
+                           {"macro_f1", interval(r.scores.macro_f1)}};
     json["test_score"] = r.test_score;
     json["vs_best"] = Json{{"p_value", r.p_value}, {"verdict", r.verdict}};
   } else {
     json["metrics"] = nullptr;
     json["vs_best"] = nullptr;
   }
-  json["latency_ms"] = r.latency_p95_ms > 0 ? Json{{"p50", r.latency_p50_ms}, {"p95", r.latency_p95_ms}} : Json(nullptr);
+  json["latency_ms"] =
+      r.latency_p95_ms > 0 ? Json{{"p50", r.latency_p50_ms}, {"p95", r.latency_p95_ms}} : Json(nullptr);
   json["train_seconds"] = r.train_seconds;
   json["cpu_seconds"] = r.cpu_seconds;
   json["peak_memory_bytes"] = r.peak_memory_bytes;
@@ -94,15 +115,23 @@ Result<TrialRecord> trial_record_from_json(const Json& json) {
     r.fitted_on = json.at("fitted_on");
     if (json.contains("before_refit")) r.before_refit = json.at("before_refit");
   } catch (const Json::exception& error) {
-    return Error{ErrorCode::kCorruptData, std::string("a trial's record: ") + error.what(), "the run directory was changed; start a new run"};
+    return Error{ErrorCode::kCorruptData, std::string("a trial's record: ") + error.what(),
+                 "the run directory was changed; start a new run"};
   }
   return r;
 }
 
 Json to_json(const TrialJob& job) {
-  Json json{{"run", job.run.string()}, {"id", job.id}, {"method", job.method}, {"model", job.model}, {"phase", job.phase},
-            {"seconds", job.seconds}, {"speed", to_json(job.speed)}, {"score_rows", job.score_rows},
-            {"latency_requests", job.latency_requests}, {"threads", job.threads}};
+  Json json{{"run", job.run.string()},
+            {"id", job.id},
+            {"method", job.method},
+            {"model", job.model},
+            {"phase", job.phase},
+            {"seconds", job.seconds},
+            {"speed", to_json(job.speed)},
+            {"score_rows", job.score_rows},
+            {"latency_requests", job.latency_requests},
+            {"threads", job.threads}};
   if (job.plan) json["plan"] = *job.plan;
   if (job.settings) json["settings"] = *job.settings;
   return json;

@@ -11,7 +11,8 @@
 namespace tailor {
 namespace {
 
-constexpr const char* kCodeNames[] = {"invalid_argument", "not_found", "corrupt_data", "io", "out_of_memory", "unavailable", "cancelled", "internal"};
+constexpr const char* kCodeNames[] = {"invalid_argument", "not_found",   "corrupt_data", "io",
+                                      "out_of_memory",    "unavailable", "cancelled",    "internal"};
 
 Error error_from_event(const Json& event) {
   const std::string code = event.value("code", "internal");
@@ -25,10 +26,13 @@ Error error_from_event(const Json& event) {
 Error ended_by_signal(const ProcessResult& process, const std::filesystem::path& log) {
   if (process.signal == SIGKILL) {
     return {ErrorCode::kOutOfMemory,
-            fmt::format("its process was killed by the system, most likely for lack of memory (it had {})", human_bytes(static_cast<double>(process.peak_memory_bytes))),
+            fmt::format("its process was killed by the system, most likely for lack of memory (it had {})",
+                        human_bytes(static_cast<double>(process.peak_memory_bytes))),
             "close other programs, or leave this candidate out with --method"};
   }
-  return {ErrorCode::kInternal, fmt::format("its process ended by signal {} ({})", process.signal, strsignal(process.signal)), "see " + log.string()};
+  return {ErrorCode::kInternal,
+          fmt::format("its process ended by signal {} ({})", process.signal, strsignal(process.signal)),
+          "see " + log.string()};
 }
 
 }  // namespace
@@ -40,10 +44,14 @@ Json progress_event(const Progress& p) {
 }
 
 Json error_event(const Error& error) {
-  return Json{{"event", "error"}, {"code", kCodeNames[static_cast<std::size_t>(error.code)]}, {"message", error.message}, {"hint", error.hint}};
+  return Json{{"event", "error"},
+              {"code", kCodeNames[static_cast<std::size_t>(error.code)]},
+              {"message", error.message},
+              {"hint", error.hint}};
 }
 
-Result<PhaseResult> TrialRunner::run(const TrialJob& job, const ProgressFn& progress, const CancelToken& cancel, SteadyTime hard_deadline) const {
+Result<PhaseResult> TrialRunner::run(const TrialJob& job, const ProgressFn& progress, const CancelToken& cancel,
+                                     SteadyTime hard_deadline) const {
   const auto directory = run_.trial(job.id);
   TAILOR_CHECK(make_directories(directory));
   const auto job_file = directory / ("job-" + job.phase + ".json");
@@ -55,29 +63,35 @@ Result<PhaseResult> TrialRunner::run(const TrialJob& job, const ProgressFn& prog
     if (!event || !event->is_object()) return;
     const std::string kind = event->value("event", "");
     if (kind == "progress" && progress) {
-      progress({event->value("stage", ""), event->value("done", 0.0), event->value("total", 0.0), event->value("loss", -1.0)});
+      progress({event->value("stage", ""), event->value("done", 0.0), event->value("total", 0.0),
+                event->value("loss", -1.0)});
     } else if (kind == "error") {
       reported = error_from_event(*event);
     }
   };
   const std::string threads = std::to_string(job.threads);
-  TAILOR_TRY(const ProcessResult process,
-             run_process({.command = {program_.string(), "trial", job_file.string()},
-                          .environment = {{"OMP_WAIT_POLICY", "passive"}, {"OMP_NUM_THREADS", threads}, {"OPENBLAS_NUM_THREADS", threads}},
-                          .stderr_file = log, .memory_limit_bytes = memory_cap_bytes_},
-                         on_line, cancel, hard_deadline));
+  TAILOR_TRY(const ProcessResult process, run_process({.command = {program_.string(), "trial", job_file.string()},
+                                                       .environment = {{"OMP_WAIT_POLICY", "passive"},
+                                                                       {"OMP_NUM_THREADS", threads},
+                                                                       {"OPENBLAS_NUM_THREADS", threads}},
+                                                       .stderr_file = log,
+                                                       .memory_limit_bytes = memory_cap_bytes_},
+                                                      on_line, cancel, hard_deadline));
   PhaseResult result{Status{}, process};
   if (cancel.cancelled()) return Error{ErrorCode::kCancelled, "interrupted", ""};
   if (process.exit_code == 0) return result;
   if (std::chrono::steady_clock::now() >= hard_deadline) {
-    result.status = Error{ErrorCode::kCancelled, fmt::format("it took longer than its share of the budget ({} were planned, stopped after {})", human_seconds(job.seconds),
-                                                             human_seconds(process.wall_seconds)), "give a larger --budget"};
+    result.status = Error{ErrorCode::kCancelled,
+                          fmt::format("it took longer than its share of the budget ({} were planned, stopped after {})",
+                                      human_seconds(job.seconds), human_seconds(process.wall_seconds)),
+                          "give a larger --budget"};
   } else if (reported) {
     result.status = *reported;
   } else if (process.signal != 0) {
     result.status = ended_by_signal(process, log);
   } else {
-    result.status = Error{ErrorCode::kInternal, fmt::format("its process ended with code {}", process.exit_code), "see " + log.string()};
+    result.status = Error{ErrorCode::kInternal, fmt::format("its process ended with code {}", process.exit_code),
+                          "see " + log.string()};
   }
   return result;
 }

@@ -24,7 +24,8 @@ class TrialRunner {
       : program_(std::move(program)), run_(std::move(run)), memory_cap_bytes_(memory_cap_bytes) {}
 
   /// Runs to the end or to `hard_deadline`. Cancellation gives an error of kind kCancelled.
-  Result<PhaseResult> run(const TrialJob& job, const ProgressFn& progress, const CancelToken& cancel, SteadyTime hard_deadline) const;
+  Result<PhaseResult> run(const TrialJob& job, const ProgressFn& progress, const CancelToken& cancel,
+                          SteadyTime hard_deadline) const;
 
  private:
   std::filesystem::path program_;

@@ -19,10 +19,12 @@ std::filesystem::path find_tune_program() {
   return ::access(program.c_str(), X_OK) == 0 ? program : std::filesystem::path();
 }
 
-Result<TuneRun> run_tune(Json job, const std::filesystem::path& directory, int threads, std::string_view stage, const ProgressFn& progress,
-                         const CancelToken& cancel) {
+Result<TuneRun> run_tune(Json job, const std::filesystem::path& directory, int threads, std::string_view stage,
+                         const ProgressFn& progress, const CancelToken& cancel) {
   const auto program = find_tune_program();
-  if (program.empty()) return Error{ErrorCode::kUnavailable, "training needs tailor-tune, which this build does not have", "make setup && make build"};
+  if (program.empty())
+    return Error{ErrorCode::kUnavailable, "training needs tailor-tune, which this build does not have",
+                 "make setup && make build"};
   TAILOR_CHECK(make_directories(directory));
   job["out"] = directory.string();
   job["threads"] = threads;
@@ -35,7 +37,8 @@ Result<TuneRun> run_tune(Json job, const std::filesystem::path& directory, int t
     const auto event = parse_json(line, "event");
     if (!event || !event->is_object()) return;
     const std::string kind = event->value("event", "");
-    if (kind == "error") reported = Error{ErrorCode::kInternal, event->value("message", "training failed"), event->value("hint", "")};
+    if (kind == "error")
+      reported = Error{ErrorCode::kInternal, event->value("message", "training failed"), event->value("hint", "")};
     if (kind == "error" && event->value("code", "") == "out_of_memory") reported->code = ErrorCode::kOutOfMemory;
     if (kind == "start") total = event->value("total_steps", 0.0);
     if (!progress) return;
@@ -45,14 +48,19 @@ Result<TuneRun> run_tune(Json job, const std::filesystem::path& directory, int t
       progress({std::string(stage), done, total, event->value("loss", -1.0)});
     }
   };
-  TAILOR_TRY(const ProcessResult process,
-             run_process({.command = {program.string(), job_file.string()}, .environment = {{"OMP_NUM_THREADS", std::to_string(threads)}}, .stderr_file = directory / "log.txt"},
-                         on_line, cancel));
+  TAILOR_TRY(const ProcessResult process, run_process({.command = {program.string(), job_file.string()},
+                                                       .environment = {{"OMP_NUM_THREADS", std::to_string(threads)}},
+                                                       .stderr_file = directory / "log.txt"},
+                                                      on_line, cancel));
   if (cancel.cancelled()) return Error{ErrorCode::kCancelled, "interrupted", ""};
   if (process.exit_code != 0) {
     if (reported) return *reported;
-    if (process.signal == SIGKILL) return Error{ErrorCode::kOutOfMemory, "training was killed by the system, most likely for lack of memory", "close other programs, or leave this candidate out with --method"};
-    return Error{ErrorCode::kInternal, process.signal != 0 ? fmt::format("training ended by signal {}", process.signal) : fmt::format("training ended with code {}", process.exit_code),
+    if (process.signal == SIGKILL)
+      return Error{ErrorCode::kOutOfMemory, "training was killed by the system, most likely for lack of memory",
+                   "close other programs, or leave this candidate out with --method"};
+    return Error{ErrorCode::kInternal,
+                 process.signal != 0 ? fmt::format("training ended by signal {}", process.signal)
+                                     : fmt::format("training ended with code {}", process.exit_code),
                  "see " + (directory / "log.txt").string()};
   }
   TAILOR_TRY(Json result, read_json(directory / "result.json"));

@@ -15,13 +15,13 @@ namespace tailor {
 std::filesystem::path find_tune_program();
 
 struct TuneRun {
-  Json result;                     // result.json of the job
-  std::filesystem::path directory; // with the files that `result["files"]` names
+  Json result;                      // result.json of the job
+  std::filesystem::path directory;  // with the files that `result["files"]` names
 };
 
 /// Writes job.json into `directory`, runs tailor-tune on it, and reads result.json. A job that was interrupted goes on
 /// from its checkpoint. Events become `progress`; an error event becomes the error.
-Result<TuneRun> run_tune(Json job, const std::filesystem::path& directory, int threads, std::string_view stage, const ProgressFn& progress,
-                         const CancelToken& cancel);
+Result<TuneRun> run_tune(Json job, const std::filesystem::path& directory, int threads, std::string_view stage,
+                         const ProgressFn& progress, const CancelToken& cancel);
 
 }  // namespace tailor

@@ -30,7 +30,7 @@ using Index8 [[gnu::vector_size(32)]] = std::int32_t;
 constexpr std::int64_t kLanes = 8;
 constexpr std::int64_t kM = 6;           // micro-kernel rows
 constexpr std::int64_t kN = 2 * kLanes;  // micro-kernel columns
-constexpr std::int64_t kWidth = 64;            // columns of W unpacked at once in the backward product
+constexpr std::int64_t kWidth = 64;      // columns of W unpacked at once in the backward product
 constexpr std::int64_t kDepth = 320;     // a panel of W of this depth (20 KB) stays in the first-level cache
 
 inline Vec load(const float* p) {
@@ -118,8 +118,12 @@ float half(const char* p) {
   return _cvtsh_ss(h);
 }
 // The compiler takes a plain conversion of eight bytes apart into eight scalar ones.
-inline Vec from_unsigned(__m128i eight) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight)); }
-inline Vec from_signed(__m128i eight) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight)); }
+inline Vec from_unsigned(__m128i eight) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight));
+}
+inline Vec from_signed(__m128i eight) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
+}
 
 /// 32 four-bit numbers in 16 bytes (low halves first) -> d * q + m.
 inline void unpack_nibbles(const char* q, float d, float m, float* out) {
@@ -142,7 +146,8 @@ bool unpack_here(int type, const char* from, std::int64_t n, float* out) {
       }
       return true;
     case GGML_TYPE_Q4_1:  // half d, m; 16 bytes
-      for (std::int64_t i = 0; i < n; i += 32, from += 20) unpack_nibbles(from + 4, half(from), half(from + 2), out + i);
+      for (std::int64_t i = 0; i < n; i += 32, from += 20)
+        unpack_nibbles(from + 4, half(from), half(from + 2), out + i);
       return true;
     case GGML_TYPE_Q8_0:  // half d; 32 bytes
       for (std::int64_t i = 0; i < n; i += 32, from += 34) {
@@ -161,7 +166,9 @@ bool unpack_here(int type, const char* from, std::int64_t n, float* out) {
 
 #else
 
-bool unpack_here(int, const char*, std::int64_t, float*) { return false; }
+bool unpack_here(int, const char*, std::int64_t, float*) {
+  return false;
+}
 
 #endif
 
@@ -269,7 +276,8 @@ void frozen_product(std::span<const ProductPart> parts, const float* x, std::int
     grow(rows, kN * slice);
     if (residual != nullptr && residual != y) {
       const auto bytes = static_cast<std::size_t>((end - begin) * kN) * sizeof(float);
-      for (std::int64_t r = 0; r < m; ++r) std::memcpy(y + r * ld_y + begin * kN, residual + r * ld_y + begin * kN, bytes);
+      for (std::int64_t r = 0; r < m; ++r)
+        std::memcpy(y + r * ld_y + begin * kN, residual + r * ld_y + begin * kN, bytes);
     }
     const auto multiply = [&](const float* a, std::int64_t a_tile, std::int64_t depth, float* out, bool add) {
       for (std::int64_t t = 0; t < m / kM; ++t) {

@@ -17,9 +17,11 @@ class BadInput : public ::testing::Test {
     return path.string();
   }
   /// `fit` on the file with the floors alone; the run must fail with `code` and say all of `parts`.
-  void refuses(const std::string& csv, int code, const std::vector<std::string>& parts, std::vector<std::string> more = {}) {
+  void refuses(const std::string& csv, int code, const std::vector<std::string>& parts,
+               std::vector<std::string> more = {}) {
     const auto out = dir_.path() / "run";
-    std::vector<std::string> arguments{"fit", csv, "--text", "message", "--label", "intent", "--method", "majority", "--out", out.string(), "--quiet"};
+    std::vector<std::string> arguments{"fit",      csv,        "--text", "message",    "--label", "intent",
+                                       "--method", "majority", "--out",  out.string(), "--quiet"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     const Outcome r = run(arguments);
     EXPECT_EQ(r.code, code) << r.err;
@@ -30,18 +32,43 @@ class BadInput : public ::testing::Test {
   TemporaryDirectory dir_;
 };
 
-TEST_F(BadInput, MissingFile) { refuses((dir_.path() / "absent.csv").string(), 2, {"absent.csv"}); }
-TEST_F(BadInput, Directory) { refuses(dir_.path().string(), 2, {"is a directory"}); }
-TEST_F(BadInput, EmptyFile) { refuses(file("a.csv", ""), 2, {"a.csv"}); }
-TEST_F(BadInput, HeaderOnly) { refuses(file("a.csv", "message,intent\n"), 2, {"a.csv"}); }
-TEST_F(BadInput, MissingColumnNamesThoseThereAre) { refuses(file("a.csv", "mesage,intent\nhello,a\n"), 2, {"mesage", "intent"}); }
-TEST_F(BadInput, RaggedRowNamesItsLine) { refuses(file("a.csv", "message,intent\nhello,a\nhello,b,c\n"), 2, {"a.csv:3"}); }
-TEST_F(BadInput, OpenQuoteNamesWhereItOpened) { refuses(file("a.csv", "message,intent\nhello,a\n\"open,b\nmore,c\n"), 2, {"a.csv:3"}); }
-TEST_F(BadInput, NotUtf8OffersToTranscode) { refuses(file("a.csv", "message,intent\nhello,a\ncaf\xe9,b\n"), 2, {"a.csv:3", "--encoding"}); }
-TEST_F(BadInput, SingleClass) { refuses(file("a.csv", "message,intent\nhello there,a\ngood day,a\nwhat now,a\n"), 2, {"a.csv"}); }
-TEST_F(BadInput, AllRowsDuplicates) { refuses(file("a.csv", "message,intent\nhello,a\nhello,b\nhello,a\nhello,b\n"), 2, {"a.csv"}); }
-TEST_F(BadInput, EmptyTexts) { refuses(file("a.csv", "message,intent\n,a\n \t,b\n"), 2, {"a.csv"}); }
-TEST_F(BadInput, VeryLongText) { refuses(file("a.csv", "message,intent\nhello,a\n" + std::string(10'000'000, 'x') + ",b\n"), 2, {"a.csv:3", "max-text-bytes"}); }
+TEST_F(BadInput, MissingFile) {
+  refuses((dir_.path() / "absent.csv").string(), 2, {"absent.csv"});
+}
+TEST_F(BadInput, Directory) {
+  refuses(dir_.path().string(), 2, {"is a directory"});
+}
+TEST_F(BadInput, EmptyFile) {
+  refuses(file("a.csv", ""), 2, {"a.csv"});
+}
+TEST_F(BadInput, HeaderOnly) {
+  refuses(file("a.csv", "message,intent\n"), 2, {"a.csv"});
+}
+TEST_F(BadInput, MissingColumnNamesThoseThereAre) {
+  refuses(file("a.csv", "mesage,intent\nhello,a\n"), 2, {"mesage", "intent"});
+}
+TEST_F(BadInput, RaggedRowNamesItsLine) {
+  refuses(file("a.csv", "message,intent\nhello,a\nhello,b,c\n"), 2, {"a.csv:3"});
+}
+TEST_F(BadInput, OpenQuoteNamesWhereItOpened) {
+  refuses(file("a.csv", "message,intent\nhello,a\n\"open,b\nmore,c\n"), 2, {"a.csv:3"});
+}
+TEST_F(BadInput, NotUtf8OffersToTranscode) {
+  refuses(file("a.csv", "message,intent\nhello,a\ncaf\xe9,b\n"), 2, {"a.csv:3", "--encoding"});
+}
+TEST_F(BadInput, SingleClass) {
+  refuses(file("a.csv", "message,intent\nhello there,a\ngood day,a\nwhat now,a\n"), 2, {"a.csv"});
+}
+TEST_F(BadInput, AllRowsDuplicates) {
+  refuses(file("a.csv", "message,intent\nhello,a\nhello,b\nhello,a\nhello,b\n"), 2, {"a.csv"});
+}
+TEST_F(BadInput, EmptyTexts) {
+  refuses(file("a.csv", "message,intent\n,a\n \t,b\n"), 2, {"a.csv"});
+}
+TEST_F(BadInput, VeryLongText) {
+  refuses(file("a.csv", "message,intent\nhello,a\n" + std::string(10'000'000, 'x') + ",b\n"), 2,
+          {"a.csv:3", "max-text-bytes"});
+}
 
 TEST_F(BadInput, TestFileWithUnknownLabelNamesIt) {
   const auto test = file("t.csv", "message,intent\nhello,no_such_label\n");
@@ -57,7 +84,9 @@ TEST_F(BadInput, UnknownMetricMethodModelAndDuration) {
   refuses(csv, 2, {"15 apples"}, {"--budget", "15 apples"});
 }
 
-TEST_F(BadInput, BudgetTooSmallForAnyCandidate) { refuses(file("a.csv", small_csv()), 2, {"budget", "too small"}, {"--budget", "0.001s"}); }
+TEST_F(BadInput, BudgetTooSmallForAnyCandidate) {
+  refuses(file("a.csv", small_csv()), 2, {"budget", "too small"}, {"--budget", "0.001s"});
+}
 
 TEST_F(BadInput, HostileModelFiles) {
   const auto csv = file("a.csv", small_csv());
@@ -70,7 +99,8 @@ TEST_F(BadInput, OutDirectoryInUse) {
   const auto out = dir_.path() / "used";
   fs::create_directories(out);
   write_file_atomic(out / "something", "x").value();
-  const Outcome r = run({"fit", csv, "--text", "message", "--label", "intent", "--method", "majority", "--out", out.string(), "--quiet"});
+  const Outcome r = run(
+      {"fit", csv, "--text", "message", "--label", "intent", "--method", "majority", "--out", out.string(), "--quiet"});
   EXPECT_EQ(r.code, 2);
   EXPECT_TRUE(contains(r.err, "not empty")) << r.err;
   EXPECT_EQ(read_file(out / "something").value(), "x");

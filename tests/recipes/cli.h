@@ -24,20 +24,25 @@ struct Outcome {
   std::string err;
 };
 
-inline Outcome run(std::vector<std::string> arguments, std::vector<std::pair<std::string, std::string>> environment = {}) {
+inline Outcome run(std::vector<std::string> arguments,
+                   std::vector<std::pair<std::string, std::string>> environment = {}) {
   const TemporaryDirectory dir;
   const auto errors = dir.path() / "err";
   arguments.insert(arguments.begin(), program().string());
   Outcome result;
   const CancelToken never;
-  const auto process = run_process({.command = arguments, .environment = std::move(environment), .stderr_file = errors},
-                                   [&](std::string_view line) { result.out += std::string(line) + "\n"; }, never).value();
+  const auto process = run_process(
+                           {.command = arguments, .environment = std::move(environment), .stderr_file = errors},
+                           [&](std::string_view line) { result.out += std::string(line) + "\n"; }, never)
+                           .value();
   result.code = process.signal != 0 ? -process.signal : process.exit_code;
   if (std::filesystem::exists(errors)) result.err = read_file(errors).value();
   return result;
 }
 
-inline bool contains(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
+inline bool contains(const std::string& text, std::string_view part) {
+  return text.find(part) != std::string::npos;
+}
 
 /// 24 rows for each of four labels, with words that tell them apart and some that do not.
 inline std::string small_csv(int rows_per_label = 24) {
@@ -46,8 +51,9 @@ inline std::string small_csv(int rows_per_label = 24) {
                              {"exchange", "rate", "currency", "euro", "dollar", "convert"},
                              {"password", "login", "forgot", "reset", "code", "locked"}};
   const char* labels[4] = {"card_arrival", "refund", "exchange_rate", "passcode"};
-  const char* frames[6] = {"hello, when will the {} and {} be there?", "I have a question about {} {}", "my {} is wrong, the {} too", "please tell me about the {} of the {}",
-                           "{} {} not working today", "is there a problem with {} or {}"};
+  const char* frames[6] = {
+      "hello, when will the {} and {} be there?", "I have a question about {} {}", "my {} is wrong, the {} too",
+      "please tell me about the {} of the {}",    "{} {} not working today",       "is there a problem with {} or {}"};
   std::string csv = "message,intent\n";
   for (int i = 0; i < rows_per_label; ++i) {
     for (int l = 0; l < 4; ++l) {

@@ -30,7 +30,8 @@ class Fit : public ::testing::Test {
     write_file_atomic(csv_, small_csv(40)).value();
   }
   Outcome fit(const std::string& out, std::vector<std::string> more) {
-    std::vector<std::string> arguments{"fit", csv_, "--text", "message", "--label", "intent", "--out", (dir_.path() / out).string()};
+    std::vector<std::string> arguments{"fit",     csv_,     "--text", "message",
+                                       "--label", "intent", "--out",  (dir_.path() / out).string()};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return run(arguments);
   }
@@ -50,7 +51,8 @@ TEST_F(Fit, WritesAWholeRunDirectoryAndPredictGivesTheSameAnswers) {
   const Outcome r = fit("run", {"--budget", "2m", "--method", "majority,tfidf,features"});
   ASSERT_EQ(r.code, 0) << r.err << r.out;
   const fs::path run_dir = dir_.path() / "run";
-  for (const char* file : {"result.json", "report.html", "report.md", "trials.jsonl", "split.jsonl", "run.json", "budget.jsonl", "package/manifest.json"}) {
+  for (const char* file : {"result.json", "report.html", "report.md", "trials.jsonl", "split.jsonl", "run.json",
+                           "budget.jsonl", "package/manifest.json"}) {
     EXPECT_TRUE(fs::exists(run_dir / file)) << file;
   }
   const Json json = result("run");
@@ -81,18 +83,23 @@ TEST_F(Fit, WritesAWholeRunDirectoryAndPredictGivesTheSameAnswers) {
   }
   write_file_atomic(dir_.path() / "test.csv", test_csv).value();
   const auto scored = dir_.path() / "scored.csv";
-  const Outcome p = run({"predict", (run_dir / "package").string(), "--input", (dir_.path() / "test.csv").string(), "--label", "intent", "--output", scored.string()});
+  const Outcome p = run({"predict", (run_dir / "package").string(), "--input", (dir_.path() / "test.csv").string(),
+                         "--label", "intent", "--output", scored.string()});
   ASSERT_EQ(p.code, 0) << p.err;
   const CsvTable answers = CsvTable::read(scored).value();
   const Json& winner = trial(json, json.at("recommended").at("method"));
   ASSERT_EQ(answers.rows(), winner.at("n_scored").get<std::size_t>());
   const std::size_t label = answers.column("label").value(), expected = answers.column("expected").value();
   std::size_t correct = 0;
-  for (std::size_t i = 0; i < answers.rows(); ++i) correct += answers.cell(i, label) == answers.cell(i, expected) ? 1 : 0;
-  EXPECT_DOUBLE_EQ(static_cast<double>(correct) / static_cast<double>(answers.rows()), winner.at("metrics").at("accuracy").at("value").get<double>());
-  const auto recorded = read_jsonl(run_dir / "trials" / winner.at("id").get<std::string>() / "refit_test.jsonl").value();
+  for (std::size_t i = 0; i < answers.rows(); ++i)
+    correct += answers.cell(i, label) == answers.cell(i, expected) ? 1 : 0;
+  EXPECT_DOUBLE_EQ(static_cast<double>(correct) / static_cast<double>(answers.rows()),
+                   winner.at("metrics").at("accuracy").at("value").get<double>());
+  const auto recorded =
+      read_jsonl(run_dir / "trials" / winner.at("id").get<std::string>() / "refit_test.jsonl").value();
   ASSERT_EQ(recorded.size(), answers.rows());
-  for (std::size_t i = 0; i < recorded.size(); ++i) EXPECT_EQ(recorded[i].at("predicted"), std::string(answers.cell(i, label)));
+  for (std::size_t i = 0; i < recorded.size(); ++i)
+    EXPECT_EQ(recorded[i].at("predicted"), std::string(answers.cell(i, label)));
   // One text, as JSON; probabilities sum to one.
   const Outcome one = run({"predict", (run_dir / "package").string(), "I forgot my password", "--json"});
   ASSERT_EQ(one.code, 0) << one.err;
@@ -101,7 +108,8 @@ TEST_F(Fit, WritesAWholeRunDirectoryAndPredictGivesTheSameAnswers) {
   for (const Json& probability : answer.at("probabilities")) sum += probability.get<double>();
   EXPECT_NEAR(sum, 1, 1e-4);
   // Below the wished confidence the answer stays open.
-  EXPECT_TRUE(contains(run({"predict", (run_dir / "package").string(), "hello", "--min-confidence", "1"}).out, "no answer"));
+  EXPECT_TRUE(
+      contains(run({"predict", (run_dir / "package").string(), "hello", "--min-confidence", "1"}).out, "no answer"));
 }
 
 TEST_F(Fit, ADamagedPackageIsRefused) {
@@ -126,8 +134,14 @@ TEST_F(Fit, TestLabelsDoNotMoveTheChoice) {
   }
   write_file_atomic(dir_.path() / "good.csv", good).value();
   write_file_atomic(dir_.path() / "wrong.csv", wrong).value();
-  ASSERT_EQ(fit("a", {"--budget", "2m", "--method", "majority,tfidf,features", "--test", (dir_.path() / "good.csv").string(), "--quiet"}).code, 0);
-  ASSERT_EQ(fit("b", {"--budget", "2m", "--method", "majority,tfidf,features", "--test", (dir_.path() / "wrong.csv").string(), "--quiet"}).code, 0);
+  ASSERT_EQ(fit("a", {"--budget", "2m", "--method", "majority,tfidf,features", "--test",
+                      (dir_.path() / "good.csv").string(), "--quiet"})
+                .code,
+            0);
+  ASSERT_EQ(fit("b", {"--budget", "2m", "--method", "majority,tfidf,features", "--test",
+                      (dir_.path() / "wrong.csv").string(), "--quiet"})
+                .code,
+            0);
   const Json a = result("a"), b = result("b");
   EXPECT_EQ(a.at("recommended").at("method"), b.at("recommended").at("method"));
   for (std::size_t i = 0; i < a.at("trials").size(); ++i) {
@@ -145,8 +159,8 @@ TEST_F(Fit, AnInterruptedRunGoesOn) {
     ::setpgid(0, 0);
     const int null = ::open("/dev/null", O_WRONLY);
     ::dup2(null, STDOUT_FILENO);
-    ::execl(program().c_str(), "tailor", "fit", csv_.c_str(), "--text", "message", "--label", "intent", "--budget", "2m", "--method", "majority,tfidf,features", "--out", out.c_str(),
-            "--quiet", static_cast<char*>(nullptr));
+    ::execl(program().c_str(), "tailor", "fit", csv_.c_str(), "--text", "message", "--label", "intent", "--budget",
+            "2m", "--method", "majority,tfidf,features", "--out", out.c_str(), "--quiet", static_cast<char*>(nullptr));
     ::_exit(127);
   }
   const auto trials = fs::path(out) / "trials.jsonl";
@@ -169,19 +183,22 @@ TEST_F(Fit, AnInterruptedRunGoesOn) {
   const Json json = result("run");
   EXPECT_EQ(json.at("trials").size(), 3U);
   const Json kept = parse_json(first, "line").value();
-  EXPECT_EQ(trial(json, kept.at("method")).at("train_seconds"), kept.at("train_seconds")) << "a finished candidate is not run again";
+  EXPECT_EQ(trial(json, kept.at("method")).at("train_seconds"), kept.at("train_seconds"))
+      << "a finished candidate is not run again";
   // A finished run is not run again.
   EXPECT_EQ(run({"fit", csv_, "--text", "message", "--label", "intent", "--out", out}).code, 2);
 }
 
 TEST_F(Fit, ReplayRepeatsTheNumbersWithoutTheClock) {
   ASSERT_EQ(fit("run", {"--budget", "2m", "--method", "majority,tfidf,features", "--threads", "1", "--quiet"}).code, 0);
-  const Outcome r = run({"fit", "--replay", (dir_.path() / "run").string(), "--out", (dir_.path() / "again").string(), "--quiet"});
+  const Outcome r =
+      run({"fit", "--replay", (dir_.path() / "run").string(), "--out", (dir_.path() / "again").string(), "--quiet"});
   ASSERT_EQ(r.code, 0) << r.err;
   const Json a = result("run"), b = result("again");
   ASSERT_EQ(a.at("trials").size(), b.at("trials").size());
   for (std::size_t i = 0; i < a.at("trials").size(); ++i) {
-    for (const char* key : {"settings", "validation_score", "metrics", "vs_best", "n_scored"}) EXPECT_EQ(a.at("trials")[i].at(key), b.at("trials")[i].at(key)) << key;
+    for (const char* key : {"settings", "validation_score", "metrics", "vs_best", "n_scored"})
+      EXPECT_EQ(a.at("trials")[i].at(key), b.at("trials")[i].at(key)) << key;
   }
   const Outcome c = run({"compare", (dir_.path() / "run").string(), (dir_.path() / "again").string()});
   EXPECT_EQ(c.code, 0) << c.err;
@@ -215,7 +232,9 @@ TEST_F(Fit, JsonEventsAreOneObjectALine) {
 
 /// Any attempt to open an internet socket ends the process at once.
 void forbid_internet() {
-  const auto load = [](std::size_t offset) { return sock_filter{BPF_LD | BPF_W | BPF_ABS, 0, 0, static_cast<__u32>(offset)}; };
+  const auto load = [](std::size_t offset) {
+    return sock_filter{BPF_LD | BPF_W | BPF_ABS, 0, 0, static_cast<__u32>(offset)};
+  };
   sock_filter filter[] = {
       load(offsetof(seccomp_data, nr)),
       {BPF_JMP | BPF_JEQ | BPF_K, 0, 3, SYS_socket},
@@ -226,7 +245,8 @@ void forbid_internet() {
       {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_KILL_PROCESS},
   };
   sock_fprog program{static_cast<unsigned short>(std::size(filter)), filter};
-  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) ::_exit(99);
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+    ::_exit(99);
 }
 
 int run_without_internet(const std::vector<std::string>& arguments) {
@@ -260,10 +280,13 @@ TEST_F(Fit, OpensNoConnection) {
   ::waitpid(probe, &status, 0);
   ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS);
   const auto out = (dir_.path() / "run").string();
-  EXPECT_EQ(run_without_internet({"fit", csv_, "--text", "message", "--label", "intent", "--budget", "2m", "--method", "majority,tfidf,features,neighbours,head", "--out", out, "--quiet"}), 0);
+  EXPECT_EQ(run_without_internet({"fit", csv_, "--text", "message", "--label", "intent", "--budget", "2m", "--method",
+                                  "majority,tfidf,features,neighbours,head", "--out", out, "--quiet"}),
+            0);
   EXPECT_EQ(run_without_internet({"predict", out + "/package", "hello"}), 0);
   const std::string html = read_file(fs::path(out) / "report.html").value();
-  for (const char* link : {"src=\"http", "href=\"http", "url(http", "@import"}) EXPECT_FALSE(contains(html, link)) << link;
+  for (const char* link : {"src=\"http", "href=\"http", "url(http", "@import"})
+    EXPECT_FALSE(contains(html, link)) << link;
 }
 
 }  // namespace
