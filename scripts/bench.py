@@ -116,7 +116,7 @@ def score(bench):
     texts, truth = bench.lines("score.txt", [t for t, _ in rows]), bench.lines("score-truth.txt", [label for _, label in rows])
     labels = bench.out / "labels.json"
     labels.write_text(json.dumps(sorted({label for _, label in bench.rows()})))
-    model = SMOLLM2 if bench.smoke else bench.imported(SMOLLM2.stem, "q8_0")
+    model = SMOLLM2 if bench.smoke else bench.imported(SMOLLM2.stem, "f16")
     ours = [bench.program("score_labels"), "--model", model, "--labels", labels, "--texts", texts, "--truth", truth, "--limit", "3" if bench.smoke else "300", "--threads", THREADS]
     whole = bench.run(ours)
     best = bench.run([*ours, "--best"])

@@ -45,7 +45,7 @@ struct Recipe {
 Recipe recipe_of(std::string_view method) {
   if (method == "full") return {"full", 2e-4, {0.5, 1, 2.5}, 2e-3, 1200, 20, 6};
   if (method == "lora") return {"lora", 1e-3, {0.5, 1, 2.5}, 2e-3, 1200, 20, 4.4};
-  return {"head", 1e-2, {1, 3}, 0, 10000, 60, 2};
+  return {"head", 1e-3, {1, 3}, 0, 4000, 20, 2};
 }
 
 constexpr double kBatch = 32;
@@ -291,7 +291,6 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
   std::optional<Training> final_run;
   TAILOR_TRY(const ReadyModel served, ready_model(context));
   const auto start_head = [&](const std::vector<std::size_t>& fitted, double c) -> Result<fs::path> {
-    if (recipe.method == "head") return fs::path();
     const fs::path to = context.directory / "start-head.safetensors";
     const std::vector<std::size_t> held_out = c > 0 ? std::vector<std::size_t>{} : rows.splits[0].validation;
     TAILOR_TRY(const HeadStart begun, write_head_start(context, served, rows, fitted, held_out, c, to));
@@ -387,7 +386,7 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
                       {"batch_size", kBatch},
                       {"steps", final_run->run.result.at("steps")},
                       {"trained_parameters", final_run->run.result.at("trained_parameters")}};
-  if (recipe.method != "head") out.settings["head_start_c"] = out.plan.at("head_start_c");
+  out.settings["head_start_c"] = out.plan.at("head_start_c");
   if (!final_run->run.result.at("excluded_rows").empty()) {
     out.notes.push_back(fmt::format("{} rows were left out of training because their loss was not a number.",
                                     final_run->run.result.at("excluded_rows").size()));
