@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <optional>
 #include <vector>
 
@@ -13,6 +12,8 @@
 #include "model/bert_vocabulary.h"
 #include "model/file_hash.h"
 #include "model/gguf_writer.h"
+#include "model/import_byte_level.h"
+#include "model/import_config.h"
 #include "model/model_weights.h"
 
 namespace tailor {
@@ -20,82 +21,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kImporterVersion = "1";  // part of the cache key: raise it when the output changes
-constexpr std::array<std::string_view, 4> kBertClasses = {"BertModel", "BertForMaskedLM",
-                                                          "BertForSequenceClassification", "BertForPreTraining"};
-
-Error unsupported(const fs::path& file, std::string_view what) {
-  return {ErrorCode::kInvalidArgument, fmt::format("{}: {}", file.string(), what),
-          "Tailor imports BERT encoders (architectures BertModel, BertForMaskedLM, BertForSequenceClassification, "
-          "BertForPreTraining); give other models as GGUF files"};
-}
-
-struct BertConfig {
-  std::int64_t vocabulary = 0, hidden = 0, layers = 0, heads = 0, intermediate = 0, positions = 0, token_types = 0;
-  double layer_norm_eps = 1e-12;
-};
-
-/// A size that a real model may have; the limit keeps products far from overflow.
-Result<std::int64_t> read_size(const fs::path& file, const Json& json, const char* key, std::int64_t limit) {
-  const auto it = json.find(key);
-  if (it == json.end()) return unsupported(file, fmt::format("'{}' is missing", key));
-  if (!it->is_number_unsigned() || it->get<std::uint64_t>() < 1 ||
-      it->get<std::uint64_t>() > static_cast<std::uint64_t>(limit)) {
-    return unsupported(file, fmt::format("'{}' is {}, expected a whole number from 1 to {}", key,
-                                         dump_json(*it).substr(0, 40), limit));
-  }
-  return it->get<std::int64_t>();
-}
-
-Result<BertConfig> read_config(const fs::path& dir) {
-  const fs::path file = dir / "config.json";
-  TAILOR_TRY(const Json json, read_json(file));
-  if (!json.is_object()) return unsupported(file, "not a JSON object");
-  std::string architecture;
-  if (const auto it = json.find("architectures");
-      it != json.end() && it->is_array() && !it->empty() && (*it)[0].is_string()) {
-    architecture = (*it)[0].get<std::string>();
-  }
-  const auto text = [&](const char* key, const char* otherwise) {
-    const auto it = json.find(key);
-    return it != json.end() && it->is_string() ? it->get<std::string>() : std::string(otherwise);
-  };
-  const std::string type = text("model_type", "");
-  if (type != "bert" || (!architecture.empty() &&
-                         std::find(kBertClasses.begin(), kBertClasses.end(), architecture) == kBertClasses.end())) {
-    return unsupported(file, fmt::format("the architecture is {} (model type '{}'), which cannot be imported",
-                                         architecture.empty() ? "not named" : architecture, type));
-  }
-  const std::string activation = text("hidden_act", "gelu");
-  if (activation != "gelu" && activation != "gelu_new" && activation != "gelu_pytorch_tanh" &&
-      activation != "gelu_fast") {
-    return unsupported(file, fmt::format("hidden_act is '{}', expected 'gelu'", activation));
-  }
-  if (const auto p = text("position_embedding_type", "absolute"); p != "absolute") {
-    return unsupported(file, fmt::format("position_embedding_type is '{}', expected 'absolute'", p));
-  }
-  if (json.value("is_decoder", Json(false)) == true)
-    return unsupported(file, "is_decoder is true, expected an encoder");
-  BertConfig c;
-  TAILOR_TRY(c.vocabulary, read_size(file, json, "vocab_size", 4'000'000));
-  TAILOR_TRY(c.hidden, read_size(file, json, "hidden_size", 65'536));
-  TAILOR_TRY(c.layers, read_size(file, json, "num_hidden_layers", 512));
-  TAILOR_TRY(c.heads, read_size(file, json, "num_attention_heads", 1024));
-  TAILOR_TRY(c.intermediate, read_size(file, json, "intermediate_size", 1'000'000));
-  TAILOR_TRY(c.positions, read_size(file, json, "max_position_embeddings", 1'000'000));
-  TAILOR_TRY(c.token_types, read_size(file, json, "type_vocab_size", 1024));
-  if (c.hidden % c.heads != 0) {
-    return unsupported(file,
-                       fmt::format("hidden_size {} is not a multiple of num_attention_heads {}", c.hidden, c.heads));
-  }
-  if (const auto eps = json.find("layer_norm_eps"); eps != json.end()) {
-    if (!eps->is_number() || eps->get<double>() <= 0 || eps->get<double>() > 0.1) {
-      return unsupported(file, "'layer_norm_eps' is not a small positive number");
-    }
-    c.layer_norm_eps = eps->get<double>();
-  }
-  return c;
-}
+constexpr std::string_view kImporterVersion = "2";  // part of the cache key: raise it when the output changes
 
 /// What sentence-transformers adds to a bare encoder.
 struct SentenceSettings {
@@ -112,7 +38,7 @@ Result<std::uint32_t> read_pooling(const fs::path& file) {
   if (modes == 1 && on("pooling_mode_mean_tokens")) return 1;
   if (modes == 1 && on("pooling_mode_cls_token")) return 2;
   if (modes == 1 && on("pooling_mode_lasttoken")) return 3;
-  return unsupported(file, "expected exactly one of mean, CLS and last-token pooling");
+  return cannot_import(file, "expected exactly one of mean, CLS and last-token pooling");
 }
 
 Result<SentenceSettings> read_sentence_settings(const fs::path& dir) {
@@ -126,13 +52,13 @@ Result<SentenceSettings> read_sentence_settings(const fs::path& dir) {
       if (type.ends_with("Pooling")) {
         const std::string path = module.value("path", std::string("1_Pooling"));
         if (path.find("..") != std::string::npos || fs::path(path).is_absolute()) {
-          return unsupported(modules_file, fmt::format("the path '{}' leads out of the directory", path));
+          return cannot_import(modules_file, fmt::format("the path '{}' leads out of the directory", path));
         }
         TAILOR_TRY(s.pooling, read_pooling(dir / path / "config.json"));
       } else if (type.ends_with("Normalize")) {
         s.normalize = true;
       } else if (!type.ends_with("Transformer")) {
-        return unsupported(modules_file, fmt::format("the module '{}' is not supported", type));
+        return cannot_import(modules_file, fmt::format("the module '{}' is not supported", type));
       }
     }
   }
@@ -180,75 +106,30 @@ Card read_card(const fs::path& dir) {
   return card;
 }
 
-struct Part {
-  std::string source;               // in the safetensors file, without "bert."
-  std::string target;               // in the GGUF file
-  std::vector<std::int64_t> shape;  // row-major, as in safetensors
-  bool always_f32 = false;
-};
-
-std::vector<Part> parts_of(const BertConfig& c) {
-  std::vector<Part> parts;
-  const auto norm = [&](const std::string& source, const std::string& target) {
-    parts.push_back({source + ".weight", target + ".weight", {c.hidden}, true});
-    parts.push_back({source + ".bias", target + ".bias", {c.hidden}, true});
-  };
-  const auto linear = [&](const std::string& source, const std::string& target, std::int64_t out, std::int64_t in) {
-    parts.push_back({source + ".weight", target + ".weight", {out, in}, false});
-    parts.push_back({source + ".bias", target + ".bias", {out}, true});
-  };
-  parts.push_back({"embeddings.word_embeddings.weight", "token_embd.weight", {c.vocabulary, c.hidden}, false});
-  parts.push_back({"embeddings.position_embeddings.weight", "position_embd.weight", {c.positions, c.hidden}, true});
-  parts.push_back({"embeddings.token_type_embeddings.weight", "token_types.weight", {c.token_types, c.hidden}, true});
-  norm("embeddings.LayerNorm", "token_embd_norm");
-  for (std::int64_t i = 0; i < c.layers; ++i) {
-    const std::string from = fmt::format("encoder.layer.{}.", i);
-    const std::string to = fmt::format("blk.{}.", i);
-    linear(from + "attention.self.query", to + "attn_q", c.hidden, c.hidden);
-    linear(from + "attention.self.key", to + "attn_k", c.hidden, c.hidden);
-    linear(from + "attention.self.value", to + "attn_v", c.hidden, c.hidden);
-    linear(from + "attention.output.dense", to + "attn_output", c.hidden, c.hidden);
-    norm(from + "attention.output.LayerNorm", to + "attn_output_norm");
-    linear(from + "intermediate.dense", to + "ffn_up", c.intermediate, c.hidden);
-    linear(from + "output.dense", to + "ffn_down", c.hidden, c.intermediate);
-    norm(from + "output.LayerNorm", to + "layer_output_norm");
-  }
-  return parts;
-}
-
-/// The tensor under any of the names that BERT checkpoints use for it: with "bert.", LayerNorm.gamma and .beta.
-const SafeTensor* find_part(const ModelWeights& weights, const std::string& name) {
-  std::string old = name;
-  if (name.find("LayerNorm") != std::string::npos) {
-    if (name.ends_with(".weight")) old = name.substr(0, name.size() - 6) + "gamma";
-    if (name.ends_with(".bias")) old = name.substr(0, name.size() - 4) + "beta";
-  }
-  for (const std::string& candidate : {name, "bert." + name, old, "bert." + old}) {
-    if (const SafeTensor* e = weights.find(candidate)) return e;
+const SafeTensor* find_part(const ModelWeights& weights, EncoderFamily family, const std::string& source) {
+  for (const std::string& name : stored_names(family, source)) {
+    if (const SafeTensor* e = weights.find(name)) return e;
   }
   return nullptr;
 }
 
 /// Tensors of the encoder that the configuration does not announce mean that the two do not belong together.
-const SafeTensor* find_surplus(const ModelWeights& weights, const std::vector<const SafeTensor*>& used) {
+const SafeTensor* find_surplus(const ModelWeights& weights, EncoderFamily family,
+                               const std::vector<const SafeTensor*>& used) {
   for (const SafeTensor* e : weights.tensors()) {
-    std::string_view name = e->name;
-    if (name.starts_with("bert.")) name.remove_prefix(5);
-    if (name == "embeddings.position_ids" || name == "embeddings.token_type_ids") continue;
-    const bool inside = name.starts_with("embeddings.") || name.starts_with("encoder.");
-    if (inside && std::find(used.begin(), used.end(), e) == used.end()) return e;
+    if (is_inside_encoder(family, e->name) && std::find(used.begin(), used.end(), e) == used.end()) return e;
   }
   return nullptr;
 }
 
-TensorType stored_type(const Part& part, ImportType type) {
+TensorType stored_type(const EncoderPart& part, ImportType type) {
   if (part.always_f32 || type == ImportType::kF32) return TensorType::kF32;
   if (type == ImportType::kQ8_0 && part.shape.back() % 32 == 0) return TensorType::kQ8_0;
   return TensorType::kF16;  // also where a row does not fill q8_0's blocks
 }
 
-Status set_metadata(GgufWriter& writer, const fs::path& dir, const BertConfig& c, const SentenceSettings& s,
-                    const BertVocabulary& v, ImportType type) {
+void set_metadata(GgufWriter& writer, const fs::path& dir, const EncoderConfig& c, const SentenceSettings& s,
+                  ImportType type) {
   const auto u32 = [](std::int64_t n) { return GgufValue::u32(static_cast<std::uint32_t>(n)); };
   writer.set("general.architecture", GgufValue::string("bert"));
   writer.set("general.type", GgufValue::string("model"));
@@ -271,14 +152,21 @@ Status set_metadata(GgufWriter& writer, const fs::path& dir, const BertConfig& c
     writer.set("tailor.max_sequence_length", u32(std::min(s.max_sequence_length, c.positions)));
   }
   writer.set("tailor.normalize", GgufValue::boolean(s.normalize));
+  writer.set("tokenizer.ggml.token_type_count", u32(c.token_types));
+}
 
+Status set_word_pieces(GgufWriter& writer, const fs::path& dir, const BertVocabulary& v) {
+  const auto u32 = [](std::int64_t n) { return GgufValue::u32(static_cast<std::uint32_t>(n)); };
   auto tokens_or = phantom_space_tokens(v);
   if (!tokens_or)
     return Error{tokens_or.error().code, fmt::format("{}: {}", dir.string(), tokens_or.error().message), ""};
-  const std::vector<std::string>& tokens = *tokens_or;
+  std::vector<std::string>& tokens = *tokens_or;
+  // Of "##" and U+2581 the rest alone would be read back as a word: such a piece stays as it is, as Tokenizer knows.
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    if (v.tokens[i].starts_with("##\xE2\x96\x81")) tokens[i] = v.tokens[i];
+  }
   writer.set("tokenizer.ggml.model", GgufValue::string("bert"));
   writer.set("tokenizer.ggml.pre", GgufValue::string("default"));
-  writer.set("tokenizer.ggml.token_type_count", u32(c.token_types));
   writer.set("tokenizer.ggml.tokens", GgufValue::strings(tokens));
   writer.set("tokenizer.ggml.token_type", GgufValue::i32s(v.types));
   writer.set("tokenizer.ggml.bos_token_id",
@@ -296,13 +184,24 @@ Status set_metadata(GgufWriter& writer, const fs::path& dir, const BertConfig& c
   return {};
 }
 
+/// The values of a part in the GGUF file.
+std::vector<float> values_of(const EncoderPart& part, const SafeTensor* entry) {
+  std::int64_t count = 1;
+  for (const std::int64_t n : part.shape) count *= n;
+  if (entry == nullptr) return std::vector<float>(static_cast<std::size_t>(count));
+  std::vector<float> values = to_f32(*entry);
+  values.erase(values.begin(), values.end() - count);  // skipped rows
+  return values;
+}
+
 /// A directory whose configuration and weights fit together.
 struct Source {
-  BertConfig config;
+  EncoderConfig config;
   SentenceSettings sentence;
   ModelWeights weights;
-  std::vector<Part> parts;
-  std::vector<const SafeTensor*> entries;  // one a part, owned by weights
+  std::vector<EncoderPart> parts;
+  std::vector<const SafeTensor*> entries;         // one a part, owned by weights; nullptr: zeros
+  std::optional<ByteLevelVocabulary> byte_level;  // RoBERTa's, which decides whether the directory can be imported
 };
 
 Result<Source> open_source(const fs::path& dir) {
@@ -310,27 +209,31 @@ Result<Source> open_source(const fs::path& dir) {
   if (!fs::is_directory(dir, ec)) {
     return Error{ErrorCode::kNotFound, fmt::format("{}: there is no such directory", dir.string()), ""};
   }
-  TAILOR_TRY(BertConfig config, read_config(dir));
+  TAILOR_TRY(EncoderConfig config, read_encoder_config(dir));
   TAILOR_TRY(SentenceSettings sentence, read_sentence_settings(dir));
   TAILOR_TRY(ModelWeights weights, ModelWeights::open(dir));
   // Some checkpoints pad the embedding beyond vocab_size; the tensor decides how many tokens there are.
-  if (const SafeTensor* e = find_part(weights, "embeddings.word_embeddings.weight");
+  if (const SafeTensor* e = find_part(weights, config.family, std::string(kWordEmbeddings));
       e != nullptr && e->shape.size() == 2 && e->shape[0] > config.vocabulary &&
       e->shape[0] <= config.vocabulary + 4096) {
     config.vocabulary = e->shape[0];
   }
-  std::vector<Part> parts = parts_of(config);
+  std::vector<EncoderPart> parts = encoder_parts(config);
   std::vector<const SafeTensor*> entries;
-  for (const Part& part : parts) {
-    const SafeTensor* e = find_part(weights, part.source);
+  for (const EncoderPart& part : parts) {
+    if (part.source.empty()) {
+      entries.push_back(nullptr);
+      continue;
+    }
+    const SafeTensor* e = find_part(weights, config.family, part.source);
     if (e == nullptr) {
       return Error{ErrorCode::kCorruptData, fmt::format("{}: tensor '{}' is missing", dir.string(), part.source),
                    "config.json and the weights do not belong together, or a file is incomplete"};
     }
-    if (e->shape != part.shape) {
+    if (e->shape != part.source_shape()) {
       return Error{ErrorCode::kCorruptData,
                    fmt::format("{}: tensor '{}' has shape [{}], config.json needs [{}]", weights.file_of(*e).string(),
-                               e->name, fmt::join(e->shape, ", "), fmt::join(part.shape, ", ")),
+                               e->name, fmt::join(e->shape, ", "), fmt::join(part.source_shape(), ", ")),
                    "config.json and the weights do not belong together"};
     }
     if (e->type != "F32" && e->type != "F16" && e->type != "BF16" && e->type != "F64") {
@@ -341,13 +244,17 @@ Result<Source> open_source(const fs::path& dir) {
     }
     entries.push_back(e);
   }
-  if (const SafeTensor* e = find_surplus(weights, entries)) {
+  if (const SafeTensor* e = find_surplus(weights, config.family, entries)) {
     return Error{ErrorCode::kCorruptData,
                  fmt::format("{}: tensor '{}' is not part of the model that config.json describes",
                              weights.file_of(*e).string(), e->name),
                  "config.json and the weights do not belong together"};
   }
-  return Source{config, sentence, std::move(weights), std::move(parts), std::move(entries)};
+  std::optional<ByteLevelVocabulary> byte_level;
+  if (config.family == EncoderFamily::kRoberta) {
+    TAILOR_TRY(byte_level, read_byte_level_vocabulary(dir, config.vocabulary));
+  }
+  return Source{config, sentence, std::move(weights), std::move(parts), std::move(entries), std::move(byte_level)};
 }
 
 }  // namespace
@@ -380,6 +287,7 @@ Result<HuggingFaceSummary> summarize_hugging_face(const fs::path& dir) try {
   const std::int64_t limit = source.sentence.max_sequence_length;
   s.max_sequence_length = limit > 0 ? std::min(size(limit), s.positions) : s.positions;
   for (const SafeTensor* e : source.entries) {
+    if (e == nullptr) continue;
     s.parameters += size(e->elements());
     s.bytes += e->bytes.size();
   }
@@ -391,33 +299,36 @@ Result<HuggingFaceSummary> summarize_hugging_face(const fs::path& dir) try {
   s.languages = std::move(card.languages);
   return s;
 } catch (const Json::exception& e) {
-  return unsupported(dir, fmt::format("a configuration file holds a field of the wrong type ({})", e.what()));
+  return cannot_import(dir, fmt::format("a configuration file holds a field of the wrong type ({})", e.what()));
 }
 
 Status import_hugging_face(const fs::path& dir, const fs::path& out, const ImportOptions& options,
                            const ProgressFn& progress) try {
   TAILOR_TRY(const Source source, open_source(dir));
-  TAILOR_TRY(const BertVocabulary vocabulary,
-             read_bert_vocabulary(dir, static_cast<std::uint64_t>(source.config.vocabulary)));
-
   GgufWriter writer;
-  TAILOR_CHECK(set_metadata(writer, dir, source.config, source.sentence, vocabulary, options.type));
+  set_metadata(writer, dir, source.config, source.sentence, options.type);
+  if (source.byte_level) {
+    set_vocabulary(writer, *source.byte_level, source.config.padding);
+  } else {
+    TAILOR_TRY(const BertVocabulary vocabulary,
+               read_bert_vocabulary(dir, static_cast<std::uint64_t>(source.config.vocabulary)));
+    TAILOR_CHECK(set_word_pieces(writer, dir, vocabulary));
+  }
   TAILOR_TRY(const std::string hash, model_sha256(dir));
   writer.set("tailor.source_sha256", GgufValue::string(hash));
   double done = 0;
   const auto total = static_cast<double>(source.parts.size());
   for (std::size_t i = 0; i < source.parts.size(); ++i) {
-    const Part& part = source.parts[i];
+    const EncoderPart& part = source.parts[i];
     std::vector<std::uint64_t> shape(part.shape.rbegin(), part.shape.rend());
-    writer.add(part.target, stored_type(part, options.type), std::move(shape),
-               [&, entry = source.entries[i]]() -> Result<std::vector<float>> {
-                 if (progress) progress({"importing the model", ++done, total});
-                 return to_f32(*entry);
-               });
+    writer.add(part.target, stored_type(part, options.type), std::move(shape), [&, i]() -> Result<std::vector<float>> {
+      if (progress) progress({"importing the model", ++done, total});
+      return values_of(source.parts[i], source.entries[i]);
+    });
   }
   return writer.write(out);
 } catch (const Json::exception& e) {  // a field of another type than its name promises
-  return unsupported(dir, fmt::format("a configuration file holds a field of the wrong type ({})", e.what()));
+  return cannot_import(dir, fmt::format("a configuration file holds a field of the wrong type ({})", e.what()));
 }
 
 Result<fs::path> import_cached(const fs::path& dir, const fs::path& cache_dir, const ImportOptions& options,
@@ -427,7 +338,8 @@ Result<fs::path> import_cached(const fs::path& dir, const fs::path& cache_dir, c
                  fmt::format("{}: not a Hugging Face model directory (no config.json)", dir.string()), ""};
   }
   TAILOR_TRY(const std::string hash, model_sha256(dir));
-  const std::string key = sha256_hex(fmt::format("{} {}", hash, kImporterVersion));
+  TAILOR_TRY(const std::string more, byte_level_files_sha256(dir));
+  const std::string key = sha256_hex(fmt::format("{} {}{}", hash, kImporterVersion, more));
   const std::string name = fs::absolute(dir).lexically_normal().filename().string();
   const fs::path out = cache_dir / fmt::format("{}-{}-{}.gguf", name, key.substr(0, 16), name_of(options.type));
   std::error_code ec;

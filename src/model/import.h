@@ -1,10 +1,15 @@
 #pragma once
 /// Hugging Face model directories (config.json, *.safetensors, tokenizer) into GGUF files for llama.cpp.
 ///
-/// Supported: BERT encoders (config.json architectures BertModel, BertForMaskedLM, BertForSequenceClassification,
-/// BertForPreTraining), tensors with or without the "bert." prefix, WordPiece vocabulary, GELU, absolute positions.
-/// Heads (pooler, cls, classifier) are left out: the file is the bare encoder. Weights keep their values: f32 output is
-/// exact. Everything else is refused with one sentence.
+/// Supported, from config.json's model_type:
+///   bert                  WordPiece vocabulary
+///   distilbert            WordPiece vocabulary; token types become one row of zeros
+///   roberta, xlm-roberta  byte-level BPE vocabulary only (no SentencePiece); the position table loses the rows of
+///                         padding
+/// Classes …Model, …ForMaskedLM, …ForSequenceClassification and …ForPreTraining, tensors with or without the family's
+/// prefix ("bert.", "distilbert.", "roberta."), GELU, absolute positions. Heads (pooler, cls, classifier) are left out:
+/// the file is the bare encoder, architecture "bert". Weights keep their values: f32 output is exact. Everything else
+/// is refused with one sentence.
 
 #include <cstdint>
 #include <filesystem>
@@ -44,7 +49,7 @@ bool is_hugging_face_directory(const std::filesystem::path& dir);
 ///   tailor.max_sequence_length   u32, from sentence_bert_config.json
 ///   tailor.normalize             bool, a Normalize module
 ///   tailor.source_sha256         identity of the directory's content
-///   tailor.tokenizer.*           settings of BertNormalizer that llama.cpp does not know
+///   tailor.tokenizer.*           settings of the tokenizer that llama.cpp does not know
 Status import_hugging_face(const std::filesystem::path& dir, const std::filesystem::path& out,
                            const ImportOptions& options = {}, const ProgressFn& progress = {});
 

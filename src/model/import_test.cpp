@@ -168,9 +168,12 @@ TEST_F(ImportTest, SentenceTransformersSettings) {
 }
 
 TEST_F(ImportTest, RefusesOtherModels) {
+  bert_.config["model_type"] = "mpnet";
+  bert_.config["architectures"] = {"MPNetModel"};
+  refuses("the architecture is MPNetModel (model type 'mpnet'), which cannot be imported");
   bert_.config["model_type"] = "roberta";
-  bert_.config["architectures"] = {"RobertaModel"};
-  refuses("RobertaModel");
+  bert_.config["architectures"] = {"BertModel"};
+  refuses("the architecture is BertModel (model type 'roberta'), which cannot be imported");
   bert_.config["model_type"] = "llama";
   refuses("'llama'");
   bert_.config["model_type"] = "bert";

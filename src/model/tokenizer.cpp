@@ -23,6 +23,7 @@ constexpr std::size_t kPieceBytes = 4 << 10;  // texts beyond this are cut
 constexpr std::size_t kLongestRun = 8 << 10;  // and a text without a place to cut, here
 constexpr std::size_t kBytesPerToken = 64;    // no token of a text is longer, runs of blanks aside
 constexpr std::string_view kPhantomSpace = "\xE2\x96\x81";
+constexpr std::string_view kMarkedPiece = "##\xE2\x96\x81";  // our importer leaves such a piece as it is
 
 std::optional<std::string> meta(const llama_model* model, const char* key) {
   char buffer[256];
@@ -49,7 +50,9 @@ BertVocabulary word_piece_vocabulary(const llama_model* model, const llama_vocab
     } else if ((attributes & (LLAMA_TOKEN_ATTR_UNUSED | LLAMA_TOKEN_ATTR_UNDEFINED)) != 0) {
       type = 5;
     }
-    if (type != 3) text = text.starts_with(kPhantomSpace) ? text.substr(kPhantomSpace.size()) : "##" + text;
+    if (type != 3 && !text.starts_with(kMarkedPiece)) {
+      text = text.starts_with(kPhantomSpace) ? text.substr(kPhantomSpace.size()) : "##" + text;
+    }
     v.tokens.push_back(std::move(text));
     v.types.push_back(type);
   }
@@ -119,6 +122,7 @@ struct Tokenizer::Impl {
   enum llama_vocab_type type = LLAMA_VOCAB_TYPE_NONE;
   std::unique_ptr<const WordPiece> word_piece;  // BERT only
   bool cuts = false;                            // long texts may be cut: byte-level BPE, which never looks over a cut
+  bool adds_prefix_space = false;               // as ByteLevel's add_prefix_space
   std::int32_t unk = -1;
 
   std::vector<std::int32_t> head() const {
@@ -137,7 +141,9 @@ struct Tokenizer::Impl {
       return ids;
     }
     if (llama_vocab_get_add_sep(vocab) && llama_vocab_sep(vocab) >= 0) ids.push_back(llama_vocab_sep(vocab));
-    if (llama_vocab_get_add_eos(vocab) && llama_vocab_eos(vocab) >= 0) ids.push_back(llama_vocab_eos(vocab));
+    // One token may be both: llama.cpp's converter asks for both in RoBERTa's files.
+    const std::int32_t eos = llama_vocab_eos(vocab);
+    if (llama_vocab_get_add_eos(vocab) && eos >= 0 && (ids.empty() || ids[0] != eos)) ids.push_back(eos);
     return ids;
   }
 
@@ -151,6 +157,7 @@ struct Tokenizer::Impl {
     if (!cuts && limit < text.size() / kBytesPerToken) text = text.substr(0, (limit + 16) * kBytesPerToken);
     std::string repaired;
     if (!is_valid_utf8(text)) text = repaired = to_valid_utf8(text);
+    if (adds_prefix_space && !text.empty() && text[0] != ' ') text = repaired = " " + std::string(text);
     while (!text.empty() && out.size() < limit) {
       const std::size_t length = cuts ? piece_length(text) : text.size();
       piece(text.substr(0, length), parse_special, out);
@@ -211,6 +218,7 @@ Result<Tokenizer> Tokenizer::make(const llama_model* model, std::unique_ptr<Impl
     }
     case LLAMA_VOCAB_TYPE_BPE:
       impl->cuts = true;
+      impl->adds_prefix_space = flag(model, "tailor.tokenizer.add_prefix_space", false);
       break;
     case LLAMA_VOCAB_TYPE_SPM: {
       // llama.cpp throws on the first byte for which there is no token.

@@ -30,9 +30,9 @@ class Tokenizer {
   Tokenizer& operator=(Tokenizer&&) noexcept;
   ~Tokenizer();
 
-  /// Ids of a text. `add_special` puts around it what the model was trained with ([CLS] … [SEP]; BOS where the model
-  /// wants one). Strings that look like control tokens ("<|im_end|>", "[SEP]") stay text unless `parse_special`: only
-  /// our own templates may set it, never a user's text. Broken UTF-8 counts as U+FFFD.
+  /// Ids of a text. `add_special` puts around it what the model was trained with ([CLS] … [SEP], <s> … </s>; BOS where
+  /// the model wants one). Strings that look like control tokens ("<|im_end|>", "[SEP]") stay text unless
+  /// `parse_special`: only our own templates may set it, never a user's text. Broken UTF-8 counts as U+FFFD.
   ///
   /// Texts of many kilobytes are encoded in pieces cut where a blank or comma stands between letters, which changes no
   /// token; a run of 8 KiB without such a place (no real text) is cut anyway, so that time and stack stay bounded.

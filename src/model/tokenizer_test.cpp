@@ -12,6 +12,7 @@
 #include "model/gguf_writer.h"
 #include "model/import.h"
 #include "model/llama_runtime.h"
+#include "model/test_encoder_family.h"
 #include "model/test_support.h"
 #include "model/utf8.h"
 
@@ -49,8 +50,7 @@ std::string digest(const std::vector<Ids>& rows) {
   return sha256_hex(bytes);
 }
 
-void expect_texts(const Tokenizer& tokenizer, const char* name) {
-  const Json& reference = golden()[name];
+void expect_texts(const Tokenizer& tokenizer, const Json& reference) {
   const Json& texts = golden()["texts"];
   for (std::size_t i = 0; i < texts.size(); ++i) {
     const auto text = texts[i].get<std::string>();
@@ -67,7 +67,7 @@ void expect_texts(const Tokenizer& tokenizer, const char* name) {
 }
 
 /// Every code point between two letters, in planes; mismatching planes are searched for examples by hand.
-void expect_code_points(const Tokenizer& tokenizer, const char* name, std::uint32_t planes) {
+void expect_code_points(const Tokenizer& tokenizer, const Json& reference, std::uint32_t planes) {
   for (std::uint32_t plane = 0; plane < planes; ++plane) {
     std::vector<Ids> rows;
     for (std::uint32_t c = plane << 16; c < (plane + 1) << 16; ++c) {
@@ -76,7 +76,7 @@ void expect_code_points(const Tokenizer& tokenizer, const char* name, std::uint3
       append_utf8(c, text);
       rows.push_back(tokenizer.encode(text + "b", true));
     }
-    EXPECT_EQ(digest(rows), golden()[name]["code_points"][plane].get<std::string>()) << "plane " << plane;
+    EXPECT_EQ(digest(rows), reference["code_points"][plane].get<std::string>()) << "plane " << plane;
   }
 }
 
@@ -100,34 +100,79 @@ std::vector<std::string> random_strings() {
   return out;
 }
 
-void expect_random(const Tokenizer& tokenizer, const char* name) {
+void expect_random(const Tokenizer& tokenizer, const Json& reference) {
   const auto strings = random_strings();
   const auto block = golden()["block"].get<std::size_t>();
   for (std::size_t i = 0; i * block < strings.size(); ++i) {
     std::vector<Ids> rows;
     for (std::size_t j = i * block; j < (i + 1) * block; ++j) rows.push_back(tokenizer.encode(strings[j], true));
-    EXPECT_EQ(digest(rows), golden()[name]["random"][i].get<std::string>()) << "block " << i;
+    EXPECT_EQ(digest(rows), reference["random"][i].get<std::string>()) << "block " << i;
   }
 }
 
 TEST(TokenizerMiniLm, EqualsTransformersOnTexts) {
-  expect_texts(minilm(), "minilm");
+  expect_texts(minilm(), golden()["minilm"]);
 }
 TEST(TokenizerMiniLm, EqualsTransformersOnEveryCodePoint) {
-  expect_code_points(minilm(), "minilm", 17);
+  expect_code_points(minilm(), golden()["minilm"], 17);
 }
 TEST(TokenizerMiniLm, EqualsTransformersOnRandomStrings) {
-  expect_random(minilm(), "minilm");
+  expect_random(minilm(), golden()["minilm"]);
 }
 TEST(TokenizerSmolLm2, EqualsTokenizersOnTexts) {
-  expect_texts(smollm(), "smollm2");
+  expect_texts(smollm(), golden()["smollm2"]);
 }
 // The higher planes are equal too; they are left out for time.
 TEST(TokenizerSmolLm2, EqualsTokenizersOnEveryCodePointOfTheBasicPlane) {
-  expect_code_points(smollm(), "smollm2", 1);
+  expect_code_points(smollm(), golden()["smollm2"], 1);
 }
 TEST(TokenizerSmolLm2, EqualsTokenizersOnRandomStrings) {
-  expect_random(smollm(), "smollm2");
+  expect_random(smollm(), golden()["smollm2"]);
+}
+
+/// Tiny models of tests/golden/encoder_family_golden.py.
+Tokenizer imported(const testing::TinyEncoder& model) {
+  const TemporaryDirectory dir("tokenizer-test"), out("tokenizer-test-out");
+  model.write(dir.path());
+  import_hugging_face(dir.path(), out.path() / "m.gguf").value();
+  return Tokenizer::load(out.path() / "m.gguf").value();
+}
+
+TEST(TokenizerDistilBert, EqualsTransformers) {
+  const testing::TinyEncoder model("distilbert");
+  const Tokenizer tokenizer = imported(model);
+  expect_texts(tokenizer, model.reference());
+  expect_code_points(tokenizer, model.reference(), 1);
+  expect_random(tokenizer, model.reference());
+}
+
+TEST(TokenizerRoberta, EqualsTransformers) {
+  const testing::TinyEncoder model("roberta");
+  const Tokenizer tokenizer = imported(model);
+  expect_texts(tokenizer, model.reference());
+  expect_code_points(tokenizer, model.reference(), 1);
+  expect_random(tokenizer, model.reference());
+  EXPECT_EQ(tokenizer.encode("", true), (Ids{0, 2}));
+  EXPECT_EQ(tokenizer.encode_truncated("Hello world, Hello world", 4, true).size(), 4u);
+  EXPECT_EQ(tokenizer.encode_truncated("Hello world, Hello world", 4, true).back(), 2);
+  EXPECT_EQ(tokenizer.cls(), 0);
+  EXPECT_EQ(tokenizer.pad(), 1);
+  EXPECT_EQ(tokenizer.sep(), 2);
+  EXPECT_EQ(tokenizer.unk(), 3);
+  for (const char* text : {"<s>", "</s>", "<mask> <pad>", "x<unk>y"}) {
+    for (const std::int32_t id : tokenizer.encode(text, false)) EXPECT_FALSE(tokenizer.is_control(id)) << text;
+  }
+}
+
+TEST(TokenizerRoberta, ABlankBeforeTheTextWhereTheModelWantsOne) {
+  testing::TinyEncoder model("roberta");
+  model.files["tokenizer.json"]["pre_tokenizer"]["add_prefix_space"] = true;
+  const Tokenizer tokenizer = imported(model);
+  const Json& ids = model.reference()["with_prefix_space"];
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    EXPECT_EQ(tokenizer.encode(golden()["texts"][i].get<std::string>(), true), ids[i].get<Ids>()) << i;
+  }
+  EXPECT_EQ(tokenizer.encode("", true), (Ids{0, 2}));
 }
 
 TEST(Tokenizer, SpecialIds) {
