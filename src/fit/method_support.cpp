@@ -204,6 +204,16 @@ Features take_rows(const Features& features, const std::vector<std::size_t>& pos
   return sparse;
 }
 
+namespace {
+
+/// Of a share of n rows; 0 for scores that are none (costs).
+double standard_error(double share, std::size_t n) {
+  if (share <= 0 || share >= 1 || n == 0) return 0;
+  return std::sqrt(share * (1 - share) / static_cast<double>(n));
+}
+
+}  // namespace
+
 Result<LinearFit> fit_linear(const TrialContext& context, const TrialRows& rows, const Features& features,
                              const std::vector<double>& grid, double fixed_c, const Json& base_settings) {
   const int classes = classes_of(context);
@@ -233,24 +243,28 @@ Result<LinearFit> fit_linear(const TrialContext& context, const TrialRows& rows,
     }
     const double seconds = seconds_since(start) / static_cast<double>(grid.size());
     const Metric metric = metric_of(context);
-    std::size_t best = 0;
-    double best_loss = 0;
-    const bool same_rows = rows.splits.size() == 1 && rows.splits[0].train == rows.fit;
+    std::vector<Predictions> tried;
+    std::vector<double> losses;
+    std::size_t highest = 0;
     for (std::size_t g = 0; g < grid.size(); ++g) {
-      Predictions p = pooled_predictions(rows, std::move(pooled[g]));
+      tried.push_back(pooled_predictions(rows, std::move(pooled[g])));
+      const Predictions& p = tried.back();
       Json settings = base_settings;
       settings["c"] = grid[g];
-      const double score = metric.score(p.truth, p.predicted, classes);
-      const double loss = log_loss(p.truth, p.probabilities);
-      out.search.push_back({settings, score, seconds, p.size()});
-      if (g == 0 || score > out.search[best].score + 1e-12 ||
-          (score > out.search[best].score - 1e-12 && loss < best_loss)) {
-        best = g;
-        best_loss = loss;
-        out.c = grid[g];
-        out.validation = std::move(p);
-      }
+      out.search.push_back({settings, metric.score(p.truth, p.predicted, classes), seconds, p.size()});
+      losses.push_back(log_loss(p.truth, p.probabilities));
+      if (out.search[g].score > out.search[highest].score) highest = g;
     }
+    // Scores within a standard error of the highest say nothing about each other; the log loss, which uses every
+    // probability, decides among them.
+    const double slack = standard_error(out.search[highest].score, tried[highest].size());
+    std::size_t best = highest;
+    for (std::size_t g = 0; g < grid.size(); ++g) {
+      if (out.search[g].score >= out.search[highest].score - slack && losses[g] < losses[best]) best = g;
+    }
+    out.c = grid[best];
+    out.validation = std::move(tried[best]);
+    const bool same_rows = rows.splits.size() == 1 && rows.splits[0].train == rows.fit;
     if (same_rows) {  // one division: the model that was chosen is the model on all rows to fit
       out.model = std::move(models[best]);
       return out;
