@@ -130,11 +130,10 @@ PromptSettings settings_for(const Choice& c, Kind kind) {
   return s;
 }
 
-/// Rows of the pool for this choice, from the rows at `positions`.
-std::vector<Demonstration> pool_of(std::uint64_t seed, const TrialRows& rows, const std::vector<std::size_t>& positions,
+/// Ids of the rows of the pool for this choice, from the rows at `positions`.
+std::vector<std::uint32_t> pool_of(std::uint64_t seed, const TrialRows& rows, const std::vector<std::size_t>& positions,
                                    const Choice& c, Kind kind) {
-  std::vector<Demonstration> pool;
-  if (kind == Kind::kZeroShot) return pool;
+  if (kind == Kind::kZeroShot) return {};
   std::vector<std::size_t> chosen(positions.size());
   std::iota(chosen.begin(), chosen.end(), std::size_t{0});
   if (kind == Kind::kRandom) {
@@ -142,7 +141,14 @@ std::vector<Demonstration> pool_of(std::uint64_t seed, const TrialRows& rows, co
     Rng rng(seed, 0xDE30);
     chosen = random_demonstrations(labels, static_cast<std::size_t>(c.demonstrations), rng);
   }
-  for (const std::size_t i : chosen) pool.push_back({rows.texts[positions[i]], rows.labels[positions[i]]});
+  std::vector<std::uint32_t> ids;
+  for (const std::size_t i : chosen) ids.push_back(rows.ids[positions[i]]);
+  return ids;
+}
+
+std::vector<Demonstration> demonstrations_of(const TrialContext& context, const std::vector<std::uint32_t>& ids) {
+  std::vector<Demonstration> pool;
+  for (const auto id : ids) pool.push_back({context.data.dataset.texts[id], context.data.dataset.labels[id]});
   return pool;
 }
 
@@ -150,6 +156,7 @@ struct Tried {
   Choice choice;
   Calibration calibration;
   Predictions predictions;
+  std::vector<std::uint32_t> shown;  // random demonstrations: the calibration belongs to these very rows
   double score = -1e30;
 };
 
@@ -204,9 +211,10 @@ Result<TrialOutcome> run(TrialContext& context, Kind kind) {
     for (const Choice& choice : choices) {
       const auto begin = std::chrono::steady_clock::now();
       TAILOR_TRY(LabelScorer scorer, load_scorer());
+      const std::vector<std::uint32_t> pool = pool_of(context.options.seed, rows, split.train, choice, kind);
       TAILOR_TRY(PromptClassifier classifier,
                  PromptClassifier::make(std::move(scorer), settings_for(choice, kind), context.data.label_names(),
-                                        pool_of(context.options.seed, rows, split.train, choice, kind)));
+                                        demonstrations_of(context, pool)));
       TAILOR_TRY(const std::vector<LabelScores> raw,
                  classifier.score(texts, neighbours, context.progress, context.cancel));
       std::vector<CalibrationTrial> trials;
@@ -227,7 +235,8 @@ Result<TrialOutcome> run(TrialContext& context, Kind kind) {
       }
       Predictions predictions = make_predictions(asked.ids, truth, std::move(p));
       const double score = metric.score(predictions.truth, predictions.predicted, classes);
-      if (score > best.score + 1e-12) best = {choice, classifier.settings().calibration, std::move(predictions), score};
+      if (score > best.score + 1e-12)
+        best = {choice, classifier.settings().calibration, std::move(predictions), pool, score};
     }
     out.validation = std::move(best.predictions);
   } else {
@@ -235,13 +244,17 @@ Result<TrialOutcome> run(TrialContext& context, Kind kind) {
     best.choice.demonstrations = context.settings->value("demonstrations", 0);
     best.choice.label_neighbours = context.settings->value("label_neighbours", 0);
     TAILOR_TRY(best.calibration, Calibration::from_json(context.settings->at("calibration")));
+    if (kind == Kind::kRandom)
+      best.shown = context.settings->at("demonstration_rows").get<std::vector<std::uint32_t>>();
     out.plan = context.plan.value_or(Json::object());
   }
   // The package: the chosen prompt with all rows to show. Random demonstrations stay those that were chosen.
+  const std::vector<std::uint32_t> pool =
+      kind == Kind::kRandom ? best.shown : pool_of(context.options.seed, rows, rows.fit, best.choice, kind);
   TAILOR_TRY(LabelScorer scorer, load_scorer());
   TAILOR_TRY(PromptClassifier classifier,
              PromptClassifier::make(std::move(scorer), settings_for(best.choice, kind), context.data.label_names(),
-                                    pool_of(context.options.seed, rows, rows.fit, best.choice, kind)));
+                                    demonstrations_of(context, pool)));
   classifier.set_calibration(best.calibration);
   TAILOR_CHECK(classifier.save(context.package));
   if (kind == Kind::kRetrieved) {
@@ -254,6 +267,7 @@ Result<TrialOutcome> run(TrialContext& context, Kind kind) {
   }
   out.settings = to_json(best.choice, kind);
   out.settings["calibration"] = best.calibration.to_json();
+  if (kind == Kind::kRandom) out.settings["demonstration_rows"] = best.shown;
   out.base = model.base;
   for (const auto& entry : fs::directory_iterator(context.package)) {
     if (entry.path().filename() != kRetrieverFile) out.trained_bytes += tree_bytes(entry.path());

@@ -205,6 +205,17 @@ TEST_F(Fit, ReplayRepeatsTheNumbersWithoutTheClock) {
   EXPECT_TRUE(contains(c.out, "tie")) << c.out;
 }
 
+TEST_F(Fit, TheRefitShowsTheRandomDemonstrationsThatWereChosen) {
+  const Outcome r = fit("shots", {"--method", "few-shot", "--budget", "90s", "--quiet"});
+  ASSERT_EQ(r.code, 0) << r.err;
+  const Json run = result("shots");
+  ASSERT_EQ(trial(run, "few-shot").at("fitted_on"), "train+validation");
+  const auto trials = dir_.path() / "shots" / "trials";
+  const auto directory = fs::directory_iterator(trials)->path();
+  EXPECT_EQ(read_file(directory / "package" / "demonstrations.jsonl").value(),
+            read_file(directory / "refit" / "demonstrations.jsonl").value());
+}
+
 TEST_F(Fit, DryRunAdvisesAndWritesNothing) {
   const Outcome r = fit("run", {"--dry-run"});
   ASSERT_EQ(r.code, 0) << r.err;
