@@ -76,7 +76,7 @@ Status FitRun::refit_winner() {
       std::find_if(planned_.begin(), planned_.end(), [&](const PlannedTrial& t) { return t.id == winner->id; });
   const fs::path directory = run_.trial(winner->id);
   const double seconds = refit_seconds(*winner);
-  const double left = 1.08 * options_.budget_seconds - elapsed();
+  const double left = (1 + kRefitOverrun) * options_.budget_seconds - elapsed();
   bool refit = winner->fitted_on == "train";
   std::string remark;
   if (refit && replay_) {

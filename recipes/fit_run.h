@@ -13,6 +13,11 @@
 
 namespace tailor {
 
+// Of the budget: the refit of the winner may take kRefitShare, of which kRefitOverrun may run over the budget and the
+// rest is kept in reserve. A dearer refit is left out with a remark.
+inline constexpr double kRefitShare = 0.2;
+inline constexpr double kRefitOverrun = 0.08;
+
 /// One candidate on one model, with its estimate.
 struct PlannedTrial {
   const Candidate* candidate = nullptr;
@@ -63,6 +68,7 @@ class FitRun {
   TrialJob job_for(const PlannedTrial& trial, const std::string& phase) const;
   Result<PhaseResult> run_phase(const TrialJob& job, SteadyTime deadline);
   double reserve(double refit_of_waiting) const;  // seconds kept for scoring what is fitted and for the refit
+  double more_rows() const;                       // of train + validation, for each row of train
   double refit_seconds(const TrialRecord& record) const;
   Status record_decision(Json decision);
   Status rewrite_trials();

@@ -11,11 +11,6 @@
 namespace tailor {
 namespace {
 
-// Of the budget. The refit of the winner may take kRefitShare; a dearer one is left out with a remark. A part of that may
-// run over the budget (refit_winner knows the same end), the rest is kept in reserve.
-constexpr double kRefitShare = 0.2;
-constexpr double kReservedRefitShare = 0.12;
-constexpr double kMoreRows = 1.18;  // rows of train + validation for each row of train
 // The probe of a packaged candidate: rows answered together, and requests one by one. Slow candidates get fewer.
 constexpr std::size_t kMostProbeRows = 60;
 constexpr std::size_t kMostRequests = 40;
@@ -56,12 +51,14 @@ FitRun::ProbeSize FitRun::probe_size(const Estimate& estimate) const {
   return size;
 }
 
+double FitRun::more_rows() const {
+  return static_cast<double>(data_.train_and_validation().size()) /
+         static_cast<double>(std::max<std::size_t>(1, data_.train().size()));
+}
+
 double FitRun::refit_seconds(const TrialRecord& record) const {
   if (record.fitted_on != "train") return 0;
-  const double rows = static_cast<double>(data_.train_and_validation().size()) /
-                      static_cast<double>(std::max<std::size_t>(1, data_.train().size()));
-  const double final_fit = record.plan.value("final_fit_seconds", record.train_seconds);
-  return final_fit * rows;
+  return record.plan.value("final_fit_seconds", record.train_seconds) * more_rows();
 }
 
 double FitRun::reserve(double refit_of_waiting) const {
@@ -73,7 +70,7 @@ double FitRun::reserve(double refit_of_waiting) const {
     scoring += it->score_seconds_per_row * static_cast<double>(trial.score_rows.size()) + 1;
     refit = std::max(refit, refit_seconds(*it));
   }
-  return scoring + std::min(refit, kReservedRefitShare * options_.budget_seconds);
+  return scoring + std::min(refit, (kRefitShare - kRefitOverrun) * options_.budget_seconds);
 }
 
 Status FitRun::record_decision(Json decision) {
@@ -187,7 +184,7 @@ Status FitRun::run_trials() {
       allotment = share_budget(items, options_.budget_seconds - elapsed(), reserve(refit)).front();
       // A candidate whose refit would not fit any more is no use as a winner; the last one may take what is left.
       if (allotment.run && trial.candidate->trains_network && !data_.kfold() && items.size() > 1) {
-        const double most = kRefitShare / kMoreRows * options_.budget_seconds;
+        const double most = kRefitShare / more_rows() * options_.budget_seconds;
         allotment.seconds = std::min(allotment.seconds, std::max(most, trial.estimate.min_fit_seconds));
       }
     }

@@ -156,7 +156,7 @@ struct TrainSpec {
 Result<Training> train(const TrialContext& context, const Recipe& recipe, const ReadyModel& model,
                        const fs::path& tokens, const TrainSpec& spec) {
   Json settings{{"learning_rate", spec.rate}, {"epochs", spec.epochs}, {"batch_size", static_cast<int>(kBatch)}};
-  // The head starts from nothing and needs a larger rate than weights that only have to move a little.
+  // The head may move faster than weights that only have to move a little.
   if (recipe.head_learning_rate > 0) settings["head_learning_rate"] = std::max(recipe.head_learning_rate, spec.rate);
   Json job{{"format", "tailor-tune-job"},
            {"version", 1},

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "infer/fast_math.h"
+#include "core/fast_math.h"
 #include "model/gguf_file.h"
 
 namespace tailor {

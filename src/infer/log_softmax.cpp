@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "infer/fast_math.h"
+#include "core/fast_math.h"
 
 namespace tailor {
 namespace {

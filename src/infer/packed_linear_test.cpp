@@ -4,8 +4,8 @@
 
 #include <cmath>
 
+#include "core/fast_math.h"
 #include "core/rng.h"
-#include "infer/fast_math.h"
 
 namespace tailor {
 namespace {

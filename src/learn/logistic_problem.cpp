@@ -3,10 +3,9 @@
 #include <cblas.h>
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
-#include <cstdint>
 
+#include "core/fast_math.h"
 #include "learn/parallel.h"
 
 namespace tailor {
@@ -15,26 +14,6 @@ namespace {
 constexpr std::size_t kRowBlock = 2048;  // rows of one product; its f32 sum is added to an f64 one
 constexpr std::size_t kPieces = 8;       // of rows, independent of the thread count
 constexpr std::size_t kLanes = 8;
-
-/// exp(x) for x <= 0, to about 2e-7 relative; about 1e-38 below -87. No branch, so that loops over it become vector
-/// code.
-inline float exp_lane(float x) {
-  // exp(x) = 2^n exp(r), |r| <= ln 2 / 2, n by the 1.5 * 2^23 rounding trick; polynomial of Cephes' expf.
-  // The bits of negative floats rise with their size, so an integer minimum holds x at -87 without a float comparison.
-  x = std::bit_cast<float>(std::min(std::bit_cast<std::uint32_t>(x), 0xC2AE0000u));
-  const float shifted = x * 1.44269504088896341f + 12582912.0f;
-  const float n = shifted - 12582912.0f;
-  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  const auto bits = (std::bit_cast<std::int32_t>(shifted) - 0x4B400000 + 127) << 23;
-  return p * std::bit_cast<float>(bits);
-}
 
 struct RowRange {
   std::size_t begin;
@@ -61,7 +40,7 @@ ExpSum exp_row(float* t, std::size_t padded) {
     for (std::size_t l = 0; l < kLanes; ++l) lane_max[l] = t[k + l] > lane_max[l] ? t[k + l] : lane_max[l];
   }
   const float max = *std::max_element(lane_max, lane_max + kLanes);
-  for (std::size_t k = 0; k < padded; ++k) t[k] = exp_lane(t[k] - max);
+  for (std::size_t k = 0; k < padded; ++k) t[k] = exp_nonpositive(t[k] - max);
   double lane_sum[kLanes] = {};
   for (std::size_t k = 0; k < padded; k += kLanes) {
     for (std::size_t l = 0; l < kLanes; ++l) lane_sum[l] += static_cast<double>(t[k + l]);
@@ -78,7 +57,7 @@ std::size_t padded_to_lanes(std::size_t n) {
 }  // namespace
 
 float fast_exp(float x) {
-  return x < -87.0f ? 0.0f : exp_lane(x);
+  return x < -87.0f ? 0.0f : exp_nonpositive(x);
 }
 
 LogisticProblem::LogisticProblem(Features x, std::vector<int> targets, std::vector<float> row_weights,

@@ -18,9 +18,17 @@ namespace {
 namespace fs = std::filesystem;
 
 bool makes_the_model(const std::string& relative) {
-  static constexpr std::string_view kNames[] = {
-      "config.json", "tokenizer.json", "tokenizer_config.json",     "special_tokens_map.json",
-      "vocab.txt",   "modules.json",   "sentence_bert_config.json", "model.safetensors.index.json"};
+  static constexpr std::string_view kNames[] = {"config.json",
+                                                "tokenizer.json",
+                                                "tokenizer_config.json",
+                                                "special_tokens_map.json",
+                                                "vocab.txt",
+                                                "vocab.json",
+                                                "merges.txt",
+                                                "added_tokens.json",
+                                                "modules.json",
+                                                "sentence_bert_config.json",
+                                                "model.safetensors.index.json"};
   if (std::find(std::begin(kNames), std::end(kNames), relative) != std::end(kNames)) return true;
   if (relative.ends_with(".safetensors") && relative.find('/') == std::string::npos) return true;
   return relative.ends_with("/config.json") && relative.find("Pooling") != std::string::npos;

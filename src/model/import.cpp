@@ -338,8 +338,7 @@ Result<fs::path> import_cached(const fs::path& dir, const fs::path& cache_dir, c
                  fmt::format("{}: not a Hugging Face model directory (no config.json)", dir.string()), ""};
   }
   TAILOR_TRY(const std::string hash, model_sha256(dir));
-  TAILOR_TRY(const std::string more, byte_level_files_sha256(dir));
-  const std::string key = sha256_hex(fmt::format("{} {}{}", hash, kImporterVersion, more));
+  const std::string key = sha256_hex(fmt::format("{} {}", hash, kImporterVersion));
   const std::string name = fs::absolute(dir).lexically_normal().filename().string();
   const fs::path out = cache_dir / fmt::format("{}-{}-{}.gguf", name, key.substr(0, 16), name_of(options.type));
   std::error_code ec;

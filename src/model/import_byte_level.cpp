@@ -10,8 +10,6 @@
 #include <unordered_map>
 
 #include "core/files.h"
-#include "core/hash.h"
-#include "model/file_hash.h"
 #include "model/utf8.h"
 
 namespace tailor {
@@ -338,17 +336,6 @@ void set_vocabulary(GgufWriter& writer, const ByteLevelVocabulary& v, std::int64
   writer.set("tokenizer.ggml.add_bos_token", GgufValue::boolean(true));
   writer.set("tokenizer.ggml.add_eos_token", GgufValue::boolean(true));
   writer.set("tailor.tokenizer.add_prefix_space", GgufValue::boolean(v.add_prefix_space));
-}
-
-Result<std::string> byte_level_files_sha256(const fs::path& dir) {
-  std::string lines;
-  for (const char* name : {"vocab.json", kMergesFile, "added_tokens.json"}) {
-    std::error_code ec;
-    if (!fs::exists(dir / name, ec)) continue;
-    TAILOR_TRY(const std::string hash, cached_sha256(dir / name));
-    lines += hash + "  " + name + "\n";
-  }
-  return lines.empty() ? std::string() : sha256_hex(lines);
 }
 
 }  // namespace tailor

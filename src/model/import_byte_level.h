@@ -29,7 +29,4 @@ Result<ByteLevelVocabulary> read_byte_level_vocabulary(const std::filesystem::pa
 /// The keys "tokenizer.ggml.*" and "tailor.tokenizer.add_prefix_space".
 void set_vocabulary(GgufWriter& writer, const ByteLevelVocabulary& vocabulary, std::int64_t padding);
 
-/// Hash of the files that only these directories have; empty where there are none.
-Result<std::string> byte_level_files_sha256(const std::filesystem::path& dir);
-
 }  // namespace tailor

@@ -21,7 +21,7 @@ inline float exp_nonpositive(float x) {
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r + 1.0f;
+  p = p * r * r + r + 1.0f;
   const auto exponent = std::bit_cast<std::uint32_t>(shifted) << 23;
   return std::bit_cast<float>(std::bit_cast<std::uint32_t>(p) + exponent);
 }
