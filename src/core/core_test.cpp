@@ -116,6 +116,14 @@ TEST(Files, ErrorsNameThePath) {
   EXPECT_EQ(MappedFile::open(dir.path()).error().code, ErrorCode::kInvalidArgument);
 }
 
+TEST(JsonFiles, RefusesNumbersThatNoDoubleHolds) {
+  const auto json = parse_json("{\"rate\": -3e1111110}", "job.json");
+  ASSERT_FALSE(json);
+  EXPECT_EQ(json.error().code, ErrorCode::kCorruptData);
+  EXPECT_NE(json.error().message.find("job.json: not valid JSON: number overflow"), std::string::npos)
+      << json.error().message;
+}
+
 TEST(JsonFiles, RefusesDeepNestingAndNamesTheLine) {
   EXPECT_FALSE(parse_json(std::string(100, '[') + std::string(100, ']'), "x"));
   EXPECT_TRUE(parse_json("\"[[[[[[\"", "x"));

@@ -37,8 +37,8 @@ Result<Json> parse_json(std::string_view text, std::string_view where) {
     return Error{ErrorCode::kCorruptData, fmt::format("{}: JSON is nested deeper than 64", where), ""};
   try {
     return Json::parse(text);
-  } catch (const Json::parse_error& error) {
-    std::string reason = error.what();  // "[json.exception.parse_error.101] parse error at line 1, column 2: …"
+  } catch (const Json::exception& error) {  // syntax, or a number that no double holds
+    std::string reason = error.what();      // "[json.exception.parse_error.101] parse error at line 1, column 2: …"
     const auto bracket = reason.find("] ");
     if (bracket != std::string::npos) reason.erase(0, bracket + 2);
     return Error{ErrorCode::kCorruptData, fmt::format("{}: not valid JSON: {}", where, reason), ""};
