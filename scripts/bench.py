@@ -8,6 +8,7 @@ import csv
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -41,6 +42,10 @@ class Bench:
 
     def run(self, command, quiet=False):
         """Runs a command, shown as one would type it; its last line of output."""
+        return self.output(command, quiet)[-1]
+
+    def output(self, command, quiet=False):
+        """The same; all lines of output."""
         print("$ " + " ".join(str(c).replace(str(TREE) + "/", "") for c in command), flush=True)
         done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, text=True, cwd=TREE, check=False)
         if done.returncode != 0:
@@ -48,7 +53,7 @@ class Bench:
         lines = done.stdout.strip().splitlines() or [""]
         if not quiet:
             print("  " + lines[-1], flush=True)
-        return lines[-1]
+        return lines
 
     def peer(self, command):
         """The same of a peer; None in a smoke run, which has none."""
@@ -133,8 +138,14 @@ def lora(bench):
         raise Skipped("its rows are made by the peer's tokenizer (`make peers`, then `make bench`)")
     tokens, peer = bench.out / "rows.safetensors", TREE / "benchmarks" / "tune_llama_tokens.py"
     bench.run([bench.python, peer, "tokens", bench.data / "banking77", SMOLLM2.parent, tokens, "400"])
-    bench.run([program, SMOLLM2, tokens, "14", THREADS])
-    bench.run([bench.python, peer, "peft", bench.data / "banking77", SMOLLM2.parent, "14", THREADS])
+    ours = bench.output([program, SMOLLM2, tokens, "14", THREADS])
+    peers = bench.output([bench.python, peer, "peft", bench.data / "banking77", SMOLLM2.parent, "14", THREADS])
+    losses, speeds = zip(*(([float(line.split()[3]) for line in lines if line.startswith("step ")],
+                            float(re.search(r"([\d.]+) examples/CPU-s", lines[-1])[1])) for lines in (ours, peers)))
+    if len(losses[0]) != len(losses[1]):
+        raise Failed(f"{len(losses[0])} steps against {len(losses[1])}")
+    print(f"  => {speeds[0] / speeds[1]:.2f} x the peer's examples per cpu second; "
+          f"losses of {len(losses[0])} steps at most {max(abs(a - b) for a, b in zip(*losses)):.1e} apart")
 
 
 def show(result):

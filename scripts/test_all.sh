@@ -9,7 +9,7 @@ totals=build/totals
 : >$totals
 failed=0
 
-# Unit tests of the modules without libtorch (it is not built for sanitizers). $1 preset.
+# Unit tests and fuzz targets of the modules without libtorch (it is not built for sanitizers). $1 preset.
 # setarch -R: GCC 12's thread sanitizer does not start where the kernel shuffles addresses by more than 28 bits.
 sanitizer() {
   preset=$1
@@ -18,7 +18,7 @@ sanitizer() {
     failed=1
     return
   fi
-  setarch -R python3 scripts/run_tests.py --build "build/$preset" --jobs "$jobs" --totals $totals --label '^unit$' || failed=1
+  setarch -R python3 scripts/run_tests.py --build "build/$preset" --jobs "$jobs" --totals $totals --label '^(unit|fuzz)$' || failed=1
 }
 
 skip() { # how many, reason

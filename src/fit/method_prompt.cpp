@@ -321,9 +321,8 @@ Result<TrialOutcome> run_few_shot_retrieved(TrialContext& context) {
 Result<std::unique_ptr<Classifier>> load_prompted(const fs::path& package, const PackageManifest& manifest,
                                                   const PredictOptions& options) {
   std::error_code ignored;
-  LabelScorerOptions scorer_options{.threads = options.threads};
-  if (fs::exists(package / "adapter.gguf", ignored)) scorer_options.adapter = package / "adapter.gguf";
-  TAILOR_TRY(LabelScorer scorer, LabelScorer::load(base_model_path(package, manifest.base), scorer_options));
+  TAILOR_TRY(LabelScorer scorer,
+             LabelScorer::load(base_model_path(package, manifest.base), {.threads = options.threads}));
   TAILOR_TRY(PromptClassifier prompt, PromptClassifier::load(package, std::move(scorer)));
   if (prompt.labels() != manifest.labels)
     return Error{ErrorCode::kCorruptData, package.string() + ": the prompt's labels are not the package's", ""};

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <numeric>
+#include <utility>
 
 #include "core/files.h"
 #include "core/hash.h"
@@ -20,6 +21,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::uint64_t kMostHalfParameters = 1'000'000'000;
+constexpr const char* kPlanFile = "plan.json";
 
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) {
@@ -276,6 +278,35 @@ Result<LinearFit> fit_linear(const TrialContext& context, const TrialRows& rows,
   TAILOR_TRY(out.model, fit_logistic(all, rows.labels_at(rows.fit), classes, last, {}, nullptr, &context.cancel,
                                      context.progress));
   return out;
+}
+
+BaseModel tuned_base(BaseModel base, const std::string& file) {
+  base.source += "; tuned weights in " + file;
+  base.file = file;
+  base.source_sha256 = std::exchange(base.sha256, "");
+  return base;
+}
+
+double final_runs(const TrialContext& context) {
+  return context.data.kfold() ? 2 : 1;
+}
+
+Result<Json> begin_plan(const TrialContext& context, const std::function<Json()>& made) {
+  if (context.plan) return *context.plan;
+  const auto file = context.directory / kPlanFile;
+  std::error_code ignored;
+  if (std::filesystem::exists(file, ignored)) return read_json(file);
+  Json plan = made();
+  TAILOR_CHECK(keep_plan(context, plan));
+  return plan;
+}
+
+Status keep_plan(const TrialContext& context, const Json& plan) {
+  return write_file_atomic(context.directory / kPlanFile, dump_json(plan) + "\n");
+}
+
+Status end_plan(const TrialContext& context) {
+  return remove_tree(context.directory / kPlanFile);
 }
 
 Metric metric_of(const TrialContext& context) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -39,10 +40,23 @@ struct ReadyModel {
 Result<ReadyModel> ready_model(const TrialContext& context);
 /// The same in full precision, for training.
 Result<ReadyModel> ready_model_f32(const TrialContext& context);
+/// How a package names its base when `file` in it holds tuned weights: the model they came from, with its hash.
+BaseModel tuned_base(BaseModel base, const std::string& file);
 /// The file behind both, for a model outside a trial.
 Result<std::filesystem::path> ready_gguf(const ModelInfo& info, bool full_precision, const ProgressFn& progress);
 /// Where imported and requantised models are kept: $TAILOR_CACHE/imported, or ~/.cache/tailor/imported.
 std::filesystem::path model_cache_directory();
+
+/// Final runs of a network's training: with k-fold one to be measured on a fold and one on all rows, else one.
+double final_runs(const TrialContext& context);
+
+/// The sizes of a trial that depend on time: those given with the context (replay, refit), else those that an
+/// interrupted trial left in its directory, else `made`, which is kept there.
+Result<Json> begin_plan(const TrialContext& context, const std::function<Json()>& made);
+/// Keeps what was added to the plan, so that the trial goes on in the same way after an interruption.
+Status keep_plan(const TrialContext& context, const Json& plan);
+/// The plan stands in the trial's record from here on.
+Status end_plan(const TrialContext& context);
 
 /// Embeddings of `rows`, from the run's cache where another trial has made them. `seconds` is what they took when they
 /// were made, so that every trial that uses them is charged as if it were alone. The cache keeps them as pooled; they

@@ -26,10 +26,11 @@ struct Vectorizers {
 
 Result<Vectorizers> fit_vectorizers(std::span<const std::string> texts, bool with_characters) {
   Vectorizers v;
-  TfidfOptions words{.terms = {.kind = TermOptions::Kind::kWords, .min_n = 1, .max_n = 2}, .sublinear_tf = true};
+  TfidfOptions words{.terms = {.kind = TermOptions::Kind::kWordsAndMarks, .min_n = 1, .max_n = 2},
+                     .sublinear_tf = true};
   TAILOR_TRY(v.words, Tfidf::fit(texts, words));
   if (with_characters) {
-    TfidfOptions characters{.terms = {.kind = TermOptions::Kind::kCharacters, .min_n = 3, .max_n = 5},
+    TfidfOptions characters{.terms = {.kind = TermOptions::Kind::kCharacters, .min_n = 2, .max_n = 5},
                             .min_df = 2,
                             .max_features = 50'000,
                             .sublinear_tf = true};
@@ -87,7 +88,7 @@ Result<TrialOutcome> run_tfidf(TrialContext& context) {
   for (const bool characters : kinds) {
     TAILOR_TRY(Vectorizers vectorizers, fit_vectorizers(fit_texts, characters));
     const CsrMatrix features = vectorizers.transform(rows.texts);
-    const Json settings{{"terms", characters ? "words 1-2 and characters 3-5" : "words"}};
+    const Json settings{{"terms", characters ? "words 1-2 and characters 2-5" : "words"}};
     TAILOR_TRY(LinearFit fit, fit_linear(context, rows, features, kGrid, fixed, settings));
     double score = 0;
     for (const auto& point : fit.search) score = std::max(score, point.score);

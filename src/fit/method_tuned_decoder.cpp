@@ -1,6 +1,5 @@
 /// LoRA of a decoder on answer tokens: "instruction, message, answer" (Hu et al., arXiv:2106.09685). Trained by
-/// tailor-tune on the very file that will carry the adapter, served by llama.cpp with the adapter beside it; labels are
-/// scored as for zero-shot prompting.
+/// tailor-tune on the very file that the adapter is then folded into; labels are scored as for zero-shot prompting.
 
 #include <fmt/format.h>
 
@@ -14,6 +13,7 @@
 #include "fit/methods.h"
 #include "fit/tune_process.h"
 #include "infer/label_scorer.h"
+#include "model/merge_adapter.h"
 #include "prompt/prompt_classifier.h"
 
 namespace tailor {
@@ -21,13 +21,17 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kTunedFile = "tuned.gguf";
+constexpr const char* kAdapterDirectory = "adapter";  // in PEFT's and in llama.cpp's layout
 constexpr const char* kAdapterFile = "adapter.gguf";
 constexpr double kStartSeconds = 8;
 constexpr double kUtilisation = 0.5;  // of the matrix product's peak that a step reaches
 constexpr double kBatch = 8;
 constexpr double kWantedEpochs = 2;
 constexpr std::size_t kValidationRows = 200;
-constexpr double kSearchShare = 0.07;  // of the final run's steps, for each rate
+constexpr double kSearchShare = 0.07;          // of the final run's steps, for each rate
+constexpr double kWholeScores = 2.5;           // times what the best label alone takes
+constexpr double kLeastSearchedEpochs = 0.75;  // with less than that for the final run, it goes before a search
 
 double epoch_seconds(const TrialContext& context, std::size_t rows) {
   const ModelInfo& m = context.model->info;
@@ -45,26 +49,31 @@ double score_seconds(const TrialContext& context) {
   return (mean_tokens(context) + 6 + 1.9 * labels) / embedding_tokens_per_second(context) + 0.002;
 }
 
+double twentieths(double epochs) {
+  return std::floor(epochs * 20) / 20;  // readable numbers
+}
+
+/// What the time allows. Where the rate is searched, the epochs of the final run are left open: the search measures
+/// what a step takes.
 Json make_plan(const TrialContext& context, std::size_t validation) {
-  const std::size_t rows = context.fit_rows.size();
-  const double epoch = epoch_seconds(context, rows);
-  const double finals = context.data.kfold() ? 2 : 1;
+  const auto rows = static_cast<double>(context.fit_rows.size());
+  const double epoch = epoch_seconds(context, context.fit_rows.size());
+  const double finals = final_runs(context);
   const std::size_t asked = std::min(validation, kValidationRows);
   const double scoring = score_seconds(context) * static_cast<double>(asked);
-  std::vector<double> rates{2e-4, 5e-4, 1e-3};
+  const std::vector<double> rates{5e-4, 1e-3, 2e-3};
   const auto epochs_with = [&](double searches) {
-    return (context.seconds - (finals + searches) * kStartSeconds - (1 + searches) * scoring) /
-           (epoch * (finals + searches * kSearchShare));
+    const double epochs =
+        (context.seconds - (finals + searches) * kStartSeconds - (1 + searches / kWholeScores) * scoring) /
+        (epoch * (finals + searches * kSearchShare));
+    return std::min(epochs, kWantedEpochs);
   };
-  double epochs = epochs_with(3);
-  if (epochs < 0.75) {
-    rates = {5e-4};
-    epochs = epochs_with(0);
+  const double searched = epochs_with(static_cast<double>(rates.size()));
+  if (searched < kLeastSearchedEpochs) {
+    return Json{{"rates", {1e-3}}, {"epochs", std::max(0.1, twentieths(epochs_with(0)))}, {"validation_rows", asked}};
   }
-  epochs = std::clamp(std::floor(epochs * 20) / 20, 0.1, kWantedEpochs);
   return Json{{"rates", rates},
-              {"epochs", epochs},
-              {"search_steps", std::max(10.0, std::floor(epochs * kSearchShare * static_cast<double>(rows) / kBatch))},
+              {"search_steps", std::max(10.0, std::floor(searched * kSearchShare * rows / kBatch))},
               {"validation_rows", asked}};
 }
 
@@ -104,29 +113,28 @@ Result<TuneRun> train(const TrialContext& context, const ReadyModel& model, cons
   return run_tune(job, context.directory / name, context.threads, stage, context.progress, context.cancel);
 }
 
-struct Scored {
-  Predictions predictions;
-  Calibration calibration;
-  double score = 0;
-};
+/// The tuned model as it will be served: the adapter folded into the file, written to `to`.
+Result<PromptClassifier> fold_and_load(const TrialContext& context, const ReadyModel& model, const TuneRun& run,
+                                       const fs::path& to) {
+  TAILOR_CHECK(merge_adapter(model.gguf, run.directory / kAdapterFile, to));
+  TAILOR_TRY(LabelScorer scorer, LabelScorer::load(to, {.threads = context.threads}));
+  return PromptClassifier::make(std::move(scorer), prompt_settings(), context.data.label_names(), {});
+}
 
-/// The adapter as it will be served, on rows it was not trained on.
-Result<Scored> score_adapter(const TrialContext& context, const ReadyModel& model, const fs::path& adapter,
-                             const RowSet& asked) {
-  TAILOR_TRY(LabelScorer scorer, LabelScorer::load(model.gguf, {.threads = context.threads, .adapter = adapter}));
-  TAILOR_TRY(PromptClassifier classifier,
-             PromptClassifier::make(std::move(scorer), prompt_settings(), context.data.label_names(), {}));
+/// The metric on rows it was not trained on, by the best label alone.
+Result<double> score_of_best(const TrialContext& context, PromptClassifier classifier, const RowSet& asked) {
   const auto texts = context.data.texts_of(asked);
-  const auto truth = context.data.labels_of(asked);
-  TAILOR_TRY(const std::vector<LabelScores> raw, classifier.score(texts, {}, context.progress, context.cancel));
-  Matrix p(texts.size(), context.data.label_names().size());
-  for (std::size_t i = 0; i < texts.size(); ++i) {
-    const auto row = softmax(raw[i]);
-    std::copy(row.begin(), row.end(), p.row(i).begin());
-  }
-  Scored out{make_predictions(asked.ids, truth, std::move(p)), {}, 0};
-  out.score = metric_of(context).score(out.predictions.truth, out.predictions.predicted, classes_of(context));
-  return out;
+  TAILOR_TRY(const std::vector<BestLabel> best, classifier.best(texts, {}, context.progress, context.cancel));
+  std::vector<int> predicted;
+  for (const BestLabel& b : best) predicted.push_back(b.label);
+  return metric_of(context).score(context.data.labels_of(asked), predicted, classes_of(context));
+}
+
+/// The probabilities of all labels.
+Result<Predictions> predictions_on(const TrialContext& context, PromptClassifier classifier, const RowSet& asked) {
+  const auto texts = context.data.texts_of(asked);
+  TAILOR_TRY(Matrix p, classifier.classify(texts, {}, context.progress, context.cancel));
+  return make_predictions(asked.ids, context.data.labels_of(asked), std::move(p));
 }
 
 }  // namespace
@@ -135,7 +143,7 @@ Estimate estimate_lora_decoder(const TrialContext& context) {
   const std::size_t rows = context.data.train().size();
   const double epoch = epoch_seconds(context, rows);
   const double scoring = score_seconds(context) * static_cast<double>(kValidationRows);
-  const double finals = context.data.kfold() ? 2 : 1;
+  const double finals = final_runs(context);
   Estimate e;
   e.fit_seconds = 4 * kStartSeconds + 4 * scoring + epoch * kWantedEpochs * (finals + 3 * kSearchShare);
   e.min_fit_seconds = std::min(e.fit_seconds, finals * kStartSeconds + scoring + finals * 0.5 * epoch);
@@ -146,6 +154,10 @@ Estimate estimate_lora_decoder(const TrialContext& context) {
 }
 
 Result<TrialOutcome> run_lora_decoder(TrialContext& context) {
+  const auto start = std::chrono::steady_clock::now();
+  const auto seconds_since = [](std::chrono::steady_clock::time_point begin) {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  };
   TrialOutcome out;
   TAILOR_TRY(const ReadyModel model, ready_model(context));
   const TrialRows rows = trial_rows(context, /*max_folds=*/1);
@@ -159,39 +171,54 @@ Result<TrialOutcome> run_lora_decoder(TrialContext& context) {
     for (const std::size_t p : rows.splits[0].train) train_ids.push_back(rows.ids[p]);
     RowSet validation;
     for (const std::size_t p : rows.splits[0].validation) validation.ids.push_back(rows.ids[p]);
-    if (!context.plan) out.plan = make_plan(context, validation.size());
+    TAILOR_TRY(out.plan, begin_plan(context, [&] { return make_plan(context, validation.size()); }));
     const RowSet asked =
         stratified_sample(context.data, validation, out.plan.at("validation_rows"), context.options.seed + 2);
     const auto tokens = context.directory / "tokens.safetensors";
     TAILOR_TRY(const TokenFile file, tokenize(context, model, train_ids));
     TAILOR_CHECK(write_token_file(tokens, file));
     const auto rates = out.plan.at("rates").get<std::vector<double>>();
-    epochs = out.plan.at("epochs");
+    epochs = out.plan.value("epochs", 0.0);
     rate = rates.front();
     double best = -1e30;
+    double training = 0, steps = 0, scoring = 0;  // seconds and steps of the search
     for (std::size_t i = 0; i < rates.size() && rates.size() > 1; ++i) {
       const auto begin = std::chrono::steady_clock::now();
       TAILOR_TRY(const TuneRun tried,
-                 train(context, model, tokens, rates[i], epochs, out.plan.at("search_steps"),
+                 train(context, model, tokens, rates[i], kWantedEpochs, out.plan.at("search_steps"),
                        fmt::format("search-{}", i), fmt::format("searching the rate: {:g}", rates[i])));
-      TAILOR_TRY(const Scored scored, score_adapter(context, model, tried.directory / kAdapterFile, asked));
-      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-      out.search.push_back({Json{{"learning_rate", rates[i]}, {"steps", out.plan.at("search_steps")}}, scored.score,
-                            seconds, asked.size()});
-      if (scored.score > best) {
-        best = scored.score;
+      const auto trained = std::chrono::steady_clock::now();
+      TAILOR_TRY(PromptClassifier classifier, fold_and_load(context, model, tried, tried.directory / kTunedFile));
+      TAILOR_TRY(const double score, score_of_best(context, std::move(classifier), asked));
+      const double seconds = seconds_since(begin);
+      training += tried.result.at("wall_seconds").get<double>();
+      steps += tried.result.at("steps").get<double>();
+      scoring = kWholeScores * seconds_since(trained);
+      out.search.push_back(
+          {Json{{"learning_rate", rates[i]}, {"steps", out.plan.at("search_steps")}}, score, seconds, asked.size()});
+      if (score > best) {
+        best = score;
         rate = rates[i];
       }
       TAILOR_CHECK(remove_tree(tried.directory));
     }
+    if (epochs <= 0) {
+      const double finals = final_runs(context);
+      const double left = context.seconds - seconds_since(start) - scoring - finals * kStartSeconds;
+      const double epoch = training / steps * static_cast<double>(context.fit_rows.size()) / kBatch;
+      epochs = std::max(0.1, twentieths(std::min(kWantedEpochs, left / (finals * epoch))));
+      out.plan["epochs"] = epochs;
+      TAILOR_CHECK(keep_plan(context, out.plan));
+    }
     const auto begin = std::chrono::steady_clock::now();
     TAILOR_TRY(TuneRun chosen,
                train(context, model, tokens, rate, epochs, 0, "final", fmt::format("training at {:g}", rate)));
-    out.plan["final_fit_seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    TAILOR_TRY(Scored scored, score_adapter(context, model, chosen.directory / kAdapterFile, asked));
-    out.search.push_back({Json{{"learning_rate", rate}, {"epochs", epochs}}, scored.score,
+    out.plan["final_fit_seconds"] = seconds_since(begin);
+    TAILOR_TRY(PromptClassifier classifier, fold_and_load(context, model, chosen, chosen.directory / kTunedFile));
+    TAILOR_TRY(out.validation, predictions_on(context, std::move(classifier), asked));
+    const double score = metric_of(context).score(out.validation.truth, out.validation.predicted, classes_of(context));
+    out.search.push_back({Json{{"learning_rate", rate}, {"epochs", epochs}}, score,
                           out.plan["final_fit_seconds"].get<double>(), asked.size()});
-    out.validation = std::move(scored.predictions);
     final_run = std::move(chosen);
     TAILOR_CHECK(remove_tree(tokens));
   }
@@ -204,23 +231,22 @@ Result<TrialOutcome> run_lora_decoder(TrialContext& context) {
     final_run = std::move(all);
     TAILOR_CHECK(remove_tree(tokens));
   }
-  TAILOR_CHECK(tailor::copy_file(final_run->directory / kAdapterFile, context.package / kAdapterFile));
-  TAILOR_CHECK(make_directories(context.package / "adapter"));
-  for (const char* name : {"adapter_config.json", "adapter_model.safetensors"}) {
-    TAILOR_CHECK(tailor::copy_file(final_run->directory / name, context.package / "adapter" / name));
-  }
-  TAILOR_TRY(LabelScorer scorer, LabelScorer::load(model.gguf, {.threads = context.threads}));
-  TAILOR_TRY(PromptClassifier classifier,
-             PromptClassifier::make(std::move(scorer), prompt_settings(), context.data.label_names(), {}));
+  TAILOR_TRY(const PromptClassifier classifier,
+             fold_and_load(context, model, *final_run, context.package / kTunedFile));
   TAILOR_CHECK(classifier.save(context.package));
-  out.base = model.base;
-  out.trained_bytes = tree_bytes(context.package / kAdapterFile);
+  TAILOR_CHECK(make_directories(context.package / kAdapterDirectory));
+  for (const char* name : {kAdapterFile, "adapter_config.json", "adapter_model.safetensors"}) {
+    TAILOR_CHECK(tailor::copy_file(final_run->directory / name, context.package / kAdapterDirectory / name));
+  }
+  out.base = tuned_base(model.base, kTunedFile);
+  out.trained_bytes = tree_bytes(context.package / kAdapterDirectory / kAdapterFile);
   out.settings = Json{{"learning_rate", rate},
                       {"epochs", epochs},
                       {"batch_size", kBatch},
                       {"steps", final_run->result.at("steps")},
                       {"trained_parameters", final_run->result.at("trained_parameters")}};
   TAILOR_CHECK(remove_tree(final_run->directory));
+  TAILOR_CHECK(end_plan(context));
   return out;
 }
 

@@ -49,8 +49,9 @@ Recipe recipe_of(std::string_view method) {
 }
 
 constexpr double kBatch = 32;
-constexpr double kUtilisation = 0.45;  // of the matrix product's peak that training reaches, all things counted
-constexpr double kSearchShare = 0.25;  // of the final run's length, for each rate of the search
+constexpr double kUtilisation = 0.45;         // of the matrix product's peak that training reaches, all things counted
+constexpr double kSearchShare = 0.25;         // of the final run's length, for each rate of the search
+constexpr double kLeastSearchedEpochs = 1.5;  // with less than that for the final run, it goes before a search
 
 double layer_parameters(const ModelInfo& m) {
   const double embeddings =
@@ -73,39 +74,49 @@ double trunk_seconds(const TrialContext& context, const Recipe& recipe, std::siz
                                  : 0;
 }
 
+double quarters(double epochs) {
+  return std::floor(epochs * 4) / 4;  // readable numbers
+}
+
 double wanted_epochs(const Recipe& recipe, std::size_t rows) {
   return std::clamp(recipe.wanted_steps * kBatch / static_cast<double>(rows), 3.0, recipe.max_epochs);
 }
 
-/// What the time allows. Replays follow it as it was written.
+/// What the time allows. Where the rate is searched, the epochs of the final run are left open: the search measures
+/// what an epoch takes.
 Json make_plan(const TrialContext& context, const Recipe& recipe) {
   const std::size_t rows = context.fit_rows.size();
   const std::size_t train =
       context.data.kfold() ? rows - rows / static_cast<std::size_t>(std::max(2, context.data.split.folds)) : rows;
-  const double epoch = epoch_seconds(context, recipe, train);
   const double wanted = wanted_epochs(recipe, train);
-  const double searches = static_cast<double>(recipe.factors.size());
-  const double finals = context.data.kfold() ? 2 : 1;  // one to be measured on a fold, one on all rows
-  const double fixed = (searches + finals) * (kStartSeconds + trunk_seconds(context, recipe, rows));
-  const double per_epoch = epoch * (finals + searches * kSearchShare);
-  double epochs = std::clamp((context.seconds - fixed) / std::max(per_epoch, 1e-9), 1.0, wanted);
   std::vector<double> rates;
-  // Too little time for a search and two epochs: the search goes first.
-  const bool search = epochs >= 2 || wanted <= 2;
-  if (search) {
-    for (const double f : recipe.factors) rates.push_back(recipe.learning_rate * f);
-  } else {
-    rates = {recipe.learning_rate};
-    epochs = std::clamp((context.seconds - finals * kStartSeconds) / std::max(epoch * finals, 1e-9), 0.5, wanted);
-  }
-  epochs = std::floor(epochs * 4) / 4;  // readable numbers
+  for (const double f : recipe.factors) rates.push_back(recipe.learning_rate * f);
+  const double epoch = epoch_seconds(context, recipe, train);
   if (recipe.method == "head") {
     // An epoch costs nothing beside the trunk's one pass: every rate runs to its end, and the best run is the result.
+    const double one = kStartSeconds + trunk_seconds(context, recipe, rows) + epoch * wanted;
+    if (context.seconds < one * (static_cast<double>(rates.size()) + final_runs(context) - 1)) {
+      rates = {recipe.learning_rate};
+    }
     return Json{{"rates", rates}, {"epochs", wanted}, {"search_epochs", wanted}};
   }
-  return Json{{"rates", rates},
-              {"epochs", std::max(0.5, epochs)},
-              {"search_epochs", std::max(0.25, std::floor(epochs * kSearchShare * 4) / 4)}};
+  const double searches = static_cast<double>(recipe.factors.size());
+  const double finals = final_runs(context);
+  const double with_search = (context.seconds - (searches + finals) * kStartSeconds) /
+                             std::max(epoch * (finals + searches * kSearchShare), 1e-9);
+  if (with_search >= kLeastSearchedEpochs || wanted <= 2) {
+    const double search_epochs = std::clamp(with_search, 1.0, wanted) * kSearchShare;
+    return Json{{"rates", rates}, {"search_epochs", std::max(0.25, quarters(search_epochs))}};
+  }
+  const double alone = (context.seconds - finals * kStartSeconds) / std::max(epoch * finals, 1e-9);
+  return Json{{"rates", {recipe.learning_rate}}, {"epochs", std::max(0.5, quarters(std::clamp(alone, 0.5, wanted)))}};
+}
+
+/// Epochs of the final run for the `seconds` that are left, at what the search was measured to take an epoch.
+double final_epochs(const TrialContext& context, const Recipe& recipe, double seconds, double epoch) {
+  const double finals = final_runs(context);
+  const double epochs = (seconds - finals * kStartSeconds) / std::max(epoch * finals, 1e-9);
+  return std::max(0.5, quarters(std::clamp(epochs, 0.5, wanted_epochs(recipe, context.fit_rows.size()))));
 }
 
 /// Row numbers of the token file are ids of the data.
@@ -255,7 +266,7 @@ Estimate estimate(const TrialContext& context, std::string_view method) {
   const double trunk = trunk_seconds(context, recipe, rows);
   const double epochs = wanted_epochs(recipe, rows);
   const double searches = static_cast<double>(recipe.factors.size());
-  const double finals = context.data.kfold() ? 2 : 1;
+  const double finals = final_runs(context);
   Estimate e;
   e.fit_seconds = (searches + finals) * (kStartSeconds + trunk) + epoch * epochs * (finals + searches * kSearchShare);
   if (method == "head") e.fit_seconds = (searches + finals - 1) * (kStartSeconds + trunk + epoch * epochs);
@@ -285,9 +296,9 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
     return ids;
   };
   const bool searching = !context.settings.has_value();
-  out.plan = context.plan ? *context.plan : make_plan(context, recipe);
+  TAILOR_TRY(out.plan, begin_plan(context, [&] { return make_plan(context, recipe); }));
   double rate = searching ? 0 : context.settings->at("learning_rate").get<double>();
-  double epochs = searching ? out.plan.at("epochs").get<double>() : context.settings->at("epochs").get<double>();
+  double epochs = searching ? out.plan.value("epochs", 0.0) : context.settings->at("epochs").get<double>();
   std::optional<Training> final_run;
   TAILOR_TRY(const ReadyModel served, ready_model(context));
   const auto start_head = [&](const std::vector<std::size_t>& fitted, double c) -> Result<fs::path> {
@@ -309,6 +320,7 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
     const auto rates = out.plan.at("rates").get<std::vector<double>>();
     rate = rates.front();
     double best = -1e30;
+    double trained_seconds = 0, trained_epochs = 0;  // by the search
     for (std::size_t i = 0; i < rates.size() && rates.size() > 1; ++i) {
       const double search_epochs = out.plan.at("search_epochs");
       const auto begin = std::chrono::steady_clock::now();
@@ -316,6 +328,8 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
                                              {rates[i], search_epochs, true, fmt::format("search-{}", i),
                                               fmt::format("searching the rate: {:g}", rates[i]), head}));
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+      trained_seconds += tried.run.result.at("wall_seconds").get<double>();
+      trained_epochs += search_epochs;
       out.search.push_back({Json{{"learning_rate", rates[i]}, {"epochs", search_epochs}}, tried.score, seconds,
                             tried.validation.size()});
       const bool better = tried.score > best;
@@ -323,7 +337,7 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
         best = tried.score;
         rate = rates[i];
       }
-      if (search_epochs >= epochs) {  // as long as the final run would be: keep the best one
+      if (epochs > 0 && search_epochs >= epochs) {  // as long as the final run would be: keep the best one
         if (better && final_run) TAILOR_CHECK(remove_tree(final_run->run.directory));
         if (better) {
           out.plan["final_fit_seconds"] = seconds;
@@ -335,6 +349,12 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
       TAILOR_CHECK(remove_tree(tried.run.directory));
     }
     if (!final_run) {
+      if (epochs <= 0) {
+        const double spent = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+        epochs = final_epochs(context, recipe, context.seconds - spent, trained_seconds / trained_epochs);
+        out.plan["epochs"] = epochs;
+        TAILOR_CHECK(keep_plan(context, out.plan));
+      }
       const auto begin = std::chrono::steady_clock::now();
       TAILOR_TRY(Training chosen, train(context, recipe, model, tokens,
                                         {rate, epochs, true, "final", fmt::format("training at {:g}", rate), head}));
@@ -376,10 +396,7 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
     } else {
       out.trained_bytes += tree_bytes(context.package / kTunedFile);
     }
-    // The tuned file stands in the package; the base is named, with its hash, for the record.
-    out.base.source += "; tuned weights in " + std::string(kTunedFile);
-    out.base.file = kTunedFile;
-    out.base.source_sha256 = std::exchange(out.base.sha256, "");
+    out.base = tuned_base(model.base, kTunedFile);
   }
   out.settings = Json{{"learning_rate", rate},
                       {"epochs", epochs},
@@ -394,6 +411,7 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
   TAILOR_CHECK(remove_tree(trained));
   TAILOR_CHECK(remove_tree(context.directory / "start-head.safetensors"));
   TAILOR_CHECK(remove_tree(context.directory / "tokens.safetensors"));
+  TAILOR_CHECK(end_plan(context));
   out.plan["total_seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return out;
 }

@@ -73,7 +73,7 @@ void TermCutter::cut(std::string_view text, const std::function<void(std::string
   text_.clear();
   append_valid(text, text_);
   if (options_.lowercase) lowercase(text_);
-  options_.kind == TermOptions::Kind::kWords ? words(use) : characters(use);
+  options_.kind == TermOptions::Kind::kCharacters ? characters(use) : words(use);
 }
 
 void TermCutter::words(const std::function<void(std::string_view)>& use) {
@@ -81,6 +81,12 @@ void TermCutter::words(const std::function<void(std::string_view)>& use) {
   starts_.clear();  // of each word, then one past the space after the last
   const auto* bytes = reinterpret_cast<const std::uint8_t*>(text_.data());
   const auto size = static_cast<std::int64_t>(text_.size());
+  const auto add = [&](std::int64_t from, std::int64_t to) {
+    starts_.push_back(joined_.size());
+    joined_.append(text_, static_cast<std::size_t>(from), static_cast<std::size_t>(to - from)).push_back(' ');
+  };
+  const bool marks = options_.kind == TermOptions::Kind::kWordsAndMarks;
+  const int shortest = marks ? 1 : 2;
   std::int64_t begin = 0;
   int length = 0;
   for (std::int64_t i = 0; i <= size;) {
@@ -95,11 +101,9 @@ void TermCutter::words(const std::function<void(std::string_view)>& use) {
       if (length++ == 0) begin = here;
       continue;
     }
-    if (length >= 2) {
-      starts_.push_back(joined_.size());
-      joined_.append(text_, static_cast<std::size_t>(begin), static_cast<std::size_t>(here - begin)).push_back(' ');
-    }
+    if (length >= shortest) add(begin, here);
     length = 0;
+    if (marks && !is_space(c)) add(here, i);
   }
   starts_.push_back(joined_.size());
   const std::size_t count = starts_.size() - 1;

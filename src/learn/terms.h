@@ -4,6 +4,8 @@
 /// words: runs of two or more word characters (the default token_pattern, (?u)\b\w\w+\b), then runs of n of them joined
 ///        by one space. A word character is what Python calls alphanumeric (category L or a numeric value) or "_"; a
 ///        combining mark is not.
+/// words and marks: the same, with single word characters and every other sign that is no white space as words too
+///        (token_pattern (?u)\w+|[^\w\s]).
 /// characters: windows of n code points inside each word padded by a space on both sides (analyzer="char_wb"); words
 ///        are what white space separates.
 /// text/unicode.h's words() follows Unicode's own word boundaries instead; it is not this rule.
@@ -17,7 +19,7 @@
 namespace tailor {
 
 struct TermOptions {
-  enum class Kind { kWords, kCharacters };
+  enum class Kind { kWords, kWordsAndMarks, kCharacters };
   Kind kind = Kind::kWords;
   int min_n = 1;          // >= 1
   int max_n = 1;          // >= min_n

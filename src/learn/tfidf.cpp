@@ -6,7 +6,9 @@
 #include <cmath>
 #include <cstring>
 #include <deque>
+#include <iterator>
 #include <numeric>
+#include <utility>
 
 #include "core/files.h"
 #include "core/json.h"
@@ -85,8 +87,15 @@ Status check(const TfidfOptions& o) {
   return {};
 }
 
+constexpr std::pair<TermOptions::Kind, const char*> kKindNames[] = {
+    {TermOptions::Kind::kWords, "words"},
+    {TermOptions::Kind::kWordsAndMarks, "words and marks"},
+    {TermOptions::Kind::kCharacters, "characters"},
+};
+
 const char* kind_name(TermOptions::Kind kind) {
-  return kind == TermOptions::Kind::kWords ? "words" : "characters";
+  return std::find_if(std::begin(kKindNames), std::end(kKindNames), [&](const auto& k) { return k.first == kind; })
+      ->second;
 }
 
 }  // namespace
@@ -240,8 +249,10 @@ Result<Tfidf> Tfidf::load(const std::filesystem::path& file) {
     if (json.at("format") != "tailor-tfidf-1") return corrupt("expected format tailor-tfidf-1");
     TfidfOptions& o = state->options;
     const auto kind = json.at("terms_of").get<std::string>();
-    if (kind != "words" && kind != "characters") return corrupt(fmt::format("unknown kind of terms '{}'", kind));
-    o.terms.kind = kind == "words" ? TermOptions::Kind::kWords : TermOptions::Kind::kCharacters;
+    const auto* const named =
+        std::find_if(std::begin(kKindNames), std::end(kKindNames), [&](const auto& k) { return k.second == kind; });
+    if (named == std::end(kKindNames)) return corrupt(fmt::format("unknown kind of terms '{}'", kind));
+    o.terms.kind = named->first;
     o.terms.min_n = json.at("min_n").get<int>();
     o.terms.max_n = json.at("max_n").get<int>();
     o.terms.lowercase = json.at("lowercase").get<bool>();

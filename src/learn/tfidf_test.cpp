@@ -37,6 +37,7 @@ constexpr auto kCharacters = TermOptions::Kind::kCharacters;
 TEST(Tfidf, EqualsScikitLearnAlsoOnUnicode) {
   const Json golden = learn_golden();
   expect_equal(golden, "words_1_2", {.terms = {.max_n = 2}});
+  expect_equal(golden, "words_and_marks", {.terms = {.kind = TermOptions::Kind::kWordsAndMarks, .max_n = 2}});
   expect_equal(golden, "words_2_3_min_df", {.terms = {.min_n = 2, .max_n = 3}, .min_df = 2, .sublinear_tf = true});
   const auto limit = golden["tfidf"]["words_limit"]["max_features"].get<std::size_t>();
   expect_equal(golden, "words_limit", {.max_df = 0.4, .max_features = limit, .smooth_idf = false});

@@ -153,6 +153,7 @@ def main():
             "train": train,
             "test": test,
             "words_1_2": tfidf_case(train, test, ngram_range=(1, 2)),
+            "words_and_marks": tfidf_case(train, test, ngram_range=(1, 2), token_pattern=r"(?u)\w+|[^\w\s]"),
             "words_2_3_min_df": tfidf_case(train, test, ngram_range=(2, 3), min_df=2, sublinear_tf=True),
             "words_limit": {
                 "max_features": limit,

@@ -206,7 +206,7 @@ TEST_F(Fit, ReplayRepeatsTheNumbersWithoutTheClock) {
 }
 
 TEST_F(Fit, TheRefitShowsTheRandomDemonstrationsThatWereChosen) {
-  const Outcome r = fit("shots", {"--method", "few-shot", "--budget", "90s", "--quiet"});
+  const Outcome r = fit("shots", {"--method", "few-shot", "--budget", "20m", "--quiet"});
   ASSERT_EQ(r.code, 0) << r.err;
   const Json run = result("shots");
   ASSERT_EQ(trial(run, "few-shot").at("fitted_on"), "train+validation");

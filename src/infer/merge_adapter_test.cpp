@@ -1,0 +1,75 @@
+#include "model/merge_adapter.h"
+
+#include <gtest/gtest.h>
+
+#include "infer/label_scorer.h"
+#include "infer/test_models.h"
+
+namespace tailor {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// An adapter of rank 4 for two matrices of tiny_llama(), with numbers that change its answers.
+void write_adapter(const fs::path& to, std::uint64_t width = 64, const std::string& extra = "") {
+  GgufWriter writer;
+  writer.set("general.architecture", GgufValue::string("llama"));
+  writer.set("general.type", GgufValue::string("adapter"));
+  writer.set("adapter.type", GgufValue::string("lora"));
+  writer.set("adapter.lora.alpha", GgufValue::f32(8));
+  const auto add = [&](const std::string& name, std::uint64_t columns, std::uint64_t rows, std::uint64_t stream) {
+    writer.add(name, TensorType::kF32, {columns, rows}, [=]() -> Result<std::vector<float>> {
+      Rng rng(5, stream);
+      std::vector<float> values(columns * rows);
+      for (float& v : values) v = static_cast<float>(0.1 * rng.normal());
+      return values;
+    });
+  };
+  add("blk.0.attn_q.weight.lora_a", width, 4, 1);
+  add("blk.0.attn_q.weight.lora_b", 4, 64, 2);
+  add("blk.1.ffn_down.weight.lora_a", 96, 4, 3);
+  add("blk.1.ffn_down.weight.lora_b", 4, 64, 4);
+  if (!extra.empty()) add(extra, 64, 4, 5);
+  writer.write(to).value();
+}
+
+std::vector<float> logits(const fs::path& gguf, const fs::path& adapter) {
+  LabelScorer scorer =
+      LabelScorer::load(gguf, {.threads = 1, .f32_cache = true, .flash_attention = false, .adapter = adapter}).value();
+  return scorer.next_token_logits(scorer.tokenizer().encode("Where is my key?", false)).value();
+}
+
+double largest_difference(const std::vector<float>& a, const std::vector<float>& b) {
+  double largest = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::abs(static_cast<double>(a[i]) - b[i]));
+  return largest;
+}
+
+TEST(MergeAdapter, AnswersAsLlamaCppWithTheAdapterBeside) {
+  TemporaryDirectory dir;
+  write_adapter(dir.path() / "adapter.gguf");
+  merge_adapter(testing::tiny_llama(), dir.path() / "adapter.gguf", dir.path() / "merged.gguf").value();
+  const auto beside = logits(testing::tiny_llama(), dir.path() / "adapter.gguf");
+  const auto merged = logits(dir.path() / "merged.gguf", {});
+  EXPECT_LT(largest_difference(merged, beside), 1e-3);
+  EXPECT_GT(largest_difference(merged, logits(testing::tiny_llama(), {})), 0.1);  // the adapter does something
+}
+
+TEST(MergeAdapter, RefusesWhatDoesNotFit) {
+  TemporaryDirectory dir;
+  const auto merge = [&] {
+    return merge_adapter(testing::tiny_llama(), dir.path() / "adapter.gguf", dir.path() / "merged.gguf");
+  };
+  write_adapter(dir.path() / "adapter.gguf", 32);
+  testing::expect_error(merge(), ErrorCode::kInvalidArgument, "blk.0.attn_q.weight have another shape");
+  write_adapter(dir.path() / "adapter.gguf", 64, "blk.7.attn_q.weight.lora_a");
+  testing::expect_error(merge(), ErrorCode::kInvalidArgument, "blk.7.attn_q.weight, which the model has not");
+  write_adapter(dir.path() / "adapter.gguf", 64, "blk.1.attn_q.weight.lora_a");
+  testing::expect_error(merge(), ErrorCode::kInvalidArgument, "one of the two matrices for blk.1.attn_q.weight");
+  write_adapter(dir.path() / "adapter.gguf", 64, "something");
+  testing::expect_error(merge(), ErrorCode::kInvalidArgument, "something is no part of an adapter");
+  EXPECT_FALSE(fs::exists(dir.path() / "merged.gguf"));
+}
+
+}  // namespace
+}  // namespace tailor
