@@ -37,12 +37,15 @@ void add_data_options(CLI::App& verb, FitWords& w) {
   verb.add_option("--validation", w.options.validation_file, "a file with the validation part (otherwise split off)")
       ->type_name("CSV");
   verb.add_option("--test", w.options.test_file, "a file with the test part (otherwise split off)")->type_name("CSV");
-  verb.add_option("--validation-fraction", w.options.validation_fraction, "share of the rows for validation")
+  verb.add_option("--validation-fraction", w.options.validation_fraction,
+                  "share of the rows for validation, 0.01 to 0.9")
       ->capture_default_str()
-      ->check(CLI::Range(0.01, 0.9));
-  verb.add_option("--test-fraction", w.options.test_fraction, "share of the rows for the test part")
+      ->check(CLI::Range(0.01, 0.9).description(""))
+      ->type_name("SHARE");
+  verb.add_option("--test-fraction", w.options.test_fraction, "share of the rows for the test part, 0.01 to 0.9")
       ->capture_default_str()
-      ->check(CLI::Range(0.01, 0.9));
+      ->check(CLI::Range(0.01, 0.9).description(""))
+      ->type_name("SHARE");
   verb.add_option("--encoding", w.options.encoding, "encoding of the files when not UTF-8, such as windows-1252")
       ->type_name("NAME");
   verb.add_option("--delimiter", w.delimiter, "column delimiter when it is not found out: \",\" \";\" \"|\" or tab")
@@ -159,7 +162,8 @@ void add_fit(CLI::App& app, Invocation& invocation) {
   verb->add_option("--requests-per-day", w.options.requests_per_day, "requests you expect a day, for the advice");
   verb->add_option("--min-confidence", w.options.min_confidence, "answers below this probability are left to a person")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(CLI::Range(0.0, 1.0).description(""))
+      ->type_name("PROBABILITY");
   verb->add_option("--out-of-scope", w.options.out_of_scope_label,
                    "the label of messages that belong to none (found by its name otherwise)")
       ->type_name("LABEL");

@@ -68,7 +68,8 @@ void add_predict(CLI::App& app, Invocation& invocation) {
   verb->add_option("--delimiter", w.delimiter, "column delimiter when it is not found out")->type_name("CHAR");
   verb->add_option("--min-confidence", w.min_confidence,
                    "leave the answer open below this probability (as the package says, otherwise)")
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(CLI::Range(0.0, 1.0).description(""))
+      ->type_name("PROBABILITY");
   verb->add_option("--top", w.top, "labels to show for a text")->capture_default_str();
   verb->add_option("--threads", w.request.threads, "threads (all cores)");
   verb->add_flag("--json", w.json, "one JSON object a line");

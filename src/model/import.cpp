@@ -21,7 +21,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kImporterVersion = "2";  // part of the cache key: raise it when the output changes
+constexpr std::string_view kImporterVersion = "3";  // part of the cache key: raise it when the output changes
 
 /// What sentence-transformers adds to a bare encoder.
 struct SentenceSettings {
@@ -316,6 +316,7 @@ Status import_hugging_face(const fs::path& dir, const fs::path& out, const Impor
   }
   TAILOR_TRY(const std::string hash, model_sha256(dir));
   writer.set("tailor.source_sha256", GgufValue::string(hash));
+  writer.set("tailor.source_model_type", GgufValue::string(source.config.model_type));
   double done = 0;
   const auto total = static_cast<double>(source.parts.size());
   for (std::size_t i = 0; i < source.parts.size(); ++i) {

@@ -49,6 +49,7 @@ bool is_hugging_face_directory(const std::filesystem::path& dir);
 ///   tailor.max_sequence_length   u32, from sentence_bert_config.json
 ///   tailor.normalize             bool, a Normalize module
 ///   tailor.source_sha256         identity of the directory's content
+///   tailor.source_model_type     config.json's: adapters trained on the file are written under that model's names
 ///   tailor.tokenizer.*           settings of the tokenizer that llama.cpp does not know
 Status import_hugging_face(const std::filesystem::path& dir, const std::filesystem::path& out,
                            const ImportOptions& options = {}, const ProgressFn& progress = {});

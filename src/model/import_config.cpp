@@ -108,7 +108,7 @@ Result<EncoderConfig> read_encoder_config(const fs::path& dir) {
   }
   if (json.value("is_decoder", Json(false)) == true)
     return cannot_import(file, "is_decoder is true, expected an encoder");
-  EncoderConfig c{.family = family.family};
+  EncoderConfig c{.family = family.family, .model_type = std::string(family.model_type)};
   TAILOR_TRY(c.vocabulary, read_whole(file, json, "vocab_size", 1, 4'000'000));
   TAILOR_TRY(c.hidden, read_whole(file, json, family.hidden, 1, 65'536));
   TAILOR_TRY(c.layers, read_whole(file, json, family.layers, 1, 512));

@@ -20,6 +20,7 @@ enum class EncoderFamily : std::uint8_t {
 
 struct EncoderConfig {
   EncoderFamily family = EncoderFamily::kBert;
+  std::string model_type = "bert";  // as config.json has it
   std::int64_t vocabulary = 0, hidden = 0, layers = 0, heads = 0, intermediate = 0;
   std::int64_t positions = 0;       // that a text can use
   std::int64_t first_position = 0;  // row of the stored table for a text's first token; RoBERTa: pad id + 1

@@ -45,6 +45,7 @@ TEST_F(ImportFamily, DistilBertBecomesBert) {
   const TinyEncoder model("distilbert");
   const GgufFile file = imported(model);
   EXPECT_EQ(file.architecture().value(), "bert");
+  EXPECT_EQ(file.string("tailor.source_model_type").value(), "distilbert");
   EXPECT_EQ(file.integer("bert.block_count").value(), 2);
   EXPECT_EQ(file.integer("bert.attention.head_count").value(), 4);
   EXPECT_EQ(file.integer("bert.feed_forward_length").value(), 64);

@@ -69,7 +69,7 @@ std::vector<std::string> resolve_lora_targets(const std::vector<std::string>& na
     bool known = false;
     for (const std::string& module : modules) {
       // PEFT matches the end of the module's path: "dense" is every path that ends in ".dense".
-      const std::string hf = *hf_module_of_bert("blk.0." + module);
+      const std::string hf = *hf_module_of_encoder("blk.0." + module);
       if (name == "all-linear" || name == module || hf.ends_with("." + name)) {
         known = true;
         if (std::find(targets.begin(), targets.end(), module) == targets.end()) targets.push_back(module);

@@ -97,9 +97,9 @@ Result<std::vector<std::string>> EncoderClassifier::save(const std::filesystem::
   TAILOR_CHECK(write_tensors(dir / files[0], tensors,
                              {{"format", "tailor-weights"}, {"version", "1"}, {"method", job_.method}}));
   if (lora_) {
-    TAILOR_TRY(const std::vector<std::string> adapter,
-               write_peft_adapter(dir, encoder_.adapters(parameters_), job_.settings.lora, encoder_.lora_targets(),
-                                  job_.base));
+    TAILOR_TRY(
+        const std::vector<std::string> adapter,
+        write_peft_adapter(dir, encoder_.adapters(parameters_), job_.settings.lora, encoder_.lora_targets(), weights_));
     files.insert(files.end(), adapter.begin(), adapter.end());
   }
   return files;

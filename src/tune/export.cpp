@@ -23,10 +23,11 @@ Status write_tensors(const std::filesystem::path& file, const std::vector<Encode
 Result<std::vector<std::string>> write_peft_adapter(const std::filesystem::path& dir,
                                                     const std::vector<Encoder::Adapter>& adapters,
                                                     const LoraSettings& lora, const std::vector<std::string>& modules,
-                                                    const std::filesystem::path& base) {
+                                                    const BaseWeights& base) {
+  const std::string type = base.text("tailor.source_model_type").value_or("bert");
   std::vector<Encoder::Named> tensors;
   for (const Encoder::Adapter& adapter : adapters) {
-    const auto module = hf_module_of_bert(adapter.module);
+    const auto module = hf_module_of_encoder(adapter.module, type);
     if (!module) return Error{ErrorCode::kInternal, "no Hugging Face name for " + adapter.module, ""};
     tensors.push_back({fmt::format("base_model.model.{}.lora_A.weight", *module), adapter.a});
     tensors.push_back({fmt::format("base_model.model.{}.lora_B.weight", *module), adapter.b});
@@ -34,19 +35,22 @@ Result<std::vector<std::string>> write_peft_adapter(const std::filesystem::path&
   // A pattern, because the list form matches name endings: "output.dense" would also mean "attention.output.dense".
   std::string pattern;
   for (const std::string& module : modules) {
-    std::string path = *hf_module_of_bert("blk.0." + module);
-    path.erase(0, std::string_view("encoder.layer.0.").size());
+    std::string path = *hf_module_of_encoder("blk.0." + module, type);
+    path.erase(0, hf_layer_prefix(type).size() + std::string_view("0.").size());
     for (std::size_t dot = path.find('.'); dot != std::string::npos; dot = path.find('.', dot + 2))
       path.insert(dot, "\\");
     pattern += (pattern.empty() ? "" : "|") + path;
   }
+  std::string layers(hf_layer_prefix(type));  // "encoder.layer." as a pattern
+  for (std::size_t dot = layers.find('.'); dot != std::string::npos; dot = layers.find('.', dot + 2))
+    layers.insert(dot, "\\");
   const Json config = {{"peft_type", "LORA"},
                        {"task_type", "FEATURE_EXTRACTION"},
-                       {"base_model_name_or_path", base.filename().string()},
+                       {"base_model_name_or_path", base.path().filename().string()},
                        {"r", lora.r},
                        {"lora_alpha", lora.alpha},
                        {"lora_dropout", lora.dropout},
-                       {"target_modules", fmt::format(R"((.*\.)?encoder\.layer\.\d+\.({}))", pattern)},
+                       {"target_modules", fmt::format(R"((.*\.)?{}\d+\.({}))", layers, pattern)},
                        {"bias", "none"},
                        {"fan_in_fan_out", false},
                        {"inference_mode", true},

@@ -9,6 +9,7 @@
 #include "core/result.h"
 #include "tune/encoder.h"
 #include "tune/settings.h"
+#include "tune/weights.h"
 
 namespace tailor::tune {
 
@@ -16,10 +17,11 @@ namespace tailor::tune {
 Status write_tensors(const std::filesystem::path& file, const std::vector<Encoder::Named>& tensors,
                      const std::map<std::string, std::string>& metadata);
 
-/// adapter_config.json and adapter_model.safetensors for PeftModel.from_pretrained(BertModel …); returns their names.
+/// adapter_config.json and adapter_model.safetensors for PeftModel.from_pretrained on the bare encoder (BertModel …)
+/// that `base` is or was imported from; returns their names.
 Result<std::vector<std::string>> write_peft_adapter(const std::filesystem::path& dir,
                                                     const std::vector<Encoder::Adapter>& adapters,
                                                     const LoraSettings& lora, const std::vector<std::string>& modules,
-                                                    const std::filesystem::path& base);
+                                                    const BaseWeights& base);
 
 }  // namespace tailor::tune

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <set>
+#include <span>
 #include <utility>
 
 #include "core/json.h"
@@ -23,6 +24,16 @@ constexpr NamePair kLayer[] = {
     {"output.dense", "ffn_down"},
     {"output.LayerNorm", "layer_output_norm"},
 };
+constexpr NamePair kDistilBertLayer[] = {
+    {"attention.q_lin", "attn_q"},
+    {"attention.k_lin", "attn_k"},
+    {"attention.v_lin", "attn_v"},
+    {"attention.out_lin", "attn_output"},
+    {"sa_layer_norm", "attn_output_norm"},
+    {"ffn.lin1", "ffn_up"},
+    {"ffn.lin2", "ffn_down"},
+    {"output_layer_norm", "layer_output_norm"},
+};
 constexpr NamePair kGlobal[] = {
     {"embeddings.word_embeddings", "token_embd"},
     {"embeddings.position_embeddings", "position_embd"},
@@ -39,6 +50,7 @@ constexpr NamePair kNumbers[] = {
     {"vocab_size", "bert.vocab_size"},
 };
 constexpr std::string_view kLayerPrefix = "encoder.layer.";
+constexpr std::string_view kDistilBertPrefix = "transformer.layer.";
 
 Error bad_model(const fs::path& file, std::string what, std::string hint = "") {
   return {ErrorCode::kCorruptData, fmt::format("{}: {}", file.string(), what), std::move(hint)};
@@ -71,13 +83,21 @@ std::optional<std::string> gguf_name_of_bert(std::string_view name) {
   return std::nullopt;
 }
 
-std::optional<std::string> hf_module_of_bert(std::string_view name) {
+std::string_view hf_layer_prefix(std::string_view model_type) {
+  return model_type == "distilbert" ? kDistilBertPrefix : kLayerPrefix;
+}
+
+std::optional<std::string> hf_module_of_encoder(std::string_view name, std::string_view model_type) {
   if (!name.starts_with("blk.")) return std::nullopt;
   name.remove_prefix(4);
   const auto end = name.find('.');
   if (end == std::string_view::npos) return std::nullopt;
-  for (const auto& [hf, gguf] : kLayer) {
-    if (name.substr(end + 1) == gguf) return fmt::format("{}{}.{}", kLayerPrefix, name.substr(0, end), hf);
+  const std::span<const NamePair> layer =
+      model_type == "distilbert" ? std::span<const NamePair>(kDistilBertLayer) : std::span<const NamePair>(kLayer);
+  for (const auto& [hf, gguf] : layer) {
+    if (name.substr(end + 1) == gguf) {
+      return fmt::format("{}{}.{}", hf_layer_prefix(model_type), name.substr(0, end), hf);
+    }
   }
   return std::nullopt;
 }

@@ -1,5 +1,5 @@
 #pragma once
-/// Names of BERT's tensors and settings in Hugging Face files and in GGUF, both ways.
+/// Names of BERT's tensors (and DistilBERT's modules) and settings in Hugging Face files and in GGUF, both ways.
 
 #include <filesystem>
 #include <map>
@@ -16,8 +16,11 @@ namespace tailor::tune {
 /// the encoder does not use (pooler, position_ids, classifier) give nullopt.
 std::optional<std::string> gguf_name_of_bert(std::string_view hf_name);
 
-/// "blk.3.attn_q" -> "encoder.layer.3.attention.self.query": the module's name as PEFT knows it. Not a layer: nullopt.
-std::optional<std::string> hf_module_of_bert(std::string_view gguf_module);
+/// "blk.3.attn_q" -> "encoder.layer.3.attention.self.query": the module's name as PEFT knows it, in a model of this
+/// model_type (config.json): "distilbert" has names of its own, RoBERTa has BERT's. Not a layer: nullopt.
+std::optional<std::string> hf_module_of_encoder(std::string_view gguf_module, std::string_view model_type = "bert");
+/// "encoder.layer.", what stands before a layer's number.
+std::string_view hf_layer_prefix(std::string_view model_type);
 
 /// A Hugging Face directory: weight files, and config.json as GGUF metadata ("bert.block_count", …).
 struct HfModel {

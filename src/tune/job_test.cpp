@@ -4,6 +4,7 @@
 
 #include "core/json.h"
 #include "tune/encoder.h"
+#include "tune/hf_names.h"
 #include "tune/methods.h"
 #include "tune/schedule.h"
 
@@ -91,6 +92,14 @@ TEST(Schedule, IsThatOfTransformers) {
   EXPECT_NEAR(cosine.factor(4), 0.8535533905932737, 1e-15);
   EXPECT_DOUBLE_EQ(constant.factor(1), 0.5);
   EXPECT_DOUBLE_EQ(constant.factor(9), 1);
+}
+
+TEST(EncoderNames, AreThoseOfTheModelThatTheUserHas) {
+  EXPECT_EQ(hf_module_of_encoder("blk.3.attn_q"), "encoder.layer.3.attention.self.query");
+  EXPECT_EQ(hf_module_of_encoder("blk.3.ffn_up", "roberta"), "encoder.layer.3.intermediate.dense");
+  EXPECT_EQ(hf_module_of_encoder("blk.3.attn_q", "distilbert"), "transformer.layer.3.attention.q_lin");
+  EXPECT_EQ(hf_module_of_encoder("blk.0.ffn_down", "distilbert"), "transformer.layer.0.ffn.lin2");
+  EXPECT_EQ(hf_module_of_encoder("token_embd", "distilbert"), std::nullopt);
 }
 
 }  // namespace

@@ -1,3 +1,5 @@
+#include <tuple>
+
 #include "core/files.h"
 #include "fuzz.h"
 #include "model/gguf_check.h"
@@ -32,7 +34,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   static tailor::fuzz::InputFile input;
   const auto file = tailor::GgufFile::open(input.put({reinterpret_cast<const char*>(data), size}));
   if (!file) return 0;
-  (void)tailor::check_llama_metadata(*file);
+  std::ignore = tailor::check_llama_metadata(*file);
   for (const auto& tensor : file->tensors()) {
     const auto values = tailor::to_f32(tensor);
     if (values && values->size() != tensor.elements) __builtin_trap();

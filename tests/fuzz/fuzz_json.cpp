@@ -1,3 +1,5 @@
+#include <tuple>
+
 #include "core/json.h"
 #include "fuzz.h"
 #include "prompt/calibration.h"
@@ -16,6 +18,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (!json) return 0;
   const auto again = tailor::parse_json(tailor::dump_json(*json), "written");
   if (!again) __builtin_trap();  // what is read can be written and read
-  (void)tailor::Calibration::from_json(*json);
+  std::ignore = tailor::Calibration::from_json(*json);
   return 0;
 }
