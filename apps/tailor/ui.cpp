@@ -11,6 +11,7 @@
 #include <cstdlib>
 
 #include "core/json.h"
+#include "fit/table.h"
 
 namespace tailor {
 namespace {
@@ -95,7 +96,7 @@ class TerminalUi final : public FitUi {
   ~TerminalUi() override { clear(); }
   void note(std::string_view message) override { above(message); }
   void warning(std::string_view message) override {
-    above(paint(fmt::format("! {}", message), fmt::fg(fmt::terminal_color::yellow)));
+    print_above(paint(reflow(fmt::format("! {}", message), width()), fmt::fg(fmt::terminal_color::yellow)));
   }
   void stage(std::string_view name) override {
     clear();
@@ -120,7 +121,8 @@ class TerminalUi final : public FitUi {
     const auto style = r.ok()                              ? fmt::fg(fmt::terminal_color::green)
                        : r.status == TrialStatus::kSkipped ? fmt::emphasis::faint
                                                            : fmt::fg(fmt::terminal_color::red);
-    above(fmt::format("{} {:<38} {}", paint(mark, style), r.id, outcome(r)));
+    const std::string lines = reflow(fmt::format("{} {:<38} {}", mark, r.id, outcome(r)), width());
+    print_above(paint(mark, style) + lines.substr(std::string_view(mark).size()));
   }
   void text(std::string_view block) override { above(block); }
   void event(const Json&) override {}
@@ -129,7 +131,7 @@ class TerminalUi final : public FitUi {
   std::string paint(std::string_view text, fmt::text_style style) const {
     return colour_ ? fmt::format(style, "{}", text) : std::string(text);
   }
-  static int width() {
+  static std::size_t width() {
     winsize size{};
     return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
   }
@@ -139,39 +141,42 @@ class TerminalUi final : public FitUi {
     std::fflush(stdout);
     shown_ = false;
   }
-  void above(std::string_view text) {
+  void above(std::string_view text) { print_above(reflow(text, width())); }
+  void print_above(std::string_view text) {
     clear();
     fmt::print("{}\n", text);
     std::fflush(stdout);
   }
   void draw(const Progress& p, double elapsed, double budget) {
-    const double share = p.total > 0 ? std::clamp(p.done / p.total, 0.0, 1.0) : -1;
-    std::string bar;
-    if (share >= 0) {
-      constexpr int kCells = 20;
-      const int full = static_cast<int>(share * kCells);
-      for (int i = 0; i < kCells; ++i) bar += i < full ? "█" : "░";
-      bar += fmt::format(" {:3.0f} % ", 100 * share);
+    std::string line;
+    for (const int detail : {3, 2, 1, 0}) {  // what the terminal has room for
+      line = status_line(p, elapsed, budget, detail);
+      if (display_width(line) < width()) break;
     }
-    std::string line = trial_.empty() ? p.stage : fmt::format("{}  {}{}", trial_, bar, p.stage);
-    if (trial_.empty() && share >= 0) line = bar + p.stage;
-    if (p.loss >= 0) line += fmt::format(", loss {:.3f}", p.loss);
-    if (!trial_.empty()) {
+    fmt::print("\r\033[K{}", display_width(line) < width() ? line : fit_width(line, width() - 1));
+    std::fflush(stdout);
+    shown_ = true;
+  }
+  std::string status_line(const Progress& p, double elapsed, double budget, int detail) const {
+    std::string line = trial_;
+    if (p.total > 0) {
+      const double share = std::clamp(p.done / p.total, 0.0, 1.0);
+      const int cells = detail >= 2 ? 20 : 10;
+      const int full = static_cast<int>(share * cells);
+      line += line.empty() ? "" : "  ";
+      for (int i = 0; i < cells; ++i) line += i < full ? "█" : "░";
+      line += fmt::format(" {:3.0f} %", 100 * share);
+    }
+    line += (line.empty() ? "" : "  ") + p.stage;
+    if (p.loss >= 0 && detail >= 1) line += fmt::format(", loss {:.3f}", p.loss);
+    if (!trial_.empty() && detail >= 3) {
       const double spent = std::chrono::duration<double>(Clock::now() - trial_start_).count();
       line += fmt::format("  {} of {}", human_seconds(spent), human_seconds(share_));
     }
-    if (budget > 0) line += fmt::format("  · {} of the budget left", human_seconds(std::max(0.0, budget - elapsed)));
-    // Cut by code points: the bar's characters are three bytes each but one column.
-    std::size_t columns = 0, end = 0;
-    const auto limit = static_cast<std::size_t>(width() - 1);
-    while (end < line.size() && columns < limit) {
-      ++end;
-      while (end < line.size() && (static_cast<unsigned char>(line[end]) & 0xC0) == 0x80) ++end;
-      ++columns;
-    }
-    fmt::print("\r\033[K{}", line.substr(0, end));
-    std::fflush(stdout);
-    shown_ = true;
+    if (budget > 0)
+      line += fmt::format("  · {}{} left", human_seconds(std::max(0.0, budget - elapsed)),
+                          detail >= 3 ? " of the budget" : "");
+    return line;
   }
 
   bool colour_;

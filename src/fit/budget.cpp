@@ -32,9 +32,10 @@ std::vector<Allotment> share_budget(const std::vector<BudgetItem>& remaining, do
     allotments[drop].run = false;
     allotments[drop].reason = fmt::format(
         "does not fit the budget: needs at least {} (estimate for a full run {}, plus {} to score), {} are left for {} "
-        "candidates",
+        "{}",
         human_seconds(item.minimum_seconds), human_seconds(item.wanted_seconds), human_seconds(item.score_seconds),
-        human_seconds(std::max(0.0, available - reserved)), remaining.size());
+        human_seconds(std::max(0.0, available - reserved)), remaining.size(),
+        remaining.size() == 1 ? "candidate" : "candidates");
   }
   // Share what is left over by weight; who has enough leaves the rest to the others.
   double left = std::max(0.0, spendable());

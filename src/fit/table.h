@@ -64,6 +64,9 @@ std::string html_table(const ComparisonTable& table);
 std::size_t display_width(std::string_view utf8);
 /// Cut to at most `width` columns, with "…" where something was cut, and filled with spaces to `width`.
 std::string fit_width(std::string_view utf8, std::size_t width, bool right_aligned = false);
+/// Lines longer than `width` columns broken at spaces, each continued under its own first word (after "- ", "· " and
+/// the like under the word that follows). A word longer than that stays whole: it may be a path.
+std::string reflow(std::string_view text, std::size_t width);
 /// Text for a Markdown cell or sentence: control characters go, and what Markdown would read as markup is escaped.
 std::string escape_markdown(std::string_view text);
 

@@ -72,6 +72,16 @@ TEST(DisplayWidth, CountsColumnsOfATerminal) {
   EXPECT_EQ(display_width("\xFF\xFE"), 2u);  // not UTF-8: one replacement each
 }
 
+TEST(TerminalText, BreaksAtSpacesUnderTheFirstWord) {
+  EXPECT_EQ(reflow("short\nlines", 10), "short\nlines");
+  EXPECT_EQ(reflow("one two three four", 9), "one two\nthree\nfour");
+  EXPECT_EQ(reflow("  - one two three", 11), "  - one two\n    three");
+  EXPECT_EQ(reflow("· ein Häuschen im Grünen", 12), "· ein\n  Häuschen\n  im Grünen");
+  EXPECT_EQ(reflow("see /a/very/long/path here", 8), "see\n/a/very/long/path\nhere");
+  EXPECT_EQ(reflow("name    value of it", 16), "name    value of\nit");
+  EXPECT_EQ(reflow("a\n\n", 8), "a\n\n");
+}
+
 TEST(FitWidth, CutsWithoutBreakingACharacter) {
   EXPECT_EQ(fit_width("features", 10), "features  ");
   EXPECT_EQ(fit_width("12", 5, true), "   12");

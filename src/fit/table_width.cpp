@@ -55,4 +55,41 @@ std::string fit_width(std::string_view utf8, std::size_t width, bool right_align
   return right_aligned ? fill + out : out + fill;
 }
 
+std::string reflow(std::string_view text, std::size_t width) {
+  std::string out;
+  for (std::size_t at = 0; at <= text.size();) {
+    const std::size_t end = std::min(text.find('\n', at), text.size());
+    const std::string_view line = text.substr(at, end - at);
+    if (at > 0) out += '\n';
+    at = end + 1;
+    if (display_width(line) <= width) {
+      out += line;
+      continue;
+    }
+    std::size_t begin = std::min(line.find_first_not_of(' '), line.size());
+    const std::size_t mark = line.find(' ', begin);
+    if (mark != std::string_view::npos && display_width(line.substr(begin, mark - begin)) == 1) begin = mark + 1;
+    const std::string indent(display_width(line.substr(0, begin)), ' ');
+    out += line.substr(0, begin);
+    std::size_t column = indent.size();
+    bool first = true;
+    while (begin < line.size()) {
+      // Blanks in a row belong to the word before them: columns stay columns.
+      const std::size_t space = std::min(line.find(' ', begin), line.size());
+      const std::size_t next = std::min(line.find_first_not_of(' ', space), line.size());
+      const std::size_t columns = display_width(line.substr(begin, space - begin));
+      if (!first && column + columns > width) {
+        out.erase(out.find_last_not_of(' ') + 1);
+        out += '\n' + indent;
+        column = indent.size();
+      }
+      out += line.substr(begin, next - begin);
+      column += columns + (next - space);
+      begin = next;
+      first = false;
+    }
+  }
+  return out;
+}
+
 }  // namespace tailor
