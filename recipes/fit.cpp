@@ -34,7 +34,7 @@ Result<Interrupted> read_run(const std::filesystem::path& directory) {
   TAILOR_TRY(const Json json, read_json(run.options()));
   if (!json.contains("options"))
     return Error{ErrorCode::kCorruptData, run.options().string() + " holds no options", "start a new run"};
-  TAILOR_TRY(state.options, fit_options_from_json(json.at("options")));
+  TAILOR_TRY(state.options, fit_options_of_run(json));
   state.options.out = directory;
   if (std::filesystem::exists(run.trials(), ignored)) {
     TAILOR_TRY(const std::vector<Json> lines, read_jsonl(run.trials(), /*drop_partial_last=*/true));

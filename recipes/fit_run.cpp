@@ -198,6 +198,7 @@ Status FitRun::write_start() {
                                                 {"version", kRunVersion},
                                                 {"tailor_version", TAILOR_VERSION},
                                                 {"command", environment_.command_line},
+                                                {"directory", fs::current_path().string()},
                                                 {"options", to_json(options_)},
                                                 {"file_names", data_.dataset.files},
                                                 {"file_hashes", data_.file_hashes},

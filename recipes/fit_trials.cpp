@@ -211,8 +211,8 @@ Status FitRun::run_trials() {
                    "every candidate failed; the first: " + records_.front().id + ": " + records_.front().reason,
                    "see " + (run_.root / "trials").string()};
     return Error{ErrorCode::kInvalidArgument,
-                 fmt::format("the budget of {} is too small for any candidate: {}",
-                             human_seconds(options_.budget_seconds), records_.front().reason),
+                 fmt::format("the budget of {} is too small for any candidate; even {} {}",
+                             human_seconds(options_.budget_seconds), records_.front().method, records_.front().reason),
                  "give a larger --budget"};
   }
   // The table's order, also after a resume.

@@ -49,8 +49,10 @@ Recipe recipe_of(std::string_view method) {
 }
 
 constexpr double kBatch = 32;
-constexpr double kUtilisation = 0.45;         // of the matrix product's peak that training reaches, all things counted
-constexpr double kSearchShare = 0.25;         // of the final run's length, for each rate of the search
+constexpr double kUtilisation = 0.45;  // of the matrix product's peak that training reaches, all things counted
+constexpr double kSearchShare = 0.25;  // of the final run's length, for each rate of the search
+// A head that starts at logistic regression makes a short training useful: better than none for want of seconds.
+constexpr double kLeastEpochs = 0.75;
 constexpr double kLeastSearchedEpochs = 1.5;  // with less than that for the final run, it goes before a search
 
 double layer_parameters(const ModelInfo& m) {
@@ -270,7 +272,7 @@ Estimate estimate(const TrialContext& context, std::string_view method) {
   Estimate e;
   e.fit_seconds = (searches + finals) * (kStartSeconds + trunk) + epoch * epochs * (finals + searches * kSearchShare);
   if (method == "head") e.fit_seconds = (searches + finals - 1) * (kStartSeconds + trunk + epoch * epochs);
-  e.min_fit_seconds = std::min(e.fit_seconds, finals * (kStartSeconds + trunk + 1.5 * epoch));
+  e.min_fit_seconds = std::min(e.fit_seconds, finals * (kStartSeconds + trunk + kLeastEpochs * epoch));
   e.score_seconds_per_row = mean_tokens(context) / embedding_tokens_per_second(context);
   e.refit_seconds = kStartSeconds + trunk + epoch * epochs * 1.18;
   // Weights, gradients and two moments of what is trained; activations of a micro-batch of 4,096 tokens.

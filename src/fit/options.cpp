@@ -63,6 +63,22 @@ struct Reader {
   }
 };
 
+/// Files were named from the directory in which the run began, which need not be this one.
+void find_files(FitOptions& options, const std::filesystem::path& began_in) {
+  const auto find = [&](const std::filesystem::path& file) {
+    std::error_code ignored;
+    const bool there = !file.empty() && file.is_relative() && std::filesystem::exists(began_in / file, ignored);
+    return there ? began_in / file : file;
+  };
+  options.data = find(options.data);
+  options.validation_file = find(options.validation_file);
+  options.test_file = find(options.test_file);
+  for (auto& model : options.models) model = find(model).string();
+  constexpr std::string_view kCost = "cost:";
+  if (options.metric.starts_with(kCost))
+    options.metric = std::string(kCost) + find(options.metric.substr(kCost.size())).string();
+}
+
 }  // namespace
 
 Json to_json(const FitOptions& options) {
@@ -71,10 +87,11 @@ Json to_json(const FitOptions& options) {
   return json;
 }
 
-Result<FitOptions> fit_options_from_json(const Json& json) {
+Result<FitOptions> fit_options_of_run(const Json& run) {
   FitOptions options;
   try {
-    visit(Reader{json}, options);
+    visit(Reader{run.at("options")}, options);
+    find_files(options, run.value("directory", std::string()));
   } catch (const Json::exception& error) {
     return Error{ErrorCode::kCorruptData, std::string("options of the run: ") + error.what(),
                  "the run directory was changed; start a new run"};

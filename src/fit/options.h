@@ -51,6 +51,7 @@ struct FitOptions {
 };
 
 Json to_json(const FitOptions& options);
-Result<FitOptions> fit_options_from_json(const Json& json);
+/// From run.json: "options", with files that were named from "directory" found there.
+Result<FitOptions> fit_options_of_run(const Json& run);
 
 }  // namespace tailor

@@ -27,7 +27,7 @@ struct RunContext {
 
 Result<RunContext> open_run(const RunDirectory& run) {
   TAILOR_TRY(const Json json, read_json(run.options()));
-  TAILOR_TRY(FitOptions options, fit_options_from_json(json.at("options")));
+  TAILOR_TRY(FitOptions options, fit_options_of_run(json));
   const auto hashes = json.at("file_hashes").get<std::vector<std::string>>();
   TAILOR_TRY(PreparedData data, reload_data(options, run.split(), hashes));
   return RunContext{std::move(options), std::move(data)};

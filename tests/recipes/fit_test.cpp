@@ -152,14 +152,16 @@ TEST_F(Fit, TestLabelsDoNotMoveTheChoice) {
 }
 
 TEST_F(Fit, AnInterruptedRunGoesOn) {
-  // Killed as soon as the first candidate's line is written.
+  // Killed as soon as the first candidate's line is written; begun beside its data, gone on with from elsewhere.
+  const std::string name = fs::path(csv_).filename();
   const auto out = (dir_.path() / "run").string();
   const pid_t pid = ::fork();
   if (pid == 0) {
     ::setpgid(0, 0);
     const int null = ::open("/dev/null", O_WRONLY);
     ::dup2(null, STDOUT_FILENO);
-    ::execl(program().c_str(), "tailor", "fit", csv_.c_str(), "--text", "message", "--label", "intent", "--budget",
+    if (::chdir(fs::path(csv_).parent_path().c_str()) != 0) ::_exit(126);
+    ::execl(program().c_str(), "tailor", "fit", name.c_str(), "--text", "message", "--label", "intent", "--budget",
             "2m", "--method", "majority,tfidf,features", "--out", out.c_str(), "--quiet", static_cast<char*>(nullptr));
     ::_exit(127);
   }
