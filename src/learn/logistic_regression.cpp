@@ -159,12 +159,14 @@ Status Solver::minimise(double c, const CancelToken* cancel, const ProgressFn& p
     const double pp = penalty(p, p);
     const double ww = penalty(parameters, parameters);
 
-    // Along the line the objective is convex and its slope cheap: bracket the slope's zero, then false position.
+    // Along the line the objective is convex and its slope cheap: bracket the slope's zero, then false position,
+    // with the slope at the end that stays halved (Illinois), for a slope that is steep at one end only.
     // Values decide only beyond their own rounding, so that the last steps are not lost in it.
     const double noise = 1e-8 * std::abs(value);
     double low = 0, low_slope = slope0, high = -1, high_slope = 0, step = 1, reached = value;
     bool found = false;
-    for (int trial = 0; trial < 20; ++trial) {
+    int side = 0;  // the end that moved last
+    for (int trial = 0; trial < 40; ++trial) {
       at = problem_.evaluate(z, dz, step, residuals);
       const double slope = at.slope + ridge * (wp + step * pp);
       reached = at.loss + 0.5 * ridge * (ww + 2 * step * wp + step * step * pp);
@@ -174,11 +176,15 @@ Status Solver::minimise(double c, const CancelToken* cancel, const ProgressFn& p
       }
       if (slope < 0) {
         const double ahead = step + (step - low) * slope / (low_slope - slope);
+        if (side < 0) high_slope /= 2;
+        side = -1;
         low = step;
         low_slope = slope;
         step = high < 0 ? (low_slope > -1e300 && std::isfinite(ahead) ? std::clamp(ahead, 1.5 * low, 8 * low) : 2 * low)
                         : step;
       } else {
+        if (side > 0) low_slope /= 2;
+        side = 1;
         high = step;
         high_slope = slope;
       }
@@ -189,6 +195,8 @@ Status Solver::minimise(double c, const CancelToken* cancel, const ProgressFn& p
     }
     if (!found) {
       if (fresh) {  // steepest direction and still no descent: the limit of f32
+        if (std::all_of(parameters.begin(), parameters.end(), [](double v) { return v == 0; }))
+          return Error{ErrorCode::kInternal, "the linear model could not be fitted: no step lowers its loss", ""};
         converged = true;
         break;
       }

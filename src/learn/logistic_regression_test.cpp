@@ -236,6 +236,31 @@ TEST(LogisticRegression, CanBeCancelledAndTellsItsProgress) {
   EXPECT_EQ(calls, 3);
 }
 
+// Words that always stand together: a direction that treats them one by one is a thousand times too long, and the loss
+// of the mislabelled rows rises slowly over most of its length.
+TEST(LogisticRegression, AWeakPenaltyFromNothingFindsItsWay) {
+  constexpr std::size_t kTogether = 1500, kRows = 400;
+  const auto value = static_cast<float>(1 / std::sqrt(static_cast<double>(kTogether)));
+  CsrMatrix x;
+  x.rows = kRows;
+  x.cols = 2 * kTogether;
+  x.starts = {0};
+  std::vector<int> labels;
+  for (std::size_t r = 0; r < kRows; ++r) {
+    const std::size_t side = r % 2;
+    for (std::size_t w = 0; w < kTogether; ++w) {
+      x.columns.push_back(static_cast<std::uint32_t>(side * kTogether + w));
+      x.values.push_back(value);
+    }
+    x.starts.push_back(x.columns.size());
+    labels.push_back(static_cast<int>(r % 20 == 0 ? 1 - side : side));  // one in twenty is mislabelled
+  }
+  const LogisticModel model = fit_logistic(x, labels, 2, {.c = 3000}).value();
+  const Matrix p = model.probabilities(x, 1);
+  EXPECT_NEAR(p.row(0)[1], 0.1, 0.01);  // the share of label 1 among rows of that side
+  EXPECT_NEAR(p.row(1)[1], 1.0, 0.01);
+}
+
 TEST(SelectC, FoldsArePooledAndTheBestIsOnTheCurve) {
   const Json golden = learn_golden();
   const Problem p = problem(golden["logistic"][0]);
