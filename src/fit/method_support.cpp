@@ -302,7 +302,7 @@ Result<Json> begin_plan(const TrialContext& context, const std::function<Json()>
 }
 
 Status keep_plan(const TrialContext& context, const Json& plan) {
-  return write_file_atomic(context.directory / kPlanFile, dump_json(plan) + "\n");
+  return write_json_atomic(context.directory / kPlanFile, plan);
 }
 
 Status end_plan(const TrialContext& context) {

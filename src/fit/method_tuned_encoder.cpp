@@ -84,6 +84,13 @@ double wanted_epochs(const Recipe& recipe, std::size_t rows) {
   return std::clamp(recipe.wanted_steps * kBatch / static_cast<double>(rows), 3.0, recipe.max_epochs);
 }
 
+/// Epochs of the final run, at most `wanted`, for `seconds` of which an epoch takes `epoch`.
+double final_epochs(const TrialContext& context, double seconds, double epoch, double wanted) {
+  const double finals = final_runs(context);
+  const double epochs = (seconds - finals * kStartSeconds) / std::max(epoch * finals, 1e-9);
+  return std::max(0.5, quarters(std::clamp(epochs, 0.5, wanted)));
+}
+
 /// What the time allows. Where the rate is searched, the epochs of the final run are left open: the search measures
 /// what an epoch takes.
 Json make_plan(const TrialContext& context, const Recipe& recipe) {
@@ -110,15 +117,7 @@ Json make_plan(const TrialContext& context, const Recipe& recipe) {
     const double search_epochs = std::clamp(with_search, 1.0, wanted) * kSearchShare;
     return Json{{"rates", rates}, {"search_epochs", std::max(0.25, quarters(search_epochs))}};
   }
-  const double alone = (context.seconds - finals * kStartSeconds) / std::max(epoch * finals, 1e-9);
-  return Json{{"rates", {recipe.learning_rate}}, {"epochs", std::max(0.5, quarters(std::clamp(alone, 0.5, wanted)))}};
-}
-
-/// Epochs of the final run for the `seconds` that are left, at what the search was measured to take an epoch.
-double final_epochs(const TrialContext& context, const Recipe& recipe, double seconds, double epoch) {
-  const double finals = final_runs(context);
-  const double epochs = (seconds - finals * kStartSeconds) / std::max(epoch * finals, 1e-9);
-  return std::max(0.5, quarters(std::clamp(epochs, 0.5, wanted_epochs(recipe, context.fit_rows.size()))));
+  return Json{{"rates", {recipe.learning_rate}}, {"epochs", final_epochs(context, context.seconds, epoch, wanted)}};
 }
 
 /// Row numbers of the token file are ids of the data.
@@ -353,7 +352,8 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
     if (!final_run) {
       if (epochs <= 0) {
         const double spent = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-        epochs = final_epochs(context, recipe, context.seconds - spent, trained_seconds / trained_epochs);
+        epochs = final_epochs(context, context.seconds - spent, trained_seconds / trained_epochs,
+                              wanted_epochs(recipe, context.fit_rows.size()));
         out.plan["epochs"] = epochs;
         TAILOR_CHECK(keep_plan(context, out.plan));
       }
