@@ -128,6 +128,7 @@ Status FitRun::refit_winner() {
   std::error_code error;
   fs::rename(staging, run_.package(), error);
   if (error) return Error{ErrorCode::kIo, "cannot rename " + staging.string() + ": " + error.message(), ""};
+  if (refit) TAILOR_CHECK(remove_tree(made));  // the package holds all of it
 
   // The row of the winner shows the package the user gets; the comparison stays the one of like with like.
   ui_.stage("scoring the package");

@@ -3,9 +3,9 @@
 #include <cblas.h>
 
 #include <algorithm>
-#include <chrono>
 
 #include "core/files.h"
+#include "core/stopwatch.h"
 #include "fit/method_support.h"
 #include "infer/embedder.h"
 #include "model/import.h"
@@ -16,11 +16,6 @@ extern "C" void openblas_set_num_threads(int threads);
 namespace tailor {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
 constexpr double kMeasureSeconds = 0.25;  // the best of so long: threads start, clocks rise, others take their turn
 
 double gemm_gflops(int threads) {
@@ -29,11 +24,11 @@ double gemm_gflops(int threads) {
   const std::vector<float> a(kSize * kSize, 0.5f), b(kSize * kSize, 0.25f);
   std::vector<float> c(kSize * kSize);
   double best = 0;
-  for (const auto begin = Clock::now(); seconds_since(begin) < kMeasureSeconds;) {
-    const auto start = Clock::now();
+  for (const Stopwatch all; all.seconds() < kMeasureSeconds;) {
+    const Stopwatch one;
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, kSize, kSize, kSize, 1.0f, a.data(), kSize, b.data(), kSize,
                 0.0f, c.data(), kSize);
-    best = std::max(best, 2.0 * kSize * kSize * kSize / seconds_since(start) / 1e9);
+    best = std::max(best, 2.0 * kSize * kSize * kSize / one.seconds() / 1e9);
   }
   return best;
 }
@@ -63,10 +58,10 @@ Result<MachineSpeed> measure_machine(const std::vector<TrialModel>& models, int 
     EmbedStats stats;
     TAILOR_TRY(const Matrix warm, embedder.embed(std::span(texts).first(2), {}, cancel));
     double rate = 0;
-    for (const auto begin = Clock::now(); seconds_since(begin) < kMeasureSeconds;) {
-      const auto start = Clock::now();
+    for (const Stopwatch all; all.seconds() < kMeasureSeconds;) {
+      const Stopwatch one;
       TAILOR_TRY(const Matrix timed, embedder.embed(texts, {}, cancel, &stats));
-      rate = std::max(rate, static_cast<double>(stats.tokens) / seconds_since(start));
+      rate = std::max(rate, static_cast<double>(stats.tokens) / one.seconds());
     }
     if (encoder) {
       speed.encoder_tokens_per_second = rate;

@@ -5,12 +5,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <filesystem>
 #include <numeric>
 
 #include "core/files.h"
 #include "core/rng.h"
+#include "core/stopwatch.h"
 #include "fit/method_support.h"
 #include "fit/methods.h"
 #include "fit/paths.h"
@@ -209,7 +209,7 @@ Result<TrialOutcome> run(TrialContext& context, Kind kind) {
     auto choices = choices_of(kind);
     choices.resize(out.plan.at("choices"));
     for (const Choice& choice : choices) {
-      const auto begin = std::chrono::steady_clock::now();
+      const Stopwatch watch;
       TAILOR_TRY(LabelScorer scorer, load_scorer());
       const std::vector<std::uint32_t> pool = pool_of(context.options.seed, rows, split.train, choice, kind);
       TAILOR_TRY(PromptClassifier classifier,
@@ -221,7 +221,7 @@ Result<TrialOutcome> run(TrialContext& context, Kind kind) {
       TAILOR_CHECK(classifier.calibrate_on(
           raw, [&](std::span<const std::int32_t> predicted) { return metric.score(truth, predicted, classes); },
           context.cancel, &trials));
-      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+      const double seconds = watch.seconds();
       for (const auto& t : trials) {
         Json settings = to_json(choice, kind);
         settings["calibration"] = name_of(t.kind);

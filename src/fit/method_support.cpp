@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -13,6 +12,7 @@
 #include "core/files.h"
 #include "core/hash.h"
 #include "core/safetensors.h"
+#include "core/stopwatch.h"
 #include "model/import.h"
 #include "model/requantize.h"
 
@@ -22,11 +22,6 @@ namespace {
 
 constexpr std::uint64_t kMostHalfParameters = 1'000'000'000;
 constexpr const char* kPlanFile = "plan.json";
-
-using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 }  // namespace
 
@@ -178,11 +173,11 @@ Result<CachedEmbeddings> cached_embeddings(const TrialContext& context, const Re
     out.shared = std::atof(stored.metadata().at("seconds").c_str());
   }
   if (out.matrix.rows != rows.ids.size()) {
-    const auto start = Clock::now();
+    const Stopwatch watch;
     TAILOR_TRY(Embedder embedder,
                Embedder::load(model.gguf, {.threads = context.threads, .pooling = pooling, .normalise = false}));
     TAILOR_TRY(out.matrix, embedder.embed(rows.texts, context.progress, context.cancel));
-    out.seconds = seconds_since(start);
+    out.seconds = watch.seconds();
     out.shared = 0;
     const std::vector<std::int64_t> ids(rows.ids.begin(), rows.ids.end());
     const std::vector<SafeTensor> tensors{
@@ -228,7 +223,7 @@ Result<LinearFit> fit_linear(const TrialContext& context, const TrialRows& rows,
     std::size_t validation_rows = 0;
     for (const auto& split : rows.splits) validation_rows += split.validation.size();
     std::vector<Matrix> pooled(grid.size(), Matrix(validation_rows, static_cast<std::size_t>(classes)));
-    const auto start = Clock::now();
+    const Stopwatch watch;
     std::size_t at = 0;
     std::vector<LogisticModel> models;
     for (const auto& split : rows.splits) {
@@ -243,7 +238,7 @@ Result<LinearFit> fit_linear(const TrialContext& context, const TrialRows& rows,
       }
       at += split.validation.size();
     }
-    const double seconds = seconds_since(start) / static_cast<double>(grid.size());
+    const double seconds = watch.seconds() / static_cast<double>(grid.size());
     const Metric metric = metric_of(context);
     std::vector<Predictions> tried;
     std::vector<double> losses;

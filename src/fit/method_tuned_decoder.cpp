@@ -4,10 +4,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 #include "core/files.h"
+#include "core/stopwatch.h"
 #include "core/token_file.h"
 #include "fit/method_support.h"
 #include "fit/methods.h"
@@ -122,7 +122,7 @@ Result<PromptClassifier> fold_and_load(const TrialContext& context, const ReadyM
 }
 
 /// The metric on rows it was not trained on, by the best label alone.
-Result<double> score_of_best(const TrialContext& context, PromptClassifier classifier, const RowSet& asked) {
+Result<double> score_of_best(const TrialContext& context, PromptClassifier& classifier, const RowSet& asked) {
   const auto texts = context.data.texts_of(asked);
   TAILOR_TRY(const std::vector<BestLabel> best, classifier.best(texts, {}, context.progress, context.cancel));
   std::vector<int> predicted;
@@ -131,7 +131,7 @@ Result<double> score_of_best(const TrialContext& context, PromptClassifier class
 }
 
 /// The probabilities of all labels.
-Result<Predictions> predictions_on(const TrialContext& context, PromptClassifier classifier, const RowSet& asked) {
+Result<Predictions> predictions_on(const TrialContext& context, PromptClassifier& classifier, const RowSet& asked) {
   const auto texts = context.data.texts_of(asked);
   TAILOR_TRY(Matrix p, classifier.classify(texts, {}, context.progress, context.cancel));
   return make_predictions(asked.ids, context.data.labels_of(asked), std::move(p));
@@ -154,10 +154,7 @@ Estimate estimate_lora_decoder(const TrialContext& context) {
 }
 
 Result<TrialOutcome> run_lora_decoder(TrialContext& context) {
-  const auto start = std::chrono::steady_clock::now();
-  const auto seconds_since = [](std::chrono::steady_clock::time_point begin) {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  };
+  const Stopwatch trial;
   TrialOutcome out;
   TAILOR_TRY(const ReadyModel model, ready_model(context));
   const TrialRows rows = trial_rows(context, /*max_folds=*/1);
@@ -165,7 +162,9 @@ Result<TrialOutcome> run_lora_decoder(TrialContext& context) {
   double rate = searching ? 0 : context.settings->at("learning_rate").get<double>();
   double epochs = searching ? 0 : context.settings->at("epochs").get<double>();
   out.plan = context.plan.value_or(Json::object());
+  const fs::path packaged = context.package / kTunedFile;
   std::optional<TuneRun> final_run;
+  std::optional<PromptClassifier> served;
   if (searching) {
     std::vector<std::uint32_t> train_ids;
     for (const std::size_t p : rows.splits[0].train) train_ids.push_back(rows.ids[p]);
@@ -183,17 +182,17 @@ Result<TrialOutcome> run_lora_decoder(TrialContext& context) {
     double best = -1e30;
     double training = 0, steps = 0, scoring = 0;  // seconds and steps of the search
     for (std::size_t i = 0; i < rates.size() && rates.size() > 1; ++i) {
-      const auto begin = std::chrono::steady_clock::now();
+      const Stopwatch watch;
       TAILOR_TRY(const TuneRun tried,
                  train(context, model, tokens, rates[i], kWantedEpochs, out.plan.at("search_steps"),
                        fmt::format("search-{}", i), fmt::format("searching the rate: {:g}", rates[i])));
-      const auto trained = std::chrono::steady_clock::now();
+      const Stopwatch after_training;
       TAILOR_TRY(PromptClassifier classifier, fold_and_load(context, model, tried, tried.directory / kTunedFile));
-      TAILOR_TRY(const double score, score_of_best(context, std::move(classifier), asked));
-      const double seconds = seconds_since(begin);
+      TAILOR_TRY(const double score, score_of_best(context, classifier, asked));
+      const double seconds = watch.seconds();
       training += tried.result.at("wall_seconds").get<double>();
       steps += tried.result.at("steps").get<double>();
-      scoring = kWholeScores * seconds_since(trained);
+      scoring = kWholeScores * after_training.seconds();
       out.search.push_back(
           {Json{{"learning_rate", rates[i]}, {"steps", out.plan.at("search_steps")}}, score, seconds, asked.size()});
       if (score > best) {
@@ -204,18 +203,19 @@ Result<TrialOutcome> run_lora_decoder(TrialContext& context) {
     }
     if (epochs <= 0) {
       const double finals = final_runs(context);
-      const double left = context.seconds - seconds_since(start) - scoring - finals * kStartSeconds;
+      const double left = context.seconds - trial.seconds() - scoring - finals * kStartSeconds;
       const double epoch = training / steps * static_cast<double>(context.fit_rows.size()) / kBatch;
       epochs = std::max(0.1, twentieths(std::min(kWantedEpochs, left / (finals * epoch))));
       out.plan["epochs"] = epochs;
       TAILOR_CHECK(keep_plan(context, out.plan));
     }
-    const auto begin = std::chrono::steady_clock::now();
+    const Stopwatch watch;
     TAILOR_TRY(TuneRun chosen,
                train(context, model, tokens, rate, epochs, 0, "final", fmt::format("training at {:g}", rate)));
-    out.plan["final_fit_seconds"] = seconds_since(begin);
-    TAILOR_TRY(PromptClassifier classifier, fold_and_load(context, model, chosen, chosen.directory / kTunedFile));
-    TAILOR_TRY(out.validation, predictions_on(context, std::move(classifier), asked));
+    out.plan["final_fit_seconds"] = watch.seconds();
+    TAILOR_TRY(PromptClassifier classifier, fold_and_load(context, model, chosen, packaged));
+    TAILOR_TRY(out.validation, predictions_on(context, classifier, asked));
+    served = std::move(classifier);
     const double score = metric_of(context).score(out.validation.truth, out.validation.predicted, classes_of(context));
     out.search.push_back({Json{{"learning_rate", rate}, {"epochs", epochs}}, score,
                           out.plan["final_fit_seconds"].get<double>(), asked.size()});
@@ -228,12 +228,14 @@ Result<TrialOutcome> run_lora_decoder(TrialContext& context) {
     TAILOR_CHECK(write_token_file(tokens, file));
     TAILOR_TRY(TuneRun all,
                train(context, model, tokens, rate, epochs, 0, searching ? "all" : "refit-run", "training on all rows"));
-    final_run = std::move(all);
     TAILOR_CHECK(remove_tree(tokens));
+    served.reset();  // before its file is replaced
+    TAILOR_TRY(PromptClassifier classifier, fold_and_load(context, model, all, packaged));
+    served = std::move(classifier);
+    if (final_run) TAILOR_CHECK(remove_tree(final_run->directory));  // measured; what is packaged has learnt from all
+    final_run = std::move(all);
   }
-  TAILOR_TRY(const PromptClassifier classifier,
-             fold_and_load(context, model, *final_run, context.package / kTunedFile));
-  TAILOR_CHECK(classifier.save(context.package));
+  TAILOR_CHECK(served->save(context.package));
   TAILOR_CHECK(make_directories(context.package / kAdapterDirectory));
   for (const char* name : {kAdapterFile, "adapter_config.json", "adapter_model.safetensors"}) {
     TAILOR_CHECK(tailor::copy_file(final_run->directory / name, context.package / kAdapterDirectory / name));

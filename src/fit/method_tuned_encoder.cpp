@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -13,6 +12,7 @@
 
 #include "core/files.h"
 #include "core/safetensors.h"
+#include "core/stopwatch.h"
 #include "core/token_file.h"
 #include "fit/head_start.h"
 #include "fit/method_support.h"
@@ -285,7 +285,7 @@ Estimate estimate(const TrialContext& context, std::string_view method) {
 }
 
 Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch trial;
   const Recipe recipe = recipe_of(method);
   TrialOutcome out;
   TAILOR_TRY(const ReadyModel model, ready_model_f32(context));
@@ -324,11 +324,11 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
     double trained_seconds = 0, trained_epochs = 0;  // by the search
     for (std::size_t i = 0; i < rates.size() && rates.size() > 1; ++i) {
       const double search_epochs = out.plan.at("search_epochs");
-      const auto begin = std::chrono::steady_clock::now();
+      const Stopwatch watch;
       TAILOR_TRY(const Training tried, train(context, recipe, model, tokens,
                                              {rates[i], search_epochs, true, fmt::format("search-{}", i),
                                               fmt::format("searching the rate: {:g}", rates[i]), head}));
-      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+      const double seconds = watch.seconds();
       trained_seconds += tried.run.result.at("wall_seconds").get<double>();
       trained_epochs += search_epochs;
       out.search.push_back({Json{{"learning_rate", rates[i]}, {"epochs", search_epochs}}, tried.score, seconds,
@@ -351,20 +351,18 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
     }
     if (!final_run) {
       if (epochs <= 0) {
-        const double spent = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-        epochs = final_epochs(context, context.seconds - spent, trained_seconds / trained_epochs,
+        epochs = final_epochs(context, context.seconds - trial.seconds(), trained_seconds / trained_epochs,
                               wanted_epochs(recipe, context.fit_rows.size()));
         out.plan["epochs"] = epochs;
         TAILOR_CHECK(keep_plan(context, out.plan));
       }
-      const auto begin = std::chrono::steady_clock::now();
+      const Stopwatch watch;
       TAILOR_TRY(Training chosen, train(context, recipe, model, tokens,
                                         {rate, epochs, true, "final", fmt::format("training at {:g}", rate), head}));
       out.validation = chosen.validation;
-      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-      out.search.push_back(
-          {Json{{"learning_rate", rate}, {"epochs", epochs}}, chosen.score, seconds, chosen.validation.size()});
-      out.plan["final_fit_seconds"] = seconds;
+      out.plan["final_fit_seconds"] = watch.seconds();
+      out.search.push_back({Json{{"learning_rate", rate}, {"epochs", epochs}}, chosen.score,
+                            out.plan["final_fit_seconds"].get<double>(), chosen.validation.size()});
       final_run = std::move(chosen);
     }
   }
@@ -377,6 +375,8 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
     TAILOR_TRY(Training all,
                train(context, recipe, model, tokens,
                      {rate, epochs, false, searching ? "all" : "refit-run", "training on all rows", head}));
+    if (final_run)
+      TAILOR_CHECK(remove_tree(final_run->run.directory));  // measured; what is packaged has learnt from all
     final_run = std::move(all);
     TAILOR_CHECK(remove_tree(tokens));
   }
@@ -414,7 +414,7 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
   TAILOR_CHECK(remove_tree(context.directory / "start-head.safetensors"));
   TAILOR_CHECK(remove_tree(context.directory / "tokens.safetensors"));
   TAILOR_CHECK(end_plan(context));
-  out.plan["total_seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  out.plan["total_seconds"] = trial.seconds();
   return out;
 }
 

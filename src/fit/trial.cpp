@@ -3,22 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 
 #include "core/files.h"
 #include "core/process.h"
+#include "core/stopwatch.h"
 #include "eval/latency.h"
 #include "fit/paths.h"
 
 namespace tailor {
 namespace fs = std::filesystem;
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 struct RunContext {
   FitOptions options;
@@ -51,7 +45,7 @@ Json data_for_manifest(const RunContext& context, const RowSet& rows, std::strin
 
 Status run_fit_phase(const TrialJob& job, const RunDirectory& run, const ProgressFn& progress,
                      const CancelToken& cancel, Logger& log) {
-  const auto start = Clock::now();
+  const Stopwatch watch;
   TAILOR_TRY(const RunContext context, open_run(run));
   const bool refit = job.phase == "refit";
   const Candidate* candidate = find_candidate_method(job.method);
@@ -103,7 +97,7 @@ Status run_fit_phase(const TrialJob& job, const RunDirectory& run, const Progres
                   {"trained_bytes", outcome.trained_bytes},
                   {"package_bytes", package_bytes},
                   {"shared_seconds", outcome.shared_seconds},
-                  {"seconds", seconds_since(start) + outcome.shared_seconds},
+                  {"seconds", watch.seconds() + outcome.shared_seconds},
                   {"validation_score", score},
                   {"n_validation", outcome.validation.size()},
                   {"fitted_on", fitted_on}};
@@ -120,9 +114,9 @@ Result<Answered> answer_rows(const TrialJob& job, const RunContext& context, Cla
                              const ProgressFn& progress, const CancelToken& cancel) {
   const RowSet rows{job.score_rows};
   const std::vector<std::string> texts = context.data.texts_of(rows);
-  const auto start = Clock::now();
+  const Stopwatch watch;
   TAILOR_TRY(Matrix probabilities, classifier.probabilities(texts, progress, cancel));
-  const double seconds = seconds_since(start);
+  const double seconds = watch.seconds();
   return Answered{make_predictions(rows.ids, context.data.labels_of(rows), std::move(probabilities)), seconds};
 }
 
@@ -156,9 +150,9 @@ Status run_probe_phase(const TrialJob& job, const RunDirectory& run, const Progr
     if (cancel.cancelled()) return Error{ErrorCode::kCancelled, "interrupted", ""};
     const std::size_t at =
         i < kWarmUp ? i % texts.size() : (i - kWarmUp) * texts.size() / requests;  // an even walk over the rows
-    const auto begin = Clock::now();
+    const Stopwatch watch;
     TAILOR_TRY(const Matrix one, package.classifier->probabilities(std::span(&texts[at], 1), ProgressFn(), cancel));
-    if (i >= kWarmUp) milliseconds.push_back(1000.0 * seconds_since(begin));
+    if (i >= kWarmUp) milliseconds.push_back(1000.0 * watch.seconds());
   }
   // Rows whose answer while fitting and through the package can be compared: with k-fold the two are different fits.
   std::size_t compared = 0, same = 0;

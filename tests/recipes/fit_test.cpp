@@ -36,6 +36,7 @@ class Fit : public ::testing::Test {
     return run(arguments);
   }
   Json result(const std::string& out) { return read_json(dir_.path() / out / "result.json").value(); }
+  void expect_predict_repeats(const std::string& out);
   TemporaryDirectory dir_;
   std::string csv_;
 };
@@ -47,32 +48,10 @@ const Json& trial(const Json& result, const std::string& method) {
   throw std::runtime_error("no trial " + method);
 }
 
-TEST_F(Fit, WritesAWholeRunDirectoryAndPredictGivesTheSameAnswers) {
-  const Outcome r = fit("run", {"--budget", "2m", "--method", "majority,tfidf,features"});
-  ASSERT_EQ(r.code, 0) << r.err << r.out;
-  const fs::path run_dir = dir_.path() / "run";
-  for (const char* file : {"result.json", "report.html", "report.md", "trials.jsonl", "split.jsonl", "run.json",
-                           "budget.jsonl", "package/manifest.json"}) {
-    EXPECT_TRUE(fs::exists(run_dir / file)) << file;
-  }
-  const Json json = result("run");
-  ASSERT_EQ(json.at("trials").size(), 3U);
-  for (const Json& t : json.at("trials")) {
-    EXPECT_EQ(t.at("status"), "ok") << t.at("reason");
-    for (const char* key : {"accuracy", "macro_precision", "macro_recall", "macro_f1"}) {
-      const Json& m = t.at("metrics").at(key);
-      EXPECT_LE(m.at("low").get<double>(), m.at("value").get<double>());
-      EXPECT_GE(m.at("high").get<double>(), m.at("value").get<double>());
-    }
-    EXPECT_GT(t.at("peak_memory_bytes").get<double>(), 1e6);
-    EXPECT_GT(t.at("latency_ms").at("p95").get<double>(), 0);
-  }
-  // The floor knows one label of four; the others must beat it.
-  EXPECT_LT(trial(json, "majority").at("metrics").at("accuracy").at("value").get<double>(), 0.4);
-  EXPECT_NE(json.at("recommended").at("method"), "majority");
-  EXPECT_GT(json.at("recommended").at("reason").get<std::string>().size(), 20U);
-
-  // The test part as a file, through the package: the winner's figures, row by row.
+/// The test part as a file, through `tailor predict`: the winner's figures, row by row.
+void Fit::expect_predict_repeats(const std::string& out) {
+  const fs::path run_dir = dir_.path() / out;
+  const Json json = result(out);
   const CsvTable table = CsvTable::read(csv_).value();
   std::string test_csv = "message,intent\n";
   const std::vector<Json> split = read_jsonl(run_dir / "split.jsonl").value();
@@ -100,6 +79,34 @@ TEST_F(Fit, WritesAWholeRunDirectoryAndPredictGivesTheSameAnswers) {
   ASSERT_EQ(recorded.size(), answers.rows());
   for (std::size_t i = 0; i < recorded.size(); ++i)
     EXPECT_EQ(recorded[i].at("predicted"), std::string(answers.cell(i, label)));
+}
+
+TEST_F(Fit, WritesAWholeRunDirectoryAndPredictGivesTheSameAnswers) {
+  const Outcome r = fit("run", {"--budget", "2m", "--method", "majority,tfidf,features"});
+  ASSERT_EQ(r.code, 0) << r.err << r.out;
+  const fs::path run_dir = dir_.path() / "run";
+  for (const char* file : {"result.json", "report.html", "report.md", "trials.jsonl", "split.jsonl", "run.json",
+                           "budget.jsonl", "package/manifest.json"}) {
+    EXPECT_TRUE(fs::exists(run_dir / file)) << file;
+  }
+  const Json json = result("run");
+  ASSERT_EQ(json.at("trials").size(), 3U);
+  for (const Json& t : json.at("trials")) {
+    EXPECT_EQ(t.at("status"), "ok") << t.at("reason");
+    for (const char* key : {"accuracy", "macro_precision", "macro_recall", "macro_f1"}) {
+      const Json& m = t.at("metrics").at(key);
+      EXPECT_LE(m.at("low").get<double>(), m.at("value").get<double>());
+      EXPECT_GE(m.at("high").get<double>(), m.at("value").get<double>());
+    }
+    EXPECT_GT(t.at("peak_memory_bytes").get<double>(), 1e6);
+    EXPECT_GT(t.at("latency_ms").at("p95").get<double>(), 0);
+  }
+  // The floor knows one label of four; the others must beat it.
+  EXPECT_LT(trial(json, "majority").at("metrics").at("accuracy").at("value").get<double>(), 0.4);
+  EXPECT_NE(json.at("recommended").at("method"), "majority");
+  EXPECT_GT(json.at("recommended").at("reason").get<std::string>().size(), 20U);
+
+  expect_predict_repeats("run");
   // One text, as JSON; probabilities sum to one.
   const Outcome one = run({"predict", (run_dir / "package").string(), "I forgot my password", "--json"});
   ASSERT_EQ(one.code, 0) << one.err;
@@ -110,6 +117,29 @@ TEST_F(Fit, WritesAWholeRunDirectoryAndPredictGivesTheSameAnswers) {
   // Below the wished confidence the answer stays open.
   EXPECT_TRUE(
       contains(run({"predict", (run_dir / "package").string(), "hello", "--min-confidence", "1"}).out, "no answer"));
+}
+
+TEST_F(Fit, ADecoderIsTunedAndItsPackageAnswersAsRecorded) {
+  if (!fs::exists(program().parent_path() / "tailor-tune")) GTEST_SKIP() << "this build has no tailor-tune";
+  write_file_atomic(csv_, small_csv(20)).value();  // few enough for k-fold: one more training, on all rows
+  const Outcome r = fit("run", {"--method", "lora-decoder", "--budget", "20m", "--quiet"});
+  ASSERT_EQ(r.code, 0) << r.err;
+  const Json json = result("run");
+  const Json& tuned = trial(json, "lora-decoder");
+  ASSERT_EQ(tuned.at("status"), "ok") << tuned.at("reason");
+  EXPECT_EQ(tuned.at("search").size(), 4U);  // three rates, then the final run
+  EXPECT_EQ(tuned.at("fitted_on"), "train+validation");
+  const fs::path package = dir_.path() / "run" / "package";
+  for (const char* file : {"tuned.gguf", "adapter/adapter_config.json", "adapter/adapter_model.safetensors",
+                           "adapter/adapter.gguf", "manifest.json"}) {
+    EXPECT_TRUE(fs::exists(package / file)) << file;
+  }
+  // The trial keeps what was scored; what was trained on the way to it, and the refit, are not left behind.
+  const fs::path kept = dir_.path() / "run" / "trials" / tuned.at("id").get<std::string>();
+  for (const auto& entry : fs::directory_iterator(kept)) {
+    EXPECT_TRUE(!entry.is_directory() || entry.path().filename() == "package") << entry.path();
+  }
+  expect_predict_repeats("run");
 }
 
 TEST_F(Fit, ADamagedPackageIsRefused) {
@@ -215,7 +245,7 @@ TEST_F(Fit, TheRefitShowsTheRandomDemonstrationsThatWereChosen) {
   const auto trials = dir_.path() / "shots" / "trials";
   const auto directory = fs::directory_iterator(trials)->path();
   EXPECT_EQ(read_file(directory / "package" / "demonstrations.jsonl").value(),
-            read_file(directory / "refit" / "demonstrations.jsonl").value());
+            read_file(dir_.path() / "shots" / "package" / "demonstrations.jsonl").value());
 }
 
 TEST_F(Fit, DryRunAdvisesAndWritesNothing) {
