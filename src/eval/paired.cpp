@@ -197,6 +197,28 @@ PairedResult paired_permutation(const Metric& metric, const CommonRows& rows, in
   return out;
 }
 
+PairedResult paired_losses(std::span<const double> a, std::span<const double> b, const PairedOptions& options) {
+  PairedResult out{.test = "permutation"};
+  const std::size_t n = std::min(a.size(), b.size());
+  out.n_common = static_cast<std::int64_t>(n);
+  if (n == 0 || options.resamples < 1) return out;
+  double sum = 0, sizes = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    sum += a[i] - b[i];
+    sizes += std::abs(a[i] - b[i]);
+  }
+  out.difference = out.low = out.high = sum / static_cast<double>(n);
+  double as_extreme = 1;
+  for (int r = 0; r < options.resamples; ++r) {
+    Rng rng(options.seed, kPermutationStream + static_cast<std::uint64_t>(r));
+    double turned = 0;
+    for (std::size_t i = 0; i < n; ++i) turned += (rng.bits() >> 63) != 0 ? a[i] - b[i] : b[i] - a[i];
+    as_extreme += std::abs(turned) >= std::abs(sum) - kTie * sizes;
+  }
+  out.p_value = as_extreme / (1.0 + options.resamples);
+  return out;
+}
+
 Result<PairedResult> compare_paired(const Metric& metric, const Answers& a, const Answers& b, int classes,
                                     const PairedOptions& options) {
   TAILOR_TRY(const CommonRows rows, common_rows(a, b));

@@ -70,6 +70,10 @@ PairedResult paired_bootstrap(const Metric& metric, const CommonRows& rows, int 
 PairedResult paired_permutation(const Metric& metric, const CommonRows& rows, int classes,
                                 const PairedOptions& options = {});
 
+/// Losses of a and b on the same rows; difference: mean of a less mean of b, so that below 0 a is better. Under "no
+/// difference" the sign of each row's difference may be turned. The interval is left at the difference itself.
+PairedResult paired_losses(std::span<const double> a, std::span<const double> b, const PairedOptions& options = {});
+
 /// What `fit` and `compare` use: the interval by paired bootstrap; p by McNemar for accuracy, else by permutation.
 /// No common rows: difference 0, p 1, n_common 0.
 Result<PairedResult> compare_paired(const Metric& metric, const Answers& a, const Answers& b, int classes,

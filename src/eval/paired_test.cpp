@@ -117,5 +117,17 @@ TEST(Paired, HolmEqualsTheDefinition) {
   }
 }
 
+TEST(PairedLosses, AgreeWithTheExactPermutationTest) {
+  // Eight rows on which b is better by one: only two of 2^8 turnings are as extreme.
+  const std::vector<double> a(8, 2.0), b(8, 1.0);
+  const PairedResult r = paired_losses(a, b, {.resamples = 20000});
+  EXPECT_DOUBLE_EQ(r.difference, 1.0);
+  EXPECT_EQ(r.n_common, 8);
+  EXPECT_NEAR(r.p_value, 2.0 / 256, 0.002);  // four standard errors of 20,000 draws
+  EXPECT_DOUBLE_EQ(paired_losses(b, a, {.resamples = 20000}).difference, -1.0);
+  EXPECT_DOUBLE_EQ(paired_losses(a, a).p_value, 1.0);
+  EXPECT_DOUBLE_EQ(paired_losses({}, {}).p_value, 1.0);
+}
+
 }  // namespace
 }  // namespace tailor

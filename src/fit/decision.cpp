@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "eval/paired.h"
 #include "fit/budget.h"
@@ -14,6 +15,7 @@ namespace {
 
 constexpr double kAlpha = 0.05;
 constexpr double kCostStep = 1.5;  // costs closer than this factor are the same to a business
+constexpr double kLeastProbability = 1e-4;  // one answer that is too sure of itself does not decide
 
 std::string limit_broken(const TrialRecord& r, const FitOptions& o) {
   if (o.max_latency_ms > 0 && r.latency_p95_ms > o.max_latency_ms) {
@@ -36,13 +38,34 @@ int simplicity(const TrialRecord& r) {
   return candidate == nullptr ? 1000 : candidate->simplicity;
 }
 
-bool cheaper(const TrialRecord& a, const TrialRecord& b) {
+/// How many times dearer a is than b.
+double cost_ratio(const TrialRecord& a, const TrialRecord& b) {
   const double low = 1e-9;
-  const double ratio = std::max(a.cost_per_thousand, low) / std::max(b.cost_per_thousand, low);
-  if (ratio > kCostStep) return false;
-  if (ratio < 1 / kCostStep) return true;
+  return std::max(a.cost_per_thousand, low) / std::max(b.cost_per_thousand, low);
+}
+
+bool simpler(const TrialRecord& a, const TrialRecord& b) {
   if (simplicity(a) != simplicity(b)) return simplicity(a) < simplicity(b);
   return a.cost_per_thousand < b.cost_per_thousand;
+}
+
+/// Whether a's probabilities are really worse than b's on the rows that both answered.
+bool worse_probabilities(const Predictions& a, const Predictions& b, std::uint64_t seed) {
+  std::map<std::int64_t, std::size_t> row_of_b;
+  for (std::size_t i = 0; i < b.size(); ++i) row_of_b[b.rows[i]] = i;
+  const auto loss = [](const Predictions& p, std::size_t i) {
+    const float of_truth = p.probabilities.row(i)[static_cast<std::size_t>(p.truth[i])];
+    return -std::log(std::max(static_cast<double>(of_truth), kLeastProbability));
+  };
+  std::vector<double> losses_a, losses_b;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const auto at = row_of_b.find(a.rows[i]);
+    if (at == row_of_b.end() || a.truth[i] < 0) continue;
+    losses_a.push_back(loss(a, i));
+    losses_b.push_back(loss(b, at->second));
+  }
+  const PairedResult result = paired_losses(losses_a, losses_b, {.seed = seed});
+  return result.difference > 0 && result.p_value < kAlpha;
 }
 
 /// As the table's titles say it: "LoRA with a classification head (all-minilm-l6-v2)".
@@ -56,7 +79,7 @@ std::string name_of_trial(const TrialRecord& r) {
 std::string why_cheaper(const TrialRecord& chosen, const TrialRecord& best) {
   const double ratio = std::max(best.cost_per_thousand, 1e-12) / std::max(chosen.cost_per_thousand, 1e-12);
   if (ratio >= kCostStep) return fmt::format("costs {:.1f} times less to run", ratio);
-  return "is simpler, at about the same cost to run";
+  return "is simpler, at about the same cost to run, with probabilities that are no worse";
 }
 
 std::string shown(const Metric& metric, double score) {
@@ -119,7 +142,14 @@ Result<std::optional<Ranking>> rank(const std::vector<TrialRecord>& records, con
     standing.n_common = static_cast<std::size_t>(against.n_common);
     standing.tied =
         against.n_common > 0 && against.p_value >= kAlpha && against.difference >= -options.tie_margin - 1e-12;
-    if (standing.tied && cheaper(records[i], records[recommended])) recommended = i;
+    if (!standing.tied) continue;
+    const double ratio = cost_ratio(records[i], records[recommended]);
+    const bool same_cost = ratio <= kCostStep && ratio >= 1 / kCostStep;
+    if (ratio < 1 / kCostStep ||
+        (same_cost && simpler(records[i], records[recommended]) &&
+         !worse_probabilities(validation[i], validation[recommended], options.seed))) {
+      recommended = i;
+    }
   }
   return std::optional<Ranking>(Ranking{best, recommended});
 }

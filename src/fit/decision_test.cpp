@@ -64,6 +64,25 @@ TEST(Decide, TheCheapestOfTiesWins) {
   ASSERT_FALSE(d.would_change.empty());
 }
 
+/// Right and wrong answers as they are, given with this probability.
+Made as_sure_as(Made m, float probability) {
+  for (std::size_t i = 0; i < m.validation.size(); ++i) {
+    const auto row = m.validation.probabilities.row(i);
+    for (float& p : row) p = p > 0.5f ? probability : 1 - probability;
+  }
+  return m;
+}
+
+TEST(Decide, AtTheSameCostTheSimplerWinsUnlessItsProbabilitiesAreWorse) {
+  const Made simple = candidate("neighbours", 1000, 0, 103, 10), other = candidate("features", 1000, 0, 100, 10);
+  EXPECT_EQ(decide_among({as_sure_as(simple, 0.9f), as_sure_as(other, 0.9f)}).recommended, "neighbours");
+  EXPECT_EQ(decide_among({as_sure_as(simple, 0.6f), as_sure_as(other, 0.9f)}).recommended, "features");
+  // A candidate that costs clearly less wins by the user's metric alone.
+  Made cheap = as_sure_as(simple, 0.6f);
+  cheap.record.cost_per_thousand = 1;
+  EXPECT_EQ(decide_among({cheap, as_sure_as(other, 0.9f)}).recommended, "neighbours");
+}
+
 TEST(Decide, LackOfEvidenceIsNoTie) {
   // 100 rows: 4 points apart is not significant, but it is more than the margin.
   const Decision d = decide_among({candidate("cheap", 100, 0, 14, 1), candidate("dear", 100, 0, 10, 50)});
