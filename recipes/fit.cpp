@@ -2,6 +2,7 @@
 
 #include "core/files.h"
 #include "recipes/fit_run.h"
+#include "recipes/run_directory.h"
 
 namespace tailor {
 namespace {
@@ -25,17 +26,11 @@ struct Interrupted {
 /// What an earlier run left behind.
 Result<Interrupted> read_run(const std::filesystem::path& directory) {
   const RunDirectory run{directory};
-  std::error_code ignored;
-  if (!std::filesystem::exists(run.options(), ignored)) {
-    return Error{ErrorCode::kNotFound, directory.string() + " is not a run directory: run.json is missing",
-                 "give the directory that --out named"};
-  }
+  TAILOR_TRY(const Json json, read_run_json(directory, kRunFormat));
   Interrupted state;
-  TAILOR_TRY(const Json json, read_json(run.options()));
-  if (!json.contains("options"))
-    return Error{ErrorCode::kCorruptData, run.options().string() + " holds no options", "start a new run"};
   TAILOR_TRY(state.options, fit_options_of_run(json));
   state.options.out = directory;
+  std::error_code ignored;
   if (std::filesystem::exists(run.trials(), ignored)) {
     TAILOR_TRY(const std::vector<Json> lines, read_jsonl(run.trials(), /*drop_partial_last=*/true));
     for (const Json& line : lines) {
@@ -51,22 +46,10 @@ Result<Interrupted> read_run(const std::filesystem::path& directory) {
   return state;
 }
 
-Status refuse_existing(const std::filesystem::path& out) {
-  std::error_code ignored;
-  if (!std::filesystem::exists(out, ignored)) return {};
-  if (std::filesystem::exists(out / "run.json", ignored)) {
-    return Error{ErrorCode::kInvalidArgument, out.string() + " already holds a run",
-                 "go on with it by `tailor fit --resume " + out.string() + "`, or name another --out"};
-  }
-  if (std::filesystem::is_directory(out, ignored) && std::filesystem::is_empty(out, ignored)) return {};
-  return Error{ErrorCode::kInvalidArgument, out.string() + " exists and is not empty",
-               "name another directory with --out"};
-}
-
 }  // namespace
 
 Result<FitSummary> fit(FitOptions options, const FitEnvironment& environment, FitUi& ui, const CancelToken& cancel) {
-  if (!options.dry_run) TAILOR_CHECK(refuse_existing(options.out));
+  if (!options.dry_run) TAILOR_CHECK(refuse_existing(options.out, "fit"));
   FitRun run(std::move(options), environment, ui, cancel);
   TAILOR_CHECK(run.prepare());
   TAILOR_CHECK(run.plan());
@@ -89,7 +72,7 @@ Result<FitSummary> resume_fit(const std::filesystem::path& directory, const FitE
 Result<FitSummary> replay_fit(const std::filesystem::path& directory, const std::filesystem::path& out,
                               const FitEnvironment& environment, FitUi& ui, const CancelToken& cancel) {
   TAILOR_TRY(Interrupted state, read_run(directory));
-  TAILOR_CHECK(refuse_existing(out));
+  TAILOR_CHECK(refuse_existing(out, "fit"));
   FitOptions options = state.options;
   options.out = out;
   FitRun run(std::move(options), environment, ui, cancel);

@@ -12,6 +12,7 @@
 #include "fit/report_markdown.h"
 #include "fit/table.h"
 #include "recipes/fit_run.h"
+#include "recipes/run_directory.h"
 
 namespace tailor {
 namespace fs = std::filesystem;
@@ -124,10 +125,7 @@ Status FitRun::refit_winner() {
   }
   TAILOR_TRY(PackageManifest manifest, read_package(made));
   TAILOR_CHECK(close_package(staging, manifest, /*include_base_model=*/true));
-  TAILOR_CHECK(remove_tree(run_.package()));
-  std::error_code error;
-  fs::rename(staging, run_.package(), error);
-  if (error) return Error{ErrorCode::kIo, "cannot rename " + staging.string() + ": " + error.message(), ""};
+  TAILOR_CHECK(replace_directory(staging, run_.package()));
   if (refit) TAILOR_CHECK(remove_tree(made));  // the package holds all of it
 
   // The row of the winner shows the package the user gets; the comparison stays the one of like with like.

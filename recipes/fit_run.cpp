@@ -10,6 +10,7 @@
 #include "fit/machine_speed.h"
 #include "fit/paths.h"
 #include "fit/tune_process.h"
+#include "recipes/run_directory.h"
 
 namespace tailor {
 namespace fs = std::filesystem;
@@ -192,21 +193,7 @@ Status FitRun::write_start() {
   Json report = to_json(report_);
   report["leaks"] = to_json(leaks_, data_.dataset, 100);
   TAILOR_CHECK(write_json_atomic(run_.data_report(), report));
-  const SystemInfo system = system_info();
-  // run.json last: a directory that has it can be resumed.
-  return write_json_atomic(run_.options(), Json{{"format", "tailor-run"},
-                                                {"version", kRunVersion},
-                                                {"tailor_version", TAILOR_VERSION},
-                                                {"command", environment_.command_line},
-                                                {"directory", fs::current_path().string()},
-                                                {"options", to_json(options_)},
-                                                {"file_names", data_.dataset.files},
-                                                {"file_hashes", data_.file_hashes},
-                                                {"machine", Json{{"cpu", system.cpu_model},
-                                                                 {"instruction_sets", system.instruction_sets},
-                                                                 {"cores", system.cores},
-                                                                 {"memory_bytes", system.memory_bytes},
-                                                                 {"os", system.os}}}});
+  return write_run_json(run_.options(), kRunFormat, kRunVersion, environment_.command_line, to_json(options_), data_);
 }
 
 FitSummary FitRun::summary() const {

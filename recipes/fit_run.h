@@ -13,6 +13,8 @@
 
 namespace tailor {
 
+inline constexpr std::string_view kRunFormat = "tailor-run";  // of run.json
+
 // Of the budget: the refit of the winner may take kRefitShare, of which kRefitOverrun may run over the budget and the
 // rest is kept in reserve. A dearer refit is left out with a remark.
 inline constexpr double kRefitShare = 0.2;

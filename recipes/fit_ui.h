@@ -13,17 +13,22 @@
 
 namespace tailor {
 
-class FitUi {
+/// What every long run says.
+class RunUi {
  public:
-  virtual ~FitUi() = default;
+  virtual ~RunUi() = default;
   virtual void note(std::string_view message) = 0;  // something the user should read
   virtual void warning(std::string_view message) = 0;
   virtual void stage(std::string_view name) = 0;  // "reading the data", "scoring the test part", …
-  virtual void progress(const Progress& progress, double elapsed_seconds, double budget_seconds) = 0;
+  virtual void progress(const Progress& progress, double elapsed_seconds, double budget_seconds) = 0;  // 0: no budget
+  virtual void text(std::string_view block) = 0;  // a finished block for people: advice, table, answer
+  virtual void event(const Json& event) = 0;      // for programs
+};
+
+class FitUi : public RunUi {
+ public:
   virtual void trial_started(const TrialRecord& record, double share_seconds, std::size_t index, std::size_t count) = 0;
   virtual void trial_finished(const TrialRecord& record) = 0;
-  virtual void text(std::string_view block) = 0;  // a finished block for people: advice, table, answer
-  virtual void event(const Json& event) = 0;      // for programs: also written to events.jsonl
 };
 
 }  // namespace tailor

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <string>
 
+#include "core/error_event.h"
 #include "core/json.h"
 #include "tune/job.h"
 #include "tune/run_job.h"
@@ -39,35 +40,8 @@ void write_event(const tailor::Json& event) {
   }
 }
 
-/// Names of errors in events; they never change.
-const char* name_of(tailor::ErrorCode code) {
-  switch (code) {
-    case tailor::ErrorCode::kInvalidArgument:
-      return "invalid_argument";
-    case tailor::ErrorCode::kNotFound:
-      return "not_found";
-    case tailor::ErrorCode::kCorruptData:
-      return "corrupt_data";
-    case tailor::ErrorCode::kIo:
-      return "io";
-    case tailor::ErrorCode::kOutOfMemory:
-      return "out_of_memory";
-    case tailor::ErrorCode::kUnavailable:
-      return "unavailable";
-    case tailor::ErrorCode::kCancelled:
-      return "cancelled";
-    case tailor::ErrorCode::kInternal:
-      break;
-  }
-  return "internal";
-}
-
 int fail(const tailor::Error& error) {
-  write_event({{"event", "error"},
-               {"code", name_of(error.code)},
-               {"message", error.message},
-               {"hint", error.hint},
-               {"exit_code", tailor::exit_code_for(error.code)}});
+  write_event(tailor::error_event(error));
   std::fprintf(stderr, "tailor-tune: %s\n", tailor::to_string(error).c_str());
   return tailor::exit_code_for(error.code);
 }

@@ -104,6 +104,7 @@ int run(int argc, char** argv) {
       "Example:  tailor fit inquiries.csv --text message --label intent --budget 15m\n"
       "Each verb has its own help: tailor fit --help");
   add_fit(app, invocation);
+  add_tune(app, invocation);
   add_predict(app, invocation);
   add_compare(app, invocation);
   add_advise(app, invocation);

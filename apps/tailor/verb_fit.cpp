@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "apps/tailor/arguments.h"
+#include "apps/tailor/data_options.h"
 #include "apps/tailor/ui.h"
 #include "apps/tailor/verbs.h"
 #include "core/system.h"
@@ -22,37 +23,12 @@ namespace {
 /// The words of `fit` and `advise` before they are checked.
 struct FitWords {
   FitOptions options;
-  std::string budget = "15m", max_latency, max_size, max_memory, memory_cap, delimiter, max_text_bytes;
+  DataWords data;
+  std::string budget = "15m", max_latency, max_size, max_memory, memory_cap;
   std::vector<std::string> answers;
   std::string resume, replay;
   bool json = false, quiet = false;
 };
-
-void add_data_options(CLI::App& verb, FitWords& w) {
-  verb.add_option("--text", w.options.text_columns, "column with the text; may be given several times")
-      ->type_name("COLUMN");
-  verb.add_option("--template", w.options.text_template, "how several columns make one text: \"{subject}: {body}\"")
-      ->type_name("TEXT");
-  verb.add_option("--label", w.options.label_column, "column with the label")->type_name("COLUMN");
-  verb.add_option("--validation", w.options.validation_file, "a file with the validation part (otherwise split off)")
-      ->type_name("CSV");
-  verb.add_option("--test", w.options.test_file, "a file with the test part (otherwise split off)")->type_name("CSV");
-  verb.add_option("--validation-fraction", w.options.validation_fraction,
-                  "share of the rows for validation, 0.01 to 0.9")
-      ->capture_default_str()
-      ->check(CLI::Range(0.01, 0.9).description(""))
-      ->type_name("SHARE");
-  verb.add_option("--test-fraction", w.options.test_fraction, "share of the rows for the test part, 0.01 to 0.9")
-      ->capture_default_str()
-      ->check(CLI::Range(0.01, 0.9).description(""))
-      ->type_name("SHARE");
-  verb.add_option("--encoding", w.options.encoding, "encoding of the files when not UTF-8, such as windows-1252")
-      ->type_name("NAME");
-  verb.add_option("--delimiter", w.delimiter, "column delimiter when it is not found out: \",\" \";\" \"|\" or tab")
-      ->type_name("CHAR");
-  verb.add_option("--max-text-bytes", w.max_text_bytes, "longest text that is accepted (1MiB)")->type_name("SIZE");
-  verb.add_option("--seed", w.options.seed, "seed of everything random")->capture_default_str();
-}
 
 Status finish_options(FitWords& w) {
   TAILOR_TRY(w.options.budget_seconds, parse_duration(w.budget));
@@ -68,16 +44,7 @@ Status finish_options(FitWords& w) {
   if (!w.memory_cap.empty()) {
     TAILOR_TRY(w.options.memory_cap_bytes, parse_bytes(w.memory_cap));
   }
-  if (!w.max_text_bytes.empty()) {
-    TAILOR_TRY(w.options.max_text_bytes, parse_bytes(w.max_text_bytes));
-  }
-  if (!w.delimiter.empty()) {
-    if (w.delimiter == "tab" || w.delimiter == "\\t") w.delimiter = "\t";
-    if (w.delimiter.size() != 1)
-      return Error{ErrorCode::kInvalidArgument,
-                   "--delimiter takes one character or the word tab, not \"" + w.delimiter + "\"", ""};
-    w.options.delimiter = w.delimiter[0];
-  }
+  TAILOR_CHECK(finish_data_options(w.data, w.options));
   for (const auto& answer : w.answers) {
     TAILOR_TRY(const auto pair, parse_answer(answer));
     w.options.answers[pair.first] = pair.second;
@@ -89,20 +56,7 @@ Status require_data(const FitOptions& options) {
   if (options.data.empty())
     return Error{ErrorCode::kInvalidArgument, "fit needs a CSV file with your examples",
                  "tailor fit inquiries.csv --text message --label intent"};
-  if (options.text_columns.empty() && options.text_template.empty()) {
-    return Error{ErrorCode::kInvalidArgument, "fit needs the name of the column with the text", "add --text COLUMN"};
-  }
-  if (options.label_column.empty())
-    return Error{ErrorCode::kInvalidArgument, "fit needs the name of the column with the label", "add --label COLUMN"};
-  return {};
-}
-
-std::filesystem::path default_out(const FitOptions& options) {
-  const std::filesystem::path base = std::filesystem::path("runs") / options.data.stem();
-  std::filesystem::path out = base;
-  std::error_code ignored;
-  for (int i = 2; std::filesystem::exists(out, ignored); ++i) out = base.string() + "-" + std::to_string(i);
-  return out;
+  return require_columns("fit", options);
 }
 
 std::size_t terminal_width() {
@@ -137,7 +91,7 @@ void add_fit(CLI::App& app, Invocation& invocation) {
   auto words = std::make_shared<FitWords>();
   FitWords& w = *words;
   verb->add_option("data", w.options.data, "CSV file with your examples")->type_name("CSV");
-  add_data_options(*verb, w);
+  add_data_options(*verb, w.options, w.data);
   verb->add_option("--budget", w.budget, "time for search, training and validation: 90s, 15m, 2h")
       ->capture_default_str()
       ->type_name("TIME");
@@ -196,18 +150,12 @@ void add_fit(CLI::App& app, Invocation& invocation) {
         summary = replay_fit(given.replay, options.out, environment, *ui, invocation.cancel);
       } else {
         TAILOR_CHECK(require_data(options));
-        if (options.out.empty()) options.out = default_out(options);
+        if (options.out.empty()) options.out = unused_run_directory(options.data.stem().string());
         summary = fit(options, environment, *ui, invocation.cancel);
       }
-      if (!summary) {
-        Error error = summary.error();
-        const auto run = !given.resume.empty() ? std::filesystem::path(given.resume) : options.out;
-        if (error.code == ErrorCode::kCancelled && std::filesystem::exists(run / "run.json")) {
-          error.message = "interrupted; finished candidates are kept";
-          error.hint = "go on with: tailor fit --resume " + run.string();
-        }
-        return error;
-      }
+      if (!summary)
+        return explain_interruption(summary.error(), "fit",
+                                    !given.resume.empty() ? given.resume : options.out.string());
       if (summary->stopped_after_advice) return 0;
       say_result(*summary, options, *ui);
       return summary->some_failed ? 3 : 0;

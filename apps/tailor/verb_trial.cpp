@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "apps/tailor/verbs.h"
+#include "core/error_event.h"
 #include "core/json.h"
 #include "fit/trial_runner.h"
 

@@ -103,4 +103,12 @@ Interval wilson_interval(std::int64_t successes, std::int64_t n, double confiden
   return {p, std::max(0.0, centre - half), std::min(1.0, centre + half)};
 }
 
+Json to_json(const ScoreIntervals& scores) {
+  const auto interval = [](const Interval& i) { return Json{{"value", i.value}, {"low", i.low}, {"high", i.high}}; };
+  return Json{{"accuracy", interval(scores.accuracy)},
+              {"macro_precision", interval(scores.macro_precision)},
+              {"macro_recall", interval(scores.macro_recall)},
+              {"macro_f1", interval(scores.macro_f1)}};
+}
+
 }  // namespace tailor

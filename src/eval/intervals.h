@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 
+#include "core/json.h"
 #include "eval/metric.h"
 
 namespace tailor {
@@ -20,6 +21,9 @@ struct ScoreIntervals {
   Interval macro_recall;
   Interval macro_f1;
 };
+
+/// {"accuracy": {"value", "low", "high"}, "macro_precision": …, "macro_recall": …, "macro_f1": …}
+Json to_json(const ScoreIntervals& scores);
 
 struct BootstrapOptions {
   int resamples = 2000;      // >= 1; time grows linearly: 2,000 x 3,080 rows take about 0.03 s

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "fit/methods.h"
+#include "fit/tuned_encoder.h"
 
 namespace tailor {
 

@@ -39,39 +39,31 @@ void spread(const LogisticModel& model, int classes, std::vector<float>& weight,
 
 }  // namespace
 
-Result<HeadStart> write_head_start(const TrialContext& context, const ReadyModel& model, const TrialRows& rows,
-                                   const std::vector<std::size_t>& train, const std::vector<std::size_t>& validation,
-                                   double c, const std::filesystem::path& to) {
-  TAILOR_TRY(const CachedEmbeddings vectors,
-             cached_embeddings(context, model, rows, {.pooling = Pooling::kMean, .normalise = false}));
-  const int classes = classes_of(context);
-  const Matrix x = gather_rows(vectors.matrix, train);
-  const auto labels = rows.labels_at(train);
-  const double square = mean_square_length(x);
-  HeadStart out{.c = c};
-  const LogisticOptions options{.c = c / square, .threads = context.threads};
+Result<HeadStart> write_head_start(const LabelledVectors& train, const LabelledVectors& held_out, int classes, double c,
+                                   int threads, const ProgressFn& progress, const CancelToken& cancel,
+                                   const std::filesystem::path& to) {
+  const double square = mean_square_length(train.x);
+  HeadStart out{.c = c, .predicted = {}};
+  const LogisticOptions options{.c = c / square, .threads = threads};
   LogisticModel chosen;
   if (c > 0) {
-    TAILOR_TRY(chosen, fit_logistic(x, labels, classes, options, {}, nullptr, &context.cancel, context.progress));
+    TAILOR_TRY(chosen, fit_logistic(train.x, train.labels, classes, options, {}, nullptr, &cancel, progress));
   } else {
     std::vector<double> grid;
     for (const double g : kGrid) grid.push_back(g / square);
     TAILOR_TRY(std::vector<LogisticModel> models,
-               fit_logistic_grid(x, labels, classes, grid, options, &context.cancel, context.progress));
-    const Matrix held_out = gather_rows(vectors.matrix, validation);
-    const auto truth = rows.labels_at(validation);
+               fit_logistic_grid(train.x, train.labels, classes, grid, options, &cancel, progress));
     // By log loss, not by the metric: a head that is too sure of itself has no gradient left to train the encoder with.
     std::size_t best = 0;
     double best_loss = 0;
     for (std::size_t g = 0; g < grid.size(); ++g) {
-      const Matrix p = models[g].probabilities(held_out, context.threads);
-      const double loss = log_loss(truth, p);
+      const double loss = log_loss(held_out.labels, models[g].probabilities(held_out.x, threads));
       if (g > 0 && loss >= best_loss) continue;
       best = g;
       best_loss = loss;
     }
     out.c = kGrid[best];
-    out.score = metric_of(context).score(truth, models[best].predict(held_out, context.threads), classes);
+    out.predicted = models[best].predict(held_out.x, threads);
     chosen = std::move(models[best]);
   }
   std::vector<float> weight, bias;
@@ -80,7 +72,6 @@ Result<HeadStart> write_head_start(const TrialContext& context, const ReadyModel
       safe_tensor<float>("head.weight", "F32", {classes, static_cast<std::int64_t>(chosen.features)}, weight),
       safe_tensor<float>("head.bias", "F32", {classes}, bias)};
   TAILOR_CHECK(write_safetensors(to, tensors, {{"format", "tailor-head"}, {"version", "1"}}));
-  out.shared = vectors.shared;
   return out;
 }
 

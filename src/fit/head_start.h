@@ -4,6 +4,7 @@
 /// while it finds its own place; from here training begins at the quality of frozen features.
 
 #include <filesystem>
+#include <span>
 #include <vector>
 
 #include "fit/method_support.h"
@@ -11,16 +12,20 @@
 namespace tailor {
 
 struct HeadStart {
-  double c = 0;       // as fitted, of the penalty on vectors of mean square length 1
-  double score = 0;   // on the validation rows, where C was searched
-  double shared = 0;  // seconds another trial spent on the vectors
+  double c = 0;                // as fitted, of the penalty on vectors of mean square length 1
+  std::vector<int> predicted;  // for the rows that were held out, where C was searched
 };
 
-/// Writes `to` with head.weight F32 [labels, dim] and head.bias F32 [labels], for the mean over a text's tokens, not
-/// normalised, fitted on `train` (positions in `rows`). C is searched on `validation` where `c` is 0. The vectors are
-/// kept in the run's cache.
-Result<HeadStart> write_head_start(const TrialContext& context, const ReadyModel& model, const TrialRows& rows,
-                                   const std::vector<std::size_t>& train, const std::vector<std::size_t>& validation,
-                                   double c, const std::filesystem::path& to);
+/// Vectors (the mean over a text's tokens, not normalised) and their labels.
+struct LabelledVectors {
+  Matrix x;  // [rows, dim]
+  std::vector<int> labels;
+};
+
+/// Writes `to` with head.weight F32 [labels, dim] and head.bias F32 [labels], fitted on `train`. C is searched on
+/// `held_out` where `c` is 0.
+Result<HeadStart> write_head_start(const LabelledVectors& train, const LabelledVectors& held_out, int classes, double c,
+                                   int threads, const ProgressFn& progress, const CancelToken& cancel,
+                                   const std::filesystem::path& to);
 
 }  // namespace tailor

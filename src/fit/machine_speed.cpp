@@ -52,7 +52,7 @@ Result<MachineSpeed> measure_machine(const std::vector<TrialModel>& models, int 
   for (const auto& model : models) {
     const bool encoder = model.info.kind == ModelKind::kEncoder;
     if (encoder ? encoder_done : decoder_done) continue;
-    TAILOR_TRY(const std::filesystem::path gguf, ready_gguf(model.info, /*full_precision=*/false, {}));
+    TAILOR_TRY(const std::filesystem::path gguf, ready_gguf(model.info, ModelUse::kServing, {}));
     TAILOR_TRY(Embedder embedder, load_embedder(gguf, threads));
     const auto texts = sample_texts(encoder ? 64 : 12);
     EmbedStats stats;

@@ -10,6 +10,7 @@
 
 #include "core/files.h"
 #include "core/rng.h"
+#include "core/soft_prompt_file.h"
 #include "core/stopwatch.h"
 #include "fit/method_support.h"
 #include "fit/methods.h"
@@ -321,8 +322,9 @@ Result<TrialOutcome> run_few_shot_retrieved(TrialContext& context) {
 Result<std::unique_ptr<Classifier>> load_prompted(const fs::path& package, const PackageManifest& manifest,
                                                   const PredictOptions& options) {
   std::error_code ignored;
-  TAILOR_TRY(LabelScorer scorer,
-             LabelScorer::load(base_model_path(package, manifest.base), {.threads = options.threads}));
+  LabelScorerOptions scoring{.threads = options.threads};
+  if (fs::exists(package / kSoftPromptFile, ignored)) scoring.soft_prompt = package / kSoftPromptFile;
+  TAILOR_TRY(LabelScorer scorer, LabelScorer::load(base_model_path(package, manifest.base), scoring));
   TAILOR_TRY(PromptClassifier prompt, PromptClassifier::load(package, std::move(scorer)));
   if (prompt.labels() != manifest.labels)
     return Error{ErrorCode::kCorruptData, package.string() + ": the prompt's labels are not the package's", ""};

@@ -13,14 +13,11 @@
 #include "core/hash.h"
 #include "core/safetensors.h"
 #include "core/stopwatch.h"
-#include "model/import.h"
-#include "model/requantize.h"
 
 namespace tailor {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr std::uint64_t kMostHalfParameters = 1'000'000'000;
 constexpr const char* kPlanFile = "plan.json";
 
 }  // namespace
@@ -74,51 +71,9 @@ Predictions pooled_predictions(const TrialRows& rows, Matrix pooled) {
   return make_predictions(ids, std::move(truth), std::move(pooled));
 }
 
-fs::path model_cache_directory() {
-  if (const char* cache = std::getenv("TAILOR_CACHE"); cache != nullptr && *cache != 0)
-    return fs::path(cache) / "imported";
-  if (const char* home = std::getenv("HOME"); home != nullptr && *home != 0)
-    return fs::path(home) / ".cache" / "tailor" / "imported";
-  return fs::temp_directory_path() / "tailor-imported";
-}
-
-Result<fs::path> ready_gguf(const ModelInfo& info, bool full_precision, const ProgressFn& progress) {
-  const fs::path cache = model_cache_directory();
-  TAILOR_CHECK(make_directories(cache));
-  if (info.is_hugging_face)
-    return import_cached(info.path, cache, {.type = full_precision ? ImportType::kF32 : ImportType::kF16}, progress);
-  if (full_precision || info.kind == ModelKind::kEncoder || info.file_type == "f16") return info.path;
-  // On AVX2 llama.cpp multiplies f16 a quarter faster than q8_0; above a thousand million parameters memory decides.
-  if (info.parameters <= kMostHalfParameters) return requantize_cached(info.path, cache, QuantType::kF16);
-  if (info.file_type == "q8_0" || info.file_type == "f32") return info.path;
-  return requantize_cached(info.path, cache, QuantType::kQ8_0);
-}
-
-namespace {
-
-Result<ReadyModel> ready(const TrialContext& context, bool full_precision) {
+Result<ReadyModel> ready_model(const TrialContext& context, ModelUse use) {
   if (!context.model) return Error{ErrorCode::kInternal, "a method without a model asked for one", ""};
-  const ModelInfo& info = context.model->info;
-  ReadyModel ready;
-  TAILOR_TRY(ready.gguf, ready_gguf(info, full_precision, context.progress));
-  ready.base = {info.id,
-                std::string(name_of(info.kind)),
-                fs::absolute(ready.gguf).string(),
-                "",
-                info.licence.empty() ? "unknown" : info.licence,
-                info.path.filename().string()};
-  if (ready.gguf != info.path) ready.base.source += ", as " + ready.gguf.filename().string();
-  TAILOR_TRY(ready.base.sha256, sha256_file(ready.gguf));
-  return ready;
-}
-
-}  // namespace
-
-Result<ReadyModel> ready_model(const TrialContext& context) {
-  return ready(context, false);
-}
-Result<ReadyModel> ready_model_f32(const TrialContext& context) {
-  return ready(context, true);
+  return ready_model(context.model->info, use, context.progress);
 }
 
 Result<Embedder> load_embedder(const fs::path& gguf, int threads) {
@@ -273,13 +228,6 @@ Result<LinearFit> fit_linear(const TrialContext& context, const TrialRows& rows,
   TAILOR_TRY(out.model, fit_logistic(all, rows.labels_at(rows.fit), classes, last, {}, nullptr, &context.cancel,
                                      context.progress));
   return out;
-}
-
-BaseModel tuned_base(BaseModel base, const std::string& file) {
-  base.source += "; tuned weights in " + file;
-  base.file = file;
-  base.source_sha256 = std::exchange(base.sha256, "");
-  return base;
 }
 
 double final_runs(const TrialContext& context) {

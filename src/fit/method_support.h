@@ -9,6 +9,7 @@
 
 #include "eval/metric.h"
 #include "fit/candidates.h"
+#include "fit/ready_model.h"
 #include "infer/embedder.h"
 #include "learn/logistic_regression.h"
 
@@ -30,22 +31,8 @@ TrialRows trial_rows(const TrialContext& context, int max_folds = 0);
 /// Predictions on the rows of all splits' validation parts, pooled in the order of the splits.
 Predictions pooled_predictions(const TrialRows& rows, Matrix pooled);
 
-/// A base model ready to run, and how the manifest names it.
-struct ReadyModel {
-  std::filesystem::path gguf;
-  BaseModel base;
-};
-/// The GGUF for llama.cpp: imported (encoders, F16) or requantised (decoders: F16, above a thousand million parameters
-/// Q8_0) through a cache outside the run.
-Result<ReadyModel> ready_model(const TrialContext& context);
-/// The same in full precision, for training.
-Result<ReadyModel> ready_model_f32(const TrialContext& context);
-/// How a package names its base when `file` in it holds tuned weights: the model they came from, with its hash.
-BaseModel tuned_base(BaseModel base, const std::string& file);
-/// The file behind both, for a model outside a trial.
-Result<std::filesystem::path> ready_gguf(const ModelInfo& info, bool full_precision, const ProgressFn& progress);
-/// Where imported and requantised models are kept: $TAILOR_CACHE/imported, or ~/.cache/tailor/imported.
-std::filesystem::path model_cache_directory();
+/// The trial's base model, ready to run.
+Result<ReadyModel> ready_model(const TrialContext& context, ModelUse use = ModelUse::kServing);
 
 /// Final runs of a network's training: with k-fold one to be measured on a fold and one on all rows, else one.
 double final_runs(const TrialContext& context);

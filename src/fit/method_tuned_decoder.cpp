@@ -8,22 +8,15 @@
 
 #include "core/files.h"
 #include "core/stopwatch.h"
-#include "core/token_file.h"
 #include "fit/method_support.h"
 #include "fit/methods.h"
-#include "fit/tune_process.h"
-#include "infer/label_scorer.h"
-#include "model/merge_adapter.h"
-#include "prompt/prompt_classifier.h"
+#include "fit/tuned_decoder.h"
 
 namespace tailor {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kTunedFile = "tuned.gguf";
-constexpr const char* kAdapterDirectory = "adapter";  // in PEFT's and in llama.cpp's layout
-constexpr const char* kAdapterFile = "adapter.gguf";
 constexpr double kStartSeconds = 8;
 constexpr double kUtilisation = 0.5;  // of the matrix product's peak that a step reaches
 constexpr double kBatch = 8;
@@ -77,30 +70,6 @@ Json make_plan(const TrialContext& context, std::size_t validation) {
               {"validation_rows", asked}};
 }
 
-PromptSettings prompt_settings() {
-  PromptSettings s;
-  s.prompt.end = LabelEnd::kEndOfTurn;  // the end of the answer is always learnt
-  return s;
-}
-
-/// Prompts of the rows, and the answers of the labels, in the tokens that serving will use.
-Result<TokenFile> tokenize(const TrialContext& context, const ReadyModel& model,
-                           const std::vector<std::uint32_t>& train) {
-  TAILOR_TRY(const LabelScorer scorer, LabelScorer::load(model.gguf, {.threads = 1}));
-  TAILOR_TRY(const PromptBuilder builder,
-             PromptBuilder::make(scorer.tokenizer(), "", scorer.max_context(), prompt_settings().prompt,
-                                 readable_labels(context.data.label_names())));
-  TokenFile file;
-  file.n_labels = classes_of(context);
-  file.vocab_size = scorer.vocabulary();
-  for (const auto& answer : builder.labels()) file.add_label(answer);
-  for (const auto id : train) {
-    TAILOR_TRY(const TokenList tokens, builder.prompt(context.data.dataset.texts[id], {}));
-    file.add_row(tokens, context.data.dataset.labels[id], TokenPart::kTrain, id);
-  }
-  return file;
-}
-
 Result<TuneRun> train(const TrialContext& context, const ReadyModel& model, const fs::path& tokens, double rate,
                       double epochs, double max_steps, const std::string& name, const std::string& stage) {
   Json settings{{"learning_rate", rate}, {"epochs", epochs}, {"batch_size", static_cast<int>(kBatch)}};
@@ -111,14 +80,6 @@ Result<TuneRun> train(const TrialContext& context, const ReadyModel& model, cons
                  {"n_labels", classes_of(context)}, {"settings", settings},
                  {"seed", context.options.seed},    {"evaluate_every_epochs", 0.0}};
   return run_tune(job, context.directory / name, context.threads, stage, context.progress, context.cancel);
-}
-
-/// The tuned model as it will be served: the adapter folded into the file, written to `to`.
-Result<PromptClassifier> fold_and_load(const TrialContext& context, const ReadyModel& model, const TuneRun& run,
-                                       const fs::path& to) {
-  TAILOR_CHECK(merge_adapter(model.gguf, run.directory / kAdapterFile, to));
-  TAILOR_TRY(LabelScorer scorer, LabelScorer::load(to, {.threads = context.threads}));
-  return PromptClassifier::make(std::move(scorer), prompt_settings(), context.data.label_names(), {});
 }
 
 /// The metric on rows it was not trained on, by the best label alone.
@@ -162,19 +123,18 @@ Result<TrialOutcome> run_lora_decoder(TrialContext& context) {
   double rate = searching ? 0 : context.settings->at("learning_rate").get<double>();
   double epochs = searching ? 0 : context.settings->at("epochs").get<double>();
   out.plan = context.plan.value_or(Json::object());
-  const fs::path packaged = context.package / kTunedFile;
   std::optional<TuneRun> final_run;
   std::optional<PromptClassifier> served;
   if (searching) {
-    std::vector<std::uint32_t> train_ids;
-    for (const std::size_t p : rows.splits[0].train) train_ids.push_back(rows.ids[p]);
+    RowSet train_rows;
+    for (const std::size_t p : rows.splits[0].train) train_rows.ids.push_back(rows.ids[p]);
     RowSet validation;
     for (const std::size_t p : rows.splits[0].validation) validation.ids.push_back(rows.ids[p]);
     TAILOR_TRY(out.plan, begin_plan(context, [&] { return make_plan(context, validation.size()); }));
     const RowSet asked =
         stratified_sample(context.data, validation, out.plan.at("validation_rows"), context.options.seed + 2);
     const auto tokens = context.directory / "tokens.safetensors";
-    TAILOR_TRY(const TokenFile file, tokenize(context, model, train_ids));
+    TAILOR_TRY(const TokenFile file, tokenize_for_decoder(context.data, model, {train_rows, {}, {}}));
     TAILOR_CHECK(write_token_file(tokens, file));
     const auto rates = out.plan.at("rates").get<std::vector<double>>();
     epochs = out.plan.value("epochs", 0.0);
@@ -187,7 +147,8 @@ Result<TrialOutcome> run_lora_decoder(TrialContext& context) {
                  train(context, model, tokens, rates[i], kWantedEpochs, out.plan.at("search_steps"),
                        fmt::format("search-{}", i), fmt::format("searching the rate: {:g}", rates[i])));
       const Stopwatch after_training;
-      TAILOR_TRY(PromptClassifier classifier, fold_and_load(context, model, tried, tried.directory / kTunedFile));
+      TAILOR_TRY(PromptClassifier classifier,
+                 load_tuned_decoder(context.data, model, tried, tried.directory, context.threads));
       TAILOR_TRY(const double score, score_of_best(context, classifier, asked));
       const double seconds = watch.seconds();
       training += tried.result.at("wall_seconds").get<double>();
@@ -213,7 +174,8 @@ Result<TrialOutcome> run_lora_decoder(TrialContext& context) {
     TAILOR_TRY(TuneRun chosen,
                train(context, model, tokens, rate, epochs, 0, "final", fmt::format("training at {:g}", rate)));
     out.plan["final_fit_seconds"] = watch.seconds();
-    TAILOR_TRY(PromptClassifier classifier, fold_and_load(context, model, chosen, packaged));
+    TAILOR_TRY(PromptClassifier classifier,
+               load_tuned_decoder(context.data, model, chosen, context.package, context.threads));
     TAILOR_TRY(out.validation, predictions_on(context, classifier, asked));
     served = std::move(classifier);
     const double score = metric_of(context).score(out.validation.truth, out.validation.predicted, classes_of(context));
@@ -224,24 +186,21 @@ Result<TrialOutcome> run_lora_decoder(TrialContext& context) {
   }
   if (!searching || context.data.kfold()) {
     const auto tokens = context.directory / "tokens-all.safetensors";
-    TAILOR_TRY(const TokenFile file, tokenize(context, model, context.fit_rows.ids));
+    TAILOR_TRY(const TokenFile file, tokenize_for_decoder(context.data, model, {context.fit_rows, {}, {}}));
     TAILOR_CHECK(write_token_file(tokens, file));
     TAILOR_TRY(TuneRun all,
                train(context, model, tokens, rate, epochs, 0, searching ? "all" : "refit-run", "training on all rows"));
     TAILOR_CHECK(remove_tree(tokens));
     served.reset();  // before its file is replaced
-    TAILOR_TRY(PromptClassifier classifier, fold_and_load(context, model, all, packaged));
+    TAILOR_TRY(PromptClassifier classifier,
+               load_tuned_decoder(context.data, model, all, context.package, context.threads));
     served = std::move(classifier);
     if (final_run) TAILOR_CHECK(remove_tree(final_run->directory));  // measured; what is packaged has learnt from all
     final_run = std::move(all);
   }
-  TAILOR_CHECK(served->save(context.package));
-  TAILOR_CHECK(make_directories(context.package / kAdapterDirectory));
-  for (const char* name : {kAdapterFile, "adapter_config.json", "adapter_model.safetensors"}) {
-    TAILOR_CHECK(tailor::copy_file(final_run->directory / name, context.package / kAdapterDirectory / name));
-  }
-  out.base = tuned_base(model.base, kTunedFile);
-  out.trained_bytes = tree_bytes(context.package / kAdapterDirectory / kAdapterFile);
+  TAILOR_TRY(TunedPackage made, package_tuned_decoder(*final_run, model, *served, context.package));
+  out.base = std::move(made.base);
+  out.trained_bytes = made.trained_bytes;
   out.settings = Json{{"learning_rate", rate},
                       {"epochs", epochs},
                       {"batch_size", kBatch},

@@ -1,35 +1,24 @@
 /// Encoders tuned by tailor-tune: full fine-tuning with a classification head (Devlin et al., arXiv:1810.04805), LoRA
-/// with a head (Hu et al., arXiv:2106.09685), and the output layer alone. What is trained is served through llama.cpp:
-/// the tuned (or merged) encoder as a GGUF file, the head as one linear layer on its mean-pooled output.
+/// with a head (Hu et al., arXiv:2106.09685), and the output layer alone: their search inside the budget.
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <numeric>
 #include <utility>
 
 #include "core/files.h"
-#include "core/safetensors.h"
 #include "core/stopwatch.h"
-#include "core/token_file.h"
 #include "fit/head_start.h"
 #include "fit/method_support.h"
 #include "fit/methods.h"
-#include "fit/tune_process.h"
-#include "model/gguf_file.h"
-#include "model/gguf_writer.h"
-#include "model/tokenizer.h"
+#include "fit/tuned_encoder.h"
 
 namespace tailor {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kHeadFile = "head.safetensors";
-constexpr const char* kTunedFile = "tuned.gguf";
-constexpr std::size_t kMaxTokens = 256;
 constexpr double kStartSeconds = 4;  // starting tailor-tune, loading, writing the result
 
 struct Recipe {
@@ -120,41 +109,12 @@ Json make_plan(const TrialContext& context, const Recipe& recipe) {
   return Json{{"rates", {recipe.learning_rate}}, {"epochs", final_epochs(context, context.seconds, epoch, wanted)}};
 }
 
-/// Row numbers of the token file are ids of the data.
-TokenFile tokenize(const TrialContext& context, const Tokenizer& tokenizer, const std::vector<std::uint32_t>& train,
-                   const std::vector<std::uint32_t>& validation) {
-  TokenFile file;
-  file.n_labels = classes_of(context);
-  file.vocab_size = static_cast<std::int32_t>(tokenizer.vocabulary_size());
-  const auto add = [&](const std::vector<std::uint32_t>& ids, TokenPart part) {
-    for (const auto id : ids) {
-      file.add_row(tokenizer.encode_truncated(context.data.dataset.texts[id], kMaxTokens, /*add_special=*/true),
-                   context.data.dataset.labels[id], part, id);
-    }
-  };
-  add(train, TokenPart::kTrain);
-  add(validation, TokenPart::kValidation);
-  return file;
-}
-
 struct Training {
   TuneRun run;
   double score = 0;
   double epochs = 0;  // of the best step
   Predictions validation;
 };
-
-Result<Predictions> read_validation(const TrialContext& context, const fs::path& file) {
-  TAILOR_TRY(const SafetensorsFile stored, SafetensorsFile::open(file));
-  TAILOR_TRY(const SafeTensor p, stored.get("probabilities", "F32", 2));
-  TAILOR_TRY(const SafeTensor ids, stored.get("row_ids", "I64", 1));
-  Matrix probabilities(static_cast<std::size_t>(p.shape[0]), static_cast<std::size_t>(p.shape[1]));
-  std::memcpy(probabilities.data.data(), p.bytes.data(), p.bytes.size());
-  std::vector<std::int64_t> rows(static_cast<std::size_t>(ids.shape[0]));
-  std::memcpy(rows.data(), ids.bytes.data(), ids.bytes.size());
-  const RowSet set{{rows.begin(), rows.end()}};
-  return make_predictions(set.ids, context.data.labels_of(set), std::move(probabilities));
-}
 
 struct TrainSpec {
   double rate;
@@ -188,77 +148,11 @@ Result<Training> train(const TrialContext& context, const Recipe& recipe, const 
   TAILOR_TRY(out.run, run_tune(job, context.directory / spec.name, context.threads, spec.stage, context.progress,
                                context.cancel));
   if (!spec.evaluate) return out;
-  TAILOR_TRY(out.validation, read_validation(context, out.run.directory / "validation_predictions.safetensors"));
+  TAILOR_TRY(out.validation,
+             read_tune_predictions(context.data, out.run.directory / "validation_predictions.safetensors"));
   out.score = metric_of(context).score(out.validation.truth, out.validation.predicted, classes_of(context));
   return out;
 }
-
-/// The tuned encoder as llama.cpp runs it: the base file with the trained tensors in place, matrices as f16.
-Status write_tuned_gguf(const ReadyModel& model, const SafetensorsFile& weights, const fs::path& to) {
-  TAILOR_TRY(const GgufFile base, GgufFile::open(model.gguf));
-  GgufWriter writer;
-  for (const auto& [key, value] : base.values()) writer.set(key, value);
-  writer.set("general.file_type", GgufValue::u32(1));
-  for (const auto& tensor : base.tensors()) {
-    const SafeTensor* trained = weights.find(tensor.name);
-    const bool matrix = tensor.shape.size() == 2 && tensor.shape[1] > 2 && tensor.name != "position_embd.weight";
-    const auto values = [&tensor, trained, &to]() -> Result<std::vector<float>> {
-      if (trained == nullptr) return to_f32(tensor);
-      if (trained->type != "F32" || static_cast<std::uint64_t>(trained->elements()) != tensor.elements) {
-        return Error{
-            ErrorCode::kCorruptData,
-            fmt::format("{}: the trained {} has another shape than the base model's", to.string(), tensor.name), ""};
-      }
-      std::vector<float> v(static_cast<std::size_t>(tensor.elements));
-      std::memcpy(v.data(), trained->bytes.data(), trained->bytes.size());
-      return v;
-    };
-    writer.add(tensor.name, matrix ? TensorType::kF16 : TensorType::kF32, tensor.shape, values);
-  }
-  return writer.write(to);
-}
-
-Status write_head(const SafetensorsFile& weights, const fs::path& to) {
-  std::vector<SafeTensor> tensors;
-  for (const char* name : {"head.weight", "head.bias"}) {
-    const SafeTensor* tensor = weights.find(name);
-    if (tensor == nullptr)
-      return Error{ErrorCode::kCorruptData, fmt::format("{}: {} is missing", weights.path().string(), name), ""};
-    tensors.push_back(*tensor);
-  }
-  return write_safetensors(to, tensors, {{"format", "tailor-head"}, {"version", "1"}});
-}
-
-class TunedEncoderClassifier final : public Classifier {
- public:
-  TunedEncoderClassifier(Embedder embedder, Matrix weight, std::vector<float> bias)
-      : embedder_(std::move(embedder)), weight_(std::move(weight)), bias_(std::move(bias)) {}
-
-  Result<Matrix> probabilities(std::span<const std::string> texts, const ProgressFn& progress,
-                               const CancelToken& cancel) override {
-    TAILOR_TRY(const Matrix x, embedder_.embed(texts, progress, cancel));
-    Matrix p(x.rows, weight_.rows);
-    for (std::size_t i = 0; i < x.rows; ++i) {
-      const auto row = x.row(i);
-      const auto out = p.row(i);
-      float largest = -1e30f;
-      for (std::size_t c = 0; c < weight_.rows; ++c) {
-        const auto w = weight_.row(c);
-        out[c] = std::inner_product(row.begin(), row.end(), w.begin(), bias_[c]);
-        largest = std::max(largest, out[c]);
-      }
-      float sum = 0;
-      for (auto& value : out) sum += value = std::exp(value - largest);
-      for (auto& value : out) value /= sum;
-    }
-    return p;
-  }
-
- private:
-  Embedder embedder_;
-  Matrix weight_;  // [labels, dim]
-  std::vector<float> bias_;
-};
 
 Estimate estimate(const TrialContext& context, std::string_view method) {
   const Recipe recipe = recipe_of(method);
@@ -288,13 +182,13 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
   const Stopwatch trial;
   const Recipe recipe = recipe_of(method);
   TrialOutcome out;
-  TAILOR_TRY(const ReadyModel model, ready_model_f32(context));
+  TAILOR_TRY(const ReadyModel model, ready_model(context, ModelUse::kTraining));
   TAILOR_TRY(const Tokenizer tokenizer, Tokenizer::load(model.gguf));
   const TrialRows rows = trial_rows(context, /*max_folds=*/1);
-  const auto ids_at = [&](const std::vector<std::size_t>& positions) {
-    std::vector<std::uint32_t> ids;
-    for (const std::size_t p : positions) ids.push_back(rows.ids[p]);
-    return ids;
+  const auto rows_at = [&](const std::vector<std::size_t>& positions) {
+    RowSet set;
+    for (const std::size_t p : positions) set.ids.push_back(rows.ids[p]);
+    return set;
   };
   const bool searching = !context.settings.has_value();
   TAILOR_TRY(out.plan, begin_plan(context, [&] { return make_plan(context, recipe); }));
@@ -304,20 +198,26 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
   TAILOR_TRY(const ReadyModel served, ready_model(context));
   const auto start_head = [&](const std::vector<std::size_t>& fitted, double c) -> Result<fs::path> {
     const fs::path to = context.directory / "start-head.safetensors";
-    const std::vector<std::size_t> held_out = c > 0 ? std::vector<std::size_t>{} : rows.splits[0].validation;
-    TAILOR_TRY(const HeadStart begun, write_head_start(context, served, rows, fitted, held_out, c, to));
+    TAILOR_TRY(const CachedEmbeddings vectors,
+               cached_embeddings(context, served, rows, {.pooling = Pooling::kMean, .normalise = false}));
+    const auto at = [&](const std::vector<std::size_t>& positions) {
+      return LabelledVectors{gather_rows(vectors.matrix, positions), rows.labels_at(positions)};
+    };
+    const LabelledVectors held_out = c > 0 ? LabelledVectors{} : at(rows.splits[0].validation);
+    TAILOR_TRY(const HeadStart begun, write_head_start(at(fitted), held_out, classes_of(context), c, context.threads,
+                                                       context.progress, context.cancel, to));
     out.plan["head_start_c"] = begun.c;
     if (c <= 0) {
-      out.plan["head_start_score"] = begun.score;
-      out.shared_seconds = begun.shared;
+      out.plan["head_start_score"] = metric_of(context).score(held_out.labels, begun.predicted, classes_of(context));
+      out.shared_seconds = vectors.shared;
     }
     return to;
   };
   if (searching) {
     TAILOR_TRY(const fs::path head, start_head(rows.splits[0].train, 0));
     const auto tokens = context.directory / "tokens.safetensors";
-    TAILOR_CHECK(write_token_file(
-        tokens, tokenize(context, tokenizer, ids_at(rows.splits[0].train), ids_at(rows.splits[0].validation))));
+    const TokenParts parts{rows_at(rows.splits[0].train), rows_at(rows.splits[0].validation), {}};
+    TAILOR_CHECK(write_token_file(tokens, tokenize_for_encoder(context.data, tokenizer, parts)));
     const auto rates = out.plan.at("rates").get<std::vector<double>>();
     rate = rates.front();
     double best = -1e30;
@@ -329,7 +229,8 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
                                              {rates[i], search_epochs, true, fmt::format("search-{}", i),
                                               fmt::format("searching the rate: {:g}", rates[i]), head}));
       const double seconds = watch.seconds();
-      trained_seconds += tried.run.result.at("wall_seconds").get<double>();
+      for (const char* part : {"wall_seconds", "evaluation_seconds"})
+        trained_seconds += tried.run.result.at(part).get<double>();
       trained_epochs += search_epochs;
       out.search.push_back({Json{{"learning_rate", rates[i]}, {"epochs", search_epochs}}, tried.score, seconds,
                             tried.validation.size()});
@@ -371,7 +272,7 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
     const double c = searching ? out.plan.value("head_start_c", 0.0) : context.settings->value("head_start_c", 0.0);
     TAILOR_TRY(const fs::path head, start_head(rows.fit, c));
     const auto tokens = context.directory / "tokens-all.safetensors";
-    TAILOR_CHECK(write_token_file(tokens, tokenize(context, tokenizer, context.fit_rows.ids, {})));
+    TAILOR_CHECK(write_token_file(tokens, tokenize_for_encoder(context.data, tokenizer, {context.fit_rows, {}, {}})));
     TAILOR_TRY(Training all,
                train(context, recipe, model, tokens,
                      {rate, epochs, false, searching ? "all" : "refit-run", "training on all rows", head}));
@@ -380,26 +281,10 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
     final_run = std::move(all);
     TAILOR_CHECK(remove_tree(tokens));
   }
-  const fs::path trained = final_run->run.directory;
-  TAILOR_TRY(const SafetensorsFile weights, SafetensorsFile::open(trained / "weights.safetensors"));
-  TAILOR_CHECK(write_head(weights, context.package / kHeadFile));
-  out.trained_bytes = tree_bytes(context.package / kHeadFile);
-  out.base = model.base;
-  if (recipe.method == "head") {
-    out.base = served.base;
-  } else {
-    TAILOR_CHECK(write_tuned_gguf(model, weights, context.package / kTunedFile));
-    if (recipe.method == "lora") {
-      for (const char* name : {"adapter_config.json", "adapter_model.safetensors"}) {
-        TAILOR_CHECK(make_directories(context.package / "adapter"));
-        TAILOR_CHECK(tailor::copy_file(trained / name, context.package / "adapter" / name));
-      }
-      out.trained_bytes += tree_bytes(context.package / "adapter" / "adapter_model.safetensors");
-    } else {
-      out.trained_bytes += tree_bytes(context.package / kTunedFile);
-    }
-    out.base = tuned_base(model.base, kTunedFile);
-  }
+  TAILOR_TRY(TunedPackage made,
+             package_tuned_encoder(final_run->run, model, served, TensorType::kF16, context.package));
+  out.base = std::move(made.base);
+  out.trained_bytes = made.trained_bytes;
   out.settings = Json{{"learning_rate", rate},
                       {"epochs", epochs},
                       {"batch_size", kBatch},
@@ -410,7 +295,7 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
     out.notes.push_back(fmt::format("{} rows were left out of training because their loss was not a number.",
                                     final_run->run.result.at("excluded_rows").size()));
   }
-  TAILOR_CHECK(remove_tree(trained));
+  TAILOR_CHECK(remove_tree(final_run->run.directory));
   TAILOR_CHECK(remove_tree(context.directory / "start-head.safetensors"));
   TAILOR_CHECK(remove_tree(context.directory / "tokens.safetensors"));
   TAILOR_CHECK(end_plan(context));
@@ -437,28 +322,6 @@ Result<TrialOutcome> run_lora(TrialContext& context) {
 }
 Result<TrialOutcome> run_head(TrialContext& context) {
   return run(context, "head");
-}
-
-Result<std::unique_ptr<Classifier>> load_tuned_encoder(const fs::path& package, const PackageManifest& manifest,
-                                                       const PredictOptions& options) {
-  TAILOR_TRY(const SafetensorsFile head, SafetensorsFile::open(package / kHeadFile));
-  TAILOR_TRY(const SafeTensor weight, head.get("head.weight", "F32", 2));
-  TAILOR_TRY(const SafeTensor bias, head.get("head.bias", "F32", 1));
-  TAILOR_TRY(Embedder embedder, Embedder::load(base_model_path(package, manifest.base), {.threads = options.threads,
-                                                                                         .pooling = Pooling::kMean,
-                                                                                         .normalise = false,
-                                                                                         .max_tokens = kMaxTokens}));
-  const auto labels = static_cast<std::int64_t>(manifest.labels.size());
-  if (weight.shape[0] != labels || bias.shape[0] != labels || weight.shape[1] != embedder.dim()) {
-    return Error{ErrorCode::kCorruptData,
-                 fmt::format("{}: the head does not belong to this encoder and these labels", package.string()), ""};
-  }
-  Matrix w(static_cast<std::size_t>(weight.shape[0]), static_cast<std::size_t>(weight.shape[1]));
-  std::memcpy(w.data.data(), weight.bytes.data(), weight.bytes.size());
-  std::vector<float> b(static_cast<std::size_t>(bias.shape[0]));
-  std::memcpy(b.data(), bias.bytes.data(), bias.bytes.size());
-  return std::unique_ptr<Classifier>(
-      std::make_unique<TunedEncoderClassifier>(std::move(embedder), std::move(w), std::move(b)));
 }
 
 }  // namespace tailor

@@ -34,8 +34,6 @@ Estimate estimate_lora(const TrialContext& context);
 Result<TrialOutcome> run_lora(TrialContext& context);
 Estimate estimate_head(const TrialContext& context);
 Result<TrialOutcome> run_head(TrialContext& context);
-Result<std::unique_ptr<Classifier>> load_tuned_encoder(const std::filesystem::path& package,
-                                                       const PackageManifest& manifest, const PredictOptions& options);
 
 Estimate estimate_zero_shot(const TrialContext& context);
 Result<TrialOutcome> run_zero_shot(TrialContext& context);

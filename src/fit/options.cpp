@@ -5,7 +5,7 @@ namespace {
 
 /// One place names every field for writing and reading (see STYLE: one function visits the fields).
 template <typename Visitor, typename Options>
-void visit(Visitor&& v, Options& o) {
+void visit_data(Visitor&& v, Options& o) {
   v("data", o.data);
   v("validation_file", o.validation_file);
   v("test_file", o.test_file);
@@ -17,10 +17,15 @@ void visit(Visitor&& v, Options& o) {
   v("max_text_bytes", o.max_text_bytes);
   v("validation_fraction", o.validation_fraction);
   v("test_fraction", o.test_fraction);
+  v("seed", o.seed);
+}
+
+template <typename Visitor, typename Options>
+void visit_fit(Visitor&& v, Options& o) {
+  visit_data(v, o);
   v("models", o.models);
   v("methods", o.methods);
   v("budget_seconds", o.budget_seconds);
-  v("seed", o.seed);
   v("threads", o.threads);
   v("memory_cap_bytes", o.memory_cap_bytes);
   v("metric", o.metric);
@@ -34,6 +39,18 @@ void visit(Visitor&& v, Options& o) {
   v("min_confidence", o.min_confidence);
   v("answers", o.answers);
   v("no_texts", o.no_texts);
+}
+
+template <typename Visitor, typename Options>
+void visit_tune(Visitor&& v, Options& o) {
+  visit_data(v, o);
+  v("method", o.method);
+  v("model", o.model);
+  v("settings", o.settings);
+  v("metric", o.metric);
+  v("patience", o.patience);
+  v("head_start", o.head_start);
+  v("threads", o.threads);
 }
 
 struct Writer {
@@ -64,38 +81,70 @@ struct Reader {
 };
 
 /// Files were named from the directory in which the run began, which need not be this one.
-void find_files(FitOptions& options, const std::filesystem::path& began_in) {
-  const auto find = [&](const std::filesystem::path& file) {
+class FileFinder {
+ public:
+  explicit FileFinder(std::filesystem::path began_in) : began_in_(std::move(began_in)) {}
+
+  std::filesystem::path operator()(const std::filesystem::path& file) const {
     std::error_code ignored;
-    const bool there = !file.empty() && file.is_relative() && std::filesystem::exists(began_in / file, ignored);
-    return there ? began_in / file : file;
-  };
-  options.data = find(options.data);
-  options.validation_file = find(options.validation_file);
-  options.test_file = find(options.test_file);
-  for (auto& model : options.models) model = find(model).string();
-  constexpr std::string_view kCost = "cost:";
-  if (options.metric.starts_with(kCost))
-    options.metric = std::string(kCost) + find(options.metric.substr(kCost.size())).string();
+    const bool there = !file.empty() && file.is_relative() && std::filesystem::exists(began_in_ / file, ignored);
+    return there ? began_in_ / file : file;
+  }
+  void find(DataOptions& options) const {
+    options.data = (*this)(options.data);
+    options.validation_file = (*this)(options.validation_file);
+    options.test_file = (*this)(options.test_file);
+  }
+
+ private:
+  std::filesystem::path began_in_;
+};
+
+template <typename Read>
+Status read_options(const Json& run, const Read& read) {
+  try {
+    read(Reader{run.at("options")}, FileFinder(run.value("directory", std::string())));
+  } catch (const Json::exception& error) {
+    return Error{ErrorCode::kCorruptData, std::string("options of the run: ") + error.what(),
+                 "the run directory was changed; start a new run"};
+  }
+  return {};
 }
 
 }  // namespace
 
 Json to_json(const FitOptions& options) {
   Json json = Json::object();
-  visit(Writer{json}, options);
+  visit_fit(Writer{json}, options);
+  return json;
+}
+
+Json to_json(const TuneOptions& options) {
+  Json json = Json::object();
+  visit_tune(Writer{json}, options);
   return json;
 }
 
 Result<FitOptions> fit_options_of_run(const Json& run) {
   FitOptions options;
-  try {
-    visit(Reader{run.at("options")}, options);
-    find_files(options, run.value("directory", std::string()));
-  } catch (const Json::exception& error) {
-    return Error{ErrorCode::kCorruptData, std::string("options of the run: ") + error.what(),
-                 "the run directory was changed; start a new run"};
-  }
+  TAILOR_CHECK(read_options(run, [&](const Reader& reader, const FileFinder& find) {
+    visit_fit(reader, options);
+    find.find(options);
+    for (auto& model : options.models) model = find(model).string();
+    constexpr std::string_view kCost = "cost:";
+    if (options.metric.starts_with(kCost))
+      options.metric = std::string(kCost) + find(options.metric.substr(kCost.size())).string();
+  }));
+  return options;
+}
+
+Result<TuneOptions> tune_options_of_run(const Json& run) {
+  TuneOptions options;
+  TAILOR_CHECK(read_options(run, [&](const Reader& reader, const FileFinder& find) {
+    visit_tune(reader, options);
+    find.find(options);
+    options.model = find(options.model).string();
+  }));
   return options;
 }
 

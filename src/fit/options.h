@@ -1,5 +1,6 @@
 #pragma once
-/// What the user asked of `tailor fit`; saved in the run directory, so that a run can be resumed and repeated.
+/// What the user asked of `tailor fit` and, for the data, of `tailor tune`; saved in the run directory, so that a run
+/// can be resumed and repeated.
 
 #include <cstdint>
 #include <filesystem>
@@ -12,8 +13,8 @@
 
 namespace tailor {
 
-struct FitOptions {
-  // data
+/// Which rows, which columns, which part is held out.
+struct DataOptions {
   std::filesystem::path data;
   std::filesystem::path validation_file;  // empty: split from data
   std::filesystem::path test_file;        // empty: split from data
@@ -25,11 +26,14 @@ struct FitOptions {
   std::uint64_t max_text_bytes = std::uint64_t{1} << 20;
   double validation_fraction = 0.15;
   double test_fraction = 0.2;
+  std::uint64_t seed = 1;  // of everything random
+};
+
+struct FitOptions : DataOptions {
   // search
   std::vector<std::string> models;   // names or paths; empty: the two default models
   std::vector<std::string> methods;  // empty: all
   double budget_seconds = 900;
-  std::uint64_t seed = 1;
   int threads = 0;                     // 0: all cores
   std::uint64_t memory_cap_bytes = 0;  // 0: what the machine has
   // decision
@@ -50,8 +54,22 @@ struct FitOptions {
   bool dry_run = false;
 };
 
+/// What the user asked of `tailor tune`: one method on one model.
+struct TuneOptions : DataOptions {
+  std::string method = "lora";
+  std::string model;                // name or path; empty: the default model that suits the method
+  Json settings = Json::object();   // docs/TUNE_JOB.md, "Settings"; what is not there is the method's default
+  std::string metric = "accuracy";  // accuracy | macro_f1 | loss: which values are kept
+  int patience = 0;                 // evaluations without a better metric before training stops; 0: never
+  bool head_start = true;           // encoders: the head starts at a logistic regression on the untouched vectors
+  int threads = 0;                  // 0: all cores
+  std::filesystem::path out;
+};
+
 Json to_json(const FitOptions& options);
+Json to_json(const TuneOptions& options);
 /// From run.json: "options", with files that were named from "directory" found there.
 Result<FitOptions> fit_options_of_run(const Json& run);
+Result<TuneOptions> tune_options_of_run(const Json& run);
 
 }  // namespace tailor

@@ -9,6 +9,7 @@
 #include "core/hash.h"
 #include "core/system.h"
 #include "fit/candidates.h"
+#include "fit/serving.h"
 
 namespace tailor {
 namespace fs = std::filesystem;
@@ -94,6 +95,7 @@ Status close_package(const fs::path& dir, PackageManifest manifest, bool include
             {"scores", manifest.scores},
             {"made_on", Json{{"cpu", system.cpu_model}, {"instruction_sets", system.instruction_sets}}},
             {"files", files}};
+  if (!manifest.serving.empty()) json["serving"] = manifest.serving;
   return write_json_atomic(dir / "manifest.json", json);
 }
 
@@ -124,6 +126,7 @@ Result<PackageManifest> read_package(const fs::path& dir) {
           "use the tailor that made it (" + json.value("tailor_version", std::string("unknown")) + ") or a newer one"};
     }
     m.method = json.at("method");
+    m.serving = json.value("serving", "");
     if (const Json& base = json.at("base_model"); !base.is_null()) {
       m.base = {base.at("id"),
                 base.at("kind"),
@@ -170,7 +173,12 @@ Result<PackageManifest> read_package(const fs::path& dir) {
 
 Result<LoadedPackage> load_package(const fs::path& dir, const PredictOptions& options) {
   TAILOR_TRY(PackageManifest manifest, read_package(dir));
-  const Candidate* candidate = find_candidate_method(manifest.method);
+  for (const ServingKind& kind : serving_kinds()) {
+    if (kind.name != manifest.serving) continue;
+    TAILOR_TRY(auto classifier, kind.load(dir, manifest, options));
+    return LoadedPackage{std::move(manifest), std::move(classifier)};
+  }
+  const Candidate* candidate = manifest.serving.empty() ? find_candidate_method(manifest.method) : nullptr;
   if (candidate == nullptr) {
     return Error{ErrorCode::kInvalidArgument, fmt::format("{}: unknown method \"{}\"", dir.string(), manifest.method),
                  "the package was made by a newer tailor"};

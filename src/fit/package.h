@@ -37,6 +37,7 @@ struct BaseModel {
 
 struct PackageManifest {
   std::string method;
+  std::string serving;  // how it answers: a name of serving_kinds(); empty: as the candidate of this method does
   BaseModel base;
   Json settings = Json::object();
   std::vector<std::string> labels;        // order of all probabilities

@@ -12,11 +12,11 @@
 namespace tailor {
 namespace {
 
-ColumnSpec columns_of(const FitOptions& options) {
+ColumnSpec columns_of(const DataOptions& options) {
   return {options.text_columns, options.text_template, options.label_column};
 }
 
-CsvOptions csv_of(const FitOptions& options) {
+CsvOptions csv_of(const DataOptions& options) {
   return {options.delimiter, options.encoding, static_cast<std::size_t>(options.max_text_bytes)};
 }
 
@@ -28,7 +28,7 @@ struct Loaded {
 
 /// `check` sees the data file's rows alone, before the other files join.
 template <typename Check>
-Result<Loaded> load_files(const FitOptions& options, DataReport& report, Check&& check) {
+Result<Loaded> load_files(const DataOptions& options, DataReport& report, Check&& check) {
   Loaded loaded;
   TAILOR_TRY(loaded.dataset, load_dataset(options.data, columns_of(options), csv_of(options), report));
   loaded.training_rows = loaded.dataset.size();
@@ -85,7 +85,7 @@ std::vector<int> PreparedData::labels_of(const RowSet& rows) const {
   return labels;
 }
 
-Result<PreparedData> prepare_data(const FitOptions& options, DataReport& report, Leaks& leaks) {
+Result<PreparedData> prepare_data(const DataOptions& options, DataReport& report, Leaks& leaks) {
   DuplicateGroups duplicates;
   TAILOR_TRY(Loaded loaded, load_files(options, report, [&](const Dataset& training) {
                duplicates = find_duplicates(training.texts);
@@ -117,7 +117,7 @@ Result<PreparedData> prepare_data(const FitOptions& options, DataReport& report,
   return data;
 }
 
-Result<PreparedData> reload_data(const FitOptions& options, const std::filesystem::path& manifest,
+Result<PreparedData> reload_data(const DataOptions& options, const std::filesystem::path& manifest,
                                  const std::vector<std::string>& hashes) {
   DataReport report;
   TAILOR_TRY(Loaded loaded, load_files(options, report, [](const Dataset&) {}));
@@ -133,6 +133,15 @@ Result<PreparedData> reload_data(const FitOptions& options, const std::filesyste
   }
   TAILOR_TRY(data.split, read_split_manifest(manifest, data.dataset));
   return data;
+}
+
+Json provenance(const PreparedData& data, const RowSet& rows, std::string_view fitted_on, std::uint64_t seed) {
+  Json files = Json::array();
+  for (std::size_t i = 0; i < data.dataset.files.size(); ++i) {
+    files.push_back(Json{{"file", std::filesystem::path(data.dataset.files[i]).filename().string()},
+                         {"sha256", data.file_hashes[i]}});
+  }
+  return Json{{"files", files}, {"rows", rows.size()}, {"fitted_on", fitted_on}, {"seed", seed}};
 }
 
 RowSet stratified_sample(const PreparedData& data, const RowSet& from, std::size_t n, std::uint64_t seed) {

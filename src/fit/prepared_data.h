@@ -41,12 +41,15 @@ struct PreparedData {
 
 /// Reads the files, checks them (findings go to `report`), and makes the split (or takes the files as parts).
 /// `leaks` gets the pairs of texts that stand in two parts.
-Result<PreparedData> prepare_data(const FitOptions& options, DataReport& report, Leaks& leaks);
+Result<PreparedData> prepare_data(const DataOptions& options, DataReport& report, Leaks& leaks);
 
 /// The same rows and parts as an earlier prepare_data of the run: reads the files again, checks their hashes against
 /// `hashes`, and takes the parts from the manifest.
-Result<PreparedData> reload_data(const FitOptions& options, const std::filesystem::path& manifest,
+Result<PreparedData> reload_data(const DataOptions& options, const std::filesystem::path& manifest,
                                  const std::vector<std::string>& hashes);
+
+/// For a package's manifest: the files with their hashes, and the rows that the package learnt from.
+Json provenance(const PreparedData& data, const RowSet& rows, std::string_view fitted_on, std::uint64_t seed);
 
 /// `n` rows of `from`, stratified by label, chosen by the seed alone; all rows where there are no more than n.
 /// Ascending.

@@ -34,15 +34,6 @@ Json search_to_json(const std::vector<SearchPoint>& points) {
   return json;
 }
 
-Json data_for_manifest(const RunContext& context, const RowSet& rows, std::string_view fitted_on) {
-  Json files = Json::array();
-  for (std::size_t i = 0; i < context.data.dataset.files.size(); ++i) {
-    files.push_back(Json{{"file", fs::path(context.data.dataset.files[i]).filename().string()},
-                         {"sha256", context.data.file_hashes[i]}});
-  }
-  return Json{{"files", files}, {"rows", rows.size()}, {"fitted_on", fitted_on}, {"seed", context.options.seed}};
-}
-
 Status run_fit_phase(const TrialJob& job, const RunDirectory& run, const ProgressFn& progress,
                      const CancelToken& cancel, Logger& log) {
   const Stopwatch watch;
@@ -74,7 +65,7 @@ Status run_fit_phase(const TrialJob& job, const RunDirectory& run, const Progres
                            .text_columns = context.options.text_columns,
                            .text_template = context.options.text_template,
                            .min_confidence = context.options.min_confidence,
-                           .data = data_for_manifest(context, fit_rows, fitted_on)};
+                           .data = provenance(context.data, fit_rows, fitted_on, context.options.seed)};
   TAILOR_CHECK(close_package(package, manifest, /*include_base_model=*/refit));
   std::uint64_t package_bytes = tree_bytes(package);
   if (!refit && !outcome.base.id.empty()) {

@@ -5,10 +5,6 @@
 namespace tailor {
 namespace {
 
-Json interval(const Interval& i) {
-  return Json{{"value", i.value}, {"low", i.low}, {"high", i.high}};
-}
-
 Interval interval_from(const Json& json) {
   return {json.at("value"), json.at("low"), json.at("high")};
 }
@@ -44,10 +40,7 @@ Json to_json(const TrialRecord& r) {
             {"validation_score", r.validation_score},
             {"n_scored", r.n_scored}};
   if (r.n_scored > 0) {
-    json["metrics"] = Json{{"accuracy", interval(r.scores.accuracy)},
-                           {"macro_precision", interval(r.scores.macro_precision)},
-                           {"macro_recall", interval(r.scores.macro_recall)},
-                           {"macro_f1", interval(r.scores.macro_f1)}};
+    json["metrics"] = to_json(r.scores);
     json["test_score"] = r.test_score;
     json["vs_best"] = Json{{"p_value", r.p_value}, {"verdict", r.verdict}};
   } else {

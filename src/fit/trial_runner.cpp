@@ -5,23 +5,12 @@
 #include <csignal>
 #include <optional>
 
+#include "core/error_event.h"
 #include "core/files.h"
 #include "fit/budget.h"
 
 namespace tailor {
 namespace {
-
-constexpr const char* kCodeNames[] = {"invalid_argument", "not_found",   "corrupt_data", "io",
-                                      "out_of_memory",    "unavailable", "cancelled",    "internal"};
-
-Error error_from_event(const Json& event) {
-  const std::string code = event.value("code", "internal");
-  Error error{ErrorCode::kInternal, event.value("message", "unknown error"), event.value("hint", "")};
-  for (std::size_t i = 0; i < std::size(kCodeNames); ++i) {
-    if (code == kCodeNames[i]) error.code = static_cast<ErrorCode>(i);
-  }
-  return error;
-}
 
 Error ended_by_signal(const ProcessResult& process, const std::filesystem::path& log) {
   if (process.signal == SIGKILL) {
@@ -41,13 +30,6 @@ Json progress_event(const Progress& p) {
   Json event{{"event", "progress"}, {"stage", p.stage}, {"done", p.done}, {"total", p.total}};
   if (p.loss >= 0) event["loss"] = p.loss;
   return event;
-}
-
-Json error_event(const Error& error) {
-  return Json{{"event", "error"},
-              {"code", kCodeNames[static_cast<std::size_t>(error.code)]},
-              {"message", error.message},
-              {"hint", error.hint}};
 }
 
 Result<PhaseResult> TrialRunner::run(const TrialJob& job, const ProgressFn& progress, const CancelToken& cancel,

@@ -35,6 +35,5 @@ class TrialRunner {
 
 /// The child's side: progress and errors as JSON lines on standard output (docs/EVENTS.md).
 Json progress_event(const Progress& progress);
-Json error_event(const Error& error);
 
 }  // namespace tailor

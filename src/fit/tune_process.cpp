@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <optional>
 
+#include "core/error_event.h"
 #include "core/files.h"
 #include "core/process.h"
 #include "core/system.h"
@@ -20,7 +21,8 @@ std::filesystem::path find_tune_program() {
 }
 
 Result<TuneRun> run_tune(Json job, const std::filesystem::path& directory, int threads, std::string_view stage,
-                         const ProgressFn& progress, const CancelToken& cancel) {
+                         const ProgressFn& progress, const CancelToken& cancel,
+                         const std::function<void(const Json&)>& on_event) {
   const auto program = find_tune_program();
   if (program.empty())
     return Error{ErrorCode::kUnavailable, "training needs tailor-tune, which this build does not have",
@@ -37,9 +39,8 @@ Result<TuneRun> run_tune(Json job, const std::filesystem::path& directory, int t
     const auto event = parse_json(line, "event");
     if (!event || !event->is_object()) return;
     const std::string kind = event->value("event", "");
-    if (kind == "error")
-      reported = Error{ErrorCode::kInternal, event->value("message", "training failed"), event->value("hint", "")};
-    if (kind == "error" && event->value("code", "") == "out_of_memory") reported->code = ErrorCode::kOutOfMemory;
+    if (on_event) on_event(*event);
+    if (kind == "error") reported = error_from_event(*event);
     if (kind == "start") total = event->value("total_steps", 0.0);
     if (!progress) return;
     if (kind == "preparing") progress({"computing features", event->value("rows", 0.0), event->value("of", 0.0)});

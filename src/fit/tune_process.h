@@ -3,6 +3,7 @@
 /// (docs/TUNE_JOB.md).
 
 #include <filesystem>
+#include <functional>
 
 #include "core/cancel.h"
 #include "core/json.h"
@@ -20,8 +21,9 @@ struct TuneRun {
 };
 
 /// Writes job.json into `directory`, runs tailor-tune on it, and reads result.json. A job that was interrupted goes on
-/// from its checkpoint. Events become `progress`; an error event becomes the error.
+/// from its checkpoint. Events become `progress` and go to `on_event`; an error event becomes the error.
 Result<TuneRun> run_tune(Json job, const std::filesystem::path& directory, int threads, std::string_view stage,
-                         const ProgressFn& progress, const CancelToken& cancel);
+                         const ProgressFn& progress, const CancelToken& cancel,
+                         const std::function<void(const Json&)>& on_event = {});
 
 }  // namespace tailor

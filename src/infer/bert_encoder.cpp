@@ -4,8 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
+#include <cstring>
 
+#include "core/bottleneck_file.h"
 #include "core/fast_math.h"
+#include "core/safetensors.h"
 #include "model/gguf_file.h"
 
 namespace tailor {
@@ -71,7 +75,7 @@ bool BertEncoder::supports(const GgufFile& file) {
                      [](const GgufTensor& t) { return can_be_f32(t.type); });
 }
 
-Result<BertEncoder> BertEncoder::load(const GgufFile& file) {
+Result<BertEncoder> BertEncoder::load(const GgufFile& file, const std::filesystem::path& bottlenecks) {
   BertEncoder e;
   TAILOR_TRY(const std::int64_t width, file.integer("bert.embedding_length"));
   TAILOR_TRY(const std::int64_t hidden, file.integer("bert.feed_forward_length"));
@@ -140,7 +144,65 @@ Result<BertEncoder> BertEncoder::load(const GgufFile& file) {
     TAILOR_TRY(layer.output_norm, norm(block + "layer_output_norm"));
     e.layers_.push_back(std::move(layer));
   }
+  if (!bottlenecks.empty()) TAILOR_CHECK(e.load_bottlenecks(bottlenecks));
   return e;
+}
+
+Status BertEncoder::load_bottlenecks(const std::filesystem::path& path) {
+  TAILOR_TRY(const SafetensorsFile file, SafetensorsFile::open(path));
+  const auto bad = [&](const std::string& what) {
+    return Error{ErrorCode::kCorruptData, fmt::format("{}: {}", path.string(), what), "make the package again"};
+  };
+  const auto& metadata = file.metadata();
+  const auto text = [&](const char* key) {
+    const auto at = metadata.find(key);
+    return at == metadata.end() ? std::string() : at->second;
+  };
+  if (text("format") != kBottleneckFormat || text("version") != "1")
+    return bad("not a file of bottleneck adapters, version 1");
+  const std::string place = text("place");
+  if (place != kPlaceHoulsby && place != kPlacePfeiffer && place != kPlaceParallel)
+    return bad(fmt::format("the place of the adapters is \"{}\", expected {}, {} or {}", place, kPlaceHoulsby,
+                           kPlacePfeiffer, kPlaceParallel));
+  adapter_gelu_ = place == kPlaceHoulsby;
+  adapter_parallel_ = place == kPlaceParallel;
+  adapter_scale_ = std::strtof(text("scale").c_str(), nullptr);
+  if (!(adapter_scale_ > 0)) return bad("the scale is not a positive number");
+  const auto floats = [&](const std::string& name, std::vector<std::int64_t> shape) -> Result<std::vector<float>> {
+    TAILOR_TRY(const SafeTensor tensor, file.get(name, "F32", shape.size()));
+    if (tensor.shape != shape) return bad(name + " has another shape than this encoder needs");
+    std::vector<float> values(static_cast<std::size_t>(tensor.elements()));
+    std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
+    return values;
+  };
+  const auto adapter = [&](const std::string& name) -> Result<Bottleneck> {
+    TAILOR_TRY(const SafeTensor bias, file.get(name + ".down.bias", "F32", 1));
+    const std::int64_t size = bias.shape[0], width = static_cast<std::int64_t>(width_);
+    TAILOR_TRY(const auto down, floats(name + ".down.weight", {size, width}));
+    TAILOR_TRY(const auto down_bias, floats(name + ".down.bias", {size}));
+    TAILOR_TRY(const auto up, floats(name + ".up.weight", {width, size}));
+    TAILOR_TRY(const auto up_bias, floats(name + ".up.bias", {width}));
+    const auto n = static_cast<std::size_t>(size);
+    return Bottleneck{PackedLinear(down, down_bias, width_, n), PackedLinear(up, up_bias, n, width_)};
+  };
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    const std::string block = fmt::format("blk.{}.", i);
+    if (place == kPlaceHoulsby) {
+      TAILOR_TRY(layers_[i].after_attention, adapter(block + "adapter_attn"));
+    }
+    TAILOR_TRY(layers_[i].feed_forward_adapter, adapter(block + "adapter_ffn"));
+  }
+  return {};
+}
+
+void BertEncoder::add_bottleneck(const Bottleneck& adapter, const float* x, float* states, std::size_t rows,
+                                 Scratch& s) const {
+  s.narrow.resize(rows * adapter.down.out());
+  s.added.resize(rows * width_);
+  adapter.down.forward(x, rows, s.narrow.data());
+  for (float& v : s.narrow) v = adapter_gelu_ ? gelu(v) : std::max(v, 0.0f);
+  adapter.up.forward(s.narrow.data(), rows, s.added.data());
+  for (std::size_t i = 0; i < rows * width_; ++i) states[i] += adapter_scale_ * s.added[i];
 }
 
 /// states = LayerNorm(states + residual); `residual` may be null.
@@ -216,11 +278,16 @@ std::span<const float> BertEncoder::hidden_states(std::span<const std::span<cons
     layer.queries_keys_values.forward(s.states.data(), rows, s.queries_keys_values.data());
     attend(texts, s);
     layer.attention_out.forward(s.attended.data(), rows, s.other.data());
+    if (layer.after_attention) add_bottleneck(*layer.after_attention, s.other.data(), s.other.data(), rows, s);
     normalise(layer.attention_norm, s.states.data(), s.other.data(), rows);
     s.wide.resize(rows * layer.up.out());
     layer.up.forward(s.other.data(), rows, s.wide.data());
     for (float& v : s.wide) v = gelu(v);
     layer.down.forward(s.wide.data(), rows, s.states.data());
+    if (layer.feed_forward_adapter) {
+      const float* x = adapter_parallel_ ? s.other.data() : s.states.data();
+      add_bottleneck(*layer.feed_forward_adapter, x, s.states.data(), rows, s);
+    }
     normalise(layer.output_norm, s.other.data(), s.states.data(), rows);
   }
   return {s.states.data(), rows * width_};

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -21,11 +22,12 @@ class BertEncoder {
  public:
   /// Whether the file is a BERT that this class can compute (others: use llama.cpp).
   static bool supports(const GgufFile& file);
-  static Result<BertEncoder> load(const GgufFile& file);
+  /// `bottlenecks`: a file of adapters (core/bottleneck_file.h); empty: none.
+  static Result<BertEncoder> load(const GgufFile& file, const std::filesystem::path& bottlenecks = {});
 
   /// Buffers of one thread; they grow to the largest batch and stay.
   struct Scratch {
-    std::vector<float> states, queries_keys_values, attended, wide, other, keys, scores;
+    std::vector<float> states, queries_keys_values, attended, wide, other, keys, scores, narrow, added;
   };
 
   /// Last hidden states [tokens of all texts, width], text after text; the span lives until the next call with the
@@ -40,15 +42,24 @@ class BertEncoder {
   struct Norm {
     std::vector<float> scale, shift;
   };
+  struct Bottleneck {
+    PackedLinear down, up;
+  };
   struct Layer {
     PackedLinear queries_keys_values, attention_out, up, down;
     Norm attention_norm, output_norm;
+    std::optional<Bottleneck> after_attention, feed_forward_adapter;
   };
+  Status load_bottlenecks(const std::filesystem::path& file);
+  /// states += what the adapter makes of `x`.
+  void add_bottleneck(const Bottleneck& adapter, const float* x, float* states, std::size_t rows, Scratch& s) const;
   void normalise(const Norm& norm, const float* residual, float* states, std::size_t rows) const;
   void attend(std::span<const std::span<const std::int32_t>> texts, Scratch& scratch) const;
 
   std::size_t width_ = 0, heads_ = 0;
   float epsilon_ = 1e-12f;
+  float adapter_scale_ = 1;
+  bool adapter_gelu_ = false, adapter_parallel_ = false;
   std::vector<float> tokens_, positions_;  // positions include the row of token type 0
   Norm embedding_norm_;
   std::vector<Layer> layers_;

@@ -39,7 +39,8 @@ struct EmbedModel {
 /// With llama.cpp: any architecture, adapters.
 Result<std::unique_ptr<EmbedBackend>> make_llama_backend(const EmbedModel& model, const EmbedderOptions& options,
                                                          int threads);
-/// With BertEncoder.
-Result<std::unique_ptr<EmbedBackend>> make_bert_backend(const EmbedModel& model, int threads);
+/// With BertEncoder; `bottlenecks` may be empty.
+Result<std::unique_ptr<EmbedBackend>> make_bert_backend(const EmbedModel& model,
+                                                        const std::filesystem::path& bottlenecks, int threads);
 
 }  // namespace tailor

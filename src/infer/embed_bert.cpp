@@ -53,9 +53,10 @@ class BertBackend final : public EmbedBackend {
 
 }  // namespace
 
-Result<std::unique_ptr<EmbedBackend>> make_bert_backend(const EmbedModel& model, int threads) {
+Result<std::unique_ptr<EmbedBackend>> make_bert_backend(const EmbedModel& model,
+                                                        const std::filesystem::path& bottlenecks, int threads) {
   TAILOR_TRY(const GgufFile file, GgufFile::open(model.file));
-  TAILOR_TRY(BertEncoder encoder, BertEncoder::load(file));
+  TAILOR_TRY(BertEncoder encoder, BertEncoder::load(file, bottlenecks));
   TAILOR_TRY(Tokenizer tokenizer, Tokenizer::load(model.file));
   if (tokenizer.vocabulary_size() > encoder.vocabulary() ||
       static_cast<std::size_t>(model.max_tokens) > encoder.max_positions()) {

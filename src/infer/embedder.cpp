@@ -97,13 +97,17 @@ Result<Embedder> Embedder::load(const std::filesystem::path& gguf, const Embedde
     TAILOR_TRY(model, describe(file, options));
     own = options.own_encoder && options.adapter.empty() && BertEncoder::supports(file);
   }
+  if (!own && !options.bottlenecks.empty()) {
+    return Error{ErrorCode::kUnavailable, gguf.string() + ": bottleneck adapters are served on BERT encoders alone",
+                 "tune this model with another method"};
+  }
   auto impl = std::make_unique<Impl>();
   impl->threads = options.threads > 0 ? options.threads : system_info().cores;
   impl->max_tokens = model.max_tokens;
   impl->batch_tokens = options.batch_tokens;
   impl->normalise = options.normalise;
   if (own) {
-    TAILOR_TRY(impl->backend, make_bert_backend(model, impl->threads));
+    TAILOR_TRY(impl->backend, make_bert_backend(model, options.bottlenecks, impl->threads));
   } else {
     TAILOR_TRY(impl->backend, make_llama_backend(model, options, impl->threads));
   }

@@ -26,12 +26,13 @@ enum class Pooling : std::uint8_t {
 struct EmbedderOptions {
   int threads = 0;  // >= 1; 0: all cores. Each computes batches of its own
   Pooling pooling = Pooling::kModel;
-  bool normalise = true;          // divide by the Euclidean length
-  int max_tokens = 0;             // longer texts are cut; 0: the model's own limit, at most 512
-  std::filesystem::path adapter;  // GGUF LoRA adapter; empty: none
-  int batch_tokens = 128;         // tokens a call; llama.cpp attends over the whole call, larger ones waste work
-  bool own_encoder = true;        // BERT without an adapter: our own f32 encoder, faster and nearer to the reference
-  bool flash_attention = true;    // of llama.cpp; skips the products of tokens of different texts
+  bool normalise = true;              // divide by the Euclidean length
+  int max_tokens = 0;                 // longer texts are cut; 0: the model's own limit, at most 512
+  std::filesystem::path adapter;      // GGUF LoRA adapter; empty: none
+  std::filesystem::path bottlenecks;  // bottleneck adapters of a BERT (core/bottleneck_file.h); empty: none
+  int batch_tokens = 128;             // tokens a call; llama.cpp attends over the whole call, larger ones waste work
+  bool own_encoder = true;      // BERT without an adapter: our own f32 encoder, faster and nearer to the reference
+  bool flash_attention = true;  // of llama.cpp; skips the products of tokens of different texts
 };
 
 /// What Pooling::kModel stands for in this file.

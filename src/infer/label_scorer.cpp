@@ -79,7 +79,7 @@ LabelScorer::LabelScorer(LabelScorer&&) noexcept = default;
 LabelScorer& LabelScorer::operator=(LabelScorer&&) noexcept = default;
 LabelScorer::~LabelScorer() = default;
 int LabelScorer::max_context() const {
-  return impl_->max_context;
+  return impl_->max_context - impl_->soft.length();
 }
 int LabelScorer::vocabulary() const {
   return impl_->vocabulary();
@@ -106,6 +106,9 @@ Result<LabelScorer> LabelScorer::load(const std::filesystem::path& gguf, const L
   impl->options = options;
   impl->threads = options.threads > 0 ? options.threads : system_info().cores;
   TAILOR_TRY(impl->model, LoadedModel::load(gguf, options.adapter));
+  if (!options.soft_prompt.empty()) {
+    TAILOR_TRY(impl->soft, SoftPrompt::load(options.soft_prompt));
+  }
   const llama_model* model = impl->model->get();
   if (impl->model->is_encoder() || !llama_model_has_decoder(model) || llama_model_has_encoder(model) ||
       llama_model_is_recurrent(model) || llama_model_is_hybrid(model)) {
@@ -121,7 +124,7 @@ Result<LabelScorer> LabelScorer::load(const std::filesystem::path& gguf, const L
 
 Status LabelScorer::set_prefix(TokenList prefix) {
   Impl& self = *impl_;
-  if (static_cast<int>(prefix.size()) >= self.max_context) {
+  if (self.soft.length() + static_cast<int>(prefix.size()) >= self.max_context) {
     return Error{
         ErrorCode::kInvalidArgument,
         fmt::format("the prompt's common beginning has {} tokens; the model reads {}", prefix.size(), self.max_context),
@@ -171,9 +174,10 @@ Result<std::vector<ScoreTask>> LabelScorer::Impl::tasks(std::span<const TokenLis
       owned.push_back(std::make_unique<LabelTrie>(std::move(built)));
       its_trie = owned.back().get();
     }
-    if (prompt.size() + static_cast<std::size_t>(its_trie->max_depth) > static_cast<std::size_t>(max_context)) {
+    const std::size_t length = prompt.size() + static_cast<std::size_t>(soft.length());
+    if (length + static_cast<std::size_t>(its_trie->max_depth) > static_cast<std::size_t>(max_context)) {
       return Error{ErrorCode::kInvalidArgument,
-                   fmt::format("prompt {} has {} tokens and the longest label {}; the model reads {}", i, prompt.size(),
+                   fmt::format("prompt {} has {} tokens and the longest label {}; the model reads {}", i, length,
                                its_trie->max_depth, max_context),
                    "shorten the message or use fewer demonstrations"};
     }
@@ -208,8 +212,9 @@ Status LabelScorer::Impl::prepare(ScoreWorker& worker, const ContextNeed& need) 
   }
   if (worker.prefix_ready) return {};
   llama_memory_clear(worker.memory(), false);
-  TAILOR_CHECK(decode_quietly(worker, prefix, 0, 0));
-  if (!prefix.empty()) {
+  TAILOR_CHECK(decode_soft_prompt(worker.context.get(), soft, worker.ubatch));
+  TAILOR_CHECK(decode_quietly(worker, prefix, soft.length(), 0));
+  if (prefix_length() > 0) {
     for (int s = 1; s < kMaxSequences; ++s) llama_memory_seq_cp(worker.memory(), 0, s, -1, -1);
   }
   worker.prefix_ready = true;
@@ -393,18 +398,18 @@ Result<LabelScores> LabelScorer::score_one_at_a_time(const TokenList& prompt) {
   if (prompt.empty() || self.labels.empty())
     return Error{ErrorCode::kInvalidArgument, "there is no prompt or no label to score", ""};
   ScoreWorker& worker = self.workers[0];
-  TAILOR_CHECK(self.prepare(worker, {.cells = static_cast<int>(prompt.size()) + self.trie.max_depth,
-                                     .ubatch = static_cast<int>(prompt.size()) + self.trie.max_depth,
-                                     .threads = self.threads}));
+  const int soft = self.soft.length(), longest = static_cast<int>(prompt.size()) + self.trie.max_depth;
+  TAILOR_CHECK(self.prepare(worker, {.cells = soft + longest, .ubatch = longest, .threads = self.threads}));
   worker.prefix_ready = false;
   LabelScores scores;
   for (const TokenList& label : self.labels) {
     llama_memory_clear(worker.memory(), false);
+    TAILOR_CHECK(decode_soft_prompt(worker.context.get(), self.soft, worker.ubatch));
     worker.batch.clear();
     TokenList tokens = prompt;
     tokens.insert(tokens.end(), label.begin(), label.end() - 1);
     for (std::size_t i = 0; i < tokens.size(); ++i)
-      worker.batch.add(tokens[i], static_cast<int>(i), {0, 1}, i + 1 >= prompt.size());
+      worker.batch.add(tokens[i], soft + static_cast<int>(i), {0, 1}, i + 1 >= prompt.size());
     TAILOR_CHECK(worker.batch.decode(worker.context.get(), self.model->name()));
     double sum = 0;
     for (std::size_t t = 0; t < label.size(); ++t) {
@@ -421,12 +426,14 @@ Result<std::vector<float>> LabelScorer::next_token_logits(const TokenList& promp
   if (prompt.empty()) return Error{ErrorCode::kInvalidArgument, "there is no prompt", ""};
   ScoreWorker& worker = self.workers[0];
   const int n = static_cast<int>(prompt.size());
-  TAILOR_CHECK(self.prepare(worker, {.cells = n, .ubatch = n, .threads = self.threads}));
+  const int soft = self.soft.length();
+  TAILOR_CHECK(self.prepare(worker, {.cells = soft + n, .ubatch = n, .threads = self.threads}));
   worker.prefix_ready = false;
   llama_memory_clear(worker.memory(), false);
-  TAILOR_CHECK(self.decode_quietly(worker, std::span(prompt).first(prompt.size() - 1), 0, 0));
+  TAILOR_CHECK(decode_soft_prompt(worker.context.get(), self.soft, worker.ubatch));
+  TAILOR_CHECK(self.decode_quietly(worker, std::span(prompt).first(prompt.size() - 1), soft, 0));
   worker.batch.clear();
-  worker.batch.add(prompt.back(), n - 1, {0, 1}, true);
+  worker.batch.add(prompt.back(), soft + n - 1, {0, 1}, true);
   TAILOR_CHECK(worker.batch.decode(worker.context.get(), self.model->name()));
   const float* logits = llama_get_logits_ith(worker.context.get(), 0);
   return std::vector<float>(logits, logits + self.vocabulary());

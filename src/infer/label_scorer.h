@@ -26,6 +26,7 @@ struct LabelScorerOptions {
   bool flash_attention = true;    // faster; keys and values are rounded to f16. Parity tests turn it off
   int max_context = 0;            // tokens of prefix + prompt + label; 0: as the model was trained
   std::filesystem::path adapter;  // GGUF LoRA adapter; empty: none
+  std::filesystem::path soft_prompt;  // virtual tokens before every prompt (infer/soft_prompt.h); empty: none
 };
 
 /// calibrated score = (log p - bias[label]) / norm[label]; both empty: log p itself. norm > 0.
@@ -75,7 +76,7 @@ class LabelScorer {
 
   /// The model's chat template, for apply_chat_template(); empty: it has none.
   std::string chat_template() const;
-  int max_context() const;  // tokens
+  int max_context() const;  // tokens of prompt and label, a soft prompt not counted
   int vocabulary() const;
   const Tokenizer& tokenizer() const;  // lives as long as the scorer
   std::int32_t trie_nodes() const;     // internal nodes of all labels, the root not counted

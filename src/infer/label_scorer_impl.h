@@ -7,6 +7,7 @@
 #include "infer/label_scorer.h"
 #include "infer/label_trie.h"
 #include "infer/llama_context.h"
+#include "infer/soft_prompt.h"
 
 namespace tailor {
 
@@ -41,13 +42,14 @@ struct LabelScorer::Impl {
   LabelScorerOptions options;
   int threads = 1;
   int max_context = 0;
-  TokenList prefix;
+  SoftPrompt soft;   // at positions 0 … n-1
+  TokenList prefix;  // after it
   std::vector<TokenList> labels;
   std::vector<std::string> names;
   LabelTrie trie;
   std::vector<ScoreWorker> workers;
 
-  int prefix_length() const { return static_cast<int>(prefix.size()); }
+  int prefix_length() const { return soft.length() + static_cast<int>(prefix.size()); }
   int vocabulary() const { return model->vocabulary(); }
   /// Checks prompts, cuts the prefix off and builds the tries of subsets into `owned`.
   Result<std::vector<ScoreTask>> tasks(std::span<const TokenList> prompts,

@@ -1,7 +1,12 @@
 #include "tune/encoder.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/linalg_svd.h>
+#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/sqrt.h>
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -9,6 +14,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/bottleneck_file.h"
 #include "tune/hf_names.h"
 
 namespace tailor::tune {
@@ -17,6 +23,7 @@ namespace {
 constexpr std::string_view kWords = "token_embd.weight";
 constexpr std::string_view kPositions = "position_embd.weight";
 constexpr std::string_view kTypes = "token_types.weight";
+constexpr double kAdapterStd = 0.01;  // of a bottleneck's first weights: close to the identity
 
 bool decays(std::string_view name) {
   return !name.ends_with(".bias") && name.find("norm") == std::string_view::npos;
@@ -30,6 +37,16 @@ std::string block(int layer, std::string_view rest) {
 DropoutSite site(std::uint64_t seed, double probability, std::int64_t layer, std::uint64_t place) {
   if (seed == 0) return {};
   return {Rng::mix(seed + 0x9E3779B97F4A7C15ULL * (static_cast<std::uint64_t>(layer) * 8 + place + 1)), probability};
+}
+
+/// The largest singular triples of `weight`, divided between the two:  scale B A  is the best approximation of its
+/// rank.
+void principal_parts(const at::Tensor& weight, double scale, at::Tensor& a, at::Tensor& b) {
+  const std::int64_t rank = a.size(0);
+  const auto [u, s, vh] = at::linalg_svd(weight, /*full_matrices=*/false);
+  const at::Tensor root = at::sqrt(s.narrow(0, 0, rank) / scale);
+  a.copy_(vh.narrow(0, 0, rank) * root.unsqueeze(1));
+  b.copy_(u.narrow(1, 0, rank) * root);
 }
 
 }  // namespace
@@ -174,6 +191,19 @@ Encoder::Encoder(const BaseWeights& weights, const TokenFile& file, EncoderOptio
     add_lora(layer.attn_output, l, {"attn_output"}, {d}, d, parameters, rng);
     add_lora(layer.ffn_up, l, {"ffn_up"}, {f}, d, parameters, rng);
     add_lora(layer.ffn_down, l, {"ffn_down"}, {d}, f, parameters, rng);
+    if (options_.ia3) {
+      add_scale(layer.keys_scale, block(l, "ia3_k"), d, parameters);
+      add_scale(layer.values_scale, block(l, "ia3_v"), d, parameters);
+      add_scale(layer.inner_scale, block(l, "ia3_ffn"), f, parameters);
+    }
+    if (options_.adapter && options_.adapter->place == AdapterPlace::kHoulsby) {
+      add_bottleneck_adapter(layer.after_attention, block(l, "adapter_attn"), parameters, rng);
+      std::swap(layer.attn_output.bias, layer.attn_norm.bias);  // the adapter reads what the linear layer gives, whole
+    }
+    if (options_.adapter) {
+      add_bottleneck_adapter(layer.ffn_adapter, block(l, "adapter_ffn"), parameters, rng);
+      if (options_.adapter->place != AdapterPlace::kParallel) std::swap(layer.ffn_down.bias, layer.ffn_norm.bias);
+    }
   }
 }
 
@@ -209,6 +239,9 @@ void Encoder::add_lora(LinearSpec& linear, int layer, const std::vector<std::str
   }
   if (chosen.empty()) return;
   Binding stack{&linear.lora_a, {}, {static_cast<std::int64_t>(chosen.size()) * rank, in}};
+  std::vector<std::int64_t> columns(modules.size(), 0);
+  for (std::size_t i = 1; i < modules.size(); ++i) columns[i] = columns[i - 1] + widths[i - 1];
+  std::vector<at::Tensor> starts;
   // PEFT's first values: A uniform in +-1/sqrt(in) (kaiming_uniform with a = sqrt(5)), B zero.
   for (const std::size_t i : chosen) {
     if (rank > std::min(in, widths[i])) {
@@ -217,26 +250,76 @@ void Encoder::add_lora(LinearSpec& linear, int layer, const std::vector<std::str
            fmt::format("lora.r is {}, but {} has a dimension of {}", rank, modules[i], std::min(in, widths[i])),
            "use a smaller r"});
     }
+    const std::string name = block(layer, modules[i]);
     at::Tensor a = at::empty({rank, in}, at::kFloat);
-    const double bound = 1.0 / std::sqrt(static_cast<double>(in));
-    for (float *p = a.data_ptr<float>(), *end = p + a.numel(); p != end; ++p)
-      *p = static_cast<float>((2 * rng.uniform() - 1) * bound);
-    const std::string name = block(layer, modules[i] + ".lora_a");
-    parameters.add(name, a, {});
-    stack.names.push_back(name);
+    at::Tensor b = at::zeros({widths[i], rank}, at::kFloat);
+    if (options_.lora.pissa) {
+      at::Tensor weight = linear.weight.value.narrow(0, columns[i], widths[i]);
+      principal_parts(weight, options_.lora.scale(), a, b);
+      weight.addmm_(b, a, 1, -options_.lora.scale());
+      first_[name] = {a, b};
+    } else {
+      const double bound = 1.0 / std::sqrt(static_cast<double>(in));
+      for (float *p = a.data_ptr<float>(), *end = p + a.numel(); p != end; ++p)
+        *p = static_cast<float>((2 * rng.uniform() - 1) * bound);
+    }
+    parameters.add(name + ".lora_a", a, {});
+    stack.names.push_back(name + ".lora_a");
+    starts.push_back(b);
   }
   bindings_.push_back(std::move(stack));
-  linear.lora_scale = options_.lora.alpha / static_cast<double>(rank);
+  linear.lora_scale = options_.lora.scale();
   linear.lora_dropout = options_.lora.dropout;
   linear.parts.reserve(chosen.size());
-  for (const std::size_t i : chosen) {
-    std::int64_t column = 0;
-    for (std::size_t j = 0; j < i; ++j) column += widths[j];
-    linear.parts.push_back({{}, column});
-    const std::string name = block(layer, modules[i] + ".lora_b");
-    parameters.add(name, at::zeros({widths[i], rank}, at::kFloat), {});
-    bindings_.push_back({&linear.parts.back().b, {name}, {widths[i], rank}});
+  for (std::size_t c = 0; c < chosen.size(); ++c) {
+    const std::size_t i = chosen[c];
+    linear.parts.push_back({{}, columns[i], {}});
+    LoraPart& part = linear.parts.back();
+    const std::string name = block(layer, modules[i]);
+    parameters.add(name + ".lora_b", starts[c], {.rate_scale = options_.lora.b_rate_scale});
+    bindings_.push_back({&part.b, {name + ".lora_b"}, {widths[i], rank}});
+    if (!options_.lora.dora) continue;
+    parameters.add(name + ".lora_magnitude",
+                   at::linalg_vector_norm(linear.weight.value.narrow(0, columns[i], widths[i]), 2, at::IntArrayRef{1}),
+                   {.decay = false});
+    bindings_.push_back({&part.magnitude, {name + ".lora_magnitude"}, {widths[i]}});
   }
+}
+
+void Encoder::add_scale(Slot& slot, const std::string& name, std::int64_t width, ParameterSet& parameters) {
+  parameters.add(name, at::ones({width}, at::kFloat), {.decay = false});
+  bindings_.push_back({&slot, {name}, {width}});
+  extra_names_.push_back(name);
+}
+
+void Encoder::add_bottleneck_adapter(std::optional<BottleneckSpec>& spec, const std::string& name,
+                                     ParameterSet& parameters, Rng& rng) {
+  const std::int64_t d = config_.width, m = options_.adapter->settings.size;
+  if (m > d) {
+    throw Exception({ErrorCode::kInvalidArgument,
+                     fmt::format("settings.adapter.size is {}, the model is only {} wide", m, d),
+                     "a bottleneck is narrower than the model"});
+  }
+  const auto normal = [&](std::vector<std::int64_t> shape) {
+    at::Tensor t = at::empty(shape, at::kFloat);
+    for (float *p = t.data_ptr<float>(), *end = p + t.numel(); p != end; ++p)
+      *p = static_cast<float>(kAdapterStd * rng.normal());
+    return t;
+  };
+  spec.emplace();
+  spec->scale = options_.adapter->settings.scale;
+  // Houlsby's own code has GELU; Pfeiffer's and the parallel one have ReLU.
+  spec->activation = options_.adapter->place == AdapterPlace::kHoulsby ? Activation::kGelu : Activation::kRelu;
+  const auto add = [&](Slot& slot, const std::string& rest, at::Tensor first, bool decay) {
+    const auto shape = first.sizes().vec();
+    parameters.add(name + rest, first, {.decay = decay});
+    bindings_.push_back({&slot, {name + rest}, shape});
+    extra_names_.push_back(name + rest);
+  };
+  add(spec->down.weight, ".down.weight", normal({m, d}), true);
+  add(spec->down_bias, ".down.bias", at::zeros({m}, at::kFloat), false);
+  add(spec->up.weight, ".up.weight", normal({d, m}), true);
+  add(spec->up.bias, ".up.bias", at::zeros({d}, at::kFloat), false);
 }
 
 void Encoder::bind(const ParameterSet& parameters) {
@@ -272,15 +355,24 @@ PackedRows Encoder::pack(RowSpan rows) const {
 
 at::Tensor Encoder::forward(const PackedRows& rows, std::uint64_t seed) const {
   const double p = options_.hidden_dropout;
+  const std::int64_t d = config_.width;
+  const bool parallel = options_.adapter && options_.adapter->place == AdapterPlace::kParallel;
   at::Tensor x = add_norm(embed(embedding_, rows), {}, embedding_norm_, {});
   if (seed != 0) x = dropout(x, site(seed, p, -1, 0));
   for (std::int64_t l = 0; l < config_.layers; ++l) {
     const Layer& layer = layers_[static_cast<std::size_t>(l)];
     const auto lora_seed = [&](std::uint64_t place) { return site(seed, 1, l, place).seed; };
-    at::Tensor a = attention(linear(x, layer.qkv, lora_seed(2)), rows, config_.heads);
-    x = add_norm(linear(a, layer.attn_output, lora_seed(3)), x, layer.attn_norm, site(seed, p, l, 0));
+    at::Tensor qkv = linear(x, layer.qkv, lora_seed(2));
+    if (layer.keys_scale.value.defined())
+      qkv = scale_columns(scale_columns(qkv, layer.keys_scale, d), layer.values_scale, 2 * d);
+    at::Tensor o = linear(attention(qkv, rows, config_.heads), layer.attn_output, lora_seed(3));
+    if (layer.after_attention) o = add_bottleneck(o, o, *layer.after_attention);
+    x = add_norm(o, x, layer.attn_norm, site(seed, p, l, 0));
     at::Tensor h = gelu(linear(x, layer.ffn_up, lora_seed(4)), layer.ffn_up_bias);
-    x = add_norm(linear(h, layer.ffn_down, lora_seed(5)), x, layer.ffn_norm, site(seed, p, l, 1));
+    if (layer.inner_scale.value.defined()) h = scale_columns(h, layer.inner_scale, 0);
+    o = linear(h, layer.ffn_down, lora_seed(5));
+    if (layer.ffn_adapter) o = add_bottleneck(o, parallel ? x : o, *layer.ffn_adapter);
+    x = add_norm(o, x, layer.ffn_norm, site(seed, p, l, 1));
   }
   return x;
 }
@@ -290,11 +382,52 @@ std::vector<Encoder::Adapter> Encoder::adapters(const ParameterSet& parameters) 
   for (std::int64_t l = 0; l < config_.layers; ++l) {
     for (const std::string& module : options_.lora_targets) {
       const std::string name = block(static_cast<int>(l), module);
-      found.push_back(
-          {name, parameters.at(name + ".lora_a").value.detach(), parameters.at(name + ".lora_b").value.detach()});
+      Adapter adapter{name,
+                      parameters.at(name + ".lora_a").value.detach(),
+                      parameters.at(name + ".lora_b").value.detach(),
+                      {},
+                      options_.lora.scale()};
+      if (const auto first = first_.find(name); first != first_.end()) {  // B A - B0 A0 is a product of twice the rank
+        adapter.a = at::cat({adapter.a, first->second.first}, 0);
+        adapter.b = at::cat({adapter.b, -first->second.second}, 1);
+      }
+      if (options_.lora.dora) adapter.magnitude = parameters.at(name + ".lora_magnitude").value.detach();
+      found.push_back(std::move(adapter));
     }
   }
   return found;
+}
+
+std::string_view Encoder::adapter_place() const {
+  switch (options_.adapter->place) {
+    case AdapterPlace::kHoulsby:
+      return kPlaceHoulsby;
+    case AdapterPlace::kPfeiffer:
+      return kPlacePfeiffer;
+    case AdapterPlace::kParallel:
+      break;
+  }
+  return kPlaceParallel;
+}
+
+std::vector<Encoder::Named> Encoder::extras(const ParameterSet& parameters) const {
+  std::vector<Named> found;
+  for (const std::string& name : extra_names_) found.push_back({name, parameters.at(name).value.detach()});
+  return found;
+}
+
+/// IA3's scale of a tensor, and whether it scales columns (the input) or rows (the output, its bias too).
+std::pair<at::Tensor, bool> Encoder::ia3_of(const std::string& name, const ParameterSet& parameters) const {
+  if (!options_.ia3) return {};
+  const auto named = [&](std::string_view module, std::string_view scale) {
+    const std::size_t at = name.find(module);
+    return at == std::string::npos ? at::Tensor()
+                                   : parameters.at(name.substr(0, at) + std::string(scale)).value.detach();
+  };
+  if (at::Tensor k = named("attn_k.", "ia3_k"); k.defined()) return {k, false};
+  if (at::Tensor v = named("attn_v.", "ia3_v"); v.defined()) return {v, false};
+  if (name.ends_with("ffn_down.weight")) return {named("ffn_down.", "ia3_ffn"), true};
+  return {};
 }
 
 void Encoder::visit_merged(const BaseWeights& weights, const ParameterSet& parameters, double unused_decay,
@@ -304,11 +437,16 @@ void Encoder::visit_merged(const BaseWeights& weights, const ParameterSet& param
     const bool here = parameters.contains(name);
     const auto adapter = std::find_if(adapters_here.begin(), adapters_here.end(),
                                       [&](const Adapter& a) { return name == a.module + ".weight"; });
-    if (changed_only && !here && adapter == adapters_here.end()) continue;
+    const auto [scale, columns] = ia3_of(name, parameters);
+    if (changed_only && !here && adapter == adapters_here.end() && !scale.defined()) continue;
     if (!here) {
       at::Tensor value = weights.load(name);
-      if (adapter != adapters_here.end())
-        value.addmm_(adapter->b, adapter->a, 1, options_.lora.alpha / options_.lora.r);
+      if (adapter != adapters_here.end()) {
+        value.addmm_(adapter->b, adapter->a, 1, adapter->scale);
+        if (adapter->magnitude.defined())
+          value.mul_((adapter->magnitude / at::linalg_vector_norm(value, 2, at::IntArrayRef{1})).unsqueeze(1));
+      }
+      if (scale.defined()) value.mul_(columns ? scale : value.dim() == 2 ? scale.unsqueeze(1) : scale);
       visit({name, value});
       continue;
     }

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,10 +27,18 @@ struct EncoderConfig {
   static EncoderConfig read(const BaseWeights& weights);
 };
 
+/// Bottleneck adapters in every layer: AdapterPlace says where.
+struct EncoderAdapters {
+  AdapterPlace place = AdapterPlace::kPfeiffer;
+  AdapterSettings settings;
+};
+
 struct EncoderOptions {
   std::function<bool(std::string_view tensor)> trained;  // by GGUF name; empty: nothing
   std::vector<std::string> lora_targets;                 // GGUF module names ("attn_q"); empty: no adapters
   LoraSettings lora;
+  bool ia3 = false;                        // learnt scales of keys, values and inner features
+  std::optional<EncoderAdapters> adapter;  // bottlenecks
   double hidden_dropout = 0;
 };
 
@@ -50,6 +60,9 @@ class Encoder {
 
   const EncoderConfig& config() const { return config_; }
   const std::vector<std::string>& lora_targets() const { return options_.lora_targets; }
+  bool trains_embeddings() const { return embedding_.tokens.trained(); }
+  bool has_bottlenecks() const { return options_.adapter.has_value(); }
+  std::string_view adapter_place() const;  // as core/bottleneck_file.h names it
   PackedRows pack(RowSpan rows) const;
   /// [T, width]. `seed` makes the dropout masks; 0: no dropout. Rows are borrowed until backward has run.
   at::Tensor forward(const PackedRows& rows, std::uint64_t seed) const;
@@ -63,17 +76,25 @@ class Encoder {
   void visit_merged(const BaseWeights& weights, const ParameterSet& parameters, double unused_decay, bool changed_only,
                     const std::function<void(const Named&)>& visit) const;
 
+  /// What low-rank training learnt of one module; its weight is then W + scale B A, with magnitudes its rows rescaled.
   struct Adapter {
-    std::string module;  // "blk.0.attn_q"
-    at::Tensor a, b;     // [r, in], [out, r]
+    std::string module;    // "blk.0.attn_q"
+    at::Tensor a, b;       // [r, in], [out, r]; with PiSSA [2 r, in], [out, 2 r]: against the untouched weight
+    at::Tensor magnitude;  // [out]; undefined: none
+    double scale = 1;
   };
   std::vector<Adapter> adapters(const ParameterSet& parameters) const;
+
+  /// Tensors of bottleneck adapters and IA3's scales, by name ("blk.0.adapter_ffn.down.weight", "blk.0.ia3_k").
+  std::vector<Named> extras(const ParameterSet& parameters) const;
 
  private:
   struct Layer {
     LinearSpec qkv, attn_output, ffn_up, ffn_down;
     NormSpec attn_norm, ffn_norm;
     Slot ffn_up_bias;
+    Slot keys_scale, values_scale, inner_scale;  // IA3; undefined values: none
+    std::optional<BottleneckSpec> after_attention, ffn_adapter;
   };
   /// A slot whose value is one parameter, or several that lie one after another.
   struct Binding {
@@ -85,6 +106,10 @@ class Encoder {
             ParameterSet& parameters, bool decay);
   void add_lora(LinearSpec& linear, int layer, const std::vector<std::string>& modules,
                 const std::vector<std::int64_t>& widths, std::int64_t in, ParameterSet& parameters, Rng& rng);
+  void add_scale(Slot& slot, const std::string& name, std::int64_t width, ParameterSet& parameters);
+  void add_bottleneck_adapter(std::optional<BottleneckSpec>& spec, const std::string& name, ParameterSet& parameters,
+                              Rng& rng);
+  std::pair<at::Tensor, bool> ia3_of(const std::string& name, const ParameterSet& parameters) const;
   bool trained(std::string_view name) const { return options_.trained && options_.trained(name); }
 
   EncoderConfig config_;
@@ -97,6 +122,8 @@ class Encoder {
   NormSpec embedding_norm_;
   std::vector<Layer> layers_;
   std::vector<Binding> bindings_;
+  std::map<std::string, std::pair<at::Tensor, at::Tensor>> first_;  // PiSSA: A and B at the start, by module
+  std::vector<std::string> extra_names_;
 };
 
 }  // namespace tailor::tune

@@ -3,40 +3,17 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
+#include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
 
+#include "core/bottleneck_file.h"
 #include "tune/classification_loss.h"
+#include "tune/encoder_passes.h"
 #include "tune/export.h"
 #include "tune/head.h"
 
 namespace tailor::tune {
-namespace {
-
-constexpr std::int64_t kPredictTokens = 4096;  // tokens of one pass without gradients
-
-at::Tensor pool(const at::Tensor& x, const PackedRows& rows, Pooling pooling) {
-  return pooling == Pooling::kMean ? mean_pool(x, rows) : first_token_pool(x, rows);
-}
-
-/// Calls body(first, count) for consecutive rows that hold at most kPredictTokens together.
-template <typename Body>
-void for_passes(const TokenFile& file, RowSpan rows, const Body& body) {
-  for (std::size_t first = 0; first < rows.size();) {
-    std::size_t count = 0;
-    std::int64_t tokens = 0;
-    while (first + count < rows.size()) {
-      const auto length = static_cast<std::int64_t>(file.row(static_cast<std::size_t>(rows[first + count])).size());
-      if (count > 0 && tokens + length > kPredictTokens) break;
-      tokens += length;
-      ++count;
-    }
-    body(first, count);
-    first += count;
-  }
-}
-
-}  // namespace
 
 EncoderClassifier::EncoderClassifier(const BaseWeights& weights, const TokenFile& file, const Job& job,
                                      EncoderOptions options)
@@ -88,8 +65,8 @@ Predictions EncoderClassifier::predict(RowSpan rows) {
 Result<std::vector<std::string>> EncoderClassifier::save(const std::filesystem::path& dir) {
   std::vector<Encoder::Named> tensors;
   if (!lora_ || job_.export_merged) {
-    // An adapter changes few tensors; full tuning hands over the whole encoder.
-    encoder_.visit_merged(weights_, parameters_, decay_, lora_,
+    // Full tuning hands over the whole encoder, since words that no row has have decayed; others what they changed.
+    encoder_.visit_merged(weights_, parameters_, decay_, /*changed_only=*/!encoder_.trains_embeddings(),
                           [&](const Encoder::Named& named) { tensors.push_back(named); });
   }
   for (const char* name : {kHeadWeight, kHeadBias}) tensors.push_back({name, parameters_.at(name).value.detach()});
@@ -101,6 +78,14 @@ Result<std::vector<std::string>> EncoderClassifier::save(const std::filesystem::
         const std::vector<std::string> adapter,
         write_peft_adapter(dir, encoder_.adapters(parameters_), job_.settings.lora, encoder_.lora_targets(), weights_));
     files.insert(files.end(), adapter.begin(), adapter.end());
+  }
+  if (encoder_.has_bottlenecks()) {
+    files.emplace_back(kBottleneckFile);
+    TAILOR_CHECK(write_tensors(dir / files.back(), encoder_.extras(parameters_),
+                               {{"format", kBottleneckFormat},
+                                {"version", "1"},
+                                {"place", std::string(encoder_.adapter_place())},
+                                {"scale", fmt::format("{}", job_.settings.adapter.scale)}}));
   }
   return files;
 }

@@ -1,11 +1,20 @@
 #include "tune/encoder_functions.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/ops/add.h>
+#include <ATen/ops/addcmul.h>
 #include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/index_select.h>
+#include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/mm.h>
+#include <ATen/ops/mul.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/sum.h>
+#include <ATen/ops/where.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -72,6 +81,20 @@ struct EmbedFunction : Function<EmbedFunction> {
   }
 };
 
+bool has_magnitudes(const LinearSpec& spec) {
+  return !spec.parts.empty() && spec.parts.front().magnitude.value.defined();
+}
+
+/// Length of each row of  W + scale B A  of one part.
+at::Tensor updated_lengths(const LinearSpec& spec, std::size_t i) {
+  const LoraPart& part = spec.parts[i];
+  const std::int64_t width = part.b.value.size(0), rank = part.b.value.size(1);
+  const at::Tensor a = spec.lora_a.value.narrow(0, static_cast<std::int64_t>(i) * rank, rank);
+  const at::Tensor updated =
+      at::addmm(spec.weight.value.narrow(0, part.column, width), part.b.value, a, 1, spec.lora_scale);
+  return at::linalg_vector_norm(updated, 2, at::IntArrayRef{1});
+}
+
 struct LinearFunction : Function<LinearFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const Maybe&, const Maybe&, const Maybe&,
                             const LinearSpec* spec, std::int64_t seed) {
@@ -79,8 +102,9 @@ struct LinearFunction : Function<LinearFunction> {
     keep(ctx, "spec", spec);
     ctx->saved_data["seed"] = seed;
     const at::Tensor weight_t = spec->weight.value.t();
-    at::Tensor y = spec->bias.value.defined() ? at::addmm(spec->bias.value, x, weight_t) : at::mm(x, weight_t);
-    at::Tensor h;
+    const bool dora = has_magnitudes(*spec);  // the bias is then added after the rescaling
+    at::Tensor y = spec->bias.value.defined() && !dora ? at::addmm(spec->bias.value, x, weight_t) : at::mm(x, weight_t);
+    at::Tensor h, z, gain;
     if (spec->lora_a.value.defined()) {
       at::Tensor seen = x;
       if (spec->lora_dropout > 0) {
@@ -94,7 +118,16 @@ struct LinearFunction : Function<LinearFunction> {
         y.narrow(1, spec->parts[i].column, b.size(0)).addmm_(hi, b.t(), 1, spec->lora_scale);
       }
     }
-    ctx->save_for_backward({x, h});
+    if (dora) {
+      z = y;
+      gain = at::ones({y.size(1)}, y.options());
+      for (std::size_t i = 0; i < spec->parts.size(); ++i) {
+        const LoraPart& part = spec->parts[i];
+        gain.narrow(0, part.column, part.b.value.size(0)).copy_(part.magnitude.value).div_(updated_lengths(*spec, i));
+      }
+      y = spec->bias.value.defined() ? at::addcmul(spec->bias.value, z, gain) : at::mul(z, gain);
+    }
+    ctx->save_for_backward({x, h, z, gain});
     return y;
   }
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
@@ -102,11 +135,22 @@ struct LinearFunction : Function<LinearFunction> {
     const auto saved = ctx->get_saved_variables();
     const at::Tensor& x = saved[0];
     const at::Tensor& h = saved[1];
-    const at::Tensor dy = grads[0].contiguous();
+    at::Tensor dy = grads[0].contiguous();
     const bool need_dx = ctx->needs_input_grad(0);
 
-    if (spec.weight.trained()) spec.weight.grad.addmm_(dy.t(), x);
     if (spec.bias.trained()) add_column_sums(floats(dy), dy.size(0), dy.size(1), dy.size(1), floats(spec.bias.grad));
+    if (const at::Tensor& z = saved[2]; z.defined()) {
+      const at::Tensor& gain = saved[3];
+      const at::Tensor sums = at::sum(dy * z, 0);
+      for (const LoraPart& part : spec.parts) {
+        if (!part.magnitude.trained()) continue;
+        const std::int64_t width = part.b.value.size(0);
+        part.magnitude.grad.add_(sums.narrow(0, part.column, width) * gain.narrow(0, part.column, width) /
+                                 part.magnitude.value);  // gain / m = 1 / |V|
+      }
+      dy = dy * gain;
+    }
+    if (spec.weight.trained()) spec.weight.grad.addmm_(dy.t(), x);
     at::Tensor dx;
     if (need_dx) dx = at::mm(dy, spec.weight.value);
     if (spec.lora_a.value.defined()) {
@@ -185,6 +229,50 @@ struct GeluFunction : Function<GeluFunction> {
     if (bias.trained()) add_column_sums(floats(du), u.size(0), u.size(1), u.size(1), floats(bias.grad));
     variable_list out(3);
     out[0] = du;
+    return out;
+  }
+};
+
+struct ReluFunction : Function<ReluFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& u, const Maybe&, const Slot* bias) {
+    const Below below;
+    keep(ctx, "bias", bias);
+    const at::Tensor y = at::add(u, bias->value).relu_();
+    ctx->save_for_backward({y});
+    return y;
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const at::Tensor y = ctx->get_saved_variables()[0];
+    const auto& bias = kept<Slot>(ctx, "bias");
+    const at::Tensor du = at::where(y > 0, grads[0], at::zeros({}, y.options()));
+    if (bias.trained()) add_column_sums(floats(du), du.size(0), du.size(1), du.size(1), floats(bias.grad));
+    variable_list out(3);
+    out[0] = du;
+    return out;
+  }
+};
+
+struct ScaleFunction : Function<ScaleFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const Maybe&, const Slot* scale,
+                            std::int64_t column) {
+    const Below below;
+    ctx->save_for_backward({x});
+    keep(ctx, "scale", scale);
+    ctx->saved_data["column"] = column;
+    at::Tensor y = x.clone();
+    y.narrow(1, column, scale->value.numel()).mul_(scale->value);
+    return y;
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const at::Tensor x = ctx->get_saved_variables()[0];
+    const auto& scale = kept<Slot>(ctx, "scale");
+    const std::int64_t column = ctx->saved_data["column"].toInt(), width = scale.value.numel();
+    if (scale.trained()) scale.grad.add_(at::sum(grads[0].narrow(1, column, width) * x.narrow(1, column, width), 0));
+    variable_list out(4);
+    if (ctx->needs_input_grad(0)) {
+      out[0] = grads[0].clone();
+      out[0].narrow(1, column, width).mul_(scale.value);
+    }
     return out;
   }
 };
@@ -280,6 +368,20 @@ at::Tensor attention(const at::Tensor& qkv, const PackedRows& rows, std::int64_t
 
 at::Tensor gelu(const at::Tensor& u, const Slot& bias) {
   return GeluFunction::apply(u, leaf(bias), &bias);
+}
+
+at::Tensor relu(const at::Tensor& u, const Slot& bias) {
+  return ReluFunction::apply(u, leaf(bias), &bias);
+}
+
+at::Tensor add_bottleneck(const at::Tensor& base, const at::Tensor& x, const BottleneckSpec& spec) {
+  const at::Tensor u = linear(x, spec.down, 0);
+  const at::Tensor a = spec.activation == Activation::kGelu ? gelu(u, spec.down_bias) : relu(u, spec.down_bias);
+  return at::add(base, linear(a, spec.up, 0), spec.scale);
+}
+
+at::Tensor scale_columns(const at::Tensor& x, const Slot& scale, std::int64_t column) {
+  return ScaleFunction::apply(x, leaf(scale), &scale, column);
 }
 
 at::Tensor add_norm(at::Tensor h, const at::Tensor& residual, const NormSpec& spec, const DropoutSite& site) {

@@ -24,10 +24,12 @@ struct Slot {
 struct LoraPart {
   Slot b;                   // [width, rank]
   std::int64_t column = 0;  // of the first output it acts on
+  Slot magnitude;           // [width]; DoRA: length of each row of the updated weight. Undefined value: none
 };
 
 /// y = x W^T + bias (+ low-rank updates that read the same x: their A matrices are stacked into one).
-/// LoRA: Hu et al., arXiv:2106.09685, section 4.1.
+/// LoRA: Hu et al., arXiv:2106.09685, section 4.1. With magnitudes m (DoRA: Liu et al., arXiv:2402.09353, equation 5)
+/// the rows of the updated weight V are rescaled to length m: y = (x V^T) m / |V| + bias, |V| taken as a constant.
 struct LinearSpec {
   Slot weight;                  // [out, in]
   Slot bias;                    // [out]; undefined value: none (a later step adds it)
@@ -41,6 +43,17 @@ struct NormSpec {
   Slot gamma, beta;  // [d]
   Slot bias;         // [d] of the linear layer before; undefined value: none
   float eps = 1e-12f;
+};
+
+enum class Activation { kGelu, kRelu };
+
+/// x + scale * act(x down^T + down_bias) up^T + scale * up_bias: a bottleneck adapter.
+struct BottleneckSpec {
+  LinearSpec down;  // [size, d], no bias
+  Slot down_bias;   // [size]
+  LinearSpec up;    // [d, size], with bias
+  double scale = 1;
+  Activation activation = Activation::kGelu;
 };
 
 /// The rows of one pass, packed one after another without padding.
@@ -61,6 +74,11 @@ at::Tensor embed(const EmbeddingSpec& spec, const PackedRows& rows);
 at::Tensor linear(const at::Tensor& x, const LinearSpec& spec, std::uint64_t dropout_seed);
 at::Tensor attention(const at::Tensor& qkv, const PackedRows& rows, std::int64_t heads);
 at::Tensor gelu(const at::Tensor& u, const Slot& bias);
+at::Tensor relu(const at::Tensor& u, const Slot& bias);
+/// base + what the adapter makes of x.
+at::Tensor add_bottleneck(const at::Tensor& base, const at::Tensor& x, const BottleneckSpec& spec);
+/// Columns [column, column + scale's length) of x times `scale`, the others as they are.
+at::Tensor scale_columns(const at::Tensor& x, const Slot& scale, std::int64_t column);
 /// norm(residual + dropout(h + bias)); residual may be undefined. h is consumed: its memory holds the normalised
 /// values.
 at::Tensor add_norm(at::Tensor h, const at::Tensor& residual, const NormSpec& spec, const DropoutSite& dropout);

@@ -31,6 +31,8 @@ Result<std::vector<std::string>> write_peft_adapter(const std::filesystem::path&
     if (!module) return Error{ErrorCode::kInternal, "no Hugging Face name for " + adapter.module, ""};
     tensors.push_back({fmt::format("base_model.model.{}.lora_A.weight", *module), adapter.a});
     tensors.push_back({fmt::format("base_model.model.{}.lora_B.weight", *module), adapter.b});
+    if (adapter.magnitude.defined())
+      tensors.push_back({fmt::format("base_model.model.{}.lora_magnitude_vector", *module), adapter.magnitude});
   }
   // A pattern, because the list form matches name endings: "output.dense" would also mean "attention.output.dense".
   std::string pattern;
@@ -44,11 +46,14 @@ Result<std::vector<std::string>> write_peft_adapter(const std::filesystem::path&
   std::string layers(hf_layer_prefix(type));  // "encoder.layer." as a pattern
   for (std::size_t dot = layers.find('.'); dot != std::string::npos; dot = layers.find('.', dot + 2))
     layers.insert(dot, "\\");
+  // PiSSA's adapter against the untouched weight has twice the rank; the same scale needs twice the alpha.
+  const std::int64_t rank = adapters.front().a.size(0);
+  const bool as_asked = rank == lora.r;
   const Json config = {{"peft_type", "LORA"},
                        {"task_type", "FEATURE_EXTRACTION"},
                        {"base_model_name_or_path", base.path().filename().string()},
-                       {"r", lora.r},
-                       {"lora_alpha", lora.alpha},
+                       {"r", rank},
+                       {"lora_alpha", as_asked ? lora.alpha : lora.scale() * static_cast<double>(rank)},
                        {"lora_dropout", lora.dropout},
                        {"target_modules", fmt::format(R"((.*\.)?{}\d+\.({}))", layers, pattern)},
                        {"bias", "none"},
@@ -56,8 +61,8 @@ Result<std::vector<std::string>> write_peft_adapter(const std::filesystem::path&
                        {"inference_mode", true},
                        {"init_lora_weights", true},
                        {"modules_to_save", nullptr},
-                       {"use_rslora", false},
-                       {"use_dora", false}};
+                       {"use_rslora", as_asked && lora.rslora},
+                       {"use_dora", lora.dora}};
   TAILOR_CHECK(write_tensors(dir / "adapter_model.safetensors", tensors, {{"format", "pt"}}));
   TAILOR_CHECK(write_json_atomic(dir / "adapter_config.json", config));
   return std::vector<std::string>{"adapter_config.json", "adapter_model.safetensors"};

@@ -16,7 +16,8 @@ inline constexpr const char* kHeadWeight = "head.weight";  // [labels, width]
 inline constexpr const char* kHeadBias = "head.bias";      // [labels]
 
 // Streams of the run's random numbers (core/rng.h): numbers never change, or old runs could not be repeated.
-inline constexpr std::uint64_t kInitialValuesStream = 1, kHeadStream = 2, kOrderStream = 3, kDropoutStream = 4;
+inline constexpr std::uint64_t kInitialValuesStream = 1, kHeadStream = 2, kOrderStream = 3, kDropoutStream = 4,
+                               kPairsStream = 5;
 
 /// Adds the head's tensors: those of job.head, or weight normal(0, head_init_std) from (seed, kHeadStream) in row-major
 /// order and a bias of 0. Throws where job.head holds no head of this shape. Starting full tuning from a head that was

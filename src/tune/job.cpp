@@ -24,6 +24,7 @@ const Names<Task> kTasks = {{Task::kSequenceClassification, "sequence-classifica
 const Names<Schedule> kSchedules = {
     {Schedule::kLinear, "linear"}, {Schedule::kCosine, "cosine"}, {Schedule::kConstant, "constant"}};
 const Names<Pooling> kPoolings = {{Pooling::kMean, "mean"}, {Pooling::kCls, "cls"}};
+const Names<SoftPromptEncoder> kSoftEncoders = {{SoftPromptEncoder::kMlp, "mlp"}, {SoftPromptEncoder::kLstm, "lstm"}};
 const Names<Metric> kMetrics = {
     {Metric::kAccuracy, "accuracy"}, {Metric::kMacroF1, "macro_f1"}, {Metric::kLoss, "loss"}};
 
@@ -143,6 +144,10 @@ Status read_lora(const Json& value, const std::string& where, LoraSettings& lora
   reader.whole("r", lora.r, 1, 65536);
   reader.number("alpha", lora.alpha, 0, 1e6, true);
   reader.number("dropout", lora.dropout, 0, 1, false, true);
+  reader.flag("rslora", lora.rslora);
+  reader.flag("dora", lora.dora);
+  reader.flag("pissa", lora.pissa);
+  reader.number("b_rate_scale", lora.b_rate_scale, 0, 1e4, true);
   reader.custom("target_modules", [&](const Json& v) -> Status {
     std::vector<std::string> names;
     if (v.is_string()) names.push_back(v.get<std::string>());
@@ -181,6 +186,28 @@ Status read_settings(const Json& value, const std::string& where, Settings& s) {
   reader.number("head_init_std", s.head_init_std, 0, 10);
   reader.choice("pooling", s.pooling, kPoolings);
   reader.custom("lora", [&](const Json& v) { return read_lora(v, where, s.lora); });
+  reader.custom("adapter", [&](const Json& v) {
+    ObjectReader adapter(where + " settings.adapter");
+    adapter.whole("size", s.adapter.size, 1, 65536);
+    adapter.number("scale", s.adapter.scale, 0, 1e4, true);
+    return adapter.read(v);
+  });
+  reader.custom("soft_prompt", [&](const Json& v) {
+    ObjectReader prompt(where + " settings.soft_prompt");
+    prompt.whole("tokens", s.soft_prompt.tokens, 1, 4096);
+    prompt.whole("hidden", s.soft_prompt.hidden, 0, 65536);
+    prompt.choice("encoder", s.soft_prompt.encoder, kSoftEncoders);
+    prompt.custom("start", [&](const Json& list) -> Status {
+      const auto whole = [](const Json& id) { return id.is_number_integer() && id.get<std::int64_t>() >= 0; };
+      if (!list.is_array() || !std::all_of(list.begin(), list.end(), whole))
+        return prompt.bad("start", "a list of token ids", list);
+      s.soft_prompt.start = list.get<std::vector<std::int32_t>>();
+      return {};
+    });
+    return prompt.read(v);
+  });
+  reader.whole("upper_layers", s.upper_layers, 1, 1024);
+  reader.number("temperature", s.temperature, 0, 100, true);
   return reader.read(value);
 }
 
@@ -272,12 +299,27 @@ Json settings_json(const Job& job) {
               {"max_grad_norm", s.max_grad_norm},
               {"head_init_std", s.head_init_std},
               {"pooling", name_of(kPoolings, s.pooling)}};
-  if (job.method.ends_with("lora")) {
+  const Method* method = find_method(job.method);
+  if (method != nullptr && method->family == MethodFamily::kLora) {
     out["lora"] = {{"r", s.lora.r},
                    {"alpha", s.lora.alpha},
                    {"dropout", s.lora.dropout},
-                   {"target_modules", s.lora.target_modules}};
+                   {"target_modules", s.lora.target_modules},
+                   {"rslora", s.lora.rslora},
+                   {"dora", s.lora.dora},
+                   {"pissa", s.lora.pissa},
+                   {"b_rate_scale", s.lora.b_rate_scale}};
   }
+  if (method != nullptr && method->family == MethodFamily::kAdapter)
+    out["adapter"] = {{"size", s.adapter.size}, {"scale", s.adapter.scale}};
+  if (method != nullptr && method->family == MethodFamily::kSoftPrompt) {
+    out["soft_prompt"] = {{"tokens", s.soft_prompt.tokens},
+                          {"hidden", s.soft_prompt.hidden},
+                          {"encoder", name_of(kSoftEncoders, s.soft_prompt.encoder)},
+                          {"start", s.soft_prompt.start}};
+  }
+  if (job.method == "contrastive") out["temperature"] = s.temperature;
+  if (job.method == "upper-layers") out["upper_layers"] = s.upper_layers;
   return out;
 }
 

@@ -25,7 +25,50 @@ LinearSpec LlamaDecoder::spec(std::int64_t layer, LinearGroup group, const Dropo
   return s;
 }
 
-at::Tensor LlamaDecoder::hidden_at_labels(const std::shared_ptr<const PackedTree>& tree, const DropoutKey* dropout) {
+namespace {
+
+/// Virtual tokens of a batch: where they stand, and which they are.
+struct SoftRows {
+  at::Tensor nodes, ids;  // int64 [k]; undefined: none
+
+  SoftRows() = default;
+  SoftRows(const PackedTree& tree, std::int64_t vocabulary) {
+    std::vector<std::int64_t> at_node, which;
+    for (std::size_t i = 0; i < tree.tokens.size(); ++i) {
+      if (tree.tokens[i] < vocabulary) continue;
+      at_node.push_back(static_cast<std::int64_t>(i));
+      which.push_back(tree.tokens[i] - vocabulary);
+    }
+    if (at_node.empty()) return;
+    nodes = at::tensor(at_node, at::kLong);
+    ids = at::tensor(which, at::kLong);
+  }
+  bool empty() const { return !nodes.defined(); }
+};
+
+/// Rows `soft.nodes` of x get `values`[soft.ids] from `column` on.
+at::Tensor with_rows(const at::Tensor& x, const SoftRows& soft, const at::Tensor& values, std::int64_t column) {
+  at::Tensor rows = values.index_select(0, soft.ids);
+  if (column > 0) rows = at::cat({x.narrow(1, 0, column).index_select(0, soft.nodes), rows}, 1);
+  return x.index_copy(0, soft.nodes, rows);
+}
+
+}  // namespace
+
+std::vector<at::Tensor> LlamaDecoder::keys_values(std::span<const std::int32_t> tokens) {
+  const c10::NoGradGuard no_grad;
+  // The last token of a row is only ever an answer: one more is put behind it.
+  std::vector<std::int32_t> longer(tokens.begin(), tokens.end());
+  longer.push_back(tokens.back());
+  const SequenceView view{longer, {}};
+  const auto tree = std::make_shared<PackedTree>(pack_tree({&view, 1}, Sharing::kNone));
+  std::vector<at::Tensor> seen;
+  hidden_at_labels(tree, nullptr, &seen);
+  return seen;
+}
+
+at::Tensor LlamaDecoder::hidden_at_labels(const std::shared_ptr<const PackedTree>& tree, const DropoutKey* dropout,
+                                          std::vector<at::Tensor>* seen) {
   const LlamaConfig& c = weights_.config();
   auto plan = std::make_shared<AttentionPlan>();
   plan->shape = {c.heads, c.kv_heads, c.head_dim, static_cast<float>(1.0 / std::sqrt(static_cast<double>(c.head_dim)))};
@@ -34,17 +77,38 @@ at::Tensor LlamaDecoder::hidden_at_labels(const std::shared_ptr<const PackedTree
   plan->tree = tree;
   plan->all = all_queries(*tree);
   plan->labels = label_queries(*tree);
+  const SoftRows soft = soft_prompt_ == nullptr ? SoftRows() : SoftRows(*tree, c.vocab);
+  const bool in_layers = soft_prompt_ != nullptr && soft_prompt_->in_every_layer();
+  if (!soft.empty() && in_layers) {
+    plan->key_turns = tree->positions;
+    for (std::size_t i = 0; i < tree->tokens.size(); ++i) {
+      if (tree->tokens[i] >= c.vocab) plan->key_turns[i] = 0;
+    }
+  }
   const std::shared_ptr<const AttentionPlan> shared = plan;
   const at::Tensor label_nodes = at::from_blob(const_cast<std::int64_t*>(tree->label_nodes.data()),
                                                {static_cast<std::int64_t>(tree->label_nodes.size())}, at::kLong);
   const bool all_asked = tree->label_nodes.size() == tree->tokens.size();
 
-  at::Tensor x = weights_.embed(tree->tokens);
+  std::vector<std::int32_t> words = tree->tokens;
+  if (!soft.empty())
+    std::replace_if(
+        words.begin(), words.end(), [&](std::int32_t t) { return t >= c.vocab; }, 0);
+  at::Tensor x = weights_.embed(words);
+  if (!soft.empty() && !in_layers) x = with_rows(x, soft, soft_prompt_->embeddings(), 0);
   for (std::int64_t layer = 0; layer < c.layers; ++layer) {
     at::Tensor attended;
     if (layer + 1 < c.layers || all_asked) {
-      const at::Tensor qkv =
+      at::Tensor qkv =
           norm_linear(x, weights_.attention_norm(layer), c.rms_eps, spec(layer, LinearGroup::kQkv, dropout));
+      const std::int64_t q_width = c.heads * c.head_dim, kv_width = c.kv_heads * c.head_dim;
+      if (!soft.empty() && in_layers) qkv = with_rows(qkv, soft, soft_prompt_->keys_values(layer), q_width);
+      if (seen != nullptr) {
+        seen->push_back(qkv.narrow(1, q_width, 2 * kv_width).clone());
+        float* keys = seen->back().data_ptr<float>();
+        rope({c.kv_heads, c.head_dim, c.rotary}, plan->rope_table, tree->positions.data(), tree->size(), keys,
+             2 * kv_width, keys, 2 * kv_width, false);
+      }
       attended = rope_attention(qkv, shared);
     } else {
       const std::int64_t q_width = c.heads * c.head_dim;
@@ -57,7 +121,8 @@ at::Tensor LlamaDecoder::hidden_at_labels(const std::shared_ptr<const PackedTree
       q_spec.out_begin = 0;
       q_spec.out_end = q_width;
       q_spec.lora = q_spec.lora.slice(0, q_width);
-      const at::Tensor kv = norm_linear(x, weights_.attention_norm(layer), c.rms_eps, kv_spec);
+      at::Tensor kv = norm_linear(x, weights_.attention_norm(layer), c.rms_eps, kv_spec);
+      if (!soft.empty() && in_layers) kv = with_rows(kv, soft, soft_prompt_->keys_values(layer), 0);
       x = x.index_select(0, label_nodes);
       const at::Tensor q = norm_linear(x, weights_.attention_norm(layer), c.rms_eps, q_spec);
       attended = rope_attention_at_labels(q, kv, shared);

@@ -293,7 +293,7 @@ class RopeAttention : public Function<RopeAttention> {
     const std::int64_t tokens = plan->tree->size();
     rope({shape.heads, shape.head_dim, plan->rotary}, plan->rope_table, queries.position.data(), queries.size(), from.q,
          from.ld_q, to.q, to.ld_q, false);
-    rope({shape.kv_heads, shape.head_dim, plan->rotary}, plan->rope_table, plan->all.position.data(), tokens, from.k,
+    rope({shape.kv_heads, shape.head_dim, plan->rotary}, plan->rope_table, plan->key_positions(), tokens, from.k,
          from.ld_kv, to.k, to.ld_kv, false);
     const auto v_bytes = static_cast<std::size_t>(shape.kv_heads * shape.head_dim) * sizeof(float);
     for (std::int64_t i = 0; i < tokens; ++i) std::memcpy(to.v + i * to.ld_kv, from.v + i * from.ld_kv, v_bytes);
@@ -325,8 +325,8 @@ class RopeAttention : public Function<RopeAttention> {
                        state.lse.data_ptr<float>(), to.q, to.ld_q, to.k, to.v, to.ld_kv);
     rope({shape.heads, shape.head_dim, plan.rotary}, plan.rope_table, queries.position.data(), queries.size(), to.q,
          to.ld_q, to.q, to.ld_q, true);
-    rope({shape.kv_heads, shape.head_dim, plan.rotary}, plan.rope_table, plan.all.position.data(), plan.tree->size(),
-         to.k, to.ld_kv, to.k, to.ld_kv, true);
+    rope({shape.kv_heads, shape.head_dim, plan.rotary}, plan.rope_table, plan.key_positions(), plan.tree->size(), to.k,
+         to.ld_kv, to.k, to.ld_kv, true);
     return {dq, dkv, at::Tensor()};
   }
 };

@@ -41,8 +41,11 @@ struct AttentionPlan {
   std::int64_t rotary = 0;
   const float* rope_table = nullptr;  // LlamaWeights::rope_table, of at least tree->max_path positions
   std::shared_ptr<const PackedTree> tree;
-  QuerySet all;     // all_queries(*tree)
-  QuerySet labels;  // label_queries(*tree)
+  QuerySet all;                         // all_queries(*tree)
+  QuerySet labels;                      // label_queries(*tree)
+  std::vector<std::int64_t> key_turns;  // [n] positions by which keys turn, where a prefix's do not (0); empty: all do
+
+  const std::int64_t* key_positions() const { return key_turns.empty() ? all.position.data() : key_turns.data(); }
 };
 
 /// Rotary embedding and causal attention. qkv [n, (heads + 2 kv_heads) * head_dim], result [n, heads * head_dim].

@@ -13,15 +13,6 @@ namespace {
 
 constexpr std::int64_t kScoreTokens = 768;  // about so many tokens pass the model at once in label_scores
 
-LoraConfig lora_config(const LoraSettings& s) {
-  LoraConfig c;
-  c.rank = s.r;
-  c.alpha = s.alpha;
-  c.dropout = s.dropout;
-  c.targets = s.target_modules;
-  return c;
-}
-
 std::unique_ptr<LlamaWeights> open_weights(const ModelInput& input, WeightStorage storage) {
   return std::move(LlamaWeights::open(input.weights, storage)).value();
 }
@@ -32,12 +23,27 @@ std::string row_name(const TokenFile& file, std::int64_t row) {
 
 }  // namespace
 
-LoraClassifier::LoraClassifier(const ModelInput& input, WeightStorage storage)
+LoraConfig lora_config(const LoraSettings& s) {
+  LoraConfig c;
+  c.rank = s.r;
+  c.alpha = s.alpha;
+  c.dropout = s.dropout;
+  c.targets = s.target_modules;
+  c.rank_stabilised = s.rslora;
+  c.b_rate_scale = s.b_rate_scale;
+  if (s.dora || s.pissa) {
+    throw Exception({ErrorCode::kInvalidArgument, "settings.lora: dora and pissa are there for encoders alone",
+                     "leave them out, or tune an encoder"});
+  }
+  return c;
+}
+
+DecoderClassifier::DecoderClassifier(const ModelInput& input, DecoderOptions options)
     : file_(input.file),
-      config_(lora_config(input.job.settings.lora)),
-      weights_(open_weights(input, storage)),
-      adapters_(LoraAdapters::attach(weights_->config(), config_, input.job.seed, parameters_).value()),
-      decoder_(*weights_, &adapters_) {
+      job_(input.job),
+      options_(std::move(options)),
+      weights_(open_weights(input, options_.storage)),
+      decoder_(*weights_, nullptr) {
   const LlamaConfig& c = weights_->config();
   if (file_.vocab_size > c.vocab) {
     throw Exception({ErrorCode::kInvalidArgument,
@@ -56,7 +62,8 @@ LoraClassifier::LoraClassifier(const ModelInput& input, WeightStorage storage)
   }
   for (std::int64_t r = 0; r < static_cast<std::int64_t>(file_.rows()); ++r) {
     const Row row = whole(r);
-    const auto length = static_cast<std::int64_t>(row.tokens.size());
+    const auto length =
+        static_cast<std::int64_t>(row.tokens.size()) + (options_.soft_prompt ? job_.settings.soft_prompt.tokens : 0);
     if (length > c.context) {
       throw Exception(
           {ErrorCode::kInvalidArgument,
@@ -69,11 +76,54 @@ LoraClassifier::LoraClassifier(const ModelInput& input, WeightStorage storage)
                        "every training row needs an answer after at least one token of prompt"});
     }
   }
+  if (options_.lora) {
+    adapters_ = LoraAdapters::attach(c, *options_.lora, job_.seed, parameters_).value();
+    decoder_.set_adapters(&*adapters_);
+  }
+  if (options_.soft_prompt)
+    soft_prompt_.emplace(c, *options_.soft_prompt, job_.settings.soft_prompt, job_.seed, soft_start(), parameters_);
   parameters_.flatten();
-  adapters_.bind(parameters_);
+  if (adapters_) adapters_->bind(parameters_);
+  if (soft_prompt_) {
+    soft_prompt_->bind(parameters_);
+    decoder_.set_soft_prompt(&*soft_prompt_);
+  }
 }
 
-std::span<const std::int32_t> LoraClassifier::prompt(std::int64_t row) const {
+/// Real tokens whose values the virtual ones begin with: those asked for, else the labels' words (Lester et al. find
+/// them the best start), else those of the rows.
+SoftPrompt::Start DecoderClassifier::soft_start() {
+  const auto n = static_cast<std::size_t>(job_.settings.soft_prompt.tokens);
+  std::vector<std::int32_t> words = job_.settings.soft_prompt.start;
+  for (const std::int32_t word : words) {
+    if (word < weights_->config().vocab) continue;
+    throw Exception({ErrorCode::kInvalidArgument,
+                     fmt::format("settings.soft_prompt.start: {} is no token of the model", word),
+                     fmt::format("ids are below {}", weights_->config().vocab)});
+  }
+  for (std::size_t l = 0; words.size() < n && l < static_cast<std::size_t>(file_.n_labels); ++l) {
+    const auto answer = file_.label(l);
+    words.insert(words.end(), answer.begin(), answer.end() - (answer.size() > 1 ? 1 : 0));  // without the end
+  }
+  for (std::size_t r = 0; words.size() < n && r < file_.rows(); ++r)
+    words.insert(words.end(), file_.row(r).begin(), file_.row(r).end());
+  const std::size_t given = words.size();
+  for (std::size_t i = 0; words.size() < n; ++i) words.push_back(words[i % given]);
+  words.resize(n);
+  if (*options_.soft_prompt == SoftPromptKind::kPrefix) return {{}, decoder_.keys_values(words)};
+  return {weights_->embed(words), {}};
+}
+
+void DecoderClassifier::add_soft_prompt(Row& row) const {
+  if (!soft_prompt_) return;
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(soft_prompt_->length()));
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    ids[i] = static_cast<std::int32_t>(weights_->config().vocab + static_cast<std::int64_t>(i));
+  row.tokens.insert(row.tokens.begin(), ids.begin(), ids.end());
+  row.mask.insert(row.mask.begin(), ids.size(), 0);
+}
+
+std::span<const std::int32_t> DecoderClassifier::prompt(std::int64_t row) const {
   const auto i = static_cast<std::size_t>(row);
   const auto tokens = file_.row(i);
   const auto mask = file_.mask(i);
@@ -81,26 +131,28 @@ std::span<const std::int32_t> LoraClassifier::prompt(std::int64_t row) const {
   return mask.empty() ? tokens : tokens.first(static_cast<std::size_t>(first));
 }
 
-std::span<const std::int32_t> LoraClassifier::answer(std::int64_t row) const {
+std::span<const std::int32_t> DecoderClassifier::answer(std::int64_t row) const {
   const std::int32_t label = file_.labels[static_cast<std::size_t>(row)];
   if (label < 0 || label >= file_.n_labels) return {};
   return file_.label(static_cast<std::size_t>(label));
 }
 
-LoraClassifier::Row LoraClassifier::whole(std::int64_t row) const {
+DecoderClassifier::Row DecoderClassifier::whole(std::int64_t row) const {
   const auto i = static_cast<std::size_t>(row);
   const auto tokens = file_.row(i);
   const auto mask = file_.mask(i);
   Row r{{tokens.begin(), tokens.end()}, {mask.begin(), mask.end()}};
-  if (!mask.empty()) return r;
-  r.mask.assign(r.tokens.size(), 0);
-  const auto reply = answer(row);
-  r.tokens.insert(r.tokens.end(), reply.begin(), reply.end());
-  r.mask.resize(r.tokens.size(), 1);
+  if (mask.empty()) {
+    r.mask.assign(r.tokens.size(), 0);
+    const auto reply = answer(row);
+    r.tokens.insert(r.tokens.end(), reply.begin(), reply.end());
+    r.mask.resize(r.tokens.size(), 1);
+  }
+  add_soft_prompt(r);
   return r;
 }
 
-double LoraClassifier::weight(RowSpan rows) const {
+double DecoderClassifier::weight(RowSpan rows) const {
   double sum = 0;
   for (const std::int64_t row : rows) {
     const Row r = whole(row);
@@ -109,7 +161,7 @@ double LoraClassifier::weight(RowSpan rows) const {
   return sum;
 }
 
-LossSum LoraClassifier::forward_backward(RowSpan rows, const StepContext& context) {
+LossSum DecoderClassifier::forward_backward(RowSpan rows, const StepContext& context) {
   std::vector<Row> owned;
   std::vector<SequenceView> views;
   for (const std::int64_t row : rows) owned.push_back(whole(row));
@@ -117,7 +169,8 @@ LossSum LoraClassifier::forward_backward(RowSpan rows, const StepContext& contex
   const auto tree = std::make_shared<PackedTree>(pack_tree(views, Sharing::kTree));
   const std::vector<float> weights(tree->targets.size(), static_cast<float>(1.0 / context.denominator));
   const DropoutKey key{context.seed, context.step, context.micro_batch};
-  const std::vector<float> losses = decoder_.losses_and_gradients(tree, weights, config_.dropout > 0 ? &key : nullptr);
+  const std::vector<float> losses =
+      decoder_.losses_and_gradients(tree, weights, options_.lora && options_.lora->dropout > 0 ? &key : nullptr);
 
   LossSum sum;
   sum.weight = static_cast<double>(losses.size());
@@ -132,7 +185,8 @@ LossSum LoraClassifier::forward_backward(RowSpan rows, const StepContext& contex
   return sum;
 }
 
-std::vector<float> LoraClassifier::label_scores(RowSpan rows, std::span<const std::span<const std::int32_t>> answers) {
+std::vector<float> DecoderClassifier::label_scores(RowSpan rows,
+                                                   std::span<const std::span<const std::int32_t>> answers) {
   const std::size_t n = answers.size();
   std::vector<float> scores(rows.size() * n, 0.0f);
   std::int64_t answer_tokens = 0;  // an upper bound of the tree of answers
@@ -153,6 +207,7 @@ std::vector<float> LoraClassifier::label_scores(RowSpan rows, std::span<const st
         Row row{{head.begin(), head.end()}, std::vector<std::uint8_t>(head.size(), 0)};
         row.tokens.insert(row.tokens.end(), a.begin(), a.end());
         row.mask.resize(row.tokens.size(), 1);
+        add_soft_prompt(row);
         owned.push_back(std::move(row));
       }
     }
@@ -167,7 +222,7 @@ std::vector<float> LoraClassifier::label_scores(RowSpan rows, std::span<const st
   return scores;
 }
 
-Predictions LoraClassifier::predict(RowSpan rows) {
+Predictions DecoderClassifier::predict(RowSpan rows) {
   Predictions p;
   p.labels = file_.n_labels;
   const auto n = static_cast<std::size_t>(p.labels);
@@ -191,35 +246,50 @@ Predictions LoraClassifier::predict(RowSpan rows) {
   return p;
 }
 
-Result<std::vector<std::string>> LoraClassifier::save(const std::filesystem::path& dir) {
-  TAILOR_TRY(std::vector<std::string> files, write_peft_adapter(dir, *weights_, adapters_, parameters_));
-  TAILOR_CHECK(write_gguf_adapter(dir / "adapter.gguf", *weights_, adapters_, parameters_));
+Result<std::vector<std::string>> DecoderClassifier::save(const std::filesystem::path& dir) {
+  if (soft_prompt_) return soft_prompt_->save(dir, weights_->path().filename().string());
+  TAILOR_TRY(std::vector<std::string> files, write_peft_adapter(dir, *weights_, *adapters_, parameters_));
+  TAILOR_CHECK(write_gguf_adapter(dir / "adapter.gguf", *weights_, *adapters_, parameters_));
   files.emplace_back("adapter.gguf");
   return files;
 }
 
-nlohmann::ordered_json LoraClassifier::describe() const {
+nlohmann::ordered_json DecoderClassifier::describe() const {
   const LlamaConfig& c = weights_->config();
-  return {{"architecture", "llama"},
-          {"layers", c.layers},
-          {"hidden", c.hidden},
-          {"heads", c.heads},
-          {"kv_heads", c.kv_heads},
-          {"vocabulary", c.vocab},
-          {"base_in_memory", weights_->storage() == WeightStorage::kFloat ? "f32" : "blocks"},
-          {"adapter",
-           {{"type", "lora"},
-            {"r", config_.rank},
-            {"alpha", config_.alpha},
-            {"dropout", config_.dropout},
-            {"target_modules", config_.targets}}}};
+  Json json{{"architecture", "llama"},
+            {"layers", c.layers},
+            {"hidden", c.hidden},
+            {"heads", c.heads},
+            {"kv_heads", c.kv_heads},
+            {"vocabulary", c.vocab},
+            {"base_in_memory", weights_->storage() == WeightStorage::kFloat ? "f32" : "blocks"}};
+  if (options_.lora) {
+    json["adapter"] = {{"type", "lora"},
+                       {"r", options_.lora->rank},
+                       {"alpha", options_.lora->alpha},
+                       {"dropout", options_.lora->dropout},
+                       {"target_modules", options_.lora->targets}};
+  }
+  if (soft_prompt_) json["soft_prompt"] = {{"tokens", soft_prompt_->length()}};
+  return json;
 }
 
 std::unique_ptr<TrainableModel> make_lora(const ModelInput& input) {
-  return std::make_unique<LoraClassifier>(input, WeightStorage::kFloat);
+  return std::make_unique<DecoderClassifier>(
+      input, DecoderOptions{lora_config(input.job.settings.lora), {}, WeightStorage::kFloat});
 }
 std::unique_ptr<TrainableModel> make_qlora(const ModelInput& input) {
-  return std::make_unique<LoraClassifier>(input, WeightStorage::kBlocks);
+  return std::make_unique<DecoderClassifier>(
+      input, DecoderOptions{lora_config(input.job.settings.lora), {}, WeightStorage::kBlocks});
+}
+std::unique_ptr<TrainableModel> make_prompt_tuning(const ModelInput& input) {
+  return std::make_unique<DecoderClassifier>(input, DecoderOptions{{}, SoftPromptKind::kPrompt});
+}
+std::unique_ptr<TrainableModel> make_p_tuning(const ModelInput& input) {
+  return std::make_unique<DecoderClassifier>(input, DecoderOptions{{}, SoftPromptKind::kEncoded});
+}
+std::unique_ptr<TrainableModel> make_prefix_tuning(const ModelInput& input) {
+  return std::make_unique<DecoderClassifier>(input, DecoderOptions{{}, SoftPromptKind::kPrefix});
 }
 
 }  // namespace tailor::tune::llama

@@ -1,8 +1,9 @@
 #pragma once
-/// A decoder of the llama family with LoRA, as the trainer sees it: it learns to answer a prompt with the tokens of its
-/// label, and answers with the probabilities of all labels.
+/// A frozen decoder of the llama family with what is trained of it, as the trainer sees it: it learns to answer a
+/// prompt with the tokens of its label, and answers with the probabilities of all labels.
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -10,18 +11,29 @@
 #include "tune/llama_decoder.h"
 #include "tune/llama_lora.h"
 #include "tune/methods.h"
+#include "tune/soft_prompt.h"
 #include "tune/trainable_model.h"
 
 namespace tailor::tune::llama {
 
+/// As the settings say; throws what a decoder cannot do.
+LoraConfig lora_config(const LoraSettings& settings);
+
+/// What is trained of a decoder: adapters, or virtual tokens.
+struct DecoderOptions {
+  std::optional<LoraConfig> lora;
+  std::optional<SoftPromptKind> soft_prompt;
+  WeightStorage storage = WeightStorage::kFloat;  // of the frozen base
+};
+
 /// Rows of the token file are prompts with their answers (the loss mask tells which tokens are learnt) or, in a file
 /// without masks, prompts alone, to which the tokens of the label are added.
 /// weight() of a row is the number of its learnt tokens, as in PyTorch's mean over labels that are not -100.
-class LoraClassifier final : public TrainableModel {
+class DecoderClassifier final : public TrainableModel {
  public:
   /// Borrows what `input` names. Throws tailor::Exception: a model that cannot be tuned, settings out of range, rows
   /// longer than the model's context, token ids beyond its vocabulary, labels without answers.
-  LoraClassifier(const ModelInput& input, WeightStorage storage);
+  DecoderClassifier(const ModelInput& input, DecoderOptions options);
 
   ParameterSet& parameters() override { return parameters_; }
   double weight(RowSpan rows) const override;
@@ -43,18 +55,25 @@ class LoraClassifier final : public TrainableModel {
   };
   std::span<const std::int32_t> prompt(std::int64_t row) const;
   std::span<const std::int32_t> answer(std::int64_t row) const;  // empty: no label
-  Row whole(std::int64_t row) const;                             // prompt and answer, or the file's own mask
+  Row whole(std::int64_t row) const;     // virtual tokens, prompt and answer (or the file's own mask)
+  void add_soft_prompt(Row& row) const;  // in front
+  SoftPrompt::Start soft_start();
 
   const TokenFile& file_;
-  const LoraConfig config_;
+  const Job& job_;
+  const DecoderOptions options_;
   std::unique_ptr<LlamaWeights> weights_;
   ParameterSet parameters_;
-  LoraAdapters adapters_;
+  std::optional<LoraAdapters> adapters_;
   LlamaDecoder decoder_;
+  std::optional<SoftPrompt> soft_prompt_;
 };
 
 /// For the table of methods.
 std::unique_ptr<TrainableModel> make_lora(const ModelInput& input);   // base as f32
 std::unique_ptr<TrainableModel> make_qlora(const ModelInput& input);  // base left in its GGUF blocks
+std::unique_ptr<TrainableModel> make_prompt_tuning(const ModelInput& input);
+std::unique_ptr<TrainableModel> make_p_tuning(const ModelInput& input);
+std::unique_ptr<TrainableModel> make_prefix_tuning(const ModelInput& input);
 
 }  // namespace tailor::tune::llama

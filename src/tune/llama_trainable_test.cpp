@@ -38,17 +38,18 @@ TokenFile labelled_rows(bool with_masks) {
   return file;
 }
 
-class LoraClassifierTest : public testing::Test {
+class DecoderClassifierTest : public testing::Test {
  protected:
-  LoraClassifierTest() : open_(tiny_model(false)) {
+  DecoderClassifierTest() : open_(tiny_model(false)) {
     job_.task = Task::kCausalLmLabels;
     job_.method = "lora";
     job_.settings.lora.r = 4;
     job_.settings.lora.alpha = 8;
     job_.seed = 5;
   }
-  std::unique_ptr<LoraClassifier> make(const TokenFile& file) {
-    return std::make_unique<LoraClassifier>(ModelInput{job_, open_.base(), file, {}}, WeightStorage::kFloat);
+  std::unique_ptr<DecoderClassifier> make(const TokenFile& file) {
+    return std::make_unique<DecoderClassifier>(ModelInput{job_, open_.base(), file, {}},
+                                               DecoderOptions{lora_config(job_.settings.lora), {}});
   }
   OpenModel open_;
   Job job_;
@@ -61,7 +62,7 @@ void randomise(ParameterSet& parameters) {
     values.data_ptr<float>()[i] = static_cast<float>(0.2 * rng.normal());
 }
 
-TEST_F(LoraClassifierTest, ProbabilitiesAreThoseOfTheAnswersOneAtATime) {
+TEST_F(DecoderClassifierTest, ProbabilitiesAreThoseOfTheAnswersOneAtATime) {
   const TokenFile file = labelled_rows(false);
   const auto model = make(file);
   randomise(model->parameters());
@@ -84,7 +85,7 @@ TEST_F(LoraClassifierTest, ProbabilitiesAreThoseOfTheAnswersOneAtATime) {
   EXPECT_EQ(p.weight, 2 + 2 + 2);
 }
 
-TEST_F(LoraClassifierTest, AnswersFromTheLabelOrFromTheMaskAreTheSameRows) {
+TEST_F(DecoderClassifierTest, AnswersFromTheLabelOrFromTheMaskAreTheSameRows) {
   const TokenFile plain = labelled_rows(false);
   const TokenFile masked = labelled_rows(true);
   const auto a = make(plain);
@@ -102,7 +103,7 @@ TEST_F(LoraClassifierTest, AnswersFromTheLabelOrFromTheMaskAreTheSameRows) {
   EXPECT_EQ(a->predict(rows).probabilities, b->predict(rows).probabilities);
 }
 
-TEST_F(LoraClassifierTest, MicroBatchesAddUpToTheBatch) {
+TEST_F(DecoderClassifierTest, MicroBatchesAddUpToTheBatch) {
   const TokenFile file = labelled_rows(false);
   const auto model = make(file);
   randomise(model->parameters());
@@ -119,7 +120,7 @@ TEST_F(LoraClassifierTest, MicroBatchesAddUpToTheBatch) {
   EXPECT_LT(at::max(at::abs(gradient - model->parameters().flat_grad())).item<float>(), 1e-6);
 }
 
-TEST_F(LoraClassifierTest, NotFiniteRowsAreNamed) {
+TEST_F(DecoderClassifierTest, NotFiniteRowsAreNamed) {
   const TokenFile file = labelled_rows(false);
   const auto model = make(file);
   at::Tensor values = model->parameters().flat_values().detach();
@@ -128,7 +129,7 @@ TEST_F(LoraClassifierTest, NotFiniteRowsAreNamed) {
   EXPECT_THAT(model->forward_backward(rows, {}).bad_rows, UnorderedElementsAre(4, 2));
 }
 
-TEST_F(LoraClassifierTest, WrongFilesAreRefused) {
+TEST_F(DecoderClassifierTest, WrongFilesAreRefused) {
   const auto message = [&](const TokenFile& file) -> std::string {
     try {
       make(file);
@@ -155,7 +156,7 @@ TEST_F(LoraClassifierTest, WrongFilesAreRefused) {
 }
 
 /// Trained as the golden script trains, saved, and held against what PEFT saves.
-TEST_F(LoraClassifierTest, SavedAdapterIsThatOfPeft) {
+TEST_F(DecoderClassifierTest, SavedAdapterIsThatOfPeft) {
   const Json reference = golden("decoder_tiny.json");
   TokenFile file;
   file.vocab_size = 128;

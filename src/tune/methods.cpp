@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <cstdlib>
+
+#include "tune/contrastive_model.h"
 #include "tune/encoder_classifier.h"
 #include "tune/head_model.h"
 #include "tune/job.h"
@@ -10,19 +13,79 @@
 namespace tailor::tune {
 namespace {
 
-std::unique_ptr<TrainableModel> encoder_full(const ModelInput& in) {
+EncoderOptions encoder_options(const ModelInput& in) {
   EncoderOptions options;
-  options.trained = [](std::string_view) { return true; };
   options.hidden_dropout = in.job.settings.hidden_dropout;
+  return options;
+}
+
+std::unique_ptr<TrainableModel> encoder_classifier(const ModelInput& in, EncoderOptions options) {
   return std::make_unique<EncoderClassifier>(in.weights, in.file, in.job, std::move(options));
 }
 
+bool is_norm(std::string_view tensor) {
+  return tensor.find("_norm.") != std::string_view::npos;
+}
+
+std::unique_ptr<TrainableModel> encoder_full(const ModelInput& in) {
+  EncoderOptions options = encoder_options(in);
+  options.trained = [](std::string_view) { return true; };
+  return encoder_classifier(in, std::move(options));
+}
+
+std::unique_ptr<TrainableModel> encoder_upper_layers(const ModelInput& in) {
+  EncoderOptions options = encoder_options(in);
+  const std::int64_t layers = EncoderConfig::read(in.weights).layers;
+  const std::int64_t asked = in.job.settings.upper_layers;
+  if (asked > layers) {
+    throw Exception({ErrorCode::kInvalidArgument,
+                     fmt::format("settings.upper_layers is {}, but the model has {} layers", asked, layers),
+                     "train all of them with method full, or name fewer"});
+  }
+  options.trained = [from = layers - asked](std::string_view tensor) {
+    constexpr std::string_view kBlock = "blk.";
+    return tensor.starts_with(kBlock) && std::atoll(tensor.data() + kBlock.size()) >= from;
+  };
+  return encoder_classifier(in, std::move(options));
+}
+
+std::unique_ptr<TrainableModel> encoder_bitfit(const ModelInput& in) {
+  EncoderOptions options = encoder_options(in);
+  options.trained = [](std::string_view tensor) { return tensor.ends_with(".bias"); };
+  return encoder_classifier(in, std::move(options));
+}
+
+std::unique_ptr<TrainableModel> encoder_layernorm(const ModelInput& in) {
+  EncoderOptions options = encoder_options(in);
+  options.trained = is_norm;
+  return encoder_classifier(in, std::move(options));
+}
+
 std::unique_ptr<TrainableModel> encoder_lora(const ModelInput& in) {
-  EncoderOptions options;
+  EncoderOptions options = encoder_options(in);
   options.lora = in.job.settings.lora;
   options.lora_targets = resolve_lora_targets(options.lora.target_modules);
-  options.hidden_dropout = in.job.settings.hidden_dropout;
-  return std::make_unique<EncoderClassifier>(in.weights, in.file, in.job, std::move(options));
+  return encoder_classifier(in, std::move(options));
+}
+
+std::unique_ptr<TrainableModel> encoder_ia3(const ModelInput& in) {
+  EncoderOptions options = encoder_options(in);
+  options.ia3 = true;
+  return encoder_classifier(in, std::move(options));
+}
+
+template <AdapterPlace place>
+std::unique_ptr<TrainableModel> encoder_adapter(const ModelInput& in) {
+  EncoderOptions options = encoder_options(in);
+  options.adapter = EncoderAdapters{place, in.job.settings.adapter};
+  if (place == AdapterPlace::kHoulsby) options.trained = is_norm;
+  return encoder_classifier(in, std::move(options));
+}
+
+std::unique_ptr<TrainableModel> encoder_contrastive(const ModelInput& in) {
+  EncoderOptions options = encoder_options(in);
+  options.trained = [](std::string_view) { return true; };
+  return std::make_unique<ContrastiveModel>(in.weights, in.file, in.job, std::move(options));
 }
 
 std::unique_ptr<TrainableModel> encoder_head(const ModelInput& in) {
@@ -30,16 +93,65 @@ std::unique_ptr<TrainableModel> encoder_head(const ModelInput& in) {
   return std::make_unique<HeadModel>(std::move(features), in.file, in.job, in.weights.architecture());
 }
 
-void full_defaults(Settings& s, Task) {
-  s.learning_rate = 2e-4;
+/// First values by what a method moves: whole weights a little, few numbers much.
+void encoder_defaults(Settings& s, double rate) {
+  s.learning_rate = rate;
   s.head_learning_rate = 2e-3;
   s.epochs = 4;
 }
+void full_defaults(Settings& s, Task) {
+  encoder_defaults(s, 2e-4);
+}
+void vectors_defaults(Settings& s, Task) {  // biases, norms, scales
+  encoder_defaults(s, 5e-3);
+  s.weight_decay = 0;
+}
+void adapter_defaults(Settings& s, Task) {
+  encoder_defaults(s, 2e-3);
+}
+void parallel_defaults(Settings& s, Task) {
+  encoder_defaults(s, 1e-3);
+  s.adapter.scale = 4;
+}
 void lora_defaults(Settings& s, Task task) {
-  s.learning_rate = task == Task::kSequenceClassification ? 1e-3 : 5e-4;
-  s.head_learning_rate = 2e-3;
-  s.epochs = task == Task::kSequenceClassification ? 4 : 1;
-  if (task == Task::kCausalLmLabels) s.batch_size = 8;
+  encoder_defaults(s, task == Task::kSequenceClassification ? 1e-3 : 5e-4);
+  if (task == Task::kSequenceClassification) return;
+  s.epochs = 1;
+  s.batch_size = 8;
+}
+void rslora_defaults(Settings& s, Task task) {
+  lora_defaults(s, task);
+  s.lora.rslora = true;
+  s.lora.alpha = 8;  // alpha / sqrt(16) is what alpha 32 / 16 is
+}
+void dora_defaults(Settings& s, Task task) {
+  lora_defaults(s, task);
+  s.lora.dora = true;
+}
+void lora_plus_defaults(Settings& s, Task task) {
+  lora_defaults(s, task);
+  s.learning_rate /= 4;
+  s.lora.b_rate_scale = 16;
+}
+void pissa_defaults(Settings& s, Task task) {
+  lora_defaults(s, task);
+  s.learning_rate /= 5;
+  s.lora.pissa = true;
+  s.lora.alpha = 16;
+}
+void soft_prompt_defaults(Settings& s, Task) {
+  s.learning_rate = 1e-2;
+  s.epochs = 2;
+  s.batch_size = 8;
+  s.weight_decay = 0;
+}
+void p_tuning_defaults(Settings& s, Task task) {
+  soft_prompt_defaults(s, task);
+  s.learning_rate = 1e-3;
+}
+void prefix_defaults(Settings& s, Task task) {
+  soft_prompt_defaults(s, task);
+  s.learning_rate = 5e-3;
 }
 void head_defaults(Settings& s, Task) {
   s.learning_rate = 1e-2;
@@ -47,16 +159,52 @@ void head_defaults(Settings& s, Task) {
   s.epochs = 30;
   s.weight_decay = 0;
 }
+void contrastive_defaults(Settings& s, Task) {
+  encoder_defaults(s, 5e-5);
+  s.epochs = 3;
+}
+void features_defaults(Settings& s, Task task) {
+  head_defaults(s, task);
+  s.epochs = 0;
+}
 
 }  // namespace
 
 const std::vector<Method>& methods() {
+  using llama::make_lora, llama::make_qlora;
+  constexpr auto kLora = MethodFamily::kLora;
+  constexpr auto kAdapter = MethodFamily::kAdapter;
+  constexpr auto kSoftPrompt = MethodFamily::kSoftPrompt;
   static const std::vector<Method> kMethods = {
       {"full", "every weight of the model and the head", full_defaults, encoder_full, nullptr},
-      {"lora", "low-rank updates of linear layers, and the head", lora_defaults, encoder_lora, llama::make_lora},
-      {"qlora", "low-rank updates on a base that stays in its quantised blocks", lora_defaults, nullptr,
-       llama::make_qlora},
+      {"upper-layers", "the uppermost layers and the head", full_defaults, encoder_upper_layers, nullptr},
       {"head", "the output layer alone, on vectors computed once", head_defaults, encoder_head, nullptr},
+      {"features", "nothing: the head that is given, on vectors of the untouched model", features_defaults,
+       encoder_head, nullptr},
+      {"bitfit", "biases and the head", vectors_defaults, encoder_bitfit, nullptr},
+      {"layernorm", "normalisation layers and the head", vectors_defaults, encoder_layernorm, nullptr},
+      {"lora", "low-rank updates of linear layers, and the head", lora_defaults, encoder_lora, make_lora, kLora},
+      {"rslora", "low-rank updates scaled for any rank", rslora_defaults, encoder_lora, make_lora, kLora},
+      {"dora", "low-rank updates of directions, and lengths", dora_defaults, encoder_lora, nullptr, kLora},
+      {"lora-plus", "low-rank updates, B faster than A", lora_plus_defaults, encoder_lora, make_lora, kLora},
+      {"pissa", "low-rank updates from the largest singular values", pissa_defaults, encoder_lora, nullptr, kLora},
+      {"qlora", "low-rank updates on a base that stays in its quantised blocks", lora_defaults, nullptr, make_qlora,
+       kLora},
+      {"ia3", "a scale for every key, value and inner feature, and the head", vectors_defaults, encoder_ia3, nullptr},
+      {"adapter-houlsby", "bottlenecks after attention and feed-forward, and norms", adapter_defaults,
+       encoder_adapter<AdapterPlace::kHoulsby>, nullptr, kAdapter},
+      {"adapter-pfeiffer", "bottlenecks after feed-forward", adapter_defaults, encoder_adapter<AdapterPlace::kPfeiffer>,
+       nullptr, kAdapter},
+      {"adapter-parallel", "bottlenecks beside feed-forward", parallel_defaults,
+       encoder_adapter<AdapterPlace::kParallel>, nullptr, kAdapter},
+      {"prompt-tuning", "vectors of virtual tokens before the prompt", soft_prompt_defaults, nullptr,
+       llama::make_prompt_tuning, kSoftPrompt},
+      {"p-tuning", "a small network that makes those vectors", p_tuning_defaults, nullptr, llama::make_p_tuning,
+       kSoftPrompt},
+      {"prefix-tuning", "keys and values of virtual tokens in every layer", prefix_defaults, nullptr,
+       llama::make_prefix_tuning, kSoftPrompt},
+      {"contrastive", "every weight, so that texts of one label lie together; no head", contrastive_defaults,
+       encoder_contrastive, nullptr},
   };
   return kMethods;
 }

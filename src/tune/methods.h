@@ -25,12 +25,16 @@ struct ModelInput {
 
 using ModelBuilder = std::unique_ptr<TrainableModel> (*)(const ModelInput&);  // throws tailor::Exception
 
+/// Which of the settings' parts a method uses.
+enum class MethodFamily { kWeights, kLora, kAdapter, kSoftPrompt };
+
 struct Method {
   std::string_view name;
   std::string_view summary;
   void (*set_defaults)(Settings&, Task);  // before the job's own settings are read
   ModelBuilder encoder;                   // sequence classification on architecture "bert"; null: not for encoders
   ModelBuilder decoder;                   // causal-lm-labels on the llama family; null: not for decoders
+  MethodFamily family = MethodFamily::kWeights;
 };
 
 const std::vector<Method>& methods();

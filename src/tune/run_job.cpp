@@ -132,6 +132,8 @@ Result<Json> run_job(const Job& job, const EventSink& events, const CancelToken&
   result["files"] = files;
   result["wall_seconds"] = state.seconds;
   result["cpu_seconds"] = state.cpu_seconds;
+  result["evaluation_seconds"] = state.evaluation_seconds;
+  result["evaluation_cpu_seconds"] = state.evaluation_cpu_seconds;
   result["process_seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - process_start).count();
   const Usage usage = usage_so_far();
   result["process_cpu_seconds"] = usage.cpu_seconds;

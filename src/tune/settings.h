@@ -1,6 +1,7 @@
 #pragma once
 /// What a job asks for: the values of job.json (docs/TUNE_JOB.md), with their defaults and ranges.
 
+#include <cmath>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -18,6 +19,35 @@ struct LoraSettings {
   double alpha = 32;                                         // the update is scaled by alpha / r
   double dropout = 0.0;                                      // [0, 1), on the adapter's input
   std::vector<std::string> target_modules = {"all-linear"};  // GGUF or Hugging Face module names, or "all-linear"
+  bool rslora = false;      // scaled by alpha / sqrt(r): Kalajdzievski, arXiv:2312.03732
+  bool dora = false;        // direction by LoRA, length learnt beside it: Liu et al., arXiv:2402.09353
+  bool pissa = false;       // starts at the largest singular values of the weight: Meng et al., arXiv:2404.02948
+  double b_rate_scale = 1;  // learning rate of B over that of A: LoRA+, Hayou et al., arXiv:2402.12354
+
+  double scale() const { return alpha / (rslora ? std::sqrt(static_cast<double>(r)) : static_cast<double>(r)); }
+};
+
+/// Where bottleneck adapters sit.
+enum class AdapterPlace {
+  kHoulsby,   // after attention and after feed-forward, norms trained too: Houlsby et al., arXiv:1902.00751
+  kPfeiffer,  // after feed-forward alone: Pfeiffer et al., arXiv:2005.00247
+  kParallel,  // beside feed-forward, scaled: He et al., arXiv:2110.04366
+};
+
+struct AdapterSettings {
+  int size = 48;     // of the bottleneck; 1 .. width
+  double scale = 1;  // of what the adapter adds
+};
+
+enum class SoftPromptKind { kPrompt, kEncoded, kPrefix };  // prompt tuning, P-tuning, prefix tuning
+enum class SoftPromptEncoder { kMlp, kLstm };
+
+struct SoftPromptSettings {
+  int tokens = 20;                                      // virtual ones
+  SoftPromptEncoder encoder = SoftPromptEncoder::kMlp;  // of P-tuning
+  int hidden = 0;                                       // of that encoder; 0: the model's width
+  std::vector<std::int32_t> start;  // real tokens whose values are the first ones, repeated as often
+                                    // as needed; empty: those of the labels, then of the rows
 };
 
 struct Settings {
@@ -37,6 +67,10 @@ struct Settings {
   double max_grad_norm = 1.0;    // 0: no clipping
   double head_init_std = 0.02;   // of the head's first weights
   LoraSettings lora;
+  AdapterSettings adapter;
+  SoftPromptSettings soft_prompt;
+  double temperature = 0.07;  // method contrastive: cosines are divided by it
+  int upper_layers = 2;       // method upper-layers: how many are trained, 1 .. all
   Pooling pooling = Pooling::kMean;
 };
 

@@ -27,6 +27,7 @@ double seconds_between(SteadyTime from, SteadyTime to) {
 
 std::int64_t steps_in_total(const Settings& s, std::int64_t steps_per_epoch) {
   if (s.max_steps > 0) return s.max_steps;
+  if (s.epochs <= 0) return 0;  // nothing is trained: what is there answers
   return std::max<std::int64_t>(
       1, static_cast<std::int64_t>(std::ceil(s.epochs * static_cast<double>(steps_per_epoch) - 1e-9)));
 }
@@ -197,7 +198,7 @@ Trainer::StepOutcome Trainer::train_step() {
   state_.tokens += tokens;
   state_.computed_tokens += computed;
   state_.examples += static_cast<std::int64_t>(rows.size());
-  take_time();
+  take_time(true);
   if (good && (state_.step % job_.log_every_steps == 0 || state_.step == total_steps_)) {
     events_({{"event", "step"},
              {"step", state_.step},
@@ -227,7 +228,7 @@ Status Trainer::roll_back() {
   const int rollbacks = state_.rollbacks + 1;
   const double rate_scale = state_.rate_scale / 2;
   const std::int64_t skipped = state_.skipped_steps;
-  const double seconds = state_.seconds, cpu_seconds = state_.cpu_seconds;
+  const TrainerState before = state_;
   const std::int64_t at = state_.step;
   if (rollbacks > kMostRollbacks) {
     return Error{ErrorCode::kInvalidArgument,
@@ -244,8 +245,10 @@ Status Trainer::roll_back() {
   state_.rate_scale = rate_scale;
   state_.skipped_steps = skipped;
   state_.bad_in_a_row = 0;
-  state_.seconds = seconds;
-  state_.cpu_seconds = cpu_seconds;
+  state_.seconds = before.seconds;
+  state_.cpu_seconds = before.cpu_seconds;
+  state_.evaluation_seconds = before.evaluation_seconds;
+  state_.evaluation_cpu_seconds = before.evaluation_cpu_seconds;
   warn(fmt::format("training diverged at step {}: going back to step {} with {:g} times the learning rate", at,
                    state_.step, rate_scale));
   return checkpoint();
@@ -282,11 +285,11 @@ Status Trainer::evaluate() {
     const double gain = scores.value(job_.metric) - best.value(job_.metric);
     return gain > 0 || (gain == 0 && scores.loss < best.loss);
   }();
-  take_time();
+  take_time(false);
   Json event = {{"event", "evaluation"}, {"step", state_.step}, {"epoch", epoch()}};
   event.update(to_json(state_.evaluations.back()));
-  event["seconds"] = state_.seconds;
-  event["cpu_seconds"] = state_.cpu_seconds;
+  event["seconds"] = state_.evaluation_seconds;
+  event["cpu_seconds"] = state_.evaluation_cpu_seconds;
   events_(event);
   if (!better) {
     ++state_.without_gain;
@@ -320,12 +323,12 @@ Status Trainer::finish(TrainerResult& result) {
     TAILOR_TRY(result.validation, predict(validation_rows_));
   }
   TAILOR_TRY(result.test, predict(test_rows_));
-  take_time();
+  take_time(false);
   return {};
 }
 
 Status Trainer::checkpoint() {
-  take_time();
+  take_time(true);
   TAILOR_CHECK(
       write_checkpoint(checkpoint_file(job_.out), model_.parameters(), optimiser_, to_json(state_), fingerprint_));
   // Best values that this checkpoint does not name are stale now.
@@ -345,11 +348,11 @@ void Trainer::warn(const std::string& message) const {
   events_({{"event", "warning"}, {"step", state_.step}, {"message", message}});
 }
 
-void Trainer::take_time() {
+void Trainer::take_time(bool training) {
   const auto now = std::chrono::steady_clock::now();
   const double cpu = usage_so_far().cpu_seconds;
-  state_.seconds += seconds_between(last_time_, now);
-  state_.cpu_seconds += cpu - last_cpu_;
+  (training ? state_.seconds : state_.evaluation_seconds) += seconds_between(last_time_, now);
+  (training ? state_.cpu_seconds : state_.evaluation_cpu_seconds) += cpu - last_cpu_;
   last_time_ = now;
   last_cpu_ = cpu;
 }

@@ -37,7 +37,8 @@ struct TrainerState {
   int rollbacks = 0;
   double rate_scale = 1;  // halved by every roll-back
   std::int64_t tokens = 0, computed_tokens = 0, examples = 0;
-  double seconds = 0, cpu_seconds = 0;  // of training and evaluation, earlier runs included
+  double seconds = 0, cpu_seconds = 0;                        // of training, earlier runs included
+  double evaluation_seconds = 0, evaluation_cpu_seconds = 0;  // of predicting validation and test rows
 };
 
 struct TrainerResult {
@@ -71,7 +72,7 @@ class Trainer {
   Status checkpoint();
   Status restore(const nlohmann::ordered_json& state);
   void warn(const std::string& message) const;
-  void take_time();
+  void take_time(bool training);
   double epoch() const { return static_cast<double>(state_.step) / static_cast<double>(order_.steps_per_epoch()); }
 
   const Job& job_;

@@ -34,7 +34,9 @@ Json to_json(const TrainerState& s) {
           {"computed_tokens", s.computed_tokens},
           {"examples", s.examples},
           {"seconds", s.seconds},
-          {"cpu_seconds", s.cpu_seconds}};
+          {"cpu_seconds", s.cpu_seconds},
+          {"evaluation_seconds", s.evaluation_seconds},
+          {"evaluation_cpu_seconds", s.evaluation_cpu_seconds}};
 }
 
 Result<TrainerState> state_from_json(const Json& v, const std::string& where) {
@@ -65,6 +67,8 @@ Result<TrainerState> state_from_json(const Json& v, const std::string& where) {
     v.at("examples").get_to(s.examples);
     v.at("seconds").get_to(s.seconds);
     v.at("cpu_seconds").get_to(s.cpu_seconds);
+    v.at("evaluation_seconds").get_to(s.evaluation_seconds);
+    v.at("evaluation_cpu_seconds").get_to(s.evaluation_cpu_seconds);
   } catch (const Json::exception&) {
     return Error{ErrorCode::kCorruptData, where + ": the checkpoint's state is incomplete", "start the job anew"};
   }

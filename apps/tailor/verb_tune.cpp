@@ -1,0 +1,163 @@
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "apps/tailor/arguments.h"
+#include "apps/tailor/data_options.h"
+#include "apps/tailor/ui.h"
+#include "apps/tailor/verbs.h"
+#include "fit/budget.h"
+#include "fit/tune_methods.h"
+#include "recipes/tune.h"
+
+namespace tailor {
+namespace {
+
+/// The words of `tune` before they are checked.
+struct TuneWords {
+  TuneOptions options;
+  DataWords data;
+  std::string resume;
+  std::vector<std::string> targets;
+  double learning_rate = 0, head_learning_rate = -1, epochs = 0, lora_alpha = 0, lora_dropout = -1;
+  std::int64_t max_steps = 0, batch_size = 0;
+  int lora_r = 0;
+  bool no_head_start = false, json = false, quiet = false;
+};
+
+void list_methods() {
+  for (const TuneMethod& method : tune_methods()) {
+    fmt::print("  {:<18} {:<22} {}\n", method.name,
+               method.encoders && method.decoders ? "encoders, decoders"
+               : method.encoders                  ? "encoders"
+                                                  : "decoders",
+               method.summary);
+  }
+}
+
+/// What was given becomes settings of the job; the rest is the method's default.
+void finish_settings(TuneWords& w) {
+  Json& s = w.options.settings;
+  if (w.learning_rate > 0) s["learning_rate"] = w.learning_rate;
+  if (w.head_learning_rate >= 0) s["head_learning_rate"] = w.head_learning_rate;
+  if (w.epochs > 0) s["epochs"] = w.epochs;
+  if (w.max_steps > 0) s["max_steps"] = w.max_steps;
+  if (w.batch_size > 0) s["batch_size"] = w.batch_size;
+  if (w.lora_r > 0) s["lora"]["r"] = w.lora_r;
+  if (w.lora_alpha > 0) s["lora"]["alpha"] = w.lora_alpha;
+  if (w.lora_dropout >= 0) s["lora"]["dropout"] = w.lora_dropout;
+  if (!w.targets.empty()) s["lora"]["target_modules"] = w.targets;
+  w.options.head_start = !w.no_head_start;
+}
+
+void say_result(const TuneSummary& s, RunUi& ui) {
+  const Json& r = s.result;
+  const auto percent = [](const Interval& i) {
+    return fmt::format("{:.1f} % [{:.1f}–{:.1f}]", 100 * i.value, 100 * i.low, 100 * i.high);
+  };
+  const Json& served = r.at("served");
+  ui.text(
+      fmt::format("\n{} on {}: {} steps, {} examples, {:.2f} examples a CPU second, {} of peak memory\n"
+                  "Test part, {} rows: accuracy {}, macro F1 {}\n"
+                  "The package answers {} of {} rows with the same label as the trainer\n\n"
+                  "Package:  {}\nTry it:   tailor predict {} \"your text\"\n({} in all)",
+                  r.at("method").get<std::string>(), r.at("base_model").get<std::string>(),
+                  r.at("steps").get<std::int64_t>(), r.at("examples").get<std::int64_t>(),
+                  r.at("examples").get<double>() / std::max(1e-9, r.at("cpu_seconds").get<double>()),
+                  human_bytes(r.at("peak_memory_bytes").get<double>()), r.at("test").at("n_scored").get<std::int64_t>(),
+                  percent(s.scores.accuracy), percent(s.scores.macro_f1), served.at("same_labels").get<std::int64_t>(),
+                  served.at("n_scored").get<std::int64_t>(), (s.run / "package").string(), (s.run / "package").string(),
+                  human_seconds(r.at("elapsed_seconds").get<double>())));
+}
+
+Status require_data(const TuneOptions& options) {
+  if (options.data.empty())
+    return Error{ErrorCode::kInvalidArgument, "tune needs a CSV file with your examples",
+                 "tailor tune train.csv --text text --label label --method lora"};
+  return require_columns("tune", options);
+}
+
+}  // namespace
+
+void add_tune(CLI::App& app, Invocation& invocation) {
+  auto* verb = app.add_subcommand("tune", "tune one model by one method, and make a package of it");
+  auto words = std::make_shared<TuneWords>();
+  TuneWords& w = *words;
+  verb->add_option("data", w.options.data, "CSV file with your examples")->type_name("CSV");
+  verb->add_option("--method", w.options.method, "how to tune; `list` shows the methods")
+      ->capture_default_str()
+      ->type_name("METHOD");
+  verb->add_option(
+          "--model", w.options.model,
+          "base model: a name, a GGUF file, or a Hugging Face directory (the default model that suits the method)")
+      ->type_name("MODEL");
+  add_data_options(*verb, w.options, w.data);
+  verb->add_option("--learning-rate", w.learning_rate, "peak rate (by method)")
+      ->check(CLI::PositiveNumber)
+      ->type_name("RATE");
+  verb->add_option("--head-learning-rate", w.head_learning_rate, "of a classification head (by method)")
+      ->type_name("RATE");
+  verb->add_option("--epochs", w.epochs, "passes over the training rows (by method)")
+      ->check(CLI::PositiveNumber)
+      ->type_name("N");
+  verb->add_option("--max-steps", w.max_steps, "steps, in the place of epochs")
+      ->check(CLI::PositiveNumber)
+      ->type_name("N");
+  verb->add_option("--batch-size", w.batch_size, "rows of a step (encoders 32, decoders 8)")
+      ->check(CLI::PositiveNumber)
+      ->type_name("N");
+  verb->add_option("--r,--lora-r", w.lora_r, "rank of low-rank updates (16)")
+      ->check(CLI::PositiveNumber)
+      ->type_name("R");
+  verb->add_option("--lora-alpha", w.lora_alpha, "their scale is alpha / r (32)")
+      ->check(CLI::PositiveNumber)
+      ->type_name("ALPHA");
+  verb->add_option("--lora-dropout", w.lora_dropout, "on the adapter's input (0)")->type_name("SHARE");
+  verb->add_option("--target-modules", w.targets, "modules that carry an adapter: names, or all-linear")
+      ->delimiter(',')
+      ->type_name("NAMES");
+  verb->add_option("--metric", w.options.metric, "which values are kept: accuracy, macro_f1 or loss on validation rows")
+      ->capture_default_str()
+      ->type_name("METRIC");
+  verb->add_option("--patience", w.options.patience, "stop after so many evaluations without a better metric (never)")
+      ->type_name("N");
+  verb->add_flag("--no-head-start", w.no_head_start,
+                 "start a classification head at random, not at a logistic regression");
+  verb->add_option("--threads", w.options.threads, "threads (all cores)");
+  verb->add_option("--out", w.options.out, "run directory (runs/<name of the data>-<method>)")->type_name("DIR");
+  verb->add_option("--resume", w.resume, "go on with an interrupted run")->type_name("RUN");
+  verb->add_flag("--json", w.json, "events as JSON lines instead of a display");
+  verb->add_flag("--quiet", w.quiet, "say nothing but warnings and errors");
+  verb->footer(
+      "Example:  tailor tune train.csv --text text --label label --method lora --model smollm2-135m-instruct --out "
+      "runs/lora");
+  verb->callback([&invocation, words] {
+    invocation.run = [&invocation, words]() -> Result<int> {
+      TuneWords& given = *words;
+      if (given.options.method == "list") {
+        list_methods();
+        return 0;
+      }
+      TAILOR_CHECK(finish_data_options(given.data, given.options));
+      finish_settings(given);
+      const auto ui = make_ui(given.json ? UiKind::kJson : given.quiet ? UiKind::kQuiet : UiKind::kAuto);
+      Result<TuneSummary> summary = Error{ErrorCode::kInternal, "", ""};
+      TuneOptions& options = given.options;
+      if (!given.resume.empty()) {
+        summary = resume_tune(given.resume, *ui, invocation.cancel);
+      } else {
+        TAILOR_CHECK(require_data(options));
+        if (options.out.empty())
+          options.out = unused_run_directory(options.data.stem().string() + "-" + options.method);
+        summary = tune(options, invocation.command_line, *ui, invocation.cancel);
+      }
+      if (!summary)
+        return explain_interruption(summary.error(), "tune",
+                                    !given.resume.empty() ? given.resume : options.out.string());
+      say_result(*summary, *ui);
+      return 0;
+    };
+  });
+}
+
+}  // namespace tailor

@@ -1,0 +1,359 @@
+#include "recipes/tune.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/files.h"
+#include "core/stopwatch.h"
+#include "core/system.h"
+#include "core/token_file.h"
+#include "data/split_manifest.h"
+#include "eval/paired.h"
+#include "fit/head_start.h"
+#include "fit/package.h"
+#include "fit/paths.h"
+#include "fit/ready_model.h"
+#include "fit/serving.h"
+#include "fit/tune_methods.h"
+#include "fit/tuned_decoder.h"
+#include "fit/tuned_encoder.h"
+#include "recipes/run_directory.h"
+
+namespace tailor {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kResultVersion = 1, kRunVersion = 1;
+constexpr std::string_view kRunFormat = "tailor-tune-run";  // of run.json
+constexpr const char* kSplitFile = "split.jsonl";
+constexpr const char* kDataFile = "data_report.json";
+constexpr const char* kTrainDirectory = "train";  // while the run goes on
+constexpr const char* kTokensFile = "train/tokens.safetensors";
+constexpr std::size_t kDecoderValidationRows = 200;  // a decoder scores every label of every row
+constexpr double kUsualC = 10;                       // of the head's start, where no row can be held out to choose it
+
+/// The state of a run while the recipe goes through its steps.
+class TuneRecipe {
+ public:
+  TuneRecipe(TuneOptions options, RunUi& ui, const CancelToken& cancel)
+      : options_(std::move(options)), ui_(ui), cancel_(cancel) {}
+
+  Status choose_model();
+  Status read_data();  // of a new run
+  Status write_start(const std::string& command_line) const;
+  Status read_data_again(const Json& run);
+  Status make_ready();
+  Status train();
+  Status package();
+  Status prove();  // the test part, as trained and as served
+  Result<TuneSummary> finish();
+
+ private:
+  int threads() const { return options_.threads > 0 ? options_.threads : system_info().cores; }
+  bool encoder() const { return model_.kind == ModelKind::kEncoder; }
+  int classes() const { return static_cast<int>(data_.label_names().size()); }
+  ProgressFn progress() const {
+    return [this](const Progress& p) { ui_.progress(p, watch_.seconds(), 0); };
+  }
+  Result<TokenFile> tokenize();
+  Json job(std::string_view method) const;
+  Result<TuneRun> run_job(Json job, const fs::path& directory, std::string_view stage);
+  Status train_contrastive();
+  Result<fs::path> start_head();
+  Result<LabelledVectors> vectors_of(const RowSet& rows);
+
+  TuneOptions options_;
+  RunUi& ui_;
+  const CancelToken& cancel_;
+  const Stopwatch watch_;
+  TuneMethod method_;
+  PreparedData data_;
+  DataReport report_;
+  ModelInfo model_;
+  ReadyModel base_, served_;  // what is trained on; what an untouched base is served as
+  TokenParts parts_;
+  TuneRun run_;   // whose answers and head are packaged
+  Json figures_;  // result.json of the training that counts
+  Predictions trained_, answered_;
+  ScoreIntervals scores_;
+  Json served_json_ = nullptr;
+};
+
+Status TuneRecipe::choose_model() {
+  TAILOR_TRY(method_, find_tune_method(options_.method));
+  std::string name = options_.model;
+  for (const BuiltInModel& model : built_in_models()) {
+    if (name.empty() && model.kind == method_.usual) name = model.id;
+  }
+  TAILOR_TRY(model_, resolve_model(name, default_models_directory()));
+  if (encoder() ? method_.encoders : method_.decoders) return {};
+  return Error{ErrorCode::kInvalidArgument,
+               fmt::format("method {} tunes {}s, but {} is {} {}", method_.name, encoder() ? "decoder" : "encoder",
+                           model_.id, encoder() ? "an" : "a", name_of(model_.kind)),
+               "`tailor tune --method list` shows which method tunes what; `tailor models list` the models"};
+}
+
+Status TuneRecipe::read_data() {
+  ui_.stage("reading the data");
+  Leaks leaks;
+  TAILOR_TRY(data_, prepare_data(options_, report_, leaks));
+  for (const auto& finding : report_.findings) {
+    if (finding.severity != Severity::kNote) ui_.warning(finding.message);
+  }
+  return {};
+}
+
+Status TuneRecipe::write_start(const std::string& command_line) const {
+  TAILOR_CHECK(make_directories(options_.out));
+  TAILOR_CHECK(write_split_manifest(options_.out / kSplitFile, data_.dataset, data_.split));
+  TAILOR_CHECK(write_json_atomic(options_.out / kDataFile, to_json(report_)));
+  return write_run_json(options_.out / "run.json", kRunFormat, kRunVersion, command_line, to_json(options_), data_);
+}
+
+Status TuneRecipe::read_data_again(const Json& run) {
+  ui_.stage("reading the data again");
+  TAILOR_TRY(data_,
+             reload_data(options_, options_.out / kSplitFile, run.at("file_hashes").get<std::vector<std::string>>()));
+  return {};
+}
+
+Status TuneRecipe::make_ready() {
+  parts_ = {data_.train(), data_.validation(), data_.test()};
+  if (data_.kfold())
+    ui_.note(
+        "Fewer than 20 rows in a class: no validation part is split off, and the last values of the training are "
+        "kept.");
+  if (!encoder())
+    parts_.validation = stratified_sample(data_, parts_.validation, kDecoderValidationRows, options_.seed + 2);
+  ui_.stage(fmt::format("making {} ready", model_.id));
+  TAILOR_TRY(served_, ready_model(model_, ModelUse::kServing, progress()));
+  base_ = served_;
+  if (encoder()) {
+    TAILOR_TRY(base_, ready_model(model_, ModelUse::kTraining, progress()));
+  }
+  return {};
+}
+
+Result<TokenFile> TuneRecipe::tokenize() {
+  ui_.stage("tokenising");
+  if (!encoder()) return tokenize_for_decoder(data_, base_, parts_);
+  TAILOR_TRY(const Tokenizer tokenizer, Tokenizer::load(base_.gguf));
+  return tokenize_for_encoder(data_, tokenizer, parts_);
+}
+
+Result<LabelledVectors> TuneRecipe::vectors_of(const RowSet& rows) {
+  TAILOR_TRY(Embedder embedder, Embedder::load(served_.gguf, {.threads = threads(),
+                                                              .pooling = Pooling::kMean,
+                                                              .normalise = false,
+                                                              .max_tokens = static_cast<int>(kEncoderTokens)}));
+  TAILOR_TRY(Matrix x, embedder.embed(data_.texts_of(rows), progress(), cancel_));
+  return LabelledVectors{std::move(x), data_.labels_of(rows)};
+}
+
+Result<fs::path> TuneRecipe::start_head() {
+  ui_.stage("fitting the head's start");
+  const fs::path to = options_.out / kTrainDirectory / "start-head.safetensors";
+  TAILOR_TRY(const LabelledVectors train, vectors_of(parts_.train));
+  const bool can_choose = parts_.validation.size() > 0;
+  LabelledVectors held_out;
+  if (can_choose) {
+    TAILOR_TRY(held_out, vectors_of(parts_.validation));
+  }
+  TAILOR_CHECK(
+      write_head_start(train, held_out, classes(), can_choose ? 0 : kUsualC, threads(), progress(), cancel_, to));
+  return to;
+}
+
+Json TuneRecipe::job(std::string_view method) const {
+  return Json{{"format", "tailor-tune-job"},
+              {"version", 1},
+              {"task", encoder() ? "sequence-classification" : "causal-lm-labels"},
+              {"method", method},
+              {"base", base_.gguf.string()},
+              {"tokens", (options_.out / kTokensFile).string()},
+              {"n_labels", classes()},
+              {"seed", options_.seed},
+              {"metric", options_.metric},
+              {"early_stopping_patience", options_.patience},
+              {"evaluate_every_epochs", parts_.validation.size() > 0 ? 1.0 : 0.0},
+              {"export_merged", true}};
+}
+
+Result<TuneRun> TuneRecipe::run_job(Json job, const fs::path& directory, std::string_view stage) {
+  ui_.stage(stage);
+  const auto log = [&](const Json& event) {
+    if (event.value("event", "") == "warning") ui_.warning(event.value("message", ""));
+    ui_.event(event);
+  };
+  return run_tune(std::move(job), directory, threads(), stage, progress(), cancel_, log);
+}
+
+/// The encoder first; what comes after sees it as its untouched base.
+Status TuneRecipe::train_contrastive() {
+  const fs::path directory = options_.out / kTrainDirectory;
+  Json contrastive = job("contrastive");
+  contrastive["settings"] = options_.settings;
+  TAILOR_TRY(const TuneRun run, run_job(std::move(contrastive), directory / "contrastive", "training"));
+  figures_ = run.result;
+  const fs::path weights = run.directory / "weights.safetensors";
+  const auto tuned = [&](const char* name, TensorType type, ReadyModel& model) -> Status {
+    const fs::path file = fs::absolute(directory / name);
+    TAILOR_CHECK(write_tuned_gguf(base_.gguf, weights, type, file));
+    model.base = tuned_base(base_.base, file.string());
+    model.base.source = base_.base.source + "; tuned by contrast";
+    model.gguf = file;
+    return {};
+  };
+  TAILOR_CHECK(tuned("tuned-f16.gguf", TensorType::kF16, served_));
+  return tuned("tuned-f32.gguf", TensorType::kF32, base_);
+}
+
+Status TuneRecipe::train() {
+  const fs::path directory = options_.out / kTrainDirectory;
+  TAILOR_CHECK(make_directories(directory));
+  TAILOR_TRY(const TokenFile tokens, tokenize());
+  TAILOR_CHECK(write_token_file(options_.out / kTokensFile, tokens));
+  const bool contrastive = method_.name == "contrastive";
+  if (contrastive) TAILOR_CHECK(train_contrastive());
+  Json last = job(contrastive ? "features" : method_.name);
+  const bool untrained = contrastive || method_.name == "features";  // the head that is given answers
+  if (!untrained) last["settings"] = options_.settings;
+  if (encoder() && (options_.head_start || untrained)) {
+    TAILOR_TRY(const fs::path head, start_head());
+    last["head"] = fs::absolute(head).string();
+  }
+  TAILOR_TRY(run_, run_job(std::move(last), directory / "run", contrastive ? "answering" : "training"));
+  if (!contrastive) figures_ = run_.result;
+  return {};
+}
+
+Status TuneRecipe::package() {
+  ui_.stage("making the package");
+  const fs::path staging = options_.out / "package.new";
+  TAILOR_CHECK(remove_tree(staging));
+  TAILOR_CHECK(make_directories(staging));
+  PackageManifest manifest{.method = std::string(method_.name),
+                           .settings = figures_.at("settings"),
+                           .labels = data_.label_names(),
+                           .text_columns = options_.text_columns,
+                           .text_template = options_.text_template,
+                           .data = provenance(data_, parts_.train, "train", options_.seed)};
+  if (encoder()) {
+    TAILOR_TRY(TunedPackage made, package_tuned_encoder(run_, base_, served_, TensorType::kF16, staging));
+    manifest.base = std::move(made.base);
+    manifest.serving = kServeTunedEncoder;
+  } else {
+    TAILOR_TRY(const PromptClassifier classifier, load_tuned_decoder(data_, base_, run_, staging, threads()));
+    TAILOR_TRY(TunedPackage made, package_tuned_decoder(run_, base_, classifier, staging));
+    manifest.base = std::move(made.base);
+    manifest.serving = kServeScoredLabels;
+  }
+  TAILOR_CHECK(close_package(staging, std::move(manifest), /*include_base_model=*/true));
+  return replace_directory(staging, options_.out / "package");
+}
+
+Status TuneRecipe::prove() {
+  TAILOR_TRY(trained_, read_tune_predictions(data_, run_.directory / "test_predictions.safetensors"));
+  TAILOR_CHECK(save_predictions(options_.out / "test_predictions.jsonl", trained_, data_.label_names()));
+  scores_ = bootstrap_scores(trained_.truth, trained_.predicted, classes(), {.seed = options_.seed});
+  ui_.stage("asking the package");
+  TAILOR_TRY(LoadedPackage package, load_package(options_.out / "package", {.threads = threads()}));
+  const Stopwatch watch;
+  TAILOR_TRY(Matrix p, package.classifier->probabilities(data_.texts_of(parts_.test), progress(), cancel_));
+  const double seconds = watch.seconds();
+  answered_ = make_predictions(parts_.test.ids, data_.labels_of(parts_.test), std::move(p));
+  TAILOR_TRY(const CommonRows common, common_rows(answers_of(trained_), answers_of(answered_)));
+  std::size_t same = 0;
+  for (std::size_t i = 0; i < common.rows.size(); ++i) same += common.a[i] == common.b[i] ? 1 : 0;
+  const ScoreIntervals served =
+      bootstrap_scores(answered_.truth, answered_.predicted, classes(), {.seed = options_.seed});
+  served_json_ = Json{{"n_scored", answered_.size()},
+                      {"same_labels", same},
+                      {"metrics", to_json(served)},
+                      {"seconds_per_row", seconds / static_cast<double>(std::max<std::size_t>(1, answered_.size()))},
+                      {"package_bytes", tree_bytes(options_.out / "package")}};
+  TAILOR_TRY(PackageManifest manifest, read_package(options_.out / "package"));
+  manifest.scores = Json{{"n_scored", answered_.size()},
+                         {"accuracy", served.accuracy.value},
+                         {"macro_precision", served.macro_precision.value},
+                         {"macro_recall", served.macro_recall.value},
+                         {"macro_f1", served.macro_f1.value}};
+  return close_package(options_.out / "package", std::move(manifest), /*include_base_model=*/true);
+}
+
+Result<TuneSummary> TuneRecipe::finish() {
+  const Json& run = figures_;
+  Json result{{"format", "tailor-tune-result"}, {"version", kResultVersion}, {"method", method_.name},
+              {"base_model", model_.id},        {"seed", options_.seed},     {"threads", threads()}};
+  for (const char* key : {"settings",
+                          "stopped",
+                          "steps",
+                          "total_steps",
+                          "resumed_from_step",
+                          "examples",
+                          "tokens",
+                          "computed_tokens",
+                          "trained_parameters",
+                          "wall_seconds",
+                          "cpu_seconds",
+                          "evaluation_seconds",
+                          "evaluation_cpu_seconds",
+                          "process_seconds",
+                          "process_cpu_seconds",
+                          "peak_memory_bytes",
+                          "skipped_steps",
+                          "rollbacks",
+                          "rate_scale",
+                          "excluded_rows",
+                          "metric",
+                          "losses",
+                          "evaluations"}) {
+    result[key] = run.at(key);
+  }
+  result["best_step"] = run.at("best").is_null() ? Json(nullptr) : run.at("best").at("step");
+  result["test"] = Json{{"n_scored", trained_.size()}, {"metrics", to_json(scores_)}};
+  result["served"] = served_json_;
+  TAILOR_TRY(result["data"], read_json(options_.out / kDataFile));
+  result["split"] =
+      Json{{"train", parts_.train.size()}, {"validation", parts_.validation.size()}, {"test", parts_.test.size()}};
+  result["elapsed_seconds"] = watch_.seconds();
+  result["versions"] = Json{{"tailor", TAILOR_VERSION}, {"package", kPackageVersion}};
+  result["files"] = Json{"result.json", "test_predictions.jsonl", "package", "log.txt"};
+  TAILOR_CHECK(tailor::copy_file(run_.directory / "log.txt", options_.out / "log.txt"));
+  TAILOR_CHECK(remove_tree(options_.out / kTrainDirectory));
+  TAILOR_CHECK(write_json_atomic(options_.out / "result.json", result));  // last: its presence means the run is whole
+  return TuneSummary{options_.out, std::move(result), scores_};
+}
+
+Result<TuneSummary> go_through(TuneRecipe& recipe) {
+  TAILOR_CHECK(recipe.make_ready());
+  TAILOR_CHECK(recipe.train());
+  TAILOR_CHECK(recipe.package());
+  TAILOR_CHECK(recipe.prove());
+  return recipe.finish();
+}
+
+}  // namespace
+
+Result<TuneSummary> tune(TuneOptions options, const std::string& command_line, RunUi& ui, const CancelToken& cancel) {
+  TAILOR_CHECK(refuse_existing(options.out, "tune"));
+  TuneRecipe recipe(std::move(options), ui, cancel);
+  TAILOR_CHECK(recipe.choose_model());
+  TAILOR_CHECK(recipe.read_data());
+  TAILOR_CHECK(recipe.write_start(command_line));
+  return go_through(recipe);
+}
+
+Result<TuneSummary> resume_tune(const fs::path& directory, RunUi& ui, const CancelToken& cancel) {
+  TAILOR_TRY(const Json run, read_run_json(directory, kRunFormat));
+  TAILOR_TRY(TuneOptions options, tune_options_of_run(run));
+  options.out = directory;
+  TuneRecipe recipe(std::move(options), ui, cancel);
+  TAILOR_CHECK(recipe.choose_model());
+  TAILOR_CHECK(recipe.read_data_again(run));
+  return go_through(recipe);
+}
+
+}  // namespace tailor

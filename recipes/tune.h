@@ -1,0 +1,30 @@
+#pragma once
+/// Recipe: tune one model by one method, and make a package of it. Reads and splits the data, tokenises, trains in
+/// tailor-tune, folds what was trained into a file that llama.cpp serves, and measures whether the package answers as
+/// the trainer did.
+
+#include <filesystem>
+#include <string>
+
+#include "core/cancel.h"
+#include "core/json.h"
+#include "core/result.h"
+#include "eval/intervals.h"
+#include "fit/options.h"
+#include "recipes/fit_ui.h"
+
+namespace tailor {
+
+struct TuneSummary {
+  std::filesystem::path run;
+  Json result;            // as in result.json
+  ScoreIntervals scores;  // of the test part, as the trainer computed it
+};
+
+/// A new run. `options.out` must be empty or not there. `command_line`: as the user typed it, for the record.
+Result<TuneSummary> tune(TuneOptions options, const std::string& command_line, RunUi& ui, const CancelToken& cancel);
+
+/// Goes on with an interrupted run from its checkpoint.
+Result<TuneSummary> resume_tune(const std::filesystem::path& run, RunUi& ui, const CancelToken& cancel);
+
+}  // namespace tailor

@@ -1,0 +1,36 @@
+#pragma once
+/// Base models made ready to run, and how a package names them.
+
+#include <filesystem>
+#include <string>
+
+#include "core/progress.h"
+#include "core/result.h"
+#include "fit/package.h"
+#include "model/catalogue.h"
+
+namespace tailor {
+
+enum class ModelUse {
+  kServing,  // the GGUF for llama.cpp: imported (encoders, F16) or requantised (decoders: F16, above a thousand million
+             // parameters Q8_0)
+  kTraining,  // in the precision of its file: imported as F32, or the GGUF that the user named
+};
+
+struct ReadyModel {
+  std::filesystem::path gguf;
+  BaseModel base;
+};
+
+/// Imports or requantises through model_cache_directory(), where it is not there yet.
+Result<ReadyModel> ready_model(const ModelInfo& info, ModelUse use, const ProgressFn& progress);
+/// The file of it, without its hash.
+Result<std::filesystem::path> ready_gguf(const ModelInfo& info, ModelUse use, const ProgressFn& progress);
+
+/// How a package names its base when `file` in it holds tuned weights: the model they came from, with its hash.
+BaseModel tuned_base(BaseModel base, const std::string& file);
+
+/// Where imported and requantised models are kept: $TAILOR_CACHE/imported, or ~/.cache/tailor/imported.
+std::filesystem::path model_cache_directory();
+
+}  // namespace tailor

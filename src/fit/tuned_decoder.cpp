@@ -1,0 +1,81 @@
+#include "fit/tuned_decoder.h"
+
+#include "core/files.h"
+#include "core/soft_prompt_file.h"
+#include "infer/label_scorer.h"
+#include "model/merge_adapter.h"
+
+namespace tailor {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kTunedFile = "tuned.gguf";
+constexpr const char* kAdapterDirectory = "adapter";  // in PEFT's and in llama.cpp's layout
+constexpr const char* kAdapterFile = "adapter.gguf";
+
+PromptSettings prompt_settings() {
+  PromptSettings s;
+  s.prompt.end = LabelEnd::kEndOfTurn;
+  return s;
+}
+
+bool has_soft_prompt(const fs::path& directory) {
+  std::error_code ignored;
+  return fs::exists(directory / kSoftPromptFile, ignored);
+}
+
+}  // namespace
+
+Result<TokenFile> tokenize_for_decoder(const PreparedData& data, const ReadyModel& model, const TokenParts& parts) {
+  TAILOR_TRY(const LabelScorer scorer, LabelScorer::load(model.gguf, {.threads = 1}));
+  TAILOR_TRY(const PromptBuilder builder,
+             PromptBuilder::make(scorer.tokenizer(), "", scorer.max_context(), prompt_settings().prompt,
+                                 readable_labels(data.label_names())));
+  TokenFile file;
+  file.n_labels = static_cast<std::int32_t>(data.label_names().size());
+  file.vocab_size = scorer.vocabulary();
+  for (const auto& answer : builder.labels()) file.add_label(answer);
+  const auto add = [&](const RowSet& rows, TokenPart part) -> Status {
+    for (const auto id : rows.ids) {
+      TAILOR_TRY(const TokenList tokens, builder.prompt(data.dataset.texts[id], {}));
+      file.add_row(tokens, data.dataset.labels[id], part, id);
+    }
+    return {};
+  };
+  TAILOR_CHECK(add(parts.train, TokenPart::kTrain));
+  TAILOR_CHECK(add(parts.validation, TokenPart::kValidation));
+  TAILOR_CHECK(add(parts.test, TokenPart::kTest));
+  return file;
+}
+
+Result<PromptClassifier> load_tuned_decoder(const PreparedData& data, const ReadyModel& model, const TuneRun& run,
+                                            const fs::path& directory, int threads) {
+  LabelScorerOptions options{.threads = threads};
+  fs::path gguf = model.gguf;
+  if (has_soft_prompt(run.directory)) {
+    options.soft_prompt = directory / kSoftPromptFile;
+    TAILOR_CHECK(tailor::copy_file(run.directory / kSoftPromptFile, options.soft_prompt));
+  } else {
+    gguf = directory / kTunedFile;
+    TAILOR_CHECK(merge_adapter(model.gguf, run.directory / kAdapterFile, gguf));
+  }
+  TAILOR_TRY(LabelScorer scorer, LabelScorer::load(gguf, options));
+  return PromptClassifier::make(std::move(scorer), prompt_settings(), data.label_names(), {});
+}
+
+Result<TunedPackage> package_tuned_decoder(const TuneRun& run, const ReadyModel& model,
+                                           const PromptClassifier& classifier, const fs::path& package) {
+  TAILOR_CHECK(classifier.save(package));
+  const fs::path adapter = package / kAdapterDirectory;
+  for (const char* name : {kAdapterFile, "adapter_config.json", "adapter_model.safetensors"}) {
+    std::error_code ignored;
+    if (!fs::exists(run.directory / name, ignored)) continue;  // a prefix has no layout but ours
+    TAILOR_CHECK(make_directories(adapter));
+    TAILOR_CHECK(tailor::copy_file(run.directory / name, adapter / name));
+  }
+  if (has_soft_prompt(package)) return TunedPackage{model.base, tree_bytes(package / kSoftPromptFile)};
+  return TunedPackage{tuned_base(model.base, kTunedFile), tree_bytes(adapter / kAdapterFile)};
+}
+
+}  // namespace tailor

@@ -1,0 +1,27 @@
+#pragma once
+/// Decoders tuned by tailor-tune to answer a message with the tokens of its label: the rows they learn from, and how
+/// they are served. The adapter is folded into the model's file, and labels are scored as for zero-shot prompting.
+
+#include <filesystem>
+
+#include "core/token_file.h"
+#include "fit/prepared_data.h"
+#include "fit/tuned_encoder.h"
+#include "prompt/prompt_classifier.h"
+
+namespace tailor {
+
+/// Prompts of the rows, and the answers of the labels (their end is always learnt), in the tokens that serving will
+/// use. Row numbers of the token file are ids of the data.
+Result<TokenFile> tokenize_for_decoder(const PreparedData& data, const ReadyModel& model, const TokenParts& parts);
+
+/// The tuned model as it is served. An adapter is folded into `model`, a soft prompt put beside it: in `directory`, which
+/// exists.
+Result<PromptClassifier> load_tuned_decoder(const PreparedData& data, const ReadyModel& model, const TuneRun& run,
+                                            const std::filesystem::path& directory, int threads);
+
+/// Completes the package of `classifier`, which load_tuned_decoder() has begun there.
+Result<TunedPackage> package_tuned_decoder(const TuneRun& run, const ReadyModel& model,
+                                           const PromptClassifier& classifier, const std::filesystem::path& package);
+
+}  // namespace tailor

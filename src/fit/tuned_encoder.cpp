@@ -1,0 +1,181 @@
+#include "fit/tuned_encoder.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <utility>
+
+#include "core/bottleneck_file.h"
+#include "core/files.h"
+#include "core/safetensors.h"
+#include "infer/embedder.h"
+#include "model/gguf_writer.h"
+
+namespace tailor {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kHeadFile = "head.safetensors";
+constexpr const char* kTunedFile = "tuned.gguf";
+constexpr const char* kAdapterDirectory = "adapter";
+constexpr const char* kAdapterWeights = "adapter_model.safetensors";
+constexpr std::string_view kHeadPrefix = "head.";
+
+Status write_head(const SafetensorsFile& weights, const fs::path& to) {
+  std::vector<SafeTensor> tensors;
+  for (const char* name : {"head.weight", "head.bias"}) {
+    const SafeTensor* tensor = weights.find(name);
+    if (tensor == nullptr)
+      return Error{ErrorCode::kCorruptData, fmt::format("{}: {} is missing", weights.path().string(), name), ""};
+    tensors.push_back(*tensor);
+  }
+  return write_safetensors(to, tensors, {{"format", "tailor-head"}, {"version", "1"}});
+}
+
+class TunedEncoderClassifier final : public Classifier {
+ public:
+  TunedEncoderClassifier(Embedder embedder, Matrix weight, std::vector<float> bias)
+      : embedder_(std::move(embedder)), weight_(std::move(weight)), bias_(std::move(bias)) {}
+
+  Result<Matrix> probabilities(std::span<const std::string> texts, const ProgressFn& progress,
+                               const CancelToken& cancel) override {
+    TAILOR_TRY(const Matrix x, embedder_.embed(texts, progress, cancel));
+    Matrix p(x.rows, weight_.rows);
+    for (std::size_t i = 0; i < x.rows; ++i) {
+      const auto row = x.row(i);
+      const auto out = p.row(i);
+      float largest = -1e30f;
+      for (std::size_t c = 0; c < weight_.rows; ++c) {
+        const auto w = weight_.row(c);
+        out[c] = std::inner_product(row.begin(), row.end(), w.begin(), bias_[c]);
+        largest = std::max(largest, out[c]);
+      }
+      float sum = 0;
+      for (auto& value : out) sum += value = std::exp(value - largest);
+      for (auto& value : out) value /= sum;
+    }
+    return p;
+  }
+
+ private:
+  Embedder embedder_;
+  Matrix weight_;  // [labels, dim]
+  std::vector<float> bias_;
+};
+
+}  // namespace
+
+TokenFile tokenize_for_encoder(const PreparedData& data, const Tokenizer& tokenizer, const TokenParts& parts) {
+  TokenFile file;
+  file.n_labels = static_cast<std::int32_t>(data.label_names().size());
+  file.vocab_size = static_cast<std::int32_t>(tokenizer.vocabulary_size());
+  const auto add = [&](const RowSet& rows, TokenPart part) {
+    for (const auto id : rows.ids) {
+      file.add_row(tokenizer.encode_truncated(data.dataset.texts[id], kEncoderTokens, /*add_special=*/true),
+                   data.dataset.labels[id], part, id);
+    }
+  };
+  add(parts.train, TokenPart::kTrain);
+  add(parts.validation, TokenPart::kValidation);
+  add(parts.test, TokenPart::kTest);
+  return file;
+}
+
+Result<Predictions> read_tune_predictions(const PreparedData& data, const fs::path& file) {
+  TAILOR_TRY(const SafetensorsFile stored, SafetensorsFile::open(file));
+  TAILOR_TRY(const SafeTensor p, stored.get("probabilities", "F32", 2));
+  TAILOR_TRY(const SafeTensor ids, stored.get("row_ids", "I64", 1));
+  Matrix probabilities(static_cast<std::size_t>(p.shape[0]), static_cast<std::size_t>(p.shape[1]));
+  std::memcpy(probabilities.data.data(), p.bytes.data(), p.bytes.size());
+  std::vector<std::int64_t> rows(static_cast<std::size_t>(ids.shape[0]));
+  std::memcpy(rows.data(), ids.bytes.data(), ids.bytes.size());
+  const RowSet set{{rows.begin(), rows.end()}};
+  return make_predictions(set.ids, data.labels_of(set), std::move(probabilities));
+}
+
+Status write_tuned_gguf(const fs::path& base_file, const fs::path& weights_file, TensorType matrices,
+                        const fs::path& to) {
+  TAILOR_TRY(const SafetensorsFile weights, SafetensorsFile::open(weights_file));
+  TAILOR_TRY(const GgufFile base, GgufFile::open(base_file));
+  GgufWriter writer;
+  for (const auto& [key, value] : base.values()) writer.set(key, value);
+  writer.set("general.file_type", GgufValue::u32(matrices == TensorType::kF16 ? 1 : 0));
+  for (const auto& tensor : base.tensors()) {
+    const SafeTensor* trained = weights.find(tensor.name);
+    const bool matrix = tensor.shape.size() == 2 && tensor.shape[1] > 2 && tensor.name != "position_embd.weight";
+    const auto values = [&tensor, trained, &to]() -> Result<std::vector<float>> {
+      if (trained == nullptr) return to_f32(tensor);
+      if (trained->type != "F32" || static_cast<std::uint64_t>(trained->elements()) != tensor.elements) {
+        return Error{
+            ErrorCode::kCorruptData,
+            fmt::format("{}: the trained {} has another shape than the base model's", to.string(), tensor.name), ""};
+      }
+      std::vector<float> v(static_cast<std::size_t>(tensor.elements));
+      std::memcpy(v.data(), trained->bytes.data(), trained->bytes.size());
+      return v;
+    };
+    writer.add(tensor.name, matrix ? matrices : TensorType::kF32, tensor.shape, values);
+  }
+  return writer.write(to);
+}
+
+Result<TunedPackage> package_tuned_encoder(const TuneRun& run, const ReadyModel& trained_on, const ReadyModel& served,
+                                           TensorType matrices, const fs::path& package) {
+  TAILOR_TRY(const SafetensorsFile weights, SafetensorsFile::open(run.directory / "weights.safetensors"));
+  TAILOR_CHECK(write_head(weights, package / kHeadFile));
+  TunedPackage out{served.base, tree_bytes(package / kHeadFile)};
+  const auto& tensors = weights.tensors();
+  const bool changed = std::any_of(tensors.begin(), tensors.end(), [](const SafeTensor& t) {
+    return !std::string_view(t.name).starts_with(kHeadPrefix);
+  });
+  const auto add_adapter = [&](const char* name, bool counts) -> Status {
+    std::error_code ignored;
+    if (!fs::exists(run.directory / name, ignored)) return {};
+    TAILOR_CHECK(make_directories(package / kAdapterDirectory));
+    TAILOR_CHECK(tailor::copy_file(run.directory / name, package / kAdapterDirectory / name));
+    if (counts) out.trained_bytes += tree_bytes(package / kAdapterDirectory / name);
+    return {};
+  };
+  TAILOR_CHECK(add_adapter("adapter_config.json", false));
+  TAILOR_CHECK(add_adapter(kAdapterWeights, true));
+  TAILOR_CHECK(add_adapter(kBottleneckFile, true));
+  if (!changed) return out;
+  TAILOR_CHECK(write_tuned_gguf(trained_on.gguf, weights.path(), matrices, package / kTunedFile));
+  if (!fs::exists(package / kAdapterDirectory / kAdapterWeights)) {  // low-rank updates are counted as such
+    for (const SafeTensor& tensor : tensors) {
+      if (!std::string_view(tensor.name).starts_with(kHeadPrefix)) out.trained_bytes += tensor.bytes.size();
+    }
+  }
+  out.base = tuned_base(trained_on.base, kTunedFile);
+  return out;
+}
+
+Result<std::unique_ptr<Classifier>> load_tuned_encoder(const fs::path& package, const PackageManifest& manifest,
+                                                       const PredictOptions& options) {
+  TAILOR_TRY(const SafetensorsFile head, SafetensorsFile::open(package / kHeadFile));
+  TAILOR_TRY(const SafeTensor weight, head.get("head.weight", "F32", 2));
+  TAILOR_TRY(const SafeTensor bias, head.get("head.bias", "F32", 1));
+  EmbedderOptions embedding{
+      .threads = options.threads, .pooling = Pooling::kMean, .normalise = false, .max_tokens = kEncoderTokens};
+  std::error_code ignored;
+  if (const fs::path file = package / kAdapterDirectory / kBottleneckFile; fs::exists(file, ignored))
+    embedding.bottlenecks = file;
+  TAILOR_TRY(Embedder embedder, Embedder::load(base_model_path(package, manifest.base), embedding));
+  const auto labels = static_cast<std::int64_t>(manifest.labels.size());
+  if (weight.shape[0] != labels || bias.shape[0] != labels || weight.shape[1] != embedder.dim()) {
+    return Error{ErrorCode::kCorruptData,
+                 fmt::format("{}: the head does not belong to this encoder and these labels", package.string()), ""};
+  }
+  Matrix w(static_cast<std::size_t>(weight.shape[0]), static_cast<std::size_t>(weight.shape[1]));
+  std::memcpy(w.data.data(), weight.bytes.data(), weight.bytes.size());
+  std::vector<float> b(static_cast<std::size_t>(bias.shape[0]));
+  std::memcpy(b.data(), bias.bytes.data(), bias.bytes.size());
+  return std::unique_ptr<Classifier>(
+      std::make_unique<TunedEncoderClassifier>(std::move(embedder), std::move(w), std::move(b)));
+}
+
+}  // namespace tailor

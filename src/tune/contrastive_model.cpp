@@ -1,0 +1,168 @@
+#include "tune/contrastive_model.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "tune/classification_loss.h"
+#include "tune/encoder_passes.h"
+#include "tune/export.h"
+#include "tune/head.h"
+
+namespace tailor::tune {
+namespace {
+
+constexpr std::size_t kNearLabels = 8;  // among which a row's hard companion is drawn
+
+at::Tensor unit(const at::Tensor& x) {
+  return x / at::linalg_vector_norm(x, 2, at::IntArrayRef{1}, /*keepdim=*/true).clamp_min(1e-12);
+}
+
+}  // namespace
+
+ContrastiveModel::ContrastiveModel(const BaseWeights& weights, const TokenFile& file, const Job& job,
+                                   EncoderOptions options)
+    : weights_(weights),
+      file_(file),
+      job_(job),
+      rng_(job.seed, kInitialValuesStream),
+      encoder_(weights, file, std::move(options), parameters_, rng_),
+      rows_of_label_(static_cast<std::size_t>(file.n_labels)),
+      near_labels_(static_cast<std::size_t>(file.n_labels)) {
+  parameters_.flatten();
+  encoder_.bind(parameters_);
+  for (std::size_t r = 0; r < file.rows(); ++r) {
+    if (file.parts[r] == TokenPart::kTrain)
+      rows_of_label_[static_cast<std::size_t>(file.labels[r])].push_back(static_cast<std::int64_t>(r));
+  }
+  // Which labels lie near one another, before anything is trained.
+  const at::Tensor closeness = at::mm(prototypes(), prototypes().t());
+  for (std::int32_t l = 0; l < file.n_labels; ++l) {
+    auto& near = near_labels_[static_cast<std::size_t>(l)];
+    for (std::int32_t other = 0; other < file.n_labels; ++other) {
+      if (other != l && !rows_of_label_[static_cast<std::size_t>(other)].empty()) near.push_back(other);
+    }
+    const float* row = closeness.data_ptr<float>() + static_cast<std::int64_t>(l) * file.n_labels;
+    std::stable_sort(near.begin(), near.end(), [&](std::int32_t a, std::int32_t b) { return row[a] > row[b]; });
+    near.resize(std::min(near.size(), kNearLabels));
+  }
+}
+
+at::Tensor ContrastiveModel::vectors(RowSpan rows) const {
+  const PackedRows packed = encoder_.pack(rows);
+  return unit(pool(encoder_.forward(packed, 0), packed, job_.settings.pooling));
+}
+
+at::Tensor ContrastiveModel::vectors_of_all(RowSpan rows) const {
+  const c10::NoGradGuard no_grad;
+  at::Tensor out = at::empty({static_cast<std::int64_t>(rows.size()), encoder_.config().width}, at::kFloat);
+  for_passes(file_, rows, [&](std::size_t first, std::size_t count) {
+    out.narrow(0, static_cast<std::int64_t>(first), static_cast<std::int64_t>(count))
+        .copy_(vectors(rows.subspan(first, count)));
+  });
+  return out;
+}
+
+const at::Tensor& ContrastiveModel::prototypes() {
+  if (prototypes_.defined()) return prototypes_;
+  const c10::NoGradGuard no_grad;
+  prototypes_ = at::zeros({file_.n_labels, encoder_.config().width}, at::kFloat);
+  for (std::int32_t l = 0; l < file_.n_labels; ++l) {
+    const auto& rows = rows_of_label_[static_cast<std::size_t>(l)];
+    if (!rows.empty()) prototypes_.select(0, l).copy_(at::mean(vectors_of_all(rows), 0));
+  }
+  prototypes_ = unit(prototypes_);
+  return prototypes_;
+}
+
+void ContrastiveModel::parameters_changed(double decay) {
+  decay_ = decay;
+  prototypes_ = at::Tensor();
+}
+
+std::vector<std::int64_t> ContrastiveModel::companions(RowSpan rows, const StepContext& context) const {
+  std::vector<std::int64_t> all(rows.begin(), rows.end());
+  Rng rng(Rng::mix(dropout_seed(context)), kPairsStream);
+  const auto draw = [&](const std::vector<std::int64_t>& from) {
+    return from[static_cast<std::size_t>(rng.below(from.size()))];
+  };
+  for (const std::int64_t row : rows) {
+    const auto label = static_cast<std::size_t>(file_.labels[static_cast<std::size_t>(row)]);
+    all.push_back(draw(rows_of_label_[label]));
+    const auto& near = near_labels_[label];
+    if (near.empty()) continue;
+    const auto other = static_cast<std::size_t>(near[static_cast<std::size_t>(rng.below(near.size()))]);
+    all.push_back(draw(rows_of_label_[other]));
+  }
+  // A row that came twice would be its own positive.
+  std::sort(all.begin(), all.end());
+  all.erase(std::unique(all.begin(), all.end()), all.end());
+  return all;
+}
+
+LossSum ContrastiveModel::forward_backward(RowSpan rows, const StepContext& context) {
+  const std::vector<std::int64_t> all = companions(rows, context);
+  const PackedRows packed = encoder_.pack(all);
+  LossSum out{.loss_sum = 0,
+              .weight = static_cast<double>(rows.size()),
+              .tokens = packed.tokens(),
+              .computed_tokens = packed.tokens(),
+              .bad_rows = {}};
+  const at::Tensor z = unit(pool(encoder_.forward(packed, 0), packed, job_.settings.pooling));
+  const auto n = static_cast<std::int64_t>(all.size());
+  const auto labels = labels_of(file_, all);
+  at::Tensor same = at::zeros({n, n}, at::kFloat);
+  for (std::int64_t i = 0; i < n; ++i) {
+    for (std::int64_t j = 0; j < n; ++j) {
+      if (i != j && labels[static_cast<std::size_t>(i)] == labels[static_cast<std::size_t>(j)])
+        same.data_ptr<float>()[i * n + j] = 1;
+    }
+  }
+  const at::Tensor self = at::eye(n, at::kBool);
+  const at::Tensor scores =
+      (at::mm(z, z.t()) / job_.settings.temperature).masked_fill(self, -std::numeric_limits<float>::infinity());
+  const at::Tensor log_p = at::log_softmax(scores, 1).masked_fill(self, 0);
+  const at::Tensor positives = same.sum(1);
+  const at::Tensor losses = -(log_p * same).sum(1) / positives.clamp_min(1);
+  const double counted = std::max(1.0, (positives > 0).sum().item<double>());
+  // The mean over anchors that have a positive, times the rows of the batch: other losses count rows too.
+  const at::Tensor loss = losses.sum() * (static_cast<double>(rows.size()) / counted);
+  out.loss_sum = loss.item<double>();
+  if (!std::isfinite(out.loss_sum)) {
+    out.bad_rows.assign(rows.begin(), rows.end());
+    return out;
+  }
+  (loss / context.denominator).backward();
+  return out;
+}
+
+Predictions ContrastiveModel::predict(RowSpan rows) {
+  const c10::NoGradGuard no_grad;
+  Predictions out;
+  out.labels = file_.n_labels;
+  if (rows.empty()) return out;
+  add_predictions(at::mm(vectors_of_all(rows), prototypes().t()) / job_.settings.temperature, file_, rows, out);
+  return out;
+}
+
+Result<std::vector<std::string>> ContrastiveModel::save(const std::filesystem::path& dir) {
+  std::vector<Encoder::Named> tensors;
+  encoder_.visit_merged(weights_, parameters_, decay_, /*changed_only=*/!encoder_.trains_embeddings(),
+                        [&](const Encoder::Named& named) { tensors.push_back(named); });
+  std::vector<std::string> files = {"weights.safetensors"};
+  TAILOR_CHECK(write_tensors(dir / files[0], tensors,
+                             {{"format", "tailor-weights"}, {"version", "1"}, {"method", job_.method}}));
+  return files;
+}
+
+nlohmann::ordered_json ContrastiveModel::describe() const {
+  const EncoderConfig& c = encoder_.config();
+  return {
+      {"architecture", weights_.architecture()}, {"layers", c.layers}, {"width", c.width}, {"labels", file_.n_labels}};
+}
+
+}  // namespace tailor::tune

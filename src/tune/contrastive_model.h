@@ -1,0 +1,52 @@
+#pragma once
+/// An encoder tuned so that texts of one label lie together and those of others apart: the first half of SetFit
+/// (Tunstall et al., arXiv:2209.11055), with the supervised contrastive loss (Khosla et al., arXiv:2004.11362) in the
+/// place of the regression on pairs: every text of a pass is compared with every other one.
+///
+///   L_i = - mean over p in P(i) of log( exp(z_i z_p / t) / sum over a != i of exp(z_i z_a / t) )
+///
+/// z: pooled vectors of length 1; P(i): the other texts with i's label; t: the temperature. To each row of the batch
+/// come another row of its label and one of a label that is near to it (by the vectors of the untouched model), so that
+/// every pass has something to pull together and something hard to tell apart.
+
+#include <vector>
+
+#include "tune/encoder.h"
+#include "tune/settings.h"
+#include "tune/trainable_model.h"
+
+namespace tailor::tune {
+
+class ContrastiveModel final : public TrainableModel {
+ public:
+  /// Borrows weights and file.
+  ContrastiveModel(const BaseWeights& weights, const TokenFile& file, const Job& job, EncoderOptions options);
+
+  ParameterSet& parameters() override { return parameters_; }
+  double weight(RowSpan rows) const override { return static_cast<double>(rows.size()); }
+  LossSum forward_backward(RowSpan rows, const StepContext& context) override;
+  /// By the nearest prototype (mean vector of a label's training rows): softmax over cosines / temperature.
+  Predictions predict(RowSpan rows) override;
+  void parameters_changed(double decay) override;
+  Result<std::vector<std::string>> save(const std::filesystem::path& dir) override;
+  nlohmann::ordered_json describe() const override;
+
+ private:
+  at::Tensor vectors(RowSpan rows) const;         // [rows, width], length 1, with gradients
+  at::Tensor vectors_of_all(RowSpan rows) const;  // the same in passes, without
+  const at::Tensor& prototypes();                 // [labels, width], length 1
+  std::vector<std::int64_t> companions(RowSpan rows, const StepContext& context) const;
+
+  const BaseWeights& weights_;
+  const TokenFile& file_;
+  const Job job_;
+  ParameterSet parameters_;
+  Rng rng_;
+  Encoder encoder_;
+  std::vector<std::vector<std::int64_t>> rows_of_label_;  // training rows
+  std::vector<std::vector<std::int32_t>> near_labels_;    // of each label, nearest first
+  at::Tensor prototypes_;                                 // undefined: the parameters have changed since
+  double decay_ = 1;
+};
+
+}  // namespace tailor::tune

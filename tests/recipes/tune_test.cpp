@@ -1,0 +1,80 @@
+/// `tailor tune` as a user runs it, on small data: what is served answers as what was trained, and an interrupted run
+/// goes on to the same end.
+
+#include <algorithm>
+
+#include "core/json.h"
+#include "data/csv.h"
+#include "tests/recipes/cli.h"
+
+namespace tailor::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Tune : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    if (!fs::exists(program().parent_path() / "tailor-tune")) GTEST_SKIP() << "this build has no tailor-tune";
+    csv_ = (dir_.path() / "data.csv").string();
+    write_file_atomic(csv_, small_csv(16)).value();
+  }
+  Outcome tune(const std::string& out, std::vector<std::string> more) {
+    std::vector<std::string> arguments{
+        "tune", csv_, "--text", "message", "--label", "intent", "--quiet", "--out", (dir_.path() / out).string()};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run(arguments);
+  }
+  TemporaryDirectory dir_;
+  std::string csv_;
+};
+
+TEST_P(Tune, ThePackageAnswersAsTheTrainerDid) {
+  const Outcome r = tune("run", {"--method", GetParam(), "--max-steps", "4"});
+  ASSERT_EQ(r.code, 0) << r.err;
+  const fs::path out = dir_.path() / "run";
+  const Json result = read_json(out / "result.json").value();
+  EXPECT_EQ(result.at("method"), GetParam());
+  EXPECT_GT(result.at("trained_parameters").get<std::int64_t>(), 0);
+  const auto rows = read_jsonl(out / "test_predictions.jsonl").value();
+  ASSERT_EQ(result.at("served").at("same_labels").get<std::size_t>(), rows.size());
+  EXPECT_FALSE(fs::exists(out / "train"));
+  // The same through `predict`, row by row.
+  const CsvTable table = CsvTable::read(csv_).value();
+  std::string test_csv = "message\n";
+  for (const Json& row : rows)
+    append_csv_row(test_csv, std::vector<std::string_view>{table.cell(row.at("row").get<std::size_t>(), 0)});
+  write_file_atomic(dir_.path() / "test.csv", test_csv).value();
+  const auto scored = dir_.path() / "scored.csv";
+  const Outcome p = run({"predict", (out / "package").string(), "--input", (dir_.path() / "test.csv").string(),
+                         "--output", scored.string()});
+  ASSERT_EQ(p.code, 0) << p.err;
+  const CsvTable answers = CsvTable::read(scored).value();
+  ASSERT_EQ(answers.rows(), rows.size());
+  const std::size_t label = answers.column("label").value();
+  for (std::size_t i = 0; i < rows.size(); ++i) EXPECT_EQ(rows[i].at("predicted"), std::string(answers.cell(i, label)));
+}
+
+INSTANTIATE_TEST_SUITE_P(OfAnEncoder, Tune,
+                         testing::Values("full", "head", "bitfit", "lora", "dora", "pissa", "ia3", "adapter-houlsby",
+                                         "adapter-parallel", "contrastive"));
+INSTANTIATE_TEST_SUITE_P(OfADecoder, Tune, testing::Values("prompt-tuning", "prefix-tuning"));
+
+using TuneWords = Tune;
+
+TEST_F(TuneWords, SayWhatIsWrong) {
+  const Outcome method = tune("a", {"--method", "lorra"});
+  EXPECT_EQ(method.code, 2);
+  EXPECT_TRUE(contains(method.err, "did you mean lora?")) << method.err;
+  const Outcome kind = tune("b", {"--method", "prefix-tuning", "--model", "all-minilm-l6-v2"});
+  EXPECT_EQ(kind.code, 2);
+  EXPECT_TRUE(contains(kind.err, "tunes decoders")) << kind.err;
+  const Outcome rank = tune("c", {"--method", "lora", "--lora-r", "4000", "--no-head-start"});
+  EXPECT_EQ(rank.code, 2);
+  EXPECT_TRUE(contains(rank.err, "use a smaller r")) << rank.err;
+  EXPECT_EQ(run({"tune", "--method", "list"}).code, 0);
+  EXPECT_EQ(run({"tune"}).code, 2);
+}
+
+}  // namespace
+}  // namespace tailor::test
