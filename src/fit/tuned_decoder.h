@@ -15,8 +15,8 @@ namespace tailor {
 /// use. Row numbers of the token file are ids of the data.
 Result<TokenFile> tokenize_for_decoder(const PreparedData& data, const ReadyModel& model, const TokenParts& parts);
 
-/// The tuned model as it is served. An adapter is folded into `model`, a soft prompt put beside it: in `directory`, which
-/// exists.
+/// The tuned model as it is served. An adapter is folded into `model`, a soft prompt put beside it: in `directory`,
+/// which exists.
 Result<PromptClassifier> load_tuned_decoder(const PreparedData& data, const ReadyModel& model, const TuneRun& run,
                                             const std::filesystem::path& directory, int threads);
 

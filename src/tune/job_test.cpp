@@ -44,7 +44,8 @@ TEST(Job, RefusesWhatItDoesNotKnowAndNamesTheNearest) {
   EXPECT_EQ(error_of(value), "job.json settings: unknown key 'learning-rate' (did you mean 'learning_rate'?)");
   value = example();
   value["method"] = "prayer";
-  EXPECT_NE(error_of(value).find("unknown method 'prayer' (known: full, upper-layers, head"), std::string::npos) << error_of(value);
+  EXPECT_NE(error_of(value).find("unknown method 'prayer' (known: full, upper-layers, head"), std::string::npos)
+      << error_of(value);
 }
 
 TEST(Job, RefusesValuesOutOfRange) {
