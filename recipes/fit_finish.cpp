@@ -145,13 +145,8 @@ Status FitRun::refit_winner() {
   TAILOR_CHECK(fill_scores(*winner, answers));
   test_[at] = answers;
   winner->package_bytes = tree_bytes(run_.package());
-  manifest.scores = Json{{"n_scored", winner->n_scored},
-                         {"accuracy", winner->scores.accuracy.value},
-                         {"macro_precision", winner->scores.macro_precision.value},
-                         {"macro_recall", winner->scores.macro_recall.value},
-                         {"macro_f1", winner->scores.macro_f1.value}};
   TAILOR_TRY(PackageManifest finished, read_package(run_.package()));
-  finished.scores = manifest.scores;
+  finished.scores = package_scores(winner->n_scored, winner->scores);
   return close_package(run_.package(), finished, /*include_base_model=*/true);
 }
 

@@ -57,6 +57,14 @@ Result<Json> read_run_json(const fs::path& run, std::string_view format) {
   return json;
 }
 
+Json package_scores(std::size_t n_scored, const ScoreIntervals& scores) {
+  return Json{{"n_scored", n_scored},
+              {"accuracy", scores.accuracy.value},
+              {"macro_precision", scores.macro_precision.value},
+              {"macro_recall", scores.macro_recall.value},
+              {"macro_f1", scores.macro_f1.value}};
+}
+
 Status replace_directory(const fs::path& made, const fs::path& to) {
   TAILOR_CHECK(remove_tree(to));
   std::error_code error;

@@ -7,6 +7,7 @@
 
 #include "core/json.h"
 #include "core/result.h"
+#include "eval/intervals.h"
 #include "fit/prepared_data.h"
 
 namespace tailor {
@@ -21,6 +22,10 @@ Status write_run_json(const std::filesystem::path& file, std::string_view format
 
 /// The options and all else of run.json. Errors: no run, another format.
 Result<Json> read_run_json(const std::filesystem::path& run, std::string_view format);
+
+/// As the manifest of a run's package states them: {"n_scored", "accuracy", "macro_precision", "macro_recall",
+/// "macro_f1"}, without the intervals.
+Json package_scores(std::size_t n_scored, const ScoreIntervals& scores);
 
 /// `made` takes the place of `to`, which may be there.
 Status replace_directory(const std::filesystem::path& made, const std::filesystem::path& to);

@@ -15,6 +15,7 @@
 #include "fit/paths.h"
 #include "fit/ready_model.h"
 #include "fit/serving.h"
+#include "fit/trial.h"
 #include "fit/tune_methods.h"
 #include "fit/tuned_decoder.h"
 #include "fit/tuned_encoder.h"
@@ -27,9 +28,7 @@ namespace fs = std::filesystem;
 
 constexpr int kResultVersion = 1, kRunVersion = 1;
 constexpr std::string_view kRunFormat = "tailor-tune-run";  // of run.json
-constexpr const char* kSplitFile = "split.jsonl";
-constexpr const char* kDataFile = "data_report.json";
-constexpr const char* kTrainDirectory = "train";  // while the run goes on
+constexpr const char* kTrainDirectory = "train";            // while the run goes on
 constexpr const char* kTokensFile = "train/tokens.safetensors";
 constexpr std::size_t kDecoderValidationRows = 200;  // a decoder scores every label of every row
 constexpr double kUsualC = 10;                       // of the head's start, where no row can be held out to choose it
@@ -51,6 +50,7 @@ class TuneRecipe {
   Result<TuneSummary> finish();
 
  private:
+  RunDirectory run_directory() const { return {options_.out}; }
   int threads() const { return options_.threads > 0 ? options_.threads : system_info().cores; }
   bool encoder() const { return model_.kind == ModelKind::kEncoder; }
   int classes() const { return static_cast<int>(data_.label_names().size()); }
@@ -62,7 +62,6 @@ class TuneRecipe {
   Result<TuneRun> run_job(Json job, const fs::path& directory, std::string_view stage);
   Status train_contrastive();
   Result<fs::path> start_head();
-  Result<LabelledVectors> vectors_of(const RowSet& rows);
 
   TuneOptions options_;
   RunUi& ui_;
@@ -107,15 +106,15 @@ Status TuneRecipe::read_data() {
 
 Status TuneRecipe::write_start(const std::string& command_line) const {
   TAILOR_CHECK(make_directories(options_.out));
-  TAILOR_CHECK(write_split_manifest(options_.out / kSplitFile, data_.dataset, data_.split));
-  TAILOR_CHECK(write_json_atomic(options_.out / kDataFile, to_json(report_)));
-  return write_run_json(options_.out / "run.json", kRunFormat, kRunVersion, command_line, to_json(options_), data_);
+  TAILOR_CHECK(write_split_manifest(run_directory().split(), data_.dataset, data_.split));
+  TAILOR_CHECK(write_json_atomic(run_directory().data_report(), to_json(report_)));
+  return write_run_json(run_directory().options(), kRunFormat, kRunVersion, command_line, to_json(options_), data_);
 }
 
 Status TuneRecipe::read_data_again(const Json& run) {
   ui_.stage("reading the data again");
   TAILOR_TRY(data_,
-             reload_data(options_, options_.out / kSplitFile, run.at("file_hashes").get<std::vector<std::string>>()));
+             reload_data(options_, run_directory().split(), run.at("file_hashes").get<std::vector<std::string>>()));
   return {};
 }
 
@@ -143,18 +142,17 @@ Result<TokenFile> TuneRecipe::tokenize() {
   return tokenize_for_encoder(data_, tokenizer, parts_);
 }
 
-Result<LabelledVectors> TuneRecipe::vectors_of(const RowSet& rows) {
+Result<fs::path> TuneRecipe::start_head() {
+  ui_.stage("fitting the head's start");
+  const fs::path to = options_.out / kTrainDirectory / "start-head.safetensors";
   TAILOR_TRY(Embedder embedder, Embedder::load(served_.gguf, {.threads = threads(),
                                                               .pooling = Pooling::kMean,
                                                               .normalise = false,
                                                               .max_tokens = static_cast<int>(kEncoderTokens)}));
-  TAILOR_TRY(Matrix x, embedder.embed(data_.texts_of(rows), progress(), cancel_));
-  return LabelledVectors{std::move(x), data_.labels_of(rows)};
-}
-
-Result<fs::path> TuneRecipe::start_head() {
-  ui_.stage("fitting the head's start");
-  const fs::path to = options_.out / kTrainDirectory / "start-head.safetensors";
+  const auto vectors_of = [&](const RowSet& rows) -> Result<LabelledVectors> {
+    TAILOR_TRY(Matrix x, embedder.embed(data_.texts_of(rows), progress(), cancel_));
+    return LabelledVectors{std::move(x), data_.labels_of(rows)};
+  };
   TAILOR_TRY(const LabelledVectors train, vectors_of(parts_.train));
   const bool can_choose = parts_.validation.size() > 0;
   LabelledVectors held_out;
@@ -251,7 +249,7 @@ Status TuneRecipe::package() {
     manifest.serving = kServeScoredLabels;
   }
   TAILOR_CHECK(close_package(staging, std::move(manifest), /*include_base_model=*/true));
-  return replace_directory(staging, options_.out / "package");
+  return replace_directory(staging, run_directory().package());
 }
 
 Status TuneRecipe::prove() {
@@ -259,7 +257,7 @@ Status TuneRecipe::prove() {
   TAILOR_CHECK(save_predictions(options_.out / "test_predictions.jsonl", trained_, data_.label_names()));
   scores_ = bootstrap_scores(trained_.truth, trained_.predicted, classes(), {.seed = options_.seed});
   ui_.stage("asking the package");
-  TAILOR_TRY(LoadedPackage package, load_package(options_.out / "package", {.threads = threads()}));
+  TAILOR_TRY(LoadedPackage package, load_package(run_directory().package(), {.threads = threads()}));
   const Stopwatch watch;
   TAILOR_TRY(Matrix p, package.classifier->probabilities(data_.texts_of(parts_.test), progress(), cancel_));
   const double seconds = watch.seconds();
@@ -273,14 +271,9 @@ Status TuneRecipe::prove() {
                       {"same_labels", same},
                       {"metrics", to_json(served)},
                       {"seconds_per_row", seconds / static_cast<double>(std::max<std::size_t>(1, answered_.size()))},
-                      {"package_bytes", tree_bytes(options_.out / "package")}};
-  TAILOR_TRY(PackageManifest manifest, read_package(options_.out / "package"));
-  manifest.scores = Json{{"n_scored", answered_.size()},
-                         {"accuracy", served.accuracy.value},
-                         {"macro_precision", served.macro_precision.value},
-                         {"macro_recall", served.macro_recall.value},
-                         {"macro_f1", served.macro_f1.value}};
-  return close_package(options_.out / "package", std::move(manifest), /*include_base_model=*/true);
+                      {"package_bytes", tree_bytes(run_directory().package())}};
+  package.manifest.scores = package_scores(answered_.size(), served);
+  return close_package(run_directory().package(), std::move(package.manifest), /*include_base_model=*/true);
 }
 
 Result<TuneSummary> TuneRecipe::finish() {
@@ -315,7 +308,7 @@ Result<TuneSummary> TuneRecipe::finish() {
   result["best_step"] = run.at("best").is_null() ? Json(nullptr) : run.at("best").at("step");
   result["test"] = Json{{"n_scored", trained_.size()}, {"metrics", to_json(scores_)}};
   result["served"] = served_json_;
-  TAILOR_TRY(result["data"], read_json(options_.out / kDataFile));
+  TAILOR_TRY(result["data"], read_json(run_directory().data_report()));
   result["split"] =
       Json{{"train", parts_.train.size()}, {"validation", parts_.validation.size()}, {"test", parts_.test.size()}};
   result["elapsed_seconds"] = watch_.seconds();
@@ -323,7 +316,7 @@ Result<TuneSummary> TuneRecipe::finish() {
   result["files"] = Json{"result.json", "test_predictions.jsonl", "package", "log.txt"};
   TAILOR_CHECK(tailor::copy_file(run_.directory / "log.txt", options_.out / "log.txt"));
   TAILOR_CHECK(remove_tree(options_.out / kTrainDirectory));
-  TAILOR_CHECK(write_json_atomic(options_.out / "result.json", result));  // last: its presence means the run is whole
+  TAILOR_CHECK(write_json_atomic(run_directory().result(), result));  // last: its presence means the run is whole
   return TuneSummary{options_.out, std::move(result), scores_};
 }
 

@@ -52,8 +52,7 @@ ContrastiveModel::ContrastiveModel(const BaseWeights& weights, const TokenFile& 
   }
 }
 
-at::Tensor ContrastiveModel::vectors(RowSpan rows) const {
-  const PackedRows packed = encoder_.pack(rows);
+at::Tensor ContrastiveModel::vectors(const PackedRows& packed) const {
   return unit(pool(encoder_.forward(packed, 0), packed, job_.settings.pooling));
 }
 
@@ -62,7 +61,7 @@ at::Tensor ContrastiveModel::vectors_of_all(RowSpan rows) const {
   at::Tensor out = at::empty({static_cast<std::int64_t>(rows.size()), encoder_.config().width}, at::kFloat);
   for_passes(file_, rows, [&](std::size_t first, std::size_t count) {
     out.narrow(0, static_cast<std::int64_t>(first), static_cast<std::int64_t>(count))
-        .copy_(vectors(rows.subspan(first, count)));
+        .copy_(vectors(encoder_.pack(rows.subspan(first, count))));
   });
   return out;
 }
@@ -112,7 +111,7 @@ LossSum ContrastiveModel::forward_backward(RowSpan rows, const StepContext& cont
               .tokens = packed.tokens(),
               .computed_tokens = packed.tokens(),
               .bad_rows = {}};
-  const at::Tensor z = unit(pool(encoder_.forward(packed, 0), packed, job_.settings.pooling));
+  const at::Tensor z = vectors(packed);
   const auto n = static_cast<std::int64_t>(all.size());
   const auto labels = labels_of(file_, all);
   at::Tensor same = at::zeros({n, n}, at::kFloat);
@@ -160,9 +159,7 @@ Result<std::vector<std::string>> ContrastiveModel::save(const std::filesystem::p
 }
 
 nlohmann::ordered_json ContrastiveModel::describe() const {
-  const EncoderConfig& c = encoder_.config();
-  return {
-      {"architecture", weights_.architecture()}, {"layers", c.layers}, {"width", c.width}, {"labels", file_.n_labels}};
+  return encoder_.describe(weights_);
 }
 
 }  // namespace tailor::tune

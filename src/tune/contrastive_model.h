@@ -32,9 +32,9 @@ class ContrastiveModel final : public TrainableModel {
   nlohmann::ordered_json describe() const override;
 
  private:
-  at::Tensor vectors(RowSpan rows) const;         // [rows, width], length 1, with gradients
-  at::Tensor vectors_of_all(RowSpan rows) const;  // the same in passes, without
-  const at::Tensor& prototypes();                 // [labels, width], length 1
+  at::Tensor vectors(const PackedRows& packed) const;  // [rows, width], length 1, with gradients
+  at::Tensor vectors_of_all(RowSpan rows) const;       // the same in passes, without
+  const at::Tensor& prototypes();                      // [labels, width], length 1
   std::vector<std::int64_t> companions(RowSpan rows, const StepContext& context) const;
 
   const BaseWeights& weights_;

@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "core/bottleneck_file.h"
 #include "tune/hf_names.h"
@@ -192,9 +193,8 @@ Encoder::Encoder(const BaseWeights& weights, const TokenFile& file, EncoderOptio
     add_lora(layer.ffn_up, l, {"ffn_up"}, {f}, d, parameters, rng);
     add_lora(layer.ffn_down, l, {"ffn_down"}, {d}, f, parameters, rng);
     if (options_.ia3) {
-      add_scale(layer.keys_scale, block(l, "ia3_k"), d, parameters);
-      add_scale(layer.values_scale, block(l, "ia3_v"), d, parameters);
-      add_scale(layer.inner_scale, block(l, "ia3_ffn"), f, parameters);
+      add_scale(layer.keys_values_scale, {block(l, "ia3_k"), block(l, "ia3_v")}, d, parameters);
+      add_scale(layer.inner_scale, {block(l, "ia3_ffn")}, f, parameters);
     }
     if (options_.adapter && options_.adapter->place == AdapterPlace::kHoulsby) {
       add_bottleneck_adapter(layer.after_attention, block(l, "adapter_attn"), parameters, rng);
@@ -286,10 +286,11 @@ void Encoder::add_lora(LinearSpec& linear, int layer, const std::vector<std::str
   }
 }
 
-void Encoder::add_scale(Slot& slot, const std::string& name, std::int64_t width, ParameterSet& parameters) {
-  parameters.add(name, at::ones({width}, at::kFloat), {.decay = false});
-  bindings_.push_back({&slot, {name}, {width}});
-  extra_names_.push_back(name);
+/// Each of `names` is `width` long.
+void Encoder::add_scale(Slot& slot, std::vector<std::string> names, std::int64_t width, ParameterSet& parameters) {
+  for (const std::string& name : names) parameters.add(name, at::ones({width}, at::kFloat), {.decay = false});
+  const std::int64_t all = width * static_cast<std::int64_t>(names.size());
+  bindings_.push_back({&slot, std::move(names), {all}});
 }
 
 void Encoder::add_bottleneck_adapter(std::optional<BottleneckSpec>& spec, const std::string& name,
@@ -314,7 +315,7 @@ void Encoder::add_bottleneck_adapter(std::optional<BottleneckSpec>& spec, const 
     const auto shape = first.sizes().vec();
     parameters.add(name + rest, first, {.decay = decay});
     bindings_.push_back({&slot, {name + rest}, shape});
-    extra_names_.push_back(name + rest);
+    bottleneck_names_.push_back(name + rest);
   };
   add(spec->down.weight, ".down.weight", normal({m, d}), true);
   add(spec->down_bias, ".down.bias", at::zeros({m}, at::kFloat), false);
@@ -363,8 +364,7 @@ at::Tensor Encoder::forward(const PackedRows& rows, std::uint64_t seed) const {
     const Layer& layer = layers_[static_cast<std::size_t>(l)];
     const auto lora_seed = [&](std::uint64_t place) { return site(seed, 1, l, place).seed; };
     at::Tensor qkv = linear(x, layer.qkv, lora_seed(2));
-    if (layer.keys_scale.value.defined())
-      qkv = scale_columns(scale_columns(qkv, layer.keys_scale, d), layer.values_scale, 2 * d);
+    if (layer.keys_values_scale.value.defined()) qkv = scale_columns(qkv, layer.keys_values_scale, d);
     at::Tensor o = linear(attention(qkv, rows, config_.heads), layer.attn_output, lora_seed(3));
     if (layer.after_attention) o = add_bottleneck(o, o, *layer.after_attention);
     x = add_norm(o, x, layer.attn_norm, site(seed, p, l, 0));
@@ -410,10 +410,17 @@ std::string_view Encoder::adapter_place() const {
   return kPlaceParallel;
 }
 
-std::vector<Encoder::Named> Encoder::extras(const ParameterSet& parameters) const {
+std::vector<Encoder::Named> Encoder::bottlenecks(const ParameterSet& parameters) const {
   std::vector<Named> found;
-  for (const std::string& name : extra_names_) found.push_back({name, parameters.at(name).value.detach()});
+  for (const std::string& name : bottleneck_names_) found.push_back({name, parameters.at(name).value.detach()});
   return found;
+}
+
+nlohmann::ordered_json Encoder::describe(const BaseWeights& weights) const {
+  return {{"architecture", weights.architecture()},
+          {"layers", config_.layers},
+          {"width", config_.width},
+          {"labels", file_.n_labels}};
 }
 
 /// IA3's scale of a tensor, and whether it scales columns (the input) or rows (the output, its bias too).

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -85,15 +86,16 @@ class Encoder {
   };
   std::vector<Adapter> adapters(const ParameterSet& parameters) const;
 
-  /// Tensors of bottleneck adapters and IA3's scales, by name ("blk.0.adapter_ffn.down.weight", "blk.0.ia3_k").
-  std::vector<Named> extras(const ParameterSet& parameters) const;
+  /// Tensors of the bottleneck adapters, by name ("blk.0.adapter_ffn.down.weight").
+  std::vector<Named> bottlenecks(const ParameterSet& parameters) const;
+  nlohmann::ordered_json describe(const BaseWeights& weights) const;  // for TrainableModel::describe()
 
  private:
   struct Layer {
     LinearSpec qkv, attn_output, ffn_up, ffn_down;
     NormSpec attn_norm, ffn_norm;
     Slot ffn_up_bias;
-    Slot keys_scale, values_scale, inner_scale;  // IA3; undefined values: none
+    Slot keys_values_scale, inner_scale;  // IA3; undefined values: none
     std::optional<BottleneckSpec> after_attention, ffn_adapter;
   };
   /// A slot whose value is one parameter, or several that lie one after another.
@@ -106,7 +108,7 @@ class Encoder {
             ParameterSet& parameters, bool decay);
   void add_lora(LinearSpec& linear, int layer, const std::vector<std::string>& modules,
                 const std::vector<std::int64_t>& widths, std::int64_t in, ParameterSet& parameters, Rng& rng);
-  void add_scale(Slot& slot, const std::string& name, std::int64_t width, ParameterSet& parameters);
+  void add_scale(Slot& slot, std::vector<std::string> names, std::int64_t width, ParameterSet& parameters);
   void add_bottleneck_adapter(std::optional<BottleneckSpec>& spec, const std::string& name, ParameterSet& parameters,
                               Rng& rng);
   std::pair<at::Tensor, bool> ia3_of(const std::string& name, const ParameterSet& parameters) const;
@@ -123,7 +125,7 @@ class Encoder {
   std::vector<Layer> layers_;
   std::vector<Binding> bindings_;
   std::map<std::string, std::pair<at::Tensor, at::Tensor>> first_;  // PiSSA: A and B at the start, by module
-  std::vector<std::string> extra_names_;
+  std::vector<std::string> bottleneck_names_;
 };
 
 }  // namespace tailor::tune

@@ -81,7 +81,7 @@ Result<std::vector<std::string>> EncoderClassifier::save(const std::filesystem::
   }
   if (encoder_.has_bottlenecks()) {
     files.emplace_back(kBottleneckFile);
-    TAILOR_CHECK(write_tensors(dir / files.back(), encoder_.extras(parameters_),
+    TAILOR_CHECK(write_tensors(dir / files.back(), encoder_.bottlenecks(parameters_),
                                {{"format", kBottleneckFormat},
                                 {"version", "1"},
                                 {"place", std::string(encoder_.adapter_place())},
@@ -91,9 +91,7 @@ Result<std::vector<std::string>> EncoderClassifier::save(const std::filesystem::
 }
 
 nlohmann::ordered_json EncoderClassifier::describe() const {
-  const EncoderConfig& c = encoder_.config();
-  return {
-      {"architecture", weights_.architecture()}, {"layers", c.layers}, {"width", c.width}, {"labels", file_.n_labels}};
+  return encoder_.describe(weights_);
 }
 
 at::Tensor encode_rows(const BaseWeights& weights, const TokenFile& file, Pooling pooling,

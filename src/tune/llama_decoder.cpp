@@ -88,6 +88,7 @@ at::Tensor LlamaDecoder::hidden_at_labels(const std::shared_ptr<const PackedTree
   const std::shared_ptr<const AttentionPlan> shared = plan;
   const at::Tensor label_nodes = at::from_blob(const_cast<std::int64_t*>(tree->label_nodes.data()),
                                                {static_cast<std::int64_t>(tree->label_nodes.size())}, at::kLong);
+  const std::int64_t q_width = c.heads * c.head_dim, kv_width = 2 * c.kv_heads * c.head_dim;  // keys, then values
   const bool all_asked = tree->label_nodes.size() == tree->tokens.size();
 
   std::vector<std::int32_t> words = tree->tokens;
@@ -101,18 +102,15 @@ at::Tensor LlamaDecoder::hidden_at_labels(const std::shared_ptr<const PackedTree
     if (layer + 1 < c.layers || all_asked) {
       at::Tensor qkv =
           norm_linear(x, weights_.attention_norm(layer), c.rms_eps, spec(layer, LinearGroup::kQkv, dropout));
-      const std::int64_t q_width = c.heads * c.head_dim, kv_width = c.kv_heads * c.head_dim;
       if (!soft.empty() && in_layers) qkv = with_rows(qkv, soft, soft_prompt_->keys_values(layer), q_width);
       if (seen != nullptr) {
-        seen->push_back(qkv.narrow(1, q_width, 2 * kv_width).clone());
+        seen->push_back(qkv.narrow(1, q_width, kv_width).clone());
         float* keys = seen->back().data_ptr<float>();
-        rope({c.kv_heads, c.head_dim, c.rotary}, plan->rope_table, tree->positions.data(), tree->size(), keys,
-             2 * kv_width, keys, 2 * kv_width, false);
+        rope({c.kv_heads, c.head_dim, c.rotary}, plan->rope_table, tree->positions.data(), tree->size(), keys, kv_width,
+             keys, kv_width, false);
       }
       attended = rope_attention(qkv, shared);
     } else {
-      const std::int64_t q_width = c.heads * c.head_dim;
-      const std::int64_t kv_width = 2 * c.kv_heads * c.head_dim;
       LinearSpec kv_spec = spec(layer, LinearGroup::kQkv, dropout);
       LinearSpec q_spec = kv_spec;
       kv_spec.out_begin = q_width;

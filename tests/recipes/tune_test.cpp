@@ -76,5 +76,25 @@ TEST_F(TuneWords, SayWhatIsWrong) {
   EXPECT_EQ(run({"tune"}).code, 2);
 }
 
+/// `tailor` lists the methods without tailor-tune, which knows them itself.
+TEST_F(TuneWords, BothProgramsKnowTheSameMethods) {
+  const auto job = dir_.path() / "job.json";
+  write_file_atomic(job, R"({"format": "tailor-tune-job", "version": 1, "method": "?"})").value();
+  std::string refusal;
+  const CancelToken never;
+  const auto trainer = program().parent_path() / "tailor-tune";
+  run_process(
+      {.command = {trainer.string(), job.string()}, .stderr_file = dir_.path() / "log"},
+      [&](std::string_view line) { refusal = parse_json(line, "event").value().at("hint"); }, never)
+      .value();
+  std::string listed = "known: ";
+  const std::string list = run({"tune", "--method", "list"}).out;
+  for (std::size_t at = 0; at < list.size(); at = list.find('\n', at) + 1) {
+    const std::size_t name = list.find_first_not_of(' ', at);
+    listed += (listed.ends_with(": ") ? "" : ", ") + list.substr(name, list.find(' ', name) - name);
+  }
+  EXPECT_EQ(listed, refusal);
+}
+
 }  // namespace
 }  // namespace tailor::test
