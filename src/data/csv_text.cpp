@@ -66,7 +66,7 @@ Status CsvText::prepare(std::string_view bytes, std::string_view name, const std
   if (zero != std::string_view::npos) {
     const std::string wide = guess_wide_encoding(bytes);
     return Error{ErrorCode::kCorruptData,
-                 fmt::format("{}:{}: byte {} is NUL, which no CSV text holds", name, line_of(view_, zero), zero + 1),
+                 fmt::format("{}:{}: byte {} is NUL, which no text file holds", name, line_of(view_, zero), zero + 1),
                  wide.empty() ? "the file may be damaged or no text file"
                               : fmt::format("the file looks like UTF-16: add --encoding {}", wide)};
   }
