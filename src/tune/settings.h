@@ -46,8 +46,8 @@ struct SoftPromptSettings {
   int tokens = 20;                                      // virtual ones
   SoftPromptEncoder encoder = SoftPromptEncoder::kMlp;  // of P-tuning
   int hidden = 0;                                       // of that encoder; 0: the model's width
-  std::vector<std::int32_t> start;  // real tokens whose values are the first ones, repeated as often
-                                    // as needed; empty: those of the labels, then of the rows
+  std::vector<std::int32_t> start;  // real tokens whose values are the first ones; where they are too few, those of
+                                    // the labels follow, then those of the rows, then all again
 };
 
 struct Settings {

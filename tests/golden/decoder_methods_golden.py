@@ -1,0 +1,153 @@
+"""References of the decoder's tuning methods, all from PEFT on a tiny LlamaForCausalLM.
+
+Run:    python tests/golden/decoder_methods_golden.py
+Writes: tests/golden/data/decoder_methods.json         of each case the job's method and settings, losses, gradient norms
+                                                       and the probabilities of the labels of the test rows
+        tests/golden/data/decoder_methods.safetensors  what is trained after the last step, "case/tensor"
+Needs:  torch, transformers, peft, safetensors, numpy.
+
+Model and prompts are those of decoder_golden.py: nine rows to learn, three to answer, label = row number mod 3. Tensors
+have the names of the files that tailor-tune writes.
+"""
+
+import math
+
+import torch
+from peft import LoraConfig, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig, get_peft_model
+from peft.optimizers import create_loraplus_optimizer
+
+from counter_rng import Rng
+from decoder_golden import HEAD_DIM, KV_HEADS, LAYERS, MODULES, batch_loss, rows, set_lora, tiny_model, to_gguf
+from encoder_golden import batches
+from tuning_steps import adapter_files, parameter_groups, store, train
+
+SEED, STEPS, BATCH, TRAINED = 5, 10, 4, 9
+ANSWERS = [[5, 2], [5, 6, 2], [90, 2]]
+START = [7, 90, 41, 5]  # the real tokens whose values the virtual ones begin with
+COMMON = dict(weight_decay=0.05, batch_size=BATCH, max_steps=STEPS, warmup_ratio=0, schedule="constant")
+ADAPTER = dict(r=2, alpha=4, target_modules="all-linear")
+PROMPT = dict(tokens=len(START), start=START)
+SOFT_PROMPT_STREAM = 9000  # src/tune/soft_prompt.cpp
+VIRTUAL = dict(task_type="CAUSAL_LM", num_virtual_tokens=len(START))
+
+
+def lora(**options):
+    model = get_peft_model(tiny_model(False), LoraConfig(r=ADAPTER["r"], lora_alpha=ADAPTER["alpha"], lora_dropout=0.0,
+                                                         task_type="CAUSAL_LM", **options,
+                                                         target_modules=[p.split(".")[1] for _, p, _ in MODULES]))
+    set_lora(model, SEED, LAYERS)
+    return model
+
+
+def lora_plus(model, settings):
+    return create_loraplus_optimizer(model, torch.optim.AdamW, lr=settings["learning_rate"], loraplus_lr_ratio=16,
+                                     loraplus_weight_decay=settings["weight_decay"])
+
+
+def uniform(tensor, bound, rng):
+    tensor.data.copy_(torch.tensor(((2 * rng.uniform(tensor.numel()) - 1) * bound).reshape(tensor.shape)))
+
+
+def prompt(config):
+    """PEFT's network; embeddings start as the real tokens', the rest with the draws of SoftPrompt, in its order."""
+    base = tiny_model(False)
+    start = base.model.embed_tokens.weight.detach()[START].clone()
+    model = get_peft_model(base, config)
+    encoder = model.prompt_encoder["default"]
+    encoder.embedding.weight.data.copy_(start)
+    rng = Rng(SEED, SOFT_PROMPT_STREAM)
+    if hasattr(encoder, "lstm_head"):
+        for name, p in encoder.lstm_head.named_parameters():  # weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, …_reverse
+            uniform(p, 1 / math.sqrt(encoder.lstm_head.hidden_size), rng)
+    for part in getattr(encoder, "mlp_head", []):
+        if isinstance(part, torch.nn.Linear):
+            uniform(part.weight, 1 / math.sqrt(part.in_features), rng)
+            uniform(part.bias, 1 / math.sqrt(part.in_features), rng)
+    return model
+
+
+def prompt_state(model):
+    """In PEFT's file and in ours."""
+    tensors = adapter_files(model)[1]
+    return {**tensors, "embeddings": tensors["prompt_embeddings"]}
+
+
+def prefix():
+    """Keys and values begin as those of the real tokens. PEFT puts them into the cache as they are: keys are not turned
+    again, and the rows' own tokens stand at the positions after them."""
+    base = tiny_model(False)
+    with torch.no_grad():
+        cache = base(input_ids=torch.tensor([START]), use_cache=True).past_key_values
+    parts = [t[0].transpose(0, 1).reshape(len(START), -1) for layer in cache.layers for t in (layer.keys, layer.values)]
+    model = get_peft_model(base, PrefixTuningConfig(**VIRTUAL, prefix_projection=False))
+    model.prompt_encoder["default"].embedding.weight.data.copy_(torch.cat(parts, dim=1))
+    return model
+
+
+def prefix_state(model):
+    """Keys in the order of GGUF's rotary pairs, which is that of the file."""
+    width = KV_HEADS * HEAD_DIM
+    parts = model.prompt_encoder["default"].embedding.weight.detach().split(width, dim=1)
+    found = {}
+    for layer in range(LAYERS):
+        found[f"blk.{layer}.keys"] = torch.tensor(to_gguf(parts[2 * layer].T.numpy(), KV_HEADS).T.copy())
+        found[f"blk.{layer}.values"] = parts[2 * layer + 1]
+    return found
+
+
+def adamw(decays):
+    return lambda model, settings: torch.optim.AdamW(parameter_groups(model, settings, decays))
+
+
+def cases():
+    """Name -> method, job's settings, model, optimiser, what is trained of it at the end. Decay is ours: on matrices, not
+    on biases and a prefix."""
+    matrices, nothing = adamw(lambda n, p: p.ndim == 2), adamw(lambda n, p: False)
+    lora_state = lambda model: adapter_files(model)[1]
+    yield "rslora", "rslora", dict(learning_rate=5e-3, lora=ADAPTER), lora(use_rslora=True), matrices, lora_state
+    yield "lora-plus", "lora-plus", dict(learning_rate=5e-4, lora=ADAPTER), lora(), lora_plus, lora_state
+    yield ("prompt-tuning", "prompt-tuning", dict(learning_rate=1e-2, soft_prompt=PROMPT),
+           prompt(PromptTuningConfig(**VIRTUAL)), matrices, prompt_state)
+    for kind, hidden in (("mlp", 24), ("lstm", 12)):
+        settings = dict(learning_rate=5e-3, soft_prompt=PROMPT | dict(encoder=kind, hidden=hidden))
+        config = PromptEncoderConfig(**VIRTUAL, encoder_reparameterization_type=kind.upper(), encoder_hidden_size=hidden,
+                                     encoder_num_layers=2, encoder_dropout=0.0)
+        yield f"p-tuning-{kind}", "p-tuning", settings, prompt(config), matrices, prompt_state
+    yield "prefix-tuning", "prefix-tuning", dict(learning_rate=1e-2, soft_prompt=PROMPT), prefix(), nothing, prefix_state
+
+
+def label_probabilities(model, tokens):
+    """softmax over the log-probabilities of the whole answers."""
+    scores = []
+    for answer in ANSWERS:
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([tokens + answer]),
+                           attention_mask=torch.ones(1, len(tokens + answer))).logits[0]
+        at = torch.log_softmax(logits[-len(answer) - 1:-1].double(), dim=-1)  # virtual tokens may stand in front
+        scores.append(at[range(len(answer)), answer].sum())
+    return torch.softmax(torch.stack(scores), dim=0).tolist()
+
+
+def main():
+    prompts, results, tensors = [r["tokens"] for r in rows()], {}, {}
+    order = batches(TRAINED, SEED, BATCH, STEPS)
+    answered = [{"tokens": p + ANSWERS[i % 3], "learnt": len(ANSWERS[i % 3])} for i, p in enumerate(prompts)]
+    for name, method, own, model, optimiser, state in cases():
+        settings = COMMON | own
+        model.train()
+        losses, norms = train(model, optimiser(model, settings), order, lambda batch: batch_loss(model, [answered[i] for i in batch]))
+        model.eval()
+        tensors[name] = state(model)
+        results[name] = {"method": method, "settings": settings, "losses": losses, "gradient_norms": norms,
+                         "probabilities": [p for tokens in prompts[TRAINED:] for p in label_probabilities(model, tokens)]}
+        if method != "prefix-tuning":  # has no layout of PEFT's
+            config = results[name]["adapter_config"] = adapter_files(model)[0]
+            if method == "p-tuning":  # tailor-tune saves the vectors as a prompt: they are all that answering needs
+                config["peft_type"] = "PROMPT_TUNING"
+    store("decoder_methods", results, tensors)
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    main()
