@@ -1,0 +1,112 @@
+"""Adapter directories of tailor-tune in PEFT: loads each and holds its answers against those of the program.
+
+Run:    python tests/golden/peft_loads_adapters.py build/release/tailor-tune       by hand; writes nothing
+Needs:  torch, transformers, peft, safetensors, numpy, gguf.
+
+Trains the cases of encoder_methods.json and decoder_methods.json that have PEFT's layout, puts the adapter on the base
+with PeftModel.from_pretrained, and compares the probabilities of the test rows; of encoders also the merged weights.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import gguf
+import numpy as np
+import torch
+from peft import PeftModel
+from safetensors.numpy import load_file, save_file
+
+import decoder_golden
+import decoder_methods_golden as decoder
+import encoder_methods_golden as encoder
+from encoder_golden import LABELS, SEED, TINY, Classifier, tiny_rows, tiny_state
+
+DATA = pathlib.Path(__file__).parent / "data"
+
+
+def write_tokens(path, rows, labels, tested, vocabulary, answers=()):
+    offsets = lambda parts: np.cumsum([0] + [len(p) for p in parts]).astype(np.int64)
+    flat = lambda parts: np.array([t for p in parts for t in p], np.int32)
+    tensors = {"tokens": flat(rows), "offsets": offsets(rows), "labels": np.array(labels, np.int32),
+               "parts": np.array([0] * (len(rows) - tested) + [2] * tested, np.uint8),
+               "row_ids": np.arange(len(rows), dtype=np.int64)}
+    if answers:
+        tensors |= {"label_tokens": flat(answers), "label_offsets": offsets(answers)}
+    metadata = {"format": "tailor-tokens", "version": "1", "n_labels": str(max(labels) + 1), "vocab_size": str(vocabulary)}
+    save_file(tensors, path, metadata)
+
+
+def train(program, directory, case, method, task, seed, base):
+    job = {"format": "tailor-tune-job", "version": 1, "task": task, "method": method, "base": base, "tokens": "tokens.safetensors",
+           "out": "out", "seed": seed, "settings": case["settings"], "export_merged": True}
+    (directory / "job.json").write_text(json.dumps(job))
+    subprocess.run([program, directory / "job.json"], check=True, stdout=subprocess.DEVNULL)
+    return load_file(directory / "out" / "test_predictions.safetensors")["probabilities"]
+
+
+def encoder_case(program, directory, method, case):
+    rows = tiny_rows()
+    rows += [rows[-1 - i] for i in range(encoder.TESTED)]
+    write_tokens(directory / "tokens.safetensors", [r[0] for r in rows], [r[1] for r in rows], encoder.TESTED, TINY["vocab_size"])
+    save_file({k: v.numpy() for k, v in tiny_state().items()}, directory / "model.safetensors")
+    (directory / "config.json").write_text(json.dumps(TINY | {"model_type": "bert", "hidden_act": "gelu"}))
+    expected = train(program, directory, case, method, "sequence-classification", SEED, ".")
+    model = Classifier(PeftModel.from_pretrained(encoder.bert(), directory / "out"), TINY["hidden_size"], LABELS, SEED)
+    head = load_file(directory / "out" / "weights.safetensors")
+    with torch.no_grad():
+        model.head.weight.copy_(torch.tensor(head["head.weight"]))
+        model.head.bias.copy_(torch.tensor(head["head.bias"]))
+        seen = torch.softmax(model([r[0] for r in rows[-encoder.TESTED:]]), dim=-1).numpy()
+    for name, values in model.encoder.merge_and_unload().state_dict().items():
+        if name.startswith("encoder.") and name.endswith(".weight") and "LayerNorm" not in name:
+            np.testing.assert_allclose(head[encoder.gguf_name(name)], values.numpy(), atol=1e-5, err_msg=name)
+    return expected, seen
+
+
+def write_gguf(path):
+    c = decoder_golden
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(c.LAYERS)
+    writer.add_embedding_length(c.HIDDEN)
+    writer.add_feed_forward_length(c.FFN)
+    writer.add_head_count(c.HEADS)
+    writer.add_head_count_kv(c.KV_HEADS)
+    writer.add_context_length(256)
+    writer.add_layer_norm_rms_eps(c.EPS)
+    writer.add_rope_freq_base(c.BASE)
+    for name, values in c.gguf_tensors().items():
+        writer.add_tensor(name, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def decoder_case(program, directory, method, case):
+    rows = [r["tokens"] for r in decoder_golden.rows()]
+    write_tokens(directory / "tokens.safetensors", rows, [i % 3 for i in range(len(rows))], len(rows) - decoder.TRAINED,
+                 decoder_golden.VOCAB, decoder.ANSWERS)
+    write_gguf(directory / "base.gguf")
+    expected = train(program, directory, case, method, "causal-lm-labels", decoder.SEED, "base.gguf")
+    model = PeftModel.from_pretrained(decoder_golden.tiny_model(False), directory / "out").eval()
+    return expected, np.array([decoder.label_probabilities(model, r) for r in rows[decoder.TRAINED:]])
+
+
+def main(program):
+    for name, run in (("encoder_methods", encoder_case), ("decoder_methods", decoder_case)):
+        for method, case in json.loads((DATA / f"{name}.json").read_text()).items():
+            if "adapter_config" not in case:
+                continue
+            with tempfile.TemporaryDirectory() as directory:
+                expected, seen = run(program, pathlib.Path(directory), case.get("method", method), case)
+            worst = float(np.abs(expected - seen).max())
+            print(f"{name} {method:16} largest difference {worst:.1e}")
+            assert worst < 1e-5, method
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(str(pathlib.Path(sys.argv[1]).resolve()))
