@@ -193,7 +193,8 @@ Status FitRun::write_start() {
   Json report = to_json(report_);
   report["leaks"] = to_json(leaks_, data_.dataset, 100);
   TAILOR_CHECK(write_json_atomic(run_.data_report(), report));
-  return write_run_json(run_.options(), kRunFormat, kRunVersion, environment_.command_line, to_json(options_), data_);
+  return write_run_json(run_.options(), kRunFormat, kRunVersion, environment_.command_line, to_json(options_),
+                        data_.dataset.files, data_.file_hashes);
 }
 
 FitSummary FitRun::summary() const {

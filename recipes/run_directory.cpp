@@ -21,7 +21,8 @@ Status refuse_existing(const fs::path& out, std::string_view verb) {
 }
 
 Status write_run_json(const fs::path& file, std::string_view format, int version, const std::string& command_line,
-                      Json options, const PreparedData& data) {
+                      Json options, const std::vector<std::string>& file_names,
+                      const std::vector<std::string>& file_hashes) {
   const SystemInfo system = system_info();
   return write_json_atomic(file, Json{{"format", format},
                                       {"version", version},
@@ -29,8 +30,8 @@ Status write_run_json(const fs::path& file, std::string_view format, int version
                                       {"command", command_line},
                                       {"directory", fs::current_path().string()},
                                       {"options", std::move(options)},
-                                      {"file_names", data.dataset.files},
-                                      {"file_hashes", data.file_hashes},
+                                      {"file_names", file_names},
+                                      {"file_hashes", file_hashes},
                                       {"machine", Json{{"cpu", system.cpu_model},
                                                        {"instruction_sets", system.instruction_sets},
                                                        {"cores", system.cores},

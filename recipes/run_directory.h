@@ -8,7 +8,6 @@
 #include "core/json.h"
 #include "core/result.h"
 #include "eval/intervals.h"
-#include "fit/prepared_data.h"
 
 namespace tailor {
 
@@ -18,7 +17,8 @@ Status refuse_existing(const std::filesystem::path& out, std::string_view verb);
 /// run.json, written before anything runs: a directory that has it can be resumed. `format`: "tailor-run",
 /// "tailor-tune".
 Status write_run_json(const std::filesystem::path& file, std::string_view format, int version,
-                      const std::string& command_line, Json options, const PreparedData& data);
+                      const std::string& command_line, Json options, const std::vector<std::string>& file_names,
+                      const std::vector<std::string>& file_hashes);
 
 /// The options and all else of run.json. Errors: no run, another format.
 Result<Json> read_run_json(const std::filesystem::path& run, std::string_view format);

@@ -16,20 +16,17 @@
 #include "fit/ready_model.h"
 #include "fit/serving.h"
 #include "fit/trial.h"
-#include "fit/tune_methods.h"
 #include "fit/tuned_decoder.h"
 #include "fit/tuned_encoder.h"
 #include "recipes/run_directory.h"
+#include "recipes/tune_steps.h"
+#include "recipes/tune_text.h"
 
 namespace tailor {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kResultVersion = 1, kRunVersion = 1;
-constexpr std::string_view kRunFormat = "tailor-tune-run";  // of run.json
-constexpr const char* kTrainDirectory = "train";            // while the run goes on
-constexpr const char* kTokensFile = "train/tokens.safetensors";
 constexpr std::size_t kDecoderValidationRows = 200;  // a decoder scores every label of every row
 constexpr double kUsualC = 10;                       // of the head's start, where no row can be held out to choose it
 
@@ -52,7 +49,7 @@ class TuneRecipe {
  private:
   RunDirectory run_directory() const { return {options_.out}; }
   int threads() const { return options_.threads > 0 ? options_.threads : system_info().cores; }
-  bool encoder() const { return model_.kind == ModelKind::kEncoder; }
+  bool encoder() const { return by_.model.kind == ModelKind::kEncoder; }
   int classes() const { return static_cast<int>(data_.label_names().size()); }
   ProgressFn progress() const {
     return [this](const Progress& p) { ui_.progress(p, watch_.seconds(), 0); };
@@ -67,10 +64,9 @@ class TuneRecipe {
   RunUi& ui_;
   const CancelToken& cancel_;
   const Stopwatch watch_;
-  TuneMethod method_;
+  TunedBy by_;
   PreparedData data_;
   DataReport report_;
-  ModelInfo model_;
   ReadyModel base_, served_;  // what is trained on; what an untouched base is served as
   TokenParts parts_;
   TuneRun run_;   // whose answers and head are packaged
@@ -81,17 +77,9 @@ class TuneRecipe {
 };
 
 Status TuneRecipe::choose_model() {
-  TAILOR_TRY(method_, find_tune_method(options_.method));
-  std::string name = options_.model;
-  for (const BuiltInModel& model : built_in_models()) {
-    if (name.empty() && model.kind == method_.usual) name = model.id;
-  }
-  TAILOR_TRY(model_, resolve_model(name, default_models_directory()));
-  if (encoder() ? method_.encoders : method_.decoders) return {};
-  return Error{ErrorCode::kInvalidArgument,
-               fmt::format("method {} tunes {}s, but {} is {} {}", method_.name, encoder() ? "decoder" : "encoder",
-                           model_.id, encoder() ? "an" : "a", name_of(model_.kind)),
-               "`tailor tune --method list` shows which method tunes what; `tailor models list` the models"};
+  TAILOR_TRY(const TuneMethod method, find_tune_method(options_.method));
+  TAILOR_TRY(by_, choose_tuning(options_, method.usual));
+  return require_method_tunes(by_);
 }
 
 Status TuneRecipe::read_data() {
@@ -108,7 +96,8 @@ Status TuneRecipe::write_start(const std::string& command_line) const {
   TAILOR_CHECK(make_directories(options_.out));
   TAILOR_CHECK(write_split_manifest(run_directory().split(), data_.dataset, data_.split));
   TAILOR_CHECK(write_json_atomic(run_directory().data_report(), to_json(report_)));
-  return write_run_json(run_directory().options(), kRunFormat, kRunVersion, command_line, to_json(options_), data_);
+  return write_run_json(run_directory().options(), kTuneRunFormat, kTuneRunVersion, command_line, to_json(options_),
+                        data_.dataset.files, data_.file_hashes);
 }
 
 Status TuneRecipe::read_data_again(const Json& run) {
@@ -126,11 +115,11 @@ Status TuneRecipe::make_ready() {
         "kept.");
   if (!encoder())
     parts_.validation = stratified_sample(data_, parts_.validation, kDecoderValidationRows, options_.seed + 2);
-  ui_.stage(fmt::format("making {} ready", model_.id));
-  TAILOR_TRY(served_, ready_model(model_, ModelUse::kServing, progress()));
+  ui_.stage(fmt::format("making {} ready", by_.model.id));
+  TAILOR_TRY(served_, ready_model(by_.model, ModelUse::kServing, progress()));
   base_ = served_;
-  if (encoder()) {
-    TAILOR_TRY(base_, ready_model(model_, ModelUse::kTraining, progress()));
+  if (encoder() || by_.method.own_blocks) {
+    TAILOR_TRY(base_, ready_model(by_.model, ModelUse::kTraining, progress()));
   }
   return {};
 }
@@ -165,27 +154,17 @@ Result<fs::path> TuneRecipe::start_head() {
 }
 
 Json TuneRecipe::job(std::string_view method) const {
-  return Json{{"format", "tailor-tune-job"},
-              {"version", 1},
-              {"task", encoder() ? "sequence-classification" : "causal-lm-labels"},
-              {"method", method},
-              {"base", base_.gguf.string()},
-              {"tokens", (options_.out / kTokensFile).string()},
-              {"n_labels", classes()},
-              {"seed", options_.seed},
-              {"metric", options_.metric},
-              {"early_stopping_patience", options_.patience},
-              {"evaluate_every_epochs", parts_.validation.size() > 0 ? 1.0 : 0.0},
-              {"export_merged", true}};
+  Json job = tune_job(options_, method, parts_.validation.size() > 0);
+  job["task"] = encoder() ? "sequence-classification" : "causal-lm-labels";
+  job["base"] = base_.gguf.string();
+  job["n_labels"] = classes();
+  job["metric"] = options_.metric.empty() ? "accuracy" : options_.metric;
+  job["export_merged"] = true;
+  return job;
 }
 
 Result<TuneRun> TuneRecipe::run_job(Json job, const fs::path& directory, std::string_view stage) {
-  ui_.stage(stage);
-  const auto log = [&](const Json& event) {
-    if (event.value("event", "") == "warning") ui_.warning(event.value("message", ""));
-    ui_.event(event);
-  };
-  return run_tune(std::move(job), directory, threads(), stage, progress(), cancel_, log);
+  return run_training(std::move(job), directory, threads(), stage, ui_, progress(), cancel_);
 }
 
 /// The encoder first; what comes after sees it as its untouched base.
@@ -213,10 +192,16 @@ Status TuneRecipe::train() {
   TAILOR_CHECK(make_directories(directory));
   TAILOR_TRY(const TokenFile tokens, tokenize());
   TAILOR_CHECK(write_token_file(options_.out / kTokensFile, tokens));
-  const bool contrastive = method_.name == "contrastive";
+  const bool contrastive = by_.method.name == "contrastive";
   if (contrastive) TAILOR_CHECK(train_contrastive());
-  Json last = job(contrastive ? "features" : method_.name);
-  const bool untrained = contrastive || method_.name == "features";  // the head that is given answers
+  Json last = job(contrastive ? "features" : by_.method.name);
+  const bool untrained = contrastive || by_.method.name == "features";  // the head that is given answers
+  if (by_.method.name == "features" && !options_.settings.empty()) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("method features trains nothing: {} means nothing to it",
+                             options_.settings.items().begin().key()),
+                 "leave it out, or train the output layer with method head"};
+  }
   if (!untrained) last["settings"] = options_.settings;
   if (encoder() && (options_.head_start || untrained)) {
     TAILOR_TRY(const fs::path head, start_head());
@@ -232,7 +217,7 @@ Status TuneRecipe::package() {
   const fs::path staging = options_.out / "package.new";
   TAILOR_CHECK(remove_tree(staging));
   TAILOR_CHECK(make_directories(staging));
-  PackageManifest manifest{.method = std::string(method_.name),
+  PackageManifest manifest{.method = std::string(by_.method.name),
                            .settings = figures_.at("settings"),
                            .labels = data_.label_names(),
                            .text_columns = options_.text_columns,
@@ -243,8 +228,8 @@ Status TuneRecipe::package() {
     manifest.base = std::move(made.base);
     manifest.serving = kServeTunedEncoder;
   } else {
-    TAILOR_TRY(const PromptClassifier classifier, load_tuned_decoder(data_, base_, run_, staging, threads()));
-    TAILOR_TRY(TunedPackage made, package_tuned_decoder(run_, base_, classifier, staging));
+    TAILOR_TRY(const PromptClassifier classifier, load_tuned_decoder(data_, served_, run_, staging, threads()));
+    TAILOR_TRY(TunedPackage made, package_tuned_decoder(run_, served_, classifier, staging));
     manifest.base = std::move(made.base);
     manifest.serving = kServeScoredLabels;
   }
@@ -277,35 +262,7 @@ Status TuneRecipe::prove() {
 }
 
 Result<TuneSummary> TuneRecipe::finish() {
-  const Json& run = figures_;
-  Json result{{"format", "tailor-tune-result"}, {"version", kResultVersion}, {"method", method_.name},
-              {"base_model", model_.id},        {"seed", options_.seed},     {"threads", threads()}};
-  for (const char* key : {"settings",
-                          "stopped",
-                          "steps",
-                          "total_steps",
-                          "resumed_from_step",
-                          "examples",
-                          "tokens",
-                          "computed_tokens",
-                          "trained_parameters",
-                          "wall_seconds",
-                          "cpu_seconds",
-                          "evaluation_seconds",
-                          "evaluation_cpu_seconds",
-                          "process_seconds",
-                          "process_cpu_seconds",
-                          "peak_memory_bytes",
-                          "skipped_steps",
-                          "rollbacks",
-                          "rate_scale",
-                          "excluded_rows",
-                          "metric",
-                          "losses",
-                          "evaluations"}) {
-    result[key] = run.at(key);
-  }
-  result["best_step"] = run.at("best").is_null() ? Json(nullptr) : run.at("best").at("step");
+  Json result = training_figures(by_, options_, threads(), figures_);
   result["test"] = Json{{"n_scored", trained_.size()}, {"metrics", to_json(scores_)}};
   result["served"] = served_json_;
   TAILOR_TRY(result["data"], read_json(run_directory().data_report()));
@@ -317,7 +274,7 @@ Result<TuneSummary> TuneRecipe::finish() {
   TAILOR_CHECK(tailor::copy_file(run_.directory / "log.txt", options_.out / "log.txt"));
   TAILOR_CHECK(remove_tree(options_.out / kTrainDirectory));
   TAILOR_CHECK(write_json_atomic(run_directory().result(), result));  // last: its presence means the run is whole
-  return TuneSummary{options_.out, std::move(result), scores_};
+  return TuneSummary{options_.out, std::move(result)};
 }
 
 Result<TuneSummary> go_through(TuneRecipe& recipe) {
@@ -328,10 +285,8 @@ Result<TuneSummary> go_through(TuneRecipe& recipe) {
   return recipe.finish();
 }
 
-}  // namespace
-
-Result<TuneSummary> tune(TuneOptions options, const std::string& command_line, RunUi& ui, const CancelToken& cancel) {
-  TAILOR_CHECK(refuse_existing(options.out, "tune"));
+Result<TuneSummary> tune_labels(TuneOptions options, const std::string& command_line, RunUi& ui,
+                                const CancelToken& cancel) {
   TuneRecipe recipe(std::move(options), ui, cancel);
   TAILOR_CHECK(recipe.choose_model());
   TAILOR_CHECK(recipe.read_data());
@@ -339,14 +294,27 @@ Result<TuneSummary> tune(TuneOptions options, const std::string& command_line, R
   return go_through(recipe);
 }
 
-Result<TuneSummary> resume_tune(const fs::path& directory, RunUi& ui, const CancelToken& cancel) {
-  TAILOR_TRY(const Json run, read_run_json(directory, kRunFormat));
-  TAILOR_TRY(TuneOptions options, tune_options_of_run(run));
-  options.out = directory;
+Result<TuneSummary> resume_labels(TuneOptions options, const Json& run, RunUi& ui, const CancelToken& cancel) {
   TuneRecipe recipe(std::move(options), ui, cancel);
   TAILOR_CHECK(recipe.choose_model());
   TAILOR_CHECK(recipe.read_data_again(run));
   return go_through(recipe);
+}
+
+}  // namespace
+
+Result<TuneSummary> tune(TuneOptions options, const std::string& command_line, RunUi& ui, const CancelToken& cancel) {
+  TAILOR_CHECK(refuse_existing(options.out, "tune"));
+  if (tunes_texts(options)) return tune_texts(std::move(options), command_line, ui, cancel);
+  return tune_labels(std::move(options), command_line, ui, cancel);
+}
+
+Result<TuneSummary> resume_tune(const fs::path& directory, RunUi& ui, const CancelToken& cancel) {
+  TAILOR_TRY(const Json run, read_run_json(directory, kTuneRunFormat));
+  TAILOR_TRY(TuneOptions options, tune_options_of_run(run));
+  options.out = directory;
+  if (tunes_texts(options)) return resume_texts(std::move(options), run, ui, cancel);
+  return resume_labels(std::move(options), run, ui, cancel);
 }
 
 }  // namespace tailor

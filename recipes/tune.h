@@ -9,7 +9,6 @@
 #include "core/cancel.h"
 #include "core/json.h"
 #include "core/result.h"
-#include "eval/intervals.h"
 #include "fit/options.h"
 #include "recipes/fit_ui.h"
 
@@ -17,8 +16,7 @@ namespace tailor {
 
 struct TuneSummary {
   std::filesystem::path run;
-  Json result;            // as in result.json
-  ScoreIntervals scores;  // of the test part, as the trainer computed it
+  Json result;  // as in result.json
 };
 
 /// A new run. `options.out` must be empty or not there. `command_line`: as the user typed it, for the record.

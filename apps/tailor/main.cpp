@@ -106,6 +106,7 @@ int run(int argc, char** argv) {
   add_fit(app, invocation);
   add_tune(app, invocation);
   add_predict(app, invocation);
+  add_generate(app, invocation);
   add_compare(app, invocation);
   add_advise(app, invocation);
   add_doctor(app, invocation);

@@ -4,14 +4,17 @@
 
 #include "apps/tailor/arguments.h"
 #include "apps/tailor/data_options.h"
+#include "apps/tailor/tune_output.h"
 #include "apps/tailor/ui.h"
 #include "apps/tailor/verbs.h"
-#include "fit/budget.h"
 #include "fit/tune_methods.h"
 #include "recipes/tune.h"
+#include "recipes/tune_text.h"
 
 namespace tailor {
 namespace {
+
+constexpr std::size_t kShownRows = 3;  // of a dry run
 
 /// The words of `tune` before they are checked.
 struct TuneWords {
@@ -50,30 +53,11 @@ void finish_settings(TuneWords& w) {
   w.options.head_start = !w.no_head_start;
 }
 
-void say_result(const TuneSummary& s, RunUi& ui) {
-  const Json& r = s.result;
-  const auto percent = [](const Interval& i) {
-    return fmt::format("{:.1f} % [{:.1f}–{:.1f}]", 100 * i.value, 100 * i.low, 100 * i.high);
-  };
-  const Json& served = r.at("served");
-  ui.text(
-      fmt::format("\n{} on {}: {} steps, {} examples, {:.2f} examples a CPU second, {} of peak memory\n"
-                  "Test part, {} rows: accuracy {}, macro F1 {}\n"
-                  "The package answers {} of {} rows with the same label as the trainer\n\n"
-                  "Package:  {}\nTry it:   tailor predict {} \"your text\"\n({} in all)",
-                  r.at("method").get<std::string>(), r.at("base_model").get<std::string>(),
-                  r.at("steps").get<std::int64_t>(), r.at("examples").get<std::int64_t>(),
-                  r.at("examples").get<double>() / std::max(1e-9, r.at("cpu_seconds").get<double>()),
-                  human_bytes(r.at("peak_memory_bytes").get<double>()), r.at("test").at("n_scored").get<std::int64_t>(),
-                  percent(s.scores.accuracy), percent(s.scores.macro_f1), served.at("same_labels").get<std::int64_t>(),
-                  served.at("n_scored").get<std::int64_t>(), (s.run / "package").string(), (s.run / "package").string(),
-                  human_seconds(r.at("elapsed_seconds").get<double>())));
-}
-
 Status require_data(const TuneOptions& options) {
   if (options.data.empty())
-    return Error{ErrorCode::kInvalidArgument, "tune needs a CSV file with your examples",
-                 "tailor tune train.csv --text text --label label --method lora"};
+    return Error{ErrorCode::kInvalidArgument, "tune needs a file with your examples",
+                 "tailor tune train.csv --text text --label label --method lora, or: tailor tune chat.jsonl"};
+  if (tunes_texts(options)) return {};
   return require_columns("tune", options);
 }
 
@@ -83,7 +67,11 @@ void add_tune(CLI::App& app, Invocation& invocation) {
   auto* verb = app.add_subcommand("tune", "tune one model by one method, and make a package of it");
   auto words = std::make_shared<TuneWords>();
   TuneWords& w = *words;
-  verb->add_option("data", w.options.data, "CSV file with your examples")->type_name("CSV");
+  verb->add_option(
+          "data", w.options.data,
+          "your examples: CSV with texts and labels; or JSONL, JSON or CSV with conversations, instructions or "
+          "completions")
+      ->type_name("FILE");
   verb->add_option("--method", w.options.method, "how to tune; `list` shows the methods")
       ->capture_default_str()
       ->type_name("METHOD");
@@ -109,18 +97,26 @@ void add_tune(CLI::App& app, Invocation& invocation) {
   verb->add_option("--r,--lora-r", w.lora_r, "rank of low-rank updates (16)")
       ->check(CLI::PositiveNumber)
       ->type_name("R");
-  verb->add_option("--lora-alpha", w.lora_alpha, "their scale is alpha / r (32)")
+  verb->add_option("--lora-alpha", w.lora_alpha, "their scale is alpha / r, rslora alpha / sqrt(r) (by method)")
       ->check(CLI::PositiveNumber)
       ->type_name("ALPHA");
   verb->add_option("--lora-dropout", w.lora_dropout, "on the adapter's input (0)")->type_name("SHARE");
   verb->add_option("--target-modules", w.targets, "modules that carry an adapter: names, or all-linear")
       ->delimiter(',')
       ->type_name("NAMES");
-  verb->add_option("--metric", w.options.metric, "which values are kept: accuracy, macro_f1 or loss on validation rows")
-      ->capture_default_str()
+  verb->add_option("--metric", w.options.metric,
+                   "which values are kept: accuracy (usual), macro_f1 or loss on validation rows; texts: loss")
+      ->check(CLI::IsMember({"accuracy", "macro_f1", "loss"}).description(""))
       ->type_name("METRIC");
   verb->add_option("--patience", w.options.patience, "stop after so many evaluations without a better metric (never)")
       ->type_name("N");
+  verb->add_option("--max-tokens", w.options.max_tokens,
+                   "conversations: longest row in tokens; longer ones lose their end (2048, or what the model reads)")
+      ->type_name("N");
+  verb->add_option("--answers", w.options.answers, "conversations: test rows that are answered before and after")
+      ->capture_default_str()
+      ->type_name("N");
+  verb->add_flag("--dry-run", w.options.dry_run, "conversations: show token by token what would be learnt, and stop");
   verb->add_flag("--no-head-start", w.no_head_start,
                  "start a classification head at random, not at a logistic regression");
   verb->add_option("--threads", w.options.threads, "threads (all cores)");
@@ -129,8 +125,9 @@ void add_tune(CLI::App& app, Invocation& invocation) {
   verb->add_flag("--json", w.json, "events as JSON lines instead of a display");
   verb->add_flag("--quiet", w.quiet, "say nothing but warnings and errors");
   verb->footer(
-      "Example:  tailor tune train.csv --text text --label label --method lora --model smollm2-135m-instruct --out "
-      "runs/lora");
+      "Examples: tailor tune train.csv --text text --label label --method lora --model smollm2-135m-instruct --out "
+      "runs/lora\n"
+      "          tailor tune chat.jsonl --method lora --out runs/chat");
   verb->callback([&invocation, words] {
     invocation.run = [&invocation, words]() -> Result<int> {
       TuneWords& given = *words;
@@ -147,6 +144,15 @@ void add_tune(CLI::App& app, Invocation& invocation) {
         summary = resume_tune(given.resume, *ui, invocation.cancel);
       } else {
         TAILOR_CHECK(require_data(options));
+        if (options.dry_run) {
+          if (!tunes_texts(options)) {
+            return Error{ErrorCode::kInvalidArgument, "--dry-run of tune shows conversations, not texts with labels",
+                         "leave it out"};
+          }
+          TAILOR_TRY(const TextPreview preview, preview_texts(options, kShownRows, *ui));
+          print_text_preview(preview);
+          return 0;
+        }
         if (options.out.empty())
           options.out = unused_run_directory(options.data.stem().string() + "-" + options.method);
         summary = tune(options, invocation.command_line, *ui, invocation.cancel);
@@ -154,7 +160,7 @@ void add_tune(CLI::App& app, Invocation& invocation) {
       if (!summary)
         return explain_interruption(summary.error(), "tune",
                                     !given.resume.empty() ? given.resume : options.out.string());
-      say_result(*summary, *ui);
+      ui->text(tune_result_text(*summary));
       return 0;
     };
   });

@@ -50,6 +50,8 @@ void visit_tune(Visitor&& v, Options& o) {
   v("metric", o.metric);
   v("patience", o.patience);
   v("head_start", o.head_start);
+  v("max_tokens", o.max_tokens);
+  v("answers", o.answers);
   v("threads", o.threads);
 }
 

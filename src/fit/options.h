@@ -57,12 +57,16 @@ struct FitOptions : DataOptions {
 /// What the user asked of `tailor tune`: one method on one model.
 struct TuneOptions : DataOptions {
   std::string method = "lora";
-  std::string model;                // name or path; empty: the default model that suits the method
-  Json settings = Json::object();   // docs/TUNE_JOB.md, "Settings"; what is not there is the method's default
-  std::string metric = "accuracy";  // accuracy | macro_f1 | loss: which values are kept
-  int patience = 0;                 // evaluations without a better metric before training stops; 0: never
-  bool head_start = true;           // encoders: the head starts at a logistic regression on the untouched vectors
-  int threads = 0;                  // 0: all cores
+  std::string model;               // name or path; empty: the default model that suits the method
+  Json settings = Json::object();  // docs/TUNE_JOB.md, "Settings"; what is not there is the method's default
+  std::string metric;              // accuracy | macro_f1 | loss: which values are kept; empty: accuracy, texts: loss
+  int patience = 0;                // evaluations without a better metric before training stops; 0: never
+  bool head_start = true;          // encoders: the head starts at a logistic regression on the untouched vectors
+  int threads = 0;                 // 0: all cores
+  // texts alone
+  std::size_t max_tokens = 0;  // of a row; longer ones lose their end. 0: 2048, or what the model reads
+  std::size_t answers = 32;    // test rows that are answered before and after, to be compared
+  bool dry_run = false;
   std::filesystem::path out;
 };
 

@@ -31,9 +31,12 @@ std::string readme(const PackageManifest& m) {
   out << "# A package made by Tailor\n\n"
       << "Method: " << m.method
       << (m.base.id.empty() ? "" : ", base model " + m.base.id + " (licence " + m.base.licence + ")") << ".\n\n"
-      << "It answers one of " << m.labels.size() << " labels with a probability for each.\n\n"
-      << "    tailor predict DIRECTORY \"a text\"\n"
-      << "    tailor predict DIRECTORY --input new.csv --output scored.csv\n\n"
+      << (m.serving == kServeText ? std::string("It answers with text.\n\n"
+                                                "    tailor generate DIRECTORY \"a text\"\n\n")
+                                  : fmt::format("It answers one of {} labels with a probability for each.\n\n"
+                                                "    tailor predict DIRECTORY \"a text\"\n"
+                                                "    tailor predict DIRECTORY --input new.csv --output scored.csv\n\n",
+                                                m.labels.size()))
       << "Settings: `" << dump_json(m.settings) << "`\n";
   if (!m.scores.empty()) out << "\nScores on the test part: `" << dump_json(m.scores) << "`\n";
   out << "\n`manifest.json` holds versions, hashes and the data it was fitted on. Loading checks them.\n";
@@ -158,7 +161,7 @@ Result<PackageManifest> read_package(const fs::path& dir) {
   } catch (const Json::exception& error) {
     return damaged(dir, std::string("manifest.json: ") + error.what());
   }
-  if (m.labels.empty()) return damaged(dir, "manifest.json names no labels");
+  if (m.labels.empty() && m.serving != kServeText) return damaged(dir, "manifest.json names no labels");
   if (!m.base.id.empty()) {
     const fs::path file = base_model_path(dir, m.base);
     if (!fs::is_regular_file(file, ignored)) return damaged(dir, "the base model " + file.string() + " is missing");

@@ -12,6 +12,7 @@ namespace tailor {
 
 inline constexpr std::string_view kServeTunedEncoder = "tuned-encoder";  // GGUF encoder, mean pooled, one linear layer
 inline constexpr std::string_view kServeScoredLabels = "scored-labels";  // prompt, labels scored as a token trie
+inline constexpr std::string_view kServeText = "text";                   // fit/text_model.h; not a classifier
 
 struct ServingKind {
   std::string_view name;

@@ -20,7 +20,7 @@ const std::vector<TuneMethod>& tune_methods() {
       {"dora", "low-rank updates of directions, and lengths", true, false, kEncoder},
       {"lora-plus", "low-rank updates, B faster than A", true, true, kEncoder},
       {"pissa", "low-rank updates from the largest singular values", true, false, kEncoder},
-      {"qlora", "low-rank updates on a base that stays in its quantised blocks", false, true, kDecoder},
+      {"qlora", "low-rank updates on a base that stays in its quantised blocks", false, true, kDecoder, true},
       {"ia3", "a scale for every key, value and inner feature", true, false, kEncoder},
       {"adapter-houlsby", "bottlenecks after attention and feed-forward, and norms", true, false, kEncoder},
       {"adapter-pfeiffer", "bottlenecks after feed-forward", true, false, kEncoder},

@@ -17,6 +17,7 @@ struct TuneMethod {
   std::string_view summary;  // one line
   bool encoders = false, decoders = false;
   ModelKind usual = ModelKind::kEncoder;  // the default model's kind, where none is named
+  bool own_blocks = false;                // the frozen base stays in the blocks of the file that the user named
 };
 
 const std::vector<TuneMethod>& tune_methods();

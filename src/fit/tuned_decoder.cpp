@@ -10,8 +10,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kTunedFile = "tuned.gguf";
-constexpr const char* kAdapterDirectory = "adapter";  // in PEFT's and in llama.cpp's layout
 constexpr const char* kAdapterFile = "adapter.gguf";
 
 PromptSettings prompt_settings() {
@@ -49,24 +47,20 @@ Result<TokenFile> tokenize_for_decoder(const PreparedData& data, const ReadyMode
   return file;
 }
 
-Result<PromptClassifier> load_tuned_decoder(const PreparedData& data, const ReadyModel& model, const TuneRun& run,
-                                            const fs::path& directory, int threads) {
-  LabelScorerOptions options{.threads = threads};
-  fs::path gguf = model.gguf;
+Result<DecoderFiles> make_decoder_files(const TuneRun& run, const ReadyModel& model, const fs::path& directory) {
+  DecoderFiles files;
   if (has_soft_prompt(run.directory)) {
-    options.soft_prompt = directory / kSoftPromptFile;
-    TAILOR_CHECK(tailor::copy_file(run.directory / kSoftPromptFile, options.soft_prompt));
+    files.gguf = model.gguf;
+    files.soft_prompt = directory / kSoftPromptFile;
+    TAILOR_CHECK(tailor::copy_file(run.directory / kSoftPromptFile, files.soft_prompt));
   } else {
-    gguf = directory / kTunedFile;
-    TAILOR_CHECK(merge_adapter(model.gguf, run.directory / kAdapterFile, gguf));
+    files.gguf = directory / kTunedFile;
+    TAILOR_CHECK(merge_adapter(model.gguf, run.directory / kAdapterFile, files.gguf));
   }
-  TAILOR_TRY(LabelScorer scorer, LabelScorer::load(gguf, options));
-  return PromptClassifier::make(std::move(scorer), prompt_settings(), data.label_names(), {});
+  return files;
 }
 
-Result<TunedPackage> package_tuned_decoder(const TuneRun& run, const ReadyModel& model,
-                                           const PromptClassifier& classifier, const fs::path& package) {
-  TAILOR_CHECK(classifier.save(package));
+Result<TunedPackage> package_adapter(const TuneRun& run, const ReadyModel& model, const fs::path& package) {
   const fs::path adapter = package / kAdapterDirectory;
   for (const char* name : {kAdapterFile, "adapter_config.json", "adapter_model.safetensors"}) {
     std::error_code ignored;
@@ -76,6 +70,19 @@ Result<TunedPackage> package_tuned_decoder(const TuneRun& run, const ReadyModel&
   }
   if (has_soft_prompt(package)) return TunedPackage{model.base, tree_bytes(package / kSoftPromptFile)};
   return TunedPackage{tuned_base(model.base, kTunedFile), tree_bytes(adapter / kAdapterFile)};
+}
+
+Result<PromptClassifier> load_tuned_decoder(const PreparedData& data, const ReadyModel& model, const TuneRun& run,
+                                            const fs::path& directory, int threads) {
+  TAILOR_TRY(const DecoderFiles files, make_decoder_files(run, model, directory));
+  TAILOR_TRY(LabelScorer scorer, LabelScorer::load(files.gguf, {.threads = threads, .soft_prompt = files.soft_prompt}));
+  return PromptClassifier::make(std::move(scorer), prompt_settings(), data.label_names(), {});
+}
+
+Result<TunedPackage> package_tuned_decoder(const TuneRun& run, const ReadyModel& model,
+                                           const PromptClassifier& classifier, const fs::path& package) {
+  TAILOR_CHECK(classifier.save(package));
+  return package_adapter(run, model, package);
 }
 
 }  // namespace tailor

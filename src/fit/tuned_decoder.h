@@ -1,12 +1,12 @@
 #pragma once
-/// Decoders tuned by tailor-tune to answer a message with the tokens of its label: the rows they learn from, and how
-/// they are served. The adapter is folded into the model's file, and labels are scored as for zero-shot prompting.
+/// Decoders tuned by tailor-tune: the rows that those learn from that answer with the tokens of a label, and how all
+/// are served. The adapter is folded into the model's file, and labels are scored as for zero-shot prompting.
 
 #include <filesystem>
 
 #include "core/token_file.h"
 #include "fit/prepared_data.h"
-#include "fit/tuned_encoder.h"
+#include "fit/tuned_model.h"
 #include "prompt/prompt_classifier.h"
 
 namespace tailor {
@@ -14,6 +14,16 @@ namespace tailor {
 /// Prompts of the rows, and the answers of the labels (their end is always learnt), in the tokens that serving will
 /// use. Row numbers of the token file are ids of the data.
 Result<TokenFile> tokenize_for_decoder(const PreparedData& data, const ReadyModel& model, const TokenParts& parts);
+
+/// What llama.cpp loads.
+struct DecoderFiles {
+  std::filesystem::path gguf, soft_prompt;  // soft_prompt empty: none
+};
+/// An adapter is folded into a copy of `model` in `directory`, a soft prompt put there beside it.
+Result<DecoderFiles> make_decoder_files(const TuneRun& run, const ReadyModel& model,
+                                        const std::filesystem::path& directory);
+/// Completes a package whose files make_decoder_files() made: the adapter as others read it.
+Result<TunedPackage> package_adapter(const TuneRun& run, const ReadyModel& model, const std::filesystem::path& package);
 
 /// The tuned model as it is served. An adapter is folded into `model`, a soft prompt put beside it: in `directory`,
 /// which exists.

@@ -20,8 +20,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kHeadFile = "head.safetensors";
-constexpr const char* kTunedFile = "tuned.gguf";
-constexpr const char* kAdapterDirectory = "adapter";
 constexpr const char* kAdapterWeights = "adapter_model.safetensors";
 constexpr std::string_view kHeadPrefix = "head.";
 
@@ -83,18 +81,6 @@ TokenFile tokenize_for_encoder(const PreparedData& data, const Tokenizer& tokeni
   add(parts.validation, TokenPart::kValidation);
   add(parts.test, TokenPart::kTest);
   return file;
-}
-
-Result<Predictions> read_tune_predictions(const PreparedData& data, const fs::path& file) {
-  TAILOR_TRY(const SafetensorsFile stored, SafetensorsFile::open(file));
-  TAILOR_TRY(const SafeTensor p, stored.get("probabilities", "F32", 2));
-  TAILOR_TRY(const SafeTensor ids, stored.get("row_ids", "I64", 1));
-  Matrix probabilities(static_cast<std::size_t>(p.shape[0]), static_cast<std::size_t>(p.shape[1]));
-  std::memcpy(probabilities.data.data(), p.bytes.data(), p.bytes.size());
-  std::vector<std::int64_t> rows(static_cast<std::size_t>(ids.shape[0]));
-  std::memcpy(rows.data(), ids.bytes.data(), ids.bytes.size());
-  const RowSet set{{rows.begin(), rows.end()}};
-  return make_predictions(set.ids, data.labels_of(set), std::move(probabilities));
 }
 
 Status write_tuned_gguf(const fs::path& base_file, const fs::path& weights_file, TensorType matrices,

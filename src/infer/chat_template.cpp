@@ -6,7 +6,8 @@
 
 namespace tailor {
 
-Result<std::string> apply_chat_template(const std::string& chat_template, std::span<const ChatMessage> messages) {
+Result<std::string> apply_chat_template(const std::string& chat_template, std::span<const ChatMessage> messages,
+                                        bool answer_follows) {
   if (chat_template.empty()) {
     return Error{ErrorCode::kInvalidArgument, "the model has no chat template",
                  "use a plain prompt, or a model that was trained to chat"};
@@ -18,11 +19,11 @@ Result<std::string> apply_chat_template(const std::string& chat_template, std::s
     bytes += m.role.size() + m.content.size() + 256;
   }
   std::string out(bytes, '\0');
-  int n = llama_chat_apply_template(chat_template.c_str(), list.data(), list.size(), true, out.data(),
+  int n = llama_chat_apply_template(chat_template.c_str(), list.data(), list.size(), answer_follows, out.data(),
                                     static_cast<std::int32_t>(out.size()));
   if (n > static_cast<int>(out.size())) {
     out.resize(static_cast<std::size_t>(n));
-    n = llama_chat_apply_template(chat_template.c_str(), list.data(), list.size(), true, out.data(),
+    n = llama_chat_apply_template(chat_template.c_str(), list.data(), list.size(), answer_follows, out.data(),
                                   static_cast<std::int32_t>(out.size()));
   }
   if (n < 0)

@@ -88,8 +88,7 @@ const Tokenizer& LabelScorer::tokenizer() const {
   return impl_->model->tokenizer();
 }
 std::string LabelScorer::chat_template() const {
-  const char* text = llama_model_chat_template(impl_->model->get(), nullptr);
-  return text == nullptr ? std::string() : std::string(text);
+  return impl_->model->chat_template();
 }
 std::int32_t LabelScorer::trie_nodes() const {
   return impl_->trie.internal_nodes - 1;
@@ -109,14 +108,8 @@ Result<LabelScorer> LabelScorer::load(const std::filesystem::path& gguf, const L
   if (!options.soft_prompt.empty()) {
     TAILOR_TRY(impl->soft, SoftPrompt::load(options.soft_prompt));
   }
-  const llama_model* model = impl->model->get();
-  if (impl->model->is_encoder() || !llama_model_has_decoder(model) || llama_model_has_encoder(model) ||
-      llama_model_is_recurrent(model) || llama_model_is_hybrid(model)) {
-    return Error{ErrorCode::kUnavailable,
-                 fmt::format("{}: labels can be scored with decoder-only transformers alone", impl->model->name()),
-                 "use a model of the llama family"};
-  }
-  const int trained = llama_model_n_ctx_train(model);
+  TAILOR_CHECK(impl->model->require_decoder("labels can be scored"));
+  const int trained = llama_model_n_ctx_train(impl->model->get());
   impl->max_context = options.max_context > 0 ? std::min(options.max_context, trained) : trained;
   impl->workers.resize(static_cast<std::size_t>(impl->threads));
   return LabelScorer(std::move(impl));

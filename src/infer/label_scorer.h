@@ -41,7 +41,6 @@ struct BestLabel {
   std::int32_t nodes = 0;  // trie nodes on which the model was run, the root (the prompt) not counted
 };
 
-using TokenList = std::vector<std::int32_t>;
 using LabelScores = std::vector<double>;  // log p of each label; -infinity for labels that were not asked for
 
 /// Threads: one call at a time an object; it uses `threads` threads of its own.

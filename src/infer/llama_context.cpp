@@ -33,6 +33,20 @@ bool LoadedModel::is_encoder() const {
   return metadata(metadata("general.architecture") + ".attention.causal") == "false";
 }
 
+Status LoadedModel::require_decoder(std::string_view what) const {
+  const llama_model* model = model_.get();
+  const bool decoder = !is_encoder() && llama_model_has_decoder(model) && !llama_model_has_encoder(model) &&
+                       !llama_model_is_recurrent(model) && !llama_model_is_hybrid(model);
+  if (decoder) return {};
+  return Error{ErrorCode::kUnavailable, fmt::format("{}: {} with decoder-only transformers alone", name_, what),
+               "use a model of the llama family"};
+}
+
+std::string LoadedModel::chat_template() const {
+  const char* text = llama_model_chat_template(model_.get(), nullptr);
+  return text == nullptr ? std::string() : std::string(text);
+}
+
 Result<LlamaContextPtr> LoadedModel::make_context(const llama_context_params& params) const {
   LlamaContextPtr context(llama_init_from_model(model_.get(), params));
   if (context == nullptr) {

@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/result.h"
@@ -34,6 +35,9 @@ class LoadedModel {
   int vocabulary() const { return llama_vocab_n_tokens(llama_model_get_vocab(model_.get())); }
   /// No causal attention: texts in, vectors out. llama.cpp has no public word for it.
   bool is_encoder() const;
+  /// An error for all but decoder-only transformers; `what` is what only those can do ("text can be generated").
+  Status require_decoder(std::string_view what) const;
+  std::string chat_template() const;  // empty: none
   /// A metadata value as text; empty: absent.
   std::string metadata(const std::string& key) const;
   const std::string& name() const { return name_; }  // file name, for messages

@@ -19,6 +19,8 @@ struct llama_model;  // llama.h
 
 namespace tailor {
 
+using TokenList = std::vector<std::int32_t>;
+
 /// Immutable and safe to share between threads.
 class Tokenizer {
  public:

@@ -10,6 +10,11 @@ std::string joined(const PromptText& text) {
   return out;
 }
 
+std::size_t common_length(std::span<const std::int32_t> a, std::span<const std::int32_t> b) {
+  const auto [end, other] = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
+  return static_cast<std::size_t>(end - a.begin());
+}
+
 PromptEncoder::PromptEncoder(const Tokenizer& tokenizer) : tokenizer_(&tokenizer) {
   for (std::size_t i = 0; i < tokenizer.vocabulary_size(); ++i) {
     const auto id = static_cast<std::int32_t>(i);
@@ -21,7 +26,7 @@ PromptEncoder::PromptEncoder(const Tokenizer& tokenizer) : tokenizer_(&tokenizer
                    [](const auto& a, const auto& b) { return a.first.size() > b.first.size(); });
 }
 
-std::vector<std::int32_t> PromptEncoder::encode(const PromptText& text) const {
+std::vector<std::int32_t> PromptEncoder::encode(const PromptText& text, bool begins) const {
   std::vector<std::int32_t> tokens;
   std::string run;
   const auto flush = [&] {
@@ -49,7 +54,7 @@ std::vector<std::int32_t> PromptEncoder::encode(const PromptText& text) const {
     }
   }
   flush();
-  if (tokenizer_->adds_bos() && (tokens.empty() || tokens.front() != tokenizer_->bos()))
+  if (begins && tokenizer_->adds_bos() && (tokens.empty() || tokens.front() != tokenizer_->bos()))
     tokens.insert(tokens.begin(), tokenizer_->bos());
   return tokens;
 }

@@ -3,6 +3,7 @@
 /// text that spells one stays text.
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,9 @@ using PromptText = std::vector<PromptPiece>;
 
 std::string joined(const PromptText& text);
 
+/// Length of the longest common beginning.
+std::size_t common_length(std::span<const std::int32_t> a, std::span<const std::int32_t> b);
+
 /// Control tokens of a vocabulary by their spelling.
 class PromptEncoder {
  public:
@@ -26,8 +30,9 @@ class PromptEncoder {
   explicit PromptEncoder(const Tokenizer& tokenizer);
 
   /// The tokens of the whole prompt: everything between two control tokens is encoded in one go, across pieces, as the
-  /// model saw it in training. BOS comes first where the model wants it and the text does not begin with it.
-  std::vector<std::int32_t> encode(const PromptText& text) const;
+  /// model saw it in training. BOS comes first where the model wants it and the text does not begin with it; `begins`
+  /// false: the text goes on after other tokens.
+  std::vector<std::int32_t> encode(const PromptText& text, bool begins = true) const;
   const Tokenizer& tokenizer() const { return *tokenizer_; }
 
  private:

@@ -7,6 +7,7 @@
 
 #include "infer/chat_template.h"
 #include "infer/label_trie.h"
+#include "prompt/chat_text.h"
 
 namespace tailor {
 namespace {
@@ -47,32 +48,7 @@ std::string without_middle(std::string_view text, std::size_t bytes) {
   return fmt::format("{}{}{}", text.substr(0, head), kEllipsis, text.substr(tail));
 }
 
-/// Stands for text `i` while the model's template is applied; texts never hold control characters (one_line()).
-std::string placeholder(std::size_t i) {
-  return fmt::format("\x02{}\x03", i);
-}
-
-/// The template's output with the texts put back in, each as a piece of its own.
-PromptText fill_in(std::string_view rendered, std::span<const std::string> texts) {
-  PromptText out;
-  for (std::size_t i = 0; i < texts.size(); ++i) {
-    const std::string mark = placeholder(i);
-    const std::size_t at = rendered.find(mark);
-    if (at == std::string_view::npos) continue;  // a template that leaves a message out
-    out.push_back({std::string(rendered.substr(0, at)), true});
-    out.push_back({texts[i], false});
-    rendered.remove_prefix(at + mark.size());
-  }
-  out.push_back({std::string(rendered), true});
-  return out;
-}
-
 }  // namespace
-
-std::size_t common_length(std::span<const std::int32_t> a, std::span<const std::int32_t> b) {
-  const auto [end, other] = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
-  return static_cast<std::size_t>(end - a.begin());
-}
 
 std::vector<std::string> readable_labels(std::span<const std::string> labels) {
   std::vector<std::string> readable;
@@ -180,20 +156,15 @@ PromptText PromptBuilder::render(std::string_view message, std::span<const Demon
     text += fmt::format("{}: {}\n{}:", settings_.message_name, message, settings_.label_name);
     return {{std::move(text), false}};
   }
-  std::vector<std::string> texts;
   std::vector<ChatMessage> messages;
-  const auto add = [&](const char* role, std::string text) {
-    messages.push_back({role, placeholder(texts.size())});
-    texts.push_back(std::move(text));
-  };
-  if (!opening.empty()) add("system", opening);
+  if (!opening.empty()) messages.push_back({"system", opening});
   for (const Demonstration& d : demonstrations) {
-    add("user", fmt::format("{}: {}", settings_.message_name, shortened(d.text, settings_.max_demonstration_tokens)));
-    add("assistant", label_of(d));
+    messages.push_back(
+        {"user", fmt::format("{}: {}", settings_.message_name, shortened(d.text, settings_.max_demonstration_tokens))});
+    messages.push_back({"assistant", label_of(d)});
   }
-  add("user", fmt::format("{}: {}", settings_.message_name, message));
-  Result<std::string> rendered = apply_chat_template(chat_template_, messages);
-  return fill_in(rendered.value(), texts);  // make() has tried the template
+  messages.push_back({"user", fmt::format("{}: {}", settings_.message_name, message)});
+  return render_chat(chat_template_, messages, true).value();  // make() has tried the template
 }
 
 std::string PromptBuilder::prompt_text(std::string_view message, std::span<const Demonstration> demonstrations) const {

@@ -93,9 +93,6 @@ class PromptBuilder {
   std::string chat_template_;
 };
 
-/// Length of the longest common beginning.
-std::size_t common_length(std::span<const std::int32_t> a, std::span<const std::int32_t> b);
-
 /// A label as a person would say it: '_' and repeated blanks become one blank. Where that makes two labels equal (or
 /// empty), all keep their own spelling.
 std::vector<std::string> readable_labels(std::span<const std::string> labels);

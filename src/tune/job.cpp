@@ -20,7 +20,8 @@ template <typename E>
 using Names = std::vector<std::pair<E, const char*>>;
 
 const Names<Task> kTasks = {{Task::kSequenceClassification, "sequence-classification"},
-                            {Task::kCausalLmLabels, "causal-lm-labels"}};
+                            {Task::kCausalLmLabels, "causal-lm-labels"},
+                            {Task::kCausalLm, "causal-lm"}};
 const Names<Schedule> kSchedules = {
     {Schedule::kLinear, "linear"}, {Schedule::kCosine, "cosine"}, {Schedule::kConstant, "constant"}};
 const Names<Pooling> kPoolings = {{Pooling::kMean, "mean"}, {Pooling::kCls, "cls"}};
@@ -211,6 +212,29 @@ Status read_settings(const Json& value, const std::string& where, Settings& s) {
   return reader.read(value);
 }
 
+/// Settings of a part that the method does not have would change nothing: they are refused.
+Status refuse_foreign_settings(const Json& settings, const Job& job, const Method& method, const std::string& where) {
+  const bool head = job.task == Task::kSequenceClassification && job.method != "contrastive";
+  const std::pair<const char*, bool> parts[] = {{"lora", method.family == MethodFamily::kLora},
+                                                {"adapter", method.family == MethodFamily::kAdapter},
+                                                {"soft_prompt", method.family == MethodFamily::kSoftPrompt},
+                                                {"upper_layers", job.method == "upper-layers"},
+                                                {"temperature", job.method == "contrastive"},
+                                                {"head_learning_rate", head}};
+  for (const auto& [key, used] : parts) {
+    if (used || !settings.contains(key)) continue;
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("{}: settings.{} means nothing to method {}{}", where, key, job.method,
+                             job.task == Task::kSequenceClassification ? "" : " of a decoder"),
+                 "leave it out"};
+  }
+  if (job.settings.lora.dora && job.settings.lora.pissa) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("{}: settings.lora: dora and pissa exclude each other", where),
+                 "take one of them"};
+  }
+  return {};
+}
+
 }  // namespace
 
 const char* to_string(Task task) {
@@ -237,7 +261,10 @@ Result<Job> parse_job(const Json& value, const std::string& where, const std::fi
     return Error{ErrorCode::kInvalidArgument, fmt::format("{}: unknown method '{}'", where, job.method),
                  fmt::format("known: {}", fmt::join(method_names(), ", "))};
   }
-  if (value.value("task", Json()) == to_string(Task::kCausalLmLabels)) job.task = Task::kCausalLmLabels;
+  for (const auto& [task, name] : kTasks) {
+    if (value.value("task", Json()) == name) job.task = task;
+  }
+  if (job.task == Task::kCausalLm) job.metric = Metric::kLoss;
   method->set_defaults(job.settings, job.task);
 
   const auto path = [&](std::filesystem::path& to) {
@@ -271,6 +298,17 @@ Result<Job> parse_job(const Json& value, const std::string& where, const std::fi
   reader.flag("resume", job.resume);
   reader.flag("export_merged", job.export_merged);
   TAILOR_CHECK(reader.read(value));
+  if (value.contains("settings")) TAILOR_CHECK(refuse_foreign_settings(value["settings"], job, *method, where));
+  if (job.method == "features" && job.head.empty()) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("{}: method features answers by the head that it is given, and 'head' is missing", where),
+                 "name one, or train it with method head"};
+  }
+  if (job.task == Task::kCausalLm && job.metric != Metric::kLoss) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("{}: the task causal-lm has no labels to count: its metric is loss", where),
+                 "leave \"metric\" out"};
+  }
   for (const auto& [name, given] : {std::pair{"base", &job.base}, {"tokens", &job.tokens}, {"out", &job.out}}) {
     if (given->empty())
       return Error{ErrorCode::kInvalidArgument, fmt::format("{}: '{}' is missing", where, name),

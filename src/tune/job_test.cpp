@@ -71,6 +71,36 @@ TEST(Job, RefusesValuesOutOfRange) {
   EXPECT_NE(error_of(value).find("version 1"), std::string::npos);
 }
 
+TEST(Job, RefusesSettingsThatMeanNothingToTheMethod) {
+  const auto error = [](const char* method, const Json& settings, const char* task = "sequence-classification") {
+    Json value = example();
+    value["method"] = method;
+    value["task"] = task;
+    value["settings"] = settings;
+    return error_of(value);
+  };
+  EXPECT_EQ(error("full", {{"lora", {{"r", 8}}}}),
+            "job.json: settings.lora means nothing to method full (leave it out)");
+  EXPECT_EQ(error("lora", {{"head_learning_rate", 1e-3}}, "causal-lm-labels"),
+            "job.json: settings.head_learning_rate means nothing to method lora of a decoder (leave it out)");
+  EXPECT_EQ(error("lora", {{"head_learning_rate", 1e-3}}), "");
+  EXPECT_NE(error("lora", {{"soft_prompt", {{"tokens", 8}}}}), "");
+  EXPECT_NE(error("full", {{"upper_layers", 2}}), "");
+  EXPECT_EQ(error("upper-layers", {{"upper_layers", 2}}), "");
+  EXPECT_NE(error("dora", {{"lora", {{"pissa", true}}}}), "");
+  EXPECT_EQ(error("features", Json::object()),
+            "job.json: method features answers by the head that it is given, and 'head' is missing (name one, or train "
+            "it with method head)");
+}
+
+TEST(Job, TextsHaveNoMetricButTheLoss) {
+  Json value = example();
+  value["task"] = "causal-lm";
+  EXPECT_EQ(parse_job(value, "job.json", "/work").value().metric, Metric::kLoss);
+  value["metric"] = "accuracy";
+  EXPECT_NE(error_of(value).find("its metric is loss"), std::string::npos) << error_of(value);
+}
+
 TEST(LoraTargets, AreFoundByEitherNameAndRefusedOtherwise) {
   EXPECT_EQ(resolve_lora_targets({"all-linear"}), encoder_linear_modules());
   EXPECT_EQ(resolve_lora_targets({"value", "attn_q"}), (std::vector<std::string>{"attn_q", "attn_v"}));

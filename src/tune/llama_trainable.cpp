@@ -142,7 +142,9 @@ DecoderClassifier::Row DecoderClassifier::whole(std::int64_t row) const {
   const auto tokens = file_.row(i);
   const auto mask = file_.mask(i);
   Row r{{tokens.begin(), tokens.end()}, {mask.begin(), mask.end()}};
-  if (mask.empty()) {
+  if (mask.empty() && job_.task == Task::kCausalLm) {
+    r.mask.assign(r.tokens.size(), 1);
+  } else if (mask.empty()) {
     r.mask.assign(r.tokens.size(), 0);
     const auto reply = answer(row);
     r.tokens.insert(r.tokens.end(), reply.begin(), reply.end());
@@ -222,7 +224,37 @@ std::vector<float> DecoderClassifier::label_scores(RowSpan rows,
   return scores;
 }
 
+/// Losses of whole rows, so many at once as scores are computed of.
+Predictions DecoderClassifier::row_losses(RowSpan rows) {
+  Predictions p;
+  for (std::size_t begin = 0, end = 0; begin < rows.size(); begin = end) {
+    std::vector<Row> owned;
+    std::int64_t tokens = 0;
+    for (end = begin; end < rows.size() && (end == begin || tokens < kScoreTokens); ++end) {
+      owned.push_back(whole(rows[end]));
+      tokens += static_cast<std::int64_t>(owned.back().tokens.size());
+    }
+    std::vector<SequenceView> views;
+    for (const Row& r : owned) views.push_back({r.tokens, r.mask});
+    const auto tree = std::make_shared<PackedTree>(pack_tree(views, Sharing::kTree));
+    const std::vector<float> losses = decoder_.losses(tree);
+    p.row_losses.resize(end, 0);
+    p.row_weights.resize(end, 0);
+    for (std::size_t t = 0; t < losses.size(); ++t) {
+      const std::size_t row = begin + static_cast<std::size_t>(tree->targets[t].row);
+      p.row_losses[row] += losses[t];
+      p.row_weights[row] += 1;
+    }
+  }
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    p.loss_sum += p.row_losses[r];
+    p.weight += p.row_weights[r];
+  }
+  return p;
+}
+
 Predictions DecoderClassifier::predict(RowSpan rows) {
+  if (job_.task == Task::kCausalLm) return row_losses(rows);
   Predictions p;
   p.labels = file_.n_labels;
   const auto n = static_cast<std::size_t>(p.labels);

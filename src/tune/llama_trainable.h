@@ -39,7 +39,7 @@ class DecoderClassifier final : public TrainableModel {
   double weight(RowSpan rows) const override;
   LossSum forward_backward(RowSpan rows, const StepContext& context) override;
   /// Probabilities of the labels: softmax over the log-probabilities of their whole answers (label_scores). The loss is
-  /// that of the row's own answer.
+  /// that of the row's own answer. Task causal-lm: the loss of each row's learnt tokens.
   Predictions predict(RowSpan rows) override;
   Result<std::vector<std::string>> save(const std::filesystem::path& dir) override;
   nlohmann::ordered_json describe() const override;
@@ -58,6 +58,7 @@ class DecoderClassifier final : public TrainableModel {
   Row whole(std::int64_t row) const;     // virtual tokens, prompt and answer (or the file's own mask)
   void add_soft_prompt(Row& row) const;  // in front
   SoftPrompt::Start soft_start();
+  Predictions row_losses(RowSpan rows);
 
   const TokenFile& file_;
   const Job& job_;

@@ -103,6 +103,38 @@ TEST_F(DecoderClassifierTest, AnswersFromTheLabelOrFromTheMaskAreTheSameRows) {
   EXPECT_EQ(a->predict(rows).probabilities, b->predict(rows).probabilities);
 }
 
+// Texts without labels: the same rows and losses, and the loss of each row by itself.
+TEST_F(DecoderClassifierTest, MaskedTextsAreLearntAsAnswersAre) {
+  const TokenFile masked = labelled_rows(true);
+  TokenFile texts = masked;
+  texts.n_labels = 0;
+  texts.label_tokens.clear();
+  texts.label_offsets.clear();
+  std::fill(texts.labels.begin(), texts.labels.end(), -1);
+  const auto labels = make(masked);
+  job_.task = Task::kCausalLm;
+  const auto model = make(texts);
+  randomise(labels->parameters());
+  randomise(model->parameters());
+  const std::vector<std::int64_t> rows = {5, 0, 3};
+  EXPECT_EQ(model->weight(rows), labels->weight(rows));
+  EXPECT_EQ(model->forward_backward(rows, {}).loss_sum, labels->forward_backward(rows, {}).loss_sum);
+  EXPECT_TRUE(at::equal(model->parameters().flat_grad(), labels->parameters().flat_grad()));
+  const Predictions p = model->predict(rows);
+  EXPECT_EQ(p.labels, 0);
+  EXPECT_NEAR(p.loss_sum, labels->predict(rows).loss_sum, 1e-4);
+  ASSERT_EQ(p.row_losses.size(), 3u);
+  for (std::size_t r = 0; r < 3; ++r) {
+    const Predictions alone = model->predict({&rows[r], 1});
+    EXPECT_NEAR(p.row_losses[r], alone.loss_sum, 1e-5);
+    EXPECT_EQ(p.row_weights[r], alone.weight);
+  }
+  // Without a mask all tokens but the first are learnt.
+  texts.loss_mask.clear();
+  const auto all = make(texts);
+  EXPECT_EQ(all->weight({&rows[0], 1}), static_cast<double>(texts.row(5).size() - 1));
+}
+
 TEST_F(DecoderClassifierTest, MicroBatchesAddUpToTheBatch) {
   const TokenFile file = labelled_rows(false);
   const auto model = make(file);

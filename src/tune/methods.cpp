@@ -116,7 +116,7 @@ void parallel_defaults(Settings& s, Task) {
 void lora_defaults(Settings& s, Task task) {
   encoder_defaults(s, task == Task::kSequenceClassification ? 1e-3 : 5e-4);
   if (task == Task::kSequenceClassification) return;
-  s.epochs = 1;
+  s.epochs = task == Task::kCausalLm ? 3 : 1;
   s.batch_size = 8;
 }
 void rslora_defaults(Settings& s, Task task) {
@@ -234,7 +234,7 @@ Result<std::unique_ptr<TrainableModel>> make_model(const ModelInput& in) {
     return Error{ErrorCode::kUnavailable,
                  fmt::format("method '{}' for task '{}' is not there for the architecture '{}' of {}", in.job.method,
                              to_string(in.job.task), in.weights.architecture(), in.weights.path().string()),
-                 "sequence-classification works on 'bert', causal-lm-labels on the llama family"};
+                 "sequence-classification works on 'bert', causal-lm-labels and causal-lm on the llama family"};
   }
   try {
     return build(in);

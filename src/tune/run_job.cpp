@@ -28,10 +28,12 @@ Result<TokenFile> read_rows(const Job& job) {
   if (job.n_labels > 0 && job.n_labels != file.n_labels) {
     return bad(fmt::format("it has {} labels, the job says {}", file.n_labels, job.n_labels));
   }
-  if (file.n_labels < 2) return bad(fmt::format("it has {} label(s), at least 2 are needed", file.n_labels));
+  const bool labels = job.task != Task::kCausalLm;
+  if (labels && file.n_labels < 2) return bad(fmt::format("it has {} label(s), at least 2 are needed", file.n_labels));
+  if (!labels && file.n_labels > 0) return bad("it has labels, but the task is causal-lm");
   if (rows_of(file, TokenPart::kTrain).empty()) return bad("it has no rows to train on");
   for (std::size_t i = 0; i < file.rows(); ++i) {
-    if (file.parts[i] == TokenPart::kTrain && file.labels[i] < 0)
+    if (labels && file.parts[i] == TokenPart::kTrain && file.labels[i] < 0)
       return bad(fmt::format("training row {} has no label", file.row_ids[i]));
   }
   return file;
@@ -59,7 +61,8 @@ Result<std::string> fingerprint(const Job& job, const BaseWeights& weights) {
                                {"metric", to_string(job.metric)}}));
 }
 
-/// probabilities F32 [rows, labels], labels I32 [rows] (-1: none), row_ids I64 [rows].
+/// probabilities F32 [rows, labels], labels I32 [rows] (-1: none), row_ids I64 [rows]; without labels: losses F64
+/// [rows] and learnt_tokens F64 [rows].
 Status write_predictions(const std::filesystem::path& path, const Predictions& p, const TokenFile& file, RowSpan rows) {
   std::vector<std::int32_t> labels;
   std::vector<std::int64_t> ids;
@@ -68,9 +71,14 @@ Status write_predictions(const std::filesystem::path& path, const Predictions& p
     ids.push_back(file.row_ids[static_cast<std::size_t>(r)]);
   }
   const auto n = static_cast<std::int64_t>(rows.size());
-  const SafeTensor tensors[] = {safe_tensor<std::int64_t>("row_ids", "I64", {n}, ids),
-                                safe_tensor<float>("probabilities", "F32", {n, p.labels}, p.probabilities),
-                                safe_tensor<std::int32_t>("labels", "I32", {n}, labels)};
+  std::vector<SafeTensor> tensors{safe_tensor<std::int64_t>("row_ids", "I64", {n}, ids)};
+  if (p.labels > 0) {
+    tensors.push_back(safe_tensor<float>("probabilities", "F32", {n, p.labels}, p.probabilities));
+    tensors.push_back(safe_tensor<std::int32_t>("labels", "I32", {n}, labels));
+  } else {
+    tensors.push_back(safe_tensor<double>("losses", "F64", {n}, p.row_losses));
+    tensors.push_back(safe_tensor<double>("learnt_tokens", "F64", {n}, p.row_weights));
+  }
   return write_safetensors(path, tensors, {{"format", "tailor-predictions"}, {"version", "1"}});
 }
 
@@ -123,7 +131,7 @@ Result<Json> run_job(const Job& job, const EventSink& events, const CancelToken&
     for (const auto& [name, part, predictions] : {std::tuple{"validation", TokenPart::kValidation, &trained.validation},
                                                   {"test", TokenPart::kTest, &trained.test}}) {
       const auto rows = rows_of(file, part);
-      if (rows.empty() || predictions->labels == 0) continue;
+      if (rows.empty()) continue;
       const std::string to = fmt::format("{}_predictions.safetensors", name);
       TAILOR_CHECK(write_predictions(job.out / to, *predictions, file, rows));
       files.push_back(to);

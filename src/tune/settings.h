@@ -9,7 +9,11 @@
 
 namespace tailor::tune {
 
-enum class Task { kSequenceClassification, kCausalLmLabels };
+enum class Task {
+  kSequenceClassification,
+  kCausalLmLabels,  // a decoder answers with the tokens of a label
+  kCausalLm,        // a decoder goes on as the masked tokens of the rows do
+};
 enum class Schedule { kLinear, kCosine, kConstant };  // after warm-up: to 0 on a line, to 0 on half a cosine, flat
 enum class Pooling { kMean, kCls };
 enum class Metric { kAccuracy, kMacroF1, kLoss };

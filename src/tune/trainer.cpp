@@ -265,6 +265,8 @@ Result<Predictions> Trainer::predict(RowSpan rows) {
     all.weight += part.weight;
     all.labels = part.labels;
     all.probabilities.insert(all.probabilities.end(), part.probabilities.begin(), part.probabilities.end());
+    all.row_losses.insert(all.row_losses.end(), part.row_losses.begin(), part.row_losses.end());
+    all.row_weights.insert(all.row_weights.end(), part.row_weights.begin(), part.row_weights.end());
   }
   return all;
 }

@@ -1,0 +1,101 @@
+#include "apps/tailor/tune_output.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "fit/budget.h"
+
+namespace tailor {
+namespace {
+
+std::string label_scores(const Json& r) {
+  const auto percent = [&](const char* metric) {
+    const Json& m = r.at("test").at("metrics").at(metric);
+    return fmt::format("{:.1f} % [{:.1f}–{:.1f}]", 100 * m.at("value").get<double>(), 100 * m.at("low").get<double>(),
+                       100 * m.at("high").get<double>());
+  };
+  const Json& served = r.at("served");
+  return fmt::format(
+      "Test part, {} rows: accuracy {}, macro F1 {}\nThe package answers {} of {} rows with the same label as the "
+      "trainer",
+      r.at("test").at("n_scored").get<std::int64_t>(), percent("accuracy"), percent("macro_f1"),
+      served.at("same_labels").get<std::int64_t>(), served.at("n_scored").get<std::int64_t>());
+}
+
+/// Before and after, side by side.
+std::string text_scores(const Json& r) {
+  const Json &before = r.at("untouched"), &after = r.at("served");
+  std::string out = fmt::format("{:<38}{:>12}{:>12}\n",
+                                fmt::format("Test part, {} rows", r.at("test").at("n_scored").get<std::int64_t>()),
+                                "untouched", "tuned");
+  const auto line = [&](const std::string& name, const Json& a, const Json& b, double factor, const char* unit) {
+    if (a.is_null()) return;
+    out += fmt::format("{:<38}{:>12}{:>12}\n", name,
+                       fmt::format("{:.{}f}{}", factor * a.get<double>(), factor == 1 ? 3 : 0, unit),
+                       fmt::format("{:.{}f}{}", factor * b.get<double>(), factor == 1 ? 3 : 0, unit));
+  };
+  line("  loss a token", before.at("loss"), after.at("loss"), 1, "");
+  const Json &asked = before.at("answers"), &answered = after.at("answers");
+  if (const auto n = asked.at("n").get<std::int64_t>(); n > 0) {
+    out += fmt::format("{} of them answered\n", n);
+    line("  as wanted, to the letter", asked.at("exact"), answered.at("exact"), 100, " %");
+    line("  ROUGE-L with what was wanted", asked.at("rouge_l"), answered.at("rouge_l"), 1, "");
+    line("  ended by the model", asked.at("ended"), answered.at("ended"), 100, " %");
+    line("  valid JSON", asked.at("valid_json"), answered.at("valid_json"), 100, " %");
+    line("  length, against what was wanted", asked.at("length_ratio"), answered.at("length_ratio"), 100, " %");
+  }
+  return out + fmt::format("The package's loss is within {:.4f} a token of the trainer's on every row",
+                           after.at("largest_difference").get<double>());
+}
+
+/// One line of a terminal: control characters shown, breaks as signs.
+std::string shown(const std::vector<std::string>& tokens) {
+  std::string out;
+  for (const std::string& token : tokens) {
+    if (!out.empty()) out += "|";
+    for (const char c : token) {
+      if (c == '\n')
+        out += "\\n";
+      else if (static_cast<unsigned char>(c) < 0x20)
+        out += fmt::format("\\x{:02x}", static_cast<int>(c));
+      else
+        out += c;
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string tune_result_text(const TuneSummary& s) {
+  const Json& r = s.result;
+  const std::string training =
+      fmt::format("\n{} on {}: {} steps, {} examples, {:.2f} examples a CPU second, {} of peak memory\n",
+                  r.at("method").get<std::string>(), r.at("base_model").get<std::string>(),
+                  r.at("steps").get<std::int64_t>(), r.at("examples").get<std::int64_t>(),
+                  r.at("examples").get<double>() / std::max(1e-9, r.at("cpu_seconds").get<double>()),
+                  human_bytes(r.at("peak_memory_bytes").get<double>()));
+  const bool texts = r.contains("untouched");
+  const std::string package = (s.run / "package").string();
+  const std::string ending =
+      fmt::format("\n\nPackage:  {0}\nTry it:   tailor {1} {0} \"your text\"\n({2} in all)", package,
+                  texts ? "generate" : "predict", human_seconds(r.at("elapsed_seconds").get<double>()));
+  return training + (texts ? text_scores(r) : label_scores(r)) + ending;
+}
+
+void print_text_preview(const TextPreview& p) {
+  fmt::print("{} examples of the shape {} for {}: {} to train on, {} for validation, {} for the test\n",
+             p.train + p.validation + p.test, p.shape, p.model, p.train, p.validation, p.test);
+  fmt::print("{} rows, {} tokens, the longest row {} (limit {}); {} tokens of the training part are learnt\n", p.rows,
+             p.tokens, p.longest, p.max_tokens, p.learnt);
+  fmt::print("{} row(s) are cut, {} left out\n", p.truncated, p.dropped);
+  for (const ShownRow& row : p.shown) {
+    fmt::print("\nline {}: {} tokens, {} learnt{}\n", row.line, row.tokens, row.learnt,
+               row.cut ? ", cut at the limit" : "");
+    for (const TokenRun& run : row.runs) fmt::print("  {}  {}\n", run.learnt ? "learnt" : "  read", shown(run.tokens));
+  }
+  fmt::print("\nNothing was trained or written (--dry-run).\n");
+}
+
+}  // namespace tailor

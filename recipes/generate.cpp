@@ -1,0 +1,16 @@
+#include "recipes/generate.h"
+
+#include "fit/paths.h"
+#include "fit/ready_model.h"
+
+namespace tailor {
+
+Result<TextModel> open_text_model(const GenerateRequest& request, const ProgressFn& progress) {
+  if (request.model.empty()) return TextModel::load_package(request.package, request.threads);
+  TAILOR_TRY(const ModelInfo info, resolve_model(request.model, default_models_directory()));
+  TAILOR_TRY(const std::filesystem::path gguf, ready_gguf(info, ModelUse::kServing, progress));
+  return TextModel::load(gguf, {}, {.form = request.raw ? ExampleForm::kCompletion : ExampleForm::kChat},
+                         request.threads);
+}
+
+}  // namespace tailor

@@ -1,0 +1,81 @@
+#include "recipes/tune_steps.h"
+
+#include <fmt/format.h>
+
+#include "fit/paths.h"
+
+namespace tailor {
+
+Result<TunedBy> choose_tuning(const TuneOptions& options, ModelKind usual) {
+  TunedBy by;
+  TAILOR_TRY(by.method, find_tune_method(options.method));
+  std::string name = options.model;
+  for (const BuiltInModel& model : built_in_models()) {
+    if (name.empty() && model.kind == usual) name = model.id;
+  }
+  TAILOR_TRY(by.model, resolve_model(name, default_models_directory()));
+  return by;
+}
+
+Status require_method_tunes(const TunedBy& by) {
+  const bool encoder = by.model.kind == ModelKind::kEncoder;
+  if (encoder ? by.method.encoders : by.method.decoders) return {};
+  return Error{ErrorCode::kInvalidArgument,
+               fmt::format("method {} tunes {}s, but {} is {} {}", by.method.name, encoder ? "decoder" : "encoder",
+                           by.model.id, encoder ? "an" : "a", name_of(by.model.kind)),
+               "`tailor tune --method list` shows which method tunes what; `tailor models list` the models"};
+}
+
+Json tune_job(const TuneOptions& options, std::string_view method, bool validates) {
+  return Json{{"format", "tailor-tune-job"},
+              {"version", 1},
+              {"method", method},
+              {"tokens", (options.out / kTokensFile).string()},
+              {"seed", options.seed},
+              {"early_stopping_patience", options.patience},
+              {"evaluate_every_epochs", validates ? 1.0 : 0.0}};
+}
+
+Result<TuneRun> run_training(Json job, const std::filesystem::path& directory, int threads, std::string_view stage,
+                             RunUi& ui, const ProgressFn& progress, const CancelToken& cancel) {
+  ui.stage(stage);
+  const auto log = [&](const Json& event) {
+    if (event.value("event", "") == "warning") ui.warning(event.value("message", ""));
+    ui.event(event);
+  };
+  return run_tune(std::move(job), directory, threads, stage, progress, cancel, log);
+}
+
+Json training_figures(const TunedBy& by, const TuneOptions& options, int threads, const Json& training) {
+  Json result{{"format", "tailor-tune-result"}, {"version", kTuneResultVersion}, {"method", by.method.name},
+              {"base_model", by.model.id},      {"seed", options.seed},          {"threads", threads}};
+  for (const char* key : {"settings",
+                          "stopped",
+                          "steps",
+                          "total_steps",
+                          "resumed_from_step",
+                          "examples",
+                          "tokens",
+                          "computed_tokens",
+                          "trained_parameters",
+                          "wall_seconds",
+                          "cpu_seconds",
+                          "evaluation_seconds",
+                          "evaluation_cpu_seconds",
+                          "process_seconds",
+                          "process_cpu_seconds",
+                          "peak_memory_bytes",
+                          "skipped_steps",
+                          "rollbacks",
+                          "rate_scale",
+                          "excluded_rows",
+                          "metric",
+                          "losses",
+                          "evaluations"}) {
+    result[key] = training.at(key);
+  }
+  result["best_step"] = training.at("best").is_null() ? Json(nullptr) : training.at("best").at("step");
+  return result;
+}
+
+}  // namespace tailor

@@ -1,0 +1,43 @@
+#pragma once
+/// Steps that tuning for labels and tuning for texts have in common.
+
+#include <filesystem>
+#include <string_view>
+
+#include "core/cancel.h"
+#include "core/json.h"
+#include "core/progress.h"
+#include "core/result.h"
+#include "fit/options.h"
+#include "fit/tune_methods.h"
+#include "fit/tune_process.h"
+#include "recipes/fit_ui.h"
+
+namespace tailor {
+
+inline constexpr std::string_view kTuneRunFormat = "tailor-tune-run";  // of run.json
+inline constexpr int kTuneRunVersion = 1, kTuneResultVersion = 1;
+inline constexpr const char* kTrainDirectory = "train";  // while the run goes on
+inline constexpr const char* kTokensFile = "train/tokens.safetensors";
+
+struct TunedBy {
+  TuneMethod method;
+  ModelInfo model;
+};
+/// The method by its name, and the model by its name or path; without one, the default model of the method's `usual`
+/// kind.
+Result<TunedBy> choose_tuning(const TuneOptions& options, ModelKind usual);
+/// An error where the method does not tune the model's kind.
+Status require_method_tunes(const TunedBy& by);
+
+/// job.json without task, base and what is particular to the data.
+Json tune_job(const TuneOptions& options, std::string_view method, bool validates);
+
+/// Runs tailor-tune with its warnings and events shown.
+Result<TuneRun> run_training(Json job, const std::filesystem::path& directory, int threads, std::string_view stage,
+                             RunUi& ui, const ProgressFn& progress, const CancelToken& cancel);
+
+/// The beginning of result.json: what was tuned how, and the figures of the training.
+Json training_figures(const TunedBy& by, const TuneOptions& options, int threads, const Json& training);
+
+}  // namespace tailor

@@ -1,0 +1,397 @@
+#include "recipes/tune_text.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "core/files.h"
+#include "core/rng.h"
+#include "core/safetensors.h"
+#include "core/stopwatch.h"
+#include "core/system.h"
+#include "eval/text_scores.h"
+#include "fit/chat_data.h"
+#include "fit/ready_model.h"
+#include "fit/serving.h"
+#include "fit/text_model.h"
+#include "fit/tuned_decoder.h"
+#include "recipes/run_directory.h"
+#include "recipes/tune_steps.h"
+
+namespace tailor {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t kUsualMaxTokens = 2048;
+constexpr std::uint64_t kAnswerStream = 72;
+
+/// Losses of rows, in nats, and how many tokens each sums over.
+struct RowLosses {
+  std::vector<std::int64_t> examples;
+  std::vector<double> loss, tokens;
+
+  double per_token() const {
+    double sum = 0, count = 0;
+    for (std::size_t i = 0; i < loss.size(); ++i) {
+      sum += loss[i];
+      count += tokens[i];
+    }
+    return count > 0 ? sum / count : 0;
+  }
+};
+
+Json to_json(const RowLosses& losses) {
+  const double loss = losses.per_token();
+  return Json{{"loss", loss}, {"perplexity", std::exp(loss)}};
+}
+
+template <typename T>
+std::vector<T> values_of(const SafeTensor& tensor) {
+  std::vector<T> out(tensor.bytes.size() / sizeof(T));
+  std::memcpy(out.data(), tensor.bytes.data(), out.size() * sizeof(T));
+  return out;
+}
+
+Result<RowLosses> read_losses(const fs::path& file) {
+  TAILOR_TRY(const SafetensorsFile stored, SafetensorsFile::open(file));
+  TAILOR_TRY(const SafeTensor ids, stored.get("row_ids", "I64", 1));
+  TAILOR_TRY(const SafeTensor loss, stored.get("losses", "F64", 1));
+  TAILOR_TRY(const SafeTensor tokens, stored.get("learnt_tokens", "F64", 1));
+  return RowLosses{values_of<std::int64_t>(ids), values_of<double>(loss), values_of<double>(tokens)};
+}
+
+/// What is needed before the first token is trained on.
+struct Prepared {
+  TunedBy by;
+  PreparedChat data;
+  ReadyModel base, trained_on;  // as it is served; qlora trains on the blocks of the model's own file
+  ChatTokens tokens;
+  std::size_t max_tokens = 0;
+};
+
+Status choose(const TuneOptions& options, Prepared& p) {
+  TAILOR_TRY(p.by, choose_tuning(options, ModelKind::kDecoder));
+  return require_method_tunes(p.by);
+}
+
+Status read(const TuneOptions& options, Prepared& p, RunUi& ui) {
+  ui.stage("reading the data");
+  TAILOR_TRY(p.data, prepare_chat(options));
+  for (const std::string& warning : p.data.warnings) ui.warning(warning);
+  return {};
+}
+
+Status tokenise(const TuneOptions& options, Prepared& p, RunUi& ui, const ProgressFn& progress) {
+  ui.stage(fmt::format("making {} ready", p.by.model.id));
+  TAILOR_TRY(p.base, ready_model(p.by.model, ModelUse::kServing, progress));
+  p.trained_on = p.base;
+  if (p.by.method.own_blocks) {
+    TAILOR_TRY(p.trained_on, ready_model(p.by.model, ModelUse::kTraining, progress));
+  }
+  ui.stage("tokenising");
+  TAILOR_TRY(const TextModel model, TextModel::load(p.base.gguf, {}, {.form = p.data.form}, 1));
+  const auto context = static_cast<std::size_t>(model.max_context());
+  if (options.max_tokens > context) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("--max-tokens {} is more than the {} tokens that {} reads", options.max_tokens, context,
+                             p.by.model.id),
+                 "lower it, or take a model with a longer context"};
+  }
+  p.max_tokens = options.max_tokens > 0 ? options.max_tokens : std::min(kUsualMaxTokens, context);
+  TAILOR_TRY(p.tokens, tokenize_chat(p.data, model.encoder(), model.vocabulary(), p.max_tokens));
+  for (const std::string& warning : p.tokens.warnings) ui.warning(warning);
+  return {};
+}
+
+class TextRecipe {
+ public:
+  TextRecipe(TuneOptions options, RunUi& ui, const CancelToken& cancel)
+      : options_(std::move(options)), ui_(ui), cancel_(cancel) {}
+
+  Status choose() { return tailor::choose(options_, prepared_); }
+  Status read() { return tailor::read(options_, prepared_, ui_); }
+  Status write_start(const std::string& command_line) const;
+  Status same_data(const Json& run) const;
+  Status train();
+  Status package();
+  Status prove();
+  Result<TuneSummary> finish();
+  Status tokenise() { return tailor::tokenise(options_, prepared_, ui_, progress()); }
+
+ private:
+  RunDirectory run_directory() const { return {options_.out}; }
+  int threads() const { return options_.threads > 0 ? options_.threads : system_info().cores; }
+  ProgressFn progress() const {
+    return [this](const Progress& p) { ui_.progress(p, watch_.seconds(), 0); };
+  }
+  Result<RowLosses> losses_of(TextModel& model, std::string_view stage);
+  Result<std::vector<GeneratedAnswer>> answers_of(TextModel& model, std::span<const std::size_t> examples,
+                                                  std::string_view stage);
+  Status write_answers();
+
+  TuneOptions options_;
+  RunUi& ui_;
+  const CancelToken& cancel_;
+  const Stopwatch watch_;
+  Prepared prepared_;
+  TuneRun run_;
+  TextSettings settings_;
+  RowLosses trained_, served_, untouched_;
+  std::vector<std::size_t> asked_;  // examples of the test part that are answered
+  std::vector<GeneratedAnswer> before_, after_;
+  TextScores scores_before_, scores_after_;
+};
+
+Status TextRecipe::write_start(const std::string& command_line) const {
+  TAILOR_CHECK(make_directories(options_.out));
+  return write_run_json(run_directory().options(), kTuneRunFormat, kTuneRunVersion, command_line, to_json(options_),
+                        prepared_.data.file_names, prepared_.data.file_hashes);
+}
+
+/// The split is a function of the files and the seed.
+Status TextRecipe::same_data(const Json& run) const {
+  if (run.value("file_hashes", Json()) == Json(prepared_.data.file_hashes)) return {};
+  return Error{ErrorCode::kInvalidArgument, fmt::format("{} was changed since the run began", options_.data.string()),
+               "start a new run with the data as they are now"};
+}
+
+Status TextRecipe::train() {
+  const fs::path directory = options_.out / kTrainDirectory;
+  TAILOR_CHECK(make_directories(directory));
+  const TokenFile& file = prepared_.tokens.file;
+  TAILOR_CHECK(write_token_file(options_.out / kTokensFile, file));
+  const bool validates = std::find(file.parts.begin(), file.parts.end(), TokenPart::kValidation) != file.parts.end();
+  Json job = tune_job(options_, prepared_.by.method.name, validates);
+  job["task"] = "causal-lm";
+  job["base"] = fs::absolute(prepared_.trained_on.gguf).string();
+  job["settings"] = options_.settings;
+  if (!options_.metric.empty()) job["metric"] = options_.metric;
+  TAILOR_TRY(run_, run_training(std::move(job), directory / "run", threads(), "training", ui_, progress(), cancel_));
+  return {};
+}
+
+Status TextRecipe::package() {
+  ui_.stage("making the package");
+  const fs::path staging = options_.out / "package.new";
+  TAILOR_CHECK(remove_tree(staging));
+  TAILOR_CHECK(make_directories(staging));
+  settings_.form = prepared_.data.form;
+  // Half as much again as the longest answer that was learnt from.
+  settings_.max_tokens = static_cast<int>(std::max<std::int64_t>(64, prepared_.tokens.longest_answer * 3 / 2));
+  TAILOR_CHECK(settings_.save(staging));
+  TAILOR_TRY(const DecoderFiles files, make_decoder_files(run_, prepared_.base, staging));
+  (void)files;
+  TAILOR_TRY(TunedPackage made, package_adapter(run_, prepared_.base, staging));
+  Json data_files = Json::array();
+  for (std::size_t i = 0; i < prepared_.data.file_names.size(); ++i) {
+    data_files.push_back(Json{{"file", fs::path(prepared_.data.file_names[i]).filename().string()},
+                              {"sha256", prepared_.data.file_hashes[i]}});
+  }
+  PackageManifest manifest{.method = std::string(prepared_.by.method.name),
+                           .serving = std::string(kServeText),
+                           .base = std::move(made.base),
+                           .settings = run_.result.at("settings"),
+                           .data = Json{{"files", data_files},
+                                        {"fitted_on", "train"},
+                                        {"rows", prepared_.data.of(TokenPart::kTrain).size()},
+                                        {"seed", options_.seed}}};
+  TAILOR_CHECK(close_package(staging, std::move(manifest), /*include_base_model=*/true));
+  return replace_directory(staging, run_directory().package());
+}
+
+Result<RowLosses> TextRecipe::losses_of(TextModel& model, std::string_view stage) {
+  ui_.stage(stage);
+  RowLosses out;
+  const TokenFile& file = prepared_.tokens.file;
+  const auto rows = static_cast<double>(trained_.examples.size());
+  for (std::size_t i = 0; i < file.rows(); ++i) {
+    if (file.parts[i] != TokenPart::kTest) continue;
+    const auto tokens = file.row(i);
+    const auto mask = file.mask(i);
+    TrainingRow row{{tokens.begin(), tokens.end()}, {mask.begin(), mask.end()}};
+    TAILOR_TRY(const std::vector<double> losses, model.losses(row, cancel_));
+    double sum = 0;
+    for (const double loss : losses) sum += loss;
+    out.examples.push_back(file.row_ids[i]);
+    out.loss.push_back(sum);
+    out.tokens.push_back(static_cast<double>(losses.size()));
+    progress()({std::string(stage), static_cast<double>(out.loss.size()), rows});
+  }
+  return out;
+}
+
+Result<std::vector<GeneratedAnswer>> TextRecipe::answers_of(TextModel& model, std::span<const std::size_t> examples,
+                                                            std::string_view stage) {
+  ui_.stage(stage);
+  std::vector<GeneratedAnswer> out;
+  for (const std::size_t i : examples) {
+    const Question question = last_question(prepared_.data.examples[i]);
+    TAILOR_TRY(const GeneratedText text,
+               model.answer({question.messages, question.raw}, {.max_tokens = settings_.max_tokens}, {}, cancel_));
+    out.push_back({text.text, text.finish == FinishReason::kStop});
+    progress()({std::string(stage), static_cast<double>(out.size()), static_cast<double>(examples.size())});
+  }
+  return out;
+}
+
+Status TextRecipe::prove() {
+  TAILOR_TRY(trained_, read_losses(run_.directory / "test_predictions.safetensors"));
+  // Texts without a question have nothing to be answered.
+  asked_ = prepared_.data.form == ExampleForm::kText ? std::vector<std::size_t>{} : prepared_.data.of(TokenPart::kTest);
+  Rng rng(options_.seed, kAnswerStream);
+  rng.shuffle(asked_);
+  asked_.resize(std::min(asked_.size(), options_.answers));
+  std::sort(asked_.begin(), asked_.end());
+  std::vector<std::string> references;
+  for (const std::size_t i : asked_) references.push_back(last_question(prepared_.data.examples[i]).answer);
+  {
+    TAILOR_TRY(TextModel untouched, TextModel::load(prepared_.base.gguf, {}, settings_, threads()));
+    TAILOR_TRY(untouched_, losses_of(untouched, "scoring the untouched model"));
+    TAILOR_TRY(before_, answers_of(untouched, asked_, "asking the untouched model"));
+  }
+  TAILOR_TRY(TextModel package, TextModel::load_package(run_directory().package(), threads()));
+  TAILOR_TRY(served_, losses_of(package, "scoring the package"));
+  TAILOR_TRY(after_, answers_of(package, asked_, "asking the package"));
+  scores_before_ = score_texts(before_, references);
+  scores_after_ = score_texts(after_, references);
+  TAILOR_TRY(PackageManifest manifest, read_package(run_directory().package()));
+  manifest.scores = Json{{"n_scored", served_.loss.size()}, {"loss", served_.per_token()}};
+  return close_package(run_directory().package(), std::move(manifest), /*include_base_model=*/true);
+}
+
+/// test_predictions.jsonl: every test row's loss as trained and as served. answers.jsonl: what was answered.
+Status TextRecipe::write_answers() {
+  const auto line_of = [&](std::int64_t example) {
+    return prepared_.data.examples[static_cast<std::size_t>(example)].line;
+  };
+  std::string rows, answers;
+  for (std::size_t i = 0; i < trained_.loss.size(); ++i) {
+    rows += dump_json({{"line", line_of(trained_.examples[i])},
+                       {"loss", trained_.loss[i]},
+                       {"learnt_tokens", trained_.tokens[i]},
+                       {"served_loss", served_.loss[i]},
+                       {"untouched_loss", untouched_.loss[i]}}) +
+            "\n";
+  }
+  TAILOR_CHECK(write_file_atomic(options_.out / "test_predictions.jsonl", rows));
+  for (std::size_t i = 0; i < asked_.size(); ++i) {
+    const Question question = last_question(prepared_.data.examples[asked_[i]]);
+    Json messages = Json::array();
+    for (const ChatMessage& m : question.messages) messages.push_back({{"role", m.role}, {"content", m.content}});
+    answers += dump_json({{"line", line_of(static_cast<std::int64_t>(asked_[i]))},
+                          {"prompt", question.messages.empty() ? Json(question.raw) : messages},
+                          {"wanted", question.answer},
+                          {"untouched", before_[i].text},
+                          {"tuned", after_[i].text}}) +
+               "\n";
+  }
+  return write_file_atomic(options_.out / "answers.jsonl", answers);
+}
+
+Result<TuneSummary> TextRecipe::finish() {
+  TAILOR_CHECK(write_answers());
+  Json result = training_figures(prepared_.by, options_, threads(), run_.result);
+  double largest = 0;  // difference of a row's loss a token
+  for (std::size_t i = 0; i < trained_.loss.size(); ++i)
+    largest = std::max(largest, std::abs(trained_.loss[i] - served_.loss[i]) / std::max(1.0, trained_.tokens[i]));
+  result["data"] = Json{{"shape", prepared_.data.shape},
+                        {"files", prepared_.data.file_names},
+                        {"train", prepared_.data.of(TokenPart::kTrain).size()},
+                        {"validation", prepared_.data.of(TokenPart::kValidation).size()},
+                        {"test", prepared_.data.of(TokenPart::kTest).size()},
+                        {"learnt_tokens", prepared_.tokens.learnt},
+                        {"max_tokens", prepared_.max_tokens},
+                        {"truncated", prepared_.tokens.truncated},
+                        {"dropped", prepared_.tokens.dropped}};
+  result["test"] = to_json(trained_);
+  result["test"]["n_scored"] = trained_.loss.size();
+  result["untouched"] = to_json(untouched_);
+  result["untouched"]["answers"] = to_json(scores_before_);
+  result["served"] = to_json(served_);
+  result["served"]["largest_difference"] = largest;
+  result["served"]["answers"] = to_json(scores_after_);
+  result["served"]["package_bytes"] = tree_bytes(run_directory().package());
+  result["elapsed_seconds"] = watch_.seconds();
+  result["versions"] = Json{{"tailor", TAILOR_VERSION}, {"package", kPackageVersion}};
+  result["files"] = Json{"result.json", "test_predictions.jsonl", "answers.jsonl", "package", "log.txt"};
+  TAILOR_CHECK(tailor::copy_file(run_.directory / "log.txt", options_.out / "log.txt"));
+  TAILOR_CHECK(remove_tree(options_.out / kTrainDirectory));
+  TAILOR_CHECK(write_json_atomic(run_directory().result(), result));  // last: its presence means the run is whole
+  return TuneSummary{options_.out, std::move(result)};
+}
+
+Result<TuneSummary> go_through(TextRecipe& recipe) {
+  TAILOR_CHECK(recipe.tokenise());
+  TAILOR_CHECK(recipe.train());
+  TAILOR_CHECK(recipe.package());
+  TAILOR_CHECK(recipe.prove());
+  return recipe.finish();
+}
+
+}  // namespace
+
+bool tunes_texts(const TuneOptions& options) {
+  if (!options.label_column.empty() || !options.text_columns.empty() || !options.text_template.empty()) return false;
+  const std::string ending = options.data.extension().string();
+  return ending == ".jsonl" || ending == ".json" || looks_like_chat_data(options.data);
+}
+
+Result<TuneSummary> tune_texts(TuneOptions options, const std::string& command_line, RunUi& ui,
+                               const CancelToken& cancel) {
+  TextRecipe recipe(std::move(options), ui, cancel);
+  TAILOR_CHECK(recipe.choose());
+  TAILOR_CHECK(recipe.read());
+  TAILOR_CHECK(recipe.write_start(command_line));
+  return go_through(recipe);
+}
+
+Result<TuneSummary> resume_texts(TuneOptions options, const Json& run, RunUi& ui, const CancelToken& cancel) {
+  TextRecipe recipe(std::move(options), ui, cancel);
+  TAILOR_CHECK(recipe.choose());
+  TAILOR_CHECK(recipe.read());
+  TAILOR_CHECK(recipe.same_data(run));
+  return go_through(recipe);
+}
+
+Result<TextPreview> preview_texts(const TuneOptions& options, std::size_t rows, RunUi& ui) {
+  Prepared p;
+  TAILOR_CHECK(choose(options, p));
+  TAILOR_CHECK(read(options, p, ui));
+  TAILOR_CHECK(tokenise(options, p, ui, {}));
+  TAILOR_TRY(const Tokenizer tokenizer, Tokenizer::load(p.base.gguf));
+  const TokenFile& file = p.tokens.file;
+  TextPreview out;
+  out.model = p.by.model.id;
+  out.shape = p.data.shape;
+  out.train = p.data.of(TokenPart::kTrain).size();
+  out.validation = p.data.of(TokenPart::kValidation).size();
+  out.test = p.data.of(TokenPart::kTest).size();
+  out.rows = file.rows();
+  out.tokens = file.tokens.size();
+  out.learnt = p.tokens.learnt;
+  out.longest = p.tokens.longest;
+  out.max_tokens = p.max_tokens;
+  out.truncated = p.tokens.truncated;
+  out.dropped = p.tokens.dropped;
+  for (std::size_t i = 0; i < std::min(rows, file.rows()); ++i) {
+    const auto tokens = file.row(i);
+    const auto mask = file.mask(i);
+    ShownRow shown;
+    shown.line = p.data.examples[static_cast<std::size_t>(file.row_ids[i])].line;
+    shown.tokens = tokens.size();
+    shown.cut = tokens.size() == p.max_tokens && !tokenizer.ends_generation(tokens.back());
+    for (std::size_t t = 0; t < tokens.size(); ++t) {
+      const bool learnt = t > 0 && mask[t] != 0;
+      shown.learnt += learnt ? 1 : 0;
+      if (shown.runs.empty() || shown.runs.back().learnt != learnt) shown.runs.push_back({learnt, {}});
+      shown.runs.back().tokens.push_back(tokenizer.decode(tokens.subspan(t, 1), true));
+    }
+    out.shown.push_back(std::move(shown));
+  }
+  return out;
+}
+
+}  // namespace tailor

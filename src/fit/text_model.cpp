@@ -1,0 +1,104 @@
+#include "fit/text_model.h"
+
+#include <fmt/format.h>
+
+#include "core/files.h"
+#include "core/soft_prompt_file.h"
+#include "fit/serving.h"
+
+namespace tailor {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kFormat = "tailor-text";
+constexpr int kVersion = 1;
+
+struct FormName {
+  ExampleForm form;
+  const char* name;
+};
+constexpr FormName kForms[] = {
+    {ExampleForm::kChat, "chat"}, {ExampleForm::kCompletion, "completion"}, {ExampleForm::kText, "text"}};
+
+}  // namespace
+
+Json TextSettings::to_json() const {
+  Json json{{"format", kFormat}, {"version", kVersion}, {"max_tokens", max_tokens}};
+  for (const FormName& f : kForms) {
+    if (f.form == form) json["form"] = f.name;
+  }
+  return json;
+}
+
+Result<TextSettings> TextSettings::load(const fs::path& package) {
+  TAILOR_TRY(const Json json, read_json(package / kTextFile));
+  TextSettings settings;
+  const auto damaged = [&](const std::string& what) {
+    return Error{ErrorCode::kCorruptData, fmt::format("{}: {}", (package / kTextFile).string(), what),
+                 "make the package again"};
+  };
+  if (!json.is_object() || json.value("format", Json()) != kFormat || json.value("version", Json()) != kVersion)
+    return damaged(fmt::format("expected format {}, version {}", kFormat, kVersion));
+  const Json form = json.value("form", Json()), most = json.value("max_tokens", Json());
+  const auto* known =
+      std::find_if(std::begin(kForms), std::end(kForms), [&](const FormName& f) { return form == f.name; });
+  if (known == std::end(kForms)) return damaged("form should be chat, completion or text");
+  if (!most.is_number_integer() || most.get<std::int64_t>() < 1 || most.get<std::int64_t>() > (1 << 24))
+    return damaged("max_tokens should be a whole number from 1");
+  settings.form = known->form;
+  settings.max_tokens = most.get<int>();
+  return settings;
+}
+
+Status TextSettings::save(const fs::path& package) const {
+  return write_json_atomic(package / kTextFile, to_json());
+}
+
+Result<TextModel> TextModel::load(const fs::path& gguf, const fs::path& soft_prompt, const TextSettings& settings,
+                                  int threads) {
+  TextModel model;
+  model.settings_ = settings;
+  TAILOR_TRY(Generator generator, Generator::load(gguf, {.threads = threads, .soft_prompt = soft_prompt}));
+  model.generator_ = std::make_unique<Generator>(std::move(generator));
+  model.encoder_ = std::make_unique<ChatEncoder>(model.generator_->tokenizer(), model.generator_->chat_template());
+  if (settings.form == ExampleForm::kChat && !model.encoder_->can_chat()) {
+    return Error{
+        ErrorCode::kInvalidArgument,
+        fmt::format("{} has no chat template: it was not made for conversations", gguf.filename().string()),
+        "give prompts with completions (keys prompt and completion), or take a model that was trained to chat"};
+  }
+  return model;
+}
+
+Result<TextModel> TextModel::load_package(const fs::path& package, int threads) {
+  TAILOR_TRY(const PackageManifest manifest, read_package(package));
+  if (manifest.serving != kServeText) {
+    return Error{
+        ErrorCode::kInvalidArgument,
+        fmt::format("{} answers with one of {} labels, not with text", package.string(), manifest.labels.size()),
+        fmt::format("tailor predict {} \"your text\"", package.string())};
+  }
+  TAILOR_TRY(const TextSettings settings, TextSettings::load(package));
+  std::error_code ignored;
+  const fs::path soft = package / kSoftPromptFile;
+  return load(base_model_path(package, manifest.base), fs::exists(soft, ignored) ? soft : fs::path(), settings,
+              threads);
+}
+
+Result<TokenList> TextModel::prompt(const TextRequest& request) const {
+  if (settings_.form == ExampleForm::kChat) return encoder_->prompt(request.messages);
+  return encoder_->raw_prompt(request.raw);
+}
+
+Result<GeneratedText> TextModel::answer(const TextRequest& request, const SamplingOptions& options,
+                                        const TextSink& sink, const CancelToken& cancel) {
+  TAILOR_TRY(const TokenList tokens, prompt(request));
+  return generator_->generate(tokens, options, sink, cancel);
+}
+
+Result<std::vector<double>> TextModel::losses(const TrainingRow& row, const CancelToken& cancel) {
+  return generator_->losses(row.tokens, row.mask, cancel);
+}
+
+}  // namespace tailor

@@ -1,0 +1,62 @@
+#pragma once
+/// A decoder that answers with text: a package that `tailor tune` made of conversations or completions, or a base
+/// model as it is. Training and serving ask in the same tokens, see prompt/chat_encoder.h.
+
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "data/chat_examples.h"
+#include "fit/package.h"
+#include "infer/generator.h"
+#include "prompt/chat_encoder.h"
+
+namespace tailor {
+
+inline constexpr const char* kTextFile = "text.json";  // of such a package
+
+/// What text.json states.
+struct TextSettings {
+  ExampleForm form = ExampleForm::kChat;
+  int max_tokens = 256;  // of an answer, where the caller does not say
+
+  Json to_json() const;
+  static Result<TextSettings> load(const std::filesystem::path& package);
+  Status save(const std::filesystem::path& package) const;
+};
+
+/// What is asked: a conversation (chat), or a text to go on with (completion, text).
+struct TextRequest {
+  std::vector<ChatMessage> messages;
+  std::string raw;
+};
+
+/// Threads: one call at a time an object.
+class TextModel {
+ public:
+  /// `soft_prompt` may be empty.
+  static Result<TextModel> load(const std::filesystem::path& gguf, const std::filesystem::path& soft_prompt,
+                                const TextSettings& settings, int threads);
+  /// Errors: those of read_package(); a package that answers with labels.
+  static Result<TextModel> load_package(const std::filesystem::path& package, int threads);
+
+  Result<TokenList> prompt(const TextRequest& request) const;
+  Result<GeneratedText> answer(const TextRequest& request, const SamplingOptions& options, const TextSink& sink,
+                               const CancelToken& cancel);
+  /// -log p of the row's learnt tokens, in nats.
+  Result<std::vector<double>> losses(const TrainingRow& row, const CancelToken& cancel);
+
+  const TextSettings& settings() const { return settings_; }
+  const ChatEncoder& encoder() const { return *encoder_; }
+  int max_context() const { return generator_->max_context(); }
+  int vocabulary() const { return generator_->vocabulary(); }
+
+ private:
+  TextSettings settings_;
+  std::unique_ptr<Generator> generator_;  // stays where the encoder's tokenizer is
+  std::unique_ptr<ChatEncoder> encoder_;
+};
+
+}  // namespace tailor

@@ -1,0 +1,31 @@
+#pragma once
+/// What tuned encoders and decoders have in common on their way from tailor-tune into a package.
+
+#include <cstdint>
+#include <filesystem>
+
+#include "fit/package.h"
+#include "fit/predictions.h"
+#include "fit/prepared_data.h"
+#include "fit/ready_model.h"
+#include "fit/tune_process.h"
+
+namespace tailor {
+
+inline constexpr const char* kTunedFile = "tuned.gguf";      // of a package: tuned weights
+inline constexpr const char* kAdapterDirectory = "adapter";  // of a package: in PEFT's and in llama.cpp's layout
+
+/// Rows of the data by the part of the token file they go to.
+struct TokenParts {
+  RowSet train, validation, test;
+};
+
+struct TunedPackage {
+  BaseModel base;                   // as the manifest names it
+  std::uint64_t trained_bytes = 0;  // of what was trained, without the base
+};
+
+/// What tailor-tune answered ("validation_predictions.safetensors", "test_predictions.safetensors").
+Result<Predictions> read_tune_predictions(const PreparedData& data, const std::filesystem::path& file);
+
+}  // namespace tailor

@@ -1,0 +1,265 @@
+#include "infer/generator.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/system.h"
+#include "infer/llama_context.h"
+#include "infer/log_softmax.h"
+#include "infer/soft_prompt.h"
+
+namespace tailor {
+namespace {
+
+constexpr int kUbatch = 512;            // tokens computed together
+constexpr std::size_t kLossSlice = 64;  // tokens whose logits are in memory at once: 4 bytes times the vocabulary each
+
+struct SamplerFree {
+  void operator()(llama_sampler* sampler) const { llama_sampler_free(sampler); }
+};
+using SamplerPtr = std::unique_ptr<llama_sampler, SamplerFree>;
+
+SamplerPtr make_sampler(const SamplingOptions& o) {
+  SamplerPtr chain(llama_sampler_chain_init(llama_sampler_chain_default_params()));
+  const auto add = [&](llama_sampler* sampler) { llama_sampler_chain_add(chain.get(), sampler); };
+  if (o.temperature <= 0) {
+    add(llama_sampler_init_greedy());
+    return chain;
+  }
+  if (o.top_k > 0) add(llama_sampler_init_top_k(o.top_k));
+  if (o.top_p < 1) add(llama_sampler_init_top_p(static_cast<float>(o.top_p), 1));
+  if (o.min_p > 0) add(llama_sampler_init_min_p(static_cast<float>(o.min_p), 1));
+  add(llama_sampler_init_temp(static_cast<float>(o.temperature)));
+  add(llama_sampler_init_dist(static_cast<std::uint32_t>(o.seed ^ (o.seed >> 32))));
+  return chain;
+}
+
+/// Bytes at the end of `text` that begin a character which is not whole yet.
+std::size_t unfinished_bytes(std::string_view text) {
+  for (std::size_t n = 1; n <= std::min<std::size_t>(3, text.size()); ++n) {
+    const auto byte = static_cast<unsigned char>(text[text.size() - n]);
+    if ((byte & 0xC0u) == 0x80u) continue;  // a later byte of a character
+    const std::size_t length = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC0 ? 2 : 1;
+    return length > n ? n : 0;
+  }
+  return 0;
+}
+
+/// Text that leaves in whole characters, held back while a stop text may be about to begin.
+class TextStream {
+ public:
+  TextStream(const std::vector<std::string>& stops, const TextSink& sink) : stops_(stops), sink_(sink) {}
+
+  /// False: the text is at its end.
+  bool add(std::string_view bytes) {
+    text_ += bytes;
+    for (const std::string& stop : stops_) {
+      if (stop.empty()) continue;
+      const std::size_t from = sent_ >= stop.size() ? sent_ - stop.size() : 0;
+      if (const std::size_t at = text_.find(stop, from); at != std::string::npos) {
+        text_.resize(at);
+        send(text_.size());
+        return false;
+      }
+    }
+    std::size_t held = unfinished_bytes(text_);
+    for (const std::string& stop : stops_) {
+      for (std::size_t n = std::min(stop.size(), text_.size()); n > held; --n) {
+        if (std::string_view(text_).substr(text_.size() - n) == std::string_view(stop).substr(0, n)) {
+          held = n;
+          break;
+        }
+      }
+    }
+    return send(text_.size() - held);
+  }
+  std::string finish() {
+    text_.resize(text_.size() - unfinished_bytes(text_));  // half a character is nothing
+    send(text_.size());
+    return std::move(text_);
+  }
+
+ private:
+  bool send(std::size_t end) {
+    if (end <= sent_) return !refused_;
+    if (sink_ && !refused_) refused_ = !sink_(std::string_view(text_).substr(sent_, end - sent_));
+    sent_ = end;
+    return !refused_;
+  }
+  const std::vector<std::string>& stops_;
+  const TextSink& sink_;
+  std::string text_;
+  std::size_t sent_ = 0;
+  bool refused_ = false;
+};
+
+}  // namespace
+
+struct Generator::Impl {
+  std::shared_ptr<const LoadedModel> model;
+  GeneratorOptions options;
+  int threads = 1;
+  int max_context = 0;
+  SoftPrompt soft;  // at positions 0 … n-1
+  LlamaContextPtr context;
+  int cells = 0;
+  TokenList held;  // in the context, after the soft prompt
+
+  /// A context for so many tokens of prompt and answer.
+  Status prepare(int tokens);
+  /// Makes the context hold exactly `tokens`. Returns how many were there already.
+  Result<std::size_t> hold(std::span<const std::int32_t> tokens);
+  /// Appends to what the context holds, at most kUbatch; logits of all of `tokens` where asked.
+  Status decode(std::span<const std::int32_t> tokens, bool outputs);
+  Status check(std::span<const std::int32_t> tokens) const;
+};
+
+Status Generator::Impl::prepare(int tokens) {
+  const int need = (soft.length() + tokens + 255) / 256 * 256;
+  if (context != nullptr && cells >= need) return {};
+  context.reset();  // before the new one is made: memory
+  held.clear();
+  cells = need;
+  llama_context_params params = llama_context_default_params();
+  params.n_ctx = static_cast<std::uint32_t>(cells);
+  params.n_batch = params.n_ubatch = kUbatch;
+  params.n_seq_max = 1;
+  params.n_threads = params.n_threads_batch = threads;
+  params.type_k = params.type_v = options.f32_cache ? GGML_TYPE_F32 : GGML_TYPE_F16;
+  params.flash_attn_type = options.flash_attention ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+  params.no_perf = true;
+  TAILOR_TRY(context, model->make_context(params));
+  return decode_soft_prompt(context.get(), soft, kUbatch);
+}
+
+Status Generator::Impl::check(std::span<const std::int32_t> tokens) const {
+  for (const std::int32_t t : tokens) {
+    if (t < 0 || t >= model->vocabulary())
+      return Error{ErrorCode::kInvalidArgument,
+                   fmt::format("token {} is not one of the model's {}", t, model->vocabulary()), ""};
+  }
+  return {};
+}
+
+Status Generator::Impl::decode(std::span<const std::int32_t> tokens, bool outputs) {
+  DecodeBatch batch;
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    batch.add(tokens[i], soft.length() + static_cast<int>(held.size() + i), {0, 1}, outputs);
+  }
+  TAILOR_CHECK(batch.decode(context.get(), model->name()));
+  held.insert(held.end(), tokens.begin(), tokens.end());
+  return {};
+}
+
+Result<std::size_t> Generator::Impl::hold(std::span<const std::int32_t> tokens) {
+  const auto [end, other] = std::mismatch(held.begin(), held.end(), tokens.begin(), tokens.end());
+  const auto common = static_cast<std::size_t>(end - held.begin());
+  llama_memory_seq_rm(llama_get_memory(context.get()), 0, soft.length() + static_cast<int>(common), -1);
+  held.resize(common);
+  for (std::size_t first = common; first < tokens.size(); first += kUbatch)
+    TAILOR_CHECK(decode(tokens.subspan(first, std::min<std::size_t>(kUbatch, tokens.size() - first)), false));
+  return common;
+}
+
+Generator::Generator(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Generator::Generator(Generator&&) noexcept = default;
+Generator& Generator::operator=(Generator&&) noexcept = default;
+Generator::~Generator() = default;
+
+int Generator::max_context() const {
+  return impl_->max_context - impl_->soft.length();
+}
+const Tokenizer& Generator::tokenizer() const {
+  return impl_->model->tokenizer();
+}
+int Generator::vocabulary() const {
+  return impl_->model->vocabulary();
+}
+std::string Generator::chat_template() const {
+  return impl_->model->chat_template();
+}
+
+Result<Generator> Generator::load(const std::filesystem::path& gguf, const GeneratorOptions& options) {
+  auto impl = std::make_unique<Impl>();
+  impl->options = options;
+  impl->threads = options.threads > 0 ? options.threads : system_info().cores;
+  TAILOR_TRY(impl->model, LoadedModel::load(gguf, {}));
+  TAILOR_CHECK(impl->model->require_decoder("text can be generated"));
+  if (!options.soft_prompt.empty()) {
+    TAILOR_TRY(impl->soft, SoftPrompt::load(options.soft_prompt));
+  }
+  const int trained = llama_model_n_ctx_train(impl->model->get());
+  impl->max_context = options.max_context > 0 ? std::min(options.max_context, trained) : trained;
+  return Generator(std::move(impl));
+}
+
+Result<GeneratedText> Generator::generate(std::span<const std::int32_t> prompt, const SamplingOptions& options,
+                                          const TextSink& sink, const CancelToken& cancel) {
+  Impl& self = *impl_;
+  if (prompt.empty())
+    return Error{ErrorCode::kInvalidArgument, "there is nothing to go on from: the prompt is empty", ""};
+  TAILOR_CHECK(self.check(prompt));
+  const int room = max_context() - static_cast<int>(prompt.size());
+  if (room < 1) {
+    return Error{
+        ErrorCode::kInvalidArgument,
+        fmt::format("the prompt has {} tokens; the model reads {}, its answer included", prompt.size(), max_context()),
+        "shorten the prompt"};
+  }
+  const int most = std::min(options.max_tokens, room);
+  TAILOR_CHECK(self.prepare(static_cast<int>(prompt.size()) + most));
+  GeneratedText out;
+  out.prompt_tokens = prompt.size();
+  TAILOR_TRY(out.reused_tokens, self.hold(prompt.first(prompt.size() - 1)));
+  const SamplerPtr sampler = make_sampler(options);
+  TextStream stream(options.stop, sink);
+  out.finish = FinishReason::kLength;
+  std::int32_t next = prompt.back();
+  for (int n = 0; n < most; ++n) {
+    if (cancel.cancelled()) return Error{ErrorCode::kCancelled, "the answer was interrupted", ""};
+    TAILOR_CHECK(self.decode({&next, 1}, true));
+    next = llama_sampler_sample(sampler.get(), self.context.get(), -1);
+    out.tokens.push_back(next);
+    const bool end = tokenizer().ends_generation(next);
+    if (end || !stream.add(tokenizer().decode({&next, 1}))) {
+      out.finish = FinishReason::kStop;
+      break;
+    }
+  }
+  out.text = stream.finish();
+  return out;
+}
+
+Result<std::vector<double>> Generator::losses(std::span<const std::int32_t> tokens, std::span<const std::uint8_t> mask,
+                                              const CancelToken& cancel) {
+  Impl& self = *impl_;
+  TAILOR_CHECK(self.check(tokens));
+  if (tokens.size() > static_cast<std::size_t>(max_context())) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("the text has {} tokens; the model reads {}", tokens.size(), max_context()), ""};
+  }
+  TAILOR_CHECK(self.prepare(static_cast<int>(tokens.size())));
+  std::vector<double> out;
+  std::size_t first = 1;  // learnt tokens from here on
+  while (first < tokens.size() && mask[first] == 0) ++first;
+  if (first >= tokens.size()) return out;
+  TAILOR_TRY(const std::size_t reused, self.hold(tokens.first(first - 1)));
+  (void)reused;
+  std::size_t last = tokens.size() - 1;
+  while (mask[last] == 0) --last;
+  const auto vocabulary = static_cast<std::size_t>(self.model->vocabulary());
+  for (std::size_t at = first - 1; at < last; at += kLossSlice) {
+    if (cancel.cancelled()) return Error{ErrorCode::kCancelled, "scoring was interrupted", ""};
+    const std::size_t n = std::min(kLossSlice, last - at);
+    TAILOR_CHECK(self.decode(tokens.subspan(at, n), true));
+    for (std::size_t i = 0; i < n; ++i) {
+      if (mask[at + i + 1] == 0) continue;
+      const float* logits = llama_get_logits_ith(self.context.get(), static_cast<int>(i));
+      out.push_back(log_sum_exp({logits, vocabulary}) - static_cast<double>(logits[tokens[at + i + 1]]));
+    }
+  }
+  return out;
+}
+
+}  // namespace tailor

@@ -1,0 +1,162 @@
+/// `tailor tune` and `tailor generate` on conversations and completions as a user runs them.
+
+#include <fmt/format.h>
+
+#include "core/json.h"
+#include "tests/recipes/cli.h"
+
+namespace tailor::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// 24 questions, each with an answer of its own form.
+std::string conversations() {
+  const char* things[] = {"flat", "garage", "garden", "kitchen", "cellar", "attic"};
+  const char* asked[] = {"Is the {} free?", "How large is the {}?", "When can I see the {}?", "Who owns the {}?"};
+  std::string out;
+  for (const char* thing : things) {
+    for (std::size_t i = 0; i < 4; ++i) {
+      std::string question = asked[i];
+      question.replace(question.find("{}"), 2, thing);
+      const Json messages{{{"role", "user"}, {"content", question}},
+                          {{"role", "assistant"}, {"content", fmt::format("{{\"{}\": {}}}", thing, i)}}};
+      out += dump_json({{"messages", messages}}) + "\n";
+    }
+  }
+  return out;
+}
+
+class TuneText : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    if (!fs::exists(program().parent_path() / "tailor-tune")) GTEST_SKIP() << "this build has no tailor-tune";
+    data_ = (dir_.path() / "chat.jsonl").string();
+    write_file_atomic(data_, conversations()).value();
+  }
+  Outcome tune(const std::string& out, std::vector<std::string> more) {
+    std::vector<std::string> arguments{"tune", data_, "--quiet", "--out", (dir_.path() / out).string()};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run(arguments);
+  }
+  TemporaryDirectory dir_;
+  std::string data_;
+};
+
+TEST_P(TuneText, ThePackageScoresAndAnswersAsRecorded) {
+  const Outcome r = tune("run", {"--method", GetParam(), "--max-steps", "3", "--answers", "2"});
+  ASSERT_EQ(r.code, 0) << r.err;
+  const fs::path out = dir_.path() / "run";
+  const Json result = read_json(out / "result.json").value();
+  EXPECT_EQ(result.at("method"), GetParam());
+  EXPECT_EQ(result.at("data").at("train").get<int>() + result.at("data").at("validation").get<int>() +
+                result.at("data").at("test").get<int>(),
+            24);
+  EXPECT_LT(result.at("test").at("loss").get<double>(), result.at("untouched").at("loss").get<double>());
+  EXPECT_LT(result.at("served").at("largest_difference").get<double>(), 0.02);  // f16 weights and cache
+  EXPECT_NEAR(result.at("served").at("loss").get<double>(), result.at("test").at("loss").get<double>(), 0.01);
+  EXPECT_TRUE(result.at("served").at("answers").at("valid_json").is_number());
+  const auto rows = read_jsonl(out / "test_predictions.jsonl").value();
+  EXPECT_EQ(rows.size(), result.at("test").at("n_scored").get<std::size_t>());
+  EXPECT_FALSE(fs::exists(out / "train"));
+  // The same answers through `generate`.
+  const auto answers = read_jsonl(out / "answers.jsonl").value();
+  ASSERT_EQ(answers.size(), 2u);
+  for (const Json& answer : answers) {
+    const Outcome g = run({"generate", (out / "package").string(), answer.at("prompt").at(0).at("content"), "--json"});
+    ASSERT_EQ(g.code, 0) << g.err;
+    EXPECT_EQ(parse_json(g.out, "answer").value().at("text"), answer.at("tuned"));
+  }
+  const Outcome predict = run({"predict", (out / "package").string(), "a text"});
+  EXPECT_EQ(predict.code, 2);
+  EXPECT_TRUE(contains(predict.err, "tailor generate")) << predict.err;
+}
+
+INSTANTIATE_TEST_SUITE_P(OfADecoder, TuneText, testing::Values("lora", "qlora", "prefix-tuning"));
+
+using TuneTextWords = TuneText;
+
+TEST_F(TuneTextWords, CompletionsOfACsvGoOnWithTheRawText) {
+  std::string csv = "prompt,completion\n";
+  for (int i = 0; i < 20; ++i) csv += fmt::format("{} plus one is, {}\n", i, i + 1);
+  data_ = (dir_.path() / "sums.csv").string();
+  write_file_atomic(data_, csv).value();
+  const Outcome r = tune("run", {"--max-steps", "2", "--answers", "1"});
+  ASSERT_EQ(r.code, 0) << r.err;
+  const auto answers = read_jsonl(dir_.path() / "run" / "answers.jsonl").value();
+  const Outcome g = run({"generate", (dir_.path() / "run" / "package").string(), answers[0].at("prompt"), "--json"});
+  EXPECT_EQ(parse_json(g.out, "answer").value().at("text"), answers[0].at("tuned"));
+  const Outcome system =
+      run({"generate", (dir_.path() / "run" / "package").string(), "1 plus one is", "--system", "Be brief."});
+  EXPECT_EQ(system.code, 2);
+}
+
+TEST_F(TuneTextWords, ADryRunShowsWhatIsLearntAndWritesNothing) {
+  const Outcome r = run({"tune", data_, "--dry-run", "--max-tokens", "21", "--out", (dir_.path() / "none").string()});
+  ASSERT_EQ(r.code, 0) << r.err;
+  EXPECT_TRUE(contains(r.out, "  learnt  {\"|flat|\":| |0|}|<|im_end|>")) << r.out;
+  EXPECT_TRUE(contains(r.out, "    read  <|im_start|>|user|\\n|Is| the| flat| free|?|<|im_end|>|\\n|")) << r.out;
+  EXPECT_TRUE(contains(r.out, "line 2: 21 tokens, 6 learnt, cut at the limit")) << r.out;
+  EXPECT_FALSE(fs::exists(dir_.path() / "none"));
+}
+
+TEST_F(TuneTextWords, AnInterruptedRunGoesOnToTheSameEnd) {
+  const std::string out = (dir_.path() / "run").string();
+  CancelToken stop;
+  const auto ended =
+      run_process(
+          {.command = {program().string(), "tune", data_, "--max-steps", "4", "--answers", "1", "--json", "--out", out},
+           .stderr_file = dir_.path() / "log"},
+          [&](std::string_view line) {
+            const Json event = parse_json(std::string(line), "event").value();
+            if (event.value("event", "") == "step" && event.value("step", 0) == 2) stop.cancel();
+          },
+          stop)
+          .value();
+  EXPECT_EQ(ended.exit_code, 130) << read_file(dir_.path() / "log").value();
+  EXPECT_FALSE(fs::exists(fs::path(out) / "result.json"));
+  const Outcome resumed = run({"tune", "--resume", out, "--quiet"});
+  ASSERT_EQ(resumed.code, 0) << resumed.err;
+  ASSERT_EQ(tune("whole", {"--max-steps", "4", "--answers", "1"}).code, 0);
+  const Json a = read_json(fs::path(out) / "result.json").value();
+  const Json b = read_json(dir_.path() / "whole" / "result.json").value();
+  EXPECT_GE(a.at("resumed_from_step").get<int>(), 2);
+  EXPECT_EQ(a.at("losses"), b.at("losses"));
+  EXPECT_EQ(a.at("test"), b.at("test"));
+  // Other data than the run began with.
+  const Outcome changed = [&] {
+    fs::remove(fs::path(out) / "result.json");
+    write_file_atomic(data_, conversations() + R"({"messages": [{"role": "user", "content": "x"}, )"
+                                               R"({"role": "assistant", "content": "y"}]})"
+                                               "\n")
+        .value();
+    return run({"tune", "--resume", out, "--quiet"});
+  }();
+  EXPECT_EQ(changed.code, 2);
+  EXPECT_TRUE(contains(changed.err, "was changed since the run began")) << changed.err;
+}
+
+TEST_F(TuneTextWords, SayWhatIsWrong) {
+  const auto expect = [&](const Outcome& r, std::string_view part) {
+    EXPECT_EQ(r.code, 2) << r.err;
+    EXPECT_TRUE(contains(r.err, part)) << r.err;
+  };
+  expect(tune("a", {"--method", "bitfit"}), "tunes encoders");
+  expect(tune("b", {"--max-tokens", "1000000"}), "--max-tokens 1000000 is more than");
+  expect(tune("c", {"--max-tokens", "3"}), "no training row is left");
+  expect(tune("d", {"--metric", "accuracy"}), "its metric is loss");
+  write_file_atomic(data_, R"({"question": "a", "answer": "b"})"
+                           "\n")
+      .value();
+  expect(tune("e", {}), "question");
+  write_file_atomic(data_, R"({"prompt": "a", "completion": "b"})"
+                           "\n")
+      .value();
+  expect(tune("f", {}), "1 usable example(s), at least 10");
+  expect(run({"generate"}), "needs a package");
+  expect(run({"generate", "--model", "no-such-model", "text"}), "no-such-model");
+  expect(run({"generate", (dir_.path() / "absent").string(), "text"}), "is not a package");
+}
+
+}  // namespace
+}  // namespace tailor::test
