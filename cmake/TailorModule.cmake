@@ -32,6 +32,9 @@ function(tailor_test name)
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 300)
   endif()
+  if(TAILOR_SANITIZE)
+    math(EXPR ARG_TIMEOUT "${ARG_TIMEOUT} * 6")  # the thread sanitizer makes a model's arithmetic twenty times slower
+  endif()
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} tailor_flags GTest::gtest_main GTest::gmock)
   target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)  # compiling them takes longer than running them

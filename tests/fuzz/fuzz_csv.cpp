@@ -9,7 +9,7 @@ std::vector<std::string> seeds() {
           "a\tb\n\t\n\xC3\xA4\t\xF0\x9F\x98\x80\n",
           std::string("\xFF\xFE"
                       "a\0,\0b\0\n\0c\0,\0d\0",
-                      18)};
+                      16)};
 }
 
 }  // namespace tailor::fuzz
