@@ -53,9 +53,14 @@ void add_test_remark(const ReportInput& input, const TrialRecord& chosen, Report
       std::find_if(input.trials.begin(), input.trials.end(), [](const TrialRecord& t) { return t.verdict == "best"; });
   if (best == input.trials.end() || best->id == chosen.id) return;
   if (chosen.verdict == "tie") {
-    answer.sentences.push_back(fmt::format(
-        "The highest {} on the test part is {} by {}; a paired test calls the difference a tie ({}).", metric.title,
-        metric.format(best->test_score), short_trial_name(input, *best), format_p(chosen.p_value)));
+    const std::string verdict = fmt::format("a paired test calls the difference a tie ({})", format_p(chosen.p_value));
+    answer.sentences.push_back(
+        chosen.before_refit
+            ? fmt::format(
+                  "The candidates were compared before the last fit: the highest {} on the test part was {} by {}; {}.",
+                  metric.title, metric.format(best->test_score), short_trial_name(input, *best), verdict)
+            : fmt::format("The highest {} on the test part is {} by {}; {}.", metric.title,
+                          metric.format(best->test_score), short_trial_name(input, *best), verdict));
   } else if (chosen.verdict == "worse") {
     answer.warnings.push_back(fmt::format(
         "On the test part {} did better ({} against {}, {}). The choice is made on validation rows and is not changed "
