@@ -77,9 +77,8 @@ class TuneRecipe {
 };
 
 Status TuneRecipe::choose_model() {
-  TAILOR_TRY(const TuneMethod method, find_tune_method(options_.method));
-  TAILOR_TRY(by_, choose_tuning(options_, method.usual));
-  return require_method_tunes(by_);
+  TAILOR_TRY(by_, choose_tuning(options_));
+  return {};
 }
 
 Status TuneRecipe::read_data() {
@@ -197,10 +196,10 @@ Status TuneRecipe::train() {
   Json last = job(contrastive ? "features" : by_.method.name);
   const bool untrained = contrastive || by_.method.name == "features";  // the head that is given answers
   if (by_.method.name == "features" && !options_.settings.empty()) {
-    return Error{ErrorCode::kInvalidArgument,
-                 fmt::format("method features trains nothing: {} means nothing to it",
-                             options_.settings.items().begin().key()),
-                 "leave it out, or train the output layer with method head"};
+    return Error{
+        ErrorCode::kInvalidArgument,
+        fmt::format("method features trains nothing: {} means nothing to it", options_.settings.items().begin().key()),
+        "leave it out, or train the output layer with method head"};
   }
   if (!untrained) last["settings"] = options_.settings;
   if (encoder() && (options_.head_start || untrained)) {
@@ -268,13 +267,8 @@ Result<TuneSummary> TuneRecipe::finish() {
   TAILOR_TRY(result["data"], read_json(run_directory().data_report()));
   result["split"] =
       Json{{"train", parts_.train.size()}, {"validation", parts_.validation.size()}, {"test", parts_.test.size()}};
-  result["elapsed_seconds"] = watch_.seconds();
-  result["versions"] = Json{{"tailor", TAILOR_VERSION}, {"package", kPackageVersion}};
-  result["files"] = Json{"result.json", "test_predictions.jsonl", "package", "log.txt"};
-  TAILOR_CHECK(tailor::copy_file(run_.directory / "log.txt", options_.out / "log.txt"));
-  TAILOR_CHECK(remove_tree(options_.out / kTrainDirectory));
-  TAILOR_CHECK(write_json_atomic(run_directory().result(), result));  // last: its presence means the run is whole
-  return TuneSummary{options_.out, std::move(result)};
+  return finish_tune_run(options_.out, run_, watch_.seconds(),
+                         Json{"result.json", "test_predictions.jsonl", "package", "log.txt"}, std::move(result));
 }
 
 Result<TuneSummary> go_through(TuneRecipe& recipe) {

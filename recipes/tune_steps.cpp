@@ -2,24 +2,23 @@
 
 #include <fmt/format.h>
 
+#include "core/files.h"
+#include "fit/package.h"
 #include "fit/paths.h"
+#include "fit/trial.h"
 
 namespace tailor {
 
-Result<TunedBy> choose_tuning(const TuneOptions& options, ModelKind usual) {
+Result<TunedBy> choose_tuning(const TuneOptions& options, std::optional<ModelKind> kind) {
   TunedBy by;
   TAILOR_TRY(by.method, find_tune_method(options.method));
   std::string name = options.model;
   for (const BuiltInModel& model : built_in_models()) {
-    if (name.empty() && model.kind == usual) name = model.id;
+    if (name.empty() && model.kind == kind.value_or(by.method.usual)) name = model.id;
   }
   TAILOR_TRY(by.model, resolve_model(name, default_models_directory()));
-  return by;
-}
-
-Status require_method_tunes(const TunedBy& by) {
   const bool encoder = by.model.kind == ModelKind::kEncoder;
-  if (encoder ? by.method.encoders : by.method.decoders) return {};
+  if (encoder ? by.method.encoders : by.method.decoders) return by;
   return Error{ErrorCode::kInvalidArgument,
                fmt::format("method {} tunes {}s, but {} is {} {}", by.method.name, encoder ? "decoder" : "encoder",
                            by.model.id, encoder ? "an" : "a", name_of(by.model.kind)),
@@ -76,6 +75,17 @@ Json training_figures(const TunedBy& by, const TuneOptions& options, int threads
   }
   result["best_step"] = training.at("best").is_null() ? Json(nullptr) : training.at("best").at("step");
   return result;
+}
+
+Result<TuneSummary> finish_tune_run(const std::filesystem::path& out, const TuneRun& run, double elapsed_seconds,
+                                    Json files, Json result) {
+  result["elapsed_seconds"] = elapsed_seconds;
+  result["versions"] = Json{{"tailor", TAILOR_VERSION}, {"package", kPackageVersion}};
+  result["files"] = std::move(files);
+  TAILOR_CHECK(tailor::copy_file(run.directory / "log.txt", out / "log.txt"));
+  TAILOR_CHECK(remove_tree(out / kTrainDirectory));
+  TAILOR_CHECK(write_json_atomic(RunDirectory{out}.result(), result));
+  return TuneSummary{out, std::move(result)};
 }
 
 }  // namespace tailor

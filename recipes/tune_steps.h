@@ -2,6 +2,7 @@
 /// Steps that tuning for labels and tuning for texts have in common.
 
 #include <filesystem>
+#include <optional>
 #include <string_view>
 
 #include "core/cancel.h"
@@ -12,6 +13,7 @@
 #include "fit/tune_methods.h"
 #include "fit/tune_process.h"
 #include "recipes/fit_ui.h"
+#include "recipes/tune.h"
 
 namespace tailor {
 
@@ -24,11 +26,9 @@ struct TunedBy {
   TuneMethod method;
   ModelInfo model;
 };
-/// The method by its name, and the model by its name or path; without one, the default model of the method's `usual`
-/// kind.
-Result<TunedBy> choose_tuning(const TuneOptions& options, ModelKind usual);
-/// An error where the method does not tune the model's kind.
-Status require_method_tunes(const TunedBy& by);
+/// The method by its name, and the model by its name or path; without one, the default model of `kind` (absent: of the
+/// kind that suits the method). An error where the method does not tune the model's kind.
+Result<TunedBy> choose_tuning(const TuneOptions& options, std::optional<ModelKind> kind = {});
 
 /// job.json without task, base and what is particular to the data.
 Json tune_job(const TuneOptions& options, std::string_view method, bool validates);
@@ -39,5 +39,10 @@ Result<TuneRun> run_training(Json job, const std::filesystem::path& directory, i
 
 /// The beginning of result.json: what was tuned how, and the figures of the training.
 Json training_figures(const TunedBy& by, const TuneOptions& options, int threads, const Json& training);
+
+/// Completes result.json with what every run states, keeps `run`'s log, removes what only training needed, and writes
+/// result.json last: its presence means the run is whole. `files`: what the run directory holds.
+Result<TuneSummary> finish_tune_run(const std::filesystem::path& out, const TuneRun& run, double elapsed_seconds,
+                                    Json files, Json result);
 
 }  // namespace tailor

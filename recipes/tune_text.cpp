@@ -13,6 +13,7 @@
 #include "core/system.h"
 #include "eval/text_scores.h"
 #include "fit/chat_data.h"
+#include "fit/prepared_data.h"
 #include "fit/ready_model.h"
 #include "fit/serving.h"
 #include "fit/text_model.h"
@@ -74,7 +75,7 @@ struct Prepared {
 
 Status choose(const TuneOptions& options, Prepared& p) {
   TAILOR_TRY(p.by, choose_tuning(options, ModelKind::kDecoder));
-  return require_method_tunes(p.by);
+  return {};
 }
 
 Status read(const TuneOptions& options, Prepared& p, RunUi& ui) {
@@ -153,9 +154,8 @@ Status TextRecipe::write_start(const std::string& command_line) const {
 
 /// The split is a function of the files and the seed.
 Status TextRecipe::same_data(const Json& run) const {
-  if (run.value("file_hashes", Json()) == Json(prepared_.data.file_hashes)) return {};
-  return Error{ErrorCode::kInvalidArgument, fmt::format("{} was changed since the run began", options_.data.string()),
-               "start a new run with the data as they are now"};
+  return require_unchanged(prepared_.data.file_names, prepared_.data.file_hashes,
+                           run.at("file_hashes").get<std::vector<std::string>>());
 }
 
 Status TextRecipe::train() {
@@ -182,8 +182,7 @@ Status TextRecipe::package() {
   // Half as much again as the longest answer that was learnt from.
   settings_.max_tokens = static_cast<int>(std::max<std::int64_t>(64, prepared_.tokens.longest_answer * 3 / 2));
   TAILOR_CHECK(settings_.save(staging));
-  TAILOR_TRY(const DecoderFiles files, make_decoder_files(run_, prepared_.base, staging));
-  (void)files;
+  TAILOR_CHECK(make_decoder_files(run_, prepared_.base, staging));
   TAILOR_TRY(TunedPackage made, package_adapter(run_, prepared_.base, staging));
   Json data_files = Json::array();
   for (std::size_t i = 0; i < prepared_.data.file_names.size(); ++i) {
@@ -257,7 +256,7 @@ Status TextRecipe::prove() {
   TAILOR_TRY(after_, answers_of(package, asked_, "asking the package"));
   scores_before_ = score_texts(before_, references);
   scores_after_ = score_texts(after_, references);
-  TAILOR_TRY(PackageManifest manifest, read_package(run_directory().package()));
+  PackageManifest manifest = package.manifest();
   manifest.scores = Json{{"n_scored", served_.loss.size()}, {"loss", served_.per_token()}};
   return close_package(run_directory().package(), std::move(manifest), /*include_base_model=*/true);
 }
@@ -314,13 +313,9 @@ Result<TuneSummary> TextRecipe::finish() {
   result["served"]["largest_difference"] = largest;
   result["served"]["answers"] = to_json(scores_after_);
   result["served"]["package_bytes"] = tree_bytes(run_directory().package());
-  result["elapsed_seconds"] = watch_.seconds();
-  result["versions"] = Json{{"tailor", TAILOR_VERSION}, {"package", kPackageVersion}};
-  result["files"] = Json{"result.json", "test_predictions.jsonl", "answers.jsonl", "package", "log.txt"};
-  TAILOR_CHECK(tailor::copy_file(run_.directory / "log.txt", options_.out / "log.txt"));
-  TAILOR_CHECK(remove_tree(options_.out / kTrainDirectory));
-  TAILOR_CHECK(write_json_atomic(run_directory().result(), result));  // last: its presence means the run is whole
-  return TuneSummary{options_.out, std::move(result)};
+  return finish_tune_run(options_.out, run_, watch_.seconds(),
+                         Json{"result.json", "test_predictions.jsonl", "answers.jsonl", "package", "log.txt"},
+                         std::move(result));
 }
 
 Result<TuneSummary> go_through(TextRecipe& recipe) {

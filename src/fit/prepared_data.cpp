@@ -117,20 +117,27 @@ Result<PreparedData> prepare_data(const DataOptions& options, DataReport& report
   return data;
 }
 
+Status require_unchanged(const std::vector<std::string>& files, const std::vector<std::string>& hashes,
+                         const std::vector<std::string>& recorded) {
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    if (i < recorded.size() && hashes[i] == recorded[i]) continue;
+    return Error{ErrorCode::kInvalidArgument, files[i] + " was changed since the run began",
+                 "put the old file back, or start a new run"};
+  }
+  return {};
+}
+
 Result<PreparedData> reload_data(const DataOptions& options, const std::filesystem::path& manifest,
                                  const std::vector<std::string>& hashes) {
   DataReport report;
   TAILOR_TRY(Loaded loaded, load_files(options, report, [](const Dataset&) {}));
   PreparedData data;
   data.dataset = std::move(loaded.dataset);
-  for (std::size_t i = 0; i < data.dataset.files.size(); ++i) {
-    TAILOR_TRY(std::string hash, sha256_file(data.dataset.files[i]));
-    if (i >= hashes.size() || hash != hashes[i]) {
-      return Error{ErrorCode::kInvalidArgument, data.dataset.files[i] + " was changed since the run began",
-                   "put the old file back, or start a new run"};
-    }
+  for (const std::string& file : data.dataset.files) {
+    TAILOR_TRY(std::string hash, sha256_file(file));
     data.file_hashes.push_back(std::move(hash));
   }
+  TAILOR_CHECK(require_unchanged(data.dataset.files, data.file_hashes, hashes));
   TAILOR_TRY(data.split, read_split_manifest(manifest, data.dataset));
   return data;
 }

@@ -48,6 +48,10 @@ Result<PreparedData> prepare_data(const DataOptions& options, DataReport& report
 Result<PreparedData> reload_data(const DataOptions& options, const std::filesystem::path& manifest,
                                  const std::vector<std::string>& hashes);
 
+/// An error that names the first of `files` whose SHA-256 (`hashes`) is not the one that the run recorded.
+Status require_unchanged(const std::vector<std::string>& files, const std::vector<std::string>& hashes,
+                         const std::vector<std::string>& recorded);
+
 /// For a package's manifest: the files with their hashes, and the rows that the package learnt from.
 Json provenance(const PreparedData& data, const RowSet& rows, std::string_view fitted_on, std::uint64_t seed);
 

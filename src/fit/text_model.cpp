@@ -72,7 +72,7 @@ Result<TextModel> TextModel::load(const fs::path& gguf, const fs::path& soft_pro
 }
 
 Result<TextModel> TextModel::load_package(const fs::path& package, int threads) {
-  TAILOR_TRY(const PackageManifest manifest, read_package(package));
+  TAILOR_TRY(PackageManifest manifest, read_package(package));
   if (manifest.serving != kServeText) {
     return Error{
         ErrorCode::kInvalidArgument,
@@ -82,8 +82,10 @@ Result<TextModel> TextModel::load_package(const fs::path& package, int threads) 
   TAILOR_TRY(const TextSettings settings, TextSettings::load(package));
   std::error_code ignored;
   const fs::path soft = package / kSoftPromptFile;
-  return load(base_model_path(package, manifest.base), fs::exists(soft, ignored) ? soft : fs::path(), settings,
-              threads);
+  TAILOR_TRY(TextModel model, load(base_model_path(package, manifest.base),
+                                   fs::exists(soft, ignored) ? soft : fs::path(), settings, threads));
+  model.manifest_ = std::move(manifest);
+  return model;
 }
 
 Result<TokenList> TextModel::prompt(const TextRequest& request) const {

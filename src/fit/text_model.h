@@ -49,12 +49,14 @@ class TextModel {
   Result<std::vector<double>> losses(const TrainingRow& row, const CancelToken& cancel);
 
   const TextSettings& settings() const { return settings_; }
+  const PackageManifest& manifest() const { return manifest_; }  // empty for a base model
   const ChatEncoder& encoder() const { return *encoder_; }
   int max_context() const { return generator_->max_context(); }
   int vocabulary() const { return generator_->vocabulary(); }
 
  private:
   TextSettings settings_;
+  PackageManifest manifest_;
   std::unique_ptr<Generator> generator_;  // stays where the encoder's tokenizer is
   std::unique_ptr<ChatEncoder> encoder_;
 };

@@ -244,8 +244,7 @@ Result<std::vector<double>> Generator::losses(std::span<const std::int32_t> toke
   std::size_t first = 1;  // learnt tokens from here on
   while (first < tokens.size() && mask[first] == 0) ++first;
   if (first >= tokens.size()) return out;
-  TAILOR_TRY(const std::size_t reused, self.hold(tokens.first(first - 1)));
-  (void)reused;
+  TAILOR_CHECK(self.hold(tokens.first(first - 1)));
   std::size_t last = tokens.size() - 1;
   while (mask[last] == 0) --last;
   const auto vocabulary = static_cast<std::size_t>(self.model->vocabulary());
