@@ -4,123 +4,27 @@
 
 #include <algorithm>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
 #include <unordered_map>
 
 #include "core/files.h"
-#include "model/utf8.h"
+#include "model/token_table.h"
 
 namespace tailor {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::int32_t kNormal = 1, kControl = 3, kUserDefined = 4, kUnused = 5;
 constexpr const char* kMergesFile = "merges.txt";
 
-// Objects as trees: core's Json keeps the order of keys and looks them up one by one, seconds for 50,000 tokens.
-using Json = nlohmann::json;
-
-Result<Json> read_json(const fs::path& file) {
-  TAILOR_TRY(const std::string text, read_file(file, std::uint64_t{256} << 20));
-  constexpr int kDeepest = 64;  // as parse_json()
-  int deepest = 0;
-  Json json = Json::parse(
-      text,
-      [&](int depth, Json::parse_event_t, const Json&) {
-        deepest = std::max(deepest, depth);
-        return depth <= kDeepest;
-      },
-      false);
-  if (json.is_discarded() || deepest > kDeepest) {
-    return Error{ErrorCode::kCorruptData, fmt::format("{}: not valid JSON", file.string()), ""};
-  }
-  return json;
-}
+using Json = TokenJson;
 
 Error unsupported(const fs::path& file, std::string_view what) {
   return {ErrorCode::kInvalidArgument,
           fmt::format("{}: {}; of RoBERTa models Tailor imports those with a byte-level BPE tokenizer", file.string(),
                       what),
           "give a GGUF file of the model instead"};
-}
-
-/// Places tokens by id, and finds them by text.
-class Table {
- public:
-  Table(ByteLevelVocabulary& v, std::int64_t rows) : v_(v), taken_(static_cast<std::size_t>(rows)) {
-    v_.tokens.resize(taken_.size());
-    v_.types.assign(taken_.size(), kUnused);
-  }
-  Status place(const fs::path& file, const Json& id, const std::string& token, std::int32_t type) {
-    if (!id.is_number_unsigned()) return unsupported(file, fmt::format("the id of '{}' is not a number", token));
-    const auto i = id.get<std::uint64_t>();
-    if (i >= taken_.size()) {
-      return Error{ErrorCode::kInvalidArgument,
-                   fmt::format("{}: token '{}' has id {}, but the model has {} embedding rows", file.string(), token, i,
-                               taken_.size()),
-                   "the vocabulary belongs to another model"};
-    }
-    const auto [it, fresh] = ids_.emplace(token, static_cast<std::int32_t>(i));
-    if ((taken_[i] && v_.tokens[i] != token) || (!fresh && it->second != static_cast<std::int32_t>(i))) {
-      return Error{ErrorCode::kCorruptData,
-                   fmt::format("{}: token '{}' and id {} do not belong to each other alone", file.string(), token, i),
-                   ""};
-    }
-    v_.tokens[i] = token;
-    v_.types[i] = type;
-    taken_[i] = true;
-    return {};
-  }
-  std::int32_t find(const std::string& token) const {
-    const auto it = ids_.find(token);
-    return it == ids_.end() ? -1 : it->second;
-  }
-  void fill_up() {
-    for (std::size_t i = 0; i < taken_.size(); ++i) {
-      if (!taken_[i]) v_.tokens[i] = fmt::format("[PAD{}]", i);
-    }
-  }
-
- private:
-  ByteLevelVocabulary& v_;
-  std::vector<bool> taken_;
-  std::unordered_map<std::string, std::int32_t> ids_;
-};
-
-/// GPT-2's alphabet: printable bytes of Latin-1 stand for themselves, the others follow from U+0100.
-std::string byte_letter(std::uint32_t byte) {
-  const auto printable = [](std::uint32_t b) {
-    return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255);
-  };
-  std::uint32_t code = byte;
-  if (!printable(byte)) {
-    code = 256;
-    for (std::uint32_t b = 0; b < byte; ++b) code += printable(b) ? 0 : 1;
-  }
-  std::string letter;
-  append_utf8(code, letter);
-  return letter;
-}
-
-/// A merge must join two tokens to a third, as the tokenizers library demands.
-Status add_merge(const fs::path& file, const Table& table, const std::string& left, const std::string& right,
-                 ByteLevelVocabulary& v) {
-  if (left.empty() || right.empty() || table.find(left) < 0 || table.find(right) < 0 || table.find(left + right) < 0) {
-    return Error{ErrorCode::kCorruptData,
-                 fmt::format("{}: the merge of '{}' and '{}' does not fit the vocabulary", file.string(), left, right),
-                 "the files belong to different models"};
-  }
-  v.merges.push_back(left + " " + right);
-  return {};
-}
-
-Status add_merge(const fs::path& file, const Table& table, const std::string& line, ByteLevelVocabulary& v) {
-  const std::size_t blank = line.find(' ');
-  if (blank == std::string::npos) return add_merge(file, table, line, "", v);
-  return add_merge(file, table, line.substr(0, blank), line.substr(blank + 1), v);
 }
 
 Status check_model(const fs::path& file, const Json& model) {
@@ -168,7 +72,7 @@ std::optional<Frame> read_frame(const Json& processor) {
                single[2]["SpecialToken"].at("id").get<std::string>()};
 }
 
-Status place_added(const fs::path& file, Table& table, const Json& id, const Json& token) {
+Status place_added(const fs::path& file, TokenTable& table, const Json& id, const Json& token) {
   const bool special = token.value("special", false);
   const auto text = token.value("content", std::string());
   for (const char* key : {"lstrip", "rstrip", "single_word"}) {
@@ -176,11 +80,11 @@ Status place_added(const fs::path& file, Table& table, const Json& id, const Jso
       return unsupported(file, fmt::format("the added token '{}' has {} set", text, key));
     }
   }
-  return table.place(file, id, text, special ? kControl : kUserDefined);
+  return table.place(file, id, text, special ? kControlToken : kUserToken);
 }
 
-Result<Frame> read_tokenizer_json(const fs::path& file, Table& table, ByteLevelVocabulary& v) {
-  TAILOR_TRY(const Json json, read_json(file));
+Result<Frame> read_tokenizer_json(const fs::path& file, TokenTable& table, ByteLevelVocabulary& v) {
+  TAILOR_TRY(const Json json, read_token_json(file));
   if (!json.is_object() || !json.contains("model") || !json["model"].is_object()) {
     return unsupported(file, "there is no 'model'");
   }
@@ -195,16 +99,12 @@ Result<Frame> read_tokenizer_json(const fs::path& file, Table& table, ByteLevelV
   if (!pre.value("use_regex", true)) return unsupported(file, "the pre-tokenizer does not split with GPT-2's pattern");
   v.add_prefix_space = pre.value("add_prefix_space", true);  // the library's own, where the key is absent
   if (!model.contains("vocab") || !model["vocab"].is_object()) return unsupported(file, "the model has no vocabulary");
-  for (const auto& [token, id] : model["vocab"].items()) TAILOR_CHECK(table.place(file, id, token, kNormal));
+  for (const auto& [token, id] : model["vocab"].items()) TAILOR_CHECK(table.place(file, id, token, kNormalToken));
   for (const Json& token : json.value("added_tokens", Json::array())) {
     TAILOR_CHECK(place_added(file, table, token.value("id", Json()), token));
   }
   for (const Json& merge : model.value("merges", Json::array())) {
-    if (merge.is_string()) {
-      TAILOR_CHECK(add_merge(file, table, merge.get<std::string>(), v));
-    } else {
-      TAILOR_CHECK(add_merge(file, table, merge.at(0).get<std::string>(), merge.at(1).get<std::string>(), v));
-    }
+    TAILOR_CHECK(add_merge(file, table, merge, v.merges));
   }
   auto frame = read_frame(json.value("post_processor", Json()));
   if (!frame) return unsupported(file, "the post-processor does not put one token before and one after a text");
@@ -217,7 +117,7 @@ std::map<std::string, std::string> special_names(const fs::path& dir) {
                                               {"sep_token", "</s>"},   {"unk_token", "<unk>"}, {"pad_token", "<pad>"},
                                               {"mask_token", "<mask>"}};
   for (const char* file : {"tokenizer_config.json", "special_tokens_map.json"}) {
-    const auto json = read_json(dir / file);
+    const auto json = read_token_json(dir / file);
     if (!json.has_value() || !json->is_object()) continue;  // optional files
     for (auto& [key, name] : names) {
       const Json value = json->value(key, Json());
@@ -228,16 +128,16 @@ std::map<std::string, std::string> special_names(const fs::path& dir) {
   return names;
 }
 
-Result<Frame> read_vocab_and_merges(const fs::path& dir, std::map<std::string, std::string> names, Table& table,
+Result<Frame> read_vocab_and_merges(const fs::path& dir, std::map<std::string, std::string> names, TokenTable& table,
                                     ByteLevelVocabulary& v) {
   const fs::path vocab_file = dir / "vocab.json", merges_file = dir / kMergesFile;
-  TAILOR_TRY(const Json vocab, read_json(vocab_file));
+  TAILOR_TRY(const Json vocab, read_token_json(vocab_file));
   if (!vocab.is_object()) return unsupported(vocab_file, "not a JSON object");
-  for (const auto& [token, id] : vocab.items()) TAILOR_CHECK(table.place(vocab_file, id, token, kNormal));
+  for (const auto& [token, id] : vocab.items()) TAILOR_CHECK(table.place(vocab_file, id, token, kNormalToken));
   const fs::path config_file = dir / "tokenizer_config.json";
   std::error_code ec;
   if (fs::exists(config_file, ec)) {
-    TAILOR_TRY(const Json config, read_json(config_file));
+    TAILOR_TRY(const Json config, read_token_json(config_file));
     v.add_prefix_space = config.value("add_prefix_space", false);
     const Json added = config.value("added_tokens_decoder", Json::object());
     for (const auto& [id, token] : added.items()) {
@@ -245,13 +145,13 @@ Result<Frame> read_vocab_and_merges(const fs::path& dir, std::map<std::string, s
     }
   }
   if (const fs::path added = dir / "added_tokens.json"; fs::exists(added, ec)) {
-    TAILOR_TRY(const Json tokens, read_json(added));
+    TAILOR_TRY(const Json tokens, read_token_json(added));
     for (const auto& [token, id] : tokens.items()) {
-      if (table.find(token) < 0) TAILOR_CHECK(table.place(added, id, token, kUserDefined));
+      if (table.find(token) < 0) TAILOR_CHECK(table.place(added, id, token, kUserToken));
     }
   }
   for (const auto& [key, name] : names) {
-    if (const std::int32_t id = table.find(name); id >= 0) v.types[static_cast<std::size_t>(id)] = kControl;
+    if (const std::int32_t id = table.find(name); id >= 0) v.types[static_cast<std::size_t>(id)] = kControlToken;
   }
   TAILOR_TRY(const std::string text, read_file(merges_file, std::uint64_t{256} << 20));
   for (std::size_t at = 0; at < text.size();) {
@@ -259,7 +159,7 @@ Result<Frame> read_vocab_and_merges(const fs::path& dir, std::map<std::string, s
     std::string line = text.substr(at, end - at);
     at = end + 1;
     if (!line.empty() && line.back() == '\r') line.pop_back();
-    if (!line.empty() && !line.starts_with("#version")) TAILOR_CHECK(add_merge(merges_file, table, line, v));
+    if (!line.empty() && !line.starts_with("#version")) TAILOR_CHECK(add_merge(merges_file, table, line, v.merges));
   }
   return Frame{names["cls_token"], names["sep_token"]};
 }
@@ -280,7 +180,7 @@ Error no_byte_level(const fs::path& dir) {
 
 Result<ByteLevelVocabulary> read_byte_level_vocabulary(const fs::path& dir, std::int64_t rows) try {
   ByteLevelVocabulary v;
-  Table table(v, rows);
+  TokenTable table(v.tokens, v.types, rows);
   auto names = special_names(dir);
   Frame frame;
   std::error_code ec;
@@ -307,7 +207,7 @@ Result<ByteLevelVocabulary> read_byte_level_vocabulary(const fs::path& dir, std:
     if (id < 0) {
       return Error{ErrorCode::kInvalidArgument, fmt::format("{}: the vocabulary has no '{}'", file.string(), name), ""};
     }
-    v.types[static_cast<std::size_t>(id)] = kControl;
+    v.types[static_cast<std::size_t>(id)] = kControlToken;
   }
   table.fill_up();
   return v;
