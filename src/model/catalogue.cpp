@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "core/decoder_layout.h"
 #include "core/files.h"
 #include "model/file_hash.h"
 #include "model/gguf_check.h"
@@ -32,10 +33,11 @@ std::string id_of(const fs::path& path) {
 Result<ModelInfo> describe_gguf(const fs::path& path) {
   TAILOR_TRY(const GgufFile file, GgufFile::open(path));
   TAILOR_TRY(const std::string arch, file.architecture());
-  if (arch != "llama" && arch != "bert") {
+  if (arch != "bert" && !family_of_architecture(arch)) {
     return Error{ErrorCode::kInvalidArgument,
                  fmt::format("{}: the architecture is '{}', which is not supported", path.string(), arch.substr(0, 64)),
-                 "use a GGUF of the llama family (llama, SmolLM2, TinyLlama, Mistral, …) or a BERT encoder"};
+                 "use a BERT encoder or a decoder of the families llama (also Mistral, SmolLM2, …), Qwen 2 and 3, "
+                 "Gemma 2 and 3, Phi-3, GPT-2, GPT-NeoX, Falcon, BLOOM or MPT"};
   }
   TAILOR_CHECK(check_llama_metadata(file));
   ModelInfo m;
@@ -72,8 +74,8 @@ Result<ModelInfo> describe_directory(const fs::path& dir) {
   TAILOR_TRY(const HuggingFaceSummary summary, summarize_hugging_face(dir));
   ModelInfo m;
   m.id = id_of(dir);
-  m.kind = ModelKind::kEncoder;
-  m.architecture = "bert";
+  m.kind = summary.is_decoder ? ModelKind::kDecoder : ModelKind::kEncoder;
+  m.architecture = summary.architecture;
   m.path = dir;
   m.is_hugging_face = true;
   m.parameters = summary.parameters;

@@ -34,8 +34,8 @@ struct ModelInfo {
   std::string source;  // where the built-in ones come from
 };
 
-/// Reads a GGUF file (architectures llama and bert) or a Hugging Face directory of the BERT family (see import.h);
-/// others are refused by name.
+/// Reads a GGUF file (bert, or a decoder of core/decoder_layout.h's families) or a Hugging Face directory (see
+/// import.h); others are refused by name.
 Result<ModelInfo> describe_model(const std::filesystem::path& file_or_dir);
 
 /// Built-in ids that are present under `models_dir`, then other models found there, sorted. Broken ones are left out.

@@ -26,6 +26,9 @@ bool makes_the_model(const std::string& relative) {
                                                 "vocab.json",
                                                 "merges.txt",
                                                 "added_tokens.json",
+                                                "tokenizer.model",
+                                                "chat_template.jinja",
+                                                "generation_config.json",
                                                 "modules.json",
                                                 "sentence_bert_config.json",
                                                 "model.safetensors.index.json"};

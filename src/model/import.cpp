@@ -14,6 +14,9 @@
 #include "model/gguf_writer.h"
 #include "model/import_byte_level.h"
 #include "model/import_config.h"
+#include "model/import_decoder.h"
+#include "model/import_decoder_config.h"
+#include "model/model_card.h"
 #include "model/model_weights.h"
 
 namespace tailor {
@@ -21,7 +24,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kImporterVersion = "3";  // part of the cache key: raise it when the output changes
+constexpr std::string_view kImporterVersion = "4";  // part of the cache key: raise it when the output changes
 
 /// What sentence-transformers adds to a bare encoder.
 struct SentenceSettings {
@@ -72,40 +75,6 @@ Result<SentenceSettings> read_sentence_settings(const fs::path& dir) {
   return s;
 }
 
-/// "license:" and "language:" of the README's front matter (the lines between two "---").
-struct Card {
-  std::string licence;
-  std::vector<std::string> languages;
-};
-Card read_card(const fs::path& dir) {
-  Card card;
-  const auto text = read_file(dir / "README.md", 16 << 20);
-  if (!text || !text->starts_with("---")) return card;
-  const std::string front = text->substr(0, text->find("\n---", 3));
-  bool in_languages = false;
-  for (std::size_t at = 0; at < front.size();) {
-    std::size_t end = front.find('\n', at);
-    if (end == std::string::npos) end = front.size();
-    std::string line = front.substr(at, end - at);
-    at = end + 1;
-    if (!line.empty() && line.back() == '\r') line.pop_back();
-    const auto trimmed = [&](std::size_t from) {
-      const auto first = line.find_first_not_of(" \"'", from);
-      return first == std::string::npos ? std::string() : line.substr(first, line.find_last_not_of(" \"'") - first + 1);
-    };
-    if (line.starts_with("license:")) card.licence = trimmed(8);
-    if (in_languages && line.starts_with("-") && !line.starts_with("---")) {
-      card.languages.push_back(trimmed(1));
-      continue;
-    }
-    in_languages = line.starts_with("language:");
-    if (in_languages) {
-      if (auto one = trimmed(9); !one.empty() && one[0] != '[') card.languages.push_back(std::move(one));
-    }
-  }
-  return card;
-}
-
 const SafeTensor* find_part(const ModelWeights& weights, EncoderFamily family, const std::string& source) {
   for (const std::string& name : stored_names(family, source)) {
     if (const SafeTensor* e = weights.find(name)) return e;
@@ -122,21 +91,32 @@ const SafeTensor* find_surplus(const ModelWeights& weights, EncoderFamily family
   return nullptr;
 }
 
-TensorType stored_type(const EncoderPart& part, ImportType type) {
+/// `entry` may be nullptr (zeros).
+TensorType stored_type(const EncoderPart& part, const SafeTensor* entry, ImportType type) {
   if (part.always_f32 || type == ImportType::kF32) return TensorType::kF32;
+  if (type == ImportType::kBf16) return TensorType::kBF16;
+  if (type == ImportType::kSource) {
+    if (entry == nullptr || (entry->type != "F16" && entry->type != "BF16")) return TensorType::kF32;
+    return entry->type == "F16" ? TensorType::kF16 : TensorType::kBF16;
+  }
   if (type == ImportType::kQ8_0 && part.shape.back() % 32 == 0) return TensorType::kQ8_0;
   return TensorType::kF16;  // also where a row does not fill q8_0's blocks
 }
 
 void set_metadata(GgufWriter& writer, const fs::path& dir, const EncoderConfig& c, const SentenceSettings& s,
-                  ImportType type) {
+                  ImportType type, const std::string& source_type) {
+  const bool source = type == ImportType::kSource;
+  const int file_type = type == ImportType::kF16 || (source && source_type == "F16")     ? 1
+                        : type == ImportType::kBf16 || (source && source_type == "BF16") ? 32
+                        : type == ImportType::kQ8_0                                      ? 7
+                                                                                         : 0;
   const auto u32 = [](std::int64_t n) { return GgufValue::u32(static_cast<std::uint32_t>(n)); };
   writer.set("general.architecture", GgufValue::string("bert"));
   writer.set("general.type", GgufValue::string("model"));
   writer.set("general.name", GgufValue::string(fs::absolute(dir).lexically_normal().filename().string()));
-  writer.set("general.file_type", u32(type == ImportType::kF32 ? 0 : type == ImportType::kF16 ? 1 : 7));
+  writer.set("general.file_type", u32(file_type));
   if (type == ImportType::kQ8_0) writer.set("general.quantization_version", u32(2));
-  const Card card = read_card(dir);
+  const ModelCard card = read_model_card(dir);
   if (!card.licence.empty()) writer.set("general.license", GgufValue::string(card.licence));
   if (!card.languages.empty()) writer.set("general.languages", GgufValue::strings(card.languages));
 
@@ -267,6 +247,10 @@ std::string_view name_of(ImportType type) {
       return "f16";
     case ImportType::kQ8_0:
       return "q8_0";
+    case ImportType::kBf16:
+      return "bf16";
+    case ImportType::kSource:
+      return "source";
   }
   return "?";
 }
@@ -277,6 +261,7 @@ bool is_hugging_face_directory(const fs::path& dir) {
 }
 
 Result<HuggingFaceSummary> summarize_hugging_face(const fs::path& dir) try {
+  if (is_decoder_directory(dir)) return summarize_decoder(dir);
   TAILOR_TRY(const Source source, open_source(dir));
   HuggingFaceSummary s;
   const auto size = [](std::int64_t n) { return static_cast<std::uint64_t>(n); };
@@ -294,7 +279,7 @@ Result<HuggingFaceSummary> summarize_hugging_face(const fs::path& dir) try {
   s.file_type = source.entries[0]->type;  // the word embeddings, the largest tensor
   std::transform(s.file_type.begin(), s.file_type.end(), s.file_type.begin(),
                  [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-  Card card = read_card(dir);
+  ModelCard card = read_model_card(dir);
   s.licence = std::move(card.licence);
   s.languages = std::move(card.languages);
   return s;
@@ -304,9 +289,10 @@ Result<HuggingFaceSummary> summarize_hugging_face(const fs::path& dir) try {
 
 Status import_hugging_face(const fs::path& dir, const fs::path& out, const ImportOptions& options,
                            const ProgressFn& progress) try {
+  if (is_decoder_directory(dir)) return import_decoder(dir, out, options, progress);
   TAILOR_TRY(const Source source, open_source(dir));
   GgufWriter writer;
-  set_metadata(writer, dir, source.config, source.sentence, options.type);
+  set_metadata(writer, dir, source.config, source.sentence, options.type, source.entries[0]->type);
   if (source.byte_level) {
     set_vocabulary(writer, *source.byte_level, source.config.padding);
   } else {
@@ -322,10 +308,11 @@ Status import_hugging_face(const fs::path& dir, const fs::path& out, const Impor
   for (std::size_t i = 0; i < source.parts.size(); ++i) {
     const EncoderPart& part = source.parts[i];
     std::vector<std::uint64_t> shape(part.shape.rbegin(), part.shape.rend());
-    writer.add(part.target, stored_type(part, options.type), std::move(shape), [&, i]() -> Result<std::vector<float>> {
-      if (progress) progress({"importing the model", ++done, total});
-      return values_of(source.parts[i], source.entries[i]);
-    });
+    writer.add(part.target, stored_type(part, source.entries[i], options.type), std::move(shape),
+               [&, i]() -> Result<std::vector<float>> {
+                 if (progress) progress({"importing the model", ++done, total});
+                 return values_of(source.parts[i], source.entries[i]);
+               });
   }
   return writer.write(out);
 } catch (const Json::exception& e) {  // a field of another type than its name promises

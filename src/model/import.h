@@ -6,10 +6,14 @@
 ///   distilbert            WordPiece vocabulary; token types become one row of zeros
 ///   roberta, xlm-roberta  byte-level BPE vocabulary only (no SentencePiece); the position table loses the rows of
 ///                         padding
-/// Classes …Model, …ForMaskedLM, …ForSequenceClassification and …ForPreTraining, tensors with or without the family's
-/// prefix ("bert.", "distilbert.", "roberta."), GELU, absolute positions. Heads (pooler, cls, classifier) are left out:
-/// the file is the bare encoder, architecture "bert". Weights keep their values: f32 output is exact. Everything else
-/// is refused with one sentence.
+/// Decoders (core/decoder_layout.h has their tensors, import_decoder_config.h what is refused):
+///   llama, mistral, qwen2, qwen3, gemma2, gemma3_text, phi3, gpt2, gpt_neox, falcon, bloom, mpt
+///                         byte-level BPE or SentencePiece BPE vocabulary; sharded weights; metadata and values as
+///                         llama.cpp's own converter writes them
+/// Of encoders: classes …Model, …ForMaskedLM, …ForSequenceClassification and …ForPreTraining, tensors with or without
+/// the family's prefix ("bert.", "distilbert.", "roberta."), GELU, absolute positions. Heads (pooler, cls, classifier)
+/// are left out: the file is the bare encoder, architecture "bert". Weights keep their values: f32 output is exact, as
+/// is kSource. Everything else is refused with one sentence.
 
 #include <cstdint>
 #include <filesystem>
@@ -21,8 +25,14 @@
 
 namespace tailor {
 
-enum class ImportType : std::uint8_t { kF32, kF16, kQ8_0 };
-std::string_view name_of(ImportType type);  // "f32", "f16", "q8_0"
+enum class ImportType : std::uint8_t {
+  kF32,
+  kF16,
+  kQ8_0,  // rows that do not fill its blocks become f16
+  kBf16,
+  kSource,  // each matrix as it is stored (f64 as f32): exact and no larger than the directory
+};
+std::string_view name_of(ImportType type);  // "f32", "f16", "q8_0", "bf16", "source"
 
 struct ImportOptions {
   ImportType type = ImportType::kF32;  // of matrices; norms, biases, positions and token types stay f32
@@ -30,10 +40,12 @@ struct ImportOptions {
 
 /// What a directory says of itself; the weights' header is read, not the weights.
 struct HuggingFaceSummary {
+  bool is_decoder = false;
+  std::string architecture = "bert";  // in the GGUF file
   std::uint64_t hidden = 0, layers = 0, positions = 0, vocabulary = 0;
   std::uint64_t max_sequence_length = 0;  // sentence-transformers' limit, else positions
-  std::uint64_t parameters = 0;           // of the encoder, heads left out
-  std::uint64_t bytes = 0;                // of the encoder's weights
+  std::uint64_t parameters = 0;           // heads of encoders left out
+  std::uint64_t bytes = 0;                // of these weights
   std::string file_type;                  // "f32", "f16", "bf16"
   std::string licence;                    // from the README's front matter
   std::vector<std::string> languages;
@@ -44,7 +56,8 @@ Result<HuggingFaceSummary> summarize_hugging_face(const std::filesystem::path& d
 /// True where `dir` is a directory with a config.json.
 bool is_hugging_face_directory(const std::filesystem::path& dir);
 
-/// Writes `out` atomically. Besides llama.cpp's own keys the file carries what sentence-transformers adds:
+/// Writes `out` atomically. Besides llama.cpp's own keys a decoder's file carries what import_decoder.h lists, an
+/// encoder's what sentence-transformers adds:
 ///   bert.pooling_type            1 mean, 2 CLS, 3 last (from modules.json and 1_Pooling/config.json; absent: none)
 ///   tailor.max_sequence_length   u32, from sentence_bert_config.json
 ///   tailor.normalize             bool, a Normalize module

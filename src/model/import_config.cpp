@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "core/decoder_layout.h"
 #include "core/files.h"
 #include "core/json.h"
 
@@ -48,19 +49,6 @@ std::string_view layers_prefix(EncoderFamily family) {
   return family == EncoderFamily::kDistilBert ? "transformer." : "encoder.";
 }
 
-/// A whole number that a real model may have; the limit keeps products far from overflow.
-Result<std::int64_t> read_whole(const fs::path& file, const Json& json, const char* key, std::int64_t least,
-                                std::int64_t limit) {
-  const auto it = json.find(key);
-  if (it == json.end()) return cannot_import(file, fmt::format("'{}' is missing", key));
-  if (!it->is_number_unsigned() || it->get<std::uint64_t>() < static_cast<std::uint64_t>(least) ||
-      it->get<std::uint64_t>() > static_cast<std::uint64_t>(limit)) {
-    return cannot_import(file, fmt::format("'{}' is {}, expected a whole number from {} to {}", key,
-                                           dump_json(*it).substr(0, 40), least, limit));
-  }
-  return it->get<std::int64_t>();
-}
-
 std::string text_of(const Json& json, const char* key, const char* otherwise) {
   const auto it = json.find(key);
   return it != json.end() && it->is_string() ? it->get<std::string>() : std::string(otherwise);
@@ -86,11 +74,22 @@ Result<Family> find_family(const fs::path& file, const Json& json) {
 
 }  // namespace
 
+Result<std::int64_t> read_whole(const fs::path& file, const Json& json, const char* key, std::int64_t least,
+                                std::int64_t limit) {
+  const auto it = json.find(key);
+  if (it == json.end()) return cannot_import(file, fmt::format("'{}' is missing", key));
+  if (!it->is_number_unsigned() || it->get<std::uint64_t>() < static_cast<std::uint64_t>(least) ||
+      it->get<std::uint64_t>() > static_cast<std::uint64_t>(limit)) {
+    return cannot_import(file, fmt::format("'{}' is {}, expected a whole number from {} to {}", key,
+                                           dump_json(*it).substr(0, 40), least, limit));
+  }
+  return it->get<std::int64_t>();
+}
+
 Error cannot_import(const fs::path& file, std::string_view what) {
-  return {
-      ErrorCode::kInvalidArgument, fmt::format("{}: {}", file.string(), what),
-      "Tailor imports BERT, DistilBERT and RoBERTa encoders (model types bert, distilbert, roberta and xlm-roberta; "
-      "bare, or with a head for masked words or sequence classification); give other models as GGUF files"};
+  return {ErrorCode::kInvalidArgument, fmt::format("{}: {}", file.string(), what),
+          "Tailor imports encoders (model types bert, distilbert, roberta, xlm-roberta) and decoders (" +
+              decoder_model_types() + "); give other models as GGUF files"};
 }
 
 Result<EncoderConfig> read_encoder_config(const fs::path& dir) {

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/json.h"
 #include "core/result.h"
 
 namespace tailor {
@@ -54,5 +55,9 @@ bool is_inside_encoder(EncoderFamily family, std::string_view stored_name);
 
 /// "<file>: <what>", with a hint that says what is imported.
 Error cannot_import(const std::filesystem::path& file, std::string_view what);
+
+/// A whole number that a real model may have, within [least, limit]; the limits keep products far from overflow.
+Result<std::int64_t> read_whole(const std::filesystem::path& file, const Json& json, const char* key,
+                                std::int64_t least, std::int64_t limit);
 
 }  // namespace tailor

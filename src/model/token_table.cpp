@@ -34,7 +34,8 @@ TokenTable::TokenTable(std::vector<std::string>& tokens, std::vector<std::int32_
   types_.assign(taken_.size(), kUnusedToken);
 }
 
-Status TokenTable::place(const fs::path& file, const TokenJson& id, const std::string& token, std::int32_t type) {
+Status TokenTable::place(const fs::path& file, const TokenJson& id, const std::string& token, std::int32_t type,
+                         bool over) {
   if (!id.is_number_integer() || id.get<std::int64_t>() < 0) {
     return Error{ErrorCode::kInvalidArgument, fmt::format("{}: the id of '{}' is not a number", file.string(), token),
                  ""};
@@ -47,11 +48,12 @@ Status TokenTable::place(const fs::path& file, const TokenJson& id, const std::s
                  "the vocabulary belongs to another model"};
   }
   const auto [it, fresh] = ids_.emplace(token, static_cast<std::int32_t>(i));
-  if ((taken_[i] && tokens_[i] != token) || (!fresh && it->second != static_cast<std::int32_t>(i))) {
+  if ((taken_[i] && tokens_[i] != token && !over) || (!fresh && it->second != static_cast<std::int32_t>(i))) {
     return Error{ErrorCode::kCorruptData,
                  fmt::format("{}: token '{}' and id {} do not belong to each other alone", file.string(), token, i),
                  ""};
   }
+  if (taken_[i] && tokens_[i] != token) ids_.erase(tokens_[i]);
   tokens_[i] = token;
   types_[i] = type;
   taken_[i] = true;
@@ -69,8 +71,8 @@ void TokenTable::fill_up() {
   }
 }
 
-Status add_merge(const fs::path& file, const TokenTable& table, const TokenJson& merge,
-                 std::vector<std::string>& merges) {
+Result<std::pair<std::string, std::string>> read_merge(const fs::path& file, const TokenTable& table,
+                                                       const TokenJson& merge) {
   std::string left, right;
   if (merge.is_string()) {
     const auto line = merge.get<std::string>();
@@ -86,7 +88,13 @@ Status add_merge(const fs::path& file, const TokenTable& table, const TokenJson&
                  fmt::format("{}: the merge of '{}' and '{}' does not fit the vocabulary", file.string(), left, right),
                  "the files belong to different models"};
   }
-  merges.push_back(left + " " + right);
+  return std::pair{std::move(left), std::move(right)};
+}
+
+Status add_merge(const fs::path& file, const TokenTable& table, const TokenJson& merge,
+                 std::vector<std::string>& merges) {
+  TAILOR_TRY(const auto sides, read_merge(file, table, merge));
+  merges.push_back(sides.first + " " + sides.second);
   return {};
 }
 

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "core/result.h"
@@ -26,10 +27,11 @@ class TokenTable {
  public:
   TokenTable(std::vector<std::string>& tokens, std::vector<std::int32_t>& types, std::int64_t rows);
   /// Errors: an id that is no number or beyond the embedding rows, a second token for an id, a second id for a token.
-  Status place(const std::filesystem::path& file, const TokenJson& id, const std::string& token, std::int32_t type);
+  /// With `over` a token that holds the id already is replaced.
+  Status place(const std::filesystem::path& file, const TokenJson& id, const std::string& token, std::int32_t type,
+               bool over = false);
   std::int32_t find(const std::string& token) const;  // -1: absent
-  bool is_taken(std::size_t id) const { return taken_[id]; }
-  void fill_up();  // ids without a token become "[PAD<id>]", unused
+  void fill_up();                                     // ids without a token become "[PAD<id>]", unused
 
  private:
   std::vector<std::string>& tokens_;
@@ -38,7 +40,10 @@ class TokenTable {
   std::unordered_map<std::string, std::int32_t> ids_;
 };
 
-/// A merge must join two tokens to a third, as the tokenizers library demands. "left right" or ["left", "right"].
+/// The two sides of a merge, "left right" or ["left", "right"]. It must join two tokens to a third, as the tokenizers
+/// library demands.
+Result<std::pair<std::string, std::string>> read_merge(const std::filesystem::path& file, const TokenTable& table,
+                                                       const TokenJson& merge);
 Status add_merge(const std::filesystem::path& file, const TokenTable& table, const TokenJson& merge,
                  std::vector<std::string>& merges);
 
