@@ -133,10 +133,10 @@ def score(bench):
 
 def lora(bench):
     """LoRA training of the decoder, examples per CPU-second; peer: PEFT on the same rows from the same start."""
-    program = bench.program("tune_llama_lora")
+    program = bench.program("tune_decoder_lora")
     if bench.smoke:
         raise Skipped("its rows are made by the peer's tokenizer (`make peers`, then `make bench`)")
-    tokens, peer = bench.out / "rows.safetensors", TREE / "benchmarks" / "tune_llama_tokens.py"
+    tokens, peer = bench.out / "rows.safetensors", TREE / "benchmarks" / "tune_decoder_tokens.py"
     bench.run([bench.python, peer, "tokens", bench.data / "banking77", SMOLLM2.parent, tokens, "400"])
     ours = bench.output([program, SMOLLM2, tokens, "14", THREADS])
     peers = bench.output([bench.python, peer, "peft", bench.data / "banking77", SMOLLM2.parent, "14", THREADS])

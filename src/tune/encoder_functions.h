@@ -9,15 +9,9 @@
 #include <vector>
 
 #include "tune/encoder_kernels.h"
+#include "tune/slot.h"
 
 namespace tailor::tune {
-
-/// One weight as a function sees it. `grad` is undefined where the weight is frozen.
-struct Slot {
-  at::Tensor value;
-  at::Tensor grad;
-  bool trained() const { return grad.defined(); }
-};
 
 /// y[:, column : column + B rows] += scale * dropout(x) A^T B^T.  A is the `index`-th block of `rank` rows of the
 /// stack.

@@ -2,13 +2,12 @@
 
 #include <fmt/format.h>
 
-#include <cstdlib>
-
 #include "tune/contrastive_model.h"
+#include "tune/decoder_classifier.h"
 #include "tune/encoder_classifier.h"
 #include "tune/head_model.h"
 #include "tune/job.h"
-#include "tune/llama_trainable.h"
+#include "tune/tensor_filters.h"
 
 namespace tailor::tune {
 namespace {
@@ -23,10 +22,6 @@ std::unique_ptr<TrainableModel> encoder_classifier(const ModelInput& in, Encoder
   return std::make_unique<EncoderClassifier>(in.weights, in.file, in.job, std::move(options));
 }
 
-bool is_norm(std::string_view tensor) {
-  return tensor.find("_norm.") != std::string_view::npos;
-}
-
 std::unique_ptr<TrainableModel> encoder_full(const ModelInput& in) {
   EncoderOptions options = encoder_options(in);
   options.trained = [](std::string_view) { return true; };
@@ -35,17 +30,7 @@ std::unique_ptr<TrainableModel> encoder_full(const ModelInput& in) {
 
 std::unique_ptr<TrainableModel> encoder_upper_layers(const ModelInput& in) {
   EncoderOptions options = encoder_options(in);
-  const std::int64_t layers = EncoderConfig::read(in.weights).layers;
-  const std::int64_t asked = in.job.settings.upper_layers;
-  if (asked > layers) {
-    throw Exception({ErrorCode::kInvalidArgument,
-                     fmt::format("settings.upper_layers is {}, but the model has {} layers", asked, layers),
-                     "train all of them with method full, or name fewer"});
-  }
-  options.trained = [from = layers - asked](std::string_view tensor) {
-    constexpr std::string_view kBlock = "blk.";
-    return tensor.starts_with(kBlock) && std::atoll(tensor.data() + kBlock.size()) >= from;
-  };
+  options.trained = upper_layers_filter(EncoderConfig::read(in.weights).layers, in.job.settings);
   return encoder_classifier(in, std::move(options));
 }
 
@@ -57,7 +42,7 @@ std::unique_ptr<TrainableModel> encoder_bitfit(const ModelInput& in) {
 
 std::unique_ptr<TrainableModel> encoder_layernorm(const ModelInput& in) {
   EncoderOptions options = encoder_options(in);
-  options.trained = is_norm;
+  options.trained = is_norm_tensor;
   return encoder_classifier(in, std::move(options));
 }
 
@@ -78,7 +63,7 @@ template <AdapterPlace place>
 std::unique_ptr<TrainableModel> encoder_adapter(const ModelInput& in) {
   EncoderOptions options = encoder_options(in);
   options.adapter = EncoderAdapters{place, in.job.settings.adapter};
-  if (place == AdapterPlace::kHoulsby) options.trained = is_norm;
+  if (place == AdapterPlace::kHoulsby) options.trained = is_norm_tensor;
   return encoder_classifier(in, std::move(options));
 }
 
@@ -99,25 +84,28 @@ void encoder_defaults(Settings& s, double rate) {
   s.head_learning_rate = 2e-3;
   s.epochs = 4;
 }
-void full_defaults(Settings& s, Task) {
-  encoder_defaults(s, 2e-4);
-}
-void vectors_defaults(Settings& s, Task) {  // biases, norms, scales
-  encoder_defaults(s, 5e-3);
-  s.weight_decay = 0;
-}
-void adapter_defaults(Settings& s, Task) {
-  encoder_defaults(s, 2e-3);
-}
-void parallel_defaults(Settings& s, Task) {
-  encoder_defaults(s, 1e-3);
-  s.adapter.scale = 4;
-}
-void lora_defaults(Settings& s, Task task) {
-  encoder_defaults(s, task == Task::kSequenceClassification ? 1e-3 : 5e-4);
+void defaults_by_task(Settings& s, Task task, double encoder_rate, double decoder_rate) {
+  encoder_defaults(s, task == Task::kSequenceClassification ? encoder_rate : decoder_rate);
   if (task == Task::kSequenceClassification) return;
   s.epochs = task == Task::kCausalLm ? 3 : 1;
   s.batch_size = 8;
+}
+void full_defaults(Settings& s, Task task) {
+  defaults_by_task(s, task, 2e-4, 5e-5);
+}
+void vectors_defaults(Settings& s, Task task) {  // biases, norms, scales
+  defaults_by_task(s, task, 5e-3, 5e-3);
+  s.weight_decay = 0;
+}
+void adapter_defaults(Settings& s, Task task) {
+  defaults_by_task(s, task, 2e-3, 1e-3);
+}
+void parallel_defaults(Settings& s, Task task) {
+  defaults_by_task(s, task, 1e-3, 1e-3);
+  s.adapter.scale = 4;
+}
+void lora_defaults(Settings& s, Task task) {
+  defaults_by_task(s, task, 1e-3, 5e-4);
 }
 void rslora_defaults(Settings& s, Task task) {
   lora_defaults(s, task);
@@ -171,38 +159,41 @@ void features_defaults(Settings& s, Task task) {
 }  // namespace
 
 const std::vector<Method>& methods() {
-  using llama::make_lora, llama::make_qlora;
   constexpr auto kLora = MethodFamily::kLora;
   constexpr auto kAdapter = MethodFamily::kAdapter;
   constexpr auto kSoftPrompt = MethodFamily::kSoftPrompt;
   static const std::vector<Method> kMethods = {
-      {"full", "every weight of the model and the head", full_defaults, encoder_full, nullptr},
-      {"upper-layers", "the uppermost layers and the head", full_defaults, encoder_upper_layers, nullptr},
+      {"full", "every weight of the model and the head", full_defaults, encoder_full, decoder::make_full},
+      {"upper-layers", "the uppermost layers and the head", full_defaults, encoder_upper_layers,
+       decoder::make_upper_layers},
       {"head", "the output layer alone, on vectors computed once", head_defaults, encoder_head, nullptr},
       {"features", "nothing: the head that is given, on vectors of the untouched model", features_defaults,
        encoder_head, nullptr},
-      {"bitfit", "biases and the head", vectors_defaults, encoder_bitfit, nullptr},
-      {"layernorm", "normalisation layers and the head", vectors_defaults, encoder_layernorm, nullptr},
-      {"lora", "low-rank updates of linear layers, and the head", lora_defaults, encoder_lora, make_lora, kLora},
-      {"rslora", "low-rank updates scaled for any rank", rslora_defaults, encoder_lora, make_lora, kLora},
-      {"dora", "low-rank updates of directions, and lengths", dora_defaults, encoder_lora, nullptr, kLora},
-      {"lora-plus", "low-rank updates, B faster than A", lora_plus_defaults, encoder_lora, make_lora, kLora},
-      {"pissa", "low-rank updates from the largest singular values", pissa_defaults, encoder_lora, nullptr, kLora},
-      {"qlora", "low-rank updates on a base that stays in its quantised blocks", lora_defaults, nullptr, make_qlora,
+      {"bitfit", "biases and the head", vectors_defaults, encoder_bitfit, decoder::make_bitfit},
+      {"layernorm", "normalisation layers and the head", vectors_defaults, encoder_layernorm, decoder::make_layernorm},
+      {"lora", "low-rank updates of linear layers, and the head", lora_defaults, encoder_lora, decoder::make_lora,
        kLora},
-      {"ia3", "a scale for every key, value and inner feature, and the head", vectors_defaults, encoder_ia3, nullptr},
+      {"rslora", "low-rank updates scaled for any rank", rslora_defaults, encoder_lora, decoder::make_lora, kLora},
+      {"dora", "low-rank updates of directions, and lengths", dora_defaults, encoder_lora, decoder::make_lora, kLora},
+      {"lora-plus", "low-rank updates, B faster than A", lora_plus_defaults, encoder_lora, decoder::make_lora, kLora},
+      {"pissa", "low-rank updates from the largest singular values", pissa_defaults, encoder_lora, decoder::make_lora,
+       kLora},
+      {"qlora", "low-rank updates on a base that stays in its quantised blocks", lora_defaults, nullptr,
+       decoder::make_qlora, kLora},
+      {"ia3", "a scale for every key, value and inner feature, and the head", vectors_defaults, encoder_ia3,
+       decoder::make_ia3},
       {"adapter-houlsby", "bottlenecks after attention and feed-forward, and norms", adapter_defaults,
-       encoder_adapter<AdapterPlace::kHoulsby>, nullptr, kAdapter},
+       encoder_adapter<AdapterPlace::kHoulsby>, decoder::make_houlsby, kAdapter},
       {"adapter-pfeiffer", "bottlenecks after feed-forward", adapter_defaults, encoder_adapter<AdapterPlace::kPfeiffer>,
-       nullptr, kAdapter},
+       decoder::make_pfeiffer, kAdapter},
       {"adapter-parallel", "bottlenecks beside feed-forward", parallel_defaults,
-       encoder_adapter<AdapterPlace::kParallel>, nullptr, kAdapter},
+       encoder_adapter<AdapterPlace::kParallel>, decoder::make_parallel, kAdapter},
       {"prompt-tuning", "vectors of virtual tokens before the prompt", soft_prompt_defaults, nullptr,
-       llama::make_prompt_tuning, kSoftPrompt},
-      {"p-tuning", "a small network that makes those vectors", p_tuning_defaults, nullptr, llama::make_p_tuning,
+       decoder::make_prompt_tuning, kSoftPrompt},
+      {"p-tuning", "a small network that makes those vectors", p_tuning_defaults, nullptr, decoder::make_p_tuning,
        kSoftPrompt},
       {"prefix-tuning", "keys and values of virtual tokens in every layer", prefix_defaults, nullptr,
-       llama::make_prefix_tuning, kSoftPrompt},
+       decoder::make_prefix_tuning, kSoftPrompt},
       {"contrastive", "every weight, so that texts of one label lie together; no head", contrastive_defaults,
        encoder_contrastive, nullptr},
   };
@@ -234,7 +225,7 @@ Result<std::unique_ptr<TrainableModel>> make_model(const ModelInput& in) {
     return Error{ErrorCode::kUnavailable,
                  fmt::format("method '{}' for task '{}' is not there for the architecture '{}' of {}", in.job.method,
                              to_string(in.job.task), in.weights.architecture(), in.weights.path().string()),
-                 "sequence-classification works on 'bert', causal-lm-labels and causal-lm on the llama family"};
+                 "sequence-classification works on 'bert', causal-lm-labels and causal-lm on decoders"};
   }
   try {
     return build(in);

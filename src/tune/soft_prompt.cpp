@@ -11,7 +11,7 @@
 #include "core/safetensors.h"
 #include "core/soft_prompt_file.h"
 
-namespace tailor::tune::llama {
+namespace tailor::tune::decoder {
 namespace {
 
 constexpr std::uint64_t kStream = 9000;
@@ -27,7 +27,7 @@ at::Tensor uniform(std::vector<std::int64_t> shape, std::int64_t in, Rng& rng) {
 
 }  // namespace
 
-SoftPrompt::SoftPrompt(const LlamaConfig& model, SoftPromptKind kind, const SoftPromptSettings& settings,
+SoftPrompt::SoftPrompt(const DecoderConfig& model, SoftPromptKind kind, const SoftPromptSettings& settings,
                        std::uint64_t seed, Start start, ParameterSet& parameters)
     : model_(model),
       kind_(kind),
@@ -139,4 +139,4 @@ Result<std::vector<std::string>> SoftPrompt::save(const std::filesystem::path& d
   return files;
 }
 
-}  // namespace tailor::tune::llama
+}  // namespace tailor::tune::decoder

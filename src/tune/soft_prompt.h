@@ -20,11 +20,11 @@
 #include <vector>
 
 #include "core/result.h"
-#include "tune/llama_weights.h"
+#include "tune/decoder_weights.h"
 #include "tune/parameters.h"
 #include "tune/settings.h"
 
-namespace tailor::tune::llama {
+namespace tailor::tune::decoder {
 
 class SoftPrompt {
  public:
@@ -35,7 +35,7 @@ class SoftPrompt {
   };
 
   /// Adds its parameters; use after flatten() and bind().
-  SoftPrompt(const LlamaConfig& model, SoftPromptKind kind, const SoftPromptSettings& settings, std::uint64_t seed,
+  SoftPrompt(const DecoderConfig& model, SoftPromptKind kind, const SoftPromptSettings& settings, std::uint64_t seed,
              Start start, ParameterSet& parameters);
   void bind(const ParameterSet& parameters) { parameters_ = &parameters; }
 
@@ -52,11 +52,11 @@ class SoftPrompt {
  private:
   at::Tensor at(const std::string& name) const { return parameters_->at(name).value; }
 
-  const LlamaConfig model_;
+  const DecoderConfig model_;
   const SoftPromptKind kind_;
   const SoftPromptSettings settings_;
   const std::int64_t length_, kv_width_;
   const ParameterSet* parameters_ = nullptr;
 };
 
-}  // namespace tailor::tune::llama
+}  // namespace tailor::tune::decoder

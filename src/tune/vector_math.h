@@ -51,7 +51,10 @@ TAILOR_INLINE F8 absolute(F8 a) {
 TAILOR_INLINE F8 exp(F8 x) {
   x = x < -87.3f ? splat(-87.3f) : x;
   x = x > 88.0f ? splat(88.0f) : x;
-  const F8 n = (x * 1.44269504088896341f + 12582912.0f) - 12582912.0f;  // nearest whole number
+  // The nearest whole number, by a conversion: adding and taking away a large one would not survive reassociation.
+  const F8 scaled = x * 1.44269504088896341f;
+  const I8 whole = __builtin_convertvector(scaled + (scaled < 0.0f ? splat(-0.5f) : splat(0.5f)), I8);
+  const F8 n = __builtin_convertvector(whole, F8);
   F8 r = x - n * 0.693359375f;
   r = r + n * 2.12194440e-4f;
   F8 p = r * 1.9875691500e-4f + 1.3981999507e-3f;
@@ -60,7 +63,7 @@ TAILOR_INLINE F8 exp(F8 x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.0f;
-  const I8 exponent = (__builtin_convertvector(n, I8) + 127) << 23;
+  const I8 exponent = (whole + 127) << 23;
   return p * (F8)exponent;
 }
 

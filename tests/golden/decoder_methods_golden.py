@@ -1,4 +1,4 @@
-"""References of the decoder's tuning methods, all from PEFT on a tiny LlamaForCausalLM.
+"""References of the decoder's tuning methods on a tiny LlamaForCausalLM: PEFT where it has the method, else plain PyTorch.
 
 Run:    python tests/golden/decoder_methods_golden.py
 Writes: tests/golden/data/decoder_methods.json         of each case the job's method and settings, losses, gradient norms
@@ -11,14 +11,16 @@ have the names of the files that tailor-tune writes.
 """
 
 import math
+import tempfile
 
 import torch
-from peft import LoraConfig, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig, get_peft_model
+from peft import IA3Config, LoraConfig, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig, get_peft_model
 from peft.optimizers import create_loraplus_optimizer
 
 from counter_rng import Rng
-from decoder_golden import HEAD_DIM, KV_HEADS, LAYERS, MODULES, batch_loss, rows, set_lora, tiny_model, to_gguf
+from decoder_golden import HEAD_DIM, HIDDEN, KV_HEADS, LAYERS, MODULES, batch_loss, rows, set_lora, tiny_model, to_gguf
 from encoder_golden import batches
+from encoder_methods_golden import Bottleneck, only
 from tuning_steps import adapter_files, parameter_groups, store, train
 
 SEED, STEPS, BATCH, TRAINED = 5, 10, 4, 9
@@ -28,6 +30,7 @@ COMMON = dict(weight_decay=0.05, batch_size=BATCH, max_steps=STEPS, warmup_ratio
 ADAPTER = dict(r=2, alpha=4, target_modules="all-linear")
 PROMPT = dict(tokens=len(START), start=START)
 SOFT_PROMPT_STREAM = 9000  # src/tune/soft_prompt.cpp
+BOTTLENECK_STREAM = 7900  # src/tune/decoder_classifier.cpp
 VIRTUAL = dict(task_type="CAUSAL_LM", num_virtual_tokens=len(START))
 
 
@@ -35,8 +38,91 @@ def lora(**options):
     model = get_peft_model(tiny_model(False), LoraConfig(r=ADAPTER["r"], lora_alpha=ADAPTER["alpha"], lora_dropout=0.0,
                                                          task_type="CAUSAL_LM", **options,
                                                          target_modules=[p.split(".")[1] for _, p, _ in MODULES]))
-    set_lora(model, SEED, LAYERS)
+    if "init_lora_weights" not in options:
+        set_lora(model, SEED, LAYERS)
     return model
+
+
+GGUF = {path: (name, heads) for name, path, heads in MODULES}
+GGUF |= {"input_layernorm": ("attn_norm", 0), "post_attention_layernorm": ("ffn_norm", 0)}
+
+
+def gguf_tensor(name, value):
+    """A weight of LlamaForCausalLM under the name and in the order of a GGUF file."""
+    whole = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight",
+             "lm_head.weight": "output.weight"}
+    if name in whole:
+        return whole[name], value
+    _, _, layer, rest = name.split(".", 3)
+    gguf, heads = GGUF[rest.removesuffix(".weight")]
+    return f"blk.{layer}.{gguf}.weight", torch.tensor(to_gguf(value.detach().numpy(), heads).copy())
+
+
+def trained_state(model):
+    return dict(gguf_tensor(n, p) for n, p in model.named_parameters() if p.requires_grad)
+
+
+def part_of_all(model):
+    """Of full tuning: the words and the second block, to keep the file small."""
+    return {n: v for n, v in trained_state(model).items() if n.startswith(("blk.1.", "token_embd", "output_norm"))}
+
+
+def merged(model, changed):
+    """PEFT's tensors, and the weights they make."""
+    tensors = adapter_files(model)[1]
+    state = model.merge_and_unload().state_dict()
+    return {**tensors, **dict(gguf_tensor(n, v) for n, v in state.items() if any(c in n for c in changed))}
+
+
+def pissa_state(start):
+    """As an update of the untouched weights: [A; A0] and [B, -B0]. Singular vectors have no sign of their own: ours have
+    their largest number above zero at the start."""
+
+    def state(model):
+        tensors = adapter_files(model, start)[1]
+        for name in [n for n in tensors if "lora_A" in n]:
+            a, b = tensors[name], tensors[name.replace("lora_A", "lora_B")]
+            first = a[len(a) // 2:]
+            signs = torch.sign(first.gather(1, first.abs().argmax(dim=1, keepdim=True))).flatten().repeat(2)
+            a.mul_(signs[:, None])
+            b.mul_(signs)
+        return tensors
+
+    return state
+
+
+class Adapted(torch.nn.Module):
+    """A part of a block whose output goes through a bottleneck: beside it with `parallel`, else behind it."""
+
+    def __init__(self, part, adapter, parallel=False):
+        super().__init__()
+        self.part, self.adapter, self.parallel = part, adapter, parallel
+
+    def forward(self, x):
+        o = self.part(x)
+        return o + self.adapter(x if self.parallel else o)
+
+
+def bottlenecks(place, size, scale):
+    model = only(tiny_model(False), lambda name: place == "houlsby" and "norm" in name)
+    rng = Rng(SEED, BOTTLENECK_STREAM)
+    make = lambda: Bottleneck(HIDDEN, size, torch.nn.functional.gelu if place == "houlsby" else torch.relu, scale, rng)
+    for layer in model.model.layers:
+        if place == "houlsby":
+            layer.self_attn.o_proj = Adapted(layer.self_attn.o_proj, make())
+        layer.mlp = Adapted(layer.mlp, make(), place == "parallel")
+    return model
+
+
+def bottleneck_state(model):
+    found = {}
+    for name, p in model.named_parameters():
+        if p.requires_grad and ".adapter." in name:
+            place = "adapter_attn" if "self_attn" in name else "adapter_ffn"
+            found[f"blk.{name.split('.')[2]}.{place}.{name.split('.adapter.')[1]}"] = p
+        elif p.requires_grad:
+            found.update([gguf_tensor(name, p)])
+    return found
 
 
 def lora_plus(model, settings):
@@ -96,15 +182,35 @@ def prefix_state(model):
 
 
 def adamw(decays):
-    return lambda model, settings: torch.optim.AdamW(parameter_groups(model, settings, decays))
+    return lambda model, settings: torch.optim.AdamW(parameter_groups(model, settings, decays),
+                                                     eps=settings.get("epsilon", 1e-8))
 
 
 def cases():
     """Name -> method, job's settings, model, optimiser, what is trained of it at the end. Decay is ours: on matrices, not
     on biases and a prefix."""
-    matrices, nothing = adamw(lambda n, p: p.ndim == 2), adamw(lambda n, p: False)
+    matrices, nothing = adamw(lambda n, p: p.ndim == 2 and "ia3_l" not in n), adamw(lambda n, p: False)
     lora_state = lambda model: adapter_files(model)[1]
     yield "rslora", "rslora", dict(learning_rate=5e-3, lora=ADAPTER), lora(use_rslora=True), matrices, lora_state
+    yield ("dora", "dora", dict(learning_rate=5e-3, lora=ADAPTER), lora(use_dora=True), matrices,
+           lambda m: merged(m, [p for _, p, _ in MODULES]))
+    with tempfile.TemporaryDirectory() as start:
+        model = lora(init_lora_weights="pissa")
+        model.save_pretrained(start)
+        yield "pissa", "pissa", dict(learning_rate=1e-3, lora=ADAPTER), model, matrices, pissa_state(start)
+    # Many of the words' gradients are next to nothing: with a small epsilon their first step is the sign of a rounding.
+    yield "full", "full", dict(learning_rate=1e-3, epsilon=1e-4), only(tiny_model(False), lambda n: True), matrices, part_of_all
+    yield "full-tied", "full", dict(learning_rate=1e-3, epsilon=1e-4), only(tiny_model(True), lambda n: True), matrices, part_of_all
+    yield ("upper-layers", "upper-layers", dict(learning_rate=1e-3, upper_layers=1),
+           only(tiny_model(False), lambda n: ".layers.1." in n), matrices, trained_state)
+    yield ("layernorm", "layernorm", dict(learning_rate=5e-3), only(tiny_model(False), lambda n: "norm" in n), matrices,
+           trained_state)
+    ia3 = IA3Config(task_type="CAUSAL_LM", target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"])
+    yield ("ia3", "ia3", dict(learning_rate=1e-2), get_peft_model(tiny_model(False), ia3), matrices,
+           lambda m: merged(m, ia3.target_modules))
+    for place, scale in (("houlsby", 1), ("pfeiffer", 1), ("parallel", 4)):
+        settings = dict(learning_rate=3e-3, adapter=dict(size=8))  # the scale is the method's own
+        yield f"adapter-{place}", f"adapter-{place}", settings, bottlenecks(place, 8, scale), matrices, bottleneck_state
     yield "lora-plus", "lora-plus", dict(learning_rate=5e-4, lora=ADAPTER), lora(), lora_plus, lora_state
     yield ("prompt-tuning", "prompt-tuning", dict(learning_rate=1e-2, soft_prompt=PROMPT),
            prompt(PromptTuningConfig(**VIRTUAL)), matrices, prompt_state)
@@ -137,11 +243,16 @@ def main():
         model.train()
         losses, norms = train(model, optimiser(model, settings), order, lambda batch: batch_loss(model, [answered[i] for i in batch]))
         model.eval()
+        config = None
+        if hasattr(model, "peft_config") and method != "prefix-tuning":  # whose keys have an order of their own
+            config = adapter_files(model)[0]  # before it is merged
+        if method == "pissa":  # against the untouched weights it has twice the rank
+            config |= dict(r=2 * config["r"], lora_alpha=2 * config["lora_alpha"])
         tensors[name] = state(model)
         results[name] = {"method": method, "settings": settings, "losses": losses, "gradient_norms": norms,
                          "probabilities": [p for tokens in prompts[TRAINED:] for p in label_probabilities(model, tokens)]}
-        if method != "prefix-tuning":  # has no layout of PEFT's
-            config = results[name]["adapter_config"] = adapter_files(model)[0]
+        if config is not None:
+            results[name]["adapter_config"] = config
             if method == "p-tuning":  # tailor-tune saves the vectors as a prompt: they are all that answering needs
                 config["peft_type"] = "PROMPT_TUNING"
     store("decoder_methods", results, tensors)

@@ -1,0 +1,352 @@
+#include "tune/decoder.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace tailor::tune::decoder {
+namespace {
+
+constexpr std::int64_t kLabelSlice = 64;  // label nodes whose logits are in memory at once
+
+/// Virtual tokens of a batch: where they stand, and which they are.
+struct SoftRows {
+  at::Tensor nodes, ids;  // int64 [k]; undefined: none
+
+  SoftRows() = default;
+  SoftRows(const PackedTree& tree, std::int64_t vocabulary) {
+    std::vector<std::int64_t> at_node, which;
+    for (std::size_t i = 0; i < tree.tokens.size(); ++i) {
+      if (tree.tokens[i] < vocabulary) continue;
+      at_node.push_back(static_cast<std::int64_t>(i));
+      which.push_back(tree.tokens[i] - vocabulary);
+    }
+    if (at_node.empty()) return;
+    nodes = at::tensor(at_node, at::kLong);
+    ids = at::tensor(which, at::kLong);
+  }
+  bool empty() const { return !nodes.defined(); }
+};
+
+/// Rows `soft.nodes` of x get `values`[soft.ids] from `column` on.
+at::Tensor with_rows(const at::Tensor& x, const SoftRows& soft, const at::Tensor& values, std::int64_t column) {
+  at::Tensor rows = values.index_select(0, soft.ids);
+  if (column > 0) rows = at::cat({x.narrow(1, 0, column).index_select(0, soft.nodes), rows}, 1);
+  return x.index_copy(0, soft.nodes, rows);
+}
+
+/// Slopes of the heads, as in Press et al.'s code: those beyond a power of two lie between the others.
+std::vector<float> alibi_slopes(const DecoderConfig& c) {
+  const auto power = static_cast<std::int64_t>(std::pow(2, std::floor(std::log2(static_cast<double>(c.heads)))));
+  const double first = std::pow(2, -c.alibi_bias / static_cast<double>(power));
+  const double between = std::pow(2, -c.alibi_bias / 2 / static_cast<double>(power));
+  std::vector<float> slopes;
+  for (std::int64_t h = 0; h < c.heads; ++h) {
+    slopes.push_back(static_cast<float>(h < power ? std::pow(first, static_cast<double>(h + 1))
+                                                  : std::pow(between, static_cast<double>(2 * (h - power) + 1))));
+  }
+  return slopes;
+}
+
+}  // namespace
+
+/// What one pass through the layers needs throughout.
+struct Decoder::Pass {
+  std::shared_ptr<const PackedTree> tree;
+  const DropoutKey* dropout = nullptr;
+  SoftRows soft;
+  bool in_layers = false;  // the soft prompt has keys and values
+  at::Tensor label_nodes;
+  bool all_asked = false;
+  std::shared_ptr<const AttentionPlan> everywhere, local;
+
+  bool prefix() const { return !soft.empty() && in_layers; }
+};
+
+LinearSpec Decoder::spec(std::int64_t layer, LinearGroup group, const DropoutKey* dropout) const {
+  LinearSpec s;
+  s.weights = &weights_;
+  s.layer = layer;
+  s.group = group;
+  if (lora_ != nullptr) s.lora = lora_->group(layer, group);
+  s.training = dropout != nullptr;
+  if (dropout != nullptr) s.dropout = *dropout;
+  return s;
+}
+
+std::vector<at::Tensor> Decoder::keys_values(std::span<const std::int32_t> tokens) {
+  const c10::NoGradGuard no_grad;
+  // The last token of a row is only ever an answer: one more is put behind it.
+  std::vector<std::int32_t> longer(tokens.begin(), tokens.end());
+  longer.push_back(tokens.back());
+  const SequenceView view{longer, {}};
+  const auto tree = std::make_shared<PackedTree>(pack_tree({&view, 1}, Sharing::kNone));
+  std::vector<at::Tensor> seen;
+  hidden_at_labels(tree, nullptr, &seen);
+  return seen;
+}
+
+std::shared_ptr<const AttentionPlan> Decoder::plan(const Pass& pass, bool local) {
+  const DecoderConfig& c = weights_.config();
+  auto plan = std::make_shared<AttentionPlan>();
+  plan->shape = {.heads = c.heads,
+                 .kv_heads = c.kv_heads,
+                 .head_dim = c.head_dim,
+                 .scale = static_cast<float>(c.attention_scale),
+                 .softcap = static_cast<float>(c.attention_softcap),
+                 .window = local ? c.window : 0};
+  if (c.positions == Positions::kAlibi) {
+    plan->slopes = alibi_slopes(c);
+    plan->shape.slopes = plan->slopes.data();
+  }
+  const bool halves = c.positions == Positions::kRotaryHalves;
+  plan->q_rope = {c.heads, c.head_dim, c.rotary, halves};
+  plan->k_rope = {c.kv_heads, c.head_dim, c.rotary, halves};
+  plan->rope_table = weights_.rope_table(pass.tree->max_path, local);
+  plan->tree = pass.tree;
+  plan->all = all_queries(*pass.tree);
+  plan->labels = label_queries(*pass.tree);
+  if (pass.prefix()) {
+    plan->key_turns = pass.tree->positions;
+    for (std::size_t i = 0; i < pass.tree->tokens.size(); ++i) {
+      if (pass.tree->tokens[i] >= c.vocab) plan->key_turns[i] = 0;
+    }
+  }
+  return plan;
+}
+
+at::Tensor Decoder::embedded(const Pass& pass) {
+  const DecoderConfig& c = weights_.config();
+  std::vector<std::int32_t> words = pass.tree->tokens;
+  if (!pass.soft.empty()) {
+    std::replace_if(
+        words.begin(), words.end(), [&](std::int32_t t) { return t >= c.vocab; }, 0);
+  }
+  at::Tensor x = weights_.embedding().trained() ? table_rows(weights_.embedding(), {words.begin(), words.end()})
+                                                : weights_.embed(words);
+  if (c.embedding_scale != 1) x = x * static_cast<float>(c.embedding_scale);
+  if (!pass.soft.empty() && !pass.in_layers) x = with_rows(x, pass.soft, soft_prompt_->embeddings(), 0);
+  if (weights_.positions().defined()) x = x + table_rows(weights_.positions(), pass.tree->positions);
+  if (weights_.embedding_norm().defined()) x = norm(x, norm_spec(weights_.embedding_norm()));
+  return x;
+}
+
+/// What attention gives, before its output layer. In the last block `x` shrinks to the tokens that are asked.
+at::Tensor Decoder::attended(const Pass& pass, std::int64_t layer, at::Tensor& x, std::vector<at::Tensor>* seen) {
+  const DecoderConfig& c = weights_.config();
+  const LayerNorms& norms = weights_.norms(layer);
+  const std::int64_t q_width = c.q_width(), kv_width = 2 * c.kv_width();  // keys, then values
+  const LinearSpec whole = spec(layer, LinearGroup::kQkv, pass.dropout);
+  const NormSpec before = norm_spec(norms.attention);
+  const auto& plan = c.local(layer) ? pass.local : pass.everywhere;
+  const Slot* scale = adapters_ == nullptr ? nullptr : &adapters_->layer(layer).keys_values;
+  // Keys and values stand from `column` on.
+  const auto finish = [&](at::Tensor qkv, std::int64_t column, const Norm& q_norm, const Norm& k_norm) {
+    if (c.clamp_qkv > 0) qkv = at::clamp(qkv, -c.clamp_qkv, c.clamp_qkv);
+    if (scale != nullptr && scale->defined() && qkv.size(1) > column) qkv = scale_columns(qkv, *scale, column);
+    if (q_norm.defined() || k_norm.defined()) qkv = head_norms(qkv, q_norm, k_norm, c.eps, c);
+    if (pass.prefix() && qkv.size(1) > column)
+      qkv = with_rows(qkv, pass.soft, soft_prompt_->keys_values(layer), column);
+    return qkv;
+  };
+  if (layer + 1 < c.layers || pass.all_asked) {
+    const at::Tensor qkv = finish(norm_linear(x, before, whole), q_width, norms.q, norms.k);
+    if (seen != nullptr) {
+      seen->push_back(qkv.narrow(1, q_width, kv_width).clone());
+      float* keys = seen->back().data_ptr<float>();
+      rope(plan->k_rope, plan->rope_table, pass.tree->positions.data(), pass.tree->size(), keys, kv_width, keys,
+           kv_width, false);
+    }
+    return attention(qkv, plan);
+  }
+  const at::Tensor kv = finish(norm_linear(x, before, whole.slice(q_width, q_width + kv_width)), 0, {}, norms.k);
+  x = x.index_select(0, pass.label_nodes);
+  const at::Tensor q = finish(norm_linear(x, before, whole.slice(0, q_width)), q_width, norms.q, {});
+  return attention_at_labels(q, kv, plan);
+}
+
+/// stream + feed-forward(x).
+at::Tensor Decoder::fed_forward(const Pass& pass, std::int64_t layer, const at::Tensor& x, const at::Tensor& stream) {
+  const DecoderConfig& c = weights_.config();
+  const LayerNorms& norms = weights_.norms(layer);
+  const LinearSpec down = spec(layer, LinearGroup::kDown, pass.dropout);
+  const at::Tensor up = norm_linear(x, norm_spec(norms.feed_forward), spec(layer, LinearGroup::kUp, pass.dropout));
+  const DecoderAdapters::Layer none;
+  const DecoderAdapters::Layer& added = adapters_ == nullptr ? none : adapters_->layer(layer);
+  if (added.inner.defined())
+    return linear_add(scale_columns(activated(up, c.activation), added.inner, 0), stream, down);
+  if (!norms.post_feed_forward.defined() && !added.beside_ffn && !added.after_ffn)
+    return activated_linear_add(up, c.activation, stream, down);
+  at::Tensor y = activated_linear(up, c.activation, down);
+  if (added.beside_ffn) y = add_bottleneck(y, norm(x, norm_spec(norms.feed_forward)), *added.beside_ffn);
+  if (added.after_ffn) y = add_bottleneck(y, y, *added.after_ffn);
+  if (norms.post_feed_forward.defined()) y = norm(y, norm_spec(norms.post_feed_forward));
+  return stream + y;
+}
+
+at::Tensor Decoder::hidden_at_labels(const std::shared_ptr<const PackedTree>& tree, const DropoutKey* dropout,
+                                     std::vector<at::Tensor>* seen) {
+  const DecoderConfig& c = weights_.config();
+  Pass pass;
+  pass.tree = tree;
+  pass.dropout = dropout;
+  if (soft_prompt_ != nullptr) pass.soft = SoftRows(*tree, c.vocab);
+  pass.in_layers = soft_prompt_ != nullptr && soft_prompt_->in_every_layer();
+  pass.label_nodes = at::from_blob(const_cast<std::int64_t*>(tree->label_nodes.data()),
+                                   {static_cast<std::int64_t>(tree->label_nodes.size())}, at::kLong);
+  pass.all_asked = tree->label_nodes.size() == tree->tokens.size();
+  pass.everywhere = plan(pass, false);
+  if (c.window > 0) pass.local = plan(pass, true);
+
+  at::Tensor x = embedded(pass);
+  for (std::int64_t layer = 0; layer < c.layers; ++layer) {
+    const LayerNorms& norms = weights_.norms(layer);
+    const LinearSpec out = spec(layer, LinearGroup::kOutput, dropout);
+    const bool adapted = adapters_ != nullptr && adapters_->layer(layer).after_attention.has_value();
+    const at::Tensor heads = attended(pass, layer, x, seen);
+    at::Tensor after;
+    if (norms.post_attention.defined() || adapted) {
+      at::Tensor y = linear(heads, out);
+      if (adapted) y = add_bottleneck(y, y, *adapters_->layer(layer).after_attention);
+      if (norms.post_attention.defined()) y = norm(y, norm_spec(norms.post_attention));
+      after = x + y;
+    } else {
+      after = linear_add(heads, x, out);
+    }
+    x = fed_forward(pass, layer, c.parallel ? x : after, after);
+  }
+  return x;
+}
+
+at::Tensor Decoder::output(const at::Tensor& normed) {
+  const std::int64_t vocab = weights_.config().vocab;
+  if (const ProductPart part{weights_.output_matrix()}; fast_gemm_suits(part.w)) {
+    at::Tensor logits = at::empty({normed.size(0), vocab}, normed.options());
+    frozen_product({&part, 1}, normed.data_ptr<float>(), normed.size(1), normed.size(0), nullptr, 0, 1, nullptr,
+                   logits.data_ptr<float>(), vocab);
+    return logits;
+  }
+  const std::int64_t chunk = weights_.output_chunk();
+  at::Tensor logits = at::empty({normed.size(0), vocab}, normed.options());
+  for (std::int64_t begin = 0; begin < vocab; begin += chunk) {
+    const std::int64_t end = std::min(vocab, begin + chunk);
+    at::Tensor part = logits.narrow(1, begin, end - begin);
+    at::mm_out(part, normed, weights_.output_rows(begin, end).t());
+  }
+  return logits;
+}
+
+at::Tensor Decoder::output_backward(const at::Tensor& dlogits) {
+  const std::int64_t vocab = weights_.config().vocab;
+  if (const ProductPart part{weights_.output_matrix()}; fast_gemm_suits(part.w)) {
+    at::Tensor d = at::empty({dlogits.size(0), weights_.config().hidden}, dlogits.options());
+    frozen_product_backward({&part, 1}, dlogits.data_ptr<float>(), vocab, dlogits.size(0), nullptr, 0, nullptr,
+                            d.data_ptr<float>(), d.size(1));
+    return d;
+  }
+  const std::int64_t chunk = weights_.output_chunk();
+  at::Tensor d = at::zeros({dlogits.size(0), weights_.config().hidden}, dlogits.options());
+  for (std::int64_t begin = 0; begin < vocab; begin += chunk) {
+    const std::int64_t end = std::min(vocab, begin + chunk);
+    d.addmm_(dlogits.narrow(1, begin, end - begin), weights_.output_rows(begin, end));
+  }
+  return d;
+}
+
+namespace {
+
+/// The final norm of some rows, forward and backward, outside autograd.
+struct FinalNorm {
+  const NormSpec& spec;
+  at::Tensor mean, inverse;
+
+  at::Tensor forward(const at::Tensor& x) {
+    at::Tensor y = at::empty_like(x);
+    inverse = at::empty({x.size(0)}, x.options());
+    const float* w = spec.weights.gamma.value.data_ptr<float>();
+    if (spec.kind == NormKind::kRms) {
+      rms_norm(x.data_ptr<float>(), w, static_cast<float>(spec.eps), x.size(0), x.size(1), y.data_ptr<float>(),
+               inverse.data_ptr<float>());
+    } else {
+      mean = at::empty({x.size(0)}, x.options());
+      const Slot& beta = spec.weights.beta;
+      layer_norm(x.data_ptr<float>(), w, beta.defined() ? beta.value.data_ptr<float>() : nullptr,
+                 static_cast<float>(spec.eps), x.size(0), x.size(1), y.data_ptr<float>(), mean.data_ptr<float>(),
+                 inverse.data_ptr<float>());
+    }
+    return y;
+  }
+  void backward(const at::Tensor& dy, const at::Tensor& x, float* dx) const {
+    const float* w = spec.weights.gamma.value.data_ptr<float>();
+    const auto grad = [](const Slot& slot) { return slot.trained() ? slot.grad.data_ptr<float>() : nullptr; };
+    if (spec.kind == NormKind::kRms) {
+      rms_norm_backward(dy.data_ptr<float>(), x.data_ptr<float>(), w, inverse.data_ptr<float>(), x.size(0), x.size(1),
+                        dx, grad(spec.weights.gamma));
+    } else {
+      layer_norm_backward(dy.data_ptr<float>(), x.data_ptr<float>(), w, mean.data_ptr<float>(),
+                          inverse.data_ptr<float>(), x.size(0), x.size(1), dx, grad(spec.weights.gamma),
+                          grad(spec.weights.beta));
+    }
+  }
+};
+
+}  // namespace
+
+std::vector<float> Decoder::loss_head(const at::Tensor& hidden, const PackedTree& tree,
+                                      std::span<const float> target_weights, at::Tensor* dhidden) {
+  const DecoderConfig& c = weights_.config();
+  const NormSpec spec = norm_spec(weights_.final_norm());
+  const auto cap = static_cast<float>(c.logit_softcap);
+  std::vector<float> losses(tree.targets.size());
+  if (dhidden != nullptr) *dhidden = at::empty_like(hidden);
+  for (std::int64_t begin = 0; begin < hidden.size(0); begin += kLabelSlice) {
+    const std::int64_t n = std::min(kLabelSlice, hidden.size(0) - begin);
+    const at::Tensor x = hidden.narrow(0, begin, n);
+    FinalNorm norm{spec, {}, {}};
+    const at::Tensor normed = norm.forward(x);
+    const at::Tensor logits = output(normed);
+    at::Tensor slope;  // of the cap
+    if (cap > 0) {
+      softcap(logits.data_ptr<float>(), logits.numel(), cap);
+      if (dhidden != nullptr) slope = 1 - at::square(logits / cap);
+    }
+    cross_entropy(logits.data_ptr<float>(), n, c.vocab, tree.targets, begin, target_weights.data(), losses.data(),
+                  dhidden != nullptr);
+    if (dhidden == nullptr) continue;
+    if (slope.defined()) logits.mul_(slope);
+    if (at::Tensor grad = weights_.output_grad(); grad.defined()) grad.addmm_(logits.t(), normed);
+    norm.backward(output_backward(logits), x, dhidden->data_ptr<float>() + begin * c.hidden);
+  }
+  return losses;
+}
+
+std::vector<float> Decoder::losses(const std::shared_ptr<const PackedTree>& tree) {
+  if (tree->targets.empty()) return {};
+  const c10::NoGradGuard no_grad;
+  const std::vector<float> ones(tree->targets.size(), 1.0f);
+  return loss_head(hidden_at_labels(tree, nullptr), *tree, ones, nullptr);
+}
+
+std::vector<float> Decoder::losses_and_gradients(const std::shared_ptr<const PackedTree>& tree,
+                                                 std::span<const float> target_weights, const DropoutKey* dropout) {
+  if (tree->targets.empty()) return {};
+  const at::Tensor hidden = hidden_at_labels(tree, dropout);
+  at::Tensor dhidden;
+  std::vector<float> losses = loss_head(hidden.detach(), *tree, target_weights, &dhidden);
+  if (hidden.requires_grad()) torch::autograd::backward({hidden}, {dhidden});
+  return losses;
+}
+
+at::Tensor Decoder::logits(const std::shared_ptr<const PackedTree>& tree) {
+  const c10::NoGradGuard no_grad;
+  const NormSpec spec = norm_spec(weights_.final_norm());
+  at::Tensor logits = output(FinalNorm{spec, {}, {}}.forward(hidden_at_labels(tree, nullptr)));
+  if (const double cap = weights_.config().logit_softcap; cap > 0)
+    softcap(logits.data_ptr<float>(), logits.numel(), static_cast<float>(cap));
+  return logits;
+}
+
+}  // namespace tailor::tune::decoder

@@ -1,0 +1,69 @@
+#pragma once
+/// A decoder (decoder_config.h) with what is trained of it: from a packed tree of tokens to losses and gradients.
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "tune/decoder_adapters.h"
+#include "tune/decoder_functions.h"
+#include "tune/decoder_lora.h"
+#include "tune/decoder_weights.h"
+#include "tune/packed_tree.h"
+#include "tune/soft_prompt.h"
+
+namespace tailor::tune::decoder {
+
+/// Computes the last block only for the tokens whose logits are needed, and logits only for those.
+/// Threads: one caller at a time.
+class Decoder {
+ public:
+  /// `lora` (bound) may be null: the base alone. Both outlive the decoder.
+  Decoder(DecoderWeights& weights, const LoraAdapters* lora) : weights_(weights), lora_(lora) {}
+  void set_lora(const LoraAdapters* lora) { lora_ = lora; }
+  void set_adapters(const DecoderAdapters* adapters) { adapters_ = adapters; }
+  /// Tokens from the vocabulary's size on are then its virtual ones. It must outlive the decoder.
+  void set_soft_prompt(const SoftPrompt* prompt) { soft_prompt_ = prompt; }
+
+  /// Keys (turned by their positions 0 …) and values of `tokens` in every layer of the untouched model, [n, 2 kv
+  /// width].
+  std::vector<at::Tensor> keys_values(std::span<const std::int32_t> tokens);
+
+  /// Cross entropy of every target of the tree, in nats; no gradients, no dropout.
+  std::vector<float> losses(const std::shared_ptr<const PackedTree>& tree);
+
+  /// The same, and adds the gradient of sum(target_weights[t] * loss[t]) to the parameters' gradients. `dropout` null:
+  /// none.
+  std::vector<float> losses_and_gradients(const std::shared_ptr<const PackedTree>& tree,
+                                          std::span<const float> target_weights, const DropoutKey* dropout);
+
+  /// Logits after every label node, [label_nodes, vocab]. Large: 4 bytes times the vocabulary a node.
+  at::Tensor logits(const std::shared_ptr<const PackedTree>& tree);
+
+ private:
+  struct Pass;
+  /// `seen` gets every layer's keys and values, where asked.
+  at::Tensor hidden_at_labels(const std::shared_ptr<const PackedTree>& tree, const DropoutKey* dropout,
+                              std::vector<at::Tensor>* seen = nullptr);
+  at::Tensor embedded(const Pass& pass);
+  at::Tensor attended(const Pass& pass, std::int64_t layer, at::Tensor& x, std::vector<at::Tensor>* seen);
+  at::Tensor fed_forward(const Pass& pass, std::int64_t layer, const at::Tensor& x, const at::Tensor& stream);
+  std::shared_ptr<const AttentionPlan> plan(const Pass& pass, bool local);
+  LinearSpec spec(std::int64_t layer, LinearGroup group, const DropoutKey* dropout) const;
+  NormSpec norm_spec(const Norm& norm) const { return {norm, weights_.config().norm, weights_.config().eps}; }
+  /// Final norm, output layer and cross entropy in slices of label nodes; the gradient of `hidden` where asked.
+  std::vector<float> loss_head(const at::Tensor& hidden, const PackedTree& tree, std::span<const float> target_weights,
+                               at::Tensor* dhidden);
+  at::Tensor output(const at::Tensor& normed);
+  at::Tensor output_backward(const at::Tensor& dlogits);
+
+  DecoderWeights& weights_;
+  const LoraAdapters* lora_;
+  const DecoderAdapters* adapters_ = nullptr;
+  const SoftPrompt* soft_prompt_ = nullptr;
+};
+
+}  // namespace tailor::tune::decoder

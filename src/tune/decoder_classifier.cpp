@@ -1,0 +1,433 @@
+#include "tune/decoder_classifier.h"
+
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/bottleneck_file.h"
+#include "core/json.h"
+#include "tune/decoder_export.h"
+#include "tune/tensor_filters.h"
+
+namespace tailor::tune::decoder {
+namespace {
+
+constexpr std::uint64_t kBottleneckStream = 7900;
+constexpr std::int64_t kScoreTokens = 768;  // about so many tokens pass the model at once in label_scores
+
+std::unique_ptr<DecoderWeights> open_weights(const ModelInput& input, const DecoderOptions& options,
+                                             ParameterSet& parameters) {
+  return std::move(DecoderWeights::open(input.weights, options.storage, options.trained, &parameters)).value();
+}
+
+std::string row_name(const TokenFile& file, std::int64_t row) {
+  return fmt::format("row {}", file.row_ids[static_cast<std::size_t>(row)]);
+}
+
+}  // namespace
+
+LoraConfig lora_config(const LoraSettings& s) {
+  LoraConfig c;
+  c.rank = s.r;
+  c.alpha = s.alpha;
+  c.dropout = s.dropout;
+  c.targets = s.target_modules;
+  c.rank_stabilised = s.rslora;
+  c.b_rate_scale = s.b_rate_scale;
+  c.magnitudes = s.dora;
+  c.principal = s.pissa;
+  return c;
+}
+
+DecoderClassifier::DecoderClassifier(const ModelInput& input, DecoderOptions options)
+    : file_(input.file),
+      job_(input.job),
+      options_(std::move(options)),
+      weights_(open_weights(input, options_, parameters_)),
+      decoder_(*weights_, nullptr) {
+  const DecoderConfig& c = weights_->config();
+  if (file_.vocab_size > c.vocab) {
+    throw Exception({ErrorCode::kInvalidArgument,
+                     fmt::format("the token file has ids below {}, but {} knows {} tokens", file_.vocab_size,
+                                 weights_->path().filename().string(), c.vocab),
+                     "tokenise the rows with this model's tokenizer"});
+  }
+  const bool has_answers = file_.label_offsets.size() == static_cast<std::size_t>(file_.n_labels) + 1;
+  if (file_.n_labels > 0 && !has_answers) {
+    throw Exception({ErrorCode::kInvalidArgument, "the token file has labels but not the tokens of their answers",
+                     "write label_tokens and label_offsets"});
+  }
+  for (std::int32_t l = 0; l < file_.n_labels; ++l) {
+    if (!file_.label(static_cast<std::size_t>(l)).empty()) continue;
+    throw Exception({ErrorCode::kInvalidArgument, fmt::format("label {} has no answer tokens", l), "give it a name"});
+  }
+  for (std::int64_t r = 0; r < static_cast<std::int64_t>(file_.rows()); ++r) {
+    const Row row = whole(r);
+    const auto length =
+        static_cast<std::int64_t>(row.tokens.size()) + (options_.soft_prompt ? job_.settings.soft_prompt.tokens : 0);
+    if (length > c.context) {
+      throw Exception(
+          {ErrorCode::kInvalidArgument,
+           fmt::format("{} has {} tokens, but the model's context is {}", row_name(file_, r), length, c.context),
+           "cut the text, or take a model with a longer context"});
+    }
+    if (file_.parts[static_cast<std::size_t>(r)] != TokenPart::kTrain) continue;
+    if (std::find(row.mask.begin() + (row.mask.empty() ? 0 : 1), row.mask.end(), 1) == row.mask.end()) {
+      throw Exception({ErrorCode::kInvalidArgument, fmt::format("{} has no token that is learnt", row_name(file_, r)),
+                       "every training row needs an answer after at least one token of prompt"});
+    }
+  }
+  if (options_.lora) {
+    lora_ = LoraAdapters::attach(*weights_, *options_.lora, job_.seed, parameters_).value();
+    decoder_.set_lora(&*lora_);
+  }
+  if (options_.scales) adapters_.add_scales(c, parameters_);
+  if (options_.bottlenecks) {
+    Rng rng(job_.seed, kBottleneckStream);
+    adapters_.add_bottlenecks(c, *options_.bottlenecks, job_.settings.adapter, parameters_, rng);
+  }
+  if (options_.soft_prompt)
+    soft_prompt_.emplace(c, *options_.soft_prompt, job_.settings.soft_prompt, job_.seed, soft_start(), parameters_);
+  if (parameters_.size() == 0) {
+    throw Exception({ErrorCode::kInvalidArgument,
+                     fmt::format("method {} trains nothing of {}: the model has no such tensors", job_.method,
+                                 weights_->path().filename().string()),
+                     "take another method"});
+  }
+  parameters_.flatten();
+  weights_->bind(parameters_);
+  adapters_.bind(parameters_);
+  if (!adapters_.empty()) decoder_.set_adapters(&adapters_);
+  if (lora_) {
+    lora_->bind(parameters_);
+    lora_->refresh(*weights_);
+  }
+  if (soft_prompt_) {
+    soft_prompt_->bind(parameters_);
+    decoder_.set_soft_prompt(&*soft_prompt_);
+  }
+}
+
+void DecoderClassifier::parameters_changed(double) {
+  if (lora_) lora_->refresh(*weights_);
+}
+
+/// Real tokens whose values the virtual ones begin with: those asked for, else the labels' words (Lester et al. find
+/// them the best start), else those of the rows.
+SoftPrompt::Start DecoderClassifier::soft_start() {
+  const auto n = static_cast<std::size_t>(job_.settings.soft_prompt.tokens);
+  std::vector<std::int32_t> words = job_.settings.soft_prompt.start;
+  for (const std::int32_t word : words) {
+    if (word < weights_->config().vocab) continue;
+    throw Exception({ErrorCode::kInvalidArgument,
+                     fmt::format("settings.soft_prompt.start: {} is no token of the model", word),
+                     fmt::format("ids are below {}", weights_->config().vocab)});
+  }
+  for (std::size_t l = 0; words.size() < n && l < static_cast<std::size_t>(file_.n_labels); ++l) {
+    const auto answer = file_.label(l);
+    words.insert(words.end(), answer.begin(), answer.end() - (answer.size() > 1 ? 1 : 0));  // without the end
+  }
+  for (std::size_t r = 0; words.size() < n && r < file_.rows(); ++r)
+    words.insert(words.end(), file_.row(r).begin(), file_.row(r).end());
+  const std::size_t given = words.size();
+  for (std::size_t i = 0; words.size() < n; ++i) words.push_back(words[i % given]);
+  words.resize(n);
+  if (*options_.soft_prompt == SoftPromptKind::kPrefix) return {{}, decoder_.keys_values(words)};
+  return {weights_->embed(words), {}};
+}
+
+void DecoderClassifier::add_soft_prompt(Row& row) const {
+  if (!soft_prompt_) return;
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(soft_prompt_->length()));
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    ids[i] = static_cast<std::int32_t>(weights_->config().vocab + static_cast<std::int64_t>(i));
+  row.tokens.insert(row.tokens.begin(), ids.begin(), ids.end());
+  row.mask.insert(row.mask.begin(), ids.size(), 0);
+}
+
+std::span<const std::int32_t> DecoderClassifier::prompt(std::int64_t row) const {
+  const auto i = static_cast<std::size_t>(row);
+  const auto tokens = file_.row(i);
+  const auto mask = file_.mask(i);
+  const auto first = std::find(mask.begin(), mask.end(), 1) - mask.begin();
+  return mask.empty() ? tokens : tokens.first(static_cast<std::size_t>(first));
+}
+
+std::span<const std::int32_t> DecoderClassifier::answer(std::int64_t row) const {
+  const std::int32_t label = file_.labels[static_cast<std::size_t>(row)];
+  if (label < 0 || label >= file_.n_labels) return {};
+  return file_.label(static_cast<std::size_t>(label));
+}
+
+DecoderClassifier::Row DecoderClassifier::whole(std::int64_t row) const {
+  const auto i = static_cast<std::size_t>(row);
+  const auto tokens = file_.row(i);
+  const auto mask = file_.mask(i);
+  Row r{{tokens.begin(), tokens.end()}, {mask.begin(), mask.end()}};
+  if (mask.empty() && job_.task == Task::kCausalLm) {
+    r.mask.assign(r.tokens.size(), 1);
+  } else if (mask.empty()) {
+    r.mask.assign(r.tokens.size(), 0);
+    const auto reply = answer(row);
+    r.tokens.insert(r.tokens.end(), reply.begin(), reply.end());
+    r.mask.resize(r.tokens.size(), 1);
+  }
+  add_soft_prompt(r);
+  return r;
+}
+
+double DecoderClassifier::weight(RowSpan rows) const {
+  double sum = 0;
+  for (const std::int64_t row : rows) {
+    const Row r = whole(row);
+    for (std::size_t i = 1; i < r.mask.size(); ++i) sum += r.mask[i] != 0 ? 1 : 0;
+  }
+  return sum;
+}
+
+LossSum DecoderClassifier::forward_backward(RowSpan rows, const StepContext& context) {
+  std::vector<Row> owned;
+  std::vector<SequenceView> views;
+  for (const std::int64_t row : rows) owned.push_back(whole(row));
+  for (const Row& r : owned) views.push_back({r.tokens, r.mask});
+  const auto tree = std::make_shared<PackedTree>(pack_tree(views, Sharing::kTree));
+  const std::vector<float> weights(tree->targets.size(), static_cast<float>(1.0 / context.denominator));
+  const DropoutKey key{context.seed, context.step, context.micro_batch};
+  const std::vector<float> losses =
+      decoder_.losses_and_gradients(tree, weights, options_.lora && options_.lora->dropout > 0 ? &key : nullptr);
+
+  LossSum sum;
+  sum.weight = static_cast<double>(losses.size());
+  sum.tokens = tree->row_tokens;
+  sum.computed_tokens = tree->size();
+  std::vector<double> of_row(rows.size(), 0);
+  for (std::size_t t = 0; t < losses.size(); ++t) of_row[static_cast<std::size_t>(tree->targets[t].row)] += losses[t];
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    sum.loss_sum += of_row[r];
+    if (!std::isfinite(of_row[r])) sum.bad_rows.push_back(rows[r]);
+  }
+  return sum;
+}
+
+std::vector<float> DecoderClassifier::label_scores(RowSpan rows,
+                                                   std::span<const std::span<const std::int32_t>> answers) {
+  const std::size_t n = answers.size();
+  std::vector<float> scores(rows.size() * n, 0.0f);
+  std::int64_t answer_tokens = 0;  // an upper bound of the tree of answers
+  for (const auto& a : answers) answer_tokens += static_cast<std::int64_t>(a.size());
+  std::size_t begin = 0;
+  while (begin < rows.size()) {
+    std::size_t end = begin;
+    std::int64_t tokens = 0;
+    while (end < rows.size() && (end == begin || tokens < kScoreTokens)) {
+      tokens += static_cast<std::int64_t>(prompt(rows[end]).size()) + answer_tokens / 2;
+      ++end;
+    }
+    std::vector<Row> owned;
+    std::vector<SequenceView> views;
+    for (std::size_t r = begin; r < end; ++r) {
+      const auto head = prompt(rows[r]);
+      for (const auto& a : answers) {
+        Row row{{head.begin(), head.end()}, std::vector<std::uint8_t>(head.size(), 0)};
+        row.tokens.insert(row.tokens.end(), a.begin(), a.end());
+        row.mask.resize(row.tokens.size(), 1);
+        add_soft_prompt(row);
+        owned.push_back(std::move(row));
+      }
+    }
+    for (const Row& r : owned) views.push_back({r.tokens, r.mask});
+    const auto tree = std::make_shared<PackedTree>(pack_tree(views, Sharing::kTree));
+    const std::vector<float> losses = decoder_.losses(tree);
+    for (std::size_t t = 0; t < losses.size(); ++t) {
+      scores[begin * n + static_cast<std::size_t>(tree->targets[t].row)] -= losses[t];
+    }
+    begin = end;
+  }
+  return scores;
+}
+
+/// Losses of whole rows, so many at once as scores are computed of.
+Predictions DecoderClassifier::row_losses(RowSpan rows) {
+  Predictions p;
+  for (std::size_t begin = 0, end = 0; begin < rows.size(); begin = end) {
+    std::vector<Row> owned;
+    std::int64_t tokens = 0;
+    for (end = begin; end < rows.size() && (end == begin || tokens < kScoreTokens); ++end) {
+      owned.push_back(whole(rows[end]));
+      tokens += static_cast<std::int64_t>(owned.back().tokens.size());
+    }
+    std::vector<SequenceView> views;
+    for (const Row& r : owned) views.push_back({r.tokens, r.mask});
+    const auto tree = std::make_shared<PackedTree>(pack_tree(views, Sharing::kTree));
+    const std::vector<float> losses = decoder_.losses(tree);
+    p.row_losses.resize(end, 0);
+    p.row_weights.resize(end, 0);
+    for (std::size_t t = 0; t < losses.size(); ++t) {
+      const std::size_t row = begin + static_cast<std::size_t>(tree->targets[t].row);
+      p.row_losses[row] += losses[t];
+      p.row_weights[row] += 1;
+    }
+  }
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    p.loss_sum += p.row_losses[r];
+    p.weight += p.row_weights[r];
+  }
+  return p;
+}
+
+Predictions DecoderClassifier::predict(RowSpan rows) {
+  if (job_.task == Task::kCausalLm) return row_losses(rows);
+  Predictions p;
+  p.labels = file_.n_labels;
+  const auto n = static_cast<std::size_t>(p.labels);
+  std::vector<std::span<const std::int32_t>> answers;
+  for (std::size_t l = 0; l < n; ++l) answers.push_back(file_.label(l));
+  const std::vector<float> scores = label_scores(rows, answers);
+  p.probabilities.resize(scores.size());
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    const float* s = scores.data() + r * n;
+    const float top = n == 0 ? 0 : *std::max_element(s, s + n);
+    double total = 0;
+    for (std::size_t l = 0; l < n; ++l) total += std::exp(static_cast<double>(s[l]) - top);
+    for (std::size_t l = 0; l < n; ++l) {
+      p.probabilities[r * n + l] = static_cast<float>(std::exp(static_cast<double>(s[l]) - top) / total);
+    }
+    const std::int32_t label = file_.labels[static_cast<std::size_t>(rows[r])];
+    if (label < 0) continue;
+    p.loss_sum -= s[label];
+    p.weight += static_cast<double>(answers[static_cast<std::size_t>(label)].size());
+  }
+  return p;
+}
+
+Result<std::vector<std::string>> DecoderClassifier::save(const std::filesystem::path& dir) {
+  if (soft_prompt_) return soft_prompt_->save(dir, weights_->path().filename().string());
+  const at::NoGradGuard no_grad;
+  std::vector<std::string> files;
+  if (lora_) {
+    TAILOR_TRY(files, write_peft_adapter(dir, *weights_, *lora_, parameters_));
+    if (!options_.lora->magnitudes) {  // llama.cpp knows no magnitudes
+      TAILOR_CHECK(write_gguf_adapter(dir / "adapter.gguf", *weights_, *lora_, parameters_));
+      files.emplace_back("adapter.gguf");
+    }
+  }
+  if (adapters_.has_bottlenecks()) {
+    TAILOR_CHECK(write_bottlenecks(dir / kBottleneckFile, adapters_, job_.settings.adapter.scale, parameters_));
+    files.emplace_back(kBottleneckFile);
+  }
+  if (options_.scales) {
+    TAILOR_TRY(const std::vector<std::string> written, write_peft_scales(dir, *weights_, parameters_));
+    files.insert(files.end(), written.begin(), written.end());
+  }
+  const bool merged = options_.scales || options_.trained || (lora_ && options_.lora->magnitudes);
+  if (!merged) return files;
+  TAILOR_CHECK(
+      write_changed_weights(dir / kWeightsFile, *weights_, lora_ ? &*lora_ : nullptr, parameters_, job_.method));
+  files.emplace_back(kWeightsFile);
+  return files;
+}
+
+nlohmann::ordered_json DecoderClassifier::describe() const {
+  const DecoderConfig& c = weights_->config();
+  Json json{{"architecture", c.architecture},
+            {"layers", c.layers},
+            {"hidden", c.hidden},
+            {"heads", c.heads},
+            {"kv_heads", c.kv_heads},
+            {"vocabulary", c.vocab},
+            {"base_in_memory", weights_->storage() == WeightStorage::kFloat ? "f32" : "blocks"}};
+  if (options_.lora) {
+    json["adapter"] = {{"type", "lora"},
+                       {"r", options_.lora->rank},
+                       {"alpha", options_.lora->alpha},
+                       {"dropout", options_.lora->dropout},
+                       {"target_modules", options_.lora->targets}};
+  }
+  if (soft_prompt_) json["soft_prompt"] = {{"tokens", soft_prompt_->length()}};
+  return json;
+}
+
+namespace {
+
+std::unique_ptr<TrainableModel> make(const ModelInput& input, DecoderOptions options) {
+  return std::make_unique<DecoderClassifier>(input, std::move(options));
+}
+
+std::unique_ptr<TrainableModel> make_bottlenecks(const ModelInput& input, AdapterPlace place) {
+  DecoderOptions options;
+  options.bottlenecks = place;
+  if (place == AdapterPlace::kHoulsby) options.trained = is_norm_tensor;
+  return make(input, std::move(options));
+}
+
+}  // namespace
+
+std::unique_ptr<TrainableModel> make_full(const ModelInput& input) {
+  DecoderOptions options;
+  options.trained = [](std::string_view) { return true; };
+  return make(input, std::move(options));
+}
+std::unique_ptr<TrainableModel> make_upper_layers(const ModelInput& input) {
+  DecoderOptions options;
+  options.trained = upper_layers_filter(DecoderConfig::read(input.weights).value().layers, input.job.settings);
+  return make(input, std::move(options));
+}
+std::unique_ptr<TrainableModel> make_bitfit(const ModelInput& input) {
+  DecoderOptions options;
+  options.trained = [](std::string_view tensor) { return tensor.ends_with(".bias"); };
+  return make(input, std::move(options));
+}
+std::unique_ptr<TrainableModel> make_layernorm(const ModelInput& input) {
+  DecoderOptions options;
+  options.trained = is_norm_tensor;
+  return make(input, std::move(options));
+}
+std::unique_ptr<TrainableModel> make_lora(const ModelInput& input) {
+  DecoderOptions options;
+  options.lora = lora_config(input.job.settings.lora);
+  return make(input, std::move(options));
+}
+std::unique_ptr<TrainableModel> make_qlora(const ModelInput& input) {
+  DecoderOptions options;
+  options.lora = lora_config(input.job.settings.lora);
+  options.storage = WeightStorage::kBlocks;
+  return make(input, std::move(options));
+}
+std::unique_ptr<TrainableModel> make_ia3(const ModelInput& input) {
+  DecoderOptions options;
+  options.scales = true;
+  return make(input, std::move(options));
+}
+std::unique_ptr<TrainableModel> make_houlsby(const ModelInput& input) {
+  return make_bottlenecks(input, AdapterPlace::kHoulsby);
+}
+std::unique_ptr<TrainableModel> make_pfeiffer(const ModelInput& input) {
+  return make_bottlenecks(input, AdapterPlace::kPfeiffer);
+}
+std::unique_ptr<TrainableModel> make_parallel(const ModelInput& input) {
+  return make_bottlenecks(input, AdapterPlace::kParallel);
+}
+
+namespace {
+
+std::unique_ptr<TrainableModel> make_soft(const ModelInput& input, SoftPromptKind kind) {
+  DecoderOptions options;
+  options.soft_prompt = kind;
+  return make(input, std::move(options));
+}
+
+}  // namespace
+
+std::unique_ptr<TrainableModel> make_prompt_tuning(const ModelInput& input) {
+  return make_soft(input, SoftPromptKind::kPrompt);
+}
+std::unique_ptr<TrainableModel> make_p_tuning(const ModelInput& input) {
+  return make_soft(input, SoftPromptKind::kEncoded);
+}
+std::unique_ptr<TrainableModel> make_prefix_tuning(const ModelInput& input) {
+  return make_soft(input, SoftPromptKind::kPrefix);
+}
+
+}  // namespace tailor::tune::decoder

@@ -1,0 +1,183 @@
+// Logits and gradients of every family against transformers: tests/golden/decoder_family_golden.py.
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <map>
+
+#include "core/decoder_layout.h"
+#include "tune/decoder.h"
+#include "tune/decoder_test_model.h"
+
+namespace tailor::tune::decoder {
+namespace {
+
+/// The first of several keys that a config.json has.
+template <typename T>
+T of_config(const Json& config, std::initializer_list<const char*> keys, T fallback) {
+  for (const char* key : keys) {
+    if (config.contains(key) && !config[key].is_null()) return config[key].get<T>();
+  }
+  return fallback;
+}
+
+struct TinyFamily {
+  Json golden;
+  DecoderSizes sizes;
+  std::vector<DecoderTensor> tensors;
+  TestModel model;
+};
+
+void add_rope(const Json& config, TestModel& m) {
+  Json rope = of_config<Json>(config, {"rope_parameters"}, Json::object());
+  if (rope.contains("full_attention")) {
+    m.numbers["rope.freq_base_swa"] = rope["sliding_attention"]["rope_theta"];
+    rope = rope["full_attention"];
+  }
+  m.numbers["rope.freq_base"] = of_config<double>(rope, {"rope_theta"}, of_config<double>(config, {"rope_theta"}, 1e4));
+  if (of_config<std::string>(rope, {"rope_type"}, "default") == "linear") {
+    m.texts["rope.scaling.type"] = "linear";
+    m.numbers["rope.scaling.factor"] = rope["factor"];
+  }
+  const double part = of_config<double>(rope, {"partial_rotary_factor"}, 1);
+  m.numbers["rope.dimension_count"] = part * m.numbers.at("attention.key_length");
+}
+
+TinyFamily tiny_family(const std::string& name) {
+  TinyFamily t;
+  t.golden = golden(("decoder_family_" + name + ".json").c_str());
+  const Json& c = t.golden["config"];
+  DecoderSizes& s = t.sizes;
+  s.family = family_of_model_type(c.at("model_type").get<std::string>()).value();
+  s.vocabulary = c.at("vocab_size");
+  s.hidden = of_config<std::int64_t>(c, {"hidden_size", "n_embd", "d_model"}, 0);
+  s.layers = of_config<std::int64_t>(c, {"num_hidden_layers", "n_layer", "n_layers"}, 0);
+  s.heads = of_config<std::int64_t>(c, {"num_attention_heads", "n_head", "n_heads"}, 0);
+  s.kv_heads = of_config<std::int64_t>(c, {"num_key_value_heads", "num_kv_heads"}, s.heads);
+  s.two_norms = c.value("new_decoder_architecture", false);
+  if (s.family == DecoderFamily::kFalcon && !s.two_norms) s.kv_heads = c.value("multi_query", false) ? 1 : s.heads;
+  s.head_dim = of_config<std::int64_t>(c, {"head_dim"}, s.hidden / s.heads);
+  s.feed_forward = of_config<std::int64_t>(c, {"intermediate_size", "n_inner", "ffn_hidden_size"}, 4 * s.hidden);
+  s.positions = of_config<std::int64_t>(c, {"max_position_embeddings", "n_positions", "max_seq_len"}, 64);
+  s.attention_bias = c.value("attention_bias", false);
+  s.feed_forward_bias = c.value("mlp_bias", false);
+
+  std::map<std::string, std::vector<float>> values;
+  std::uint64_t stream = 0;
+  for (const Json& item : t.golden["tensors"]) {
+    std::int64_t count = 1;
+    for (const auto& n : item[1]) count *= n.get<std::int64_t>();
+    Rng rng(t.golden["seed"].get<std::uint64_t>(), stream++);
+    std::vector<float>& to = values[item[0].get<std::string>()];
+    for (std::int64_t i = 0; i < count; ++i)
+      to.push_back(static_cast<float>(item[3].get<double>() + item[2].get<double>() * rng.normal()));
+  }
+  s.tied_output = !values.contains("lm_head.weight") && !values.contains("embed_out.weight");
+  t.tensors = decoder_tensors(s);
+
+  TestModel& m = t.model;
+  m.architecture = gguf_architecture(s.family);
+  m.vocab = s.vocabulary;
+  m.hidden = s.hidden;
+  m.layers = s.layers;
+  m.heads = s.heads;
+  m.kv_heads = s.kv_heads;
+  m.ffn = s.feed_forward;
+  m.context = s.positions;
+  m.eps = of_config<double>(c, {"rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps"}, 1e-5);
+  m.numbers["attention.key_length"] = static_cast<double>(s.head_dim);
+  m.numbers["attention.value_length"] = static_cast<double>(s.head_dim);
+  add_rope(c, m);
+  if (c.contains("use_parallel_residual")) m.numbers["use_parallel_residual"] = c["use_parallel_residual"] ? 1 : 0;
+  if (m.architecture == "mpt") m.numbers["attention.max_alibi_bias"] = 8;
+  if (m.architecture.starts_with("gemma")) {
+    m.numbers["attention.sliding_window"] = c.at("sliding_window");
+    m.numbers["attention.sliding_window_pattern"] = 2;
+    m.numbers["final_logit_softcapping"] = of_config<double>(c, {"final_logit_softcapping"}, 0);
+    m.numbers["attn_logit_softcapping"] = of_config<double>(c, {"attn_logit_softcapping"}, 0);
+  }
+  for (const DecoderTensor& tensor : t.tensors) {
+    EXPECT_TRUE(values.contains(tensor.hugging_face)) << tensor.hugging_face;
+    m.tensors.push_back({tensor.gguf, tensor.gguf_shape(), to_gguf(tensor, values.at(tensor.hugging_face))});
+  }
+  return t;
+}
+
+std::vector<float> as_hugging_face(const DecoderTensor& tensor, const at::Tensor& values) {
+  const at::Tensor v = values.contiguous();
+  const std::string bytes = bytes_to_hugging_face(
+      tensor, {reinterpret_cast<const char*>(v.data_ptr<float>()), static_cast<std::size_t>(v.numel()) * sizeof(float)},
+      sizeof(float));
+  std::vector<float> out(static_cast<std::size_t>(v.numel()));
+  std::memcpy(out.data(), bytes.data(), bytes.size());
+  return out;
+}
+
+class DecoderFamilies : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(DecoderFamilies, LogitsAndGradientsEqualTransformers) {
+  const TinyFamily t = tiny_family(GetParam());
+  const TemporaryDirectory dir;
+  write_gguf(t.model, dir.path() / "m.gguf");
+  const BaseWeights base = BaseWeights::open(dir.path() / "m.gguf").value();
+  ParameterSet parameters;
+  const auto weights = DecoderWeights::open(
+                           base, WeightStorage::kFloat, [](std::string_view) { return true; }, &parameters)
+                           .value();
+  parameters.flatten();
+  weights->bind(parameters);
+  Decoder decoder(*weights, nullptr);
+
+  const auto tokens = t.golden["tokens"].get<std::vector<std::int32_t>>();
+  const SequenceView view{tokens, {}};
+  const auto tree = std::make_shared<PackedTree>(pack_tree({&view, 1}, Sharing::kTree));
+  const at::Tensor logits = decoder.logits(tree);
+  ASSERT_EQ(logits.size(0), static_cast<std::int64_t>(tokens.size()) - 1);
+  double worst = 0;
+  for (std::int64_t i = 0; i < logits.numel(); ++i) {
+    const double expected = t.golden["logits"][static_cast<std::size_t>(i)].get<double>();
+    worst = std::max(worst, std::abs(static_cast<double>(logits.data_ptr<float>()[i]) - expected));
+  }
+  EXPECT_LT(worst, 1e-4) << "logits";
+
+  const std::vector<float> even(tree->targets.size(), 1.0f / static_cast<float>(tree->targets.size()));
+  const std::vector<float> losses = decoder.losses_and_gradients(tree, even, nullptr);
+  double loss = 0;
+  for (const float l : losses) loss += l / static_cast<double>(losses.size());
+  EXPECT_NEAR(loss, t.golden["loss"].get<double>(), 1e-5);
+
+  if (!t.golden.contains("gradients")) return;
+  std::size_t seen = 0;
+  for (const DecoderTensor& tensor : t.tensors) {
+    const at::Tensor grad = parameters.at(tensor.gguf).grad;
+    const double norm = t.golden["gradient_norms"][tensor.hugging_face].get<double>();
+    EXPECT_NEAR(at::norm(grad.to(at::kDouble)).item<double>(), norm, 1e-4 * (1 + norm)) << tensor.hugging_face;
+    if (!t.golden["gradients"].contains(tensor.hugging_face)) continue;
+    ++seen;
+    const auto expected = t.golden["gradients"][tensor.hugging_face].get<std::vector<double>>();
+    std::vector<float> values = as_hugging_face(tensor, grad);
+    if (tensor.role == TensorRole::kEmbedding || tensor.role == TensorRole::kOutput) {
+      std::vector<float> rows;
+      for (const auto& row : t.golden["embedding_rows"]) {
+        const auto from = values.begin() + row.get<std::int64_t>() * tensor.shape[1];
+        rows.insert(rows.end(), from, from + tensor.shape[1]);
+      }
+      values = rows;
+    }
+    ASSERT_LE(expected.size(), values.size()) << tensor.hugging_face;
+    double off = 0;
+    for (std::size_t i = 0; i < expected.size(); ++i)
+      off = std::max(off, std::abs(static_cast<double>(values[i]) - expected[i]));
+    EXPECT_LT(off, 1e-4) << tensor.hugging_face;
+  }
+  EXPECT_EQ(seen, t.golden["gradients"].size());
+}
+
+INSTANTIATE_TEST_SUITE_P(All, DecoderFamilies,
+                         ::testing::Values("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "gpt2",
+                                           "gptneox", "gptneox_variant", "falcon", "falcon_new", "bloom", "mpt"),
+                         [](const auto& test) { return std::string(test.param); });
+
+}  // namespace
+}  // namespace tailor::tune::decoder

@@ -1,0 +1,57 @@
+// Parity of the decoder's tuning methods with PEFT and plain PyTorch: tests/golden/decoder_methods_golden.py.
+
+#include <gtest/gtest.h>
+
+#include "tune/decoder_test_model.h"
+#include "tune/method_parity.h"
+
+namespace tailor::tune::decoder {
+namespace {
+
+/// Nine rows to train on and three to answer; label = row number mod 3, as the golden script has it.
+TokenFile labelled_rows() {
+  const Json rows = golden("decoder_tiny.json").at("rows");
+  TokenFile file;
+  file.vocab_size = 128;
+  file.n_labels = 3;
+  for (const std::vector<std::int32_t>& answer : {std::vector<std::int32_t>{5, 2}, {5, 6, 2}, {90, 2}})
+    file.add_label(answer);
+  for (std::int32_t r = 0; r < 12; ++r) {
+    file.add_row(rows[static_cast<std::size_t>(r)].at("tokens").get<std::vector<std::int32_t>>(), r % 3,
+                 r < 9 ? TokenPart::kTrain : TokenPart::kTest, r);
+  }
+  return file;
+}
+
+class DecoderMethods : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(DecoderMethods, TrainsAsTheReference) {
+  const std::string name = GetParam();
+  const Json reference = golden("decoder_methods.json").at(name);
+  const TemporaryDirectory dir;
+  write_gguf(tiny_model(name == "full-tied"), dir.path() / "base.gguf");
+  tune::testing::MethodRun run = tune::testing::train_as(reference, reference.at("method"), "causal-lm-labels", 5,
+                                                         dir.path() / "base.gguf", labelled_rows(), dir.path());
+  tune::testing::expect_run(run, reference);
+  const tune::testing::NamedValues expected = tune::testing::read_values(
+      environment_path("TAILOR_SOURCE_DIR") / "tests/golden/data/decoder_methods.safetensors", name + "/");
+  if (reference.at("method") == "full") {  // of which only some are kept
+    EXPECT_GT(run.trained.size(), expected.size());
+    std::erase_if(run.trained, [&](const auto& tensor) { return !expected.contains(tensor.first); });
+  }
+  tune::testing::expect_trained(run.trained, expected);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, DecoderMethods,
+                         ::testing::Values("rslora", "dora", "pissa", "full", "full-tied", "upper-layers", "layernorm",
+                                           "ia3", "adapter-houlsby", "adapter-pfeiffer", "adapter-parallel",
+                                           "lora-plus", "prompt-tuning", "p-tuning-mlp", "p-tuning-lstm",
+                                           "prefix-tuning"),
+                         [](const auto& test) {
+                           std::string test_name = test.param;
+                           std::replace(test_name.begin(), test_name.end(), '-', '_');
+                           return test_name;
+                         });
+
+}  // namespace
+}  // namespace tailor::tune::decoder
