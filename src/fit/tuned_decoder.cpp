@@ -18,9 +18,9 @@ PromptSettings prompt_settings() {
   return s;
 }
 
-bool has_soft_prompt(const fs::path& directory) {
+bool has(const fs::path& directory, const char* file) {
   std::error_code ignored;
-  return fs::exists(directory / kSoftPromptFile, ignored);
+  return fs::exists(directory / file, ignored);
 }
 
 }  // namespace
@@ -49,12 +49,16 @@ Result<TokenFile> tokenize_for_decoder(const PreparedData& data, const ReadyMode
 
 Result<DecoderFiles> make_decoder_files(const TuneRun& run, const ReadyModel& model, const fs::path& directory) {
   DecoderFiles files;
-  if (has_soft_prompt(run.directory)) {
+  if (has(run.directory, kSoftPromptFile)) {
     files.gguf = model.gguf;
     files.soft_prompt = directory / kSoftPromptFile;
     TAILOR_CHECK(tailor::copy_file(run.directory / kSoftPromptFile, files.soft_prompt));
+    return files;
+  }
+  files.gguf = directory / kTunedFile;
+  if (has(run.directory, kTrainedWeights)) {
+    TAILOR_CHECK(write_tuned_gguf(model.gguf, run.directory / kTrainedWeights, TensorType::kF16, files.gguf));
   } else {
-    files.gguf = directory / kTunedFile;
     TAILOR_CHECK(merge_adapter(model.gguf, run.directory / kAdapterFile, files.gguf));
   }
   return files;
@@ -63,13 +67,15 @@ Result<DecoderFiles> make_decoder_files(const TuneRun& run, const ReadyModel& mo
 Result<TunedPackage> package_adapter(const TuneRun& run, const ReadyModel& model, const fs::path& package) {
   const fs::path adapter = package / kAdapterDirectory;
   for (const char* name : {kAdapterFile, "adapter_config.json", "adapter_model.safetensors"}) {
-    std::error_code ignored;
-    if (!fs::exists(run.directory / name, ignored)) continue;  // a prefix has no layout but ours
+    if (!has(run.directory, name)) continue;  // whole tensors and a prefix have no layout but ours
     TAILOR_CHECK(make_directories(adapter));
     TAILOR_CHECK(tailor::copy_file(run.directory / name, adapter / name));
   }
-  if (has_soft_prompt(package)) return TunedPackage{model.base, tree_bytes(package / kSoftPromptFile)};
-  return TunedPackage{tuned_base(model.base, kTunedFile), tree_bytes(adapter / kAdapterFile)};
+  if (has(package, kSoftPromptFile)) return TunedPackage{model.base, tree_bytes(package / kSoftPromptFile)};
+  const std::uint64_t bytes = has(adapter, "adapter_model.safetensors")
+                                  ? tree_bytes(adapter / "adapter_model.safetensors")
+                                  : tree_bytes(run.directory / kTrainedWeights);
+  return TunedPackage{tuned_base(model.base, kTunedFile), bytes};
 }
 
 Result<PromptClassifier> load_tuned_decoder(const PreparedData& data, const ReadyModel& model, const TuneRun& run,

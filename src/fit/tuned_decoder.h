@@ -19,7 +19,8 @@ Result<TokenFile> tokenize_for_decoder(const PreparedData& data, const ReadyMode
 struct DecoderFiles {
   std::filesystem::path gguf, soft_prompt;  // soft_prompt empty: none
 };
-/// An adapter is folded into a copy of `model` in `directory`, a soft prompt put there beside it.
+/// Trained tensors take their places in a copy of `model` in `directory`, an adapter is folded into one, a soft prompt
+/// is put there beside it.
 Result<DecoderFiles> make_decoder_files(const TuneRun& run, const ReadyModel& model,
                                         const std::filesystem::path& directory);
 /// Completes a package whose files make_decoder_files() made: the adapter as others read it.

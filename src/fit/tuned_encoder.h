@@ -19,10 +19,6 @@ inline constexpr std::size_t kEncoderTokens = 256;  // longer texts are cut, in 
 /// Row numbers of the token file are ids of the data.
 TokenFile tokenize_for_encoder(const PreparedData& data, const Tokenizer& tokenizer, const TokenParts& parts);
 
-/// The encoder of `base` with the tensors of `weights` in place, as llama.cpp runs it; matrices as `matrices`.
-Status write_tuned_gguf(const std::filesystem::path& base, const std::filesystem::path& weights, TensorType matrices,
-                        const std::filesystem::path& to);
-
 /// Writes the head, and where the encoder was changed the whole of it (matrices as `matrices`) and its adapter, into
 /// `package`. A head on an untouched encoder is served on `served`.
 Result<TunedPackage> package_tuned_encoder(const TuneRun& run, const ReadyModel& trained_on, const ReadyModel& served,

@@ -4,6 +4,7 @@
 
 #include "infer/label_scorer.h"
 #include "infer/test_models.h"
+#include "model/requantize.h"
 
 namespace tailor {
 namespace {
@@ -11,7 +12,7 @@ namespace {
 namespace fs = std::filesystem;
 
 /// An adapter of rank 4 for two matrices of tiny_llama(), with numbers that change its answers.
-void write_adapter(const fs::path& to, std::uint64_t width = 64, const std::string& extra = "") {
+void write_adapter(const fs::path& to, std::uint64_t width = 64, const std::string& extra = "", double size = 0.1) {
   GgufWriter writer;
   writer.set("general.architecture", GgufValue::string("llama"));
   writer.set("general.type", GgufValue::string("adapter"));
@@ -21,7 +22,7 @@ void write_adapter(const fs::path& to, std::uint64_t width = 64, const std::stri
     writer.add(name, TensorType::kF32, {columns, rows}, [=]() -> Result<std::vector<float>> {
       Rng rng(5, stream);
       std::vector<float> values(columns * rows);
-      for (float& v : values) v = static_cast<float>(0.1 * rng.normal());
+      for (float& v : values) v = static_cast<float>(size * rng.normal());
       return values;
     });
   };
@@ -68,6 +69,24 @@ TEST(MergeAdapter, RefusesWhatDoesNotFit) {
   testing::expect_error(merge(), ErrorCode::kInvalidArgument, "one of the two matrices for blk.1.attn_q.weight");
   write_adapter(dir.path() / "adapter.gguf", 64, "something");
   testing::expect_error(merge(), ErrorCode::kInvalidArgument, "something is no part of an adapter");
+  EXPECT_FALSE(fs::exists(dir.path() / "merged.gguf"));
+}
+
+TEST(MergeAdapter, QuantisedMatricesBecomeF16) {
+  TemporaryDirectory dir;
+  write_adapter(dir.path() / "adapter.gguf", 64, "", 0.003);  // far below a step of q4_0
+  requantize(testing::tiny_llama(), dir.path() / "q4.gguf", QuantType::kQ4_0, 1).value();
+  merge_adapter(dir.path() / "q4.gguf", dir.path() / "adapter.gguf", dir.path() / "merged.gguf").value();
+  const GgufFile merged = GgufFile::open(dir.path() / "merged.gguf").value();
+  EXPECT_EQ(merged.tensor("blk.0.attn_q.weight")->type, TensorType::kF16);
+  EXPECT_EQ(merged.tensor("blk.0.attn_k.weight")->type, TensorType::kQ4_0);
+}
+
+TEST(MergeAdapter, OneThatChangesNothingIsAnError) {
+  TemporaryDirectory dir;
+  write_adapter(dir.path() / "adapter.gguf", 64, "", 0);
+  testing::expect_error(merge_adapter(testing::tiny_llama(), dir.path() / "adapter.gguf", dir.path() / "merged.gguf"),
+                        ErrorCode::kInvalidArgument, "changes not one weight");
   EXPECT_FALSE(fs::exists(dir.path() / "merged.gguf"));
 }
 

@@ -24,7 +24,7 @@ using Pairs = std::map<std::string, Pair, std::less<>>;
 
 Error unfit(const fs::path& adapter, std::string what) {
   return {ErrorCode::kInvalidArgument, fmt::format("{}: {}", adapter.string(), what),
-          "an adapter fits only the model that it was trained on"};
+          "an adapter fits only the model that it was trained on, after it was trained"};
 }
 
 Result<Pairs> pairs_of(const GgufFile& adapter, const GgufFile& base) {
@@ -50,7 +50,8 @@ Result<Pairs> pairs_of(const GgufFile& adapter, const GgufFile& base) {
   return pairs;
 }
 
-Result<std::vector<float>> folded(const GgufTensor& w, const Pair& pair, double alpha) {
+/// `changed`: whether a weight differs in the type that it is written in.
+Result<std::vector<float>> folded(const GgufTensor& w, const Pair& pair, double alpha, TensorType as, bool& changed) {
   TAILOR_TRY(std::vector<float> values, to_f32(w));
   TAILOR_TRY(const std::vector<float> a, to_f32(*pair.a));
   TAILOR_TRY(const std::vector<float> b, to_f32(*pair.b));
@@ -64,7 +65,17 @@ Result<std::vector<float>> folded(const GgufTensor& w, const Pair& pair, double 
       for (std::size_t i = 0; i < in; ++i) row[i] += factor * from[i];
     }
   }
+  if (!changed) {
+    TAILOR_TRY(const std::vector<float> before, to_f32(w));
+    TAILOR_TRY(const std::string old_bytes, encode_tensor(as, before, in));
+    TAILOR_TRY(const std::string new_bytes, encode_tensor(as, values, in));
+    changed = old_bytes != new_bytes;
+  }
   return values;
+}
+
+bool is_whole(TensorType type) {
+  return type == TensorType::kF32 || type == TensorType::kF16 || type == TensorType::kBF16;
 }
 
 }  // namespace
@@ -74,6 +85,7 @@ Status merge_adapter(const fs::path& base, const fs::path& adapter, const fs::pa
   TAILOR_TRY(const GgufFile change, GgufFile::open(adapter));
   TAILOR_TRY(const double alpha, change.number("adapter.lora.alpha"));
   TAILOR_TRY(const Pairs pairs, pairs_of(change, model));
+  bool changed = false;
   GgufWriter writer;
   for (const auto& [key, value] : model.values()) writer.set(key, value);
   for (const GgufTensor& tensor : model.tensors()) {
@@ -83,11 +95,16 @@ Status merge_adapter(const fs::path& base, const fs::path& adapter, const fs::pa
                      [&tensor]() -> Result<std::string_view> { return tensor.bytes; });
     } else {
       const Pair pair = found->second;
-      writer.add(tensor.name, tensor.type, tensor.shape,
-                 [&tensor, pair, alpha] { return folded(tensor, pair, alpha); });
+      const TensorType as = is_whole(tensor.type) ? tensor.type : TensorType::kF16;
+      writer.add(tensor.name, as, tensor.shape,
+                 [&tensor, &changed, pair, alpha, as] { return folded(tensor, pair, alpha, as, changed); });
     }
   }
-  return writer.write(out);
+  TAILOR_CHECK(writer.write(out));
+  if (changed) return {};
+  std::error_code ignored;
+  fs::remove(out, ignored);
+  return unfit(adapter, "folded into the model it changes not one weight");
 }
 
 }  // namespace tailor

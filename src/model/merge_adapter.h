@@ -10,8 +10,8 @@
 namespace tailor {
 
 /// Writes `base` (GGUF) with `adapter` (GGUF, as llama.cpp takes it) folded in; atomic at `out`. Matrices keep their
-/// types, so a change far below a quantised type's step is lost: fold into f16 or f32. Errors: the adapter has no
-/// alpha, half a pair, a tensor that the base has not, or one of another shape.
+/// types, but those that are quantised become f16: in their own type a change below a step would be lost. Errors: the
+/// adapter has no alpha, half a pair, a tensor that the base has not, one of another shape, or it changes nothing.
 Status merge_adapter(const std::filesystem::path& base, const std::filesystem::path& adapter,
                      const std::filesystem::path& out);
 

@@ -58,7 +58,8 @@ TEST_P(Tune, ThePackageAnswersAsTheTrainerDid) {
 INSTANTIATE_TEST_SUITE_P(OfAnEncoder, Tune,
                          testing::Values("full", "head", "bitfit", "lora", "dora", "pissa", "ia3", "adapter-houlsby",
                                          "adapter-parallel", "contrastive"));
-INSTANTIATE_TEST_SUITE_P(OfADecoder, Tune, testing::Values("qlora", "prompt-tuning", "prefix-tuning"));
+INSTANTIATE_TEST_SUITE_P(OfADecoder, Tune,
+                         testing::Values("qlora", "full", "dora", "pissa", "ia3", "prompt-tuning", "prefix-tuning"));
 
 using TuneWords = Tune;
 
