@@ -1,4 +1,6 @@
 // tailor-tune JOB.json: one training job. Events as JSON lines on standard output; docs/TUNE_JOB.md.
+// tailor-tune --answer BASE.gguf BOTTLENECKS.safetensors: answers for `tailor` what llama.cpp cannot;
+// tune/answer_worker.h.
 
 #include <c10/util/Exception.h>
 #include <malloc.h>
@@ -9,10 +11,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iostream>
 #include <string>
 
 #include "core/error_event.h"
 #include "core/json.h"
+#include "tune/answer_worker.h"
 #include "tune/job.h"
 #include "tune/run_job.h"
 
@@ -51,20 +55,34 @@ int out_of_memory() {
                "lower settings.micro_batch_tokens or settings.batch_size, or take method lora or head"});
 }
 
+int answer_lines(const char* base, const char* bottlenecks) {
+  const auto worker = tailor::tune::AnswerWorker::open(base, bottlenecks);
+  if (!worker) return fail(worker.error());
+  write_event({{"ready", true}});
+  std::ios::sync_with_stdio(false);
+  for (std::string line; std::getline(std::cin, line) && !g_cancel.cancelled();) {
+    const auto request = tailor::parse_json(line, "the request");
+    write_event(request ? (*worker)->answer(*request) : tailor::error_event(request.error()));
+  }
+  return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const auto start = std::chrono::steady_clock::now();
-  if (argc != 2 || std::strncmp(argv[1], "-", 1) == 0) {
+  const bool answers = argc == 4 && std::strcmp(argv[1], "--answer") == 0;
+  if (!answers && (argc != 2 || std::strncmp(argv[1], "-", 1) == 0)) {
     const bool version = argc == 2 && std::strcmp(argv[1], "--version") == 0;
     const bool help = argc == 2 && std::strcmp(argv[1], "--help") == 0;
     if (version)
       std::printf("tailor-tune %s\n", TAILOR_VERSION);
     else
-      std::fprintf(
-          help ? stdout : stderr,
-          "usage: tailor-tune JOB.json\n\nRuns one training job (docs/TUNE_JOB.md) and writes its events as JSON "
-          "lines.\nExit codes: 0 done, 2 input, 4 environment (disk, memory), 130 interrupted (can be resumed).\n");
+      std::fprintf(help ? stdout : stderr,
+                   "usage: tailor-tune JOB.json\n       tailor-tune --answer BASE.gguf BOTTLENECKS.safetensors\n\nRuns "
+                   "one training job (docs/TUNE_JOB.md) and writes its events as JSON "
+                   "lines; or answers for tailor where a model has bottleneck adapters.\nExit codes: 0 done, 2 input, "
+                   "4 environment (disk, memory), 130 interrupted (can be resumed).\n");
     return version || help ? 0 : 2;
   }
   // Idle threads must not spin beside other work. The runtime reads this when it is loaded, hence the second start.
@@ -81,6 +99,7 @@ int main(int argc, char** argv) {
   sigaction(SIGINT, &action, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
   try {
+    if (answers) return answer_lines(argv[2], argv[3]);
     const auto job = tailor::tune::read_job(argv[1]);
     if (!job) return fail(job.error());
     const auto result = tailor::tune::run_job(*job, write_event, g_cancel, start);

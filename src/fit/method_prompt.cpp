@@ -10,11 +10,11 @@
 
 #include "core/files.h"
 #include "core/rng.h"
-#include "core/soft_prompt_file.h"
 #include "core/stopwatch.h"
 #include "fit/method_support.h"
 #include "fit/methods.h"
 #include "fit/paths.h"
+#include "fit/tuned_decoder.h"
 #include "infer/label_scorer.h"
 #include "learn/neighbours.h"
 #include "prompt/demonstrations.h"
@@ -322,9 +322,10 @@ Result<TrialOutcome> run_few_shot_retrieved(TrialContext& context) {
 Result<std::unique_ptr<Classifier>> load_prompted(const fs::path& package, const PackageManifest& manifest,
                                                   const PredictOptions& options) {
   std::error_code ignored;
-  LabelScorerOptions scoring{.threads = options.threads};
-  if (fs::exists(package / kSoftPromptFile, ignored)) scoring.soft_prompt = package / kSoftPromptFile;
-  TAILOR_TRY(LabelScorer scorer, LabelScorer::load(base_model_path(package, manifest.base), scoring));
+  const DecoderFiles files = decoder_files_of(package, base_model_path(package, manifest.base));
+  TAILOR_TRY(LabelScorer scorer, LabelScorer::load(files.gguf, {.threads = options.threads,
+                                                                .soft_prompt = files.soft_prompt,
+                                                                .worker = worker_files(files)}));
   TAILOR_TRY(PromptClassifier prompt, PromptClassifier::load(package, std::move(scorer)));
   if (prompt.labels() != manifest.labels)
     return Error{ErrorCode::kCorruptData, package.string() + ": the prompt's labels are not the package's", ""};

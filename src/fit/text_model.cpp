@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include "core/files.h"
-#include "core/soft_prompt_file.h"
 #include "fit/serving.h"
+#include "fit/tuned_decoder.h"
 
 namespace tailor {
 namespace {
@@ -56,10 +56,11 @@ Status TextSettings::save(const fs::path& package) const {
 }
 
 Result<TextModel> TextModel::load(const fs::path& gguf, const fs::path& soft_prompt, const TextSettings& settings,
-                                  int threads) {
+                                  int threads, const TorchWorkerFiles& worker) {
   TextModel model;
   model.settings_ = settings;
-  TAILOR_TRY(Generator generator, Generator::load(gguf, {.threads = threads, .soft_prompt = soft_prompt}));
+  TAILOR_TRY(Generator generator,
+             Generator::load(gguf, {.threads = threads, .soft_prompt = soft_prompt, .worker = worker}));
   model.generator_ = std::make_unique<Generator>(std::move(generator));
   model.encoder_ = std::make_unique<ChatEncoder>(model.generator_->tokenizer(), model.generator_->chat_template());
   if (settings.form == ExampleForm::kChat && !model.encoder_->can_chat()) {
@@ -80,10 +81,8 @@ Result<TextModel> TextModel::load_package(const fs::path& package, int threads) 
         fmt::format("tailor predict {} \"your text\"", package.string())};
   }
   TAILOR_TRY(const TextSettings settings, TextSettings::load(package));
-  std::error_code ignored;
-  const fs::path soft = package / kSoftPromptFile;
-  TAILOR_TRY(TextModel model, load(base_model_path(package, manifest.base),
-                                   fs::exists(soft, ignored) ? soft : fs::path(), settings, threads));
+  const DecoderFiles files = decoder_files_of(package, base_model_path(package, manifest.base));
+  TAILOR_TRY(TextModel model, load(files.gguf, files.soft_prompt, settings, threads, worker_files(files)));
   model.manifest_ = std::move(manifest);
   return model;
 }

@@ -36,9 +36,9 @@ struct TextRequest {
 /// Threads: one call at a time an object.
 class TextModel {
  public:
-  /// `soft_prompt` may be empty.
+  /// `soft_prompt` may be empty, and so may `worker`.
   static Result<TextModel> load(const std::filesystem::path& gguf, const std::filesystem::path& soft_prompt,
-                                const TextSettings& settings, int threads);
+                                const TextSettings& settings, int threads, const TorchWorkerFiles& worker = {});
   /// Errors: those of read_package(); a package that answers with labels.
   static Result<TextModel> load_package(const std::filesystem::path& package, int threads);
 

@@ -1,5 +1,6 @@
 #include "fit/tuned_decoder.h"
 
+#include "core/bottleneck_file.h"
 #include "core/files.h"
 #include "core/soft_prompt_file.h"
 #include "infer/label_scorer.h"
@@ -47,6 +48,19 @@ Result<TokenFile> tokenize_for_decoder(const PreparedData& data, const ReadyMode
   return file;
 }
 
+DecoderFiles decoder_files_of(const fs::path& package, const fs::path& gguf) {
+  DecoderFiles files{gguf, {}, {}};
+  if (has(package, kSoftPromptFile)) files.soft_prompt = package / kSoftPromptFile;
+  const fs::path bottlenecks = package / kAdapterDirectory / kBottleneckFile;
+  std::error_code ignored;
+  if (fs::exists(bottlenecks, ignored)) files.bottlenecks = bottlenecks;
+  return files;
+}
+
+TorchWorkerFiles worker_files(const DecoderFiles& files) {
+  return {find_tune_program(), files.bottlenecks};
+}
+
 Result<DecoderFiles> make_decoder_files(const TuneRun& run, const ReadyModel& model, const fs::path& directory) {
   DecoderFiles files;
   if (has(run.directory, kSoftPromptFile)) {
@@ -54,6 +68,15 @@ Result<DecoderFiles> make_decoder_files(const TuneRun& run, const ReadyModel& mo
     files.soft_prompt = directory / kSoftPromptFile;
     TAILOR_CHECK(tailor::copy_file(run.directory / kSoftPromptFile, files.soft_prompt));
     return files;
+  }
+  if (has(run.directory, kBottleneckFile)) {
+    files.bottlenecks = directory / kAdapterDirectory / kBottleneckFile;
+    TAILOR_CHECK(make_directories(directory / kAdapterDirectory));
+    TAILOR_CHECK(tailor::copy_file(run.directory / kBottleneckFile, files.bottlenecks));
+    if (!has(run.directory, kTrainedWeights)) {
+      files.gguf = model.gguf;
+      return files;
+    }
   }
   files.gguf = directory / kTunedFile;
   if (has(run.directory, kTrainedWeights)) {
@@ -72,6 +95,11 @@ Result<TunedPackage> package_adapter(const TuneRun& run, const ReadyModel& model
     TAILOR_CHECK(tailor::copy_file(run.directory / name, adapter / name));
   }
   if (has(package, kSoftPromptFile)) return TunedPackage{model.base, tree_bytes(package / kSoftPromptFile)};
+  if (has(adapter, kBottleneckFile)) {
+    const bool changed = has(package, kTunedFile);
+    return TunedPackage{changed ? tuned_base(model.base, kTunedFile) : model.base,
+                        tree_bytes(adapter / kBottleneckFile)};
+  }
   const std::uint64_t bytes = has(adapter, "adapter_model.safetensors")
                                   ? tree_bytes(adapter / "adapter_model.safetensors")
                                   : tree_bytes(run.directory / kTrainedWeights);
@@ -81,7 +109,9 @@ Result<TunedPackage> package_adapter(const TuneRun& run, const ReadyModel& model
 Result<PromptClassifier> load_tuned_decoder(const PreparedData& data, const ReadyModel& model, const TuneRun& run,
                                             const fs::path& directory, int threads) {
   TAILOR_TRY(const DecoderFiles files, make_decoder_files(run, model, directory));
-  TAILOR_TRY(LabelScorer scorer, LabelScorer::load(files.gguf, {.threads = threads, .soft_prompt = files.soft_prompt}));
+  TAILOR_TRY(LabelScorer scorer,
+             LabelScorer::load(files.gguf,
+                               {.threads = threads, .soft_prompt = files.soft_prompt, .worker = worker_files(files)}));
   return PromptClassifier::make(std::move(scorer), prompt_settings(), data.label_names(), {});
 }
 

@@ -7,6 +7,7 @@
 #include "core/token_file.h"
 #include "fit/prepared_data.h"
 #include "fit/tuned_model.h"
+#include "infer/torch_worker.h"
 #include "prompt/prompt_classifier.h"
 
 namespace tailor {
@@ -15,10 +16,14 @@ namespace tailor {
 /// use. Row numbers of the token file are ids of the data.
 Result<TokenFile> tokenize_for_decoder(const PreparedData& data, const ReadyModel& model, const TokenParts& parts);
 
-/// What llama.cpp loads.
+/// What llama.cpp loads; bottlenecks: tailor-tune answers with them.
 struct DecoderFiles {
-  std::filesystem::path gguf, soft_prompt;  // soft_prompt empty: none
+  std::filesystem::path gguf, soft_prompt, bottlenecks;  // the last two may be empty: none
 };
+/// Those of a package, whose base model is `gguf`.
+DecoderFiles decoder_files_of(const std::filesystem::path& package, const std::filesystem::path& gguf);
+/// For LabelScorer and Generator.
+TorchWorkerFiles worker_files(const DecoderFiles& files);
 /// Trained tensors take their places in a copy of `model` in `directory`, an adapter is folded into one, a soft prompt
 /// is put there beside it.
 Result<DecoderFiles> make_decoder_files(const TuneRun& run, const ReadyModel& model,

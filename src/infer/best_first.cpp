@@ -273,6 +273,18 @@ Result<std::vector<BestLabel>> LabelScorer::best(std::span<const TokenList> prom
   TAILOR_TRY(const std::vector<ScoreTask> tasks, self.tasks(prompts, subsets, owned));
   std::vector<BestLabel> out(prompts.size());
   if (tasks.empty()) return out;
+  if (self.torch) {
+    TAILOR_TRY(const std::vector<LabelScores> all, self.score_by_torch(prompts, subsets, progress, cancel));
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      for (std::size_t l = 0; l < n_labels; ++l) {
+        double score = all[i][l];
+        if (!calibration.norm.empty()) score = (score - calibration.bias[l]) / calibration.norm[l];
+        if (out[i].label < 0 || score > out[i].score)
+          out[i] = {static_cast<std::int32_t>(l), score, self.trie.internal_nodes};
+      }
+    }
+    return out;
+  }
 
   std::size_t longest = 0, deepest = 0;
   for (const ScoreTask& task : tasks) {

@@ -104,7 +104,8 @@ struct Generator::Impl {
   SoftPrompt soft;  // at positions 0 … n-1
   LlamaContextPtr context;
   int cells = 0;
-  TokenList held;  // in the context, after the soft prompt
+  TokenList held;                      // in the context, after the soft prompt
+  std::unique_ptr<TorchWorker> torch;  // computes instead of the context, where there is one
 
   /// A context for so many tokens of prompt and answer.
   Status prepare(int tokens);
@@ -113,9 +114,12 @@ struct Generator::Impl {
   /// Appends to what the context holds, at most kUbatch; logits of all of `tokens` where asked.
   Status decode(std::span<const std::int32_t> tokens, bool outputs);
   Status check(std::span<const std::int32_t> tokens) const;
+  /// The token after `last`, which follows what is held.
+  Result<std::int32_t> next(std::int32_t last, llama_sampler* sampler, const CancelToken& cancel);
 };
 
 Status Generator::Impl::prepare(int tokens) {
+  if (torch) return {};
   const int need = (soft.length() + tokens + 255) / 256 * 256;
   if (context != nullptr && cells >= need) return {};
   context.reset();  // before the new one is made: memory
@@ -155,11 +159,31 @@ Status Generator::Impl::decode(std::span<const std::int32_t> tokens, bool output
 Result<std::size_t> Generator::Impl::hold(std::span<const std::int32_t> tokens) {
   const auto [end, other] = std::mismatch(held.begin(), held.end(), tokens.begin(), tokens.end());
   const auto common = static_cast<std::size_t>(end - held.begin());
+  if (torch) {  // which keeps what this text and the last have in common
+    held.assign(tokens.begin(), tokens.end());
+    return common;
+  }
   llama_memory_seq_rm(llama_get_memory(context.get()), 0, soft.length() + static_cast<int>(common), -1);
   held.resize(common);
   for (std::size_t first = common; first < tokens.size(); first += kUbatch)
     TAILOR_CHECK(decode(tokens.subspan(first, std::min<std::size_t>(kUbatch, tokens.size() - first)), false));
   return common;
+}
+
+Result<std::int32_t> Generator::Impl::next(std::int32_t last, llama_sampler* sampler, const CancelToken& cancel) {
+  if (!torch) {
+    TAILOR_CHECK(decode({&last, 1}, true));
+    return llama_sampler_sample(sampler, context.get(), -1);
+  }
+  held.push_back(last);
+  TAILOR_TRY(const std::vector<float> logits, torch->logits(held, cancel));
+  std::vector<llama_token_data> choices(logits.size());
+  for (std::size_t i = 0; i < logits.size(); ++i) choices[i] = {static_cast<llama_token>(i), logits[i], 0.0f};
+  llama_token_data_array list{choices.data(), choices.size(), -1, false};
+  llama_sampler_apply(sampler, &list);
+  const llama_token chosen = list.data[list.selected].id;
+  llama_sampler_accept(sampler, chosen);
+  return chosen;
 }
 
 Generator::Generator(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -191,6 +215,9 @@ Result<Generator> Generator::load(const std::filesystem::path& gguf, const Gener
   }
   const int trained = llama_model_n_ctx_train(impl->model->get());
   impl->max_context = options.max_context > 0 ? std::min(options.max_context, trained) : trained;
+  if (!options.worker.empty()) {
+    TAILOR_TRY(impl->torch, TorchWorker::start(gguf, options.worker, impl->threads));
+  }
   return Generator(std::move(impl));
 }
 
@@ -218,8 +245,7 @@ Result<GeneratedText> Generator::generate(std::span<const std::int32_t> prompt, 
   std::int32_t next = prompt.back();
   for (int n = 0; n < most; ++n) {
     if (cancel.cancelled()) return Error{ErrorCode::kCancelled, "the answer was interrupted", ""};
-    TAILOR_CHECK(self.decode({&next, 1}, true));
-    next = llama_sampler_sample(sampler.get(), self.context.get(), -1);
+    TAILOR_TRY(next, self.next(next, sampler.get(), cancel));
     out.tokens.push_back(next);
     const bool end = tokenizer().ends_generation(next);
     if (end || !stream.add(tokenizer().decode({&next, 1}))) {
@@ -239,6 +265,7 @@ Result<std::vector<double>> Generator::losses(std::span<const std::int32_t> toke
     return Error{ErrorCode::kInvalidArgument,
                  fmt::format("the text has {} tokens; the model reads {}", tokens.size(), max_context()), ""};
   }
+  if (self.torch) return self.torch->losses(tokens, mask, cancel);
   TAILOR_CHECK(self.prepare(static_cast<int>(tokens.size())));
   std::vector<double> out;
   std::size_t first = 1;  // learnt tokens from here on

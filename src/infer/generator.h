@@ -12,6 +12,7 @@
 
 #include "core/cancel.h"
 #include "core/result.h"
+#include "infer/torch_worker.h"
 #include "model/tokenizer.h"
 
 namespace tailor {
@@ -22,6 +23,7 @@ struct GeneratorOptions {
   bool flash_attention = true;
   int max_context = 0;                // tokens of prompt and answer; 0: as the model was trained
   std::filesystem::path soft_prompt;  // virtual tokens before every prompt (infer/soft_prompt.h); empty: none
+  TorchWorkerFiles worker;            // where it names bottlenecks, tailor-tune computes instead of llama.cpp
 };
 
 struct SamplingOptions {

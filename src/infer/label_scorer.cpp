@@ -16,6 +16,8 @@
 namespace tailor {
 namespace {
 
+constexpr std::size_t kTorchPrompts = 16;  // a request: progress is told, and an interruption seen, between two
+
 constexpr std::size_t kPackTokens = 256;         // more tokens a call: no faster products, more masked attention
 constexpr std::size_t kLogitBytes = 256u << 20;  // of one call's outputs
 constexpr int kPathsAtOnce = kMaxSequences - 1;  // sequence 0 keeps the prefix
@@ -112,6 +114,9 @@ Result<LabelScorer> LabelScorer::load(const std::filesystem::path& gguf, const L
   const int trained = llama_model_n_ctx_train(impl->model->get());
   impl->max_context = options.max_context > 0 ? std::min(options.max_context, trained) : trained;
   impl->workers.resize(static_cast<std::size_t>(impl->threads));
+  if (!options.worker.empty()) {
+    TAILOR_TRY(impl->torch, TorchWorker::start(gguf, options.worker, impl->threads));
+  }
   return LabelScorer(std::move(impl));
 }
 
@@ -336,6 +341,7 @@ Result<std::vector<LabelScores>> LabelScorer::score_all(std::span<const TokenLis
   Impl& self = *impl_;
   std::vector<std::unique_ptr<LabelTrie>> owned;
   TAILOR_TRY(const std::vector<ScoreTask> tasks, self.tasks(prompts, subsets, owned));
+  if (self.torch) return self.score_by_torch(prompts, subsets, progress, cancel);
   std::vector<LabelScores> out(prompts.size());
   if (tasks.empty()) return out;
 
@@ -386,10 +392,44 @@ Result<std::vector<LabelScores>> LabelScorer::score_all(std::span<const TokenLis
   return out;
 }
 
+Result<std::vector<LabelScores>> LabelScorer::Impl::score_by_torch(std::span<const TokenList> prompts,
+                                                                   std::span<const std::vector<std::int32_t>> subsets,
+                                                                   const ProgressFn& progress,
+                                                                   const CancelToken& cancel) {
+  std::vector<LabelScores> out;
+  for (std::size_t begin = 0; begin < prompts.size(); begin += kTorchPrompts) {
+    const std::size_t n = std::min(kTorchPrompts, prompts.size() - begin);
+    TAILOR_TRY(std::vector<LabelScores> part, torch->scores(prompts.subspan(begin, n), labels, cancel));
+    for (LabelScores& scores : part) {
+      if (const std::size_t i = out.size(); i < subsets.size() && !subsets[i].empty()) {
+        LabelScores asked(scores.size(), -std::numeric_limits<double>::infinity());
+        for (const std::int32_t label : subsets[i])
+          asked[static_cast<std::size_t>(label)] = scores[static_cast<std::size_t>(label)];
+        scores = std::move(asked);
+      }
+      out.push_back(std::move(scores));
+    }
+    if (progress) {
+      progress({.stage = "scoring labels",
+                .done = static_cast<double>(out.size()),
+                .total = static_cast<double>(prompts.size())});
+    }
+  }
+  return out;
+}
+
 Result<LabelScores> LabelScorer::score_one_at_a_time(const TokenList& prompt) {
   Impl& self = *impl_;
   if (prompt.empty() || self.labels.empty())
     return Error{ErrorCode::kInvalidArgument, "there is no prompt or no label to score", ""};
+  if (self.torch) {
+    LabelScores scores;
+    for (const TokenList& label : self.labels) {
+      TAILOR_TRY(const auto one, self.torch->scores({&prompt, 1}, {&label, 1}, CancelToken()));
+      scores.push_back(one[0][0]);
+    }
+    return scores;
+  }
   ScoreWorker& worker = self.workers[0];
   const int soft = self.soft.length(), longest = static_cast<int>(prompt.size()) + self.trie.max_depth;
   TAILOR_CHECK(self.prepare(worker, {.cells = soft + longest, .ubatch = longest, .threads = self.threads}));
@@ -417,6 +457,7 @@ Result<LabelScores> LabelScorer::score_one_at_a_time(const TokenList& prompt) {
 Result<std::vector<float>> LabelScorer::next_token_logits(const TokenList& prompt) {
   Impl& self = *impl_;
   if (prompt.empty()) return Error{ErrorCode::kInvalidArgument, "there is no prompt", ""};
+  if (self.torch) return self.torch->logits(prompt, CancelToken());
   ScoreWorker& worker = self.workers[0];
   const int n = static_cast<int>(prompt.size());
   const int soft = self.soft.length();

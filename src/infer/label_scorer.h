@@ -16,6 +16,7 @@
 #include "core/cancel.h"
 #include "core/progress.h"
 #include "core/result.h"
+#include "infer/torch_worker.h"
 #include "model/tokenizer.h"
 
 namespace tailor {
@@ -27,6 +28,7 @@ struct LabelScorerOptions {
   int max_context = 0;            // tokens of prefix + prompt + label; 0: as the model was trained
   std::filesystem::path adapter;  // GGUF LoRA adapter; empty: none
   std::filesystem::path soft_prompt;  // virtual tokens before every prompt (infer/soft_prompt.h); empty: none
+  TorchWorkerFiles worker;            // where it names bottlenecks, tailor-tune computes instead of llama.cpp
 };
 
 /// calibrated score = (log p - bias[label]) / norm[label]; both empty: log p itself. norm > 0.

@@ -48,6 +48,7 @@ struct LabelScorer::Impl {
   std::vector<std::string> names;
   LabelTrie trie;
   std::vector<ScoreWorker> workers;
+  std::unique_ptr<TorchWorker> torch;  // computes instead of the workers, where there is one
 
   int prefix_length() const { return soft.length() + static_cast<int>(prefix.size()); }
   int vocabulary() const { return model->vocabulary(); }
@@ -55,6 +56,10 @@ struct LabelScorer::Impl {
   Result<std::vector<ScoreTask>> tasks(std::span<const TokenList> prompts,
                                        std::span<const std::vector<std::int32_t>> subsets,
                                        std::vector<std::unique_ptr<LabelTrie>>& owned) const;
+  /// All scores by `torch`; labels that a subset leaves out have -infinity.
+  Result<std::vector<LabelScores>> score_by_torch(std::span<const TokenList> prompts,
+                                                  std::span<const std::vector<std::int32_t>> subsets,
+                                                  const ProgressFn& progress, const CancelToken& cancel);
   /// Makes or keeps a context that is large enough, and decodes the prefix into it.
   Status prepare(ScoreWorker& worker, const ContextNeed& need);
   /// Decodes tokens into one sequence without output, in calls that fit.

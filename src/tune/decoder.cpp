@@ -89,19 +89,22 @@ std::vector<at::Tensor> Decoder::keys_values(std::span<const std::int32_t> token
   return seen;
 }
 
+AttentionShape Decoder::attention_shape(bool local, const std::vector<float>& slopes) const {
+  const DecoderConfig& c = weights_.config();
+  return {.heads = c.heads,
+          .kv_heads = c.kv_heads,
+          .head_dim = c.head_dim,
+          .scale = static_cast<float>(c.attention_scale),
+          .softcap = static_cast<float>(c.attention_softcap),
+          .window = local ? c.window : 0,
+          .slopes = slopes.empty() ? nullptr : slopes.data()};
+}
+
 std::shared_ptr<const AttentionPlan> Decoder::plan(const Pass& pass, bool local) {
   const DecoderConfig& c = weights_.config();
   auto plan = std::make_shared<AttentionPlan>();
-  plan->shape = {.heads = c.heads,
-                 .kv_heads = c.kv_heads,
-                 .head_dim = c.head_dim,
-                 .scale = static_cast<float>(c.attention_scale),
-                 .softcap = static_cast<float>(c.attention_softcap),
-                 .window = local ? c.window : 0};
-  if (c.positions == Positions::kAlibi) {
-    plan->slopes = alibi_slopes(c);
-    plan->shape.slopes = plan->slopes.data();
-  }
+  if (c.positions == Positions::kAlibi) plan->slopes = alibi_slopes(c);
+  plan->shape = attention_shape(local, plan->slopes);
   const bool halves = c.positions == Positions::kRotaryHalves;
   plan->q_rope = {c.heads, c.head_dim, c.rotary, halves};
   plan->k_rope = {c.kv_heads, c.head_dim, c.rotary, halves};
@@ -134,6 +137,19 @@ at::Tensor Decoder::embedded(const Pass& pass) {
   return x;
 }
 
+at::Tensor Decoder::shaped(const Pass& pass, std::int64_t layer, at::Tensor qkv, std::int64_t column) const {
+  const DecoderConfig& c = weights_.config();
+  const LayerNorms& norms = weights_.norms(layer);
+  const bool queries = column > 0, keys = qkv.size(1) > column;
+  if (c.clamp_qkv > 0) qkv = at::clamp(qkv, -c.clamp_qkv, c.clamp_qkv);
+  if (keys && adapters_ != nullptr && adapters_->layer(layer).keys_values.defined())
+    qkv = scale_columns(qkv, adapters_->layer(layer).keys_values, column);
+  if (norms.q.defined() || norms.k.defined())
+    qkv = head_norms(qkv, queries ? norms.q : Norm(), keys ? norms.k : Norm(), c.eps, c);
+  if (keys && pass.prefix()) qkv = with_rows(qkv, pass.soft, soft_prompt_->keys_values(layer), column);
+  return qkv;
+}
+
 /// What attention gives, before its output layer. In the last block `x` shrinks to the tokens that are asked.
 at::Tensor Decoder::attended(const Pass& pass, std::int64_t layer, at::Tensor& x, std::vector<at::Tensor>* seen) {
   const DecoderConfig& c = weights_.config();
@@ -142,18 +158,8 @@ at::Tensor Decoder::attended(const Pass& pass, std::int64_t layer, at::Tensor& x
   const LinearSpec whole = spec(layer, LinearGroup::kQkv, pass.dropout);
   const NormSpec before = norm_spec(norms.attention);
   const auto& plan = c.local(layer) ? pass.local : pass.everywhere;
-  const Slot* scale = adapters_ == nullptr ? nullptr : &adapters_->layer(layer).keys_values;
-  // Keys and values stand from `column` on.
-  const auto finish = [&](at::Tensor qkv, std::int64_t column, const Norm& q_norm, const Norm& k_norm) {
-    if (c.clamp_qkv > 0) qkv = at::clamp(qkv, -c.clamp_qkv, c.clamp_qkv);
-    if (scale != nullptr && scale->defined() && qkv.size(1) > column) qkv = scale_columns(qkv, *scale, column);
-    if (q_norm.defined() || k_norm.defined()) qkv = head_norms(qkv, q_norm, k_norm, c.eps, c);
-    if (pass.prefix() && qkv.size(1) > column)
-      qkv = with_rows(qkv, pass.soft, soft_prompt_->keys_values(layer), column);
-    return qkv;
-  };
   if (layer + 1 < c.layers || pass.all_asked) {
-    const at::Tensor qkv = finish(norm_linear(x, before, whole), q_width, norms.q, norms.k);
+    const at::Tensor qkv = shaped(pass, layer, norm_linear(x, before, whole), q_width);
     if (seen != nullptr) {
       seen->push_back(qkv.narrow(1, q_width, kv_width).clone());
       float* keys = seen->back().data_ptr<float>();
@@ -162,10 +168,23 @@ at::Tensor Decoder::attended(const Pass& pass, std::int64_t layer, at::Tensor& x
     }
     return attention(qkv, plan);
   }
-  const at::Tensor kv = finish(norm_linear(x, before, whole.slice(q_width, q_width + kv_width)), 0, {}, norms.k);
+  const at::Tensor kv = shaped(pass, layer, norm_linear(x, before, whole.slice(q_width, q_width + kv_width)), 0);
   x = x.index_select(0, pass.label_nodes);
-  const at::Tensor q = finish(norm_linear(x, before, whole.slice(0, q_width)), q_width, norms.q, {});
+  const at::Tensor q = shaped(pass, layer, norm_linear(x, before, whole.slice(0, q_width)), q_width);
   return attention_at_labels(q, kv, plan);
+}
+
+/// x + the output layer of what attention gives.
+at::Tensor Decoder::after_attention(const Pass& pass, std::int64_t layer, const at::Tensor& heads,
+                                    const at::Tensor& x) {
+  const Norm& behind = weights_.norms(layer).post_attention;
+  const LinearSpec out = spec(layer, LinearGroup::kOutput, pass.dropout);
+  const bool adapted = adapters_ != nullptr && adapters_->layer(layer).after_attention.has_value();
+  if (!behind.defined() && !adapted) return linear_add(heads, x, out);
+  at::Tensor y = linear(heads, out);
+  if (adapted) y = add_bottleneck(y, y, *adapters_->layer(layer).after_attention);
+  if (behind.defined()) y = norm(y, norm_spec(behind));
+  return x + y;
 }
 
 /// stream + feed-forward(x).
@@ -203,19 +222,8 @@ at::Tensor Decoder::hidden_at_labels(const std::shared_ptr<const PackedTree>& tr
 
   at::Tensor x = embedded(pass);
   for (std::int64_t layer = 0; layer < c.layers; ++layer) {
-    const LayerNorms& norms = weights_.norms(layer);
-    const LinearSpec out = spec(layer, LinearGroup::kOutput, dropout);
-    const bool adapted = adapters_ != nullptr && adapters_->layer(layer).after_attention.has_value();
     const at::Tensor heads = attended(pass, layer, x, seen);
-    at::Tensor after;
-    if (norms.post_attention.defined() || adapted) {
-      at::Tensor y = linear(heads, out);
-      if (adapted) y = add_bottleneck(y, y, *adapters_->layer(layer).after_attention);
-      if (norms.post_attention.defined()) y = norm(y, norm_spec(norms.post_attention));
-      after = x + y;
-    } else {
-      after = linear_add(heads, x, out);
-    }
+    const at::Tensor after = after_attention(pass, layer, heads, x);
     x = fed_forward(pass, layer, c.parallel ? x : after, after);
   }
   return x;
@@ -338,6 +346,54 @@ std::vector<float> Decoder::losses_and_gradients(const std::shared_ptr<const Pac
   std::vector<float> losses = loss_head(hidden.detach(), *tree, target_weights, &dhidden);
   if (hidden.requires_grad()) torch::autograd::backward({hidden}, {dhidden});
   return losses;
+}
+
+at::Tensor Decoder::next_logits(State& state, std::span<const std::int32_t> tokens) {
+  const c10::NoGradGuard no_grad;
+  const DecoderConfig& c = weights_.config();
+  const auto held = static_cast<std::int64_t>(state.tokens.size()), n = static_cast<std::int64_t>(tokens.size());
+  // The new tokens alone: their positions and what they see are put right below.
+  Pass pass;
+  auto tree = std::make_shared<PackedTree>();
+  tree->tokens.assign(tokens.begin(), tokens.end());
+  for (std::int64_t i = 0; i < n; ++i) tree->positions.push_back(held + i);
+  pass.tree = tree;
+  const TreeSegment whole{0, held + n, 0, -1};
+  const QuerySet asking{{0, n}, tree->positions};
+  const std::vector<float> slopes = c.positions == Positions::kAlibi ? alibi_slopes(c) : std::vector<float>();
+  const bool halves = c.positions == Positions::kRotaryHalves;
+  const std::int64_t q_width = c.q_width(), kv_width = c.kv_width();
+  state.keys_values.resize(static_cast<std::size_t>(c.layers));
+
+  at::Tensor x = embedded(pass);
+  for (std::int64_t layer = 0; layer < c.layers; ++layer) {
+    const bool local = c.local(layer);
+    const at::Tensor qkv = shaped(
+        pass, layer,
+        norm_linear(x, norm_spec(weights_.norms(layer).attention), spec(layer, LinearGroup::kQkv, nullptr)), q_width);
+    at::Tensor q = qkv.narrow(1, 0, q_width).contiguous();
+    at::Tensor kv = qkv.narrow(1, q_width, 2 * kv_width).contiguous();
+    const float* table = weights_.rope_table(held + n, local);
+    rope({c.heads, c.head_dim, c.rotary, halves}, table, tree->positions.data(), n, q.data_ptr<float>(), q_width,
+         q.data_ptr<float>(), q_width, false);
+    rope({c.kv_heads, c.head_dim, c.rotary, halves}, table, tree->positions.data(), n, kv.data_ptr<float>(),
+         2 * kv_width, kv.data_ptr<float>(), 2 * kv_width, false);
+    at::Tensor& all = state.keys_values[static_cast<std::size_t>(layer)];
+    all = all.defined() ? at::cat({all, kv}) : kv;
+    at::Tensor heads = at::empty({n, q_width}, q.options());
+    at::Tensor lse = at::empty({n, c.heads}, q.options());
+    const float* keys = all.data_ptr<float>();
+    decoder::attention(attention_shape(local, slopes), {&whole, 1}, asking,
+                       {q.data_ptr<float>(), q_width, keys, keys + kv_width, 2 * kv_width}, heads.data_ptr<float>(),
+                       q_width, lse.data_ptr<float>());
+    const at::Tensor after = after_attention(pass, layer, heads, x);
+    x = fed_forward(pass, layer, c.parallel ? x : after, after);
+  }
+  state.tokens.insert(state.tokens.end(), tokens.begin(), tokens.end());
+  const NormSpec spec = norm_spec(weights_.final_norm());
+  at::Tensor logits = output(FinalNorm{spec, {}, {}}.forward(x.narrow(0, n - 1, 1))).squeeze(0);
+  if (c.logit_softcap > 0) softcap(logits.data_ptr<float>(), logits.numel(), static_cast<float>(c.logit_softcap));
+  return logits;
 }
 
 at::Tensor Decoder::logits(const std::shared_ptr<const PackedTree>& tree) {

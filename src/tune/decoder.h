@@ -40,6 +40,14 @@ class Decoder {
   std::vector<float> losses_and_gradients(const std::shared_ptr<const PackedTree>& tree,
                                           std::span<const float> target_weights, const DropoutKey* dropout);
 
+  /// What a text holds in every layer, so that it can be gone on with.
+  struct State {
+    std::vector<at::Tensor> keys_values;  // [n, 2 kv width] a layer, keys turned
+    std::vector<std::int32_t> tokens;
+  };
+  /// Appends `tokens` (at least one) to the text of `state`; logits after the last, [vocab]. No soft prompts.
+  at::Tensor next_logits(State& state, std::span<const std::int32_t> tokens);
+
   /// Logits after every label node, [label_nodes, vocab]. Large: 4 bytes times the vocabulary a node.
   at::Tensor logits(const std::shared_ptr<const PackedTree>& tree);
 
@@ -51,6 +59,10 @@ class Decoder {
   at::Tensor embedded(const Pass& pass);
   at::Tensor attended(const Pass& pass, std::int64_t layer, at::Tensor& x, std::vector<at::Tensor>* seen);
   at::Tensor fed_forward(const Pass& pass, std::int64_t layer, const at::Tensor& x, const at::Tensor& stream);
+  /// Keys and values of `qkv` from `column` on, and queries before it where it has them, as attention wants them.
+  at::Tensor shaped(const Pass& pass, std::int64_t layer, at::Tensor qkv, std::int64_t column) const;
+  at::Tensor after_attention(const Pass& pass, std::int64_t layer, const at::Tensor& heads, const at::Tensor& x);
+  AttentionShape attention_shape(bool local, const std::vector<float>& slopes) const;
   std::shared_ptr<const AttentionPlan> plan(const Pass& pass, bool local);
   LinearSpec spec(std::int64_t layer, LinearGroup group, const DropoutKey* dropout) const;
   NormSpec norm_spec(const Norm& norm) const { return {norm, weights_.config().norm, weights_.config().eps}; }

@@ -47,17 +47,17 @@ class FullDisk : public Scarce {
   Outcome fit_on(const std::string& size, const std::string& methods) {
     const auto disk = dir_.path() / "disk";
     make_directories(disk).value();
-    const std::string script =
-        fmt::format("mount -t tmpfs -o size={} tmpfs '{}' && '{}' fit '{}' --text message --label intent --method {} "
-                    "--budget 3m --out '{}/run' --quiet; code=$?; ls -R '{}' >&2; exit $code",
-                    size, disk.string(), program().string(), csv_, methods, disk.string(), disk.string());
+    const std::string script = fmt::format(
+        "mount -t tmpfs -o size={} tmpfs '{}' && '{}' fit '{}' --text message --label intent --method {} "
+        "--budget 3m --out '{}/run' --quiet; code=$?; ls -R '{}' >&2; exit $code",
+        size, disk.string(), program().string(), csv_, methods, disk.string(), disk.string());
     const auto errors = dir_.path() / "err";
     Outcome result;
     const CancelToken never;
-    const auto process =
-        run_process({.command = {"/usr/bin/unshare", "--mount", "sh", "-c", script}, .stderr_file = errors},
-                    [&](std::string_view line) { result.out += std::string(line) + "\n"; }, never)
-            .value();
+    const auto process = run_process(
+                             {.command = {"/usr/bin/unshare", "--mount", "sh", "-c", script}, .stderr_file = errors},
+                             [&](std::string_view line) { result.out += std::string(line) + "\n"; }, never)
+                             .value();
     result.code = process.signal != 0 ? -process.signal : process.exit_code;
     result.err = read_file(errors).value();
     return result;

@@ -59,7 +59,8 @@ INSTANTIATE_TEST_SUITE_P(OfAnEncoder, Tune,
                          testing::Values("full", "head", "bitfit", "lora", "dora", "pissa", "ia3", "adapter-houlsby",
                                          "adapter-parallel", "contrastive"));
 INSTANTIATE_TEST_SUITE_P(OfADecoder, Tune,
-                         testing::Values("qlora", "full", "dora", "pissa", "ia3", "prompt-tuning", "prefix-tuning"));
+                         testing::Values("qlora", "full", "dora", "pissa", "ia3", "adapter-parallel", "prompt-tuning",
+                                         "prefix-tuning"));
 
 using TuneWords = Tune;
 

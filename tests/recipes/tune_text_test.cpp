@@ -72,7 +72,8 @@ TEST_P(TuneText, ThePackageScoresAndAnswersAsRecorded) {
   EXPECT_TRUE(contains(predict.err, "tailor generate")) << predict.err;
 }
 
-INSTANTIATE_TEST_SUITE_P(OfADecoder, TuneText, testing::Values("lora", "qlora", "prefix-tuning"));
+INSTANTIATE_TEST_SUITE_P(OfADecoder, TuneText,
+                         testing::Values("lora", "qlora", "layernorm", "adapter-houlsby", "prefix-tuning"));
 
 using TuneTextWords = TuneText;
 
