@@ -56,13 +56,14 @@ class TuneRecipe {
   }
   Result<TokenFile> tokenize();
   Json job(std::string_view method) const;
-  Result<TuneRun> run_job(Json job, const fs::path& directory, std::string_view stage);
+  Result<TuneRun> run_job(Json job, const fs::path& directory, std::string_view stage, TrainingLog* log);
   Status train_contrastive();
   Result<fs::path> start_head();
 
   TuneOptions options_;
   RunUi& ui_;
   const CancelToken& cancel_;
+  TrainingLog log_ = training_log(options_.out);
   const Stopwatch watch_;
   TunedBy by_;
   PreparedData data_;
@@ -162,8 +163,8 @@ Json TuneRecipe::job(std::string_view method) const {
   return job;
 }
 
-Result<TuneRun> TuneRecipe::run_job(Json job, const fs::path& directory, std::string_view stage) {
-  return run_training(std::move(job), directory, threads(), stage, ui_, progress(), cancel_);
+Result<TuneRun> TuneRecipe::run_job(Json job, const fs::path& directory, std::string_view stage, TrainingLog* log) {
+  return run_training(std::move(job), directory, threads(), stage, ui_, progress(), cancel_, log);
 }
 
 /// The encoder first; what comes after sees it as its untouched base.
@@ -171,7 +172,7 @@ Status TuneRecipe::train_contrastive() {
   const fs::path directory = options_.out / kTrainDirectory;
   Json contrastive = job("contrastive");
   contrastive["settings"] = options_.settings;
-  TAILOR_TRY(const TuneRun run, run_job(std::move(contrastive), directory / "contrastive", "training"));
+  TAILOR_TRY(const TuneRun run, run_job(std::move(contrastive), directory / "contrastive", "training", &log_));
   figures_ = run.result;
   const fs::path weights = run.directory / "weights.safetensors";
   const auto tuned = [&](const char* name, TensorType type, ReadyModel& model) -> Status {
@@ -206,7 +207,8 @@ Status TuneRecipe::train() {
     TAILOR_TRY(const fs::path head, start_head());
     last["head"] = fs::absolute(head).string();
   }
-  TAILOR_TRY(run_, run_job(std::move(last), directory / "run", contrastive ? "answering" : "training"));
+  TAILOR_TRY(run_, run_job(std::move(last), directory / "run", contrastive ? "answering" : "training",
+                           contrastive ? nullptr : &log_));
   if (!contrastive) figures_ = run_.result;
   return {};
 }
@@ -303,8 +305,9 @@ Result<TuneSummary> tune(TuneOptions options, const std::string& command_line, R
   return tune_labels(std::move(options), command_line, ui, cancel);
 }
 
-Result<TuneSummary> resume_tune(const fs::path& directory, RunUi& ui, const CancelToken& cancel) {
-  TAILOR_TRY(const Json run, read_run_json(directory, kTuneRunFormat));
+Result<TuneSummary> resume_tune(const fs::path& directory, const Json& given, RunUi& ui, const CancelToken& cancel) {
+  TAILOR_TRY(Json run, read_run_json(directory, kTuneRunFormat));
+  TAILOR_CHECK(take_changes(run, given, directory));
   TAILOR_TRY(TuneOptions options, tune_options_of_run(run));
   options.out = directory;
   if (tunes_texts(options)) return resume_texts(std::move(options), run, ui, cancel);

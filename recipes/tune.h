@@ -22,7 +22,9 @@ struct TuneSummary {
 /// A new run. `options.out` must be empty or not there. `command_line`: as the user typed it, for the record.
 Result<TuneSummary> tune(TuneOptions options, const std::string& command_line, RunUi& ui, const CancelToken& cancel);
 
-/// Goes on with an interrupted run from its checkpoint.
-Result<TuneSummary> resume_tune(const std::filesystem::path& run, RunUi& ui, const CancelToken& cancel);
+/// Goes on with an interrupted run from its checkpoint. `given`: options that were named again, as config/tune_config.h
+/// gives them; threads, the deadline and how often is saved may change, all else must be as the run began.
+Result<TuneSummary> resume_tune(const std::filesystem::path& run, const Json& given, RunUi& ui,
+                                const CancelToken& cancel);
 
 }  // namespace tailor

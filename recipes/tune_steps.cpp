@@ -2,12 +2,52 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
+#include <chrono>
+
+#include "config/setting.h"
 #include "core/files.h"
 #include "fit/package.h"
 #include "fit/paths.h"
 #include "fit/trial.h"
+#include "fit/tune_report.h"
 
 namespace tailor {
+
+namespace {
+
+/// What would change nothing is said before anything is computed; tailor-tune would say the same later.
+Status refuse_foreign_settings(const TuneOptions& options, const TunedBy& by) {
+  const MethodPart* method = find_method_part(by.method.name);
+  const Json given = to_json(options);
+  const ModelSort sort = by.model.kind == ModelKind::kEncoder ? ModelSort::kEncoder : ModelSort::kDecoder;
+  for (const Setting& setting : tune_settings()) {
+    const bool is_given = setting.key == "head_start" ? !options.head_start
+                          : setting.target.starts_with("/settings/")
+                              ? given.contains(Json::json_pointer(std::string(setting.target)))
+                              : false;
+    if (!is_given || method == nullptr || means_something(setting, *method, sort)) continue;
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("{} means nothing to method {} of {}", setting.key, by.method.name,
+                             sort == ModelSort::kEncoder ? "an encoder" : "a decoder"),
+                 "leave it out"};
+  }
+  return {};
+}
+
+Status write_report(const std::filesystem::path& out, const Json& result) {
+  TuneReportInput input{result, read_training_log(out), "", ""};
+  if (const auto run = read_json(RunDirectory{out}.options()); run && run->is_object()) {
+    input.command = run->value("command", std::string());
+    if (run->contains("options"))
+      input.data = std::filesystem::path((*run)["options"].value("data", std::string())).filename().string();
+  }
+  TAILOR_CHECK(write_file_atomic(out / "report.html", tune_report_html(input)));
+  return write_file_atomic(out / "report.md", tune_report_markdown(input));
+}
+
+}  // namespace
 
 Result<TunedBy> choose_tuning(const TuneOptions& options, std::optional<ModelKind> kind) {
   TunedBy by;
@@ -18,31 +58,83 @@ Result<TunedBy> choose_tuning(const TuneOptions& options, std::optional<ModelKin
   }
   TAILOR_TRY(by.model, resolve_model(name, default_models_directory()));
   const bool encoder = by.model.kind == ModelKind::kEncoder;
-  if (encoder ? by.method.encoders : by.method.decoders) return by;
+  if (encoder ? by.method.encoders : by.method.decoders) {
+    TAILOR_CHECK(refuse_foreign_settings(options, by));
+    return by;
+  }
   return Error{ErrorCode::kInvalidArgument,
                fmt::format("method {} tunes {}s, but {} is {} {}", by.method.name, encoder ? "decoder" : "encoder",
                            by.model.id, encoder ? "an" : "a", name_of(by.model.kind)),
                "`tailor tune --method list` shows which method tunes what; `tailor models list` the models"};
 }
 
+Status take_changes(Json& run, const Json& given, const std::filesystem::path& directory) {
+  namespace fs = std::filesystem;
+  static constexpr std::array<std::string_view, 4> kMayChange = {"threads", "deadline_seconds",
+                                                                 "checkpoint_every_seconds", "checkpoint_every_steps"};
+  Json& began = run["options"];
+  const fs::path began_in = run.value("directory", std::string());
+  for (const Setting& setting : tune_settings()) {
+    const Json::json_pointer at{std::string(setting.target)};
+    if (!given.contains(at)) continue;
+    const Json& value = given.at(at);
+    if (std::find(kMayChange.begin(), kMayChange.end(), setting.key) != kMayChange.end()) {
+      began[at] = value;
+      continue;
+    }
+    const bool there = began.contains(at);
+    if (there && began.at(at) == value) continue;
+    std::error_code ignored;
+    if (setting.key == "out" && fs::equivalent(value.get<std::string>(), directory, ignored)) continue;
+    if (there && setting.section == Section::kData && value.is_string() &&
+        fs::equivalent(value.get<std::string>(), began_in / began.at(at).get<std::string>(), ignored))
+      continue;
+    const bool unset = !there || began.at(at).is_null() || began.at(at) == "" || began.at(at).empty();
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("{}: the run began with {}, {} is asked for now", directory.string(),
+                             unset ? fmt::format("no {} of its own", setting.key)
+                                   : fmt::format("{} {}", setting.key, dump_json(began.at(at))),
+                             dump_json(value)),
+                 "resume it as it began, or start a new run with another --out"};
+  }
+  return {};
+}
+
 Json tune_job(const TuneOptions& options, std::string_view method, bool validates) {
-  return Json{{"format", "tailor-tune-job"},
-              {"version", 1},
-              {"method", method},
-              {"tokens", (options.out / kTokensFile).string()},
-              {"seed", options.seed},
-              {"early_stopping_patience", options.patience},
-              {"evaluate_every_epochs", validates ? 1.0 : 0.0}};
+  Json job{{"format", "tailor-tune-job"},
+           {"version", 1},
+           {"method", method},
+           {"tokens", (options.out / kTokensFile).string()},
+           {"seed", options.seed},
+           {"early_stopping_patience", options.patience},
+           {"evaluate_every_epochs", 1.0}};
+  job.update(options.job);
+  if (!validates) {
+    job["evaluate_every_epochs"] = 0.0;
+    job.erase("evaluate_every_steps");
+  }
+  return job;
+}
+
+TrainingLog training_log(const std::filesystem::path& out) {
+  return TrainingLog(
+      out, [] { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); });
 }
 
 Result<TuneRun> run_training(Json job, const std::filesystem::path& directory, int threads, std::string_view stage,
-                             RunUi& ui, const ProgressFn& progress, const CancelToken& cancel) {
+                             RunUi& ui, const ProgressFn& progress, const CancelToken& cancel, TrainingLog* log) {
   ui.stage(stage);
-  const auto log = [&](const Json& event) {
+  bool logs = log != nullptr;
+  const auto on_event = [&](const Json& event) {
     if (event.value("event", "") == "warning") ui.warning(event.value("message", ""));
     ui.event(event);
+    if (!logs) return;
+    if (const Status kept = log->add(event); !kept) {  // the training itself goes on
+      logs = false;
+      ui.warning(fmt::format("the training log ends here: {}", to_string(kept.error())));
+    }
   };
-  return run_tune(std::move(job), directory, threads, stage, progress, cancel, log);
+  return run_tune(std::move(job), directory, threads, stage, progress, cancel, on_event);
 }
 
 Json training_figures(const TunedBy& by, const TuneOptions& options, int threads, const Json& training) {
@@ -81,7 +173,9 @@ Result<TuneSummary> finish_tune_run(const std::filesystem::path& out, const Tune
                                     Json files, Json result) {
   result["elapsed_seconds"] = elapsed_seconds;
   result["versions"] = Json{{"tailor", TAILOR_VERSION}, {"package", kPackageVersion}};
+  for (const char* file : {"report.html", "report.md", kTrainLogFile, kTensorboardDirectory}) files.push_back(file);
   result["files"] = std::move(files);
+  TAILOR_CHECK(write_report(out, result));
   TAILOR_CHECK(tailor::copy_file(run.directory / "log.txt", out / "log.txt"));
   TAILOR_CHECK(remove_tree(out / kTrainDirectory));
   TAILOR_CHECK(write_json_atomic(RunDirectory{out}.result(), result));

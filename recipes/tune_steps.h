@@ -10,6 +10,7 @@
 #include "core/progress.h"
 #include "core/result.h"
 #include "fit/options.h"
+#include "fit/training_log.h"
 #include "fit/tune_methods.h"
 #include "fit/tune_process.h"
 #include "recipes/fit_ui.h"
@@ -30,18 +31,24 @@ struct TunedBy {
 /// kind that suits the method). An error where the method does not tune the model's kind.
 Result<TunedBy> choose_tuning(const TuneOptions& options, std::optional<ModelKind> kind = {});
 
+/// Options that were given again when a run is resumed: what may change is put into `run` (run.json), anything else
+/// that differs is an error that names both values.
+Status take_changes(Json& run, const Json& given, const std::filesystem::path& directory);
+
 /// job.json without task, base and what is particular to the data.
 Json tune_job(const TuneOptions& options, std::string_view method, bool validates);
 
-/// Runs tailor-tune with its warnings and events shown.
+/// Runs tailor-tune with its warnings and events shown, and kept in `log` where there is one.
 Result<TuneRun> run_training(Json job, const std::filesystem::path& directory, int threads, std::string_view stage,
-                             RunUi& ui, const ProgressFn& progress, const CancelToken& cancel);
+                             RunUi& ui, const ProgressFn& progress, const CancelToken& cancel, TrainingLog* log);
+/// The log of the run in `out`.
+TrainingLog training_log(const std::filesystem::path& out);
 
 /// The beginning of result.json: what was tuned how, and the figures of the training.
 Json training_figures(const TunedBy& by, const TuneOptions& options, int threads, const Json& training);
 
-/// Completes result.json with what every run states, keeps `run`'s log, removes what only training needed, and writes
-/// result.json last: its presence means the run is whole. `files`: what the run directory holds.
+/// Completes result.json with what every run states, writes the report, keeps `run`'s log, removes what only training
+/// needed, and writes result.json last: its presence means the run is whole. `files`: what the run directory holds.
 Result<TuneSummary> finish_tune_run(const std::filesystem::path& out, const TuneRun& run, double elapsed_seconds,
                                     Json files, Json result);
 

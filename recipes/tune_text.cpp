@@ -169,7 +169,9 @@ Status TextRecipe::train() {
   job["base"] = fs::absolute(prepared_.trained_on.gguf).string();
   job["settings"] = options_.settings;
   if (!options_.metric.empty()) job["metric"] = options_.metric;
-  TAILOR_TRY(run_, run_training(std::move(job), directory / "run", threads(), "training", ui_, progress(), cancel_));
+  TrainingLog log = training_log(options_.out);
+  TAILOR_TRY(run_,
+             run_training(std::move(job), directory / "run", threads(), "training", ui_, progress(), cancel_, &log));
   return {};
 }
 

@@ -105,6 +105,7 @@ int run(int argc, char** argv) {
       "Each verb has its own help: tailor fit --help");
   add_fit(app, invocation);
   add_tune(app, invocation);
+  add_config(app, invocation);
   add_predict(app, invocation);
   add_generate(app, invocation);
   add_compare(app, invocation);

@@ -4,6 +4,7 @@
 
 #include "apps/tailor/arguments.h"
 #include "apps/tailor/data_options.h"
+#include "apps/tailor/tune_flags.h"
 #include "apps/tailor/tune_output.h"
 #include "apps/tailor/ui.h"
 #include "apps/tailor/verbs.h"
@@ -18,14 +19,11 @@ constexpr std::size_t kShownRows = 3;  // of a dry run
 
 /// The words of `tune` before they are checked.
 struct TuneWords {
-  TuneOptions options;
+  DataOptions bound;  // what the options that `fit` has too are bound to
   DataWords data;
+  TuneFlags flags;
   std::string resume;
-  std::vector<std::string> targets;
-  double learning_rate = 0, head_learning_rate = -1, epochs = 0, lora_alpha = 0, lora_dropout = -1;
-  std::int64_t max_steps = 0, batch_size = 0;
-  int lora_r = 0;
-  bool no_head_start = false, json = false, quiet = false;
+  bool dry_run = false, json = false, quiet = false;
 };
 
 void list_methods() {
@@ -36,21 +34,6 @@ void list_methods() {
                                                   : "decoders",
                method.summary);
   }
-}
-
-/// What was given becomes settings of the job; the rest is the method's default.
-void finish_settings(TuneWords& w) {
-  Json& s = w.options.settings;
-  if (w.learning_rate > 0) s["learning_rate"] = w.learning_rate;
-  if (w.head_learning_rate >= 0) s["head_learning_rate"] = w.head_learning_rate;
-  if (w.epochs > 0) s["epochs"] = w.epochs;
-  if (w.max_steps > 0) s["max_steps"] = w.max_steps;
-  if (w.batch_size > 0) s["batch_size"] = w.batch_size;
-  if (w.lora_r > 0) s["lora"]["r"] = w.lora_r;
-  if (w.lora_alpha > 0) s["lora"]["alpha"] = w.lora_alpha;
-  if (w.lora_dropout >= 0) s["lora"]["dropout"] = w.lora_dropout;
-  if (!w.targets.empty()) s["lora"]["target_modules"] = w.targets;
-  w.options.head_start = !w.no_head_start;
 }
 
 Status require_data(const TuneOptions& options) {
@@ -67,81 +50,36 @@ void add_tune(CLI::App& app, Invocation& invocation) {
   auto* verb = app.add_subcommand("tune", "tune one model by one method, and make a package of it");
   auto words = std::make_shared<TuneWords>();
   TuneWords& w = *words;
-  verb->add_option(
-          "data", w.options.data,
-          "your examples: CSV with texts and labels; or JSONL, JSON or CSV with conversations, instructions or "
-          "completions")
-      ->type_name("FILE");
-  verb->add_option("--method", w.options.method, "how to tune; `list` shows the methods")
-      ->capture_default_str()
-      ->type_name("METHOD");
-  verb->add_option(
-          "--model", w.options.model,
-          "base model: a name, a GGUF file, or a Hugging Face directory (the default model that suits the method)")
-      ->type_name("MODEL");
-  add_data_options(*verb, w.options, w.data);
-  verb->add_option("--learning-rate", w.learning_rate, "peak rate (by method)")
-      ->check(CLI::PositiveNumber)
-      ->type_name("RATE");
-  verb->add_option("--head-learning-rate", w.head_learning_rate, "of a classification head (by method)")
-      ->type_name("RATE");
-  verb->add_option("--epochs", w.epochs, "passes over the training rows (by method)")
-      ->check(CLI::PositiveNumber)
-      ->type_name("N");
-  verb->add_option("--max-steps", w.max_steps, "steps, in the place of epochs")
-      ->check(CLI::PositiveNumber)
-      ->type_name("N");
-  verb->add_option("--batch-size", w.batch_size, "rows of a step (encoders 32, decoders 8)")
-      ->check(CLI::PositiveNumber)
-      ->type_name("N");
-  verb->add_option("--r,--lora-r", w.lora_r, "rank of low-rank updates (16)")
-      ->check(CLI::PositiveNumber)
-      ->type_name("R");
-  verb->add_option("--lora-alpha", w.lora_alpha, "their scale is alpha / r, rslora alpha / sqrt(r) (by method)")
-      ->check(CLI::PositiveNumber)
-      ->type_name("ALPHA");
-  verb->add_option("--lora-dropout", w.lora_dropout, "on the adapter's input (0)")->type_name("SHARE");
-  verb->add_option("--target-modules", w.targets, "modules that carry an adapter: names, or all-linear")
-      ->delimiter(',')
-      ->type_name("NAMES");
-  verb->add_option("--metric", w.options.metric,
-                   "which values are kept: accuracy (usual), macro_f1 or loss on validation rows; texts: loss")
-      ->check(CLI::IsMember({"accuracy", "macro_f1", "loss"}).description(""))
-      ->type_name("METRIC");
-  verb->add_option("--patience", w.options.patience, "stop after so many evaluations without a better metric (never)")
-      ->type_name("N");
-  verb->add_option("--max-tokens", w.options.max_tokens,
-                   "conversations: longest row in tokens; longer ones lose their end (2048, or what the model reads)")
-      ->type_name("N");
-  verb->add_option("--answers", w.options.answers, "conversations: test rows that are answered before and after")
-      ->capture_default_str()
-      ->type_name("N");
-  verb->add_flag("--dry-run", w.options.dry_run, "conversations: show token by token what would be learnt, and stop");
-  verb->add_flag("--no-head-start", w.no_head_start,
-                 "start a classification head at random, not at a logistic regression");
-  verb->add_option("--threads", w.options.threads, "threads (all cores)");
-  verb->add_option("--out", w.options.out, "run directory (runs/<name of the data>-<method>)")->type_name("DIR");
+  add_data_options(*verb, w.bound, w.data);
+  w.flags.add(*verb, w.bound);
+  verb->add_flag("--dry-run", w.dry_run, "conversations: show token by token what would be learnt, and stop");
   verb->add_option("--resume", w.resume, "go on with an interrupted run")->type_name("RUN");
   verb->add_flag("--json", w.json, "events as JSON lines instead of a display");
   verb->add_flag("--quiet", w.quiet, "say nothing but warnings and errors");
   verb->footer(
       "Examples: tailor tune train.csv --text text --label label --method lora --model smollm2-135m-instruct --out "
       "runs/lora\n"
-      "          tailor tune chat.jsonl --method lora --out runs/chat");
+      "          tailor tune chat.jsonl --method lora --out runs/chat\n"
+      "          tailor tune --config tune.yaml --epochs 2");
   verb->callback([&invocation, words] {
     invocation.run = [&invocation, words]() -> Result<int> {
       TuneWords& given = *words;
-      if (given.options.method == "list") {
+      TAILOR_CHECK(finish_data_options(given.data, given.bound));
+      TAILOR_TRY(const TuneConfig config, given.flags.read());
+      if (const auto* method = config.find("method"); method != nullptr && method->value == "list") {
         list_methods();
         return 0;
       }
-      TAILOR_CHECK(finish_data_options(given.data, given.options));
-      finish_settings(given);
+      if (!config.errors.empty()) return as_one(config.errors);
       const auto ui = make_ui(given.json ? UiKind::kJson : given.quiet ? UiKind::kQuiet : UiKind::kAuto);
+      for (const std::string& note : config.notes) ui->note(note);
       Result<TuneSummary> summary = Error{ErrorCode::kInternal, "", ""};
-      TuneOptions& options = given.options;
+      const Json asked = options_of(config);
+      TAILOR_TRY(TuneOptions options, tune_options_of_run(Json{{"options", asked}}));
+      options.out = asked.value("out", "");
+      options.dry_run = given.dry_run;
       if (!given.resume.empty()) {
-        summary = resume_tune(given.resume, *ui, invocation.cancel);
+        summary = resume_tune(given.resume, asked, *ui, invocation.cancel);
       } else {
         TAILOR_CHECK(require_data(options));
         if (options.dry_run) {

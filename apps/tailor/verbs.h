@@ -18,6 +18,7 @@ struct Invocation {
 
 void add_fit(CLI::App& app, Invocation& invocation);
 void add_tune(CLI::App& app, Invocation& invocation);
+void add_config(CLI::App& app, Invocation& invocation);
 void add_advise(CLI::App& app, Invocation& invocation);
 void add_predict(CLI::App& app, Invocation& invocation);
 void add_generate(CLI::App& app, Invocation& invocation);

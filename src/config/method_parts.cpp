@@ -1,0 +1,55 @@
+#include "config/setting.h"
+
+namespace tailor {
+
+const std::vector<MethodPart>& method_parts() {
+  using enum SettingPart;
+  static const std::vector<MethodPart> kMethods = {
+      {"full", kEvery, true, false},
+      {"upper-layers", kUpperLayers, true, false},
+      {"head", kEvery, true, false},
+      {"features", kEvery, true, false},
+      {"bitfit", kEvery, true, false},
+      {"layernorm", kEvery, true, false},
+      {"lora", kLora, true, true},
+      {"rslora", kLora, true, true},
+      {"dora", kLora, true, false},
+      {"lora-plus", kLora, true, true},
+      {"pissa", kLora, true, false},
+      {"qlora", kLora, false, true},
+      {"ia3", kEvery, true, false},
+      {"adapter-houlsby", kAdapter, true, false},
+      {"adapter-pfeiffer", kAdapter, true, false},
+      {"adapter-parallel", kAdapter, true, false},
+      {"prompt-tuning", kSoftPrompt, false, true},
+      {"p-tuning", kSoftPrompt, false, true},
+      {"prefix-tuning", kSoftPrompt, false, true},
+      {"contrastive", kContrastive, true, false},
+  };
+  return kMethods;
+}
+
+const MethodPart* find_method_part(std::string_view method) {
+  for (const MethodPart& known : method_parts()) {
+    if (known.method == method) return &known;
+  }
+  return nullptr;
+}
+
+bool means_something(const Setting& setting, const MethodPart& method, ModelSort model) {
+  const bool trains = setting.target.starts_with("/settings/") || setting.target.starts_with("/job/");
+  if (method.method == "features" && (trains || setting.part == SettingPart::kHead)) return false;  // it trains nothing
+  const bool encoder = model == ModelSort::kEncoder || (model == ModelSort::kUnknown && method.encoders);
+  switch (setting.part) {
+    case SettingPart::kEvery:
+    case SettingPart::kTexts:
+    case SettingPart::kLabels:
+      return true;
+    case SettingPart::kHead:
+      return encoder && method.part != SettingPart::kContrastive;
+    default:
+      return setting.part == method.part;
+  }
+}
+
+}  // namespace tailor
