@@ -73,11 +73,11 @@ std::string line_chart(const LineChart& chart) {
     high *= 1.2;
   } else {
     const double margin = high > low ? 0.05 * (high - low) : std::max(1e-9, 0.05 * std::abs(high));
-    if (!chart.from_zero) low -= margin;
+    if (!chart.from_zero) low = low >= 0 ? std::max(0.0, low - margin) : low - margin;
     high += margin;
     if (chart.percent) low = std::max(0.0, low), high = std::min(1.0, std::max(high, low + 1e-6));
   }
-  const double left = 62, right = 14, top = 12, bottom = 42;
+  const double left = 62, right = 14, top = chart.best_text.empty() ? 12 : 30, bottom = 42;
   const Scale x{low_x, high_x, left, chart.width - right};
   const Scale y{low, high, chart.height - bottom, top, chart.logarithmic};
   const auto value = [&](double v) {
@@ -123,9 +123,8 @@ std::string line_chart(const LineChart& chart) {
     for (const CurvePoint& p : curves[i]) {
       if (p.x != chart.best_x) continue;
       svg.circle(x(p.x), y(p.y), 7, "ring", chart.best_text);
-      const bool at_right = x(p.x) > chart.width - 120, at_top = y(p.y) < top + 24;
-      svg.text(x(p.x) + (at_right ? -11 : 11), y(p.y) + (at_top ? 18 : -9), chart.best_text, "label strong",
-               at_right ? "end" : "start");
+      const char* anchor = x(p.x) > chart.width - 70 ? "end" : x(p.x) < left + 50 ? "start" : "middle";
+      svg.text(x(p.x), y(p.y) - 13, chart.best_text, "label strong", anchor);
     }
     break;
   }

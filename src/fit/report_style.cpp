@@ -78,6 +78,7 @@ sup{font-size:11px;line-height:0;color:var(--muted)}
 .footnotes p{margin:3px 0;max-width:62em}
 .grid2{display:grid;grid-template-columns:repeat(auto-fit,minmax(330px,1fr));gap:12px 36px;align-items:start}
 .grid2>*{min-width:0}
+@media (min-width:641px){.grid2.two{grid-template-columns:repeat(2,minmax(0,1fr))}}
 figure{margin:16px 0}
 figcaption{font-size:13px;color:var(--muted);margin-top:6px;max-width:56em}
 svg.chart{display:block;width:100%;height:auto;max-width:100%}

@@ -92,8 +92,9 @@ std::vector<CurvePoint> points_of(const std::vector<Json>& events, std::string_v
   return points;
 }
 
-std::string legend() {
-  return R"(<div class="legend"><span><i class="swatch s-frozen"></i>training, running mean over each step</span><span><i class="swatch s-trained"></i>validation</span></div>)";
+std::string legend_of_losses() {
+  return R"(<div class="legend"><span><svg width="14" height="14" aria-hidden="true"><circle class="swatch s-frozen" cx="7" cy="7" r="5"/></svg>training: each step faint, the mean of the last ones strong</span>)"
+         R"(<span><svg width="14" height="14" aria-hidden="true"><circle class="swatch s-trained" cx="7" cy="7" r="5"/></svg>validation</span></div>)";
 }
 
 std::string section_curves(const TuneReportInput& input) {
@@ -107,13 +108,13 @@ std::string section_curves(const TuneReportInput& input) {
                        .curves = {{.name = "training loss", .points = loss, .smoothed = true},
                                   {.name = "validation loss", .points = held_out, .second = true, .marks = true}}});
   };
-  const std::string wide = figures(960, 330);
+  const std::string wide = figures(1072, 340);
   if (wide.empty()) return {};
   std::string out = open_section("curves", "How the training went");
   out += figure(R"(<div class="wide-only">)" + wide + R"(</div><div class="narrow-only">)" + figures(460, 270) +
-                    "</div>" + legend(),
+                    "</div>" + legend_of_losses(),
                 "Loss of the training rows of each step, and of the validation rows at each evaluation.");
-  out += R"(<div class="grid2">)";
+  out += R"(<div class="grid2 two">)";
   const auto add = [&](LineChart chart, std::string_view caption) {
     if (const std::string svg = line_chart(chart); !svg.empty()) out += figure(svg, caption);
   };
