@@ -63,7 +63,7 @@ class TuneRecipe {
   TuneOptions options_;
   RunUi& ui_;
   const CancelToken& cancel_;
-  TrainingLog log_ = training_log(options_.out);
+  TrainingLog log_ = training_log(options_.out, /*labels=*/true);
   const Stopwatch watch_;
   TunedBy by_;
   PreparedData data_;

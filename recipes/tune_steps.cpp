@@ -116,9 +116,10 @@ Json tune_job(const TuneOptions& options, std::string_view method, bool validate
   return job;
 }
 
-TrainingLog training_log(const std::filesystem::path& out) {
-  return TrainingLog(
-      out, [] { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); });
+TrainingLog training_log(const std::filesystem::path& out, bool labels) {
+  return TrainingLog(out, labels, [] {
+    return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+  });
 }
 
 Result<TuneRun> run_training(Json job, const std::filesystem::path& directory, int threads, std::string_view stage,

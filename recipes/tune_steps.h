@@ -41,8 +41,8 @@ Json tune_job(const TuneOptions& options, std::string_view method, bool validate
 /// Runs tailor-tune with its warnings and events shown, and kept in `log` where there is one.
 Result<TuneRun> run_training(Json job, const std::filesystem::path& directory, int threads, std::string_view stage,
                              RunUi& ui, const ProgressFn& progress, const CancelToken& cancel, TrainingLog* log);
-/// The log of the run in `out`.
-TrainingLog training_log(const std::filesystem::path& out);
+/// The log of the run in `out`. `labels`: evaluations count right answers.
+TrainingLog training_log(const std::filesystem::path& out, bool labels);
 
 /// The beginning of result.json: what was tuned how, and the figures of the training.
 Json training_figures(const TunedBy& by, const TuneOptions& options, int threads, const Json& training);

@@ -169,7 +169,7 @@ Status TextRecipe::train() {
   job["base"] = fs::absolute(prepared_.trained_on.gguf).string();
   job["settings"] = options_.settings;
   if (!options_.metric.empty()) job["metric"] = options_.metric;
-  TrainingLog log = training_log(options_.out);
+  TrainingLog log = training_log(options_.out, /*labels=*/false);
   TAILOR_TRY(run_,
              run_training(std::move(job), directory / "run", threads(), "training", ui_, progress(), cancel_, &log));
   return {};

@@ -33,6 +33,12 @@ std::vector<CurvePoint> drawn(const std::vector<CurvePoint>& points, bool logari
   return out;
 }
 
+/// "2e-4", as people write rates.
+std::string short_power(double value) {
+  const int power = static_cast<int>(std::floor(std::log10(std::abs(value)) + 1e-9));
+  return fmt::format("{:.3g}e{}", value / std::pow(10.0, power), power);
+}
+
 std::string path_of(const std::vector<CurvePoint>& points, const Scale& x, const Scale& y) {
   std::string d;
   for (const CurvePoint& p : points)
@@ -80,7 +86,9 @@ std::string line_chart(const LineChart& chart) {
   const double left = 62, right = 14, top = chart.best_text.empty() ? 12 : 30, bottom = 42;
   const Scale x{low_x, high_x, left, chart.width - right};
   const Scale y{low, high, chart.height - bottom, top, chart.logarithmic};
+  const double most = std::max(std::abs(low), std::abs(high));
   const auto value = [&](double v) {
+    if (!chart.percent && most < 1e-2 && v != 0) return short_power(v);
     return chart.percent ? fmt::format("{:.4g} %", 100 * v) : fmt::format("{:.3g}", v);
   };
 

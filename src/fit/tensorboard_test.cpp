@@ -70,7 +70,7 @@ TEST(EventFile, ResumingKeepsWholeRecordsUpToTheStep) {
 class Log : public ::testing::Test {
  protected:
   TrainingLog log() {
-    return TrainingLog(dir_.path(), [this] { return ++now_; });
+    return TrainingLog(dir_.path(), true, [this] { return ++now_; });
   }
   static Json step(int n, double loss = 1) {
     return {{"event", "step"},    {"step", n},         {"loss", loss},      {"learning_rate", 0.1},

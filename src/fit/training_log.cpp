@@ -32,8 +32,8 @@ Status take_back(const fs::path& file, std::int64_t last_step) {
 
 }  // namespace
 
-TrainingLog::TrainingLog(fs::path run, std::function<double()> clock)
-    : run_(std::move(run)), clock_(std::move(clock)) {}
+TrainingLog::TrainingLog(fs::path run, bool labels, std::function<double()> clock)
+    : run_(std::move(run)), labels_(labels), clock_(std::move(clock)) {}
 
 Status TrainingLog::start(const Json& event, double now) {
   const auto from = event.value("resumed_from_step", std::int64_t{0});
@@ -91,8 +91,10 @@ Status TrainingLog::to_tensorboard(const Json& event, double now) {
     seconds_ = seconds;
   } else {
     add("eval/loss", "loss");
-    add("eval/accuracy", "accuracy");
-    add("eval/macro_f1", "macro_f1");
+    if (labels_) {
+      add("eval/accuracy", "accuracy");
+      add("eval/macro_f1", "macro_f1");
+    }
   }
   return writer_->scalars(now, step_of(event), scalars);
 }

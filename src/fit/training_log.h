@@ -21,8 +21,8 @@ inline constexpr const char* kTensorboardDirectory = "tensorboard";
 
 class TrainingLog {
  public:
-  /// `clock`: seconds since 1970.
-  TrainingLog(std::filesystem::path run, std::function<double()> clock);
+  /// `labels`: evaluations count right answers, not only the loss. `clock`: seconds since 1970.
+  TrainingLog(std::filesystem::path run, bool labels, std::function<double()> clock);
 
   /// One event of tailor-tune (docs/TUNE_JOB.md). The `start` of a resumed training takes back what was logged after
   /// the step that it goes on from; an event that was logged before is not logged again. Events before `start` are not
@@ -34,6 +34,7 @@ class TrainingLog {
   Status to_tensorboard(const Json& event, double now);
 
   std::filesystem::path run_;
+  bool labels_;
   std::function<double()> clock_;
   std::optional<EventFileWriter> writer_;
   std::map<std::string, std::int64_t> last_step_;  // by event

@@ -309,9 +309,10 @@ std::string tune_report_markdown(const TuneReportInput& input) {
   if (evaluations.is_array() && !evaluations.empty()) {
     out += "\n| step | validation loss | accuracy | |\n| --- | --- | --- | --- |\n";
     for (const Json& e : evaluations) {
-      out += fmt::format("| {} | {:.4f} | {} | {} |\n", format_count(count(e, "step")), json_number(e, "loss"),
-                         has_number(e, "accuracy") ? format_percent(json_number(e, "accuracy")) : "",
-                         has_number(r, "best_step") && count(e, "step") == count(r, "best_step") ? "kept" : "");
+      out +=
+          fmt::format("| {} | {:.4f} | {} | {} |\n", format_count(count(e, "step")), json_number(e, "loss"),
+                      !writes_texts(r) && has_number(e, "accuracy") ? format_percent(json_number(e, "accuracy")) : "",
+                      has_number(r, "best_step") && count(e, "step") == count(r, "best_step") ? "kept" : "");
     }
   }
   return out + "\nThe curves are in report.html.\n";
