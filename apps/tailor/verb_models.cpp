@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <filesystem>
+#include <map>
 #include <memory>
 
 #include "apps/tailor/verbs.h"
@@ -8,6 +10,8 @@
 #include "fit/budget.h"
 #include "fit/paths.h"
 #include "model/catalogue.h"
+#include "model/export_hugging_face.h"
+#include "model/import.h"
 
 namespace tailor {
 namespace {
@@ -48,8 +52,7 @@ Result<int> list(bool json) {
                static_cast<double>(m.parameters) / 1e6, human_bytes(static_cast<double>(m.bytes)),
                m.max_sequence_length, m.licence.empty() ? "unknown" : m.licence);
   }
-  fmt::print(
-      "\nAny GGUF file of the llama family or Hugging Face directory of the BERT family works too: --model PATH\n");
+  fmt::print("\nA GGUF file or a Hugging Face directory of the families that Tailor knows works too: --model PATH\n");
   return 0;
 }
 
@@ -74,12 +77,53 @@ Result<int> show(const std::string& name, bool json) {
   return 0;
 }
 
+template <typename T>
+using Names = std::map<std::string, T>;
+const Names<ImportType> kImportTypes = {{"source", ImportType::kSource},
+                                        {"f32", ImportType::kF32},
+                                        {"f16", ImportType::kF16},
+                                        {"bf16", ImportType::kBf16},
+                                        {"q8_0", ImportType::kQ8_0}};
+const Names<ExportType> kExportTypes = {
+    {"source", ExportType::kSource}, {"f32", ExportType::kF32}, {"f16", ExportType::kF16}, {"bf16", ExportType::kBf16}};
+
+Result<int> import_model(const std::string& dir, const std::string& out, ImportType type) {
+  if (!is_hugging_face_directory(dir)) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("{}: not a Hugging Face model directory", dir),
+                 "give a directory with config.json, *.safetensors and the tokenizer's files"};
+  }
+  std::error_code ec;
+  if (std::filesystem::exists(out, ec)) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("{}: there is a file already", out), "give a new name"};
+  }
+  TAILOR_CHECK(import_hugging_face(dir, out, {.type = type}));
+  TAILOR_TRY(const ModelInfo m, describe_model(out));
+  fmt::print("{}: {} {}, {:.1f} M parameters, {} as {}\n", out, m.architecture, name_of(m.kind),
+             static_cast<double>(m.parameters) / 1e6, human_bytes(static_cast<double>(m.bytes)), m.file_type);
+  return 0;
+}
+
+Result<int> export_model(const std::string& name, const std::string& out, ExportType type) {
+  TAILOR_TRY(const ModelInfo m, resolve_model(name, default_models_directory()));
+  if (m.is_hugging_face) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("{}: is a Hugging Face directory already", m.path.string()),
+                 ""};
+  }
+  TAILOR_TRY(const ExportReport report, export_hugging_face(m.path, out, {.type = type}));
+  fmt::print("{}: {}\n", out, fmt::join(report.files, ", "));
+  for (const std::string& note : report.notes) fmt::print("note: {}\n", note);
+  return 0;
+}
+
 }  // namespace
 
 void add_models(CLI::App& app, Invocation& invocation) {
   auto* verb = app.add_subcommand("models", "base models on this machine");
   verb->require_subcommand(1);
-  verb->footer("Examples:  tailor models list\n           tailor models show smollm2-135m-instruct");
+  verb->footer(
+      "Examples:  tailor models list\n           tailor models show smollm2-135m-instruct\n"
+      "           tailor models import my-model/ --out my-model.gguf\n"
+      "           tailor models export my-model.gguf --to hf --out my-model-hf/");
   auto json = std::make_shared<bool>(false);
   auto name = std::make_shared<std::string>();
   auto* list_verb = verb->add_subcommand("list", "the models there are");
@@ -88,6 +132,31 @@ void add_models(CLI::App& app, Invocation& invocation) {
   auto* show_verb = verb->add_subcommand("show", "everything known of one model");
   show_verb->add_option("model", *name, "name, GGUF file or Hugging Face directory")->required()->type_name("MODEL");
   show_verb->add_flag("--json", *json, "as JSON");
+  auto out = std::make_shared<std::string>();
+  auto* import_verb = verb->add_subcommand("import", "a Hugging Face directory into a GGUF file");
+  auto import_type = std::make_shared<ImportType>(ImportType::kSource);
+  import_verb->add_option("directory", *name, "config.json, *.safetensors, tokenizer")->required()->type_name("DIR");
+  import_verb->add_option("--out", *out, "the GGUF file to write")->required()->type_name("FILE");
+  import_verb->add_option("--type", *import_type, "of the matrices; source: as the directory has them")
+      ->transform(CLI::CheckedTransformer(kImportTypes))
+      ->default_str("source");
+  import_verb->callback([&invocation, name, out, import_type] {
+    invocation.run = [name, out, import_type] { return import_model(*name, *out, *import_type); };
+  });
+  auto* export_verb = verb->add_subcommand("export", "a decoder's GGUF file into a Hugging Face directory");
+  auto export_type = std::make_shared<ExportType>(ExportType::kSource);
+  auto format = std::make_shared<std::string>("hf");
+  export_verb->add_option("model", *name, "name or GGUF file")->required()->type_name("MODEL");
+  export_verb->add_option("--to", *format, "hf: config.json, *.safetensors, tokenizer")
+      ->check(CLI::IsMember({"hf"}))
+      ->default_str("hf");
+  export_verb->add_option("--out", *out, "the directory to write")->required()->type_name("DIR");
+  export_verb->add_option("--type", *export_type, "of the weights; source: as the model's origin had them")
+      ->transform(CLI::CheckedTransformer(kExportTypes))
+      ->default_str("source");
+  export_verb->callback([&invocation, name, out, export_type] {
+    invocation.run = [name, out, export_type] { return export_model(*name, *out, *export_type); };
+  });
   show_verb->callback([&invocation, json, name] { invocation.run = [json, name] { return show(*name, *json); }; });
 }
 

@@ -35,6 +35,35 @@ std::int64_t checked_elements(const std::vector<std::int64_t>& shape) {
   return n;
 }
 
+std::uint64_t bytes_of(const SafeTensor& tensor) {
+  return tensor.bytes.size();
+}
+std::uint64_t bytes_of(const StreamedTensor& tensor) {
+  return tensor.size();
+}
+
+/// The header's length and text; tensors stand in the order given.
+template <typename Tensor>
+Result<std::string> header_of(const std::filesystem::path& file, std::span<const Tensor> tensors,
+                              const std::map<std::string, std::string>& metadata) {
+  Json header = Json::object();
+  if (!metadata.empty()) header["__metadata__"] = metadata;
+  std::uint64_t offset = 0;
+  for (const Tensor& tensor : tensors) {
+    if (tensor.name == "__metadata__" || header.contains(tensor.name)) {
+      return Error{ErrorCode::kInvalidArgument,
+                   fmt::format("{}: the tensor name '{}' is taken", file.string(), tensor.name), ""};
+    }
+    header[tensor.name] = {
+        {"dtype", tensor.type}, {"shape", tensor.shape}, {"data_offsets", {offset, offset + bytes_of(tensor)}}};
+    offset += bytes_of(tensor);
+  }
+  std::string text = dump_json(header);
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  const std::uint64_t size = text.size();
+  return std::string(reinterpret_cast<const char*>(&size), sizeof size) + text;
+}
+
 }  // namespace
 
 std::int64_t SafeTensor::elements() const {
@@ -193,9 +222,6 @@ Result<SafeTensor> SafetensorsFile::get(std::string_view name, std::string_view 
 
 Status write_safetensors(const std::filesystem::path& file, std::span<const SafeTensor> tensors,
                          const std::map<std::string, std::string>& metadata) {
-  Json header = Json::object();
-  if (!metadata.empty()) header["__metadata__"] = metadata;
-  std::uint64_t offset = 0;
   for (const SafeTensor& tensor : tensors) {
     const std::int64_t elements = tensor.elements();
     const std::size_t width = safetensor_type_bytes(tensor.type);
@@ -205,22 +231,37 @@ Status write_safetensors(const std::filesystem::path& file, std::span<const Safe
                                tensor.bytes.size(), tensor.type, fmt::join(tensor.shape, ", ")),
                    ""};
     }
-    if (tensor.name == "__metadata__" || header.contains(tensor.name)) {
-      return Error{ErrorCode::kInvalidArgument,
-                   fmt::format("{}: the tensor name '{}' is taken", file.string(), tensor.name), ""};
-    }
-    header[tensor.name] = {
-        {"dtype", tensor.type}, {"shape", tensor.shape}, {"data_offsets", {offset, offset + tensor.bytes.size()}}};
-    offset += tensor.bytes.size();
   }
-  std::string text = dump_json(header);
-  text.resize((text.size() + 7) / 8 * 8, ' ');
+  TAILOR_TRY(const std::string head, header_of(file, tensors, metadata));
   return write_stream_atomic(file, [&](std::ostream& out) -> Status {
-    const std::uint64_t header_bytes = text.size();
-    out.write(reinterpret_cast<const char*>(&header_bytes), sizeof header_bytes);
-    out.write(text.data(), static_cast<std::streamsize>(text.size()));
+    out.write(head.data(), static_cast<std::streamsize>(head.size()));
     for (const SafeTensor& tensor : tensors)
       out.write(tensor.bytes.data(), static_cast<std::streamsize>(tensor.bytes.size()));
+    return {};
+  });
+}
+
+std::uint64_t StreamedTensor::size() const {
+  std::uint64_t elements = 1;
+  for (const std::int64_t d : shape) elements *= static_cast<std::uint64_t>(d);
+  return elements * safetensor_type_bytes(type);
+}
+
+Status write_safetensors(const std::filesystem::path& file, std::span<const StreamedTensor> tensors,
+                         const std::map<std::string, std::string>& metadata) {
+  TAILOR_TRY(const std::string head, header_of(file, tensors, metadata));
+  return write_stream_atomic(file, [&](std::ostream& out) -> Status {
+    out.write(head.data(), static_cast<std::streamsize>(head.size()));
+    for (const StreamedTensor& tensor : tensors) {
+      TAILOR_TRY(const std::string bytes, tensor.bytes());
+      if (bytes.size() != tensor.size()) {
+        return Error{ErrorCode::kInvalidArgument,
+                     fmt::format("{}: tensor '{}' has {} bytes, which do not fill {} [{}]", file.string(), tensor.name,
+                                 bytes.size(), tensor.type, fmt::join(tensor.shape, ", ")),
+                     ""};
+      }
+      out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    }
     return {};
   });
 }

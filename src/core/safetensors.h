@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -52,6 +53,19 @@ class SafetensorsFile {
 
 /// Written in the order given; the header is padded so that tensors start at a multiple of 8.
 Status write_safetensors(const std::filesystem::path& file, std::span<const SafeTensor> tensors,
+                         const std::map<std::string, std::string>& metadata = {});
+
+/// The same for tensors that are made one at a time: each is asked for its bytes when its turn comes, so that only one
+/// is in memory. Too few or too many bytes are an error.
+struct StreamedTensor {
+  std::string name;
+  std::string type;
+  std::vector<std::int64_t> shape;
+  std::function<Result<std::string>()> bytes;
+
+  std::uint64_t size() const;  // in bytes; 0 for a type that is not known
+};
+Status write_safetensors(const std::filesystem::path& file, std::span<const StreamedTensor> tensors,
                          const std::map<std::string, std::string>& metadata = {});
 
 /// A tensor for writing from memory that outlives the call.

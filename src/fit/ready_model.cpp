@@ -28,8 +28,15 @@ Result<fs::path> ready_gguf(const ModelInfo& info, ModelUse use, const ProgressF
   const bool training = use == ModelUse::kTraining;
   const fs::path cache = model_cache_directory();
   TAILOR_CHECK(make_directories(cache));
-  if (info.is_hugging_face)
-    return import_cached(info.path, cache, {.type = training ? ImportType::kF32 : ImportType::kF16}, progress);
+  if (info.is_hugging_face) {
+    ImportType type = training ? ImportType::kF32 : ImportType::kF16;
+    if (info.kind == ModelKind::kDecoder) {
+      type = training                                 ? ImportType::kSource
+             : info.parameters <= kMostHalfParameters ? ImportType::kF16
+                                                      : ImportType::kQ8_0;
+    }
+    return import_cached(info.path, cache, {.type = type}, progress);
+  }
   if (training || info.kind == ModelKind::kEncoder || info.file_type == "f16") return info.path;
   // On AVX2 llama.cpp multiplies f16 a quarter faster than q8_0; above a thousand million parameters memory decides.
   if (info.parameters <= kMostHalfParameters) return requantize_cached(info.path, cache, QuantType::kF16);

@@ -12,9 +12,10 @@
 namespace tailor {
 
 enum class ModelUse {
-  kServing,  // the GGUF for llama.cpp: imported (encoders, F16) or requantised (decoders: F16, above a thousand million
-             // parameters Q8_0)
-  kTraining,  // in the precision of its file: imported as F32, or the GGUF that the user named
+  kServing,   // the GGUF for llama.cpp: imported or requantised as F16, decoders above a thousand million parameters as
+              // Q8_0
+  kTraining,  // in the precision of its file: encoders imported as F32, decoders in the type of their weights, or the
+              // GGUF that the user named
 };
 
 struct ReadyModel {

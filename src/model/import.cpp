@@ -16,6 +16,7 @@
 #include "model/import_config.h"
 #include "model/import_decoder.h"
 #include "model/import_decoder_config.h"
+#include "model/kept_files.h"
 #include "model/model_card.h"
 #include "model/model_weights.h"
 
@@ -303,6 +304,20 @@ Status import_hugging_face(const fs::path& dir, const fs::path& out, const Impor
   TAILOR_TRY(const std::string hash, model_sha256(dir));
   writer.set("tailor.source_sha256", GgufValue::string(hash));
   writer.set("tailor.source_model_type", GgufValue::string(source.config.model_type));
+  TAILOR_CHECK(keep_files(writer, dir));
+  std::vector<std::string> types, names;
+  for (const SafeTensor* e : source.entries) {
+    types.push_back(e == nullptr ? "" : e->type);
+    names.push_back(e == nullptr ? "" : e->name);
+  }
+  writer.set("tailor.source.types", GgufValue::strings(types));
+  writer.set("tailor.source.names", GgufValue::strings(names));
+  for (std::size_t i = 0; i < source.parts.size(); ++i) {
+    if (source.parts[i].skipped_rows == 0) continue;
+    std::vector<float> rows = to_f32(*source.entries[i]);
+    rows.resize(static_cast<std::size_t>(source.parts[i].skipped_rows * source.config.hidden));
+    writer.set("tailor.source.skipped_rows", GgufValue::f32s(rows));
+  }
   double done = 0;
   const auto total = static_cast<double>(source.parts.size());
   for (std::size_t i = 0; i < source.parts.size(); ++i) {

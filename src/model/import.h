@@ -64,6 +64,8 @@ bool is_hugging_face_directory(const std::filesystem::path& dir);
 ///   tailor.source_sha256         identity of the directory's content
 ///   tailor.source_model_type     config.json's: adapters trained on the file are written under that model's names
 ///   tailor.tokenizer.*           settings of the tokenizer that llama.cpp does not know
+///   tailor.source.types, .names  of the tensors, in encoder_parts()' order; .skipped_rows of RoBERTa's positions
+/// and the small files of the directory (kept_files.h).
 Status import_hugging_face(const std::filesystem::path& dir, const std::filesystem::path& out,
                            const ImportOptions& options = {}, const ProgressFn& progress = {});
 

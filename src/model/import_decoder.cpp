@@ -13,6 +13,7 @@
 #include "model/import_config.h"
 #include "model/import_decoder_config.h"
 #include "model/import_decoder_tokens.h"
+#include "model/kept_files.h"
 #include "model/model_card.h"
 #include "model/model_weights.h"
 
@@ -128,33 +129,6 @@ std::uint32_t file_type(const Source& source, ImportType type) {
   }
 }
 
-GgufValue bytes_value(std::string_view bytes) {
-  const auto type = static_cast<std::uint32_t>(GgufType::kU8);
-  const std::uint64_t count = bytes.size();
-  std::string encoded(reinterpret_cast<const char*>(&type), sizeof type);
-  encoded.append(reinterpret_cast<const char*>(&count), sizeof count);
-  encoded += bytes;
-  return {GgufType::kArray, std::move(encoded)};
-}
-
-/// The files that make the tokenizer and the configuration, so that the directory can be made again.
-Status keep_files(GgufWriter& writer, const fs::path& dir) {
-  std::error_code ec;
-  for (const char* name : {"config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json",
-                           "added_tokens.json", "chat_template.jinja", "tokenizer.json"}) {
-    if (!fs::exists(dir / name, ec)) continue;
-    TAILOR_TRY(const std::string text, read_file(dir / name, std::uint64_t{256} << 20));
-    const bool is_tokenizer = std::string_view(name) == "tokenizer.json";
-    writer.set(is_tokenizer ? "tokenizer.huggingface.json" : fmt::format("tailor.source.{}", name),
-               GgufValue::string(text));
-  }
-  if (fs::exists(dir / "tokenizer.model", ec)) {
-    TAILOR_TRY(const std::string bytes, read_file(dir / "tokenizer.model", std::uint64_t{256} << 20));
-    writer.set("tailor.source.tokenizer.model", bytes_value(bytes));
-  }
-  return {};
-}
-
 void set_general(GgufWriter& writer, const fs::path& dir, const Source& source, ImportType type) {
   writer.set("general.architecture", GgufValue::string(gguf_architecture(source.config.sizes.family)));
   writer.set("general.type", GgufValue::string("model"));
@@ -173,6 +147,13 @@ void set_source(GgufWriter& writer, const Source& source) {
   const bool one = std::all_of(types.begin(), types.end(), [&](const std::string& t) { return t == types[0]; });
   writer.set("tailor.source.types", one ? GgufValue::string(types[0]) : GgufValue::strings(types));
   writer.set("tailor.source_model_type", GgufValue::string(source.config.model_type));
+  std::vector<std::string> names;
+  bool usual = true;
+  for (std::size_t i = 0; i < source.entries.size(); ++i) {
+    names.push_back(source.entries[i]->name);
+    usual = usual && names.back() == source.tensors[i].hugging_face;
+  }
+  if (!usual) writer.set("tailor.source.names", GgufValue::strings(names));
   for (std::size_t i = 0; i < source.tensors.size(); ++i) {
     if (source.tensors[i].shift == 0) continue;
     const std::vector<float> values = to_f32(*source.entries[i]);

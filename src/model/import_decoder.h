@@ -11,13 +11,11 @@ namespace tailor {
 
 Result<HuggingFaceSummary> summarize_decoder(const std::filesystem::path& dir);
 
-/// Besides llama.cpp's keys the file carries what export_hugging_face() needs to give the same directory back:
+/// Besides llama.cpp's keys and the kept files (kept_files.h) the file carries:
 ///   tailor.source_sha256, tailor.source_model_type   as for encoders
-///   tailor.source.config.json, ….tokenizer_config.json, ….generation_config.json, ….special_tokens_map.json,
-///   ….added_tokens.json, ….chat_template.jinja, ….tokenizer.model   the files, byte by byte
-///   tokenizer.huggingface.json   tokenizer.json (the format's own key)
-///   tailor.source.types          type of the tensors ("F32", "BF16", …): one, or one each in decoder_tensors()' order
-///   tailor.exact.<name>          values of a tensor that 1 + w would round (Gemma's norms)
+///   tailor.source.types   type of the tensors ("F32", "BF16", …): one, or one each in decoder_tensors()' order
+///   tailor.source.names   their names, where they are not …ForCausalLM's
+///   tailor.exact.<name>   values of a tensor that 1 + w would round (Gemma's norms)
 Status import_decoder(const std::filesystem::path& dir, const std::filesystem::path& out, const ImportOptions& options,
                       const ProgressFn& progress);
 

@@ -234,7 +234,7 @@ Status read_byte_level(const Files& f, const Json& model, TokenTable& table, Dec
 }
 
 /// Whether a text is given a leading blank, from tokenizer.json of a SentencePiece model in either generation.
-Result<bool> leading_blank(const fs::path& file, const Json& tokenizer) {
+Status set_leading_space(const fs::path& file, const Json& tokenizer, DecoderVocabulary& v) {
   bool prepends = false, replaces = false;
   std::vector<Json> steps;
   const Json normalizer = part_of(tokenizer, "normalizer");
@@ -254,18 +254,20 @@ Result<bool> leading_blank(const fs::path& file, const Json& tokenizer) {
       return unsupported(file, fmt::format("the normaliser is {}", normalizer.dump().substr(0, 120)));
     }
   }
+  v.leading_space = prepends;
   const Json pre = part_of(tokenizer, "pre_tokenizer");
   if (pre.is_null()) {
     if (!replaces) return unsupported(file, "neither normaliser nor pre-tokenizer marks blanks");
-    return prepends;
+    return {};
   }
   if (part_of(pre, "type") == "Metaspace" && steps.empty()) {
     if (part_of(pre, "split") != false) return unsupported(file, "the pre-tokenizer splits at blanks");
     const Json scheme = part_of(pre, "prepend_scheme");
-    return scheme.is_null() ? part_of(pre, "add_prefix_space") != false : scheme != "never";
+    v.leading_space = v.metaspace = scheme.is_null() ? part_of(pre, "add_prefix_space") != false : scheme != "never";
+    return {};
   }
   // Gemma splits at blanks, of which its normaliser has left none.
-  if (part_of(pre, "type") == "Split" && part_of(part_of(pre, "pattern"), "String") == " " && replaces) return prepends;
+  if (part_of(pre, "type") == "Split" && part_of(part_of(pre, "pattern"), "String") == " " && replaces) return {};
   return unsupported(file, fmt::format("the pre-tokenizer is {}", pre.dump().substr(0, 120)));
 }
 
@@ -288,13 +290,17 @@ Status set_scores(const fs::path& file, const Json& merges, const TokenTable& ta
     }
     ++pairs[piece];
   }
-  for (const auto& [piece, count] : pairs) {
-    const std::string& text = v.tokens[static_cast<std::size_t>(piece)];
+  // A normal piece without merges must have no pairs either: scores would merge them.
+  for (std::size_t piece = 0; piece < v.tokens.size(); ++piece) {
+    if (v.types[piece] != kNormalToken) continue;
+    const std::string& text = v.tokens[piece];
     std::int32_t possible = 0;
     for (std::size_t cut = 1; cut < text.size(); ++cut) {
       if ((static_cast<unsigned char>(text[cut]) & 0xC0) == 0x80) continue;  // inside a character
       possible += table.find(text.substr(0, cut)) >= 0 && table.find(text.substr(cut)) >= 0 ? 1 : 0;
     }
+    const auto seen = pairs.find(static_cast<std::int32_t>(piece));
+    const std::int32_t count = seen == pairs.end() ? 0 : seen->second;
     if (possible != count) {
       return unsupported(
           file, fmt::format("'{}' has {} pairs and {} merges, which scores cannot express", text, possible, count));
@@ -309,7 +315,6 @@ bool is_byte_token(std::string_view text) {
 
 Status read_pieces_json(const Files& f, const Json& model, TokenTable& table, DecoderVocabulary& v) {
   const fs::path file = f.dir / "tokenizer.json";
-  TAILOR_TRY(v.leading_space, leading_blank(file, f.tokenizer));
   const Json vocab = part_of(model, "vocab"), unk = part_of(model, "unk_token");
   if (!vocab.is_object()) return unsupported(file, "the model has no vocabulary");
   for (const auto& [token, id] : vocab.items()) {
@@ -318,6 +323,7 @@ Status read_pieces_json(const Files& f, const Json& model, TokenTable& table, De
     v.scores[id.get<std::size_t>()] = 0;
     if (type == kUnknownToken) v.unk = id.get<std::int32_t>();
   }
+  TAILOR_CHECK(place_added_tokens(f, v, table));  // these are no pieces of a text
   return set_scores(file, part_of(model, "merges"), table, v);
 }
 
@@ -339,7 +345,7 @@ Status read_pieces_model(const Files& f, TokenTable& table, DecoderVocabulary& v
   v.bos = model.bos;
   v.eos = model.eos;
   v.pad = model.pad;
-  return {};
+  return place_added_tokens(f, v, table);
 }
 
 }  // namespace
@@ -358,17 +364,15 @@ Result<DecoderVocabulary> read_decoder_vocabulary(const fs::path& dir, std::int6
     v.model = "llama";
     v.scores.assign(v.tokens.size(), kUnusedScore);
     TAILOR_CHECK(f.has_pieces ? read_pieces_model(f, table, v) : read_pieces_json(f, model, table, v));
-    TAILOR_CHECK(place_added_tokens(f, v, table));
-    // The unknown piece is listed among the added tokens as well.
-    if (v.unk >= 0 && static_cast<std::size_t>(v.unk) < v.types.size()) {
-      v.types[static_cast<std::size_t>(v.unk)] = kUnknownToken;
-    }
+    if (model.is_object()) TAILOR_CHECK(set_leading_space(dir / "tokenizer.json", f.tokenizer, v));
   } else {
     return Error{ErrorCode::kNotFound,
                  fmt::format("{}: holds neither tokenizer.json nor tokenizer.model", dir.string()),
                  "copy the tokenizer files of the model into the directory"};
   }
   TAILOR_CHECK(set_roles(f, config, table, v));
+  // The unknown piece is listed among the added tokens as well.
+  if (v.model == "llama" && v.unk >= 0) v.types[static_cast<std::size_t>(v.unk)] = kUnknownToken;
   TAILOR_CHECK(set_chat_template(f, v));
   table.fill_up();
   return v;
@@ -399,6 +403,7 @@ void set_vocabulary(GgufWriter& writer, const DecoderVocabulary& v) {
   writer.set("tokenizer.ggml.add_eos_token", GgufValue::boolean(v.add_eos));
   if (v.model == "llama") {
     writer.set("tokenizer.ggml.add_space_prefix", GgufValue::boolean(v.leading_space));
+    if (v.metaspace) writer.set("tailor.tokenizer.metaspace", GgufValue::boolean(true));
   } else if (v.leading_space) {
     writer.set("tailor.tokenizer.add_prefix_space", GgufValue::boolean(true));
   }

@@ -27,7 +27,8 @@ struct DecoderVocabulary {
   std::vector<std::string> merges;  // "gpt2": "left right", first merged first
   std::int32_t bos = -1, eos = -1, unk = -1, sep = -1, pad = -1, cls = -1, mask = -1;  // -1: none
   bool add_bos = false, add_eos = false;                                               // put around a text
-  bool leading_space = false;  // a text that does not begin with a blank is given one
+  bool leading_space = false;  // a text is given a leading blank: by "llama" always, by "gpt2" where it has none
+  bool metaspace = false;      // "llama" as well only where it has none
   bool composed = false;       // texts are brought to Unicode's NFC first
   std::string chat_template;   // Jinja; empty: none
 };

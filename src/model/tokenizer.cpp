@@ -12,6 +12,7 @@
 #include "model/llama_runtime.h"
 #include "model/utf8.h"
 #include "model/wordpiece.h"
+#include "text/unicode.h"
 
 namespace tailor {
 namespace {
@@ -123,6 +124,9 @@ struct Tokenizer::Impl {
   std::unique_ptr<const WordPiece> word_piece;  // BERT only
   bool cuts = false;                            // long texts may be cut: byte-level BPE, which never looks over a cut
   bool adds_prefix_space = false;               // as ByteLevel's add_prefix_space
+  bool keeps_first_blank = false;               // as Metaspace: a text that begins with a blank is given no other
+  std::int32_t blank = -1;                      // the piece that is one blank
+  bool composes = false;                        // texts are brought to NFC
   std::int32_t unk = -1;
 
   std::vector<std::int32_t> head() const {
@@ -157,6 +161,12 @@ struct Tokenizer::Impl {
     if (!cuts && limit < text.size() / kBytesPerToken) text = text.substr(0, (limit + 16) * kBytesPerToken);
     std::string repaired;
     if (!is_valid_utf8(text)) text = repaired = to_valid_utf8(text);
+    if (composes) text = repaired = nfc(text);
+    if (keeps_first_blank && text == " " && blank >= 0) {
+      out.push_back(blank);
+      return;
+    }
+    if (keeps_first_blank && text.size() > 1 && text[0] == ' ') text.remove_prefix(1);  // llama.cpp puts one there
     if (adds_prefix_space && !text.empty() && text[0] != ' ') text = repaired = " " + std::string(text);
     while (!text.empty() && out.size() < limit) {
       const std::size_t length = cuts ? piece_length(text) : text.size();
@@ -219,12 +229,15 @@ Result<Tokenizer> Tokenizer::make(const llama_model* model, std::unique_ptr<Impl
     case LLAMA_VOCAB_TYPE_BPE:
       impl->cuts = true;
       impl->adds_prefix_space = flag(model, "tailor.tokenizer.add_prefix_space", false);
+      impl->composes = flag(model, "tailor.tokenizer.nfc", false);
       break;
     case LLAMA_VOCAB_TYPE_SPM: {
+      impl->keeps_first_blank = flag(model, "tailor.tokenizer.metaspace", false);
       // llama.cpp throws on the first byte for which there is no token.
       std::vector<bool> have(256, false);
       for (std::int32_t i = 0; i < llama_vocab_n_tokens(impl->vocab); ++i) {
         const std::string_view text = llama_vocab_get_text(impl->vocab, i);
+        if (text == kPhantomSpace) impl->blank = i;
         if (text.size() == 6 && text.starts_with("<0x") && text[5] == '>') {
           have[std::strtoul(std::string(text.substr(3, 2)).c_str(), nullptr, 16) & 0xFF] = true;
         } else if (text.size() == 1) {
