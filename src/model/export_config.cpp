@@ -241,7 +241,9 @@ Result<Json> decoder_config_json(const GgufFile& file) {
       config["expansion_ratio"] = s.feed_forward / s.hidden;
       config["no_bias"] = true;
       config["layer_norm_epsilon"] = eps;
-      config["attn_config"] = {{"alibi", true}, {"alibi_bias_max", m.number("attention.max_alibi_bias", 8)}};
+      config["attn_config"] = {{"alibi", true}};
+      config["attn_config"]["alibi_bias_max"] =  // transformers wants a whole number
+          std::llround(m.number("attention.max_alibi_bias", 8).get<double>());
       config["attn_config"]["clip_qkv"] =
           m.find("attention.clamp_kqv") != nullptr ? m.number("attention.clamp_kqv", 0) : Json();
       break;
