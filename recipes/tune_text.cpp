@@ -16,6 +16,7 @@
 #include "fit/prepared_data.h"
 #include "fit/ready_model.h"
 #include "fit/serving.h"
+#include "fit/text_encoder.h"
 #include "fit/text_model.h"
 #include "fit/tuned_decoder.h"
 #include "recipes/run_directory.h"
@@ -93,7 +94,8 @@ Status tokenise(const TuneOptions& options, Prepared& p, RunUi& ui, const Progre
     TAILOR_TRY(p.trained_on, ready_model(p.by.model, ModelUse::kTraining, progress));
   }
   ui.stage("tokenising");
-  TAILOR_TRY(const TextModel model, TextModel::load(p.base.gguf, {}, {.form = p.data.form}, 1));
+  TAILOR_TRY(const TextEncoder model, TextEncoder::load(p.base.gguf, p.data.form));
+  if (!model.note().empty()) ui.warning(model.note());
   const auto context = static_cast<std::size_t>(model.max_context());
   if (options.max_tokens > context) {
     return Error{ErrorCode::kInvalidArgument,
@@ -142,6 +144,7 @@ class TextRecipe {
   TextSettings settings_;
   RowLosses trained_, served_, untouched_;
   std::vector<std::size_t> asked_;  // examples of the test part that are answered
+  std::vector<std::string> wanted_;
   std::vector<GeneratedAnswer> before_, after_;
   TextScores scores_before_, scores_after_;
 };
@@ -230,8 +233,8 @@ Result<std::vector<GeneratedAnswer>> TextRecipe::answers_of(TextModel& model, st
   std::vector<GeneratedAnswer> out;
   for (const std::size_t i : examples) {
     const Question question = last_question(prepared_.data.examples[i]);
-    TAILOR_TRY(const GeneratedText text,
-               model.answer({question.messages, question.raw}, {.max_tokens = settings_.max_tokens}, {}, cancel_));
+    TAILOR_TRY(const GeneratedText text, model.answer({question.messages, question.raw, question.tools},
+                                                      {.max_tokens = settings_.max_tokens}, {}, cancel_));
     out.push_back({text.text, text.finish == FinishReason::kStop});
     progress()({std::string(stage), static_cast<double>(out.size()), static_cast<double>(examples.size())});
   }
@@ -246,18 +249,19 @@ Status TextRecipe::prove() {
   rng.shuffle(asked_);
   asked_.resize(std::min(asked_.size(), options_.answers));
   std::sort(asked_.begin(), asked_.end());
-  std::vector<std::string> references;
-  for (const std::size_t i : asked_) references.push_back(last_question(prepared_.data.examples[i]).answer);
   {
     TAILOR_TRY(TextModel untouched, TextModel::load(prepared_.base.gguf, {}, settings_, threads()));
+    for (const std::size_t i : asked_) {
+      TAILOR_TRY(wanted_.emplace_back(), wanted_answer(prepared_.data.examples[i], untouched.encoder()));
+    }
     TAILOR_TRY(untouched_, losses_of(untouched, "scoring the untouched model"));
     TAILOR_TRY(before_, answers_of(untouched, asked_, "asking the untouched model"));
   }
   TAILOR_TRY(TextModel package, TextModel::load_package(run_directory().package(), threads()));
   TAILOR_TRY(served_, losses_of(package, "scoring the package"));
   TAILOR_TRY(after_, answers_of(package, asked_, "asking the package"));
-  scores_before_ = score_texts(before_, references);
-  scores_after_ = score_texts(after_, references);
+  scores_before_ = score_texts(before_, wanted_);
+  scores_after_ = score_texts(after_, wanted_);
   PackageManifest manifest = package.manifest();
   manifest.scores = Json{{"n_scored", served_.loss.size()}, {"loss", served_.per_token()}};
   return close_package(run_directory().package(), std::move(manifest), /*include_base_model=*/true);
@@ -281,10 +285,13 @@ Status TextRecipe::write_answers() {
   for (std::size_t i = 0; i < asked_.size(); ++i) {
     const Question question = last_question(prepared_.data.examples[asked_[i]]);
     Json messages = Json::array();
-    for (const ChatMessage& m : question.messages) messages.push_back({{"role", m.role}, {"content", m.content}});
+    for (const ChatMessage& m : question.messages) {
+      messages.push_back({{"role", m.role}, {"content", m.content}});
+      if (!m.tool_calls.is_null()) messages.back()["tool_calls"] = m.tool_calls;
+    }
     answers += dump_json({{"line", line_of(static_cast<std::int64_t>(asked_[i]))},
                           {"prompt", question.messages.empty() ? Json(question.raw) : messages},
-                          {"wanted", question.answer},
+                          {"wanted", wanted_[i]},
                           {"untouched", before_[i].text},
                           {"tuned", after_[i].text}}) +
                "\n";

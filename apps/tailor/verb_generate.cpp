@@ -8,6 +8,7 @@
 
 #include "apps/tailor/verbs.h"
 #include "core/json.h"
+#include "data/chat_tools.h"
 #include "recipes/generate.h"
 
 namespace tailor {
@@ -16,7 +17,7 @@ namespace {
 struct GenerateWords {
   GenerateRequest request;
   std::vector<std::string> words;  // package and texts, or texts
-  std::string system;
+  std::string system, tools_file;
   SamplingOptions sampling;
   int max_tokens = 0;
   bool json = false;
@@ -50,6 +51,8 @@ void add_generate(CLI::App& app, Invocation& invocation) {
   verb->add_option("--model", w.request.model, "a base model as it is: a name, or a GGUF file")->type_name("MODEL");
   verb->add_flag("--raw", w.request.raw, "with --model: go on with the text as it stands, without a chat template");
   verb->add_option("--system", w.system, "what the model is told before the conversation")->type_name("TEXT");
+  verb->add_option("--tools", w.tools_file, "JSON list of the tools that the model may call, as in its training data")
+      ->type_name("FILE");
   verb->add_option("--max-tokens", w.max_tokens, "longest answer in tokens (as the package says; 256)")
       ->check(CLI::PositiveNumber)
       ->type_name("N");
@@ -81,11 +84,22 @@ void add_generate(CLI::App& app, Invocation& invocation) {
       if (!given.system.empty() && model.settings().form != ExampleForm::kChat)
         return Error{ErrorCode::kInvalidArgument, "--system: this model goes on with texts and holds no conversation",
                      "put it at the beginning of the text"};
+      Json tools;
+      if (!given.tools_file.empty()) {
+        if (model.settings().form != ExampleForm::kChat)
+          return Error{ErrorCode::kInvalidArgument, "--tools: this model goes on with texts and holds no conversation",
+                       ""};
+        TAILOR_TRY(const Json file, read_json(given.tools_file));
+        auto read = read_tools(file, "tools");
+        if (!read) return Error{read.error().code, given.tools_file + ": " + read.error().message, read.error().hint};
+        tools = std::move(*read);
+      }
+      if (!model.note().empty()) fmt::print(stderr, "tailor: {}\n", model.note());
       const TextSink print = [](std::string_view piece) {
         return std::fwrite(piece.data(), 1, piece.size(), stdout) == piece.size() && std::fflush(stdout) == 0;
       };
       for (const std::string& text : texts) {
-        TextRequest request{.raw = text};
+        TextRequest request{.raw = text, .tools = tools};
         if (!given.system.empty()) request.messages.push_back({"system", given.system});
         request.messages.push_back({"user", text});
         TAILOR_TRY(const GeneratedText answer,

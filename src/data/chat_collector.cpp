@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "core/hash.h"
+#include "data/chat_tools.h"
 #include "text/unicode.h"
 
 namespace tailor {
@@ -14,10 +15,13 @@ namespace {
 constexpr std::size_t kNamedUnused = 16;
 constexpr std::size_t kShownCodePoints = 60;
 
-std::uint64_t hash_of(std::span<const ChatTurn> turns) {
+std::uint64_t hash_of(const ChatExample& example) {
   std::uint64_t hash = 0;
-  for (const ChatTurn& turn : turns) hash = hash64(turn.content, hash64(turn.role, hash + (turn.learn ? 1 : 0)));
-  return hash;
+  for (const ChatTurn& turn : example.turns) {
+    hash = hash64(turn.content, hash64(turn.role, hash + (turn.learn ? 1 : 0)));
+    if (!turn.tool_calls.is_null()) hash = hash64(dump_json(turn.tool_calls), hash);
+  }
+  return example.tools.is_null() ? hash : hash64(dump_json(example.tools), hash);
 }
 
 std::string_view to_string(ExampleForm form) {
@@ -78,15 +82,18 @@ void ChatCollector::note_unused(std::uint64_t number, std::string_view key) {
 }
 
 bool ChatCollector::is_duplicate(const ChatExample& example) {
-  const std::uint64_t hash = hash_of(example.turns);
+  const std::uint64_t hash = hash_of(example);
   const auto [begin, end] = seen_.equal_range(hash);
-  if (std::any_of(begin, end, [&](const auto& entry) { return data_.examples[entry.second].turns == example.turns; }))
-    return true;
+  const bool there = std::any_of(begin, end, [&](const auto& entry) {
+    const ChatExample& earlier = data_.examples[entry.second];
+    return earlier.turns == example.turns && earlier.tools == example.tools;
+  });
+  if (there) return true;
   seen_.emplace(hash, data_.examples.size());
   return false;
 }
 
-Status ChatCollector::add(std::uint64_t number, ExampleForm form, std::vector<ChatTurn> turns) {
+Status ChatCollector::add(std::uint64_t number, ExampleForm form, std::vector<ChatTurn> turns, Json tools) {
   if (!form_) form_ = form;
   if (*form_ != form) {
     return at(number,
@@ -98,6 +105,7 @@ Status ChatCollector::add(std::uint64_t number, ExampleForm form, std::vector<Ch
   ++data_.rows;
   if (form == ExampleForm::kChat) {
     if (const Status order = check_order(turns); !order) return at(number, order.error());
+    if (const Status order = check_tool_turns(turns); !order) return at(number, order.error());
     const std::size_t before = turns.size();
     while (!turns.empty() && turns.back().role != "assistant") turns.pop_back();
     if (std::none_of(turns.begin(), turns.end(), [](const ChatTurn& turn) { return turn.learn; })) {
@@ -106,7 +114,7 @@ Status ChatCollector::add(std::uint64_t number, ExampleForm form, std::vector<Ch
     }
     if (turns.size() < before) cut_.add(number);
   }
-  ChatExample example{form, std::move(turns), static_cast<std::uint32_t>(number)};
+  ChatExample example{form, std::move(turns), std::move(tools), static_cast<std::uint32_t>(number)};
   if (is_duplicate(example))
     duplicates_.add(number);
   else

@@ -27,7 +27,7 @@ class ChatCollector {
   /// Shape of record `number`, which must be that of the first record.
   Result<ChatShape> shape_of(std::uint64_t number, std::span<const ChatField> fields);
   /// Takes an example of shape_of()'s shape whose texts and roles are checked, and checks the rest.
-  Status add(std::uint64_t number, ExampleForm form, std::vector<ChatTurn> turns);
+  Status add(std::uint64_t number, ExampleForm form, std::vector<ChatTurn> turns, Json tools = nullptr);
   void note_unused(std::uint64_t number, std::string_view key);
 
   /// The error with file and place in front.

@@ -2,8 +2,8 @@
 /// Training data for models that write: conversations, instructions, prompts with completions, plain texts. Read from
 /// JSONL (one object a line), one JSON array of objects, or CSV/TSV, in the shapes in which other tools keep them:
 ///
-///   kMessages          {"messages": [{"role", "content", "weight"?}], "system"?}          OpenAI, Hugging Face
-///   kShareGpt          {"conversations": [{"from", "value"} or {"role", "content"}], "system"?}
+///   kMessages          {"messages": [{"role", "content", "weight"?}], "system"?, "tools"?}    OpenAI, Hugging Face
+///   kShareGpt          {"conversations": [{"from", "value"} or {"role", "content"}], "system"?, "tools"?}
 ///   kAlpaca            {"instruction", "output", "input"?, "system"?, "history"?: [[user, assistant]]}
 ///   kBedrock           {"schemaVersion", "system"?: [{"text"}], "messages": [{"role", "content": [{"text"}]}]}
 ///   kPromptCompletion  {"prompt", "completion"}, both texts or both lists of messages      TRL, OpenAI, Bedrock
@@ -12,6 +12,10 @@
 /// CSV and TSV have kAlpaca (no history), kPromptCompletion (texts) and kText by their columns. Empty lines are
 /// skipped; a key whose value is null counts as absent. Nothing is dropped without a warning that counts it: keys that
 /// are not used, turns that are cut, examples that are left out or stand there twice.
+///
+/// Calls of tools: "tools" of a row, "tool_calls" of an assistant's message and messages of the role "tool" with
+/// "tool_call_id", as OpenAI has them; the older "functions", "function_call" and role "function"; and ShareGPT's
+/// "function_call" and "observation".
 
 #include <cstddef>
 #include <cstdint>
@@ -20,6 +24,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/json.h"
 #include "core/result.h"
 
 namespace tailor {
@@ -34,17 +39,21 @@ enum class ExampleForm : std::uint8_t {
 };
 
 struct ChatTurn {
-  std::string role;     // "system" | "user" | "assistant", or "prompt" | "completion", or "text"
-  std::string content;  // not blank, except a system turn's; no NUL
+  std::string role;     // "system" | "user" | "assistant" | "tool", or "prompt" | "completion", or "text"
+  std::string content;  // not blank, except a system's, a tool's, and an assistant's that calls tools; no NUL
   bool learn = false;   // its tokens are targets
+  /// An assistant's, or null: [{"type": "function", "id"?, "function": {"name", "arguments": {…}}}].
+  Json tool_calls = nullptr;
+  std::string tool_call_id = {}, name = {};  // of a tool's answer; may be empty
   bool operator==(const ChatTurn&) const = default;
 };
 
-/// In a chat the system stands first if at all, then user and assistant alternate from a user to an assistant. At least
-/// one turn is learnt.
+/// In a chat the system stands first if at all, then user and assistant alternate from a user to an assistant; between
+/// an assistant's calls and what follows stand the tools' answers. At least one turn is learnt.
 struct ChatExample {
   ExampleForm form = ExampleForm::kChat;
   std::vector<ChatTurn> turns;
+  Json tools = nullptr;    // [{"type": "function", "function": {"name", …}}], or null
   std::uint32_t line = 0;  // 1-based: line of the file (JSONL, CSV), or place in the JSON array
 };
 
@@ -71,8 +80,8 @@ struct ChatReadOptions {
 /// Errors, with file, line and remedy: file absent, unreadable, a directory, empty, of another ending; bytes of another
 /// encoding, NUL; broken or deeply nested JSON; a row that is no object, of no known shape, or of another shape than
 /// the first; preference data; a key that is missing, twice there or of the wrong type; a text that is blank or above
-/// the limit; an unknown role; roles out of order; tool calls; parts that are no text; a weight other than 0 and 1;
-/// nothing left to learn from.
+/// the limit; an unknown role; roles out of order; tools without a name, calls without JSON arguments, answers to no
+/// call; parts that are no text; a weight other than 0 and 1; nothing left to learn from.
 Result<ChatData> read_chat_examples(const std::filesystem::path& file, const ChatReadOptions& options = {});
 /// The same for bytes in memory; `name` stands for the file in messages, and its ending decides how they are read.
 Result<ChatData> parse_chat_examples(std::string bytes, const std::string& name, const ChatReadOptions& options = {});

@@ -439,14 +439,11 @@ TEST(ChatExamples, Roles) {
   EXPECT_THAT(
       role("asistant"),
       HasSubstr("message 1 of 'messages': unknown role 'asistant'; expected one of 'system', 'developer', 'user', "
-                "'assistant' (did you mean 'assistant'?)"));
+                "'assistant', 'tool' (did you mean 'assistant'?)"));
   EXPECT_THAT(role("human"), HasSubstr("did you mean 'user'?"));
   EXPECT_THAT(role("gpt"), HasSubstr("did you mean 'assistant'?"));
   EXPECT_THAT(role("User"), HasSubstr("did you mean 'user'?"));
-  for (const std::string tool : {"tool", "function"})
-    EXPECT_THAT(role(tool), HasSubstr("role '" + tool + "' belongs to tool calls")) << tool;
-  EXPECT_THAT(error_of(R"({"conversations": [{"from": "observation", "value": "u"}]})"),
-              HasSubstr("role 'observation' belongs to tool calls"));
+  EXPECT_THAT(role("ipython"), HasSubstr("role 'ipython' belongs to calls of tools in another shape"));
   EXPECT_THAT(error_of(R"({"conversations": [{"from": "gtp", "value": "u"}]})"), HasSubstr("did you mean 'gpt'?"));
 }
 
@@ -470,19 +467,84 @@ TEST(ChatExamples, OrderOfRoles) {
               StartsWith("in.jsonl:1: turn 2 is the assistant's before any of the user"));
 }
 
-TEST(ChatExamples, ToolCallsAndPartsThatAreNoTextAreRefusedByName) {
+const std::string kTools = R"("tools": [{"type": "function", "function": {"name": "weather", "parameters": {}}}])";
+const std::string kAsk = R"({"role": "user", "content": "u"})";
+
+std::string call(const std::string& arguments) {
+  return R"({"role": "assistant", "content": null, "tool_calls": [{"id": "c1", "type": "function", "function": )"
+         R"({"name": "weather", "arguments": )" +
+         arguments + "}}]}";
+}
+
+TEST(ChatExamples, CallsOfTools) {
+  const std::string answer = R"({"role": "tool", "tool_call_id": "c1", "content": "21"})";
+  const std::string row = "{" + kTools + R"(, "messages": [)" + kAsk + ", " + call(R"("{\"city\": \"Bern\"}")") + ", " +
+                          answer + R"(, {"role": "assistant", "content": "21 degrees"}]})";
+  const ChatExample example = only(row);
+  ASSERT_EQ(example.turns.size(), 4U);
+  const Json calls{
+      {{"type", "function"}, {"id", "c1"}, {"function", {{"name", "weather"}, {"arguments", {{"city", "Bern"}}}}}}};
+  EXPECT_EQ(example.turns[1].tool_calls, calls);
+  EXPECT_EQ(example.turns[1].content, "");
+  EXPECT_TRUE(example.turns[1].learn);
+  EXPECT_EQ(example.turns[2].role, "tool");
+  EXPECT_EQ(example.turns[2].tool_call_id, "c1");
+  EXPECT_FALSE(example.turns[2].learn);
+  EXPECT_EQ(example.tools.at(0).at("function").at("name"), "weather");
+  // Arguments as an object are the same, and so is the row.
+  const std::string same = "{" + kTools + R"(, "messages": [)" + kAsk + ", " + call(R"({"city": "Bern"})") + ", " +
+                           answer + R"(, {"role": "assistant", "content": "21 degrees"}]})";
+  EXPECT_EQ(parse(row + "\n" + same).duplicates, 1U);
+}
+
+TEST(ChatExamples, OlderShapesOfCalls) {
+  const ChatExample older =
+      only(R"({"functions": [{"name": "weather"}], "messages": [)" + kAsk +
+           R"(, {"role": "assistant", "content": null, "function_call": {"name": "weather", "arguments": "{}"}}, )"
+           R"({"role": "function", "name": "weather", "content": "21"}, {"role": "assistant", "content": "ok"}]})");
+  EXPECT_EQ(older.tools, (Json{{{"type", "function"}, {"function", {{"name", "weather"}}}}}));
+  EXPECT_EQ(older.turns[1].tool_calls.at(0).at("function").at("name"), "weather");
+  EXPECT_EQ(older.turns[2].role, "tool");
+  EXPECT_EQ(older.turns[2].name, "weather");
+  const ChatExample sharegpt =
+      only(R"({"tools": "[{\"name\": \"weather\"}]", "conversations": [{"from": "human", "value": "u"}, )"
+           R"({"from": "function_call", "value": "{\"name\": \"weather\", \"arguments\": {\"a\": 1}}"}, )"
+           R"({"from": "observation", "value": "21"}, {"from": "gpt", "value": "ok"}]})");
+  EXPECT_EQ(sharegpt.turns[1].tool_calls.at(0).at("function").at("arguments"), (Json{{"a", 1}}));
+  EXPECT_TRUE(sharegpt.turns[1].learn);
+  EXPECT_EQ(sharegpt.turns[2].content, "21");
+  EXPECT_FALSE(sharegpt.tools.is_null());
+}
+
+TEST(ChatExamples, WrongCallsOfToolsAreNamed) {
   EXPECT_THAT(
-      error_of(chat(
-          R"({"role": "user", "content": "u"}, {"role": "assistant", "content": null, "tool_calls": [{"id": "1"}]})")),
-      StartsWith("in.jsonl:1: message 2 of 'messages': 'tool_calls': training does not take tool calls"));
-  EXPECT_THAT(error_of(chat(R"({"role": "assistant", "content": "", "function_call": {"name": "f"}})")),
-              HasSubstr("'function_call': training does not take tool calls"));
-  EXPECT_THAT(error_of(R"({"messages": [], "tools": [{"type": "function"}]})"),
-              StartsWith("in.jsonl:1: 'tools': training does not take tool calls"));
+      error_of(chat(kAsk + ", " + call("\"{\""))),
+      StartsWith("in.jsonl:1: message 2 of 'messages': the arguments of call 1 of 'tool_calls' are not valid JSON"));
+  EXPECT_THAT(error_of(chat(kAsk + ", " + call("[1]"))),
+              HasSubstr("expected the arguments of call 1 of 'tool_calls' to be an object, saw [1]"));
+  EXPECT_THAT(error_of(chat(kAsk + R"(, {"role": "assistant", "content": null, "tool_calls": [{"id": "1"}]})")),
+              HasSubstr("call 1 of 'tool_calls' has no name"));
+  EXPECT_THAT(error_of(chat(R"({"role": "user", "content": "u", "tool_calls": [{"function": {"name": "f"}}]})")),
+              HasSubstr("role 'user' calls tools"));
+  EXPECT_THAT(error_of(R"({"messages": [)" + kHello + R"(], "tools": [{"type": "function", "function": {}}]})"),
+              StartsWith("in.jsonl:1: tool 1 of 'tools' has no name"));
+  EXPECT_THAT(error_of(R"({"messages": [)" + kHello + R"(], "tools": {"name": "f"}})"),
+              StartsWith("in.jsonl:1: expected 'tools' to be a list"));
+  EXPECT_THAT(error_of(chat(kAsk + R"(, {"role": "tool", "content": "21"}, {"role": "assistant", "content": "a"})")),
+              StartsWith("in.jsonl:1: turn 2 is a tool's answer, but the assistant has called no tool"));
+  EXPECT_THAT(error_of(chat(kAsk + ", " + call("{}") + R"(, {"role": "tool", "tool_call_id": "c2", "content": "21"})")),
+              StartsWith("in.jsonl:1: turn 3 answers the call 'c2'; the calls before it are 'c1'"));
+  EXPECT_THAT(error_of(chat(kAsk + ", " + call("{}") + ", " + kAsk + R"(, {"role": "assistant", "content": "a"})")),
+              StartsWith("in.jsonl:1: turn 2 calls a tool, but turn 3 is the user's"));
+  EXPECT_THAT(error_of(R"({"instruction": "i", "output": "o", "tools": [{"name": "f"}]})"),
+              HasSubstr("'tools': this shape has no calls of tools"));
+}
+
+TEST(ChatExamples, PartsThatAreNoTextAreRefusedByName) {
   EXPECT_THAT(error_of(chat(R"({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]})")),
               HasSubstr("part 1 of 'content' is of type 'image_url'"));
   EXPECT_THAT(error_of(chat(R"({"role": "user", "content": [{"toolUse": {"name": "f"}}]})")),
-              HasSubstr("'toolUse': training does not take tool calls"));
+              HasSubstr("'toolUse': this shape has no calls of tools"));
   EXPECT_THAT(error_of(chat(R"({"role": "user", "content": [{"image": {"format": "png"}}]})")),
               HasSubstr("part 1 of 'content': expected 'text', saw the key 'image'"));
   EXPECT_THAT(error_of(R"({"messages": [], "images": ["a.png"]})"), HasSubstr("'images': only text can be learnt"));

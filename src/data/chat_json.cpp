@@ -10,6 +10,7 @@
 #include "core/json_flaw.h"
 #include "data/chat_collector.h"
 #include "data/chat_rules.h"
+#include "data/chat_tools.h"
 #include "text/unicode.h"
 
 namespace tailor {
@@ -133,9 +134,18 @@ Status refuse(Fields& fields, std::string_view name, std::string_view why, std::
   return wrong(fmt::format("'{}': {}", name, why), std::string(hint));
 }
 
-constexpr std::string_view kNoTools = "training does not take tool calls";
+constexpr std::string_view kNoTools = "this shape has no calls of tools";
 constexpr std::string_view kToolHint =
-    "leave such examples out, or write the call into the assistant's text as the model is to write it";
+    "a call stands in \"tool_calls\" of the assistant's message, its answer in a message of the role \"tool\"";
+
+Result<Json> as_json(const dom::element& value, std::string_view what, std::size_t max_bytes) {
+  const std::string text = simdjson::minify(value);
+  if (text.size() > max_bytes) {
+    return wrong(fmt::format("{} holds {} bytes; the limit is {}", what, text.size(), max_bytes),
+                 "raise --max-text-bytes if it is meant");
+  }
+  return parse_json(text, what);
+}
 
 /// Reads the records of one text into a collector.
 class Reader {
@@ -232,14 +242,35 @@ class Reader {
     number_ = number;
     shape_ = shape;
     ExampleForm form = ExampleForm::kChat;
+    auto tools = tools_of(*fields);
+    if (!tools) return collector_.at(number, tools.error());
     auto turns = turns_of(*fields, form);
     if (!turns) return collector_.at(number, turns.error());
+    if (form != ExampleForm::kChat && !tools->is_null())
+      return collector_.at(number, wrong("there are tools beside texts", "tools go with lists of messages"));
     fields->each_unused([&](std::string_view key) { collector_.note_unused(number, key); });
-    return collector_.add(number, form, std::move(*turns));
+    return collector_.add(number, form, std::move(*turns), std::move(*tools));
+  }
+
+  Result<Json> tools_of(Fields& fields) {
+    const bool takes =
+        shape_ == ChatShape::kMessages || shape_ == ChatShape::kShareGpt || shape_ == ChatShape::kPromptCompletion;
+    Json tools;
+    for (const std::string_view name : {"tools", "functions"}) {
+      if (!takes) {
+        TAILOR_CHECK(refuse(fields, name, kNoTools, kToolHint));
+        continue;
+      }
+      const auto value = fields.take(name);
+      if (!value || is_empty(*value)) continue;
+      if (!tools.is_null()) return wrong("both 'tools' and 'functions' are there", "keep one of the two");
+      TAILOR_TRY(const Json given, as_json(*value, fmt::format("'{}'", name), max_bytes_));
+      TAILOR_TRY(tools, read_tools(given, name));
+    }
+    return tools;
   }
 
   Result<std::vector<ChatTurn>> turns_of(Fields& fields, ExampleForm& form) {
-    for (const std::string_view name : {"tools", "functions"}) TAILOR_CHECK(refuse(fields, name, kNoTools, kToolHint));
     for (const std::string_view name : {"images", "videos", "audios"})
       TAILOR_CHECK(refuse(fields, name, "only text can be learnt", "leave such examples out"));
     std::vector<ChatTurn> turns;
@@ -350,18 +381,54 @@ class Reader {
     return {};
   }
 
+  /// The calls of an assistant's message; null: none.
+  Result<Json> calls_of(Fields& message) {
+    Json calls;
+    for (const std::string_view name : {"tool_calls", "function_call"}) {
+      const auto value = message.take(name);
+      if (!value || is_empty(*value)) continue;
+      if (!calls.is_null()) return wrong("both 'tool_calls' and 'function_call' are there", "keep one of the two");
+      TAILOR_TRY(const Json given, as_json(*value, fmt::format("'{}'", name), max_bytes_));
+      TAILOR_TRY(calls, name == "tool_calls" ? read_tool_calls(given) : read_function_call(given, name));
+    }
+    return calls;
+  }
+
+  Result<std::string> tool_text(Fields& message, std::string_view name) {
+    TAILOR_TRY(const std::string_view text, optional_text_at(message, name));
+    std::string copy;
+    TAILOR_CHECK(append_text(copy, text, fmt::format("'{}'", name), max_bytes_));
+    return copy;
+  }
+
   Result<ChatTurn> turn_of(Fields& message, bool learn) {
-    for (const std::string_view name : {"tool_calls", "function_call", "tool_call_id"})
-      TAILOR_CHECK(refuse(message, name, kNoTools, kToolHint));
     const bool from = shape_ == ChatShape::kShareGpt && !message.has("role");
     const std::string_view content_name = from ? "value" : "content";
     ChatTurn turn;
     TAILOR_TRY(const std::string_view role, text_at(message, from ? "from" : "role"));
     TAILOR_TRY(turn.role, known_role(role, shape_));
+    TAILOR_TRY(turn.tool_calls, calls_of(message));
+    if (!turn.tool_calls.is_null() && turn.role != "assistant")
+      return wrong(fmt::format("role '{}' calls tools", shorten(role, 40)), "only the assistant does");
+    if (turn.role == "tool") {
+      TAILOR_TRY(turn.tool_call_id, tool_text(message, "tool_call_id"));
+      TAILOR_TRY(turn.name, tool_text(message, "name"));
+    } else {
+      TAILOR_CHECK(refuse(message, "tool_call_id", fmt::format("it stands on role '{}'", shorten(role, 40)),
+                          "it belongs to messages of the role 'tool'"));
+    }
     const auto content = message.take(content_name);
-    if (!content) return missing_key(content_name, message.kinds());
-    TAILOR_TRY(turn.content, content_of(*content, fmt::format("'{}'", content_name), ""));
-    if (turn.role != "system" && is_blank(turn.content)) {
+    if (!content && turn.tool_calls.is_null()) return missing_key(content_name, message.kinds());
+    if (content) {
+      TAILOR_TRY(turn.content, content_of(*content, fmt::format("'{}'", content_name), ""));
+    }
+    if (role == "function_call") {  // ShareGPT: the call is the text
+      TAILOR_TRY(turn.tool_calls, read_function_call(Json(turn.content), content_name));
+      turn.content.clear();
+    }
+    if (is_blank(turn.content) && !turn.tool_calls.is_null()) turn.content.clear();
+    const bool may_be_blank = turn.role == "system" || turn.role == "tool" || !turn.tool_calls.is_null();
+    if (!may_be_blank && is_blank(turn.content)) {
       return wrong(fmt::format("'{}' of role '{}' is empty", content_name, shorten(role, 40)),
                    "give it a text, or take the message out");
     }

@@ -79,7 +79,7 @@ std::string unknown_shape_hint(std::span<const ChatField> fields) {
 }
 
 constexpr std::string_view kToolHint =
-    "leave such examples out, or write the call into the assistant's text as the model is to write it";
+    "a call stands in \"tool_calls\" of the assistant's message, its answer in a message of the role \"tool\"";
 
 }  // namespace
 
@@ -170,11 +170,13 @@ Result<std::string> known_role(std::string_view role, ChatShape shape) {
   struct Name {
     std::string_view seen, meant;
   };
-  static constexpr std::array kRoles = {Name{"system", "system"}, Name{"developer", "system"}, Name{"user", "user"},
-                                        Name{"assistant", "assistant"}};
-  static constexpr std::array kShareGptRoles = {Name{"system", "system"}, Name{"human", "user"},
-                                                Name{"gpt", "assistant"}, Name{"user", "user"},
-                                                Name{"assistant", "assistant"}};
+  static constexpr std::array kRoles = {Name{"system", "system"}, Name{"developer", "system"},
+                                        Name{"user", "user"},     Name{"assistant", "assistant"},
+                                        Name{"tool", "tool"},     Name{"function", "tool"}};
+  static constexpr std::array kShareGptRoles = {Name{"system", "system"},       Name{"human", "user"},
+                                                Name{"gpt", "assistant"},       Name{"user", "user"},
+                                                Name{"assistant", "assistant"}, Name{"observation", "tool"},
+                                                Name{"tool", "tool"},           Name{"function_call", "assistant"}};
   static constexpr std::array kOtherNames = {
       Name{"human", "user"},        Name{"customer", "user"},   Name{"gpt", "assistant"},
       Name{"bot", "assistant"},     Name{"ai", "assistant"},    Name{"model", "assistant"},
@@ -186,11 +188,12 @@ Result<std::string> known_role(std::string_view role, ChatShape shape) {
   }
   for (const std::string_view tool : {"tool", "function", "function_call", "tool_call", "observation", "ipython"}) {
     if (role == tool)
-      return wrong(fmt::format("role '{}' belongs to tool calls, which training does not take", role),
-                   std::string(kToolHint));
+      return wrong(fmt::format("role '{}' belongs to calls of tools in another shape", role), std::string(kToolHint));
   }
   std::vector<std::string> expected;
-  for (const Name& name : roles) expected.emplace_back(name.seen);
+  for (const Name& name : roles) {
+    if (name.seen != "function") expected.emplace_back(name.seen);  // the older name of "tool"
+  }
   std::string nearest = nearest_name(role, expected);
   const std::string folded = fold(role.substr(0, 64));
   for (const Name& name : kOtherNames) {
@@ -266,6 +269,10 @@ Status check_order(std::span<const ChatTurn> turns) {
                                                "join them into one at the beginning")
                                        : wrong(fmt::format("turn {} is the system's; expected it first", i + 1),
                                                "move the system's text to the beginning");
+    }
+    if (role == "tool") {  // check_tool_turns() sees to these
+      before = role;
+      continue;
     }
     if (role == "assistant" && (before.empty() || before == "system")) {
       return wrong(fmt::format("turn {} is the assistant's before any of the user; expected the user's", i + 1),

@@ -33,7 +33,7 @@ Error missing_key(std::string_view name, std::span<const ChatField> fields);
 bool is_preference_data(std::span<const ChatField> fields);
 Result<ChatShape> recognise_shape(std::span<const ChatField> fields);
 
-/// "system", "user" or "assistant".
+/// "system", "user", "assistant" or "tool".
 Result<std::string> known_role(std::string_view role, ChatShape shape);
 
 /// A copy of `text`, called `what` in errors, if it is at most `max_bytes` long, holds no NUL and is not blank.

@@ -29,11 +29,18 @@ std::string_view name_of(ExampleForm form) {
   return "texts";
 }
 
+ChatMessage message_of(const ChatTurn& turn) {
+  return {turn.role, turn.content, turn.tool_calls, turn.tool_call_id, turn.name};
+}
+
 /// Equal for examples that ask the same.
 std::uint64_t question_key(const ChatExample& example) {
   const Question q = last_question(example);
   std::uint64_t key = hash64(q.raw);
-  for (const ChatMessage& m : q.messages) key = hash64(m.content, hash64(m.role, key));
+  for (const ChatMessage& m : q.messages) {
+    key = hash64(m.content, hash64(m.role, key));
+    if (!m.tool_calls.is_null()) key = hash64(dump_json(m.tool_calls), key);
+  }
   return example.form == ExampleForm::kText ? hash64(q.answer) : key;
 }
 
@@ -152,10 +159,11 @@ Question last_question(const ChatExample& example) {
   std::size_t last = example.turns.size() - 1;
   while (last > 0 && !example.turns[last].learn) --last;
   q.answer = example.turns[last].content;
+  q.tools = example.tools;
   for (std::size_t i = 0; i < last; ++i) {
     const ChatTurn& turn = example.turns[i];
     if (example.form == ExampleForm::kChat)
-      q.messages.push_back({turn.role, turn.content});
+      q.messages.push_back(message_of(turn));
     else
       q.raw = turn.content;
   }
@@ -170,10 +178,21 @@ Result<std::vector<TrainingRow>> rows_of_example(const ChatExample& example, con
   std::vector<ChatMessage> messages;
   std::vector<std::uint8_t> learn;
   for (const ChatTurn& turn : example.turns) {
-    messages.push_back({turn.role, turn.content});
+    messages.push_back(message_of(turn));
     learn.push_back(turn.learn ? 1 : 0);
   }
-  return encoder.rows(messages, learn);
+  return encoder.rows(messages, learn, example.tools);
+}
+
+Result<std::string> wanted_answer(const ChatExample& example, const ChatEncoder& encoder) {
+  const Question q = last_question(example);
+  const bool calls = std::any_of(example.turns.begin(), example.turns.end(),
+                                 [](const ChatTurn& turn) { return turn.learn && !turn.tool_calls.is_null(); });
+  if (!calls) return q.answer;
+  TAILOR_TRY(const std::vector<TrainingRow> rows, rows_of_example(example, encoder));
+  const TrainingRow& row = rows.back();
+  const auto begin = std::find(row.mask.rbegin(), row.mask.rend(), 0) - row.mask.rbegin();
+  return encoder.tokenizer().decode(std::span(row.tokens).last(static_cast<std::size_t>(begin)), false);
 }
 
 Result<ChatTokens> tokenize_chat(const PreparedChat& data, const ChatEncoder& encoder, int vocabulary,
@@ -183,8 +202,12 @@ Result<ChatTokens> tokenize_chat(const PreparedChat& data, const ChatEncoder& en
   std::uint32_t first_truncated = 0, first_dropped = 0;
   for (std::size_t i = 0; i < data.examples.size(); ++i) {
     const ChatExample& example = data.examples[i];
-    TAILOR_TRY(std::vector<TrainingRow> rows, rows_of_example(example, encoder));
-    for (TrainingRow& row : rows) {
+    auto rows = rows_of_example(example, encoder);
+    if (!rows) {
+      return Error{rows.error().code, fmt::format("line {}: {}", example.line, rows.error().message),
+                   rows.error().hint};
+    }
+    for (TrainingRow& row : *rows) {
       out.longest = std::max(out.longest, row.tokens.size());
       if (row.tokens.size() > max_tokens) {
         row.tokens.resize(max_tokens);

@@ -34,8 +34,11 @@ struct Question {
   std::vector<ChatMessage> messages;  // chat
   std::string raw;                    // completion; empty for kText
   std::string answer;
+  Json tools = nullptr;
 };
 Question last_question(const ChatExample& example);
+/// The text of that turn as the model writes it: with its calls of tools, as its template shows them.
+Result<std::string> wanted_answer(const ChatExample& example, const ChatEncoder& encoder);
 
 /// What became of the examples when they were tokenised.
 struct ChatTokens {
@@ -47,7 +50,8 @@ struct ChatTokens {
   std::int64_t longest_answer = 0;    // learnt tokens of one row
 };
 
-/// Rows of more than `max_tokens` lose their end; those whose answers lie beyond it are left out.
+/// Rows of more than `max_tokens` lose their end; those whose answers lie beyond it are left out. An example that the
+/// model's chat template refuses is an error that names its file and line.
 Result<ChatTokens> tokenize_chat(const PreparedChat& data, const ChatEncoder& encoder, int vocabulary,
                                  std::size_t max_tokens);
 

@@ -62,13 +62,9 @@ Result<TextModel> TextModel::load(const fs::path& gguf, const fs::path& soft_pro
   TAILOR_TRY(Generator generator,
              Generator::load(gguf, {.threads = threads, .soft_prompt = soft_prompt, .worker = worker}));
   model.generator_ = std::make_unique<Generator>(std::move(generator));
-  model.encoder_ = std::make_unique<ChatEncoder>(model.generator_->tokenizer(), model.generator_->chat_template());
-  if (settings.form == ExampleForm::kChat && !model.encoder_->can_chat()) {
-    return Error{
-        ErrorCode::kInvalidArgument,
-        fmt::format("{} has no chat template: it was not made for conversations", gguf.filename().string()),
-        "give prompts with completions (keys prompt and completion), or take a model that was trained to chat"};
-  }
+  TAILOR_TRY(ChatEncoder encoder, make_chat_encoder(model.generator_->tokenizer(), model.generator_->chat_template(),
+                                                    settings.form, gguf.filename().string(), model.note_));
+  model.encoder_ = std::make_unique<ChatEncoder>(std::move(encoder));
   return model;
 }
 
@@ -88,7 +84,7 @@ Result<TextModel> TextModel::load_package(const fs::path& package, int threads) 
 }
 
 Result<TokenList> TextModel::prompt(const TextRequest& request) const {
-  if (settings_.form == ExampleForm::kChat) return encoder_->prompt(request.messages);
+  if (settings_.form == ExampleForm::kChat) return encoder_->prompt(request.messages, request.tools);
   return encoder_->raw_prompt(request.raw);
 }
 

@@ -10,6 +10,7 @@
 
 #include "data/chat_examples.h"
 #include "fit/package.h"
+#include "fit/text_encoder.h"
 #include "infer/generator.h"
 #include "prompt/chat_encoder.h"
 
@@ -31,6 +32,7 @@ struct TextSettings {
 struct TextRequest {
   std::vector<ChatMessage> messages;
   std::string raw;
+  Json tools = nullptr;  // that the model may call: a list as in ChatTemplate::render(), or null
 };
 
 /// Threads: one call at a time an object.
@@ -51,6 +53,7 @@ class TextModel {
   const TextSettings& settings() const { return settings_; }
   const PackageManifest& manifest() const { return manifest_; }  // empty for a base model
   const ChatEncoder& encoder() const { return *encoder_; }
+  const std::string& note() const { return note_; }  // for the user; empty: none
   int max_context() const { return generator_->max_context(); }
   int vocabulary() const { return generator_->vocabulary(); }
 
@@ -59,6 +62,7 @@ class TextModel {
   PackageManifest manifest_;
   std::unique_ptr<Generator> generator_;  // stays where the encoder's tokenizer is
   std::unique_ptr<ChatEncoder> encoder_;
+  std::string note_;
 };
 
 }  // namespace tailor

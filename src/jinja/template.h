@@ -20,7 +20,7 @@
 namespace tailor {
 
 struct TemplateLimits {
-  std::uint64_t steps = 100'000'000;         // a few seconds at most
+  std::uint64_t steps = 20'000'000;          // a few seconds at most
   std::size_t bytes = std::size_t{1} << 29;  // of values and text at one time
 };
 

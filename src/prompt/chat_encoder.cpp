@@ -7,120 +7,174 @@ namespace {
 
 constexpr std::string_view kAssistant = "assistant";
 
-/// Whether `whole` begins with what comes before the text of turn `turn` in `asked`, which ends there.
-bool asked_alike(const PromptText& whole, const PromptText& asked, std::size_t turn) {
-  for (std::size_t i = 0; i <= 2 * turn; ++i) {
-    if (whole[i].text != asked[i].text) return false;
+/// Where answers begin in `text`: it goes on from these questions.
+std::vector<std::size_t> cuts_of(const MarkedText& text, std::span<const std::optional<MarkedText>> questions) {
+  std::vector<std::size_t> cuts;
+  for (const auto& asked : questions) {
+    if (asked && asked->size() > (cuts.empty() ? 0 : cuts.back()) && asked->size() < text.size() &&
+        text.bytes.starts_with(asked->bytes))
+      cuts.push_back(asked->size());
   }
-  return true;
+  return cuts;
 }
 
-/// What is encoded in one go: from one assistant's text to the next.
-struct Stretch {
-  PromptText text;
-  int turn = -1;  // the assistant's turn that it begins with; -1: what comes before the first
-};
+std::size_t common_bytes(std::string_view a, std::string_view b) {
+  return static_cast<std::size_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin());
+}
 
-std::vector<Stretch> stretches(const PromptText& pieces, std::span<const ChatMessage> messages) {
-  std::vector<Stretch> out(1);
-  for (std::size_t i = 0; i < pieces.size(); ++i) {
-    const std::size_t turn = i / 2;
-    if (i % 2 == 1 && messages[turn].role == kAssistant) out.push_back({{}, static_cast<int>(turn)});
-    out.back().text.push_back(pieces[i]);
-  }
-  return out;
+void append(TokenList& to, const TokenList& tokens) {
+  to.insert(to.end(), tokens.begin(), tokens.end());
 }
 
 }  // namespace
 
-void ChatEncoder::append(const PromptText& pieces, std::span<const ChatMessage> messages, TokenList& tokens) const {
-  for (const Stretch& stretch : stretches(pieces, messages)) {
-    const TokenList encoded = encoder_.encode(stretch.text, tokens.empty());
-    tokens.insert(tokens.end(), encoded.begin(), encoded.end());
+struct ChatEncoder::Answer {
+  std::size_t begin = 0, end = 0;  // in the text that shows it
+  bool ended = false;              // by a token
+  bool goes_on = false;            // from the question as it is asked
+};
+
+Result<MarkedText> ChatEncoder::render(std::span<const ChatMessage> messages, const Json& tools,
+                                       bool answer_follows) const {
+  if (!chat_template_) {
+    return Error{ErrorCode::kInvalidArgument, "the model has no chat template",
+                 "use a plain prompt, or a model that was trained to chat"};
   }
+  return chat_template_->render(messages, tools, answer_follows);
 }
 
-Result<TokenList> ChatEncoder::prompt(std::span<const ChatMessage> messages) const {
-  TAILOR_TRY(const PromptText pieces, render_chat(chat_template_, messages, true));
+Result<std::vector<std::optional<MarkedText>>> ChatEncoder::questions(std::span<const ChatMessage> messages,
+                                                                      const Json& tools) const {
+  std::vector<std::optional<MarkedText>> out(messages.size());
+  for (std::size_t i = 0; i < messages.size(); ++i) {
+    if (messages[i].role != kAssistant) continue;
+    TAILOR_TRY(out[i], render(messages.first(i), tools, true));
+  }
+  return out;
+}
+
+TokenList ChatEncoder::tokens_of(const MarkedText& text, std::span<const std::optional<MarkedText>> questions) const {
   TokenList tokens;
-  append(pieces, messages, tokens);
+  std::size_t begin = 0;
+  std::vector<std::size_t> cuts = cuts_of(text, questions);
+  cuts.push_back(text.size());
+  for (const std::size_t end : cuts) {
+    append(tokens, encoder_.encode_marked(text.part(begin, end), tokens.empty()));
+    begin = end;
+  }
   return tokens;
 }
 
-/// The text of an answer, then the template's text after it as far as the token that ends the turn.
-TokenList ChatEncoder::learnt_tokens(const std::string& content, const std::string& after) const {
-  const Tokenizer& tokenizer = encoder_.tokenizer();
-  TokenList answer = encoder_.encode({{content, false}, {after, true}}, false);
-  const auto end =
-      std::find_if(answer.begin(), answer.end(), [&](std::int32_t t) { return tokenizer.ends_generation(t); });
-  if (end != answer.end()) {
-    answer.erase(end + 1, answer.end());
-    return answer;
-  }
-  answer = encoder_.encode({{content, false}}, false);  // a template without an end of turn: the model's end of text
-  if (tokenizer.eos() >= 0) answer.push_back(tokenizer.eos());
-  return answer;
+Result<TokenList> ChatEncoder::prompt(std::span<const ChatMessage> messages, const Json& tools) const {
+  TAILOR_TRY(const MarkedText asked, render(messages, tools, true));
+  TAILOR_TRY(const auto before, questions(messages, tools));
+  return tokens_of(asked, before);
 }
 
-void ChatEncoder::append_learnt(const std::string& content, const std::string& after, TrainingRow& row) const {
-  const TokenList answer = learnt_tokens(content, after);
-  row.tokens.insert(row.tokens.end(), answer.begin(), answer.end());
-  row.mask.resize(row.tokens.size(), 1);
+ChatEncoder::Answer ChatEncoder::find_answer(const MarkedText& shown, const MarkedText& asked,
+                                             const ChatMessage& message) const {
+  Answer out;
+  out.goes_on = shown.bytes.starts_with(asked.bytes);
+  if (out.goes_on) {
+    out.begin = asked.size();
+  } else {
+    // The template opens an answer in another way than it shows one. What both have in common is not learnt; of that no
+    // half words, and no half of a control token.
+    std::size_t common = common_bytes(shown.bytes, asked.bytes);
+    if (common < shown.size() && !message.content.empty() && message.tool_calls.empty()) {
+      while (common < shown.size() && !shown.is_foreign(common)) common = shown.end_of_run(common);
+      out.begin = common;
+    } else {
+      const std::size_t line = shown.bytes.rfind('\n', common == 0 ? 0 : common - 1);
+      out.begin = line == std::string::npos || line >= common ? 0 : line + 1;
+      for (std::size_t at = encoder_.after_control(shown, out.begin, false); at <= common;
+           at = encoder_.after_control(shown, out.begin, false))
+        out.begin = at;
+    }
+  }
+  const std::size_t end = encoder_.after_control(shown, out.begin, true);
+  out.ended = end != std::string::npos;
+  out.end = out.ended ? end : shown.size();
+  while (!out.ended && out.end > out.begin && !shown.is_foreign(out.end - 1) &&
+         (shown.bytes[out.end - 1] == ' ' || shown.bytes[out.end - 1] == '\n'))
+    --out.end;
+  return out;
+}
+
+/// The answer as far as the token that ends it; the model's end of text where the template has none.
+TokenList ChatEncoder::answer_tokens(const MarkedText& shown, const Answer& answer) const {
+  TokenList tokens = encoder_.encode_marked(shown.part(answer.begin, answer.end), false);
+  if (!answer.ended && tokenizer().eos() >= 0) tokens.push_back(tokenizer().eos());
+  return tokens;
 }
 
 Result<std::vector<TrainingRow>> ChatEncoder::rows(std::span<const ChatMessage> messages,
-                                                   std::span<const std::uint8_t> learn) const {
-  TAILOR_TRY(const PromptText whole, render_chat(chat_template_, messages, false));
-  std::vector<PromptText> asked(messages.size());
-  std::vector<std::size_t> learnt;
+                                                   std::span<const std::uint8_t> learn, const Json& tools) const {
+  std::size_t last = messages.size();
+  for (std::size_t i = 0; i < messages.size(); ++i) {
+    if (learn[i] != 0) last = i;
+  }
+  if (last == messages.size())
+    return Error{ErrorCode::kInvalidArgument, "the conversation has no turn that is learnt", ""};
+  messages = messages.first(last + 1);
+  TAILOR_TRY(const auto asked, questions(messages, tools));
+  TAILOR_TRY(const MarkedText whole, render(messages, tools, false));
+
+  std::vector<MarkedText> shown(messages.size());  // a learnt turn at the end of its conversation
+  std::vector<Answer> answers(messages.size());
   bool one_row = true;
   for (std::size_t i = 0; i < messages.size(); ++i) {
     if (learn[i] == 0) continue;
-    TAILOR_TRY(asked[i], render_chat(chat_template_, messages.first(i), true));
-    learnt.push_back(i);
-    one_row = one_row && asked_alike(whole, asked[i], i);
+    if (i == last) {
+      shown[i] = whole;
+    } else {
+      TAILOR_TRY(shown[i], render(messages.first(i + 1), tools, false));
+    }
+    const Answer& answer = answers[i] = find_answer(shown[i], *asked[i], messages[i]);
+    one_row = one_row && answer.goes_on && answer.ended &&
+              whole.bytes.compare(0, answer.end, shown[i].bytes, 0, answer.end) == 0;
   }
-  if (learnt.empty()) return Error{ErrorCode::kInvalidArgument, "the conversation has no turn that is learnt", ""};
 
   std::vector<TrainingRow> rows;
   if (!one_row) {
-    for (const std::size_t i : learnt) {
+    for (std::size_t i = 0; i < messages.size(); ++i) {
+      if (learn[i] == 0) continue;
       TrainingRow& row = rows.emplace_back();
-      append(asked[i], messages, row.tokens);
+      row.tokens = tokens_of(*asked[i], std::span(asked).first(i));
       row.mask.resize(row.tokens.size(), 0);
-      append_learnt(whole[2 * i + 1].text, whole[2 * i + 2].text, row);
+      append(row.tokens, answer_tokens(shown[i], answers[i]));
+      row.mask.resize(row.tokens.size(), 1);
     }
     return rows;
   }
+  // Answers end with control tokens, so cutting behind them changes no token.
   TrainingRow& row = rows.emplace_back();
-  for (const Stretch& stretch : stretches(whole, messages)) {
-    const auto turn = static_cast<std::size_t>(std::max(stretch.turn, 0));
-    const bool learns = stretch.turn >= 0 && learn[turn] != 0;
-    if (turn == learnt.back() && learns) {
-      append_learnt(whole[2 * turn + 1].text, whole[2 * turn + 2].text, row);
-      break;
-    }
-    const std::size_t before = row.tokens.size();
-    const TokenList encoded = encoder_.encode(stretch.text, before == 0);
-    row.tokens.insert(row.tokens.end(), encoded.begin(), encoded.end());
-    row.mask.resize(row.tokens.size(), 0);
-    if (!learns) continue;
-    const TokenList answer = learnt_tokens(whole[2 * turn + 1].text, whole[2 * turn + 2].text);
-    const std::size_t own = common_length(encoded, answer);  // without an end that the template does not show here
-    std::fill_n(row.mask.begin() + static_cast<std::ptrdiff_t>(before), own, std::uint8_t{1});
+  std::size_t begin = 0;
+  const auto take = [&](std::size_t end, std::uint8_t mask) {
+    append(row.tokens, encoder_.encode_marked(whole.part(begin, end), row.tokens.empty()));
+    row.mask.resize(row.tokens.size(), mask);
+    begin = end;
+  };
+  for (std::size_t i = 0; i < messages.size(); ++i) {
+    if (!asked[i]) continue;
+    const bool goes_on = asked[i]->size() > begin && whole.bytes.starts_with(asked[i]->bytes);
+    if (goes_on) take(asked[i]->size(), 0);
+    if (learn[i] != 0) take(answers[i].end, 1);
   }
   return rows;
 }
 
 TokenList ChatEncoder::raw_prompt(std::string_view text) const {
-  return encoder_.encode({{std::string(text), false}});
+  return encoder_.encode(PromptText{{std::string(text), false}});
 }
 
 TrainingRow ChatEncoder::raw_row(std::string_view prompt, std::string_view completion) const {
   TrainingRow row;
   row.tokens = raw_prompt(prompt);
   row.mask.assign(row.tokens.size(), 0);
-  append_learnt(std::string(completion), "", row);
+  append(row.tokens, encoder_.encode(PromptText{{std::string(completion), false}}, false));
+  if (tokenizer().eos() >= 0) row.tokens.push_back(tokenizer().eos());
+  row.mask.resize(row.tokens.size(), 1);
   return row;
 }
 

@@ -2,22 +2,26 @@
 
 #include <gtest/gtest.h>
 
+#include "core/json.h"
 #include "model/test_support.h"
 
 namespace tailor {
 namespace {
 
-constexpr const char* kChatMl =
-    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + "
-    "'\n'}}{% endfor %}";
-// Recognised by llama.cpp as Llama 3's, whose contents are stripped.
-constexpr const char* kLlama3 = "<|start_header_id|>role<|end_header_id|>\n\ncontent<|eot_id|>";
-// Mistral's: nothing but brackets around the user, and no token of its own ends a turn.
-constexpr const char* kLlama2 = "[INST] <<SYS>>' + content + '<</SYS>> [/INST]";
+const Json& golden() {
+  static const Json kGolden = read_json(testing::golden("chat_templates.json")).value();
+  return kGolden;
+}
+std::string source_of(const std::string& name) {
+  return golden().at("templates").at(name).get<std::string>();
+}
 
 const Tokenizer& tokenizer() {
   static const Tokenizer kTokenizer = Tokenizer::load(testing::smollm_file()).value();
   return kTokenizer;
+}
+ChatEncoder encoder_of(const std::string& source) {
+  return {tokenizer(), ChatTemplate::make(source, tokenizer()).value()};
 }
 std::string shown(std::span<const std::int32_t> tokens) {
   return tokenizer().decode(tokens, true);
@@ -45,7 +49,7 @@ const std::vector<ChatMessage> kTalk{{"system", "Be brief."},
                                      {"assistant", "No."}};
 
 TEST(ChatEncoder, LearnsTheAnswersAndTheirEnds) {
-  const ChatEncoder encoder(tokenizer(), kChatMl);
+  const ChatEncoder encoder = encoder_of(source_of("chatml"));
   const auto rows = encoder.rows(kTalk, std::vector<std::uint8_t>{0, 0, 1, 0, 1}).value();
   ASSERT_EQ(rows.size(), 1u);
   EXPECT_EQ(learnt(rows[0]), "  Yes, from May.<|im_end|>No.<|im_end|>");
@@ -55,23 +59,88 @@ TEST(ChatEncoder, LearnsTheAnswersAndTheirEnds) {
             "<|im_start|>assistant\nNo.<|im_end|>");
 }
 
-// What is asked when serving is, token by token, what stood before the answer in training.
-TEST(ChatEncoder, AsksInTheTokensOfTraining) {
-  for (const char* chat_template : {kChatMl, kLlama3, kLlama2}) {
-    const ChatEncoder encoder(tokenizer(), chat_template);
-    const auto rows = encoder.rows(kTalk, std::vector<std::uint8_t>{0, 0, 1, 0, 1}).value();
-    for (int answer = 0; answer < 2; ++answer) {
-      const TrainingRow& row = rows[rows.size() == 1 ? 0 : static_cast<std::size_t>(answer)];
-      const TokenList asked = encoder.prompt(std::span(kTalk).first(answer == 0 ? 2 : 4)).value();
-      EXPECT_EQ(shown(before_answer(row, rows.size() == 1 ? answer : 0)), shown(asked)) << chat_template;
-      EXPECT_EQ(before_answer(row, rows.size() == 1 ? answer : 0), asked) << chat_template;
-    }
-    EXPECT_TRUE(tokenizer().ends_generation(rows.back().tokens.back())) << chat_template;
+const std::vector<ChatMessage> kCalls = [] {
+  std::vector<ChatMessage> out;
+  for (const Json& m : golden().at("conversations").at("calls")) {
+    ChatMessage message{m.at("role").get<std::string>(),
+                        m.at("content").is_null() ? "" : m.at("content").get<std::string>()};
+    message.tool_calls = m.value("tool_calls", Json());
+    message.tool_call_id = m.value("tool_call_id", "");
+    message.name = m.value("name", "");
+    out.push_back(std::move(message));
+  }
+  out.push_back({"assistant", "You are welcome."});
+  return out;
+}();
+
+/// What is asked when serving is, token by token, what stood before the answer in training; every answer is learnt with
+/// a token that ends it.
+void expect_training_is_serving(const ChatEncoder& encoder, const std::vector<ChatMessage>& talk, const Json& tools,
+                                const std::string& name) {
+  std::vector<std::uint8_t> learn;
+  std::vector<std::size_t> turns;
+  for (std::size_t i = 0; i < talk.size(); ++i) {
+    learn.push_back(talk[i].role == "assistant" ? 1 : 0);
+    if (learn.back() != 0) turns.push_back(i);
+  }
+  const auto rows = encoder.rows(talk, learn, tools);
+  ASSERT_TRUE(rows.has_value()) << name << ": " << rows.error().message;
+  ASSERT_TRUE(rows->size() == 1 || rows->size() == turns.size()) << name;
+  for (std::size_t k = 0; k < turns.size(); ++k) {
+    const TrainingRow& row = (*rows)[rows->size() == 1 ? 0 : k];
+    ASSERT_EQ(row.tokens.size(), row.mask.size());
+    const TokenList before = before_answer(row, rows->size() == 1 ? static_cast<int>(k) : 0);
+    const TokenList asked = encoder.prompt(std::span(talk).first(turns[k]), tools).value();
+    EXPECT_EQ(shown(before), shown(asked)) << name;
+    EXPECT_EQ(before, asked) << name;
+    std::size_t end = before.size();
+    while (end < row.mask.size() && row.mask[end] != 0) ++end;
+    EXPECT_TRUE(tokenizer().ends_generation(row.tokens[end - 1])) << name << ": " << learnt(row);
+    for (std::size_t i = before.size(); i + 1 < end; ++i)
+      EXPECT_FALSE(tokenizer().ends_generation(row.tokens[i])) << name;
   }
 }
 
+TEST(ChatEncoder, AsksInTheTokensOfTrainingForEveryTemplate) {
+  for (const auto& [name, source] : golden().at("templates").items()) {
+    const ChatTemplate chat = ChatTemplate::make(source.get<std::string>(), tokenizer()).value();
+    const ChatEncoder encoder(tokenizer(), chat);
+    expect_training_is_serving(encoder, kTalk, nullptr, name);
+    if (!chat.abilities().tool_calls || !chat.abilities().tool_answers) continue;
+    expect_training_is_serving(encoder, kCalls, nullptr, name + " with calls");
+    if (chat.abilities().tools) expect_training_is_serving(encoder, kCalls, golden().at("tools"), name + " with tools");
+  }
+}
+
+TEST(ChatEncoder, LearnsCallsOfTools) {
+  const ChatEncoder encoder = encoder_of(source_of("qwen-tools"));
+  const std::vector<std::uint8_t> learn{0, 1, 0, 1, 0, 0};
+  const auto rows = encoder.rows(kCalls, learn, golden().at("tools")).value();
+  // The template shows a thought with the last answer alone, so each answer is a row of its own.
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_TRUE(learnt(rows[0]).starts_with(
+      "<think>\n\n</think>\n\n<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\""))
+      << learnt(rows[0]);
+  EXPECT_TRUE(learnt(rows[0]).ends_with("}\n</tool_call><|im_end|>")) << learnt(rows[0]);
+  EXPECT_TRUE(learnt(rows[1]).ends_with("21 degrees.<|im_end|>")) << learnt(rows[1]);
+}
+
+TEST(ChatEncoder, OneRowWhereTheTemplateAllowsIt) {
+  const std::vector<std::uint8_t> learn{0, 0, 1, 0, 1};
+  EXPECT_EQ(encoder_of(source_of("chatml")).rows(kTalk, learn).value().size(), 1u);
+  EXPECT_EQ(encoder_of(source_of("generation")).rows(kTalk, learn).value().size(), 1u);
+  EXPECT_EQ(encoder_of(source_of("qwen-tools")).rows(kTalk, learn).value().size(), 2u);  // thoughts
+  EXPECT_EQ(encoder_of(source_of("llama3")).rows(kTalk, learn).value().size(),
+            2u);  // <|eot_id|> is no token of SmolLM2
+  // An answer is opened with a thought that is not shown later: the thought is asked, not learnt.
+  const auto rows = encoder_of(source_of("deepseek")).rows(kTalk, learn).value();
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_TRUE(shown(rows[1].tokens).ends_with("<|Assistant|><think>\nNo.<|im_end|>")) << shown(rows[1].tokens);
+  EXPECT_EQ(learnt(rows[1]), "No.<|im_end|>");
+}
+
 TEST(ChatEncoder, WeighsTurns) {
-  const ChatEncoder encoder(tokenizer(), kChatMl);
+  const ChatEncoder encoder = encoder_of(source_of("chatml"));
   EXPECT_EQ(learnt(encoder.rows(kTalk, std::vector<std::uint8_t>{0, 0, 0, 0, 1}).value()[0]), "No.<|im_end|>");
   const auto first = encoder.rows(kTalk, std::vector<std::uint8_t>{0, 0, 1, 0, 0}).value();
   EXPECT_EQ(learnt(first[0]), "  Yes, from May.<|im_end|>");
@@ -80,7 +149,7 @@ TEST(ChatEncoder, WeighsTurns) {
 }
 
 TEST(ChatEncoder, ControlTokensInTextsStayText) {
-  const ChatEncoder encoder(tokenizer(), kChatMl);
+  const ChatEncoder encoder = encoder_of(source_of("chatml"));
   const std::vector<ChatMessage> talk{{"user", "say <|im_end|>"}, {"assistant", "<|im_end|> it is"}};
   const auto rows = encoder.rows(talk, std::vector<std::uint8_t>{0, 1}).value();
   int ends = 0;
@@ -90,14 +159,14 @@ TEST(ChatEncoder, ControlTokensInTextsStayText) {
 }
 
 TEST(ChatEncoder, TemplatesThatStripTextsDoSoInBothPlaces) {
-  const ChatEncoder encoder(tokenizer(), kLlama3);
-  const auto rows = encoder.rows(kTalk, std::vector<std::uint8_t>{0, 0, 1, 0, 1}).value();
-  EXPECT_TRUE(shown(rows[0].tokens).find("Yes, from May.") != std::string::npos);
-  EXPECT_TRUE(shown(rows[0].tokens).find("  Yes") == std::string::npos) << shown(rows[0].tokens);
+  const auto rows = encoder_of(source_of("llama3")).rows(kTalk, std::vector<std::uint8_t>{0, 0, 1, 0, 1}).value();
+  EXPECT_TRUE(shown(rows[1].tokens).find("Yes, from May.") != std::string::npos);
+  EXPECT_TRUE(shown(rows[1].tokens).find("  Yes") == std::string::npos) << shown(rows[1].tokens);
+  EXPECT_EQ(learnt(rows[0]), "Yes, from May.<|eot_id|><|im_end|>");
 }
 
 TEST(ChatEncoder, RawTextsEnd) {
-  const ChatEncoder encoder(tokenizer(), "");
+  const ChatEncoder encoder(tokenizer(), std::nullopt);
   const TrainingRow row = encoder.raw_row("2 + 2 =", " 4");
   EXPECT_EQ(learnt(row), " 4" + shown(std::vector<std::int32_t>{tokenizer().eos()}));
   EXPECT_EQ(before_answer(row, 0), encoder.raw_prompt("2 + 2 ="));

@@ -5,9 +5,7 @@
 #include <algorithm>
 #include <set>
 
-#include "infer/chat_template.h"
 #include "infer/label_trie.h"
-#include "prompt/chat_text.h"
 
 namespace tailor {
 namespace {
@@ -122,9 +120,10 @@ Result<PromptBuilder> PromptBuilder::make(const Tokenizer& tokenizer, const std:
   }
   builder.label_texts_ = std::move(label_texts);
   builder.max_context_ = max_context;
-  builder.chat_template_ = chat_template;
   if (builder.settings_.chat) {  // known to work from here on
-    TAILOR_TRY(const std::string trial, apply_chat_template(chat_template, std::vector<ChatMessage>{{"user", "x"}}));
+    TAILOR_TRY(builder.chat_template_, ChatTemplate::make(chat_template, tokenizer));
+    const std::vector<ChatMessage> trial{{"system", "x"}, {"user", "x"}, {"assistant", "x"}, {"user", "x"}};
+    TAILOR_TRY(const MarkedText shown, builder.chat_template_->render(trial, nullptr, true));
   }
   const bool chat = builder.settings_.chat;
   const LabelEnd wanted = builder.settings_.end;
@@ -164,7 +163,7 @@ PromptText PromptBuilder::render(std::string_view message, std::span<const Demon
     messages.push_back({"assistant", label_of(d)});
   }
   messages.push_back({"user", fmt::format("{}: {}", settings_.message_name, message)});
-  return render_chat(chat_template_, messages, true).value();  // make() has tried the template
+  return pieces_of(chat_template_->render(messages, nullptr, true).value());  // make() has tried the template
 }
 
 std::string PromptBuilder::prompt_text(std::string_view message, std::span<const Demonstration> demonstrations) const {

@@ -12,12 +12,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "core/json.h"
 #include "core/result.h"
+#include "infer/chat_template.h"
 #include "infer/label_scorer.h"
 #include "prompt/prompt_text.h"
 
@@ -90,7 +92,7 @@ class PromptBuilder {
   int longest_label_ = 0;
   std::vector<TokenList> labels_;
   TokenList cue_tail_;  // last tokens of every prompt that are scored with the label: the text joins there
-  std::string chat_template_;
+  std::optional<ChatTemplate> chat_template_;  // of chat prompts
 };
 
 /// A label as a person would say it: '_' and repeated blanks become one blank. Where that makes two labels equal (or

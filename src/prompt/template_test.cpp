@@ -164,7 +164,7 @@ TEST_F(TemplateTest, Failures) {
   expect_error(PromptBuilder::make(tokenizer_, "", 2048, {.chat = true}, {"a", "b"}), ErrorCode::kInvalidArgument,
                "no chat template");
   expect_error(PromptBuilder::make(tokenizer_, "{{ unheard of }}", 2048, {.chat = true}, {"a", "b"}),
-               ErrorCode::kUnavailable, "unknown kind");
+               ErrorCode::kUnavailable, "chat template cannot be");
   expect_error(PromptBuilder::make(tokenizer_, "", 2048, {.max_message_tokens = 0}, {"a", "b"}),
                ErrorCode::kInvalidArgument, "limits");
   const std::vector<Demonstration> wrong{{"x", 7}};

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "core/json.h"
+#include "infer/test_models.h"
 #include "tests/recipes/cli.h"
 
 namespace tailor::test {
@@ -99,6 +100,42 @@ TEST_F(TuneTextWords, ADryRunShowsWhatIsLearntAndWritesNothing) {
   EXPECT_TRUE(contains(r.out, "    read  <|im_start|>|user|\\n|Is| the| flat| free|?|<|im_end|>|\\n|")) << r.out;
   EXPECT_TRUE(contains(r.out, "line 2: 21 tokens, 6 learnt, cut at the limit")) << r.out;
   EXPECT_FALSE(fs::exists(dir_.path() / "none"));
+}
+
+TEST_F(TuneTextWords, CallsOfToolsAreLearntAsTheTemplateWritesThem) {
+  std::string rows;
+  for (int i = 0; i < 12; ++i) {
+    rows += fmt::format(
+        R"({{"tools": [{{"type": "function", "function": {{"name": "weather", "parameters": {{}}}}}}], "messages": [)"
+        R"({{"role": "user", "content": "Weather in town {0}?"}}, {{"role": "assistant", "content": null, "tool_calls": )"
+        R"([{{"id": "c1", "type": "function", "function": {{"name": "weather", "arguments": "{{\"town\": {0}}}"}}}}]}}]}})"
+        "\n",
+        i);
+  }
+  write_file_atomic(data_, rows).value();
+  // SmolLM2's template has no place for tools.
+  const Outcome refused = run({"tune", data_, "--dry-run"});
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_TRUE(contains(refused.err, "line 1: the model's chat template has no place for tools")) << refused.err;
+  // The same vocabulary with a template that has.
+  const fs::path model = dir_.path() / "with-tools.gguf";
+  const GgufFile base = GgufFile::open(tailor::testing::tiny_llama()).value();
+  const Json golden = read_json(tailor::testing::golden("chat_templates.json")).value();
+  GgufWriter writer;
+  for (const auto& [key, value] : base.values()) writer.set(key, value);
+  writer.set("tokenizer.chat_template", GgufValue::string(golden.at("templates").at("qwen-tools").get<std::string>()));
+  for (const GgufTensor& tensor : base.tensors()) {
+    writer.add_raw(tensor.name, tensor.type, tensor.shape,
+                   [&tensor]() -> Result<std::string_view> { return tensor.bytes; });
+  }
+  writer.write(model).value();
+  const Outcome shown = run({"tune", data_, "--dry-run", "--model", model.string()});
+  ASSERT_EQ(shown.code, 0) << shown.err;
+  std::string joined = shown.out;
+  std::erase(joined, '|');
+  EXPECT_TRUE(contains(joined, "learnt  <think>")) << shown.out;
+  EXPECT_TRUE(contains(joined, R"({"name": "weather", "arguments": {"town": )")) << shown.out;
+  EXPECT_TRUE(contains(joined, "# Tools\\n<tools>")) << shown.out;
 }
 
 TEST_F(TuneTextWords, AnInterruptedRunGoesOnToTheSameEnd) {

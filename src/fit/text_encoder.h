@@ -1,0 +1,37 @@
+#pragma once
+/// What turns texts and conversations into a model's tokens, without the model's weights.
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "data/chat_examples.h"
+#include "prompt/chat_encoder.h"
+
+namespace tailor {
+
+/// The encoder for examples of this form. A model without a chat template gets ChatML for conversations, and `note`
+/// says so; else `note` stays as it is. Errors: those of ChatTemplate::make().
+Result<ChatEncoder> make_chat_encoder(const Tokenizer& tokenizer, const std::string& chat_template, ExampleForm form,
+                                      const std::string& model_name, std::string& note);
+
+/// Immutable and safe to share between threads.
+class TextEncoder {
+ public:
+  /// Reads metadata and vocabulary of a GGUF file.
+  static Result<TextEncoder> load(const std::filesystem::path& gguf, ExampleForm form);
+
+  const ChatEncoder& encoder() const { return *encoder_; }
+  const Tokenizer& tokenizer() const { return *tokenizer_; }
+  int max_context() const { return max_context_; }
+  int vocabulary() const { return static_cast<int>(tokenizer_->vocabulary_size()); }
+  const std::string& note() const { return note_; }  // for the user; empty: none
+
+ private:
+  std::unique_ptr<const Tokenizer> tokenizer_;  // stays where the encoder looks for it
+  std::unique_ptr<const ChatEncoder> encoder_;
+  int max_context_ = 0;
+  std::string note_;
+};
+
+}  // namespace tailor
