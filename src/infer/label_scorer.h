@@ -75,7 +75,7 @@ class LabelScorer {
   /// Logits of the next token, all of the vocabulary; for parity tests.
   Result<std::vector<float>> next_token_logits(const TokenList& prompt);
 
-  /// The model's chat template, for apply_chat_template(); empty: it has none.
+  /// The model's chat template, for ChatTemplate::make(); empty: it has none.
   std::string chat_template() const;
   int max_context() const;  // tokens of prompt and label, a soft prompt not counted
   int vocabulary() const;
