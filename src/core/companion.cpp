@@ -1,8 +1,8 @@
 #include "core/companion.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -23,8 +23,9 @@ constexpr int kPollMilliseconds = 100;
 /// Pipes between us and the child, closed with it.
 struct Pipe {
   std::array<int, 2> ends{-1, -1};
+  /// A pair of sockets rather than a pipe: a write to a process that is gone is then an error and no signal.
   Status open() {
-    if (::pipe2(ends.data(), O_CLOEXEC) == 0) return {};
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) == 0) return {};
     return Error{ErrorCode::kIo, fmt::format("cannot make a pipe: {}", std::strerror(errno)), ""};
   }
   void close(int end) {
@@ -45,8 +46,6 @@ Result<std::unique_ptr<Companion>> Companion::start(const ProcessOptions& option
   TAILOR_CHECK(to.open());
   TAILOR_CHECK(from.open());
   TAILOR_TRY(const pid_t pid, spawn(options, to.ends[0], from.ends[1]));
-  // A write to a process that is gone must be an error, not a signal; the pipe is ours alone.
-  ::fcntl(to.ends[1], F_SETFL, O_NONBLOCK);
   return std::unique_ptr<Companion>(
       new Companion(options.command[0], pid, to.release(1), from.release(0), options.grace_seconds));
 }
@@ -89,7 +88,7 @@ Result<std::string> Companion::exchange(std::string_view message, const CancelTo
         {{from_, POLLIN, 0}, {to_, static_cast<short>(sent < message.size() ? POLLOUT : 0), 0}}};
     if (::poll(waiting.data(), waiting.size(), kPollMilliseconds) < 0 && errno != EINTR) return gone();
     if ((waiting[1].revents & POLLOUT) != 0) {
-      const ssize_t n = ::write(to_, message.data() + sent, message.size() - sent);
+      const ssize_t n = ::send(to_, message.data() + sent, message.size() - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
       if (n > 0) sent += static_cast<std::size_t>(n);
       if (n < 0 && errno != EAGAIN && errno != EINTR) return gone();
     } else if ((waiting[1].revents & (POLLERR | POLLHUP)) != 0 && sent < message.size()) {
