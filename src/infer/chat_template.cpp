@@ -90,7 +90,7 @@ Result<MarkedText> ChatTemplate::Impl::run(std::span<const ChatMessage> messages
                                       {"tools", tools.empty() ? &none : &tools, true},
                                       {"documents", &none},
                                       {"add_generation_prompt", &follows}};
-  for (const auto* more : {&special, &variables}) {
+  for (const auto* more : {&variables, &special}) {  // the first of a name counts
     for (const auto& [name, value] : more->items()) given.push_back({name, &value});
   }
   return jinja.render(given, now);

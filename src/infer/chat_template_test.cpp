@@ -23,9 +23,10 @@ const Tokenizer& tokenizer() {
   return kTokenizer;
 }
 
-std::string own_template() {
-  const GgufFile file = GgufFile::open(testing::smollm_file()).value();
-  return file.string("tokenizer.chat_template").value();
+const std::string& own_template() {
+  static const std::string kSource =
+      GgufFile::open(testing::smollm_file()).value().string("tokenizer.chat_template").value();
+  return kSource;
 }
 
 ChatTemplate make(const std::string& source) {
@@ -72,7 +73,7 @@ TEST(ChatTemplate, RendersAsTransformersDoes) {
     if (calls && can.argument_text) continue;  // transformers is given the arguments as an object
     const auto out = chat.render(messages, with_tools ? golden().at("tools") : Json(), c.at("follows").get<bool>());
     if (c.at("out").is_null()) {
-      if (!calls) EXPECT_FALSE(out.has_value()) << name << " " << talk;
+      EXPECT_TRUE(calls || !out.has_value()) << name << " " << talk;  // calls: ours goes on with "" for null
       continue;
     }
     ASSERT_TRUE(out.has_value()) << name << " " << talk << ": " << out.error().message;

@@ -24,7 +24,7 @@ Result<MarkedText> render(std::string_view source, const Json& variables, bool f
 }
 
 std::string failure_of(std::string_view source, const Json& variables = Json::object()) {
-  const auto out = render(source, variables, false, {.steps = 2'000'000});
+  const auto out = render(source, variables, false, {.steps = 2'000'000, .bytes = std::size_t{1} << 24});
   return out ? "no failure: " + out->bytes : out.error().message;
 }
 

@@ -74,7 +74,7 @@ TEST_P(TuneText, ThePackageScoresAndAnswersAsRecorded) {
 }
 
 INSTANTIATE_TEST_SUITE_P(OfADecoder, TuneText,
-                         testing::Values("lora", "qlora", "layernorm", "adapter-houlsby", "prefix-tuning"));
+                         ::testing::Values("lora", "qlora", "layernorm", "adapter-houlsby", "prefix-tuning"));
 
 using TuneTextWords = TuneText;
 
@@ -94,11 +94,12 @@ TEST_F(TuneTextWords, CompletionsOfACsvGoOnWithTheRawText) {
 }
 
 TEST_F(TuneTextWords, ADryRunShowsWhatIsLearntAndWritesNothing) {
-  const Outcome r = run({"tune", data_, "--dry-run", "--max-tokens", "21", "--out", (dir_.path() / "none").string()});
+  const Outcome r = run({"tune", data_, "--dry-run", "--max-tokens", "42", "--out", (dir_.path() / "none").string()});
   ASSERT_EQ(r.code, 0) << r.err;
   EXPECT_TRUE(contains(r.out, "  learnt  {\"|flat|\":| |0|}|<|im_end|>")) << r.out;
-  EXPECT_TRUE(contains(r.out, "    read  <|im_start|>|user|\\n|Is| the| flat| free|?|<|im_end|>|\\n|")) << r.out;
-  EXPECT_TRUE(contains(r.out, "line 2: 21 tokens, 6 learnt, cut at the limit")) << r.out;
+  EXPECT_TRUE(contains(r.out, "    read  <|im_start|>|system|\\n|You| are|")) << r.out;
+  EXPECT_TRUE(contains(r.out, "<|im_start|>|user|\\n|Is| the| flat| free|?|<|im_end|>|\\n|")) << r.out;
+  EXPECT_TRUE(contains(r.out, "line 2: 42 tokens, 6 learnt, cut at the limit")) << r.out;
   EXPECT_FALSE(fs::exists(dir_.path() / "none"));
 }
 
