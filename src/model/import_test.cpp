@@ -174,8 +174,8 @@ TEST_F(ImportTest, RefusesOtherModels) {
   bert_.config["model_type"] = "roberta";
   bert_.config["architectures"] = {"BertModel"};
   refuses("the architecture is BertModel (model type 'roberta'), which cannot be imported");
-  bert_.config["model_type"] = "llama";
-  refuses("'llama'");
+  bert_.config["model_type"] = "mamba";
+  refuses("'mamba'");
   bert_.config["model_type"] = "bert";
   bert_.config["architectures"] = {"BertModel"};
   bert_.config["hidden_act"] = "relu";
