@@ -4,6 +4,8 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "apps/tailor/verbs.h"
 #include "core/json.h"
@@ -87,6 +89,13 @@ const Names<ImportType> kImportTypes = {{"source", ImportType::kSource},
 const Names<ExportType> kExportTypes = {
     {"source", ExportType::kSource}, {"f32", ExportType::kF32}, {"f16", ExportType::kF16}, {"bf16", ExportType::kBf16}};
 
+template <typename T>
+std::vector<std::string> names_of(const Names<T>& types) {
+  std::vector<std::string> names;
+  for (const auto& [name, type] : types) names.push_back(name);
+  return names;
+}
+
 Result<int> import_model(const std::string& dir, const std::string& out, ImportType type) {
   if (!is_hugging_face_directory(dir)) {
     return Error{ErrorCode::kInvalidArgument, fmt::format("{}: not a Hugging Face model directory", dir),
@@ -134,17 +143,17 @@ void add_models(CLI::App& app, Invocation& invocation) {
   show_verb->add_flag("--json", *json, "as JSON");
   auto out = std::make_shared<std::string>();
   auto* import_verb = verb->add_subcommand("import", "a Hugging Face directory into a GGUF file");
-  auto import_type = std::make_shared<ImportType>(ImportType::kSource);
+  auto import_type = std::make_shared<std::string>("source");
   import_verb->add_option("directory", *name, "config.json, *.safetensors, tokenizer")->required()->type_name("DIR");
   import_verb->add_option("--out", *out, "the GGUF file to write")->required()->type_name("FILE");
   import_verb->add_option("--type", *import_type, "of the matrices; source: as the directory has them")
-      ->transform(CLI::CheckedTransformer(kImportTypes))
+      ->check(CLI::IsMember(names_of(kImportTypes)))
       ->default_str("source");
   import_verb->callback([&invocation, name, out, import_type] {
-    invocation.run = [name, out, import_type] { return import_model(*name, *out, *import_type); };
+    invocation.run = [name, out, import_type] { return import_model(*name, *out, kImportTypes.at(*import_type)); };
   });
   auto* export_verb = verb->add_subcommand("export", "a decoder's GGUF file into a Hugging Face directory");
-  auto export_type = std::make_shared<ExportType>(ExportType::kSource);
+  auto export_type = std::make_shared<std::string>("source");
   auto format = std::make_shared<std::string>("hf");
   export_verb->add_option("model", *name, "name or GGUF file")->required()->type_name("MODEL");
   export_verb->add_option("--to", *format, "hf: config.json, *.safetensors, tokenizer")
@@ -152,10 +161,10 @@ void add_models(CLI::App& app, Invocation& invocation) {
       ->default_str("hf");
   export_verb->add_option("--out", *out, "the directory to write")->required()->type_name("DIR");
   export_verb->add_option("--type", *export_type, "of the weights; source: as the model's origin had them")
-      ->transform(CLI::CheckedTransformer(kExportTypes))
+      ->check(CLI::IsMember(names_of(kExportTypes)))
       ->default_str("source");
   export_verb->callback([&invocation, name, out, export_type] {
-    invocation.run = [name, out, export_type] { return export_model(*name, *out, *export_type); };
+    invocation.run = [name, out, export_type] { return export_model(*name, *out, kExportTypes.at(*export_type)); };
   });
   show_verb->callback([&invocation, json, name] { invocation.run = [json, name] { return show(*name, *json); }; });
 }
