@@ -59,7 +59,7 @@ TEST(ChatEncoder, LearnsTheAnswersAndTheirEnds) {
             "<|im_start|>assistant\nNo.<|im_end|>");
 }
 
-const std::vector<ChatMessage> kCalls = [] {
+std::vector<ChatMessage> talk_with_calls() {
   std::vector<ChatMessage> out;
   for (const Json& m : golden().at("conversations").at("calls")) {
     ChatMessage message{m.at("role").get<std::string>(),
@@ -71,7 +71,7 @@ const std::vector<ChatMessage> kCalls = [] {
   }
   out.push_back({"assistant", "You are welcome."});
   return out;
-}();
+}
 
 /// What is asked when serving is, token by token, what stood before the answer in training; every answer is learnt with
 /// a token that ends it.
@@ -107,15 +107,15 @@ TEST(ChatEncoder, AsksInTheTokensOfTrainingForEveryTemplate) {
     const ChatEncoder encoder(tokenizer(), chat);
     expect_training_is_serving(encoder, kTalk, nullptr, name);
     if (!chat.abilities().tool_calls || !chat.abilities().tool_answers) continue;
-    expect_training_is_serving(encoder, kCalls, nullptr, name + " with calls");
-    if (chat.abilities().tools) expect_training_is_serving(encoder, kCalls, golden().at("tools"), name + " with tools");
+    expect_training_is_serving(encoder, talk_with_calls(), nullptr, name + " with calls");
+    if (chat.abilities().tools) expect_training_is_serving(encoder, talk_with_calls(), golden().at("tools"), name + " with tools");
   }
 }
 
 TEST(ChatEncoder, LearnsCallsOfTools) {
   const ChatEncoder encoder = encoder_of(source_of("qwen-tools"));
   const std::vector<std::uint8_t> learn{0, 1, 0, 1, 0, 0};
-  const auto rows = encoder.rows(kCalls, learn, golden().at("tools")).value();
+  const auto rows = encoder.rows(talk_with_calls(), learn, golden().at("tools")).value();
   // The template shows a thought with the last answer alone, so each answer is a row of its own.
   ASSERT_EQ(rows.size(), 2u);
   EXPECT_TRUE(learnt(rows[0]).starts_with(
