@@ -55,7 +55,7 @@ TEST_P(TuneText, ThePackageScoresAndAnswersAsRecorded) {
             24);
   EXPECT_LT(result.at("test").at("loss").get<double>(), result.at("untouched").at("loss").get<double>());
   EXPECT_LT(result.at("served").at("largest_difference").get<double>(), 0.02);  // f16 weights and cache
-  EXPECT_NEAR(result.at("served").at("loss").get<double>(), result.at("test").at("loss").get<double>(), 0.01);
+  EXPECT_NEAR(result.at("served").at("loss").get<double>(), result.at("test").at("loss").get<double>(), 0.02);
   EXPECT_TRUE(result.at("served").at("answers").at("valid_json").is_number());
   const auto rows = read_jsonl(out / "test_predictions.jsonl").value();
   EXPECT_EQ(rows.size(), result.at("test").at("n_scored").get<std::size_t>());
@@ -180,7 +180,7 @@ TEST_F(TuneTextWords, SayWhatIsWrong) {
     EXPECT_EQ(r.code, 2) << r.err;
     EXPECT_TRUE(contains(r.err, part)) << r.err;
   };
-  expect(tune("a", {"--method", "bitfit"}), "tunes encoders");
+  expect(tune("a", {"--method", "head"}), "tunes encoders");
   expect(tune("b", {"--max-tokens", "1000000"}), "--max-tokens 1000000 is more than");
   expect(tune("c", {"--max-tokens", "3"}), "no training row is left");
   expect(tune("d", {"--metric", "accuracy"}), "its metric is loss");
