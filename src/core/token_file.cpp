@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <string>
 
@@ -80,6 +81,18 @@ Status TokenFile::check(const std::filesystem::path& where) const {
   if (!loss_mask.empty() && loss_mask.size() != tokens.size()) {
     return corrupt(where, fmt::format("loss_mask has {} entries for {} tokens", loss_mask.size(), tokens.size()));
   }
+  if (!targets.empty() && (n == 0 || targets.size() % n != 0))
+    return corrupt(where, fmt::format("targets has {} values for {} rows", targets.size(), n));
+  if (const auto odd = std::find_if_not(targets.begin(), targets.end(), [](float t) { return std::isfinite(t); });
+      odd != targets.end()) {
+    return corrupt(where, fmt::format("the target of row {} is not a finite number",
+                                      row_ids[static_cast<std::size_t>(odd - targets.begin()) / target_width()]));
+  }
+  if (!types.empty() && types.size() != tokens.size()) {
+    return corrupt(where, fmt::format("types has {} entries for {} tokens", types.size(), tokens.size()));
+  }
+  if (std::any_of(types.begin(), types.end(), [](std::uint8_t t) { return t > 1; }))
+    return corrupt(where, "types has a value above 1");
   for (std::size_t i = 0; i < n; ++i) {
     if (offsets[i] == offsets[i + 1]) return corrupt(where, fmt::format("row {} has no tokens", i));
     if (labels[i] < -1 || labels[i] >= n_labels) {
@@ -128,10 +141,18 @@ Status write_token_file(const std::filesystem::path& file, const TokenFile& cont
     tensors.push_back(
         safe_tensor<std::int32_t>("label_tokens", "I32", count(content.label_tokens), content.label_tokens));
   }
+  if (!content.targets.empty()) {
+    tensors.push_back(safe_tensor<float>(
+        "targets", "F32",
+        {static_cast<std::int64_t>(content.rows()), static_cast<std::int64_t>(content.target_width())},
+        content.targets));
+  }
   tensors.push_back(safe_tensor<std::uint8_t>("parts", "U8", count(content.parts), parts));
   if (!content.loss_mask.empty()) {
     tensors.push_back(safe_tensor<std::uint8_t>("loss_mask", "U8", count(content.loss_mask), content.loss_mask));
   }
+  if (!content.types.empty())
+    tensors.push_back(safe_tensor<std::uint8_t>("types", "U8", count(content.types), content.types));
   return write_safetensors(file, tensors,
                            {{"format", std::string(kFormat)},
                             {"version", std::string(kVersion)},
@@ -165,6 +186,16 @@ Result<TokenFile> read_token_file(const std::filesystem::path& path) {
   if (file.find("loss_mask") != nullptr) {
     TAILOR_TRY(const SafeTensor mask, file.get("loss_mask", "U8", 1));
     copy_values(mask, content.loss_mask);
+  }
+  if (file.find("targets") != nullptr) {
+    TAILOR_TRY(const SafeTensor targets, file.get("targets", "F32", 2));
+    copy_values(targets, content.targets);
+    if (targets.shape[0] != static_cast<std::int64_t>(content.rows()))
+      return corrupt(path, fmt::format("targets has {} rows, labels {}", targets.shape[0], content.rows()));
+  }
+  if (file.find("types") != nullptr) {
+    TAILOR_TRY(const SafeTensor types, file.get("types", "U8", 1));
+    copy_values(types, content.types);
   }
   if (file.find("label_tokens") != nullptr) {
     TAILOR_TRY(const SafeTensor ids, file.get("label_tokens", "I32", 1));

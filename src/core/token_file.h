@@ -3,6 +3,8 @@
 /// safetensors file (any language reads it) with these tensors, n rows, T tokens in all, L labels:
 ///   tokens I32 [T]   offsets I64 [n + 1]   labels I32 [n] (-1: none)   parts U8 [n]   row_ids I64 [n]
 ///   loss_mask U8 [T]                                (causal tasks: 1 where the token is learnt; absent: no masks)
+///   targets F32 [n, k]                              (regression: k = 1; multi-label: k = L, each 0 or 1)
+///   types U8 [T]                                    (encoders: 1 in the second text of a pair; absent: all 0)
 ///   label_tokens I32 [M]   label_offsets I64 [L + 1] (causal-lm-labels: the answer's tokens of each label, EOS
 ///   included)
 /// and the metadata format = "tailor-tokens", version = "1", n_labels, vocab_size.
@@ -26,8 +28,10 @@ struct TokenFile {
   std::vector<TokenPart> parts;
   std::vector<std::int64_t> row_ids;        // where the row came from (line of the user's file); named in errors
   std::vector<std::uint8_t> loss_mask;      // empty, or one per token
+  std::vector<std::uint8_t> types;          // empty, or one per token: 0, or 1 in the second text of a pair
   std::vector<std::int32_t> label_tokens;   // empty, or the answers of the labels
   std::vector<std::int64_t> label_offsets;  // empty, or n_labels + 1
+  std::vector<float> targets;               // empty, or as many for every row: what regression and several labels learn
   std::int32_t n_labels = 0;
   std::int32_t vocab_size = 0;  // ids are in [0, vocab_size)
 
@@ -38,6 +42,14 @@ struct TokenFile {
   std::span<const std::uint8_t> mask(std::size_t i) const {  // empty where there are no masks
     if (loss_mask.empty()) return {};
     return {loss_mask.data() + offsets[i], static_cast<std::size_t>(offsets[i + 1] - offsets[i])};
+  }
+  std::size_t target_width() const { return rows() == 0 ? 0 : targets.size() / rows(); }
+  std::span<const float> targets_of(std::size_t i) const {
+    return {targets.data() + i * target_width(), target_width()};
+  }
+  std::span<const std::uint8_t> types_of(std::size_t i) const {  // empty where there are no types
+    if (types.empty()) return {};
+    return {types.data() + offsets[i], static_cast<std::size_t>(offsets[i + 1] - offsets[i])};
   }
   std::span<const std::int32_t> label(std::size_t l) const {
     return {label_tokens.data() + label_offsets[l], static_cast<std::size_t>(label_offsets[l + 1] - label_offsets[l])};

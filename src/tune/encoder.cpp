@@ -61,6 +61,9 @@ EncoderConfig EncoderConfig::read(const BaseWeights& weights) {
   c.feed_forward = whole("bert.feed_forward_length");
   c.context = whole("bert.context_length");
   c.eps = static_cast<float>(weights.need_number("bert.attention.layer_norm_epsilon"));
+  c.model_type = weights.text(kSourceModelType).value_or("bert");
+  c.trains_types = c.model_type != "distilbert";
+  if (weights.has(kTypes) && weights.stored(kTypes).shape.size() == 2) c.token_types = weights.stored(kTypes).shape[0];
   const StoredTensor& words = weights.stored(kWords);
   if (c.layers < 1 || c.layers > 1024 || c.heads < 1 || c.width < 1 || c.width % c.heads != 0 || c.feed_forward < 1 ||
       c.context < 1 || words.shape.size() != 2 || words.shape[1] != c.width) {
@@ -80,14 +83,25 @@ const std::vector<std::string>& encoder_linear_modules() {
   return kModules;
 }
 
-std::vector<std::string> resolve_lora_targets(const std::vector<std::string>& names) {
+/// What PEFT's users write: the last part of each module's path.
+static std::vector<std::string> hf_module_endings(std::string_view model_type) {
+  std::vector<std::string> endings;
+  for (const std::string& module : encoder_linear_modules()) {
+    const std::string path = *hf_module_of_encoder("blk.0." + module, model_type);
+    std::string ending = path.substr(path.rfind('.') + 1);
+    if (std::find(endings.begin(), endings.end(), ending) == endings.end()) endings.push_back(std::move(ending));
+  }
+  return endings;
+}
+
+std::vector<std::string> resolve_lora_targets(const std::vector<std::string>& names, std::string_view model_type) {
   std::vector<std::string> targets;
   const auto& modules = encoder_linear_modules();
   for (const std::string& name : names) {
     bool known = false;
     for (const std::string& module : modules) {
       // PEFT matches the end of the module's path: "dense" is every path that ends in ".dense".
-      const std::string hf = *hf_module_of_encoder("blk.0." + module);
+      const std::string hf = *hf_module_of_encoder("blk.0." + module, model_type);
       if (name == "all-linear" || name == module || hf.ends_with("." + name)) {
         known = true;
         if (std::find(targets.begin(), targets.end(), module) == targets.end()) targets.push_back(module);
@@ -96,7 +110,8 @@ std::vector<std::string> resolve_lora_targets(const std::vector<std::string>& na
     if (!known) {
       throw Exception({ErrorCode::kInvalidArgument,
                        fmt::format("lora.target_modules: '{}' is not a module of this encoder", name),
-                       fmt::format("known: all-linear, {}, query, key, value, dense", fmt::join(modules, ", "))});
+                       fmt::format("known: all-linear, {}, {}", fmt::join(modules, ", "),
+                                   fmt::join(hf_module_endings(model_type), ", "))});
     }
   }
   if (targets.empty()) {
@@ -153,14 +168,22 @@ Encoder::Encoder(const BaseWeights& weights, const TokenFile& file, EncoderOptio
   for (std::size_t i = 0; i < places.size(); ++i) places[i] = static_cast<std::int64_t>(i);
   fill_table(embedding_.tokens, kWords, weights.load_rows(kWords, used_ids_));
   fill_table(embedding_.positions, kPositions, weights.load_rows(kPositions, places));
+  const std::int64_t used_types = file.types.empty() ? 1 : 1 + *std::max_element(file.types.begin(), file.types.end());
+  if (used_types > config_.token_types) {
+    throw Exception(
+        {ErrorCode::kInvalidArgument,
+         fmt::format("the token file has token type {}, the model has {} type(s)", used_types - 1, config_.token_types),
+         "the token file was made for another model"});
+  }
   if (weights.has(kTypes)) {
-    const StoredTensor& types = weights.stored(kTypes);
-    const std::int64_t zero[] = {0};
+    const std::vector<std::int64_t> rows = {0, 1};
     // With one type only, converters may store a plain vector.
-    fill_table(embedding_.type, kTypes,
-               types.shape.size() == 2 ? weights.load_rows(kTypes, zero).view({d}) : weights.load(kTypes, {d}));
+    fill_table(embedding_.types, kTypes,
+               weights.stored(kTypes).shape.size() == 2
+                   ? weights.load_rows(kTypes, std::span(rows).first(static_cast<std::size_t>(used_types)))
+                   : weights.load(kTypes, {d}).view({1, d}));
   } else {
-    embedding_.type.value = at::zeros({d}, at::kFloat);
+    embedding_.types.value = at::zeros({1, d}, at::kFloat);
   }
   fill(embedding_norm_.gamma, {"token_embd_norm.weight"}, {d}, weights, parameters, false);
   fill(embedding_norm_.beta, {"token_embd_norm.bias"}, {d}, weights, parameters, false);
@@ -205,6 +228,10 @@ Encoder::Encoder(const BaseWeights& weights, const TokenFile& file, EncoderOptio
       if (options_.adapter->place != AdapterPlace::kParallel) std::swap(layer.ffn_down.bias, layer.ffn_norm.bias);
     }
   }
+}
+
+bool Encoder::trained(std::string_view tensor) const {
+  return options_.trained && options_.trained(tensor) && (tensor != kTypes || config_.trains_types);
 }
 
 void Encoder::fill(Slot& slot, std::vector<std::string> names, std::vector<std::int64_t> shape,
@@ -349,6 +376,8 @@ PackedRows Encoder::pack(RowSpan rows) const {
       packed.ids.push_back(compact_[static_cast<std::size_t>(id)]);
       packed.places.push_back(place++);
     }
+    const auto types = file_.types_of(static_cast<std::size_t>(r));
+    packed.types.insert(packed.types.end(), types.begin(), types.end());
     packed.offsets.push_back(packed.tokens());
   }
   return packed;

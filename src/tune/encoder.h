@@ -1,6 +1,7 @@
 #pragma once
-/// A BERT encoder (Devlin et al., arXiv:1810.04805; the GGUF architecture "bert"), one class for every method that
-/// trains it: which tensors are trained and where low-rank adapters sit are options, the forward pass is one.
+/// An encoder of BERT's kind (Devlin et al., arXiv:1810.04805; RoBERTa, arXiv:1907.11692; DistilBERT, arXiv:1910.01108;
+/// all the GGUF architecture "bert"), one class for every method that trains it: which tensors are trained and where
+/// low-rank adapters sit are options, the forward pass is one.
 
 #include <cstdint>
 #include <functional>
@@ -24,6 +25,9 @@ namespace tailor::tune {
 struct EncoderConfig {
   std::int64_t layers = 0, width = 0, heads = 0, feed_forward = 0, context = 0, vocabulary = 0;
   float eps = 1e-12f;
+  std::string model_type = "bert";  // of config.json: "distilbert", "roberta", …; names modules and what is trained
+  bool trains_types = true;         // DistilBERT has no token types: where a file has a row of zeros, it stays
+  std::int64_t token_types = 1;     // rows of that table; a second text has type 1 where there are two
   /// Throws Exception{kCorruptData} where a number is missing or makes no sense.
   static EncoderConfig read(const BaseWeights& weights);
 };
@@ -45,10 +49,11 @@ struct EncoderOptions {
 
 /// Modules of one layer that can carry an adapter, by GGUF name, in the order in which they compute.
 const std::vector<std::string>& encoder_linear_modules();
-/// "all-linear", GGUF names ("attn_q") or Hugging Face names ("query", "key", "value", "dense", "intermediate.dense",
-/// …)
-/// -> GGUF names. Unknown names and an empty list throw Exception{kInvalidArgument} naming what is known.
-std::vector<std::string> resolve_lora_targets(const std::vector<std::string>& names);
+/// "all-linear", GGUF names ("attn_q") or the model_type's Hugging Face names ("query", "dense", "intermediate.dense";
+/// DistilBERT: "q_lin", "lin1", …) -> GGUF names. Unknown names and an empty list throw Exception{kInvalidArgument}
+/// naming what is known.
+std::vector<std::string> resolve_lora_targets(const std::vector<std::string>& names,
+                                              std::string_view model_type = "bert");
 
 /// Holds only the token rows that the token file uses. Threads: one caller at a time.
 class Encoder {
@@ -112,7 +117,7 @@ class Encoder {
   void add_bottleneck_adapter(std::optional<BottleneckSpec>& spec, const std::string& name, ParameterSet& parameters,
                               Rng& rng);
   std::pair<at::Tensor, bool> ia3_of(const std::string& name, const ParameterSet& parameters) const;
-  bool trained(std::string_view name) const { return options_.trained && options_.trained(name); }
+  bool trained(std::string_view tensor) const;
 
   EncoderConfig config_;
   EncoderOptions options_;

@@ -8,7 +8,6 @@
 #include <nlohmann/json.hpp>
 
 #include "core/bottleneck_file.h"
-#include "tune/classification_loss.h"
 #include "tune/encoder_passes.h"
 #include "tune/export.h"
 #include "tune/head.h"
@@ -20,16 +19,17 @@ EncoderClassifier::EncoderClassifier(const BaseWeights& weights, const TokenFile
     : weights_(weights),
       file_(file),
       job_(job),
+      objective_(make_objective(job, file)),
       lora_(!options.lora_targets.empty()),
       rng_(job.seed, kInitialValuesStream),
       encoder_(weights, file, std::move(options), parameters_, rng_) {
-  add_head(parameters_, encoder_.config().width, file.n_labels, job);
+  add_head(parameters_, encoder_.config().width, objective_->outputs(), job);
   parameters_.flatten();
   encoder_.bind(parameters_);
   head_ = bind_head(parameters_);
 }
 
-at::Tensor EncoderClassifier::logits(const PackedRows& rows, std::uint64_t seed) const {
+at::Tensor EncoderClassifier::scores(const PackedRows& rows, std::uint64_t seed) const {
   at::Tensor pooled = pool(encoder_.forward(rows, seed), rows, job_.settings.pooling);
   if (seed != 0) pooled = dropout(pooled, {Rng::mix(seed), job_.settings.dropout});
   return linear(pooled, head_, 0);
@@ -37,27 +37,24 @@ at::Tensor EncoderClassifier::logits(const PackedRows& rows, std::uint64_t seed)
 
 LossSum EncoderClassifier::forward_backward(RowSpan rows, const StepContext& context) {
   const PackedRows packed = encoder_.pack(rows);
-  const at::Tensor scores = logits(packed, dropout_seed(context));
-  const auto labels = labels_of(file_, rows);
-  const ClassificationLoss loss =
-      classification_loss(scores.detach(), labels, job_.settings.label_smoothing, context.denominator);
+  const at::Tensor seen = scores(packed, dropout_seed(context));
+  const ClassificationLoss loss = objective_->loss(seen.detach(), rows, context.denominator);
   LossSum out{.loss_sum = loss.loss_sum,
               .weight = static_cast<double>(rows.size() - loss.bad_rows.size()),
               .tokens = packed.tokens(),
               .computed_tokens = packed.tokens(),
               .bad_rows = {}};
   for (const std::size_t r : loss.bad_rows) out.bad_rows.push_back(rows[r]);
-  if (out.bad_rows.empty()) scores.backward(loss.d_logits);
+  if (out.bad_rows.empty()) seen.backward(loss.d_logits);
   return out;
 }
 
 Predictions EncoderClassifier::predict(RowSpan rows) {
   const at::NoGradGuard no_grad;
   Predictions out;
-  out.labels = file_.n_labels;
   for_passes(file_, rows, [&](std::size_t first, std::size_t count) {
     const RowSpan part = rows.subspan(first, count);
-    add_predictions(logits(encoder_.pack(part), 0), file_, part, out);
+    objective_->answer(scores(encoder_.pack(part), 0), part, out);
   });
   return out;
 }
@@ -73,6 +70,12 @@ Result<std::vector<std::string>> EncoderClassifier::save(const std::filesystem::
   std::vector<std::string> files = {"weights.safetensors"};
   TAILOR_CHECK(write_tensors(dir / files[0], tensors,
                              {{"format", "tailor-weights"}, {"version", "1"}, {"method", job_.method}}));
+  if (job_.export_hugging_face) {
+    TAILOR_TRY(const std::vector<std::string> whole, write_hugging_face(dir, weights_, [&](const auto& visit) {
+                 encoder_.visit_merged(weights_, parameters_, decay_, /*changed_only=*/false, visit);
+               }));
+    files.insert(files.end(), whole.begin(), whole.end());
+  }
   if (lora_) {
     TAILOR_TRY(
         const std::vector<std::string> adapter,

@@ -1,9 +1,11 @@
 #pragma once
-/// A pooled encoder with a linear classification head, trained together: logits = W dropout(pool(encoder(row))) + b.
+/// A pooled encoder with a linear head, trained together: scores = W dropout(pool(encoder(row))) + b. What the scores
+/// mean (labels, several labels, a number) is the job's objective.
 
 #include <memory>
 
 #include "tune/encoder.h"
+#include "tune/objective.h"
 #include "tune/settings.h"
 #include "tune/trainable_model.h"
 
@@ -23,11 +25,12 @@ class EncoderClassifier final : public TrainableModel {
   nlohmann::ordered_json describe() const override;
 
  private:
-  at::Tensor logits(const PackedRows& rows, std::uint64_t seed) const;
+  at::Tensor scores(const PackedRows& rows, std::uint64_t seed) const;
 
   const BaseWeights& weights_;
   const TokenFile& file_;
   const Job job_;
+  const std::unique_ptr<const Objective> objective_;
   const bool lora_;
   ParameterSet parameters_;
   Rng rng_;

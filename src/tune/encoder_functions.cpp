@@ -65,18 +65,18 @@ struct EmbedFunction : Function<EmbedFunction> {
     const Below below;
     keep(ctx, "spec", spec);
     keep(ctx, "rows", rows);
-    const std::int64_t d = spec->type.value.numel();
-    at::Tensor out = at::empty({rows->tokens(), d}, spec->type.value.options());
+    const std::int64_t d = spec->types.value.size(1);
+    at::Tensor out = at::empty({rows->tokens(), d}, spec->types.value.options());
     embed_forward(floats(spec->tokens.value), rows->ids, floats(spec->positions.value), rows->places,
-                  floats(spec->type.value), d, floats(out));
+                  floats(spec->types.value), rows->types, d, floats(out));
     return out;
   }
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const auto& spec = kept<EmbeddingSpec>(ctx, "spec");
     const auto& rows = kept<PackedRows>(ctx, "rows");
     const at::Tensor dy = grads[0].contiguous();
-    embed_backward(floats(dy), rows.ids, rows.places, spec.type.value.numel(), floats(spec.tokens.grad),
-                   floats(spec.positions.grad), floats(spec.type.grad));
+    embed_backward(floats(dy), rows.ids, rows.places, rows.types, spec.types.value.size(1), floats(spec.tokens.grad),
+                   floats(spec.positions.grad), floats(spec.types.grad));
     return variable_list(5);
   }
 };
@@ -354,7 +354,7 @@ struct DropoutFunction : Function<DropoutFunction> {
 }  // namespace
 
 at::Tensor embed(const EmbeddingSpec& spec, const PackedRows& rows) {
-  return EmbedFunction::apply(leaf(spec.tokens), leaf(spec.positions), leaf(spec.type), &spec, &rows);
+  return EmbedFunction::apply(leaf(spec.tokens), leaf(spec.positions), leaf(spec.types), &spec, &rows);
 }
 
 at::Tensor linear(const at::Tensor& x, const LinearSpec& spec, std::uint64_t seed) {

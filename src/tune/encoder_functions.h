@@ -54,13 +54,14 @@ struct BottleneckSpec {
 struct PackedRows {
   std::vector<std::int32_t> ids;      // [T] row of the token table (which may be compacted)
   std::vector<std::int32_t> places;   // [T] position inside the row
+  std::vector<std::uint8_t> types;    // [T] row of the table of token types; empty: all 0
   std::vector<std::int64_t> offsets;  // [R + 1]
   std::int64_t tokens() const { return static_cast<std::int64_t>(ids.size()); }
   std::int64_t rows() const { return static_cast<std::int64_t>(offsets.size()) - 1; }
 };
 
 struct EmbeddingSpec {
-  Slot tokens, positions, type;  // [ids, d], [places, d], [d]
+  Slot tokens, positions, types;  // [ids, d], [places, d], [types, d]
 };
 
 // Specs and rows are borrowed until backward has run. Shapes as in encoder_kernels.h.

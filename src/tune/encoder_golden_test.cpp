@@ -106,10 +106,10 @@ TEST_F(EncoderGolden, GradientsOfTheFirstStepAreThoseOfTransformersAndPeft) {
       bool lora_a = false;
       if (const auto adapter = name.find(".lora_"); adapter != std::string::npos) {
         lora_a = name[adapter + 6] == 'A';
-        name = *gguf_name_of_bert(name.substr(0, adapter) + ".weight");
+        name = *gguf_name_of_encoder(name.substr(0, adapter) + ".weight");
         name.replace(name.rfind(".weight"), 7, lora_a ? ".lora_a" : ".lora_b");
       } else if (!name.starts_with("head.")) {
-        name = *gguf_name_of_bert(name);
+        name = *gguf_name_of_encoder(name);
       }
       const auto expected = stored(tensors_, golden.name);
       const at::Tensor grad = model.parameters().at(name).grad;

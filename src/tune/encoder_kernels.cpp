@@ -198,18 +198,21 @@ void mean_pool_backward(const float* d_out, std::span<const std::int64_t> offset
 }
 
 void embed_forward(const float* tokens, std::span<const std::int32_t> ids, const float* positions,
-                   std::span<const std::int32_t> places, const float* type, std::int64_t d, float* out) {
+                   std::span<const std::int32_t> places, const float* types, std::span<const std::uint8_t> kinds,
+                   std::int64_t d, float* out) {
   at::parallel_for(0, static_cast<std::int64_t>(ids.size()), row_grain(d), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = begin; t < end; ++t) {
       const float* a = tokens + ids[t] * d;
       const float* b = positions + places[t] * d;
+      const float* type = types + (kinds.empty() ? 0 : kinds[static_cast<std::size_t>(t)]) * d;
       for (std::int64_t c = 0; c < d; ++c) out[t * d + c] = a[c] + b[c] + type[c];
     }
   });
 }
 
 void embed_backward(const float* dy, std::span<const std::int32_t> ids, std::span<const std::int32_t> places,
-                    std::int64_t d, float* d_tokens, float* d_positions, float* d_type) {
+                    std::span<const std::uint8_t> kinds, std::int64_t d, float* d_tokens, float* d_positions,
+                    float* d_types) {
   const auto n_tokens = static_cast<std::int64_t>(ids.size());
   // Threads own columns, not tokens: the same word may stand in many rows.
   const std::int64_t grain = std::max<std::int64_t>(16, kGrainFloats / std::max<std::int64_t>(1, n_tokens));
@@ -224,8 +227,9 @@ void embed_backward(const float* dy, std::span<const std::int32_t> ids, std::spa
         float* to = d_positions + places[t] * d;
         for (std::int64_t c = begin; c < end; ++c) to[c] += grad[c];
       }
-      if (d_type != nullptr) {
-        for (std::int64_t c = begin; c < end; ++c) d_type[c] += grad[c];
+      if (d_types != nullptr) {
+        float* to = d_types + (kinds.empty() ? 0 : kinds[static_cast<std::size_t>(t)]) * d;
+        for (std::int64_t c = begin; c < end; ++c) to[c] += grad[c];
       }
     }
   });

@@ -50,11 +50,13 @@ void attention_backward(const float* d_out, const float* qkv, std::span<const st
 void mean_pool_forward(const float* x, std::span<const std::int64_t> offsets, std::int64_t d, float* out);
 void mean_pool_backward(const float* d_out, std::span<const std::int64_t> offsets, std::int64_t d, float* dx);
 
-/// out[t] = tokens[ids[t]] + positions[places[t]] + type.  out [T, d].
+/// out[t] = tokens[ids[t]] + positions[places[t]] + types[kinds[t]]; no kinds: all 0.  out [T, d].
 void embed_forward(const float* tokens, std::span<const std::int32_t> ids, const float* positions,
-                   std::span<const std::int32_t> places, const float* type, std::int64_t d, float* out);
+                   std::span<const std::int32_t> places, const float* types, std::span<const std::uint8_t> kinds,
+                   std::int64_t d, float* out);
 /// Adds dy's rows to the tables' gradients; each may be null.
 void embed_backward(const float* dy, std::span<const std::int32_t> ids, std::span<const std::int32_t> places,
-                    std::int64_t d, float* d_tokens, float* d_positions, float* d_type);
+                    std::span<const std::uint8_t> kinds, std::int64_t d, float* d_tokens, float* d_positions,
+                    float* d_types);
 
 }  // namespace tailor::tune

@@ -173,10 +173,10 @@ TEST(EncoderPooling, MeansAndEmbeddingsAddUp) {
   const std::vector<std::int32_t> ids = {1, 0, 1}, places = {0, 1, 0};
   const Values words = {1, 2, 3, 4}, positions = {10, 20, 30, 40}, type = {100, 200};
   Values sum(6);
-  embed_forward(words.data(), ids, positions.data(), places, type.data(), 2, sum.data());
+  embed_forward(words.data(), ids, positions.data(), places, type.data(), {}, 2, sum.data());
   EXPECT_EQ(sum, (Values{113, 224, 131, 242, 113, 224}));
   Values d_words(4), d_positions(4), d_type(2);
-  embed_backward(x.data(), ids, places, 2, d_words.data(), d_positions.data(), d_type.data());
+  embed_backward(x.data(), ids, places, {}, 2, d_words.data(), d_positions.data(), d_type.data());
   EXPECT_EQ(d_words, (Values{3, 4, 6, 8}));  // word 1 stands twice
   EXPECT_EQ(d_positions, (Values{6, 8, 3, 4}));
   EXPECT_EQ(d_type, (Values{9, 12}));

@@ -1,7 +1,10 @@
 #include "tune/export.h"
 
+#include <ATen/ops/cat.h>
+#include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
+#include "core/files.h"
 #include "core/json.h"
 #include "core/safetensors.h"
 #include "tune/hf_names.h"
@@ -24,7 +27,7 @@ Result<std::vector<std::string>> write_peft_adapter(const std::filesystem::path&
                                                     const std::vector<Encoder::Adapter>& adapters,
                                                     const LoraSettings& lora, const std::vector<std::string>& modules,
                                                     const BaseWeights& base) {
-  const std::string type = base.text("tailor.source_model_type").value_or("bert");
+  const std::string type = base.text(kSourceModelType).value_or("bert");
   std::vector<Encoder::Named> tensors;
   for (const Encoder::Adapter& adapter : adapters) {
     const auto module = hf_module_of_encoder(adapter.module, type);
@@ -66,6 +69,29 @@ Result<std::vector<std::string>> write_peft_adapter(const std::filesystem::path&
   TAILOR_CHECK(write_tensors(dir / "adapter_model.safetensors", tensors, {{"format", "pt"}}));
   TAILOR_CHECK(write_json_atomic(dir / "adapter_config.json", config));
   return std::vector<std::string>{"adapter_config.json", "adapter_model.safetensors"};
+}
+
+Result<std::vector<std::string>> write_hugging_face(
+    const std::filesystem::path& dir, const BaseWeights& base,
+    const std::function<void(const std::function<void(const Encoder::Named&)>&)>& visit) {
+  const std::string type = base.text(kSourceModelType).value_or("bert");
+  const std::int64_t first = hf_first_position(base);
+  std::vector<Encoder::Named> tensors;
+  visit([&](const Encoder::Named& tensor) {
+    const auto name = hf_name_of_encoder(tensor.name, type);
+    if (!name) return;
+    at::Tensor value = tensor.value;
+    if (tensor.name == "position_embd.weight" && first > 0)
+      value = at::cat({at::zeros({first, value.size(1)}, value.options()), value}, 0);
+    if (tensor.name == "token_types.weight" && value.dim() == 1) value = value.unsqueeze(0);
+    tensors.push_back({*name, value});
+  });
+  const std::filesystem::path to = dir / kHuggingFaceDirectory;
+  TAILOR_CHECK(make_directories(to));
+  TAILOR_CHECK(write_tensors(to / "model.safetensors", tensors, {{"format", "pt"}}));
+  TAILOR_CHECK(write_json_atomic(to / "config.json", hf_encoder_config(base)));
+  return std::vector<std::string>{fmt::format("{}/config.json", kHuggingFaceDirectory),
+                                  fmt::format("{}/model.safetensors", kHuggingFaceDirectory)};
 }
 
 }  // namespace tailor::tune

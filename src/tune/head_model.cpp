@@ -8,14 +8,17 @@
 #include <nlohmann/json.hpp>
 
 #include "core/rng.h"
-#include "tune/classification_loss.h"
 #include "tune/export.h"
 
 namespace tailor::tune {
 
 HeadModel::HeadModel(at::Tensor features, const TokenFile& file, const Job& job, std::string architecture)
-    : features_(std::move(features)), file_(file), job_(job), architecture_(std::move(architecture)) {
-  add_head(parameters_, features_.size(1), file.n_labels, job);
+    : features_(std::move(features)),
+      file_(file),
+      job_(job),
+      objective_(make_objective(job, file)),
+      architecture_(std::move(architecture)) {
+  add_head(parameters_, features_.size(1), objective_->outputs(), job);
   parameters_.flatten();
   head_ = bind_head(parameters_);
 }
@@ -29,9 +32,7 @@ at::Tensor HeadModel::gather(RowSpan rows) const {
 LossSum HeadModel::forward_backward(RowSpan rows, const StepContext& context) {
   const at::Tensor x = dropout(gather(rows), {dropout_seed(context), job_.settings.dropout});
   const at::Tensor scores = linear(x, head_, 0);
-  const auto labels = labels_of(file_, rows);
-  const ClassificationLoss loss =
-      classification_loss(scores.detach(), labels, job_.settings.label_smoothing, context.denominator);
+  const ClassificationLoss loss = objective_->loss(scores.detach(), rows, context.denominator);
   LossSum out;
   out.loss_sum = loss.loss_sum;
   out.weight = static_cast<double>(rows.size() - loss.bad_rows.size());
@@ -45,8 +46,7 @@ LossSum HeadModel::forward_backward(RowSpan rows, const StepContext& context) {
 Predictions HeadModel::predict(RowSpan rows) {
   const at::NoGradGuard no_grad;
   Predictions out;
-  out.labels = file_.n_labels;
-  add_predictions(linear(gather(rows), head_, 0), file_, rows, out);
+  objective_->answer(linear(gather(rows), head_, 0), rows, out);
   return out;
 }
 

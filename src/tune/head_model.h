@@ -1,8 +1,9 @@
 #pragma once
 /// Method "head": the trunk is frozen, so its vectors are computed once and kept ([rows, width] f32); only the linear
-/// head is trained on them.
+/// head is trained on them, for any objective.
 
 #include "tune/head.h"
+#include "tune/objective.h"
 #include "tune/settings.h"
 #include "tune/trainable_model.h"
 
@@ -26,6 +27,7 @@ class HeadModel final : public TrainableModel {
   at::Tensor features_;
   const TokenFile& file_;
   const Job job_;
+  std::unique_ptr<const Objective> objective_;
   std::string architecture_;
   ParameterSet parameters_;
   LinearSpec head_;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/json.h"
+#include "tune/weights.h"
 
 namespace tailor::tune {
 namespace fs = std::filesystem;
@@ -49,17 +50,67 @@ constexpr NamePair kNumbers[] = {
     {"layer_norm_eps", "bert.attention.layer_norm_epsilon"},
     {"vocab_size", "bert.vocab_size"},
 };
-constexpr std::string_view kLayerPrefix = "encoder.layer.";
-constexpr std::string_view kDistilBertPrefix = "transformer.layer.";
+constexpr NamePair kDistilBertNumbers[] = {
+    {"n_layers", "bert.block_count"},
+    {"dim", "bert.embedding_length"},
+    {"hidden_dim", "bert.feed_forward_length"},
+    {"n_heads", "bert.attention.head_count"},
+    {"max_position_embeddings", "bert.context_length"},
+    {"vocab_size", "bert.vocab_size"},
+};
+
+struct Family {
+  std::string_view model_type, class_name, prefix, layer_prefix, activation_key;
+  std::span<const NamePair> layer, numbers;
+  bool token_types = true;
+};
+const Family kFamilies[] = {
+    {"bert", "BertModel", "bert.", "encoder.layer.", "hidden_act", kLayer, kNumbers},
+    {"distilbert", "DistilBertModel", "distilbert.", "transformer.layer.", "activation", kDistilBertLayer,
+     kDistilBertNumbers, false},
+    {"roberta", "RobertaModel", "roberta.", "encoder.layer.", "hidden_act", kLayer, kNumbers},
+    {"xlm-roberta", "XLMRobertaModel", "roberta.", "encoder.layer.", "hidden_act", kLayer, kNumbers},
+};
+
+const Family* find_family(std::string_view model_type) {
+  for (const Family& family : kFamilies) {
+    if (family.model_type == model_type) return &family;
+  }
+  return nullptr;
+}
+/// A file that does not say where it came from has BERT's names.
+const Family& family_of(std::string_view model_type) {
+  const Family* family = find_family(model_type);
+  return family == nullptr ? kFamilies[0] : *family;
+}
+const Family& family_of(const BaseWeights& weights) {
+  return family_of(weights.text(kSourceModelType).value_or("bert"));
+}
+bool is_roberta(const Family& family) {
+  return family.prefix == "roberta.";
+}
+
+constexpr double kDistilBertEps = 1e-12;     // config.json does not hold it
+constexpr std::int64_t kRobertaPadding = 1;  // RobertaConfig's own
 
 Error bad_model(const fs::path& file, std::string what, std::string hint = "") {
   return {ErrorCode::kCorruptData, fmt::format("{}: {}", file.string(), what), std::move(hint)};
 }
 
+/// "3.rest" -> {"3", "rest"}.
+std::optional<std::pair<std::string_view, std::string_view>> split_number(std::string_view text) {
+  const auto end = text.find('.');
+  if (end == std::string_view::npos || end == 0 ||
+      text.substr(0, end).find_first_not_of("0123456789") != std::string_view::npos)
+    return std::nullopt;
+  return std::pair{text.substr(0, end), text.substr(end + 1)};
+}
+
 }  // namespace
 
-std::optional<std::string> gguf_name_of_bert(std::string_view name) {
-  if (name.starts_with("bert.")) name.remove_prefix(5);
+std::optional<std::string> gguf_name_of_encoder(std::string_view name, std::string_view model_type) {
+  const Family& family = family_of(model_type);
+  if (name.starts_with(family.prefix)) name.remove_prefix(family.prefix.size());
   const auto dot = name.rfind('.');
   if (dot == std::string_view::npos) return std::nullopt;
   std::string_view kind = name.substr(dot + 1);
@@ -70,36 +121,73 @@ std::optional<std::string> gguf_name_of_bert(std::string_view name) {
   for (const auto& [hf, gguf] : kGlobal) {
     if (module == hf) return fmt::format("{}.{}", gguf, kind);
   }
-  if (!module.starts_with(kLayerPrefix)) return std::nullopt;
-  const std::string_view rest = module.substr(kLayerPrefix.size());
-  const auto end = rest.find('.');
-  if (end == std::string_view::npos || end == 0 ||
-      rest.substr(0, end).find_first_not_of("0123456789") != std::string_view::npos) {
-    return std::nullopt;
-  }
-  for (const auto& [hf, gguf] : kLayer) {
-    if (rest.substr(end + 1) == hf) return fmt::format("blk.{}.{}.{}", rest.substr(0, end), gguf, kind);
+  if (!module.starts_with(family.layer_prefix)) return std::nullopt;
+  const auto parts = split_number(module.substr(family.layer_prefix.size()));
+  if (!parts) return std::nullopt;
+  for (const auto& [hf, gguf] : family.layer) {
+    if (parts->second == hf) return fmt::format("blk.{}.{}.{}", parts->first, gguf, kind);
   }
   return std::nullopt;
 }
 
+std::optional<std::string> hf_name_of_encoder(std::string_view name, std::string_view model_type) {
+  const Family& family = family_of(model_type);
+  const auto dot = name.rfind('.');
+  if (dot == std::string_view::npos) return std::nullopt;
+  const std::string_view module = name.substr(0, dot), kind = name.substr(dot + 1);
+  if (module == "token_types" && !family.token_types) return std::nullopt;
+  for (const auto& [hf, gguf] : kGlobal) {
+    if (module == gguf) return fmt::format("{}.{}", hf, kind);
+  }
+  const auto hf = hf_module_of_encoder(module, model_type);
+  if (!hf) return std::nullopt;
+  return fmt::format("{}.{}", *hf, kind);
+}
+
 std::string_view hf_layer_prefix(std::string_view model_type) {
-  return model_type == "distilbert" ? kDistilBertPrefix : kLayerPrefix;
+  return family_of(model_type).layer_prefix;
 }
 
 std::optional<std::string> hf_module_of_encoder(std::string_view name, std::string_view model_type) {
   if (!name.starts_with("blk.")) return std::nullopt;
-  name.remove_prefix(4);
-  const auto end = name.find('.');
-  if (end == std::string_view::npos) return std::nullopt;
-  const std::span<const NamePair> layer =
-      model_type == "distilbert" ? std::span<const NamePair>(kDistilBertLayer) : std::span<const NamePair>(kLayer);
-  for (const auto& [hf, gguf] : layer) {
-    if (name.substr(end + 1) == gguf) {
-      return fmt::format("{}{}.{}", hf_layer_prefix(model_type), name.substr(0, end), hf);
-    }
+  const auto parts = split_number(name.substr(4));
+  if (!parts) return std::nullopt;
+  const Family& family = family_of(model_type);
+  for (const auto& [hf, gguf] : family.layer) {
+    if (parts->second == gguf) return fmt::format("{}{}.{}", family.layer_prefix, parts->first, hf);
   }
   return std::nullopt;
+}
+
+std::int64_t hf_first_position(const BaseWeights& weights) {
+  if (!is_roberta(family_of(weights))) return 0;
+  return static_cast<std::int64_t>(
+             weights.number("tokenizer.ggml.padding_token_id").value_or(static_cast<double>(kRobertaPadding))) +
+         1;
+}
+
+Json hf_encoder_config(const BaseWeights& weights) {
+  const Family& family = family_of(weights);
+  const std::int64_t first = hf_first_position(weights);
+  Json config = {{"architectures", Json::array({family.class_name})},
+                 {"model_type", family.model_type},
+                 {family.activation_key, "gelu"},
+                 {"vocab_size", weights.stored("token_embd.weight").shape[0]}};
+  for (const auto& [hf, gguf] : family.numbers) {
+    const auto value = weights.number(gguf);
+    if (!value || hf == "vocab_size") continue;
+    if (hf == "layer_norm_eps")  // the shortest number that reads back as this float: 1e-12, not 9.9999999999999998e-13
+      config[std::string(hf)] = std::stod(fmt::format("{}", static_cast<float>(*value)));
+    else
+      config[std::string(hf)] = static_cast<std::int64_t>(*value) + (hf == "max_position_embeddings" ? first : 0);
+  }
+  if (family.token_types) {
+    const StoredTensor& types = weights.stored("token_types.weight");
+    config["type_vocab_size"] = types.shape.size() == 2 ? types.shape[0] : 1;
+  }
+  if (first > 0) config["pad_token_id"] = first - 1;
+  config["dtype"] = "float32";
+  return config;
 }
 
 Result<HfModel> read_hf_model(const fs::path& dir, const fs::path& only) {
@@ -111,21 +199,35 @@ Result<HfModel> read_hf_model(const fs::path& dir, const fs::path& only) {
     return config.contains(key) && config[key].is_string() ? config[key].get<std::string>() : fallback;
   };
   const std::string type = text("model_type", "");
-  if (type != "bert") {
-    return bad_model(config_file, fmt::format("model_type is '{}', expected 'bert'", type),
+  const Family* family = find_family(type);
+  if (family == nullptr) {
+    return bad_model(config_file,
+                     fmt::format("model_type is '{}', expected 'bert', 'distilbert', 'roberta' or 'xlm-roberta'", type),
                      "import the directory to GGUF first and give that file as base");
   }
-  if (const std::string act = text("hidden_act", "gelu"); act != "gelu") {
-    return bad_model(config_file, fmt::format("hidden_act is '{}', expected 'gelu'", act));
+  const std::string activation_key(family->activation_key);
+  if (const std::string act = text(activation_key.c_str(), "gelu"); act != "gelu") {
+    return bad_model(config_file, fmt::format("{} is '{}', expected 'gelu'", activation_key, act));
   }
   if (const std::string kind = text("position_embedding_type", "absolute"); kind != "absolute") {
     return bad_model(config_file, fmt::format("position_embedding_type is '{}', expected 'absolute'", kind));
   }
-  model.texts["general.architecture"] = type;
-  for (const auto& [hf, gguf] : kNumbers) {
+  model.texts["general.architecture"] = "bert";
+  model.texts[std::string(kSourceModelType)] = type;
+  for (const auto& [hf, gguf] : family->numbers) {
     if (config.contains(hf) && config[std::string(hf)].is_number()) {
       model.numbers[std::string(gguf)] = config[std::string(hf)].get<double>();
     }
+  }
+  if (type == "distilbert") model.numbers["bert.attention.layer_norm_epsilon"] = kDistilBertEps;
+  if (is_roberta(*family)) {
+    Json pad = kRobertaPadding;
+    if (config.contains("pad_token_id") && !config["pad_token_id"].is_null()) pad = config["pad_token_id"];
+    if (!pad.is_number_integer() || pad.get<std::int64_t>() < 0 || pad.get<std::int64_t>() > 1'000'000)
+      return bad_model(config_file, "pad_token_id should be a token's number");
+    model.numbers["tokenizer.ggml.padding_token_id"] = pad.get<double>();
+    model.first_position = pad.get<std::int64_t>() + 1;
+    model.numbers["bert.context_length"] -= static_cast<double>(model.first_position);
   }
   if (!only.empty()) {
     model.shards.push_back(only);

@@ -21,13 +21,17 @@ using Names = std::vector<std::pair<E, const char*>>;
 
 const Names<Task> kTasks = {{Task::kSequenceClassification, "sequence-classification"},
                             {Task::kCausalLmLabels, "causal-lm-labels"},
-                            {Task::kCausalLm, "causal-lm"}};
+                            {Task::kCausalLm, "causal-lm"},
+                            {Task::kRegression, "regression"},
+                            {Task::kMultiLabel, "multi-label"}};
 const Names<Schedule> kSchedules = {
     {Schedule::kLinear, "linear"}, {Schedule::kCosine, "cosine"}, {Schedule::kConstant, "constant"}};
 const Names<Pooling> kPoolings = {{Pooling::kMean, "mean"}, {Pooling::kCls, "cls"}};
 const Names<SoftPromptEncoder> kSoftEncoders = {{SoftPromptEncoder::kMlp, "mlp"}, {SoftPromptEncoder::kLstm, "lstm"}};
-const Names<Metric> kMetrics = {
-    {Metric::kAccuracy, "accuracy"}, {Metric::kMacroF1, "macro_f1"}, {Metric::kLoss, "loss"}};
+const Names<Metric> kMetrics = {{Metric::kAccuracy, "accuracy"},
+                                {Metric::kMacroF1, "macro_f1"},
+                                {Metric::kLoss, "loss"},
+                                {Metric::kMicroF1, "micro_f1"}};
 
 template <typename E>
 const char* name_of(const Names<E>& names, E value) {
@@ -212,25 +216,44 @@ Status read_settings(const Json& value, const std::string& where, Settings& s) {
   return reader.read(value);
 }
 
+bool wants_targets(Task task) {
+  return task == Task::kRegression || task == Task::kMultiLabel;
+}
+
+/// What decides which values are kept: something that the task has.
+Status check_metric(const Job& job, const std::string& where) {
+  const bool fits = job.metric == Metric::kLoss ||
+                    (job.task == Task::kMultiLabel ? true
+                     : wants_targets(job.task)     ? false
+                                                   : job.task != Task::kCausalLm && job.metric != Metric::kMicroF1);
+  if (fits) return {};
+  return Error{ErrorCode::kInvalidArgument,
+               fmt::format("{}: the task {} has no metric {}", where, to_string(job.task), to_string(job.metric)),
+               "leave \"metric\" out"};
+}
+
 /// Settings of a part that the method does not have would change nothing: they are refused.
 Status refuse_foreign_settings(const Json& settings, const Job& job, const Method& method, const std::string& where) {
-  const bool head = job.task == Task::kSequenceClassification && job.method != "contrastive";
+  const bool head = for_encoders(job.task) && job.method != "contrastive";
   const std::pair<const char*, bool> parts[] = {{"lora", method.family == MethodFamily::kLora},
                                                 {"adapter", method.family == MethodFamily::kAdapter},
                                                 {"soft_prompt", method.family == MethodFamily::kSoftPrompt},
                                                 {"upper_layers", job.method == "upper-layers"},
                                                 {"temperature", job.method == "contrastive"},
-                                                {"head_learning_rate", head}};
+                                                {"head_learning_rate", head},
+                                                {"label_smoothing", !wants_targets(job.task)}};
   for (const auto& [key, used] : parts) {
     if (used || !settings.contains(key)) continue;
     return Error{ErrorCode::kInvalidArgument,
                  fmt::format("{}: settings.{} means nothing to method {}{}", where, key, job.method,
-                             job.task == Task::kSequenceClassification ? "" : " of a decoder"),
+                             job.task == Task::kSequenceClassification ? ""
+                             : for_encoders(job.task)                  ? fmt::format(" for {}", to_string(job.task))
+                                                                       : " of a decoder"),
                  "leave it out"};
   }
   if (job.settings.lora.dora && job.settings.lora.pissa) {
-    return Error{ErrorCode::kInvalidArgument, fmt::format("{}: settings.lora: dora and pissa exclude each other", where),
-                 "take one of them"};
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("{}: settings.lora: dora and pissa exclude each other", where), "take one of them"};
   }
   return {};
 }
@@ -264,7 +287,8 @@ Result<Job> parse_job(const Json& value, const std::string& where, const std::fi
   for (const auto& [task, name] : kTasks) {
     if (value.value("task", Json()) == name) job.task = task;
   }
-  if (job.task == Task::kCausalLm) job.metric = Metric::kLoss;
+  if (job.task == Task::kCausalLm || job.task == Task::kRegression) job.metric = Metric::kLoss;
+  if (job.task == Task::kMultiLabel) job.metric = Metric::kMicroF1;
   method->set_defaults(job.settings, job.task);
 
   const auto path = [&](std::filesystem::path& to) {
@@ -297,6 +321,7 @@ Result<Job> parse_job(const Json& value, const std::string& where, const std::fi
   reader.whole("log_every_steps", job.log_every_steps, 1, 1'000'000'000);
   reader.flag("resume", job.resume);
   reader.flag("export_merged", job.export_merged);
+  reader.flag("export_hugging_face", job.export_hugging_face);
   TAILOR_CHECK(reader.read(value));
   if (value.contains("settings")) TAILOR_CHECK(refuse_foreign_settings(value["settings"], job, *method, where));
   if (job.method == "features" && job.head.empty()) {
@@ -304,10 +329,20 @@ Result<Job> parse_job(const Json& value, const std::string& where, const std::fi
                  fmt::format("{}: method features answers by the head that it is given, and 'head' is missing", where),
                  "name one, or train it with method head"};
   }
-  if (job.task == Task::kCausalLm && job.metric != Metric::kLoss) {
+  TAILOR_CHECK(check_metric(job, where));
+  if (wants_targets(job.task) && (job.method == "contrastive" || job.method == "features")) {
+    return Error{
+        ErrorCode::kInvalidArgument,
+        fmt::format("{}: method {} is for one label a row, not for {}", where, job.method, to_string(job.task)),
+        "method head trains the output layer alone"};
+  }
+  if (job.export_hugging_face && (!for_encoders(job.task) || method->family == MethodFamily::kAdapter ||
+                                  job.method == "head" || job.method == "features" || job.method == "contrastive")) {
     return Error{ErrorCode::kInvalidArgument,
-                 fmt::format("{}: the task causal-lm has no labels to count: its metric is loss", where),
-                 "leave \"metric\" out"};
+                 fmt::format("{}: export_hugging_face writes a tuned encoder of transformers' shape, which method {} "
+                             "for {} does not make",
+                             where, job.method, to_string(job.task)),
+                 "leave it out"};
   }
   for (const auto& [name, given] : {std::pair{"base", &job.base}, {"tokens", &job.tokens}, {"out", &job.out}}) {
     if (given->empty())

@@ -47,7 +47,7 @@ struct MethodRun {
   Json adapter_config;  // null: no directory for PEFT
   std::vector<double> gradient_norms;
   NamedValues trained;               // of all files but the predictions
-  std::vector<float> probabilities;  // of the test rows
+  std::vector<float> probabilities;  // of the test rows; regression: values
 };
 
 /// Writes `rows` into `dir` and trains on them with the settings of `golden`, what it leaves out by the method's
@@ -75,7 +75,8 @@ inline MethodRun train_as(const Json& golden, const std::string& method, const c
   for (const std::string name : run.result.at("files")) {
     if (name == "test_predictions.safetensors") {
       const SafetensorsFile file = SafetensorsFile::open(job.out / name).value();
-      const SafeTensor probabilities = file.get("probabilities", "F32", 2).value();
+      const SafeTensor probabilities = file.find("values") != nullptr ? file.get("values", "F32", 1).value()
+                                                                      : file.get("probabilities", "F32", 2).value();
       run.probabilities.resize(probabilities.bytes.size() / sizeof(float));
       std::memcpy(run.probabilities.data(), probabilities.bytes.data(), probabilities.bytes.size());
     } else if (name.ends_with(".safetensors")) {

@@ -49,7 +49,7 @@ std::unique_ptr<TrainableModel> encoder_layernorm(const ModelInput& in) {
 std::unique_ptr<TrainableModel> encoder_lora(const ModelInput& in) {
   EncoderOptions options = encoder_options(in);
   options.lora = in.job.settings.lora;
-  options.lora_targets = resolve_lora_targets(options.lora.target_modules);
+  options.lora_targets = resolve_lora_targets(options.lora.target_modules, EncoderConfig::read(in.weights).model_type);
   return encoder_classifier(in, std::move(options));
 }
 
@@ -85,8 +85,8 @@ void encoder_defaults(Settings& s, double rate) {
   s.epochs = 4;
 }
 void defaults_by_task(Settings& s, Task task, double encoder_rate, double decoder_rate) {
-  encoder_defaults(s, task == Task::kSequenceClassification ? encoder_rate : decoder_rate);
-  if (task == Task::kSequenceClassification) return;
+  encoder_defaults(s, for_encoders(task) ? encoder_rate : decoder_rate);
+  if (for_encoders(task)) return;
   s.epochs = task == Task::kCausalLm ? 3 : 1;
   s.batch_size = 8;
 }
@@ -216,16 +216,18 @@ std::vector<std::string_view> method_names() {
 Result<std::unique_ptr<TrainableModel>> make_model(const ModelInput& in) {
   const Method* method = find_method(in.job.method);
   const bool encoder = in.weights.architecture() == "bert";
-  const bool classify = in.job.task == Task::kSequenceClassification;
-  const ModelBuilder build = method == nullptr       ? nullptr
-                             : encoder && classify   ? method->encoder
-                             : !encoder && !classify ? method->decoder
-                                                     : nullptr;
+  const bool with_head = for_encoders(in.job.task);
+  const ModelBuilder build = method == nullptr        ? nullptr
+                             : encoder && with_head   ? method->encoder
+                             : !encoder && !with_head ? method->decoder
+                                                      : nullptr;
   if (build == nullptr) {
-    return Error{ErrorCode::kUnavailable,
-                 fmt::format("method '{}' for task '{}' is not there for the architecture '{}' of {}", in.job.method,
-                             to_string(in.job.task), in.weights.architecture(), in.weights.path().string()),
-                 "sequence-classification works on 'bert', causal-lm-labels and causal-lm on decoders"};
+    return Error{
+        ErrorCode::kUnavailable,
+        fmt::format("method '{}' for task '{}' is not there for the architecture '{}' of {}", in.job.method,
+                    to_string(in.job.task), in.weights.architecture(), in.weights.path().string()),
+        "sequence-classification, regression and multi-label work on 'bert', causal-lm-labels and causal-lm on "
+        "decoders"};
   }
   try {
     return build(in);

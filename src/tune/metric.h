@@ -11,13 +11,15 @@ struct Scores {
   double loss = 0;      // mean over the loss weights
   double accuracy = 0;  // of rows with a label; 0 where the task has no labels
   double macro_f1 = 0;  // mean F1 over the labels that occur in truth or prediction (as scikit-learn's f1_score, macro)
+  double micro_f1 = 0;  // multi-label: F1 over all pairs of row and label
   std::int64_t rows = 0;
 
-  /// Larger is better: accuracy, macro_f1, or -loss.
+  /// Larger is better: accuracy, macro_f1, micro_f1, or -loss.
   double value(Metric metric) const;
 };
 
-/// Predictions for `rows` of the file; the prediction is the first label of the highest probability.
+/// Predictions for `rows` of the file; the prediction is the first label of the highest probability. With targets
+/// (multi-label) every label of at least 0.5 is predicted, and the accuracy is the share of rows that are wholly right.
 Scores score(const Predictions& predictions, const TokenFile& file, RowSpan rows);
 
 }  // namespace tailor::tune

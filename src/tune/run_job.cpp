@@ -14,6 +14,7 @@
 #include "tune/data_order.h"
 #include "tune/job.h"
 #include "tune/methods.h"
+#include "tune/objective.h"
 #include "tune/trainer.h"
 #include "tune/trainer_state.h"
 
@@ -22,19 +23,9 @@ namespace {
 
 Result<TokenFile> read_rows(const Job& job) {
   TAILOR_TRY(TokenFile file, read_token_file(job.tokens));
-  const auto bad = [&](std::string what) {
-    return Error{ErrorCode::kInvalidArgument, fmt::format("{}: {}", job.tokens.string(), what), ""};
-  };
-  if (job.n_labels > 0 && job.n_labels != file.n_labels) {
-    return bad(fmt::format("it has {} labels, the job says {}", file.n_labels, job.n_labels));
-  }
-  const bool labels = job.task != Task::kCausalLm;
-  if (labels && file.n_labels < 2) return bad(fmt::format("it has {} label(s), at least 2 are needed", file.n_labels));
-  if (!labels && file.n_labels > 0) return bad("it has labels, but the task is causal-lm");
-  if (rows_of(file, TokenPart::kTrain).empty()) return bad("it has no rows to train on");
-  for (std::size_t i = 0; i < file.rows(); ++i) {
-    if (labels && file.parts[i] == TokenPart::kTrain && file.labels[i] < 0)
-      return bad(fmt::format("training row {} has no label", file.row_ids[i]));
+  TAILOR_CHECK(check_targets(job, file));
+  if (rows_of(file, TokenPart::kTrain).empty()) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("{}: it has no rows to train on", job.tokens.string()), ""};
   }
   return file;
 }
@@ -61,8 +52,8 @@ Result<std::string> fingerprint(const Job& job, const BaseWeights& weights) {
                                {"metric", to_string(job.metric)}}));
 }
 
-/// probabilities F32 [rows, labels], labels I32 [rows] (-1: none), row_ids I64 [rows]; without labels: losses F64
-/// [rows] and learnt_tokens F64 [rows].
+/// probabilities F32 [rows, labels], labels I32 [rows] (-1: none), row_ids I64 [rows]; regression: values F32 [rows];
+/// texts: losses F64 [rows] and learnt_tokens F64 [rows].
 Status write_predictions(const std::filesystem::path& path, const Predictions& p, const TokenFile& file, RowSpan rows) {
   std::vector<std::int32_t> labels;
   std::vector<std::int64_t> ids;
@@ -75,6 +66,8 @@ Status write_predictions(const std::filesystem::path& path, const Predictions& p
   if (p.labels > 0) {
     tensors.push_back(safe_tensor<float>("probabilities", "F32", {n, p.labels}, p.probabilities));
     tensors.push_back(safe_tensor<std::int32_t>("labels", "I32", {n}, labels));
+  } else if (!p.values.empty()) {
+    tensors.push_back(safe_tensor<float>("values", "F32", {n}, p.values));
   } else {
     tensors.push_back(safe_tensor<double>("losses", "F64", {n}, p.row_losses));
     tensors.push_back(safe_tensor<double>("learnt_tokens", "F64", {n}, p.row_weights));

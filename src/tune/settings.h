@@ -13,10 +13,16 @@ enum class Task {
   kSequenceClassification,
   kCausalLmLabels,  // a decoder answers with the tokens of a label
   kCausalLm,        // a decoder goes on as the masked tokens of the rows do
+  kRegression,      // an encoder with one output: a number
+  kMultiLabel,      // an encoder with an output for each label: which of them hold
 };
+/// Whether the task is one of encoders with a head.
+constexpr bool for_encoders(Task task) {
+  return task == Task::kSequenceClassification || task == Task::kRegression || task == Task::kMultiLabel;
+}
 enum class Schedule { kLinear, kCosine, kConstant };  // after warm-up: to 0 on a line, to 0 on half a cosine, flat
 enum class Pooling { kMean, kCls };
-enum class Metric { kAccuracy, kMacroF1, kLoss };
+enum class Metric { kAccuracy, kMacroF1, kLoss, kMicroF1 };
 
 struct LoraSettings {
   int r = 16;                                                // 1 .. smallest dimension of a target
@@ -96,10 +102,11 @@ struct Job {
   std::int64_t checkpoint_every_steps = 0;  // 0: not by steps
   std::int64_t pause_after_steps = 0;       // stops there with a checkpoint, to be resumed; 0: never
   std::int64_t log_every_steps = 1;         // step events
-  std::filesystem::path head;  // weights.safetensors of an earlier run whose head is the start; empty: random
-  std::filesystem::path out;   // made where absent
-  bool resume = false;         // go on from out/checkpoint where there is one
-  bool export_merged = false;  // adapters: also write the merged weights
+  std::filesystem::path head;        // weights.safetensors of an earlier run whose head is the start; empty: random
+  std::filesystem::path out;         // made where absent
+  bool resume = false;               // go on from out/checkpoint where there is one
+  bool export_merged = false;        // adapters: also write the merged weights
+  bool export_hugging_face = false;  // encoders: also write the whole tuned encoder as transformers reads it
 };
 
 }  // namespace tailor::tune

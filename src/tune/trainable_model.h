@@ -37,8 +37,9 @@ struct LossSum {
 struct Predictions {
   double loss_sum = 0;  // without label smoothing
   double weight = 0;
-  std::int64_t labels = 0;                      // columns; 0 where the task has no fixed labels
-  std::vector<float> probabilities;             // [rows, labels], each row sums to 1
+  std::int64_t labels = 0;           // columns; 0 where the task has no fixed labels
+  std::vector<float> probabilities;  // [rows, labels]; multi-label: of each label by itself, else rows sum to 1
+  std::vector<float> values;         // regression: [rows]
   std::vector<double> row_losses, row_weights;  // where labels is 0: of each row
 };
 

@@ -10,6 +10,7 @@
 #include "core/json.h"
 #include "core/process.h"
 #include "tune/checkpoint.h"
+#include "tune/job.h"
 #include "tune/trainer_state.h"
 
 namespace tailor::tune {
@@ -265,6 +266,7 @@ Result<Predictions> Trainer::predict(RowSpan rows) {
     all.weight += part.weight;
     all.labels = part.labels;
     all.probabilities.insert(all.probabilities.end(), part.probabilities.begin(), part.probabilities.end());
+    all.values.insert(all.values.end(), part.values.begin(), part.values.end());
     all.row_losses.insert(all.row_losses.end(), part.row_losses.begin(), part.row_losses.end());
     all.row_weights.insert(all.row_weights.end(), part.row_weights.begin(), part.row_weights.end());
   }
@@ -304,9 +306,7 @@ Status Trainer::evaluate() {
   TAILOR_CHECK(write_values(best_file(job_.out, state_.step), model_.parameters(), optimiser_.decay()));
   events_({{"event", "best"},
            {"step", state_.step},
-           {"metric", job_.metric == Metric::kAccuracy  ? "accuracy"
-                      : job_.metric == Metric::kMacroF1 ? "macro_f1"
-                                                        : "loss"},
+           {"metric", to_string(job_.metric)},
            {"value", scores.value(job_.metric)}});
   return {};
 }

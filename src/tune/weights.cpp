@@ -166,11 +166,21 @@ Result<BaseWeights> BaseWeights::open(const fs::path& given) {
     for (const fs::path& shard : model.shards) {
       TAILOR_TRY(SafetensorsFile file, SafetensorsFile::open(shard));
       for (const SafeTensor& t : file.tensors()) {
-        const auto name = gguf_name_of_bert(t.name);
+        const auto name = gguf_name_of_encoder(t.name, model.texts.at(std::string(kSourceModelType)));
         if (!name) continue;
         const auto type = ggml_type_of(t.type);
         if (!type) return corrupt(shard, fmt::format("tensor '{}' is {}, expected F32, F16 or BF16", t.name, t.type));
-        impl->add({*name, t.shape, *type, t.bytes});
+        StoredTensor tensor{*name, t.shape, *type, t.bytes};
+        if (*name == "position_embd.weight" && model.first_position > 0) {
+          if (t.shape.size() != 2 || t.shape[0] <= model.first_position) {
+            return corrupt(shard, fmt::format("tensor '{}' has shape [{}], expected more than {} rows", t.name,
+                                              fmt::join(t.shape, ", "), model.first_position));
+          }
+          tensor.bytes.remove_prefix(t.bytes.size() / static_cast<std::size_t>(t.shape[0]) *
+                                     static_cast<std::size_t>(model.first_position));
+          tensor.shape[0] -= model.first_position;
+        }
+        impl->add(std::move(tensor));
       }
       impl->safetensors.push_back(std::move(file));
     }

@@ -3,8 +3,10 @@
 Run:    python tests/golden/peft_loads_adapters.py build/release/tailor-tune       by hand; writes nothing
 Needs:  torch, transformers, peft, safetensors, numpy, gguf.
 
-Trains the cases of encoder_methods.json and decoder_methods.json that have PEFT's layout, puts the adapter on the base
-with PeftModel.from_pretrained, and compares the probabilities of the test rows; of encoders also the merged weights.
+Trains the cases of encoder_methods.json and decoder_methods.json that have PEFT's layout, and the low-rank ones of
+encoder_objectives.json (DistilBERT, RoBERTa), puts the adapter on the base with PeftModel.from_pretrained, and compares
+the probabilities of the test rows; of encoders also the merged weights, of the families also what export_hugging_face
+writes, as AutoModel.from_pretrained reads it.
 """
 
 import json
@@ -17,11 +19,13 @@ import gguf
 import numpy as np
 import torch
 from peft import PeftModel
+from transformers import AutoModel
 from safetensors.numpy import load_file, save_file
 
 import decoder_golden
 import decoder_methods_golden as decoder
 import encoder_methods_golden as encoder
+import encoder_objectives_golden as families
 from encoder_golden import LABELS, SEED, TINY, Classifier, tiny_rows, tiny_state
 
 DATA = pathlib.Path(__file__).parent / "data"
@@ -39,9 +43,9 @@ def write_tokens(path, rows, labels, tested, vocabulary, answers=()):
     save_file(tensors, path, metadata)
 
 
-def train(program, directory, case, method, task, seed, base):
+def train(program, directory, case, method, task, seed, base, **more):
     job = {"format": "tailor-tune-job", "version": 1, "task": task, "method": method, "base": base, "tokens": "tokens.safetensors",
-           "out": "out", "seed": seed, "settings": case["settings"], "export_merged": True}
+           "out": "out", "seed": seed, "settings": case["settings"], "export_merged": True} | more
     (directory / "job.json").write_text(json.dumps(job))
     subprocess.run([program, directory / "job.json"], check=True, stdout=subprocess.DEVNULL)
     return load_file(directory / "out" / "test_predictions.safetensors")["probabilities"]
@@ -63,6 +67,32 @@ def encoder_case(program, directory, method, case):
     for name, values in model.encoder.merge_and_unload().state_dict().items():
         if name.startswith("encoder.") and name.endswith(".weight") and "LayerNorm" not in name:
             np.testing.assert_allclose(head[encoder.gguf_name(name)], values.numpy(), atol=1e-5, err_msg=name)
+    return expected, seen
+
+
+def family_case(program, directory, method, case):
+    rows = [([i + 1 for i in ids], label) for ids, label in tiny_rows()]
+    rows += [rows[-1 - i] for i in range(families.TESTED)]
+    write_tokens(directory / "tokens.safetensors", [r[0] for r in rows], [r[1] for r in rows], families.TESTED, families.WORDS)
+    base = families.model_of(case["family"])
+    save_file({k: v.numpy() for k, v in families.state_of(case["family"]).items()}, directory / "model.safetensors")
+    base.config.save_pretrained(directory)
+    expected = train(program, directory, case, method, case["task"], SEED, ".", export_hugging_face=True)
+    adapted = PeftModel.from_pretrained(base, directory / "out")
+    model = families.Pooled(adapted, case["family"], LABELS, False).eval()
+    head = load_file(directory / "out" / "weights.safetensors")
+    tested = [r[0] for r in rows[-families.TESTED:]]
+    with torch.no_grad():
+        model.head.weight.copy_(torch.tensor(head["head.weight"]))
+        model.head.bias.copy_(torch.tensor(head["head.bias"]))
+        seen = torch.softmax(model(tested), dim=-1).numpy()
+        whole = AutoModel.from_pretrained(directory / "out" / "huggingface")
+        model.encoder = whole.eval()
+        written = torch.softmax(model(tested), dim=-1).numpy()
+    np.testing.assert_allclose(written, expected, atol=1e-5)
+    for name, values in adapted.merge_and_unload().state_dict().items():
+        if not name.endswith("position_embeddings.weight") and not name.startswith("pooler"):  # padding's rows are 0
+            np.testing.assert_allclose(whole.state_dict()[name].numpy(), values.numpy(), atol=1e-5, err_msg=name)
     return expected, seen
 
 
@@ -96,9 +126,9 @@ def decoder_case(program, directory, method, case):
 
 
 def main(program):
-    for name, run in (("encoder_methods", encoder_case), ("decoder_methods", decoder_case)):
+    for name, run in (("encoder_methods", encoder_case), ("encoder_objectives", family_case), ("decoder_methods", decoder_case)):
         for method, case in json.loads((DATA / f"{name}.json").read_text()).items():
-            if "adapter_config" not in case:
+            if "adapter_config" not in case and not (name == "encoder_objectives" and case["method"] == "lora"):
                 continue
             with tempfile.TemporaryDirectory() as directory:
                 expected, seen = run(program, pathlib.Path(directory), case.get("method", method), case)

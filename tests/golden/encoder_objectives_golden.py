@@ -1,0 +1,183 @@
+"""References of encoder families and objectives: transformers' own models and losses on tiny random weights.
+
+Run:    python tests/golden/encoder_objectives_golden.py
+Writes: tests/golden/data/encoder_objectives.json         of each case family, task, the job's settings, the untouched
+                                                          model's scores of the test rows, losses, gradient norms, and
+                                                          the answers of the test rows after the last step
+        tests/golden/data/encoder_objectives.safetensors  the first step's gradients, "case/tensor" by transformers' name
+Needs:  torch, transformers, peft, safetensors, numpy.
+
+Weights, rows, targets and the head's first values come from counter_rng.py, as src/tune/encoder_objectives_test.cpp
+makes them. Rows are those of encoder_golden.py with every id one higher, so that RoBERTa's padding token (1) is none of
+them. The head reads the mean over a row's tokens; the loss is the one that transformers' models for sequence
+classification compute for this problem_type.
+"""
+
+import math
+
+import numpy as np
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import (BertConfig, BertModel, DistilBertConfig, DistilBertModel, RobertaConfig, RobertaModel)
+from transformers.loss.loss_utils import ForSequenceClassificationLoss
+
+from counter_rng import Rng
+from encoder_golden import BATCH, HEAD_STREAM, INITIAL_STREAM, LABELS, SEED, batches, tiny_rows
+from tuning_steps import parameter_groups, store, train
+
+STEPS, TESTED, LABEL_SETS = 10, 10, 4
+WIDTH, INNER, LAYERS, HEADS, WORDS, PLACES = 16, 32, 2, 2, 100, 40
+COMMON = dict(learning_rate=5e-3, head_learning_rate=1e-2, weight_decay=0.05, batch_size=BATCH, max_steps=STEPS,
+              warmup_ratio=0, schedule="constant", dropout=0)
+BERT = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
+        "attention.output.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm"]
+DISTILBERT = ["attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "sa_layer_norm", "ffn.lin1",
+              "ffn.lin2", "output_layer_norm"]
+# Modules of a layer, their prefix, rows of the position table before a text's first, rows of token types.
+FAMILIES = {"bert": (BERT, "encoder.layer", 0, 2), "distilbert": (DISTILBERT, "transformer.layer", 0, 0),
+            "roberta": (BERT, "encoder.layer", 2, 1)}
+
+
+def state_of(family):
+    """All tensors in a fixed order; tensor i comes from Rng(1, i)."""
+    modules, prefix, first, types = FAMILIES[family]
+    shapes = {"embeddings.word_embeddings.weight": (WORDS, WIDTH), "embeddings.position_embeddings.weight": (PLACES + first, WIDTH)}
+    if types:
+        shapes["embeddings.token_type_embeddings.weight"] = (types, WIDTH)
+    shapes |= {"embeddings.LayerNorm.weight": (WIDTH,), "embeddings.LayerNorm.bias": (WIDTH,)}
+    sizes = [(WIDTH, WIDTH)] * 4 + [None, (INNER, WIDTH), (WIDTH, INNER), None]
+    for layer in range(LAYERS):
+        for module, size in zip(modules, sizes):
+            shapes[f"{prefix}.{layer}.{module}.weight"] = size or (WIDTH,)
+            shapes[f"{prefix}.{layer}.{module}.bias"] = (size[0] if size else WIDTH,)
+    state = {}
+    for i, (name, shape) in enumerate(shapes.items()):
+        values = 0.2 * Rng(1, i).normal(math.prod(shape)).reshape(shape)
+        if len(shape) == 1 and "norm" in name.lower() and name.endswith(".weight"):
+            values = values + 1
+        state[name] = torch.tensor(values.astype(np.float32))
+    return state
+
+
+def model_of(family):
+    if family == "distilbert":
+        model = DistilBertModel(DistilBertConfig(vocab_size=WORDS, dim=WIDTH, hidden_dim=INNER, n_layers=LAYERS, n_heads=HEADS,
+                                                 max_position_embeddings=PLACES, dropout=0.0, attention_dropout=0.0))
+    else:
+        config, kind, eps = (BertConfig, BertModel, 1e-12) if family == "bert" else (RobertaConfig, RobertaModel, 1e-5)
+        model = kind(config(vocab_size=WORDS, hidden_size=WIDTH, intermediate_size=INNER, num_hidden_layers=LAYERS,
+                            num_attention_heads=HEADS, max_position_embeddings=PLACES + FAMILIES[family][2],
+                            type_vocab_size=FAMILIES[family][3], layer_norm_eps=eps, hidden_dropout_prob=0.0,
+                            attention_probs_dropout_prob=0.0), add_pooling_layer=False)
+    model.load_state_dict(state_of(family), strict=True)
+    return model
+
+
+def add_lora(encoder, family, targets):
+    """PEFT's adapter with first values of A from Rng(SEED, INITIAL_STREAM), in the order layer, module."""
+    model = get_peft_model(encoder, LoraConfig(r=2, lora_alpha=4, lora_dropout=0.0, target_modules=targets))
+    rng = Rng(SEED, INITIAL_STREAM)
+    modules, prefix = FAMILIES[family][:2]
+    for layer in range(LAYERS):
+        for module in modules:
+            part = model.get_submodule(f"base_model.model.{prefix}.{layer}.{module}")
+            if hasattr(part, "lora_A"):
+                a = part.lora_A["default"].weight
+                values = (2 * rng.uniform(a.numel()) - 1) / math.sqrt(a.shape[1])
+                a.data.copy_(torch.tensor(values.reshape(a.shape)))
+    return model
+
+
+class Pooled(torch.nn.Module):
+    def __init__(self, encoder, family, outputs, pairs):
+        super().__init__()
+        self.encoder, self.padding, self.pairs = encoder, 1 if family == "roberta" else 0, pairs
+        self.head = torch.nn.Linear(WIDTH, outputs)
+        with torch.no_grad():
+            values = 0.02 * Rng(SEED, HEAD_STREAM).normal(outputs * WIDTH).reshape(outputs, WIDTH)
+            self.head.weight.copy_(torch.tensor(values.astype(np.float32)))
+            self.head.bias.zero_()
+
+    def forward(self, rows):
+        longest = max(len(r) for r in rows)
+        ids = torch.tensor([r + [self.padding] * (longest - len(r)) for r in rows])
+        mask = torch.tensor([[1] * len(r) + [0] * (longest - len(r)) for r in rows])
+        types = {}
+        if self.pairs:  # the second half of a row is its second text
+            types["token_type_ids"] = torch.tensor([[int(2 * i >= len(r)) for i in range(longest)] for r in rows]) * mask
+        hidden = self.encoder(input_ids=ids, attention_mask=mask, **types).last_hidden_state
+        weight = mask.unsqueeze(-1).float()
+        return self.head((hidden * weight).sum(1) / weight.sum(1))
+
+
+class Problem:
+    """What transformers' loss reads of a configuration."""
+
+    def __init__(self, task, outputs):
+        self.num_labels = outputs
+        self.problem_type = {"sequence-classification": "single_label_classification", "regression": "regression",
+                             "multi-label": "multi_label_classification"}[task]
+
+
+def targets_of(task, rows):
+    if task == "sequence-classification":
+        return torch.tensor([label for _, label in rows])
+    if task == "regression":
+        return torch.tensor(Rng(5, 0).normal(len(rows)).astype(np.float32))
+    return torch.tensor(Rng(6, 0).below(2, len(rows) * LABEL_SETS).reshape(len(rows), LABEL_SETS).astype(np.float32))
+
+
+CASES = {  # family, task, method, the job's own settings, PEFT's targets, pairs
+    "bert-pairs": ("bert", "sequence-classification", "full", {}, None, True),
+    "distilbert-full": ("distilbert", "sequence-classification", "full", {}, None, False),
+    "distilbert-lora": ("distilbert", "sequence-classification", "lora", {}, ["q_lin", "out_lin", "lin2"], False),
+    "roberta-full": ("roberta", "sequence-classification", "full", {}, None, False),
+    "roberta-lora": ("roberta", "sequence-classification", "lora", {}, ["key", "dense"], False),
+    "regression": ("bert", "regression", "full", {}, None, False),
+    "multi-label": ("roberta", "multi-label", "full", {}, None, False),
+}
+
+
+def main():
+    rows = [([i + 1 for i in ids], label) for ids, label in tiny_rows()]
+    order = batches(len(rows), SEED, BATCH, STEPS)
+    tested = [rows[len(rows) - 1 - i][0] for i in range(TESTED)]
+    results, tensors = {}, {}
+    for name, (family, task, method, own, targets, pairs) in CASES.items():
+        settings = COMMON | own
+        outputs = {"sequence-classification": LABELS, "regression": 1, "multi-label": LABEL_SETS}[task]
+        encoder = model_of(family)
+        if targets:
+            encoder = add_lora(encoder, family, targets)
+            settings["lora"] = dict(r=2, alpha=4, target_modules=targets)
+        model = Pooled(encoder, family, outputs, pairs)
+        wanted, problem, first = targets_of(task, rows), Problem(task, outputs), {}
+
+        def loss_of(batch):
+            if not first:
+                logits = model([rows[i][0] for i in batch])
+                ForSequenceClassificationLoss(wanted[batch], logits, problem).backward()
+                first.update({n.removeprefix("encoder.").removeprefix("base_model.model."): p.grad.clone()
+                              for n, p in model.named_parameters() if p.requires_grad})
+                model.zero_grad()
+            return ForSequenceClassificationLoss(wanted[batch], model([rows[i][0] for i in batch]), problem)
+
+        with torch.no_grad():
+            scores = model(tested)
+        optimiser = torch.optim.AdamW(parameter_groups(model, settings, lambda n, p: p.ndim == 2))
+        losses, norms = train(model, optimiser, order, loss_of)
+        with torch.no_grad():
+            after = model(tested)
+        answers = {"sequence-classification": torch.softmax(after, -1), "regression": after,
+                   "multi-label": torch.sigmoid(after)}[task]
+        results[name] = {"family": family, "task": task, "method": method, "pairs": pairs, "settings": settings,
+                         "scores": scores.flatten().tolist(), "losses": losses, "gradient_norms": norms,
+                         "probabilities": answers.flatten().tolist()}
+        tensors[name] = first
+    store("encoder_objectives", results, tensors)
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    main()
