@@ -107,6 +107,10 @@ Result<BertEncoder> BertEncoder::load(const GgufFile& file, const std::filesyste
                  "use another file of this model"};
   }
   for (std::size_t i = 0; i < e.positions_.size(); ++i) e.positions_[i] += types[i % w];
+  if (types.size() >= 2 * w) {
+    e.second_type_.resize(w);
+    for (std::size_t i = 0; i < w; ++i) e.second_type_[i] = types[w + i] - types[i];
+  }
 
   const auto norm = [&](const std::string& name) -> Result<Norm> {
     Norm n;
@@ -257,8 +261,8 @@ void BertEncoder::attend(std::span<const std::span<const std::int32_t>> texts, S
   }
 }
 
-std::span<const float> BertEncoder::hidden_states(std::span<const std::span<const std::int32_t>> texts,
-                                                  Scratch& s) const {
+std::span<const float> BertEncoder::hidden_states(std::span<const std::span<const std::int32_t>> texts, Scratch& s,
+                                                  std::int32_t separator) const {
   std::size_t rows = 0;
   for (const std::span<const std::int32_t> text : texts) rows += text.size();
   s.states.resize(rows * width_);
@@ -267,10 +271,15 @@ std::span<const float> BertEncoder::hidden_states(std::span<const std::span<cons
   s.queries_keys_values.resize(rows * 3 * width_);
   std::size_t row = 0;
   for (const std::span<const std::int32_t> text : texts) {
+    bool second = false;
     for (std::size_t p = 0; p < text.size(); ++p, ++row) {
       const float* token = tokens_.data() + static_cast<std::size_t>(text[p]) * width_;
       const float* position = positions_.data() + p * width_;
       for (std::size_t i = 0; i < width_; ++i) s.states[row * width_ + i] = token[i] + position[i];
+      if (second && !second_type_.empty()) {
+        for (std::size_t i = 0; i < width_; ++i) s.states[row * width_ + i] += second_type_[i];
+      }
+      second = second || (separator >= 0 && text[p] == separator);
     }
   }
   normalise(embedding_norm_, nullptr, s.states.data(), rows);

@@ -31,8 +31,10 @@ class BertEncoder {
   };
 
   /// Last hidden states [tokens of all texts, width], text after text; the span lives until the next call with the
-  /// scratch. Ids must be below vocabulary(), texts no longer than max_positions() and not empty.
-  std::span<const float> hidden_states(std::span<const std::span<const std::int32_t>> texts, Scratch& scratch) const;
+  /// scratch. Ids must be below vocabulary(), texts no longer than max_positions() and not empty. `separator`: tokens
+  /// after the first one with this id are of the second text of a pair and have its type; -1: there are no pairs.
+  std::span<const float> hidden_states(std::span<const std::span<const std::int32_t>> texts, Scratch& scratch,
+                                       std::int32_t separator = -1) const;
 
   std::size_t width() const { return width_; }
   std::size_t vocabulary() const { return tokens_.size() / width_; }
@@ -61,6 +63,7 @@ class BertEncoder {
   float adapter_scale_ = 1;
   bool adapter_gelu_ = false, adapter_parallel_ = false;
   std::vector<float> tokens_, positions_;  // positions include the row of token type 0
+  std::vector<float> second_type_;         // row of token type 1 less that of type 0; empty: the model has one type
   Norm embedding_norm_;
   std::vector<Layer> layers_;
 };

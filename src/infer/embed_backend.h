@@ -34,6 +34,7 @@ struct EmbedModel {
   bool encoder = false;
   Pooling pooling = Pooling::kMean;  // never kModel
   int max_tokens = 0;
+  bool pairs = false;
 };
 
 /// With llama.cpp: any architecture, adapters.

@@ -11,10 +11,11 @@ namespace {
 
 class BertBackend final : public EmbedBackend {
  public:
-  BertBackend(BertEncoder encoder, Tokenizer tokenizer, Pooling pooling, int threads)
+  BertBackend(BertEncoder encoder, Tokenizer tokenizer, Pooling pooling, bool pairs, int threads)
       : encoder_(std::move(encoder)),
         tokenizer_(std::move(tokenizer)),
         pooling_(pooling),
+        separator_(pairs && tokenizer_.token_types() > 1 ? tokenizer_.sep() : -1),
         scratch_(static_cast<std::size_t>(threads)) {}
   const Tokenizer& tokenizer() const override { return tokenizer_; }
   bool is_encoder() const override { return true; }
@@ -24,7 +25,8 @@ class BertBackend final : public EmbedBackend {
   Status embed(int worker, std::span<const TokenText> texts,
                const std::function<void(std::size_t, std::span<const float>)>& store) override {
     const std::size_t width = encoder_.width();
-    const std::span<const float> states = encoder_.hidden_states(texts, scratch_[static_cast<std::size_t>(worker)]);
+    const std::span<const float> states =
+        encoder_.hidden_states(texts, scratch_[static_cast<std::size_t>(worker)], separator_);
     std::vector<float> mean(width);
     std::size_t row = 0;
     for (std::size_t t = 0; t < texts.size(); ++t) {
@@ -48,6 +50,7 @@ class BertBackend final : public EmbedBackend {
   BertEncoder encoder_;
   Tokenizer tokenizer_;
   Pooling pooling_;
+  std::int32_t separator_;
   std::vector<BertEncoder::Scratch> scratch_;
 };
 
@@ -65,7 +68,7 @@ Result<std::unique_ptr<EmbedBackend>> make_bert_backend(const EmbedModel& model,
                  "use another file of this model"};
   }
   return std::unique_ptr<EmbedBackend>(
-      std::make_unique<BertBackend>(std::move(encoder), std::move(tokenizer), model.pooling, threads));
+      std::make_unique<BertBackend>(std::move(encoder), std::move(tokenizer), model.pooling, model.pairs, threads));
 }
 
 }  // namespace tailor

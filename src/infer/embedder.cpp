@@ -64,6 +64,7 @@ struct Embedder::Impl {
   int max_tokens = 0;
   int batch_tokens = 0;
   bool normalise = true;
+  bool pairs = false;
 
   std::vector<std::int32_t> tokenize(std::string_view text, bool& truncated) const;
   void store(std::span<float> row, std::span<const float> vector) const;
@@ -101,7 +102,13 @@ Result<Embedder> Embedder::load(const std::filesystem::path& gguf, const Embedde
     return Error{ErrorCode::kUnavailable, gguf.string() + ": bottleneck adapters are served on BERT encoders alone",
                  "tune this model with another method"};
   }
+  if (!own && options.pairs) {
+    return Error{ErrorCode::kUnavailable, gguf.string() + ": pairs of texts are served on BERT encoders alone",
+                 "give both texts as one, with --template"};
+  }
+  model.pairs = options.pairs;
   auto impl = std::make_unique<Impl>();
+  impl->pairs = options.pairs;
   impl->threads = options.threads > 0 ? options.threads : system_info().cores;
   impl->max_tokens = model.max_tokens;
   impl->batch_tokens = options.batch_tokens;
@@ -116,6 +123,11 @@ Result<Embedder> Embedder::load(const std::filesystem::path& gguf, const Embedde
 
 std::vector<std::int32_t> Embedder::Impl::tokenize(std::string_view text, bool& truncated) const {
   const Tokenizer& tokenizer = backend->tokenizer();
+  if (pairs) {
+    PairTokens pair = tokenizer.encode_pair(text, static_cast<std::size_t>(max_tokens));
+    truncated = pair.truncated;
+    return std::move(pair.ids);
+  }
   std::vector<std::int32_t> tokens =
       tokenizer.encode_truncated(text, static_cast<std::size_t>(max_tokens), true, &truncated);
   // Models that put nothing around a text: something must be computed for an empty one.

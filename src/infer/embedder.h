@@ -30,6 +30,7 @@ struct EmbedderOptions {
   int max_tokens = 0;                 // longer texts are cut; 0: the model's own limit, at most 512
   std::filesystem::path adapter;      // GGUF LoRA adapter; empty: none
   std::filesystem::path bottlenecks;  // bottleneck adapters of a BERT (core/bottleneck_file.h); empty: none
+  bool pairs = false;                 // texts are pairs (model/tokenizer.h, kPairSeparator); BERT encoders only
   int batch_tokens = 128;             // tokens a call; llama.cpp attends over the whole call, larger ones waste work
   bool own_encoder = true;      // BERT without an adapter: our own f32 encoder, faster and nearer to the reference
   bool flash_attention = true;  // of llama.cpp; skips the products of tokens of different texts

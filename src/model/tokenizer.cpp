@@ -128,6 +128,7 @@ struct Tokenizer::Impl {
   std::int32_t blank = -1;                      // the piece that is one blank
   bool composes = false;                        // texts are brought to NFC
   std::int32_t unk = -1;
+  int token_types = 1;
 
   std::vector<std::int32_t> head() const {
     std::vector<std::int32_t> ids;
@@ -255,6 +256,10 @@ Result<Tokenizer> Tokenizer::make(const llama_model* model, std::unique_ptr<Impl
   if (impl->unk < 0) {
     if (const auto text = meta(model, "tokenizer.ggml.unknown_token_id")) impl->unk = std::atoi(text->c_str());
   }
+  if (impl->word_piece) {
+    const auto types = meta(model, "tokenizer.ggml.token_type_count");
+    impl->token_types = types ? std::max(1, std::atoi(types->c_str())) : 2;
+  }
   return Tokenizer(std::move(impl));
 }
 
@@ -285,6 +290,45 @@ std::vector<std::int32_t> Tokenizer::encode_truncated(std::string_view text, std
   ids.insert(ids.end(), tail.begin(), tail.end());
   if (ids.size() > max_tokens) ids.resize(max_tokens);
   return ids;
+}
+
+PairTokens Tokenizer::encode_pair(std::string_view pair, std::size_t max_tokens) const {
+  const std::size_t border = std::min(pair.find(kPairSeparator), pair.size());
+  std::vector<std::int32_t> first, second;
+  impl_->body(pair.substr(0, border), false, kNoLimit, first);
+  if (border < pair.size()) impl_->body(pair.substr(border + 1), false, kNoLimit, second);
+  const auto head = impl_->head(), tail = impl_->tail();
+  const std::size_t separators = impl_->word_piece ? 1 : 2;  // between the texts
+  const std::size_t special = head.size() + (separators + 1) * tail.size();
+  const std::size_t room = max_tokens > special ? max_tokens - special : 0;
+  PairTokens out;
+  if (first.size() + second.size() > room) {
+    out.truncated = true;
+    const bool swapped = first.size() > second.size();
+    std::size_t shorter = std::min(first.size(), second.size());
+    std::size_t longer = shorter > room ? shorter : std::max(shorter, room - shorter);
+    if (shorter + longer > room) {
+      shorter = room / 2;
+      longer = shorter + room % 2;
+    }
+    first.resize(swapped ? longer : shorter);
+    second.resize(swapped ? shorter : longer);
+  }
+  const auto append = [&](const std::vector<std::int32_t>& ids, std::uint8_t type) {
+    out.ids.insert(out.ids.end(), ids.begin(), ids.end());
+    out.types.insert(out.types.end(), ids.size(), type);
+  };
+  const auto second_type = static_cast<std::uint8_t>(impl_->token_types > 1 ? 1 : 0);
+  append(head, 0);
+  append(first, 0);
+  for (std::size_t i = 0; i < separators; ++i) append(tail, 0);
+  append(second, second_type);
+  append(tail, second_type);
+  return out;
+}
+
+int Tokenizer::token_types() const {
+  return impl_->token_types;
 }
 
 std::size_t Tokenizer::count(std::string_view text, bool add_special) const {

@@ -21,6 +21,15 @@ namespace tailor {
 
 using TokenList = std::vector<std::int32_t>;
 
+/// Stands between the two texts of a pair where both are kept in one string (U+001F, "unit separator").
+inline constexpr char kPairSeparator = '\x1f';
+
+struct PairTokens {
+  std::vector<std::int32_t> ids;
+  std::vector<std::uint8_t> types;  // one an id: 1 in the second text and after it, where the model has two types
+  bool truncated = false;
+};
+
 /// Immutable and safe to share between threads.
 class Tokenizer {
  public:
@@ -44,6 +53,14 @@ class Tokenizer {
   /// far as needed. `truncated`, where given, tells whether something was left out.
   std::vector<std::int32_t> encode_truncated(std::string_view text, std::size_t max_tokens, bool add_special,
                                              bool* truncated = nullptr) const;
+
+  /// A pair as the encoder was trained to read it: "[CLS] first [SEP] second [SEP]" (BERT, DistilBERT), "<s> first
+  /// </s></s> second </s>" (RoBERTa). Where both do not fit, tokens go from the longer text first, as transformers'
+  /// truncation "longest_first" does. `pair`: both texts with kPairSeparator between them; without one the second is
+  /// empty. Meant for encoders, which put something around a text.
+  PairTokens encode_pair(std::string_view pair, std::size_t max_tokens) const;
+  /// Token types that the model knows: 2 for BERT, 1 for others.
+  int token_types() const;
 
   /// encode(text, add_special).size()
   std::size_t count(std::string_view text, bool add_special = false) const;
