@@ -4,16 +4,72 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <ostream>
+#include <set>
 
 #include "core/files.h"
 #include "core/system.h"
 #include "data/csv.h"
 #include "data/dataset.h"
 #include "data/report.h"
+#include "fit/tuned_encoder.h"
+#include "model/tokenizer.h"
 
 namespace tailor {
 namespace {
+
+/// What a person reads of a pair: both texts.
+std::string printed(const std::string& text) {
+  const std::size_t border = text.find(kPairSeparator);
+  return border == std::string::npos ? text : text.substr(0, border) + " | " + text.substr(border + 1);
+}
+
+/// Fills what the answer is, and counts it where the input has the right one.
+void answer_number(PredictSummary& summary, PredictedRow& out, double value) {
+  out.value = value;
+  out.label = fmt::format("{:.6g}", value);
+  out.confidence = 1;
+  if (out.expected.empty()) return;
+  char* end = nullptr;
+  const double expected = std::strtod(out.expected.c_str(), &end);
+  if (*end != 0) return;
+  ++summary.compared;
+  summary.squared_error += (expected - value) * (expected - value);
+}
+
+/// As the training read the cell: a JSON list, or names with the separator between them.
+std::set<std::string> labels_of(const std::string& cell, const std::string& separator) {
+  std::set<std::string> labels;
+  const Json list = cell.starts_with('[') ? Json::parse(cell, nullptr, /*allow_exceptions=*/false) : Json();
+  if (list.is_array()) {
+    for (const Json& label : list) {
+      if (label.is_string()) labels.insert(label.get<std::string>());
+    }
+    return labels;
+  }
+  for (std::size_t from = 0; from <= cell.size();) {
+    const std::size_t to = std::min(cell.find(separator, from), cell.size());
+    const std::size_t first = cell.find_first_not_of(' ', from), last = cell.find_last_not_of(' ', to - 1);
+    if (to > from && first < to) labels.insert(cell.substr(first, last - first + 1));
+    from = to + separator.size();
+  }
+  return labels;
+}
+
+void answer_labels(PredictSummary& summary, PredictedRow& out, const PackageManifest& manifest) {
+  for (std::size_t l = 0; l < out.probabilities.size(); ++l) {
+    if (out.probabilities[l] < manifest.target.threshold) continue;
+    out.label += (out.labels.empty() ? "" : manifest.target.separator) + manifest.labels[l];
+    out.labels.push_back(manifest.labels[l]);
+  }
+  if (out.expected.empty()) return;
+  ++summary.compared;
+  summary.correct +=
+      labels_of(out.expected, manifest.target.separator) == std::set<std::string>(out.labels.begin(), out.labels.end())
+          ? 1
+          : 0;
+}
 
 struct Input {
   std::vector<std::string> texts;
@@ -21,7 +77,22 @@ struct Input {
 };
 
 Result<Input> read_input(const PredictRequest& request, const PackageManifest& manifest) {
-  if (request.input.empty()) return Input{request.texts, std::nullopt};
+  const bool pairs = makes_pairs(manifest.text_template);
+  if (request.input.empty()) {
+    if (!pairs) return Input{request.texts, std::nullopt};
+    if (request.texts.size() % 2 != 0) {
+      return Error{ErrorCode::kInvalidArgument, "this package answers pairs of texts, and the last text has no second",
+                   "tailor predict PACKAGE \"first text\" \"second text\""};
+    }
+    Input input;
+    for (std::size_t i = 0; i < request.texts.size(); i += 2)
+      input.texts.push_back(request.texts[i] + kPairSeparator + request.texts[i + 1]);
+    return input;
+  }
+  if (pairs && (!request.text_columns.empty() || !request.text_template.empty())) {
+    return Error{ErrorCode::kInvalidArgument, "this package answers pairs of texts: it knows both columns by name",
+                 "leave --text and --template out, and name the columns as in training"};
+  }
   ColumnSpec spec;
   spec.text_columns = request.text_columns.empty() ? manifest.text_columns : request.text_columns;
   spec.text_template =
@@ -49,7 +120,19 @@ Result<PredictSummary> predict(const PredictRequest& request, const ProgressFn& 
   for (std::size_t i = 0; i < input.texts.size(); ++i) {
     const auto row = p.row(i);
     const std::size_t best = argmax(row);
-    PredictedRow out{input.texts[i], "", "", row[best], {row.begin(), row.end()}, milliseconds};
+    PredictedRow out{.text = printed(input.texts[i]),
+                     .confidence = row[best],
+                     .probabilities = {row.begin(), row.end()},
+                     .milliseconds = milliseconds};
+    if (package.manifest.target.kind != PackageTarget::Kind::kLabel) {
+      if (input.labels) out.expected = (*input.labels)[i];
+      if (package.manifest.target.kind == PackageTarget::Kind::kNumber)
+        answer_number(summary, out, row[0]);
+      else
+        answer_labels(summary, out, package.manifest);
+      summary.rows.push_back(std::move(out));
+      continue;
+    }
     if (out.confidence >= threshold)
       out.label = package.manifest.labels[best];
     else
@@ -71,8 +154,12 @@ Status write_predictions_csv(const std::filesystem::path& file, const PredictSum
   const bool expected =
       std::any_of(summary.rows.begin(), summary.rows.end(), [](const PredictedRow& r) { return !r.expected.empty(); });
   return write_stream_atomic(file, [&](std::ostream& out) {
-    std::vector<std::string> cells{"row", "label", "confidence"};
-    for (const auto& label : summary.manifest.labels) cells.push_back("p:" + label);
+    const bool number = summary.manifest.target.kind == PackageTarget::Kind::kNumber;
+    std::vector<std::string> cells{"row", "value"};
+    if (!number) {
+      cells = {"row", "label", "confidence"};
+      for (const auto& label : summary.manifest.labels) cells.push_back("p:" + label);
+    }
     cells.emplace_back("milliseconds");
     if (expected) cells.emplace_back("expected");
     cells.emplace_back("text");
@@ -84,8 +171,11 @@ Status write_predictions_csv(const std::filesystem::path& file, const PredictSum
     write();
     for (std::size_t i = 0; i < summary.rows.size(); ++i) {
       const PredictedRow& row = summary.rows[i];
-      cells.assign({std::to_string(i + 1), row.label, fmt::format("{:.6f}", row.confidence)});
-      for (const float value : row.probabilities) cells.push_back(fmt::format("{:.6g}", value));
+      cells.assign({std::to_string(i + 1), row.label});
+      if (!number) {
+        cells.push_back(fmt::format("{:.6f}", row.confidence));
+        for (const float value : row.probabilities) cells.push_back(fmt::format("{:.6g}", value));
+      }
       cells.push_back(fmt::format("{:.3f}", row.milliseconds));
       if (expected) cells.push_back(row.expected);
       cells.push_back(row.text);

@@ -17,7 +17,7 @@ namespace tailor {
 
 struct PredictRequest {
   std::filesystem::path package;
-  std::vector<std::string> texts;         // given on the command line
+  std::vector<std::string> texts;         // given on the command line; packages of pairs take them in twos
   std::filesystem::path input;            // CSV; empty: texts
   std::filesystem::path output;           // CSV; empty: standard output is the caller's work
   std::vector<std::string> text_columns;  // empty: as the package was fitted
@@ -35,7 +35,9 @@ struct PredictedRow {
   std::string expected;   // where the input has it
   double confidence = 0;  // probability of the most likely label
   std::vector<float> probabilities;
-  double milliseconds = 0;  // of its batch, shared by the rows of the batch
+  std::vector<std::string> labels;  // packages of several labels: those that hold; `label` joins them
+  double value = 0;                 // packages of a number; `label` is it in print
+  double milliseconds = 0;          // of its batch, shared by the rows of the batch
 };
 
 struct PredictSummary {
@@ -43,12 +45,14 @@ struct PredictSummary {
   std::vector<PredictedRow> rows;
   std::size_t abstained = 0;
   std::size_t compared = 0, correct = 0;  // where the input has labels; abstentions count as wrong
+  double squared_error = 0;               // packages of a number: sum over the compared rows
   double seconds = 0;
 };
 
 Result<PredictSummary> predict(const PredictRequest& request, const ProgressFn& progress, const CancelToken& cancel);
 
-/// row,label,confidence,p:<label>…,milliseconds[,expected],text as CSV; atomic.
+/// row,label,confidence,p:<label>…,milliseconds[,expected],text as CSV; several labels are joined by the separator, a package of a
+/// number has the column value in the place of label, confidence and probabilities. Atomic.
 Status write_predictions_csv(const std::filesystem::path& file, const PredictSummary& summary);
 
 }  // namespace tailor

@@ -20,6 +20,7 @@
 #include "fit/tuned_encoder.h"
 #include "recipes/run_directory.h"
 #include "recipes/tune_steps.h"
+#include "recipes/tune_targets.h"
 #include "recipes/tune_text.h"
 
 namespace tailor {
@@ -79,6 +80,19 @@ class TuneRecipe {
 
 Status TuneRecipe::choose_model() {
   TAILOR_TRY(by_, choose_tuning(options_));
+  if (encoder()) {
+    if (!options_.export_hugging_face || by_.method.name != "contrastive") return {};
+    return Error{ErrorCode::kInvalidArgument, "--export-hugging-face does not go with method contrastive",
+                 "the package holds the tuned encoder as tuned.gguf"};
+  }
+  if (makes_pairs(options_.text_template)) {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("--text-pair is for encoders, {} is a decoder", by_.model.id),
+                 "make one text of both columns with --template"};
+  }
+  if (options_.export_hugging_face) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("--export-hugging-face is for encoders, {} is a decoder", by_.model.id), "leave it out"};
+  }
   return {};
 }
 
@@ -128,7 +142,8 @@ Result<TokenFile> TuneRecipe::tokenize() {
   ui_.stage("tokenising");
   if (!encoder()) return tokenize_for_decoder(data_, base_, parts_);
   TAILOR_TRY(const Tokenizer tokenizer, Tokenizer::load(base_.gguf));
-  return tokenize_for_encoder(data_, tokenizer, parts_);
+  TAILOR_TRY(const EncoderReading reading, encoder_reading(base_.gguf, options_.text_template));
+  return tokenize_for_encoder(data_, tokenizer, parts_, reading);
 }
 
 Result<fs::path> TuneRecipe::start_head() {
@@ -137,7 +152,8 @@ Result<fs::path> TuneRecipe::start_head() {
   TAILOR_TRY(Embedder embedder, Embedder::load(served_.gguf, {.threads = threads(),
                                                               .pooling = Pooling::kMean,
                                                               .normalise = false,
-                                                              .max_tokens = static_cast<int>(kEncoderTokens)}));
+                                                              .max_tokens = static_cast<int>(kEncoderTokens),
+                                                              .pairs = makes_pairs(options_.text_template)}));
   const auto vectors_of = [&](const RowSet& rows) -> Result<LabelledVectors> {
     TAILOR_TRY(Matrix x, embedder.embed(data_.texts_of(rows), progress(), cancel_));
     return LabelledVectors{std::move(x), data_.labels_of(rows)};
@@ -203,6 +219,7 @@ Status TuneRecipe::train() {
         "leave it out, or train the output layer with method head"};
   }
   if (!untrained) last["settings"] = options_.settings;
+  if (options_.export_hugging_face) last["export_hugging_face"] = true;
   if (encoder() && (options_.head_start || untrained)) {
     TAILOR_TRY(const fs::path head, start_head());
     last["head"] = fs::absolute(head).string();
@@ -218,8 +235,10 @@ Status TuneRecipe::package() {
   const fs::path staging = options_.out / "package.new";
   TAILOR_CHECK(remove_tree(staging));
   TAILOR_CHECK(make_directories(staging));
+  const PackageTarget one_label;
   PackageManifest manifest{.method = std::string(by_.method.name),
                            .settings = figures_.at("settings"),
+                           .target = one_label,
                            .labels = data_.label_names(),
                            .text_columns = options_.text_columns,
                            .text_template = options_.text_template,
@@ -269,8 +288,9 @@ Result<TuneSummary> TuneRecipe::finish() {
   TAILOR_TRY(result["data"], read_json(run_directory().data_report()));
   result["split"] =
       Json{{"train", parts_.train.size()}, {"validation", parts_.validation.size()}, {"test", parts_.test.size()}};
-  return finish_tune_run(options_.out, run_, watch_.seconds(),
-                         Json{"result.json", "test_predictions.jsonl", "package", "log.txt"}, std::move(result));
+  Json files{"result.json", "test_predictions.jsonl", "package", "log.txt"};
+  TAILOR_CHECK(keep_hugging_face(options_, by_, run_, files));
+  return finish_tune_run(options_.out, run_, watch_.seconds(), std::move(files), std::move(result));
 }
 
 Result<TuneSummary> go_through(TuneRecipe& recipe) {
@@ -302,6 +322,7 @@ Result<TuneSummary> resume_labels(TuneOptions options, const Json& run, RunUi& u
 Result<TuneSummary> tune(TuneOptions options, const std::string& command_line, RunUi& ui, const CancelToken& cancel) {
   TAILOR_CHECK(refuse_existing(options.out, "tune"));
   if (tunes_texts(options)) return tune_texts(std::move(options), command_line, ui, cancel);
+  if (tunes_targets(options)) return tune_targets(std::move(options), command_line, ui, cancel);
   return tune_labels(std::move(options), command_line, ui, cancel);
 }
 
@@ -311,6 +332,7 @@ Result<TuneSummary> resume_tune(const fs::path& directory, const Json& given, Ru
   TAILOR_TRY(TuneOptions options, tune_options_of_run(run));
   options.out = directory;
   if (tunes_texts(options)) return resume_texts(std::move(options), run, ui, cancel);
+  if (tunes_targets(options)) return resume_targets(std::move(options), run, ui, cancel);
   return resume_labels(std::move(options), run, ui, cancel);
 }
 

@@ -170,6 +170,25 @@ Json training_figures(const TunedBy& by, const TuneOptions& options, int threads
   return result;
 }
 
+Status keep_hugging_face(const TuneOptions& options, const TunedBy& by, const TuneRun& run, Json& files) {
+  if (!options.export_hugging_face) return {};
+  constexpr const char* kDirectory = "huggingface";
+  const std::filesystem::path to = options.out / kDirectory;
+  TAILOR_CHECK(make_directories(to));
+  for (const char* name : {"config.json", "model.safetensors"})
+    TAILOR_CHECK(tailor::copy_file(run.directory / kDirectory / name, to / name));
+  if (by.model.is_hugging_face) {
+    for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt",
+                             "vocab.json", "merges.txt"}) {
+      std::error_code ignored;
+      if (std::filesystem::exists(by.model.path / name, ignored))
+        TAILOR_CHECK(tailor::copy_file(by.model.path / name, to / name));
+    }
+  }
+  files.push_back(kDirectory);
+  return {};
+}
+
 Result<TuneSummary> finish_tune_run(const std::filesystem::path& out, const TuneRun& run, double elapsed_seconds,
                                     Json files, Json result) {
   result["elapsed_seconds"] = elapsed_seconds;

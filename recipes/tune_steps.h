@@ -47,6 +47,10 @@ TrainingLog training_log(const std::filesystem::path& out, bool labels);
 /// The beginning of result.json: what was tuned how, and the figures of the training.
 Json training_figures(const TunedBy& by, const TuneOptions& options, int threads, const Json& training);
 
+/// Where `options` ask for it, the tuned encoder as a Hugging Face directory beside the package: what tailor-tune
+/// wrote, and the tokenizer's files where the base model was such a directory. Adds its name to `files`.
+Status keep_hugging_face(const TuneOptions& options, const TunedBy& by, const TuneRun& run, Json& files);
+
 /// Completes result.json with what every run states, writes the report, keeps `run`'s log, removes what only training
 /// needed, and writes result.json last: its presence means the run is whole. `files`: what the run directory holds.
 Result<TuneSummary> finish_tune_run(const std::filesystem::path& out, const TuneRun& run, double elapsed_seconds,

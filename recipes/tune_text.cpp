@@ -194,10 +194,12 @@ Status TextRecipe::package() {
     data_files.push_back(Json{{"file", fs::path(prepared_.data.file_names[i]).filename().string()},
                               {"sha256", prepared_.data.file_hashes[i]}});
   }
+  const PackageTarget no_labels;
   PackageManifest manifest{.method = std::string(prepared_.by.method.name),
                            .serving = std::string(kServeText),
                            .base = std::move(made.base),
                            .settings = run_.result.at("settings"),
+                           .target = no_labels,
                            .data = Json{{"files", data_files},
                                         {"fitted_on", "train"},
                                         {"rows", prepared_.data.of(TokenPart::kTrain).size()},

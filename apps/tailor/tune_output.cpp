@@ -23,6 +23,33 @@ std::string label_scores(const Json& r) {
       served.at("same_labels").get<std::int64_t>(), served.at("n_scored").get<std::int64_t>());
 }
 
+/// Numbers and several labels.
+std::string target_scores(const Json& r) {
+  const Json &metrics = r.at("test").at("metrics"), &served = r.at("served");
+  const bool number = r.at("task") == "regression";
+  std::string out = fmt::format("Test part, {} rows:", r.at("test").at("n_scored").get<std::int64_t>());
+  const auto add = [&](const char* name, const char* metric, double factor, const char* unit) {
+    const Json& m = metrics.at(metric);
+    out += fmt::format(" {} {:.4g}{} [{:.4g}–{:.4g}]", name, factor * m.at("value").get<double>(), unit,
+                       factor * m.at("low").get<double>(), factor * m.at("high").get<double>());
+  };
+  if (number) {
+    add("RMSE", "rmse", 1, ",");
+    add("Pearson", "pearson", 1, ",");
+    add("Spearman", "spearman", 1, "");
+    return out + fmt::format("\nThe package's numbers are within {:.3g} of the trainer's",
+                             served.at("largest_difference").get<double>());
+  }
+  add("micro F1", "micro_f1", 100, " %,");
+  add("macro F1", "macro_f1", 100, " %,");
+  add("all labels right", "subset_accuracy", 100, " %");
+  return out + fmt::format(
+                   "\nLabels of at least {:.0f} % are answered (chosen on the validation part); the package "
+                   "answers {} of {} rows with the same labels as the trainer",
+                   100 * r.at("threshold").get<double>(), served.at("same_labels").get<std::int64_t>(),
+                   served.at("n_scored").get<std::int64_t>());
+}
+
 /// Before and after, side by side.
 std::string text_scores(const Json& r) {
   const Json &before = r.at("untouched"), &after = r.at("served");
@@ -81,7 +108,7 @@ std::string tune_result_text(const TuneSummary& s) {
   const std::string ending =
       fmt::format("\n\nPackage:  {0}\nTry it:   tailor {1} {0} \"your text\"\n({2} in all)", package,
                   texts ? "generate" : "predict", human_seconds(r.at("elapsed_seconds").get<double>()));
-  return training + (texts ? text_scores(r) : label_scores(r)) + ending;
+  return training + (texts ? text_scores(r) : r.contains("task") ? target_scores(r) : label_scores(r)) + ending;
 }
 
 void print_text_preview(const TextPreview& p) {

@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <numeric>
 
@@ -38,7 +39,21 @@ void print_row(const PredictedRow& row, const PredictSummary& s, const PredictWo
               {"confidence", row.confidence},
               {"probabilities", probabilities},
               {"milliseconds", row.milliseconds}};
+    if (s.manifest.target.kind == PackageTarget::Kind::kNumber)
+      json = Json{{"value", row.value}, {"milliseconds", row.milliseconds}};
+    if (s.manifest.target.kind == PackageTarget::Kind::kLabelSet)
+      json = Json{{"labels", row.labels}, {"probabilities", probabilities}, {"milliseconds", row.milliseconds}};
     fmt::print("{}\n", dump_json(json));
+    return;
+  }
+  if (s.manifest.target.kind == PackageTarget::Kind::kNumber) {
+    fmt::print("{}\n", row.label);
+    return;
+  }
+  if (s.manifest.target.kind == PackageTarget::Kind::kLabelSet) {
+    fmt::print("{}\n", row.label.empty() ? "no label holds" : row.label);
+    for (std::size_t i = 0; i < std::min<std::size_t>(order.size(), static_cast<std::size_t>(std::max(0, w.top))); ++i)
+      fmt::print("  {:<40} {:5.1f} %\n", s.manifest.labels[order[i]], 100 * row.probabilities[order[i]]);
     return;
   }
   fmt::print("{}  ({:.1f} %)\n", row.label.empty() ? "no answer: below --min-confidence" : row.label,
@@ -109,7 +124,11 @@ void add_predict(CLI::App& app, Invocation& invocation) {
             fmt::format("{} rows in {} ({:.2f} ms a row)", summary->rows.size(), human_seconds(summary->seconds),
                         summary->rows.empty() ? 0.0 : summary->rows.front().milliseconds);
         if (summary->abstained > 0) line += fmt::format(", {} left open", summary->abstained);
-        if (summary->compared > 0)
+        if (summary->compared > 0 && summary->manifest.target.kind == PackageTarget::Kind::kNumber)
+          line += fmt::format(", RMSE {:.6g} over {} rows",
+                              std::sqrt(summary->squared_error / static_cast<double>(summary->compared)),
+                              summary->compared);
+        else if (summary->compared > 0)
           line += fmt::format(", accuracy {:.2f} % ({} of {})",
                               100.0 * static_cast<double>(summary->correct) / static_cast<double>(summary->compared),
                               summary->correct, summary->compared);

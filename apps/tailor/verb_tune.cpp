@@ -8,7 +8,9 @@
 #include "apps/tailor/tune_output.h"
 #include "apps/tailor/ui.h"
 #include "apps/tailor/verbs.h"
+#include "fit/target_data.h"
 #include "fit/tune_methods.h"
+#include "model/tokenizer.h"
 #include "recipes/tune.h"
 #include "recipes/tune_text.h"
 
@@ -23,6 +25,8 @@ struct TuneWords {
   DataWords data;
   TuneFlags flags;
   std::string resume;
+  std::string text_pair, target, task, label_separator;
+  bool export_hugging_face = false;
   bool dry_run = false, json = false, quiet = false;
 };
 
@@ -34,6 +38,46 @@ void list_methods() {
                                                   : "decoders",
                method.summary);
   }
+}
+
+/// The second text joins the first one's template, with what stands between the texts of a pair.
+Status finish_task(const TuneWords& w, TuneOptions& o) {
+  if (!w.task.empty()) o.task = w.task;
+  if (!w.label_separator.empty()) o.label_separator = w.label_separator;
+  if (w.export_hugging_face) o.export_hugging_face = true;
+  if (!w.target.empty()) {
+    if (o.task != kTaskRegression || !o.label_column.empty())
+      return Error{ErrorCode::kInvalidArgument, "--target is the column with the number of --task regression",
+                   "labels have --label"};
+    o.label_column = w.target;
+  }
+  if (o.task == kTaskRegression && w.target.empty()) {
+    return Error{ErrorCode::kInvalidArgument, "--task regression needs the name of the column with the number",
+                 "add --target COLUMN"};
+  }
+  if (!o.label_separator.empty() && o.task.empty()) o.task = kTaskMultiLabel;
+  if (!o.label_separator.empty() && o.task != kTaskMultiLabel)
+    return Error{ErrorCode::kInvalidArgument, "--label-separator is for --task multi-label", "leave it out"};
+  if (o.task == "classification") o.task.clear();
+  const bool targets = o.task == kTaskRegression || o.task == kTaskMultiLabel;
+  const bool fits =
+      o.metric.empty() || o.metric == "loss" || (targets ? o.task == kTaskMultiLabel : o.metric != "micro_f1");
+  if (!fits) {
+    return Error{
+        ErrorCode::kInvalidArgument,
+        fmt::format("--metric {} is not one of --task {}", o.metric, o.task.empty() ? "classification" : o.task),
+        "regression: loss; multi-label: micro_f1, macro_f1, accuracy or loss"};
+  }
+  if (w.text_pair.empty()) return {};
+  if (o.text_columns.empty() && o.text_template.empty())
+    return Error{ErrorCode::kInvalidArgument, "--text-pair names the second text; the first one is missing",
+                 "add --text COLUMN"};
+  if (o.text_template.empty())
+    for (const std::string& column : o.text_columns)
+      o.text_template += (o.text_template.empty() ? "{" : "\n{") + column + "}";
+  o.text_template += kPairSeparator + ("{" + w.text_pair + "}");
+  o.text_columns.push_back(w.text_pair);
+  return {};
 }
 
 Status require_data(const TuneOptions& options) {
@@ -53,6 +97,16 @@ void add_tune(CLI::App& app, Invocation& invocation) {
   add_data_options(*verb, w.bound, w.data);
   w.flags.add(*verb, w.bound);
   verb->add_flag("--dry-run", w.dry_run, "conversations: show token by token what would be learnt, and stop");
+  verb->add_option("--text-pair", w.text_pair, "encoders: column with the second text of a pair")->type_name("COLUMN");
+  verb->add_option("--task", w.task, "encoders: classification (usual), regression or multi-label")
+      ->check(CLI::IsMember({"classification", kTaskRegression, kTaskMultiLabel}).description(""))
+      ->type_name("TASK");
+  verb->add_option("--target", w.target, "regression: column with the number")->type_name("COLUMN");
+  verb->add_option("--label-separator", w.label_separator,
+                   "multi-label: what stands between the labels of a cell (|), where it is no JSON list")
+      ->type_name("TEXT");
+  verb->add_flag("--export-hugging-face", w.export_hugging_face,
+                 "encoders: also write the tuned encoder as a directory that transformers reads");
   verb->add_option("--resume", w.resume, "go on with an interrupted run")->type_name("RUN");
   verb->add_flag("--json", w.json, "events as JSON lines instead of a display");
   verb->add_flag("--quiet", w.quiet, "say nothing but warnings and errors");
@@ -60,6 +114,7 @@ void add_tune(CLI::App& app, Invocation& invocation) {
       "Examples: tailor tune train.csv --text text --label label --method lora --model smollm2-135m-instruct --out "
       "runs/lora\n"
       "          tailor tune chat.jsonl --method lora --out runs/chat\n"
+      "          tailor tune reviews.csv --text review --task regression --target stars --method full\n"
       "          tailor tune --config tune.yaml --epochs 2");
   verb->callback([&invocation, words] {
     invocation.run = [&invocation, words]() -> Result<int> {
@@ -81,6 +136,7 @@ void add_tune(CLI::App& app, Invocation& invocation) {
       if (!given.resume.empty()) {
         summary = resume_tune(given.resume, asked, *ui, invocation.cancel);
       } else {
+        TAILOR_CHECK(finish_task(given, options));
         TAILOR_CHECK(require_data(options));
         if (options.dry_run) {
           if (!tunes_texts(options)) {

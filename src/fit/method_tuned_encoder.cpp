@@ -184,6 +184,7 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
   TrialOutcome out;
   TAILOR_TRY(const ReadyModel model, ready_model(context, ModelUse::kTraining));
   TAILOR_TRY(const Tokenizer tokenizer, Tokenizer::load(model.gguf));
+  TAILOR_TRY(const EncoderReading reading, encoder_reading(model.gguf, context.options.text_template));
   const TrialRows rows = trial_rows(context, /*max_folds=*/1);
   const auto rows_at = [&](const std::vector<std::size_t>& positions) {
     RowSet set;
@@ -217,7 +218,7 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
     TAILOR_TRY(const fs::path head, start_head(rows.splits[0].train, 0));
     const auto tokens = context.directory / "tokens.safetensors";
     const TokenParts parts{rows_at(rows.splits[0].train), rows_at(rows.splits[0].validation), {}};
-    TAILOR_CHECK(write_token_file(tokens, tokenize_for_encoder(context.data, tokenizer, parts)));
+    TAILOR_CHECK(write_token_file(tokens, tokenize_for_encoder(context.data, tokenizer, parts, reading)));
     const auto rates = out.plan.at("rates").get<std::vector<double>>();
     rate = rates.front();
     double best = -1e30;
@@ -272,7 +273,8 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
     const double c = searching ? out.plan.value("head_start_c", 0.0) : context.settings->value("head_start_c", 0.0);
     TAILOR_TRY(const fs::path head, start_head(rows.fit, c));
     const auto tokens = context.directory / "tokens-all.safetensors";
-    TAILOR_CHECK(write_token_file(tokens, tokenize_for_encoder(context.data, tokenizer, {context.fit_rows, {}, {}})));
+    TAILOR_CHECK(
+        write_token_file(tokens, tokenize_for_encoder(context.data, tokenizer, {context.fit_rows, {}, {}}, reading)));
     TAILOR_TRY(Training all,
                train(context, recipe, model, tokens,
                      {rate, epochs, false, searching ? "all" : "refit-run", "training on all rows", head}));

@@ -45,6 +45,9 @@ template <typename Visitor, typename Options>
 void visit_tune(Visitor&& v, Options& o) {
   visit_data(v, o);
   v("method", o.method);
+  v("task", o.task);
+  v("label_separator", o.label_separator);
+  v("export_hugging_face", o.export_hugging_face);
   v("model", o.model);
   v("settings", o.settings);
   v("job", o.job);

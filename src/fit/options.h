@@ -57,6 +57,9 @@ struct FitOptions : DataOptions {
 /// What the user asked of `tailor tune`: one method on one model.
 struct TuneOptions : DataOptions {
   std::string method = "lora";
+  std::string task;             // "": labels, or texts to answer like; "regression", "multi-label": of label_column
+  std::string label_separator;  // multi-label: what stands between labels in a cell; empty: |
+  bool export_hugging_face = false;  // encoders: also a directory that transformers reads
   std::string model;               // name or path; empty: the default model that suits the method
   Json settings = Json::object();  // docs/TUNE_JOB.md, "Settings"; what is not there is the method's default
   Json job = Json::object();       // docs/TUNE_JOB.md: keys of the job itself, such as evaluate_every_steps

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 #include <sstream>
 
 #include "core/files.h"
@@ -26,6 +27,41 @@ Json base_to_json(const BaseModel& base) {
   return json;
 }
 
+Json target_to_json(const PackageTarget& target) {
+  if (target.kind == PackageTarget::Kind::kLabelSet)
+    return Json{{"kind", "label-set"}, {"threshold", target.threshold}, {"separator", target.separator}};
+  return Json{{"kind", "number"}, {"mean", target.mean}, {"deviation", target.deviation}};
+}
+
+/// Throws Json::exception where something is missing; nullopt for a kind that this version does not know.
+std::optional<PackageTarget> target_of(const Json& json) {
+  PackageTarget target;
+  if (json.at("kind") == "label-set") {
+    target.kind = PackageTarget::Kind::kLabelSet;
+    target.threshold = json.at("threshold");
+    target.separator = json.at("separator").get<std::string>();
+  } else if (json.at("kind") == "number") {
+    target.kind = PackageTarget::Kind::kNumber;
+    target.mean = json.at("mean");
+    target.deviation = json.at("deviation");
+  } else {
+    return std::nullopt;
+  }
+  return target;
+}
+
+std::string answers_of(const PackageManifest& m) {
+  switch (m.target.kind) {
+    case PackageTarget::Kind::kLabelSet:
+      return fmt::format("those of {} labels that hold, with a probability for each", m.labels.size());
+    case PackageTarget::Kind::kNumber:
+      return fmt::format("with a number, {}", m.labels.front());
+    case PackageTarget::Kind::kLabel:
+      break;
+  }
+  return fmt::format("one of {} labels with a probability for each", m.labels.size());
+}
+
 std::string readme(const PackageManifest& m) {
   std::ostringstream out;
   out << "# A package made by Tailor\n\n"
@@ -33,10 +69,10 @@ std::string readme(const PackageManifest& m) {
       << (m.base.id.empty() ? "" : ", base model " + m.base.id + " (licence " + m.base.licence + ")") << ".\n\n"
       << (m.serving == kServeText ? std::string("It answers with text.\n\n"
                                                 "    tailor generate DIRECTORY \"a text\"\n\n")
-                                  : fmt::format("It answers one of {} labels with a probability for each.\n\n"
+                                  : fmt::format("It answers {}.\n\n"
                                                 "    tailor predict DIRECTORY \"a text\"\n"
                                                 "    tailor predict DIRECTORY --input new.csv --output scored.csv\n\n",
-                                                m.labels.size()))
+                                                answers_of(m)))
       << "Settings: `" << dump_json(m.settings) << "`\n";
   if (!m.scores.empty()) out << "\nScores on the test part: `" << dump_json(m.scores) << "`\n";
   out << "\n`manifest.json` holds versions, hashes and the data it was fitted on. Loading checks them.\n";
@@ -99,6 +135,7 @@ Status close_package(const fs::path& dir, PackageManifest manifest, bool include
             {"made_on", Json{{"cpu", system.cpu_model}, {"instruction_sets", system.instruction_sets}}},
             {"files", files}};
   if (!manifest.serving.empty()) json["serving"] = manifest.serving;
+  if (manifest.target.kind != PackageTarget::Kind::kLabel) json["target"] = target_to_json(manifest.target);
   return write_json_atomic(dir / "manifest.json", json);
 }
 
@@ -130,6 +167,11 @@ Result<PackageManifest> read_package(const fs::path& dir) {
     }
     m.method = json.at("method");
     m.serving = json.value("serving", "");
+    if (json.contains("target")) {
+      const auto target = target_of(json.at("target"));
+      if (!target) return damaged(dir, "manifest.json names a target of an unknown kind");
+      m.target = *target;
+    }
     if (const Json& base = json.at("base_model"); !base.is_null()) {
       m.base = {base.at("id"),
                 base.at("kind"),

@@ -35,11 +35,25 @@ struct BaseModel {
   std::string source_sha256 = {};  // where `file` holds tuned weights: of the file whose weights were tuned
 };
 
+/// What the answers are.
+struct PackageTarget {
+  enum class Kind : std::uint8_t {
+    kLabel,     // one of the labels
+    kLabelSet,  // each label by itself: those of at least `threshold`
+    kNumber,    // labels[0] names it
+  };
+  Kind kind = Kind::kLabel;
+  double threshold = 0.5;
+  std::string separator = "|";     // of a label set: between labels in a cell
+  double mean = 0, deviation = 1;  // the head's output times deviation plus mean is the number
+};
+
 struct PackageManifest {
   std::string method;
   std::string serving;  // how it answers: a name of serving_kinds(); empty: as the candidate of this method does
   BaseModel base;
   Json settings = Json::object();
+  PackageTarget target;
   std::vector<std::string> labels;        // order of all probabilities
   std::vector<std::string> text_columns;  // how `predict --input` finds the text
   std::string text_template;

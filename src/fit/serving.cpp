@@ -17,6 +17,7 @@ Result<std::unique_ptr<Classifier>> refuse_text(const std::filesystem::path& pac
 const std::vector<ServingKind>& serving_kinds() {
   static const std::vector<ServingKind> kKinds{
       {kServeTunedEncoder, load_tuned_encoder},
+      {kServeTunedTargets, load_tuned_encoder},
       {kServeScoredLabels, load_prompted},
       {kServeText, refuse_text},
   };

@@ -11,6 +11,8 @@
 namespace tailor {
 
 inline constexpr std::string_view kServeTunedEncoder = "tuned-encoder";  // GGUF encoder, mean pooled, one linear layer
+inline constexpr std::string_view kServeTunedTargets =
+    "tuned-targets";  // the same, answering as the manifest's target says
 inline constexpr std::string_view kServeScoredLabels = "scored-labels";  // prompt, labels scored as a token trie
 inline constexpr std::string_view kServeText = "text";                   // fit/text_model.h; not a classifier
 

@@ -58,9 +58,11 @@ Status run_fit_phase(const TrialJob& job, const RunDirectory& run, const Progres
                      job.threads,  progress,        cancel,           log};
   TAILOR_TRY(TrialOutcome outcome, candidate->run(trial));
   const std::string fitted_on = refit || context.data.kfold() ? "train+validation" : "train";
+  const PackageTarget one_label;
   PackageManifest manifest{.method = job.method,
                            .base = outcome.base,
                            .settings = outcome.settings,
+                           .target = one_label,
                            .labels = context.data.label_names(),
                            .text_columns = context.options.text_columns,
                            .text_template = context.options.text_template,

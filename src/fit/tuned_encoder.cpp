@@ -33,10 +33,17 @@ Status write_head(const SafetensorsFile& weights, const fs::path& to) {
   return write_safetensors(to, tensors, {{"format", "tailor-head"}, {"version", "1"}});
 }
 
+void softmax(std::span<float> scores) {
+  const float largest = *std::max_element(scores.begin(), scores.end());
+  float sum = 0;
+  for (auto& value : scores) sum += value = std::exp(value - largest);
+  for (auto& value : scores) value /= sum;
+}
+
 class TunedEncoderClassifier final : public Classifier {
  public:
-  TunedEncoderClassifier(Embedder embedder, Matrix weight, std::vector<float> bias)
-      : embedder_(std::move(embedder)), weight_(std::move(weight)), bias_(std::move(bias)) {}
+  TunedEncoderClassifier(Embedder embedder, Matrix weight, std::vector<float> bias, const PackageTarget& target)
+      : embedder_(std::move(embedder)), weight_(std::move(weight)), bias_(std::move(bias)), target_(target) {}
 
   Result<Matrix> probabilities(std::span<const std::string> texts, const ProgressFn& progress,
                                const CancelToken& cancel) override {
@@ -45,15 +52,21 @@ class TunedEncoderClassifier final : public Classifier {
     for (std::size_t i = 0; i < x.rows; ++i) {
       const auto row = x.row(i);
       const auto out = p.row(i);
-      float largest = -1e30f;
       for (std::size_t c = 0; c < weight_.rows; ++c) {
         const auto w = weight_.row(c);
         out[c] = std::inner_product(row.begin(), row.end(), w.begin(), bias_[c]);
-        largest = std::max(largest, out[c]);
       }
-      float sum = 0;
-      for (auto& value : out) sum += value = std::exp(value - largest);
-      for (auto& value : out) value /= sum;
+      switch (target_.kind) {
+        case PackageTarget::Kind::kLabel:
+          softmax(out);
+          break;
+        case PackageTarget::Kind::kLabelSet:
+          for (float& value : out) value = 1 / (1 + std::exp(-value));
+          break;
+        case PackageTarget::Kind::kNumber:
+          for (float& value : out) value = static_cast<float>(target_.mean + target_.deviation * value);
+          break;
+      }
     }
     return p;
   }
@@ -62,18 +75,42 @@ class TunedEncoderClassifier final : public Classifier {
   Embedder embedder_;
   Matrix weight_;  // [labels, dim]
   std::vector<float> bias_;
+  PackageTarget target_;
 };
 
 }  // namespace
 
-TokenFile tokenize_for_encoder(const PreparedData& data, const Tokenizer& tokenizer, const TokenParts& parts) {
+bool makes_pairs(std::string_view text_template) {
+  return text_template.find(kPairSeparator) != std::string_view::npos;
+}
+
+Result<EncoderReading> encoder_reading(const fs::path& gguf, std::string_view text_template) {
+  TAILOR_TRY(const GgufFile file, GgufFile::open(gguf));
+  TAILOR_TRY(const std::string architecture, file.architecture());
+  TAILOR_TRY(const std::int64_t positions, file.integer(architecture + ".context_length"));
+  return EncoderReading{makes_pairs(text_template),
+                        std::min(kEncoderTokens, static_cast<std::size_t>(std::max<std::int64_t>(2, positions)))};
+}
+
+void add_encoder_row(TokenFile& file, const Tokenizer& tokenizer, std::string_view text, const EncoderReading& reading,
+                     std::int32_t label, TokenPart part, std::int64_t row_id) {
+  if (!reading.pairs) {
+    file.add_row(tokenizer.encode_truncated(text, reading.limit, /*add_special=*/true), label, part, row_id);
+    return;
+  }
+  const PairTokens tokens = tokenizer.encode_pair(text, reading.limit);
+  file.add_row(tokens.ids, label, part, row_id);
+  if (tokenizer.token_types() > 1) file.types.insert(file.types.end(), tokens.types.begin(), tokens.types.end());
+}
+
+TokenFile tokenize_for_encoder(const PreparedData& data, const Tokenizer& tokenizer, const TokenParts& parts,
+                               const EncoderReading& reading) {
   TokenFile file;
   file.n_labels = static_cast<std::int32_t>(data.label_names().size());
   file.vocab_size = static_cast<std::int32_t>(tokenizer.vocabulary_size());
   const auto add = [&](const RowSet& rows, TokenPart part) {
     for (const auto id : rows.ids) {
-      file.add_row(tokenizer.encode_truncated(data.dataset.texts[id], kEncoderTokens, /*add_special=*/true),
-                   data.dataset.labels[id], part, id);
+      add_encoder_row(file, tokenizer, data.dataset.texts[id], reading, data.dataset.labels[id], part, id);
     }
   };
   add(parts.train, TokenPart::kTrain);
@@ -118,8 +155,11 @@ Result<std::unique_ptr<Classifier>> load_tuned_encoder(const fs::path& package, 
   TAILOR_TRY(const SafetensorsFile head, SafetensorsFile::open(package / kHeadFile));
   TAILOR_TRY(const SafeTensor weight, head.get("head.weight", "F32", 2));
   TAILOR_TRY(const SafeTensor bias, head.get("head.bias", "F32", 1));
-  EmbedderOptions embedding{
-      .threads = options.threads, .pooling = Pooling::kMean, .normalise = false, .max_tokens = kEncoderTokens};
+  EmbedderOptions embedding{.threads = options.threads,
+                            .pooling = Pooling::kMean,
+                            .normalise = false,
+                            .max_tokens = kEncoderTokens,
+                            .pairs = makes_pairs(manifest.text_template)};
   std::error_code ignored;
   if (const fs::path file = package / kAdapterDirectory / kBottleneckFile; fs::exists(file, ignored))
     embedding.bottlenecks = file;
@@ -134,7 +174,7 @@ Result<std::unique_ptr<Classifier>> load_tuned_encoder(const fs::path& package, 
   std::vector<float> b(static_cast<std::size_t>(bias.shape[0]));
   std::memcpy(b.data(), bias.bytes.data(), bias.bytes.size());
   return std::unique_ptr<Classifier>(
-      std::make_unique<TunedEncoderClassifier>(std::move(embedder), std::move(w), std::move(b)));
+      std::make_unique<TunedEncoderClassifier>(std::move(embedder), std::move(w), std::move(b), manifest.target));
 }
 
 }  // namespace tailor

@@ -16,14 +16,32 @@ namespace tailor {
 
 inline constexpr std::size_t kEncoderTokens = 256;  // longer texts are cut, in training as in serving
 
+/// Whether this template of a text makes a pair of texts (model/tokenizer.h, kPairSeparator).
+bool makes_pairs(std::string_view text_template);
+
+/// How texts become rows of tokens.
+struct EncoderReading {
+  bool pairs = false;
+  std::size_t limit = kEncoderTokens;  // tokens of a row
+};
+/// `limit` is kEncoderTokens, or the positions of the model in `gguf` where it has fewer.
+Result<EncoderReading> encoder_reading(const std::filesystem::path& gguf, std::string_view text_template);
+
+/// Adds the tokens of a text, or of both texts of a pair with their token types where the model has two.
+void add_encoder_row(TokenFile& file, const Tokenizer& tokenizer, std::string_view text, const EncoderReading& reading,
+                     std::int32_t label, TokenPart part, std::int64_t row_id);
+
 /// Row numbers of the token file are ids of the data.
-TokenFile tokenize_for_encoder(const PreparedData& data, const Tokenizer& tokenizer, const TokenParts& parts);
+TokenFile tokenize_for_encoder(const PreparedData& data, const Tokenizer& tokenizer, const TokenParts& parts,
+                               const EncoderReading& reading);
 
 /// Writes the head, and where the encoder was changed the whole of it (matrices as `matrices`) and its adapter, into
 /// `package`. A head on an untouched encoder is served on `served`.
 Result<TunedPackage> package_tuned_encoder(const TuneRun& run, const ReadyModel& trained_on, const ReadyModel& served,
                                            TensorType matrices, const std::filesystem::path& package);
 
+/// Answers as the manifest's `target` says: probabilities of one label, of each label by itself, or a number in its own
+/// unit ([texts, 1]).
 Result<std::unique_ptr<Classifier>> load_tuned_encoder(const std::filesystem::path& package,
                                                        const PackageManifest& manifest, const PredictOptions& options);
 
