@@ -120,7 +120,9 @@ Status TargetRecipe::train() {
   job["export_merged"] = true;
   if (options_.export_hugging_face) job["export_hugging_face"] = true;
   if (!options_.metric.empty()) job["metric"] = options_.metric;
-  TAILOR_TRY(run_, run_training(std::move(job), directory / "run", threads(), "training", ui_, progress(), cancel_));
+  TrainingLog log = training_log(options_.out, /*labels=*/false);
+  TAILOR_TRY(run_,
+             run_training(std::move(job), directory / "run", threads(), "training", ui_, progress(), cancel_, &log));
   return {};
 }
 

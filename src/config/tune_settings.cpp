@@ -525,7 +525,7 @@ std::vector<Setting> make_settings() {
        .target = "/metric",
        .section = kEvaluation,
        .kind = kChoice,
-       .choices = {"accuracy", "macro_f1", "loss"},
+       .choices = {"accuracy", "macro_f1", "micro_f1", "loss"},
        .usual = "accuracy; texts: loss",
        .flag = "--metric",
        .word = "METRIC",
