@@ -227,8 +227,10 @@ Status check_metric(const Job& job, const std::string& where) {
                      : wants_targets(job.task)     ? false
                                                    : job.task != Task::kCausalLm && job.metric != Metric::kMicroF1);
   if (fits) return {};
+  const bool loss_alone = job.task == Task::kCausalLm || job.task == Task::kRegression;
   return Error{ErrorCode::kInvalidArgument,
-               fmt::format("{}: the task {} has no metric {}", where, to_string(job.task), to_string(job.metric)),
+               fmt::format("{}: the task {} has no metric {}{}", where, to_string(job.task), to_string(job.metric),
+                           loss_alone ? ": its metric is loss" : ""),
                "leave \"metric\" out"};
 }
 

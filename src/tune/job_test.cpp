@@ -98,7 +98,7 @@ TEST(Job, TextsHaveNoMetricButTheLoss) {
   value["task"] = "causal-lm";
   EXPECT_EQ(parse_job(value, "job.json", "/work").value().metric, Metric::kLoss);
   value["metric"] = "accuracy";
-  EXPECT_NE(error_of(value).find("has no metric accuracy"), std::string::npos) << error_of(value);
+  EXPECT_NE(error_of(value).find("its metric is loss"), std::string::npos) << error_of(value);
 }
 
 TEST(LoraTargets, AreFoundByEitherNameAndRefusedOtherwise) {
