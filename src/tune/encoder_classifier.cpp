@@ -9,6 +9,7 @@
 
 #include "core/bottleneck_file.h"
 #include "tune/classification_loss.h"
+#include "tune/distillation_loss.h"
 #include "tune/encoder_passes.h"
 #include "tune/export.h"
 #include "tune/head.h"
@@ -38,9 +39,11 @@ at::Tensor EncoderClassifier::logits(const PackedRows& rows, std::uint64_t seed)
 LossSum EncoderClassifier::forward_backward(RowSpan rows, const StepContext& context) {
   const PackedRows packed = encoder_.pack(rows);
   const at::Tensor scores = logits(packed, dropout_seed(context));
-  const auto labels = labels_of(file_, rows);
+  const Settings& s = job_.settings;
   const ClassificationLoss loss =
-      classification_loss(scores.detach(), labels, job_.settings.label_smoothing, context.denominator);
+      job_.method == "distill"
+          ? distillation_loss(scores.detach(), file_, rows, s.distill, s.label_smoothing, context.denominator)
+          : classification_loss(scores.detach(), labels_of(file_, rows), s.label_smoothing, context.denominator);
   LossSum out{.loss_sum = loss.loss_sum,
               .weight = static_cast<double>(rows.size() - loss.bad_rows.size()),
               .tokens = packed.tokens(),

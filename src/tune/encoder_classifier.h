@@ -1,5 +1,6 @@
 #pragma once
 /// A pooled encoder with a linear classification head, trained together: logits = W dropout(pool(encoder(row))) + b.
+/// The loss is the cross entropy with the labels, for method distill that of tune/distillation_loss.h.
 
 #include <memory>
 

@@ -207,6 +207,12 @@ Status read_settings(const Json& value, const std::string& where, Settings& s) {
     });
     return prompt.read(v);
   });
+  reader.custom("distill", [&](const Json& v) {
+    ObjectReader distill(where + " settings.distill");
+    distill.number("temperature", s.distill.temperature, 0, 100, true);
+    distill.number("alpha", s.distill.alpha, 0, 1);
+    return distill.read(v);
+  });
   reader.whole("upper_layers", s.upper_layers, 1, 1024);
   reader.number("temperature", s.temperature, 0, 100, true);
   return reader.read(value);
@@ -215,7 +221,10 @@ Status read_settings(const Json& value, const std::string& where, Settings& s) {
 /// Settings of a part that the method does not have would change nothing: they are refused.
 Status refuse_foreign_settings(const Json& settings, const Job& job, const Method& method, const std::string& where) {
   const bool head = job.task == Task::kSequenceClassification && job.method != "contrastive";
-  const std::pair<const char*, bool> parts[] = {{"lora", method.family == MethodFamily::kLora},
+  const bool distills = job.method == "distill";
+  const bool lora = method.family == MethodFamily::kLora || (distills && job.task != Task::kSequenceClassification);
+  const std::pair<const char*, bool> parts[] = {{"lora", lora},
+                                                {"distill", distills && job.task != Task::kCausalLm},
                                                 {"adapter", method.family == MethodFamily::kAdapter},
                                                 {"soft_prompt", method.family == MethodFamily::kSoftPrompt},
                                                 {"upper_layers", job.method == "upper-layers"},
@@ -229,8 +238,8 @@ Status refuse_foreign_settings(const Json& settings, const Job& job, const Metho
                  "leave it out"};
   }
   if (job.settings.lora.dora && job.settings.lora.pissa) {
-    return Error{ErrorCode::kInvalidArgument, fmt::format("{}: settings.lora: dora and pissa exclude each other", where),
-                 "take one of them"};
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("{}: settings.lora: dora and pissa exclude each other", where), "take one of them"};
   }
   return {};
 }
@@ -338,7 +347,9 @@ Json settings_json(const Job& job) {
               {"head_init_std", s.head_init_std},
               {"pooling", name_of(kPoolings, s.pooling)}};
   const Method* method = find_method(job.method);
-  if (method != nullptr && method->family == MethodFamily::kLora) {
+  const bool distills = job.method == "distill";
+  const bool student_lora = distills && job.task != Task::kSequenceClassification;
+  if (student_lora || (method != nullptr && method->family == MethodFamily::kLora)) {
     out["lora"] = {{"r", s.lora.r},
                    {"alpha", s.lora.alpha},
                    {"dropout", s.lora.dropout},
@@ -356,6 +367,8 @@ Json settings_json(const Job& job) {
                           {"encoder", name_of(kSoftEncoders, s.soft_prompt.encoder)},
                           {"start", s.soft_prompt.start}};
   }
+  if (distills && job.task != Task::kCausalLm)
+    out["distill"] = {{"temperature", s.distill.temperature}, {"alpha", s.distill.alpha}};
   if (job.method == "contrastive") out["temperature"] = s.temperature;
   if (job.method == "upper-layers") out["upper_layers"] = s.upper_layers;
   return out;

@@ -32,9 +32,13 @@ Result<TokenFile> read_rows(const Job& job) {
   if (labels && file.n_labels < 2) return bad(fmt::format("it has {} label(s), at least 2 are needed", file.n_labels));
   if (!labels && file.n_labels > 0) return bad("it has labels, but the task is causal-lm");
   if (rows_of(file, TokenPart::kTrain).empty()) return bad("it has no rows to train on");
+  const bool distills = labels && job.method == "distill";
+  if (distills && file.soft_targets.empty()) return bad("it has no soft_targets, which method distill learns from");
   for (std::size_t i = 0; i < file.rows(); ++i) {
-    if (labels && file.parts[i] == TokenPart::kTrain && file.labels[i] < 0)
-      return bad(fmt::format("training row {} has no label", file.row_ids[i]));
+    if (!labels || file.parts[i] != TokenPart::kTrain || file.labels[i] >= 0) continue;
+    if (!distills) return bad(fmt::format("training row {} has no label", file.row_ids[i]));
+    if (file.soft_target(i).empty())
+      return bad(fmt::format("training row {} has neither a label nor a teacher's answer", file.row_ids[i]));
   }
   return file;
 }

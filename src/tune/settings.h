@@ -54,6 +54,12 @@ struct SoftPromptSettings {
                                     // the labels follow, then those of the rows, then all again
 };
 
+/// Method distill: Hinton et al., arXiv:1503.02531; tune/distillation_loss.h has the formula.
+struct DistillSettings {
+  double temperature = 2;  // > 0; above 1 a teacher's small probabilities count for more
+  double alpha = 0.7;      // [0, 1], weight of the teacher's probabilities; the rest is the label's
+};
+
 struct Settings {
   double learning_rate = 2e-4;             // peak; > 0
   double head_learning_rate = 0;           // of the classification head; 0: learning_rate
@@ -73,6 +79,7 @@ struct Settings {
   LoraSettings lora;
   AdapterSettings adapter;
   SoftPromptSettings soft_prompt;
+  DistillSettings distill;
   double temperature = 0.07;  // method contrastive: cosines are divided by it
   int upper_layers = 2;       // method upper-layers: how many are trained, 1 .. all
   Pooling pooling = Pooling::kMean;
