@@ -26,6 +26,9 @@ const Names<Schedule> kSchedules = {
     {Schedule::kLinear, "linear"}, {Schedule::kCosine, "cosine"}, {Schedule::kConstant, "constant"}};
 const Names<Pooling> kPoolings = {{Pooling::kMean, "mean"}, {Pooling::kCls, "cls"}};
 const Names<SoftPromptEncoder> kSoftEncoders = {{SoftPromptEncoder::kMlp, "mlp"}, {SoftPromptEncoder::kLstm, "lstm"}};
+const Names<SoftPromptInit> kSoftInits = {{SoftPromptInit::kLabels, "labels"},
+                                          {SoftPromptInit::kVocabulary, "vocabulary"},
+                                          {SoftPromptInit::kRandom, "random"}};
 const Names<Metric> kMetrics = {
     {Metric::kAccuracy, "accuracy"}, {Metric::kMacroF1, "macro_f1"}, {Metric::kLoss, "loss"}};
 
@@ -198,6 +201,8 @@ Status read_settings(const Json& value, const std::string& where, Settings& s) {
     prompt.whole("tokens", s.soft_prompt.tokens, 1, 4096);
     prompt.whole("hidden", s.soft_prompt.hidden, 0, 65536);
     prompt.choice("encoder", s.soft_prompt.encoder, kSoftEncoders);
+    prompt.choice("init", s.soft_prompt.init, kSoftInits);
+    prompt.flag("reparameterise", s.soft_prompt.reparameterise);
     prompt.custom("start", [&](const Json& list) -> Status {
       const auto whole = [](const Json& id) { return id.is_number_integer() && id.get<std::int64_t>() >= 0; };
       if (!list.is_array() || !std::all_of(list.begin(), list.end(), whole))
@@ -215,6 +220,7 @@ Status read_settings(const Json& value, const std::string& where, Settings& s) {
   });
   reader.whole("upper_layers", s.upper_layers, 1, 1024);
   reader.number("temperature", s.temperature, 0, 100, true);
+  reader.whole("hard_negatives", s.hard_negatives, 0, 64);
   return reader.read(value);
 }
 
@@ -229,6 +235,7 @@ Status refuse_foreign_settings(const Json& settings, const Job& job, const Metho
                                                 {"soft_prompt", method.family == MethodFamily::kSoftPrompt},
                                                 {"upper_layers", job.method == "upper-layers"},
                                                 {"temperature", job.method == "contrastive"},
+                                                {"hard_negatives", job.method == "contrastive"},
                                                 {"head_learning_rate", head}};
   for (const auto& [key, used] : parts) {
     if (used || !settings.contains(key)) continue;
@@ -236,6 +243,18 @@ Status refuse_foreign_settings(const Json& settings, const Job& job, const Metho
                  fmt::format("{}: settings.{} means nothing to method {}{}", where, key, job.method,
                              job.task == Task::kSequenceClassification ? "" : " of a decoder"),
                  "leave it out"};
+  }
+  if (job.method == "p-tuning" && job.settings.soft_prompt.reparameterise) {
+    return Error{
+        ErrorCode::kInvalidArgument,
+        fmt::format("{}: settings.soft_prompt.reparameterise means nothing to p-tuning, which is a network", where),
+        "leave it out"};
+  }
+  if (distills && job.task == Task::kCausalLmLabels && job.settings.lora.dropout > 0) {
+    return Error{
+        ErrorCode::kInvalidArgument,
+        fmt::format("{}: settings.lora.dropout is not there for method distill, which scores every row twice", where),
+        "leave it out"};
   }
   if (job.settings.lora.dora && job.settings.lora.pissa) {
     return Error{ErrorCode::kInvalidArgument,
@@ -365,11 +384,16 @@ Json settings_json(const Job& job) {
     out["soft_prompt"] = {{"tokens", s.soft_prompt.tokens},
                           {"hidden", s.soft_prompt.hidden},
                           {"encoder", name_of(kSoftEncoders, s.soft_prompt.encoder)},
+                          {"init", name_of(kSoftInits, s.soft_prompt.init)},
+                          {"reparameterise", s.soft_prompt.reparameterise},
                           {"start", s.soft_prompt.start}};
   }
   if (distills && job.task != Task::kCausalLm)
     out["distill"] = {{"temperature", s.distill.temperature}, {"alpha", s.distill.alpha}};
-  if (job.method == "contrastive") out["temperature"] = s.temperature;
+  if (job.method == "contrastive") {
+    out["temperature"] = s.temperature;
+    out["hard_negatives"] = s.hard_negatives;
+  }
   if (job.method == "upper-layers") out["upper_layers"] = s.upper_layers;
   return out;
 }
