@@ -24,7 +24,10 @@ struct TuneWords {
   std::vector<std::string> targets;
   double learning_rate = 0, head_learning_rate = -1, epochs = 0, lora_alpha = 0, lora_dropout = -1;
   std::int64_t max_steps = 0, batch_size = 0;
-  int lora_r = 0;
+  double distill_temperature = 0, distill_alpha = -1;
+  int lora_r = 0, hard_negatives = -1, prompt_tokens = 0;
+  std::string prompt_init;
+  bool reparameterise = false;
   bool no_head_start = false, json = false, quiet = false;
 };
 
@@ -49,6 +52,12 @@ void finish_settings(TuneWords& w) {
   if (w.lora_r > 0) s["lora"]["r"] = w.lora_r;
   if (w.lora_alpha > 0) s["lora"]["alpha"] = w.lora_alpha;
   if (w.lora_dropout >= 0) s["lora"]["dropout"] = w.lora_dropout;
+  if (w.distill_temperature > 0) s["distill"]["temperature"] = w.distill_temperature;
+  if (w.distill_alpha >= 0) s["distill"]["alpha"] = w.distill_alpha;
+  if (w.hard_negatives >= 0) s["hard_negatives"] = w.hard_negatives;
+  if (w.prompt_tokens > 0) s["soft_prompt"]["tokens"] = w.prompt_tokens;
+  if (!w.prompt_init.empty()) s["soft_prompt"]["init"] = w.prompt_init;
+  if (w.reparameterise) s["soft_prompt"]["reparameterise"] = true;
   if (!w.targets.empty()) s["lora"]["target_modules"] = w.targets;
   w.options.head_start = !w.no_head_start;
 }
@@ -104,6 +113,38 @@ void add_tune(CLI::App& app, Invocation& invocation) {
   verb->add_option("--target-modules", w.targets, "modules that carry an adapter: names, or all-linear")
       ->delimiter(',')
       ->type_name("NAMES");
+  verb->add_option("--teacher", w.options.teacher,
+                   "distill: a package that answers with labels, or a file of its answers; conversations: a package or "
+                   "model that answers with text")
+      ->type_name("TEACHER");
+  verb->add_option("--unlabelled", w.options.unlabelled_file, "distill: CSV of more texts, which the teacher answers")
+      ->type_name("CSV");
+  verb->add_option("--teacher-tokens", w.options.teacher_tokens,
+                   "distill, conversations: longest answer of the teacher that is learnt")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->type_name("N");
+  verb->add_option("--distill-temperature", w.distill_temperature,
+                   "distill: above 1 the teacher's small probabilities count for more (2)")
+      ->check(CLI::PositiveNumber)
+      ->type_name("T");
+  verb->add_option("--distill-alpha", w.distill_alpha, "distill: weight of the teacher, the rest is the label's (0.7)")
+      ->check(CLI::Range(0.0, 1.0).description(""))
+      ->type_name("SHARE");
+  verb->add_option("--hard-negatives", w.hard_negatives,
+                   "contrastive: near texts of other labels that each text brings along (1)")
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("N");
+  verb->add_option("--prompt-tokens", w.prompt_tokens, "soft prompts: virtual tokens (20)")
+      ->check(CLI::PositiveNumber)
+      ->type_name("N");
+  verb->add_option("--prompt-init", w.prompt_init, "soft prompts: begin as the labels' words, or vocabulary, or random")
+      ->check(CLI::IsMember({"labels", "vocabulary", "random"}).description(""))
+      ->type_name("WAY");
+  verb->add_option("--init-text", w.options.init_text, "soft prompts: begin as the tokens of this text")
+      ->type_name("TEXT");
+  verb->add_flag("--reparameterise", w.reparameterise,
+                 "prompt-tuning, prefix-tuning: train a network that makes the virtual tokens");
   verb->add_option("--metric", w.options.metric,
                    "which values are kept: accuracy (usual), macro_f1 or loss on validation rows; texts: loss")
       ->check(CLI::IsMember({"accuracy", "macro_f1", "loss"}).description(""))
