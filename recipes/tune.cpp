@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/files.h"
+#include "core/hash.h"
 #include "core/stopwatch.h"
 #include "core/system.h"
 #include "core/token_file.h"
@@ -21,6 +22,7 @@
 #include "recipes/run_directory.h"
 #include "recipes/tune_steps.h"
 #include "recipes/tune_targets.h"
+#include "recipes/tune_teacher.h"
 #include "recipes/tune_text.h"
 
 namespace tailor {
@@ -42,6 +44,7 @@ class TuneRecipe {
   Status write_start(const std::string& command_line) const;
   Status read_data_again(const Json& run);
   Status make_ready();
+  Status teach();  // method distill
   Status train();
   Status package();
   Status prove();  // the test part, as trained and as served
@@ -56,6 +59,7 @@ class TuneRecipe {
     return [this](const Progress& p) { ui_.progress(p, watch_.seconds(), 0); };
   }
   Result<TokenFile> tokenize();
+  bool distills() const { return by_.method.name == "distill"; }
   Json job(std::string_view method) const;
   Result<TuneRun> run_job(Json job, const fs::path& directory, std::string_view stage, TrainingLog* log);
   Status train_contrastive();
@@ -71,6 +75,7 @@ class TuneRecipe {
   DataReport report_;
   ReadyModel base_, served_;  // what is trained on; what an untouched base is served as
   TokenParts parts_;
+  Taught taught_;
   TuneRun run_;   // whose answers and head are packaged
   Json figures_;  // result.json of the training that counts
   Predictions trained_, answered_;
@@ -110,15 +115,23 @@ Status TuneRecipe::write_start(const std::string& command_line) const {
   TAILOR_CHECK(make_directories(options_.out));
   TAILOR_CHECK(write_split_manifest(run_directory().split(), data_.dataset, data_.split));
   TAILOR_CHECK(write_json_atomic(run_directory().data_report(), to_json(report_)));
+  std::vector<std::string> files = data_.dataset.files, hashes = data_.file_hashes;
+  if (!options_.unlabelled_file.empty()) {
+    files.push_back(options_.unlabelled_file.string());
+    TAILOR_TRY(std::string hash, sha256_file(options_.unlabelled_file));
+    hashes.push_back(std::move(hash));
+  }
   return write_run_json(run_directory().options(), kTuneRunFormat, kTuneRunVersion, command_line, to_json(options_),
-                        data_.dataset.files, data_.file_hashes);
+                        files, hashes);
 }
 
 Status TuneRecipe::read_data_again(const Json& run) {
   ui_.stage("reading the data again");
-  TAILOR_TRY(data_,
-             reload_data(options_, run_directory().split(), run.at("file_hashes").get<std::vector<std::string>>()));
-  return {};
+  const auto recorded = run.at("file_hashes").get<std::vector<std::string>>();
+  TAILOR_TRY(data_, reload_data(options_, run_directory().split(), recorded));
+  if (options_.unlabelled_file.empty()) return {};
+  TAILOR_TRY(std::string hash, sha256_file(options_.unlabelled_file));
+  return require_unchanged({options_.unlabelled_file.string()}, {std::move(hash)}, {recorded.back()});
 }
 
 Status TuneRecipe::make_ready() {
@@ -138,12 +151,26 @@ Status TuneRecipe::make_ready() {
   return {};
 }
 
+Status TuneRecipe::teach() {
+  if (!distills()) return {};
+  TAILOR_TRY(taught_, ask_teacher(options_, data_, parts_, threads(), ui_, progress(), cancel_));
+  return {};
+}
+
 Result<TokenFile> TuneRecipe::tokenize() {
   ui_.stage("tokenising");
-  if (!encoder()) return tokenize_for_decoder(data_, base_, parts_);
-  TAILOR_TRY(const Tokenizer tokenizer, Tokenizer::load(base_.gguf));
-  TAILOR_TRY(const EncoderReading reading, encoder_reading(base_.gguf, options_.text_template));
-  return tokenize_for_encoder(data_, tokenizer, parts_, reading);
+  TokenParts parts = parts_;
+  parts.train.ids.insert(parts.train.ids.end(), taught_.ids.begin(), taught_.ids.end());
+  TokenFile file;
+  if (encoder()) {
+    TAILOR_TRY(const Tokenizer tokenizer, Tokenizer::load(base_.gguf));
+    TAILOR_TRY(const EncoderReading reading, encoder_reading(base_.gguf, options_.text_template));
+    TAILOR_TRY(file, tokenize_for_encoder(data_, tokenizer, parts, reading));
+  } else {
+    TAILOR_TRY(file, tokenize_for_decoder(data_, base_, parts));
+  }
+  if (distills()) add_soft_targets(taught_, file);
+  return file;
 }
 
 Result<fs::path> TuneRecipe::start_head() {
@@ -187,7 +214,7 @@ Result<TuneRun> TuneRecipe::run_job(Json job, const fs::path& directory, std::st
 Status TuneRecipe::train_contrastive() {
   const fs::path directory = options_.out / kTrainDirectory;
   Json contrastive = job("contrastive");
-  contrastive["settings"] = options_.settings;
+  TAILOR_TRY(contrastive["settings"], job_settings(options_, base_.gguf));
   TAILOR_TRY(const TuneRun run, run_job(std::move(contrastive), directory / "contrastive", "training", &log_));
   figures_ = run.result;
   const fs::path weights = run.directory / "weights.safetensors";
@@ -218,7 +245,9 @@ Status TuneRecipe::train() {
         fmt::format("method features trains nothing: {} means nothing to it", options_.settings.items().begin().key()),
         "leave it out, or train the output layer with method head"};
   }
-  if (!untrained) last["settings"] = options_.settings;
+  if (!untrained) {
+    TAILOR_TRY(last["settings"], job_settings(options_, base_.gguf));
+  }
   if (options_.export_hugging_face) last["export_hugging_face"] = true;
   if (encoder() && (options_.head_start || untrained)) {
     TAILOR_TRY(const fs::path head, start_head());
@@ -285,16 +314,22 @@ Result<TuneSummary> TuneRecipe::finish() {
   Json result = training_figures(by_, options_, threads(), figures_);
   result["test"] = Json{{"n_scored", trained_.size()}, {"metrics", to_json(scores_)}};
   result["served"] = served_json_;
+  if (distills()) result["teacher"] = taught_.about;
   TAILOR_TRY(result["data"], read_json(run_directory().data_report()));
   result["split"] =
       Json{{"train", parts_.train.size()}, {"validation", parts_.validation.size()}, {"test", parts_.test.size()}};
   Json files{"result.json", "test_predictions.jsonl", "package", "log.txt"};
+  if (distills()) {
+    result["split"]["unlabelled"] = taught_.ids.size();
+    files.push_back(kTeacherPredictions);
+  }
   TAILOR_CHECK(keep_hugging_face(options_, by_, run_, files));
   return finish_tune_run(options_.out, run_, watch_.seconds(), std::move(files), std::move(result));
 }
 
 Result<TuneSummary> go_through(TuneRecipe& recipe) {
   TAILOR_CHECK(recipe.make_ready());
+  TAILOR_CHECK(recipe.teach());
   TAILOR_CHECK(recipe.train());
   TAILOR_CHECK(recipe.package());
   TAILOR_CHECK(recipe.prove());

@@ -12,6 +12,7 @@
 #include "fit/paths.h"
 #include "fit/trial.h"
 #include "fit/tune_report.h"
+#include "model/tokenizer.h"
 
 namespace tailor {
 
@@ -49,7 +50,39 @@ Status write_report(const std::filesystem::path& out, const Json& result) {
 
 }  // namespace
 
+Status check_tune_options(const TuneOptions& options) {
+  const auto wrong = [](std::string message, std::string hint) {
+    return Error{ErrorCode::kInvalidArgument, std::move(message), std::move(hint)};
+  };
+  const bool distills = options.method == "distill";
+  if (distills && options.teacher.empty())
+    return wrong("method distill needs a teacher", "--teacher names a package, or a file of its answers");
+  if (!distills && !options.teacher.empty())
+    return wrong(fmt::format("--teacher means nothing to method {}", options.method), "it belongs to --method distill");
+  if (!distills && !options.unlabelled_file.empty())
+    return wrong(fmt::format("--unlabelled means nothing to method {}: nobody answers those texts", options.method),
+                 "it belongs to --method distill");
+  const bool soft =
+      options.method == "prompt-tuning" || options.method == "p-tuning" || options.method == "prefix-tuning";
+  if (!soft && !options.init_text.empty())
+    return wrong(fmt::format("--init-text means nothing to method {}", options.method),
+                 "it belongs to prompt-tuning, p-tuning and prefix-tuning");
+  return {};
+}
+
+Result<Json> job_settings(const TuneOptions& options, const std::filesystem::path& gguf) {
+  Json settings = options.settings;
+  if (options.init_text.empty()) return settings;
+  TAILOR_TRY(const Tokenizer tokenizer, Tokenizer::load(gguf));
+  const TokenList tokens = tokenizer.encode(options.init_text, /*add_special=*/false);
+  if (tokens.empty())
+    return Error{ErrorCode::kInvalidArgument, "--init-text has no token", "give a text, or leave it out"};
+  settings["soft_prompt"]["start"] = tokens;
+  return settings;
+}
+
 Result<TunedBy> choose_tuning(const TuneOptions& options, std::optional<ModelKind> kind) {
+  TAILOR_CHECK(check_tune_options(options));
   TunedBy by;
   TAILOR_TRY(by.method, find_tune_method(options.method));
   std::string name = options.model;
@@ -104,7 +137,7 @@ Json tune_job(const TuneOptions& options, std::string_view method, bool validate
   Json job{{"format", "tailor-tune-job"},
            {"version", 1},
            {"method", method},
-           {"tokens", (options.out / kTokensFile).string()},
+           {"tokens", std::filesystem::absolute(options.out / kTokensFile).string()},
            {"seed", options.seed},
            {"early_stopping_patience", options.patience},
            {"evaluate_every_epochs", 1.0}};
@@ -125,6 +158,11 @@ TrainingLog training_log(const std::filesystem::path& out, bool labels) {
 Result<TuneRun> run_training(Json job, const std::filesystem::path& directory, int threads, std::string_view stage,
                              RunUi& ui, const ProgressFn& progress, const CancelToken& cancel, TrainingLog* log) {
   ui.stage(stage);
+  std::error_code ignored;
+  if (std::filesystem::exists(directory / "result.json", ignored)) {  // written last
+    TAILOR_TRY(Json result, read_json(directory / "result.json"));
+    return TuneRun{std::move(result), directory};
+  }
   bool logs = log != nullptr;
   const auto on_event = [&](const Json& event) {
     if (event.value("event", "") == "warning") ui.warning(event.value("message", ""));

@@ -35,10 +35,17 @@ Result<TunedBy> choose_tuning(const TuneOptions& options, std::optional<ModelKin
 /// that differs is an error that names both values.
 Status take_changes(Json& run, const Json& given, const std::filesystem::path& directory);
 
+/// A word that belongs to another method, or that the method needs, is an error.
+Status check_tune_options(const TuneOptions& options);
+
+/// The settings that were given, with the tokens of --init-text by the tokenizer of `gguf`.
+Result<Json> job_settings(const TuneOptions& options, const std::filesystem::path& gguf);
+
 /// job.json without task, base and what is particular to the data.
 Json tune_job(const TuneOptions& options, std::string_view method, bool validates);
 
-/// Runs tailor-tune with its warnings and events shown, and kept in `log` where there is one.
+/// Runs tailor-tune with its warnings and events shown, and kept in `log` where there is one. What `directory` holds of
+/// a training that came to its end is taken as it is: an interrupted run does not train it again.
 Result<TuneRun> run_training(Json job, const std::filesystem::path& directory, int threads, std::string_view stage,
                              RunUi& ui, const ProgressFn& progress, const CancelToken& cancel, TrainingLog* log);
 /// The log of the run in `out`. `labels`: evaluations count right answers.

@@ -80,7 +80,8 @@ class TargetRecipe {
 
 Status TargetRecipe::choose() {
   TAILOR_TRY(by_, choose_tuning(options_, ModelKind::kEncoder));
-  if (by_.model.kind == ModelKind::kEncoder && by_.method.name != "contrastive" && by_.method.name != "features")
+  if (by_.model.kind == ModelKind::kEncoder && by_.method.name != "contrastive" && by_.method.name != "features" &&
+      by_.method.name != "distill")
     return {};
   const bool decoder = by_.model.kind != ModelKind::kEncoder;
   return Error{

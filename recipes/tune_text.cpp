@@ -21,6 +21,7 @@
 #include "fit/tuned_decoder.h"
 #include "recipes/run_directory.h"
 #include "recipes/tune_steps.h"
+#include "recipes/tune_text_teacher.h"
 
 namespace tailor {
 namespace {
@@ -118,6 +119,7 @@ class TextRecipe {
   Status read() { return tailor::read(options_, prepared_, ui_); }
   Status write_start(const std::string& command_line) const;
   Status same_data(const Json& run) const;
+  Status teach();  // method distill
   Status train();
   Status package();
   Status prove();
@@ -140,6 +142,7 @@ class TextRecipe {
   const CancelToken& cancel_;
   const Stopwatch watch_;
   Prepared prepared_;
+  Json teacher_;  // of result.json
   TuneRun run_;
   TextSettings settings_;
   RowLosses trained_, served_, untouched_;
@@ -161,6 +164,15 @@ Status TextRecipe::same_data(const Json& run) const {
                            run.at("file_hashes").get<std::vector<std::string>>());
 }
 
+Status TextRecipe::teach() {
+  if (prepared_.by.method.name != "distill") return {};
+  if (!options_.unlabelled_file.empty())
+    return Error{ErrorCode::kInvalidArgument, "--unlabelled is for data with labels",
+                 "conversations: put the questions into the data, with any answer; the teacher's takes its place"};
+  TAILOR_TRY(teacher_, teach_texts(options_, prepared_.data, threads(), ui_, progress(), cancel_));
+  return {};
+}
+
 Status TextRecipe::train() {
   const fs::path directory = options_.out / kTrainDirectory;
   TAILOR_CHECK(make_directories(directory));
@@ -170,7 +182,7 @@ Status TextRecipe::train() {
   Json job = tune_job(options_, prepared_.by.method.name, validates);
   job["task"] = "causal-lm";
   job["base"] = fs::absolute(prepared_.trained_on.gguf).string();
-  job["settings"] = options_.settings;
+  TAILOR_TRY(job["settings"], job_settings(options_, prepared_.trained_on.gguf));
   if (!options_.metric.empty()) job["metric"] = options_.metric;
   TrainingLog log = training_log(options_.out, /*labels=*/false);
   TAILOR_TRY(run_,
@@ -324,12 +336,16 @@ Result<TuneSummary> TextRecipe::finish() {
   result["served"]["largest_difference"] = largest;
   result["served"]["answers"] = to_json(scores_after_);
   result["served"]["package_bytes"] = tree_bytes(run_directory().package());
-  return finish_tune_run(options_.out, run_, watch_.seconds(),
-                         Json{"result.json", "test_predictions.jsonl", "answers.jsonl", "package", "log.txt"},
-                         std::move(result));
+  Json files{"result.json", "test_predictions.jsonl", "answers.jsonl", "package", "log.txt"};
+  if (!teacher_.is_null()) {
+    result["teacher"] = teacher_;
+    files.push_back(kTeacherAnswers);
+  }
+  return finish_tune_run(options_.out, run_, watch_.seconds(), std::move(files), std::move(result));
 }
 
 Result<TuneSummary> go_through(TextRecipe& recipe) {
+  TAILOR_CHECK(recipe.teach());
   TAILOR_CHECK(recipe.tokenise());
   TAILOR_CHECK(recipe.train());
   TAILOR_CHECK(recipe.package());

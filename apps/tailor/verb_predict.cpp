@@ -35,7 +35,8 @@ void print_row(const PredictedRow& row, const PredictSummary& s, const PredictWo
   if (w.json) {
     Json probabilities = Json::object();
     for (const std::size_t i : order) probabilities[s.manifest.labels[i]] = row.probabilities[i];
-    Json json{{"label", row.label.empty() ? Json(nullptr) : Json(row.label)},
+    Json json{{"text", row.text},
+              {"label", row.label.empty() ? Json(nullptr) : Json(row.label)},
               {"confidence", row.confidence},
               {"probabilities", probabilities},
               {"milliseconds", row.milliseconds}};

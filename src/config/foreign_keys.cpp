@@ -83,10 +83,8 @@ std::vector<ForeignKey> make_keys() {
         "peft_layers_to_transform"});
   only("PEFT", "there is no such kind of adapter here; leave it out", {false, "megatron.core"},
        {"loftq_config", "megatron_config", "megatron_core", "eva_config", "corda_config", "arrow_config", "lora_bias",
-        "use_qalora", "ensure_weight_tying", "alora_invocation_tokens", "prefix_projection", "use_bdlora",
+        "use_qalora", "ensure_weight_tying", "alora_invocation_tokens", "use_bdlora",
         "lora_ga_config", "monteclora_config", "velora_config"});
-  only("PEFT", "a soft prompt begins at words of the labels and the rows; soft_prompt.start names other tokens", {},
-       {"prompt_tuning_init", "prompt_tuning_init_text"});
   only("PEFT", "the encoder has its own number of layers and no dropout", {0, 2},
        {"encoder_num_layers", "encoder_dropout"});
   only("PEFT", "the model's own file is read", {"main"},

@@ -25,6 +25,7 @@ const std::vector<MethodPart>& method_parts() {
       {"p-tuning", kSoftPrompt, false, true},
       {"prefix-tuning", kSoftPrompt, false, true},
       {"contrastive", kContrastive, true, false},
+      {"distill", kDistill, true, true},
   };
   return kMethods;
 }
@@ -47,6 +48,8 @@ bool means_something(const Setting& setting, const MethodPart& method, ModelSort
       return true;
     case SettingPart::kHead:
       return encoder && method.part != SettingPart::kContrastive;
+    case SettingPart::kLora:  // a decoder that is a student learns a low-rank update
+      return method.part == SettingPart::kLora || (method.part == SettingPart::kDistill && !encoder);
     default:
       return setting.part == method.part;
   }

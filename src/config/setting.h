@@ -30,11 +30,12 @@ enum class SettingPart {
   kSoftPrompt,
   kUpperLayers,
   kContrastive,
+  kDistill,
   kTexts,   // conversations, instructions, completions
   kLabels,  // texts with labels
 };
 
-enum class Section { kWhat, kData, kTraining, kLora, kAdapter, kSoftPrompt, kEvaluation, kRun };
+enum class Section { kWhat, kData, kTraining, kLora, kAdapter, kSoftPrompt, kDistill, kEvaluation, kRun };
 
 /// Another name for the same thing in the same unit.
 struct Alias {
@@ -71,7 +72,7 @@ std::string_view tools_of(std::string_view alias);  // of an alias in the table
 struct MethodPart {
   std::string_view method;
   SettingPart part =
-      SettingPart::kEvery;  // kLora, kAdapter, kSoftPrompt, kUpperLayers, kContrastive, or kEvery: none of its own
+      SettingPart::kEvery;  // kLora, kAdapter, kSoftPrompt, kUpperLayers, kContrastive, kDistill, or kEvery: none of its own
   bool encoders = false, decoders = false;
 };
 const std::vector<MethodPart>& method_parts();

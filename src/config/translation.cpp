@@ -105,6 +105,12 @@ void soft_encoder(ConfigReader& reader, const ConfigItem& item) {
     reader.give("soft_prompt.encoder", *word, item, "PEFT");
 }
 
+void prompt_init(ConfigReader& reader, const ConfigItem& item) {
+  // TEXT: prompt_tuning_init_text says which, and goes before
+  const auto word = word_of(reader, item, {{"TEXT", "labels"}, {"RANDOM", "random"}, {"SAMPLE_VOCAB", "vocabulary"}});
+  if (word) reader.give("soft_prompt.init", *word, item, "PEFT");
+}
+
 void peft_type(ConfigReader& reader, const ConfigItem& item) {
   const auto method = word_of(reader, item,
                               {{"LORA", "lora"},
@@ -295,6 +301,7 @@ std::vector<Translation> make_translations() {
       {"evals_per_epoch", "Axolotl", "evaluate_every_epochs", kCount,
        [](ConfigReader& r, const ConfigItem& i) { keep_number(r, i, r.evals_per_epoch, 1, "a whole number from 1"); }},
       {"encoder_reparameterization_type", "PEFT", "soft_prompt.encoder", R"({"enum": ["MLP", "LSTM"]})", soft_encoder},
+      {"prompt_tuning_init", "PEFT", "soft_prompt.init", R"({"enum": ["TEXT", "RANDOM", "SAMPLE_VOCAB"]})", prompt_init},
   };
 }
 

@@ -30,7 +30,7 @@ const std::map<std::string_view, KnownName>& known_names() {
   return kNames;
 }
 
-constexpr std::string_view kSections[] = {"lora", "adapter", "soft_prompt"};
+constexpr std::string_view kSections[] = {"lora", "adapter", "soft_prompt", "distill"};
 
 bool is_section(std::string_view name) {
   return std::find(std::begin(kSections), std::end(kSections), name) != std::end(kSections);

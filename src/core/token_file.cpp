@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <string>
 
 #include "core/safetensors.h"
@@ -13,7 +14,8 @@ namespace tailor {
 namespace {
 
 constexpr std::string_view kFormat = "tailor-tokens";
-constexpr std::string_view kVersion = "1";
+constexpr std::string_view kVersion = "1", kSoftVersion = "2";
+constexpr double kSumTolerance = 1e-3;  // of soft targets, which may have been written with six digits
 
 Error corrupt(const std::filesystem::path& file, std::string what) {
   return {ErrorCode::kCorruptData, fmt::format("{}: {}", file.string(), what), "write the token file again"};
@@ -32,6 +34,26 @@ Status check_offsets(const std::filesystem::path& where, std::string_view name,
   if (!std::is_sorted(offsets.begin(), offsets.end())) return corrupt(where, fmt::format("{} falls", name));
   if (static_cast<std::size_t>(offsets.back()) != total) {
     return corrupt(where, fmt::format("{} ends at {}, expected {}", name, offsets.back(), total));
+  }
+  return {};
+}
+
+/// One row for each row of the file, of probabilities or of zeros.
+Status check_soft_targets(const std::filesystem::path& where, const TokenFile& file) {
+  const auto labels = static_cast<std::size_t>(file.n_labels);
+  if (file.soft_targets.size() != file.rows() * labels) {
+    return corrupt(where, fmt::format("soft_targets has {} entries for {} rows of {} labels", file.soft_targets.size(),
+                                      file.rows(), labels));
+  }
+  for (std::size_t i = 0; i < file.rows(); ++i) {
+    const std::span<const float> row(file.soft_targets.data() + i * labels, labels);
+    const double sum = std::accumulate(row.begin(), row.end(), 0.0);
+    const bool proper = std::all_of(row.begin(), row.end(), [](float p) { return p >= 0; });  // false for NaN
+    if (!proper || (sum != 0 && !(std::abs(sum - 1) <= kSumTolerance))) {
+      return corrupt(where, fmt::format("the soft targets of row {} should be probabilities that sum to 1, or all 0; "
+                                        "they sum to {:g}",
+                                        i, sum));
+    }
   }
   return {};
 }
@@ -70,6 +92,14 @@ void TokenFile::add_label(std::span<const std::int32_t> answer) {
   label_offsets.push_back(static_cast<std::int64_t>(label_tokens.size()));
 }
 
+std::span<const float> TokenFile::soft_target(std::size_t i) const {
+  if (soft_targets.empty()) return {};
+  const std::span<const float> row(soft_targets.data() + i * static_cast<std::size_t>(n_labels),
+                                   static_cast<std::size_t>(n_labels));
+  const bool none = std::all_of(row.begin(), row.end(), [](float p) { return p == 0; });
+  return none ? std::span<const float>() : row;
+}
+
 Status TokenFile::check(const std::filesystem::path& where) const {
   const std::size_t n = rows();
   if (offsets.size() != n + 1 || parts.size() != n || row_ids.size() != n) {
@@ -103,6 +133,7 @@ Status TokenFile::check(const std::filesystem::path& where) const {
                                         static_cast<int>(parts[i])));
     }
   }
+  if (!soft_targets.empty()) TAILOR_CHECK(check_soft_targets(where, *this));
   const auto bad_id = [this](std::int32_t id) { return id < 0 || id >= vocab_size; };
   for (const auto* ids : {&tokens, &label_tokens}) {
     const auto found = std::find_if(ids->begin(), ids->end(), bad_id);
@@ -147,6 +178,11 @@ Status write_token_file(const std::filesystem::path& file, const TokenFile& cont
         {static_cast<std::int64_t>(content.rows()), static_cast<std::int64_t>(content.target_width())},
         content.targets));
   }
+  const bool soft = !content.soft_targets.empty();
+  if (soft) {
+    tensors.push_back(safe_tensor<float>(
+        "soft_targets", "F32", {static_cast<std::int64_t>(content.rows()), content.n_labels}, content.soft_targets));
+  }
   tensors.push_back(safe_tensor<std::uint8_t>("parts", "U8", count(content.parts), parts));
   if (!content.loss_mask.empty()) {
     tensors.push_back(safe_tensor<std::uint8_t>("loss_mask", "U8", count(content.loss_mask), content.loss_mask));
@@ -155,7 +191,7 @@ Status write_token_file(const std::filesystem::path& file, const TokenFile& cont
     tensors.push_back(safe_tensor<std::uint8_t>("types", "U8", count(content.types), content.types));
   return write_safetensors(file, tensors,
                            {{"format", std::string(kFormat)},
-                            {"version", std::string(kVersion)},
+                            {"version", std::string(soft ? kSoftVersion : kVersion)},
                             {"n_labels", std::to_string(content.n_labels)},
                             {"vocab_size", std::to_string(content.vocab_size)}});
 }
@@ -166,9 +202,10 @@ Result<TokenFile> read_token_file(const std::filesystem::path& path) {
     const auto found = file.metadata().find(key);
     return found == file.metadata().end() ? std::string() : found->second;
   };
-  if (meta("format") != kFormat || meta("version") != kVersion) {
-    return corrupt(path, fmt::format("expected format '{}' version {}, found '{}' version '{}'", kFormat, kVersion,
-                                     meta("format"), meta("version")));
+  const bool soft = meta("version") == kSoftVersion;
+  if (meta("format") != kFormat || (!soft && meta("version") != kVersion)) {
+    return corrupt(path, fmt::format("expected format '{}' version {} or {}, found '{}' version '{}'", kFormat,
+                                     kVersion, kSoftVersion, meta("format"), meta("version")));
   }
   TokenFile content;
   TAILOR_TRY(content.n_labels, metadata_number(file, "n_labels"));
@@ -202,6 +239,14 @@ Result<TokenFile> read_token_file(const std::filesystem::path& path) {
     TAILOR_TRY(const SafeTensor ends, file.get("label_offsets", "I64", 1));
     copy_values(ids, content.label_tokens);
     copy_values(ends, content.label_offsets);
+  }
+  if (soft) {
+    TAILOR_TRY(const SafeTensor targets, file.get("soft_targets", "F32", 2));
+    if (targets.shape[0] != static_cast<std::int64_t>(content.rows()) || targets.shape[1] != content.n_labels) {
+      return corrupt(path, fmt::format("soft_targets has the shape [{}, {}], expected [{}, {}]", targets.shape[0],
+                                       targets.shape[1], content.rows(), content.n_labels));
+    }
+    copy_values(targets, content.soft_targets);
   }
   if (content.offsets.empty()) return corrupt(path, "offsets is empty");
   TAILOR_CHECK(content.check(path));

@@ -7,7 +7,9 @@
 ///   types U8 [T]                                    (encoders: 1 in the second text of a pair; absent: all 0)
 ///   label_tokens I32 [M]   label_offsets I64 [L + 1] (causal-lm-labels: the answer's tokens of each label, EOS
 ///   included)
-/// and the metadata format = "tailor-tokens", version = "1", n_labels, vocab_size.
+///   soft_targets F32 [n, L]                         (a teacher's probabilities of the labels; a row of zeros: none)
+/// and the metadata format = "tailor-tokens", version, n_labels, vocab_size. The version is "1", or "2" where there are
+/// soft targets: who does not know them must not train as if they were not there.
 
 #include <cstdint>
 #include <filesystem>
@@ -32,6 +34,7 @@ struct TokenFile {
   std::vector<std::int32_t> label_tokens;   // empty, or the answers of the labels
   std::vector<std::int64_t> label_offsets;  // empty, or n_labels + 1
   std::vector<float> targets;               // empty, or as many for every row: what regression and several labels learn
+  std::vector<float> soft_targets;          // empty, or [rows, n_labels]: each row sums to 1, or is 0 throughout
   std::int32_t n_labels = 0;
   std::int32_t vocab_size = 0;  // ids are in [0, vocab_size)
 
@@ -54,12 +57,15 @@ struct TokenFile {
   std::span<const std::int32_t> label(std::size_t l) const {
     return {label_tokens.data() + label_offsets[l], static_cast<std::size_t>(label_offsets[l + 1] - label_offsets[l])};
   }
+  /// A teacher's probabilities for row i; empty where there are none for it.
+  std::span<const float> soft_target(std::size_t i) const;
   /// `mask` is empty or as long as `row`; masks are kept for all rows once one row has one (the others count as all 1).
   void add_row(std::span<const std::int32_t> row, std::int32_t label, TokenPart part, std::int64_t row_id,
                std::span<const std::uint8_t> mask = {});
   void add_label(std::span<const std::int32_t> answer);
 
-  /// Everything the reader checks: shapes, offsets that rise, ids below vocab_size, labels in [-1, n_labels).
+  /// Everything the reader checks: shapes, offsets that rise, ids below vocab_size, labels in [-1, n_labels), soft
+  /// targets that are probabilities.
   Status check(const std::filesystem::path& where) const;
 };
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <fstream>
 
@@ -58,10 +59,43 @@ TEST(TokenFile, RefusesIdsAndLabelsOutOfRange) {
   EXPECT_NE(file.check("x").error().message.find("falls"), std::string::npos);
 }
 
+TEST(TokenFile, SoftTargetsAreVersionTwo) {
+  const TemporaryDirectory dir;
+  const auto path = dir.path() / "tokens.safetensors";
+  TokenFile file = example();
+  ASSERT_TRUE(write_token_file(path, file));
+  EXPECT_EQ(SafetensorsFile::open(path).value().metadata().at("version"), "1");
+  EXPECT_TRUE(read_token_file(path).value().soft_target(0).empty());
+  file.soft_targets = {0.25f, 0.75f, 0, 0, 1, 0};
+  ASSERT_TRUE(write_token_file(path, file));
+  EXPECT_EQ(SafetensorsFile::open(path).value().metadata().at("version"), "2");
+  const TokenFile read = read_token_file(path).value();
+  EXPECT_EQ(read.soft_targets, file.soft_targets);
+  EXPECT_EQ(read.soft_target(0)[1], 0.75f);
+  EXPECT_TRUE(read.soft_target(1).empty());  // no teacher's answer
+  EXPECT_EQ(read.soft_target(2)[0], 1.0f);
+}
+
+TEST(TokenFile, RefusesSoftTargetsThatAreNoProbabilities) {
+  const auto message = [](std::vector<float> targets) {
+    TokenFile file = example();
+    file.soft_targets = std::move(targets);
+    const Status status = file.check("x");
+    return status ? std::string() : status.error().message;
+  };
+  EXPECT_EQ(message({0.25f, 0.75f, 0, 0, 1, 0}), "");
+  EXPECT_NE(message({0.25f, 0.75f, 0, 0}).find("4 entries for 3 rows of 2 labels"), std::string::npos);
+  EXPECT_NE(message({0.25f, 0.75f, 0, 0.5f, 1, 0}).find("row 1"), std::string::npos);
+  EXPECT_NE(message({0.25f, 0.75f, 0, 0, 1.5f, -0.5f}).find("row 2"), std::string::npos);
+  EXPECT_NE(message({NAN, 0.75f, 0, 0, 1, 0}).find("row 0"), std::string::npos);
+}
+
 TEST(TokenFile, CutShortAtEveryByteIsAnErrorAndNeverACrash) {
   const TemporaryDirectory dir;
   const auto path = dir.path() / "tokens.safetensors";
-  ASSERT_TRUE(write_token_file(path, example()));
+  TokenFile file = example();
+  file.soft_targets = {0.25f, 0.75f, 0, 0, 1, 0};
+  ASSERT_TRUE(write_token_file(path, file));
   const std::string bytes = read_file(path).value();
   for (std::size_t n = 0; n < bytes.size(); ++n) {
     std::ofstream(path, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(n));

@@ -54,6 +54,10 @@ void visit_tune(Visitor&& v, Options& o) {
   v("metric", o.metric);
   v("patience", o.patience);
   v("head_start", o.head_start);
+  v("init_text", o.init_text);
+  v("teacher", o.teacher);
+  v("unlabelled_file", o.unlabelled_file);
+  v("teacher_tokens", o.teacher_tokens);
   v("max_tokens", o.max_tokens);
   v("answers", o.answers);
   v("threads", o.threads);
@@ -150,6 +154,8 @@ Result<TuneOptions> tune_options_of_run(const Json& run) {
     visit_tune(reader, options);
     find.find(options);
     options.model = find(options.model).string();
+    options.teacher = find(options.teacher);
+    options.unlabelled_file = find(options.unlabelled_file);
   }));
   return options;
 }

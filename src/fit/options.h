@@ -67,6 +67,11 @@ struct TuneOptions : DataOptions {
   int patience = 0;                // evaluations without a better metric before training stops; 0: never
   bool head_start = true;          // encoders: the head starts at a logistic regression on the untouched vectors
   int threads = 0;                 // 0: all cores
+  std::string init_text;           // soft prompts: a text whose tokens the virtual ones begin as; empty: by settings
+  // method distill
+  std::filesystem::path teacher;          // labels: a package, or a file of answers; texts: a package or model
+  std::filesystem::path unlabelled_file;  // labels: texts that the teacher alone answers; empty: none
+  int teacher_tokens = 512;               // texts: of an answer, at most; longer ones are not learnt
   // texts alone
   std::size_t max_tokens = 0;  // of a row; longer ones lose their end. 0: 2048, or what the model reads
   std::size_t answers = 32;    // test rows that are answered before and after, to be compared

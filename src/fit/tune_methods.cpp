@@ -30,6 +30,7 @@ const std::vector<TuneMethod>& tune_methods() {
       {"prefix-tuning", "keys and values of virtual tokens in every layer", false, true, kDecoder},
       {"contrastive", "every weight, so that texts of one label lie together; then a logistic regression", true, false,
        kEncoder},
+      {"distill", "a small model learns a large one's answers (--teacher)", true, true, kEncoder},
   };
   return kMethods;
 }

@@ -9,14 +9,13 @@
 #include <nlohmann/json.hpp>
 
 #include "tune/classification_loss.h"
+#include "tune/data_order.h"
 #include "tune/encoder_passes.h"
 #include "tune/export.h"
 #include "tune/head.h"
 
 namespace tailor::tune {
 namespace {
-
-constexpr std::size_t kNearLabels = 8;  // among which a row's hard companion is drawn
 
 at::Tensor unit(const at::Tensor& x) {
   return x / at::linalg_vector_norm(x, 2, at::IntArrayRef{1}, /*keepdim=*/true).clamp_min(1e-12);
@@ -32,23 +31,13 @@ ContrastiveModel::ContrastiveModel(const BaseWeights& weights, const TokenFile& 
       rng_(job.seed, kInitialValuesStream),
       encoder_(weights, file, std::move(options), parameters_, rng_),
       rows_of_label_(static_cast<std::size_t>(file.n_labels)),
-      near_labels_(static_cast<std::size_t>(file.n_labels)) {
+      hard_negatives_(file, job.out / "checkpoint"),
+      steps_per_epoch_(DataOrder(rows_of(file, TokenPart::kTrain), job.settings.batch_size, 0).steps_per_epoch()) {
   parameters_.flatten();
   encoder_.bind(parameters_);
   for (std::size_t r = 0; r < file.rows(); ++r) {
     if (file.parts[r] == TokenPart::kTrain)
       rows_of_label_[static_cast<std::size_t>(file.labels[r])].push_back(static_cast<std::int64_t>(r));
-  }
-  // Which labels lie near one another, before anything is trained.
-  const at::Tensor closeness = at::mm(prototypes(), prototypes().t());
-  for (std::int32_t l = 0; l < file.n_labels; ++l) {
-    auto& near = near_labels_[static_cast<std::size_t>(l)];
-    for (std::int32_t other = 0; other < file.n_labels; ++other) {
-      if (other != l && !rows_of_label_[static_cast<std::size_t>(other)].empty()) near.push_back(other);
-    }
-    const float* row = closeness.data_ptr<float>() + static_cast<std::int64_t>(l) * file.n_labels;
-    std::stable_sort(near.begin(), near.end(), [&](std::int32_t a, std::int32_t b) { return row[a] > row[b]; });
-    near.resize(std::min(near.size(), kNearLabels));
   }
 }
 
@@ -83,6 +72,15 @@ void ContrastiveModel::parameters_changed(double decay) {
   prototypes_ = at::Tensor();
 }
 
+void ContrastiveModel::mine_or_read(const StepContext& context) {
+  if (job_.settings.hard_negatives == 0) return;
+  const std::int64_t epoch = context.step / steps_per_epoch_;
+  if (context.step % steps_per_epoch_ == 0 && context.micro_batch == 0)
+    hard_negatives_.mine(vectors_of_all(hard_negatives_.training_rows()), epoch);
+  else if (hard_negatives_.epoch() != epoch)
+    hard_negatives_.read(epoch);
+}
+
 std::vector<std::int64_t> ContrastiveModel::companions(RowSpan rows, const StepContext& context) const {
   std::vector<std::int64_t> all(rows.begin(), rows.end());
   Rng rng(Rng::mix(dropout_seed(context)), kPairsStream);
@@ -92,10 +90,10 @@ std::vector<std::int64_t> ContrastiveModel::companions(RowSpan rows, const StepC
   for (const std::int64_t row : rows) {
     const auto label = static_cast<std::size_t>(file_.labels[static_cast<std::size_t>(row)]);
     all.push_back(draw(rows_of_label_[label]));
-    const auto& near = near_labels_[label];
-    if (near.empty()) continue;
-    const auto other = static_cast<std::size_t>(near[static_cast<std::size_t>(rng.below(near.size()))]);
-    all.push_back(draw(rows_of_label_[other]));
+    if (job_.settings.hard_negatives == 0) continue;
+    const RowSpan near = hard_negatives_.of(row);
+    for (int k = 0; k < job_.settings.hard_negatives && !near.empty(); ++k)
+      all.push_back(near[static_cast<std::size_t>(rng.below(near.size()))]);
   }
   // A row that came twice would be its own positive.
   std::sort(all.begin(), all.end());
@@ -104,6 +102,7 @@ std::vector<std::int64_t> ContrastiveModel::companions(RowSpan rows, const StepC
 }
 
 LossSum ContrastiveModel::forward_backward(RowSpan rows, const StepContext& context) {
+  mine_or_read(context);
   const std::vector<std::int64_t> all = companions(rows, context);
   const PackedRows packed = encoder_.pack(all);
   LossSum out{.loss_sum = 0,

@@ -6,12 +6,13 @@
 ///   L_i = - mean over p in P(i) of log( exp(z_i z_p / t) / sum over a != i of exp(z_i z_a / t) )
 ///
 /// z: pooled vectors of length 1; P(i): the other texts with i's label; t: the temperature. To each row of the batch
-/// come another row of its label and one of a label that is near to it (by the vectors of the untouched model), so that
-/// every pass has something to pull together and something hard to tell apart.
+/// come another row of its label and settings.hard_negatives of the rows of other labels that lie nearest to it
+/// (tune/hard_negatives.h), so that every pass has something to pull together and something hard to tell apart.
 
 #include <vector>
 
 #include "tune/encoder.h"
+#include "tune/hard_negatives.h"
 #include "tune/settings.h"
 #include "tune/trainable_model.h"
 
@@ -35,6 +36,7 @@ class ContrastiveModel final : public TrainableModel {
   at::Tensor vectors(const PackedRows& packed) const;  // [rows, width], length 1, with gradients
   at::Tensor vectors_of_all(RowSpan rows) const;       // the same in passes, without
   const at::Tensor& prototypes();                      // [labels, width], length 1
+  void mine_or_read(const StepContext& context);       // the hard negatives of the step's epoch
   std::vector<std::int64_t> companions(RowSpan rows, const StepContext& context) const;
 
   const BaseWeights& weights_;
@@ -44,8 +46,9 @@ class ContrastiveModel final : public TrainableModel {
   Rng rng_;
   Encoder encoder_;
   std::vector<std::vector<std::int64_t>> rows_of_label_;  // training rows
-  std::vector<std::vector<std::int32_t>> near_labels_;    // of each label, nearest first
-  at::Tensor prototypes_;                                 // undefined: the parameters have changed since
+  HardNegatives hard_negatives_;
+  std::int64_t steps_per_epoch_;
+  at::Tensor prototypes_;  // undefined: the parameters have changed since
   double decay_ = 1;
 };
 

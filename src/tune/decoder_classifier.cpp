@@ -9,6 +9,7 @@
 #include "core/bottleneck_file.h"
 #include "core/json.h"
 #include "tune/decoder_export.h"
+#include "tune/soft_prompt_start.h"
 #include "tune/tensor_filters.h"
 
 namespace tailor::tune::decoder {
@@ -73,7 +74,7 @@ DecoderClassifier::DecoderClassifier(const ModelInput& input, DecoderOptions opt
            fmt::format("{} has {} tokens, but the model's context is {}", row_name(file_, r), length, c.context),
            "cut the text, or take a model with a longer context"});
     }
-    if (file_.parts[static_cast<std::size_t>(r)] != TokenPart::kTrain) continue;
+    if (file_.parts[static_cast<std::size_t>(r)] != TokenPart::kTrain || distils()) continue;
     if (std::find(row.mask.begin() + (row.mask.empty() ? 0 : 1), row.mask.end(), 1) == row.mask.end()) {
       throw Exception({ErrorCode::kInvalidArgument, fmt::format("{} has no token that is learnt", row_name(file_, r)),
                        "every training row needs an answer after at least one token of prompt"});
@@ -114,26 +115,9 @@ void DecoderClassifier::parameters_changed(double) {
   if (lora_) lora_->refresh(*weights_);
 }
 
-/// Real tokens whose values the virtual ones begin with: those asked for, else the labels' words (Lester et al. find
-/// them the best start), else those of the rows.
 SoftPrompt::Start DecoderClassifier::soft_start() {
-  const auto n = static_cast<std::size_t>(job_.settings.soft_prompt.tokens);
-  std::vector<std::int32_t> words = job_.settings.soft_prompt.start;
-  for (const std::int32_t word : words) {
-    if (word < weights_->config().vocab) continue;
-    throw Exception({ErrorCode::kInvalidArgument,
-                     fmt::format("settings.soft_prompt.start: {} is no token of the model", word),
-                     fmt::format("ids are below {}", weights_->config().vocab)});
-  }
-  for (std::size_t l = 0; words.size() < n && l < static_cast<std::size_t>(file_.n_labels); ++l) {
-    const auto answer = file_.label(l);
-    words.insert(words.end(), answer.begin(), answer.end() - (answer.size() > 1 ? 1 : 0));  // without the end
-  }
-  for (std::size_t r = 0; words.size() < n && r < file_.rows(); ++r)
-    words.insert(words.end(), file_.row(r).begin(), file_.row(r).end());
-  const std::size_t given = words.size();
-  for (std::size_t i = 0; words.size() < n; ++i) words.push_back(words[i % given]);
-  words.resize(n);
+  const std::vector<std::int32_t> words =
+      soft_prompt_words(job_.settings.soft_prompt, file_, weights_->config().vocab, job_.seed);
   if (*options_.soft_prompt == SoftPromptKind::kPrefix) return {{}, decoder_.keys_values(words)};
   return {weights_->embed(words), {}};
 }
@@ -179,6 +163,7 @@ DecoderClassifier::Row DecoderClassifier::whole(std::int64_t row) const {
 }
 
 double DecoderClassifier::weight(RowSpan rows) const {
+  if (distils()) return static_cast<double>(rows.size());
   double sum = 0;
   for (const std::int64_t row : rows) {
     const Row r = whole(row);
@@ -188,6 +173,7 @@ double DecoderClassifier::weight(RowSpan rows) const {
 }
 
 LossSum DecoderClassifier::forward_backward(RowSpan rows, const StepContext& context) {
+  if (distils()) return distil(rows, context);
   std::vector<Row> owned;
   std::vector<SequenceView> views;
   for (const std::int64_t row : rows) owned.push_back(whole(row));

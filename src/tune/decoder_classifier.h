@@ -64,6 +64,8 @@ class DecoderClassifier final : public TrainableModel {
   void add_soft_prompt(Row& row) const;  // in front
   SoftPrompt::Start soft_start();
   Predictions row_losses(RowSpan rows);
+  bool distils() const { return job_.method == "distill" && job_.task == Task::kCausalLmLabels; }
+  LossSum distil(RowSpan rows, const StepContext& context);  // decoder_distill.cpp
 
   const TokenFile& file_;
   const Job& job_;

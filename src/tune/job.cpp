@@ -28,6 +28,9 @@ const Names<Schedule> kSchedules = {
     {Schedule::kLinear, "linear"}, {Schedule::kCosine, "cosine"}, {Schedule::kConstant, "constant"}};
 const Names<Pooling> kPoolings = {{Pooling::kMean, "mean"}, {Pooling::kCls, "cls"}};
 const Names<SoftPromptEncoder> kSoftEncoders = {{SoftPromptEncoder::kMlp, "mlp"}, {SoftPromptEncoder::kLstm, "lstm"}};
+const Names<SoftPromptInit> kSoftInits = {{SoftPromptInit::kLabels, "labels"},
+                                          {SoftPromptInit::kVocabulary, "vocabulary"},
+                                          {SoftPromptInit::kRandom, "random"}};
 const Names<Metric> kMetrics = {{Metric::kAccuracy, "accuracy"},
                                 {Metric::kMacroF1, "macro_f1"},
                                 {Metric::kLoss, "loss"},
@@ -202,6 +205,8 @@ Status read_settings(const Json& value, const std::string& where, Settings& s) {
     prompt.whole("tokens", s.soft_prompt.tokens, 1, 4096);
     prompt.whole("hidden", s.soft_prompt.hidden, 0, 65536);
     prompt.choice("encoder", s.soft_prompt.encoder, kSoftEncoders);
+    prompt.choice("init", s.soft_prompt.init, kSoftInits);
+    prompt.flag("reparameterise", s.soft_prompt.reparameterise);
     prompt.custom("start", [&](const Json& list) -> Status {
       const auto whole = [](const Json& id) { return id.is_number_integer() && id.get<std::int64_t>() >= 0; };
       if (!list.is_array() || !std::all_of(list.begin(), list.end(), whole))
@@ -211,8 +216,15 @@ Status read_settings(const Json& value, const std::string& where, Settings& s) {
     });
     return prompt.read(v);
   });
+  reader.custom("distill", [&](const Json& v) {
+    ObjectReader distill(where + " settings.distill");
+    distill.number("temperature", s.distill.temperature, 0, 100, true);
+    distill.number("alpha", s.distill.alpha, 0, 1);
+    return distill.read(v);
+  });
   reader.whole("upper_layers", s.upper_layers, 1, 1024);
   reader.number("temperature", s.temperature, 0, 100, true);
+  reader.whole("hard_negatives", s.hard_negatives, 0, 64);
   return reader.read(value);
 }
 
@@ -237,11 +249,15 @@ Status check_metric(const Job& job, const std::string& where) {
 /// Settings of a part that the method does not have would change nothing: they are refused.
 Status refuse_foreign_settings(const Json& settings, const Job& job, const Method& method, const std::string& where) {
   const bool head = for_encoders(job.task) && job.method != "contrastive";
-  const std::pair<const char*, bool> parts[] = {{"lora", method.family == MethodFamily::kLora},
+  const bool distills = job.method == "distill";
+  const bool lora = method.family == MethodFamily::kLora || (distills && !for_encoders(job.task));
+  const std::pair<const char*, bool> parts[] = {{"lora", lora},
+                                                {"distill", distills && job.task != Task::kCausalLm},
                                                 {"adapter", method.family == MethodFamily::kAdapter},
                                                 {"soft_prompt", method.family == MethodFamily::kSoftPrompt},
                                                 {"upper_layers", job.method == "upper-layers"},
                                                 {"temperature", job.method == "contrastive"},
+                                                {"hard_negatives", job.method == "contrastive"},
                                                 {"head_learning_rate", head},
                                                 {"label_smoothing", !wants_targets(job.task)}};
   for (const auto& [key, used] : parts) {
@@ -252,6 +268,18 @@ Status refuse_foreign_settings(const Json& settings, const Job& job, const Metho
                              : for_encoders(job.task)                  ? fmt::format(" for {}", to_string(job.task))
                                                                        : " of a decoder"),
                  "leave it out"};
+  }
+  if (job.method == "p-tuning" && job.settings.soft_prompt.reparameterise) {
+    return Error{
+        ErrorCode::kInvalidArgument,
+        fmt::format("{}: settings.soft_prompt.reparameterise means nothing to p-tuning, which is a network", where),
+        "leave it out"};
+  }
+  if (distills && job.task == Task::kCausalLmLabels && job.settings.lora.dropout > 0) {
+    return Error{
+        ErrorCode::kInvalidArgument,
+        fmt::format("{}: settings.lora.dropout is not there for method distill, which scores every row twice", where),
+        "leave it out"};
   }
   if (job.settings.lora.dora && job.settings.lora.pissa) {
     return Error{ErrorCode::kInvalidArgument,
@@ -332,7 +360,8 @@ Result<Job> parse_job(const Json& value, const std::string& where, const std::fi
                  "name one, or train it with method head"};
   }
   TAILOR_CHECK(check_metric(job, where));
-  if (wants_targets(job.task) && (job.method == "contrastive" || job.method == "features")) {
+  if (wants_targets(job.task) &&
+      (job.method == "contrastive" || job.method == "features" || job.method == "distill")) {
     return Error{
         ErrorCode::kInvalidArgument,
         fmt::format("{}: method {} is for one label a row, not for {}", where, job.method, to_string(job.task)),
@@ -375,7 +404,9 @@ Json settings_json(const Job& job) {
               {"head_init_std", s.head_init_std},
               {"pooling", name_of(kPoolings, s.pooling)}};
   const Method* method = find_method(job.method);
-  if (method != nullptr && method->family == MethodFamily::kLora) {
+  const bool distills = job.method == "distill";
+  const bool student_lora = distills && !for_encoders(job.task);
+  if (student_lora || (method != nullptr && method->family == MethodFamily::kLora)) {
     out["lora"] = {{"r", s.lora.r},
                    {"alpha", s.lora.alpha},
                    {"dropout", s.lora.dropout},
@@ -391,9 +422,16 @@ Json settings_json(const Job& job) {
     out["soft_prompt"] = {{"tokens", s.soft_prompt.tokens},
                           {"hidden", s.soft_prompt.hidden},
                           {"encoder", name_of(kSoftEncoders, s.soft_prompt.encoder)},
+                          {"init", name_of(kSoftInits, s.soft_prompt.init)},
+                          {"reparameterise", s.soft_prompt.reparameterise},
                           {"start", s.soft_prompt.start}};
   }
-  if (job.method == "contrastive") out["temperature"] = s.temperature;
+  if (distills && job.task != Task::kCausalLm)
+    out["distill"] = {{"temperature", s.distill.temperature}, {"alpha", s.distill.alpha}};
+  if (job.method == "contrastive") {
+    out["temperature"] = s.temperature;
+    out["hard_negatives"] = s.hard_negatives;
+  }
   if (job.method == "upper-layers") out["upper_layers"] = s.upper_layers;
   return out;
 }

@@ -88,6 +88,20 @@ TEST(Job, RefusesSettingsThatMeanNothingToTheMethod) {
   EXPECT_NE(error("full", {{"upper_layers", 2}}), "");
   EXPECT_EQ(error("upper-layers", {{"upper_layers", 2}}), "");
   EXPECT_NE(error("dora", {{"lora", {{"pissa", true}}}}), "");
+  EXPECT_NE(error("full", {{"distill", {{"alpha", 0.5}}}}), "");
+  EXPECT_EQ(error("distill", {{"distill", {{"alpha", 0.5}, {"temperature", 4}}}}), "");
+  EXPECT_NE(error("distill", {{"distill", {{"alpha", 1.5}}}}), "");
+  EXPECT_NE(error("distill", {{"distill", {{"temperature", 0}}}}), "");
+  EXPECT_NE(error("distill", {{"distill", {{"alpha", 0.5}}}}, "causal-lm"), "");  // texts have no probabilities
+  EXPECT_NE(error("distill", {{"lora", {{"r", 4}}}}), "");
+  EXPECT_EQ(error("distill", {{"lora", {{"r", 4}}}}, "causal-lm"), "");
+  EXPECT_NE(error("distill", {{"lora", {{"dropout", 0.1}}}}, "causal-lm-labels"), "");
+  EXPECT_NE(error("full", {{"hard_negatives", 1}}), "");
+  EXPECT_EQ(
+      error("prefix-tuning", {{"soft_prompt", {{"reparameterise", true}, {"init", "random"}}}}, "causal-lm-labels"),
+      "");
+  EXPECT_NE(error("p-tuning", {{"soft_prompt", {{"reparameterise", true}}}}, "causal-lm-labels"), "");
+  EXPECT_NE(error("prompt-tuning", {{"soft_prompt", {{"init", "zeros"}}}}, "causal-lm-labels"), "");
   EXPECT_EQ(error("features", Json::object()),
             "job.json: method features answers by the head that it is given, and 'head' is missing (name one, or train "
             "it with method head)");

@@ -73,6 +73,11 @@ std::unique_ptr<TrainableModel> encoder_contrastive(const ModelInput& in) {
   return std::make_unique<ContrastiveModel>(in.weights, in.file, in.job, std::move(options));
 }
 
+/// A student: everything is trained, by the loss that the classifier takes from the job's method.
+std::unique_ptr<TrainableModel> encoder_distill(const ModelInput& in) {
+  return encoder_full(in);
+}
+
 std::unique_ptr<TrainableModel> encoder_head(const ModelInput& in) {
   at::Tensor features = encode_rows(in.weights, in.file, in.job.settings.pooling, in.preparing);
   return std::make_unique<HeadModel>(std::move(features), in.file, in.job, in.weights.architecture());
@@ -151,6 +156,12 @@ void contrastive_defaults(Settings& s, Task) {
   encoder_defaults(s, 5e-5);
   s.epochs = 3;
 }
+void distill_defaults(Settings& s, Task task) {
+  if (task == Task::kSequenceClassification)
+    full_defaults(s, task);
+  else
+    lora_defaults(s, task);
+}
 void features_defaults(Settings& s, Task task) {
   head_defaults(s, task);
   s.epochs = 0;
@@ -196,6 +207,7 @@ const std::vector<Method>& methods() {
        decoder::make_prefix_tuning, kSoftPrompt},
       {"contrastive", "every weight, so that texts of one label lie together; no head", contrastive_defaults,
        encoder_contrastive, nullptr},
+      {"distill", "a student learns a teacher's answers", distill_defaults, encoder_distill, make_lora},
   };
   return kMethods;
 }

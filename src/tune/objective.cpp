@@ -6,12 +6,13 @@
 #include <algorithm>
 #include <cmath>
 
+#include "tune/distillation_loss.h"
 #include "tune/head.h"
 
 namespace tailor::tune {
 namespace {
 
-class ClassObjective final : public Objective {
+class ClassObjective : public Objective {
  public:
   ClassObjective(const TokenFile& file, double smoothing) : file_(file), smoothing_(smoothing) {}
   std::int64_t outputs() const override { return file_.n_labels; }
@@ -23,9 +24,21 @@ class ClassObjective final : public Objective {
     add_predictions(scores, file_, rows, out);
   }
 
- private:
+ protected:
   const TokenFile& file_;
-  double smoothing_;
+  const double smoothing_;
+};
+
+class DistillObjective final : public ClassObjective {
+ public:
+  DistillObjective(const TokenFile& file, const Settings& settings)
+      : ClassObjective(file, settings.label_smoothing), settings_(settings.distill) {}
+  ClassificationLoss loss(const at::Tensor& scores, RowSpan rows, double denominator) const override {
+    return distillation_loss(scores, file_, rows, settings_, smoothing_, denominator);
+  }
+
+ private:
+  const DistillSettings settings_;
 };
 
 /// Objectives whose loss is a sum over the outputs of a function of score and target.
@@ -103,6 +116,7 @@ std::unique_ptr<Objective> make_objective(const Job& job, const TokenFile& file)
     case Task::kMultiLabel:
       return std::make_unique<MultiLabelObjective>(file);
     default:
+      if (job.method == "distill") return std::make_unique<DistillObjective>(file, job.settings);
       return std::make_unique<ClassObjective>(file, job.settings.label_smoothing);
   }
 }
@@ -135,9 +149,13 @@ Status check_targets(const Job& job, const TokenFile& file) {
       break;
   }
   if (file.n_labels < 2) return bad(fmt::format("it has {} label(s), at least 2 are needed", file.n_labels));
+  const bool distills = job.method == "distill";
+  if (distills && file.soft_targets.empty()) return bad("it has no soft_targets, which method distill learns from");
   for (std::size_t i = 0; i < file.rows(); ++i) {
-    if (file.parts[i] == TokenPart::kTrain && file.labels[i] < 0)
-      return bad(fmt::format("training row {} has no label", file.row_ids[i]));
+    if (file.parts[i] != TokenPart::kTrain || file.labels[i] >= 0) continue;
+    if (!distills) return bad(fmt::format("training row {} has no label", file.row_ids[i]));
+    if (file.soft_target(i).empty())
+      return bad(fmt::format("training row {} has neither a label nor a teacher's answer", file.row_ids[i]));
   }
   return {};
 }

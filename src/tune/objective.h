@@ -27,7 +27,7 @@ class Objective {
 };
 
 /// By job.task:
-///   sequence-classification  softmax cross-entropy over n_labels
+///   sequence-classification  softmax cross-entropy over n_labels; method distill: tune/distillation_loss.h
 ///   regression               (score - target)^2, one output (torch.nn.MSELoss)
 ///   multi-label              mean over the labels of the binary cross-entropy of sigmoid(score)
 ///                            (torch.nn.BCEWithLogitsLoss); answers are the sigmoids

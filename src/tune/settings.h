@@ -51,13 +51,28 @@ struct AdapterSettings {
 
 enum class SoftPromptKind { kPrompt, kEncoded, kPrefix };  // prompt tuning, P-tuning, prefix tuning
 enum class SoftPromptEncoder { kMlp, kLstm };
+enum class SoftPromptInit {
+  kLabels,      // the labels' words, then those of the first rows
+  kVocabulary,  // drawn from the commonest tokens: Lester et al., arXiv:2104.08691, section 3.2
+  kRandom,      // no token's: normal, of the size that the commonest tokens' values have
+};
 
 struct SoftPromptSettings {
   int tokens = 20;                                      // virtual ones
   SoftPromptEncoder encoder = SoftPromptEncoder::kMlp;  // of P-tuning
-  int hidden = 0;                                       // of that encoder; 0: the model's width
-  std::vector<std::int32_t> start;  // real tokens whose values are the first ones; where they are too few, those of
-                                    // the labels follow, then those of the rows, then all again
+  int hidden = 0;                                       // of a network; 0: the model's width
+  SoftPromptInit init = SoftPromptInit::kLabels;        // where the virtual tokens begin
+  std::vector<std::int32_t> start;  // real tokens whose values are the first ones, in the place of `init`; where they
+                                    // are too few, they come again
+  // A network during training that serving does not see: of prompt tuning E + MLP(E) (Razdaibiedina et al.,
+  // arXiv:2305.03937), of prefix tuning an MLP that makes all keys and values (Li and Liang, arXiv:2101.00190).
+  bool reparameterise = false;
+};
+
+/// Method distill: Hinton et al., arXiv:1503.02531; tune/distillation_loss.h has the formula.
+struct DistillSettings {
+  double temperature = 2;  // > 0; above 1 a teacher's small probabilities count for more
+  double alpha = 0.7;      // [0, 1], weight of the teacher's probabilities; the rest is the label's
 };
 
 struct Settings {
@@ -79,7 +94,9 @@ struct Settings {
   LoraSettings lora;
   AdapterSettings adapter;
   SoftPromptSettings soft_prompt;
+  DistillSettings distill;
   double temperature = 0.07;  // method contrastive: cosines are divided by it
+  int hard_negatives = 1;     // method contrastive: near texts of other labels that each row brings along; 0: none
   int upper_layers = 2;       // method upper-layers: how many are trained, 1 .. all
   Pooling pooling = Pooling::kMean;
 };

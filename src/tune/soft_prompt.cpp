@@ -25,6 +25,20 @@ at::Tensor uniform(std::vector<std::int64_t> shape, std::int64_t in, Rng& rng) {
   return t;
 }
 
+at::Tensor normal(std::vector<std::int64_t> shape, double deviation, Rng& rng) {
+  at::Tensor t = at::empty(shape, at::kFloat);
+  for (float *p = t.data_ptr<float>(), *end = p + t.numel(); p != end; ++p)
+    *p = static_cast<float>(deviation * rng.normal());
+  return t;
+}
+
+/// Of no token, but as large as a token's.
+at::Tensor random_like(const at::Tensor& x, Rng& rng) {
+  return normal(x.sizes().vec(), at::sqrt(at::mean(at::square(x))).item<double>(), rng);
+}
+
+constexpr double kNetworkRate = 0.1;  // of the learning rate; P-tuning's network, which is all it trains, has the same
+
 }  // namespace
 
 SoftPrompt::SoftPrompt(const DecoderConfig& model, SoftPromptKind kind, const SoftPromptSettings& settings,
@@ -40,9 +54,24 @@ SoftPrompt::SoftPrompt(const DecoderConfig& model, SoftPromptKind kind, const So
     parameters.add(name + ".weight", uniform({out, in}, in, rng));
     parameters.add(name + ".bias", uniform({out}, in, rng), {.decay = false});
   };
+  if (settings.init == SoftPromptInit::kRandom && settings.start.empty()) {
+    if (start.embeddings.defined()) start.embeddings = random_like(start.embeddings, rng);
+    for (at::Tensor& layer : start.keys_values) layer = random_like(layer, rng);
+  }
+  const auto network = [&](const std::string& name, const at::Tensor& weight, const at::Tensor& bias) {
+    parameters.add(name + ".weight", weight, {.rate_scale = kNetworkRate});
+    parameters.add(name + ".bias", bias, {.decay = false, .rate_scale = kNetworkRate});
+  };
   switch (kind) {
     case SoftPromptKind::kPrompt:
       parameters.add("prompt.embeddings", start.embeddings);
+      if (!settings.reparameterise) break;
+      for (const auto& [name, out, in] : {std::tuple{"prompt.mlp.0", h, d}, {"prompt.mlp.1", d, h}}) {
+        const at::Tensor weight = uniform({out, in}, in, rng);
+        network(name, weight, uniform({out}, in, rng));
+      }
+      parameters.add("prompt.norm.weight", at::zeros({d}, at::kFloat), {.decay = false});
+      parameters.add("prompt.norm.bias", at::zeros({d}, at::kFloat), {.decay = false});
       break;
     case SoftPromptKind::kEncoded:
       parameters.add("prompt.embeddings", start.embeddings);
@@ -66,6 +95,17 @@ SoftPrompt::SoftPrompt(const DecoderConfig& model, SoftPromptKind kind, const So
       }
       break;
     case SoftPromptKind::kPrefix:
+      if (settings.reparameterise) {
+        fixed_start_ = start.keys_values;
+        parameters.add("prefix.embeddings", normal({length_, kv_width_}, 1, rng));
+        const at::Tensor weight = uniform({h, kv_width_}, kv_width_, rng);
+        network("prefix.mlp.0", weight, uniform({h}, kv_width_, rng));
+        for (std::int64_t layer = 0; layer < model.layers; ++layer) {
+          network(fmt::format("prefix.mlp.1.{}", layer), at::zeros({2 * kv_width_, h}, at::kFloat),
+                  at::zeros({2 * kv_width_}, at::kFloat));
+        }
+        break;
+      }
       for (std::int64_t layer = 0; layer < model.layers; ++layer)
         parameters.add(fmt::format("prefix.{}", layer), start.keys_values[static_cast<std::size_t>(layer)],
                        {.decay = false});
@@ -73,13 +113,19 @@ SoftPrompt::SoftPrompt(const DecoderConfig& model, SoftPromptKind kind, const So
   }
 }
 
+at::Tensor SoftPrompt::linear(const at::Tensor& x, const std::string& name) const {
+  return at::linear(x, at(name + ".weight"), at(name + ".bias"));
+}
+
 at::Tensor SoftPrompt::embeddings() const {
   const at::Tensor e = at("prompt.embeddings");
-  if (kind_ != SoftPromptKind::kEncoded) return e;
-  const auto linear = [&](const at::Tensor& x, const char* name) {
-    return at::linear(x, at(fmt::format("prompt.mlp.{}.weight", name)), at(fmt::format("prompt.mlp.{}.bias", name)));
-  };
-  if (settings_.encoder == SoftPromptEncoder::kMlp) return linear(at::relu(linear(at::relu(linear(e, "0")), "1")), "2");
+  const auto mlp = [&](const at::Tensor& x, int part) { return linear(x, fmt::format("prompt.mlp.{}", part)); };
+  if (kind_ == SoftPromptKind::kPrompt) {
+    if (!settings_.reparameterise) return e;
+    return e + at::layer_norm(mlp(at::relu(mlp(e, 0)), 1), {model_.hidden}, at("prompt.norm.weight"),
+                              at("prompt.norm.bias"));
+  }
+  if (settings_.encoder == SoftPromptEncoder::kMlp) return mlp(at::relu(mlp(at::relu(mlp(e, 0)), 1)), 2);
   const std::int64_t h = settings_.hidden > 0 ? settings_.hidden : model_.hidden;
   std::vector<at::Tensor> weights;
   for (int layer = 0; layer < 2; ++layer) {
@@ -93,10 +139,14 @@ at::Tensor SoftPrompt::embeddings() const {
                                                  /*num_layers=*/2, /*dropout=*/0.0, /*train=*/true,
                                                  /*bidirectional=*/true, /*batch_first=*/true))
                                 .squeeze(0);
-  return linear(at::relu(linear(states, "0")), "1");
+  return mlp(at::relu(mlp(states, 0)), 1);
 }
 
 at::Tensor SoftPrompt::keys_values(std::int64_t layer) const {
+  if (settings_.reparameterise) {
+    const at::Tensor inner = at::tanh(linear(at("prefix.embeddings"), "prefix.mlp.0"));
+    return fixed_start_[static_cast<std::size_t>(layer)] + linear(inner, fmt::format("prefix.mlp.1.{}", layer));
+  }
   return at(fmt::format("prefix.{}", layer));
 }
 

@@ -7,6 +7,16 @@
 ///   prefix tuning  their keys and values in every layer    Li and Liang, arXiv:2101.00190; P-tuning v2,
 ///   arXiv:2110.07602
 ///
+/// Reparameterised, what is trained is a network that makes them; it is gone when they are saved:
+///
+///   prompt tuning  E + LayerNorm(relu(E W0^T + b0) W1^T + b1)   Razdaibiedina et al., arXiv:2305.03937; E starts as
+///   real
+///                  tokens and the norm's gain at 0, so that the prompt does too
+///   prefix tuning  S + tanh(E W0^T + b0) W1^T + b1              Li and Liang; S are the keys and values of the real
+///                  tokens, which stay, W1 and b1 start at 0, E [n, kv width] at normal(0, 1)
+///
+/// The networks' matrices and biases take a tenth of the learning rate.
+///
 /// In the rows of a batch they stand as tokens vocabulary + 0 … vocabulary + n-1. Keys are kept as the cache of a
 /// server keeps them: not rotated for a position.
 
@@ -51,11 +61,13 @@ class SoftPrompt {
 
  private:
   at::Tensor at(const std::string& name) const { return parameters_->at(name).value; }
+  at::Tensor linear(const at::Tensor& x, const std::string& name) const;
 
   const DecoderConfig model_;
   const SoftPromptKind kind_;
   const SoftPromptSettings settings_;
   const std::int64_t length_, kv_width_;
+  std::vector<at::Tensor> fixed_start_;  // S, by layer
   const ParameterSet* parameters_ = nullptr;
 };
 

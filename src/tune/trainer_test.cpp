@@ -44,7 +44,12 @@ class TrainerTest : public ::testing::Test {
  protected:
   Job job(const std::string& name, int validation = 10) {
     std::filesystem::create_directories(dir_.path() / name);
-    Job job = testing::tiny_job(dir_.path() / name, testing::tiny_rows(validation, 4));
+    TokenFile rows = testing::tiny_rows(validation, 4);
+    if (name.starts_with("distill")) {
+      rows.soft_targets.assign(rows.rows() * testing::kLabels, 1.0f / testing::kLabels);
+      rows.labels[7] = -1;
+    }
+    Job job = testing::tiny_job(dir_.path() / name, rows);
     job.settings.dropout = 0.2;  // the masks must be resumed too
     job.settings.hidden_dropout = 0.1;
     job.evaluate_every_steps = 4;
@@ -56,7 +61,7 @@ class TrainerTest : public ::testing::Test {
 };
 
 TEST_F(TrainerTest, ARunThatIsPausedAndResumedIsBitEqualToOneThatIsNot) {
-  for (const std::string method : {"full", "lora", "head"}) {
+  for (const std::string method : {"full", "lora", "head", "contrastive", "distill"}) {
     Job whole = job(method + "-whole");
     whole.method = method;
     const Trained expected = train(whole);
@@ -79,6 +84,21 @@ TEST_F(TrainerTest, ARunThatIsPausedAndResumedIsBitEqualToOneThatIsNot) {
       EXPECT_EQ(bytes(parts.out / file), bytes(whole.out / file)) << method << " " << file;
     }
   }
+}
+
+TEST_F(TrainerTest, AStudentNeedsALabelOrATeachersAnswerForEveryRow) {
+  const auto refusal = [&](TokenFile rows, const std::string& method) {
+    Job job = testing::tiny_job(dir_.path(), rows, method);
+    const Trained run = train(job);
+    return run.result ? std::string() : run.result.error().message;
+  };
+  TokenFile rows = testing::tiny_rows();
+  EXPECT_NE(refusal(rows, "distill").find("it has no soft_targets"), std::string::npos);
+  rows.labels[3] = -1;
+  EXPECT_NE(refusal(rows, "full").find("training row 103 has no label"), std::string::npos);
+  rows.soft_targets.assign(rows.rows() * testing::kLabels, 0);
+  EXPECT_NE(refusal(rows, "distill").find("training row 103 has neither a label nor a teacher's answer"),
+            std::string::npos);
 }
 
 TEST_F(TrainerTest, ACancelledRunKeepsACheckpointAndGoesOn) {

@@ -28,6 +28,7 @@ ANSWERS = [[5, 2], [5, 6, 2], [90, 2]]
 START = [7, 90, 41, 5]  # the real tokens whose values the virtual ones begin with
 COMMON = dict(weight_decay=0.05, batch_size=BATCH, max_steps=STEPS, warmup_ratio=0, schedule="constant")
 ADAPTER = dict(r=2, alpha=4, target_modules="all-linear")
+DISTILL = dict(temperature=3, alpha=0.6)
 PROMPT = dict(tokens=len(START), start=START)
 SOFT_PROMPT_STREAM = 9000  # src/tune/soft_prompt.cpp
 BOTTLENECK_STREAM = 7900  # src/tune/decoder_classifier.cpp
@@ -171,9 +172,13 @@ def prefix():
 
 
 def prefix_state(model):
+    return keys_and_values(model.prompt_encoder["default"].embedding.weight.detach())
+
+
+def keys_and_values(prefix):
     """Keys in the order of GGUF's rotary pairs, which is that of the file."""
     width = KV_HEADS * HEAD_DIM
-    parts = model.prompt_encoder["default"].embedding.weight.detach().split(width, dim=1)
+    parts = prefix.split(width, dim=1)
     found = {}
     for layer in range(LAYERS):
         found[f"blk.{layer}.keys"] = torch.tensor(to_gguf(parts[2 * layer].T.numpy(), KV_HEADS).T.copy())
@@ -181,8 +186,65 @@ def prefix_state(model):
     return found
 
 
-def adamw(decays):
-    return lambda model, settings: torch.optim.AdamW(parameter_groups(model, settings, decays),
+class Residual(torch.nn.Module):
+    """Residual prompt tuning: E + LayerNorm(MLP(E)), as the authors' ResMLP; our gain starts at 0."""
+
+    def __init__(self, embedding, hidden):
+        super().__init__()
+        width = embedding.weight.shape[1]
+        self.embedding = embedding
+        self.down, self.up = torch.nn.Linear(width, hidden), torch.nn.Linear(hidden, width)
+        self.norm = torch.nn.LayerNorm(width)
+        torch.nn.init.zeros_(self.norm.weight)
+        rng = Rng(SEED, SOFT_PROMPT_STREAM)
+        for part in (self.down, self.up):
+            uniform(part.weight, 1 / math.sqrt(part.in_features), rng)
+            uniform(part.bias, 1 / math.sqrt(part.in_features), rng)
+
+    def forward(self, indices):
+        e = self.embedding(indices)
+        return e + self.norm(self.up(torch.relu(self.down(e))))
+
+
+def residual_prompt(hidden):
+    model = prompt(PromptTuningConfig(**VIRTUAL))
+    encoder = model.prompt_encoder["default"]
+    model.prompt_encoder["default"] = Residual(encoder.embedding, hidden)
+    return model
+
+
+def residual_state(model):
+    with torch.no_grad():
+        made = model.prompt_encoder["default"](torch.arange(len(START)))
+    return {"prompt_embeddings": made, "embeddings": made.clone()}
+
+
+def projected_prefix(hidden):
+    """PEFT's network for a prefix; ours adds to the keys and values of the real tokens, and its second layer starts at 0."""
+    start = prefix().prompt_encoder["default"].embedding.weight.detach().clone()
+    model = get_peft_model(tiny_model(False), PrefixTuningConfig(**VIRTUAL, prefix_projection=True, encoder_hidden_size=hidden))
+    encoder = model.prompt_encoder["default"]
+    rng = Rng(SEED, SOFT_PROMPT_STREAM)
+    encoder.embedding.weight.data.copy_(torch.tensor(rng.normal(encoder.embedding.weight.numel()).reshape(encoder.embedding.weight.shape)))
+    first, second = encoder.transform[0], encoder.transform[2]
+    uniform(first.weight, 1 / math.sqrt(first.in_features), rng)
+    uniform(first.bias, 1 / math.sqrt(first.in_features), rng)
+    torch.nn.init.zeros_(second.weight)
+    torch.nn.init.zeros_(second.bias)
+    network = encoder.forward
+    encoder.forward = lambda indices: network(indices) + start
+    return model
+
+
+def projected_state(model):
+    encoder = model.prompt_encoder["default"]
+    with torch.no_grad():
+        made = encoder(torch.arange(len(START)))
+    return keys_and_values(made)
+
+
+def adamw(decays, scale=lambda name: 1.0):
+    return lambda model, settings: torch.optim.AdamW(parameter_groups(model, settings, decays, scale),
                                                      eps=settings.get("epsilon", 1e-8))
 
 
@@ -212,6 +274,7 @@ def cases():
         settings = dict(learning_rate=3e-3, adapter=dict(size=8))  # the scale is the method's own
         yield f"adapter-{place}", f"adapter-{place}", settings, bottlenecks(place, 8, scale), matrices, bottleneck_state
     yield "lora-plus", "lora-plus", dict(learning_rate=5e-4, lora=ADAPTER), lora(), lora_plus, lora_state
+    yield "distill", "distill", dict(learning_rate=5e-3, lora=ADAPTER, distill=DISTILL), lora(), matrices, lora_state
     yield ("prompt-tuning", "prompt-tuning", dict(learning_rate=1e-2, soft_prompt=PROMPT),
            prompt(PromptTuningConfig(**VIRTUAL)), matrices, prompt_state)
     for kind, hidden in (("mlp", 24), ("lstm", 12)):
@@ -220,6 +283,41 @@ def cases():
                                      encoder_num_layers=2, encoder_dropout=0.0)
         yield f"p-tuning-{kind}", "p-tuning", settings, prompt(config), matrices, prompt_state
     yield "prefix-tuning", "prefix-tuning", dict(learning_rate=1e-2, soft_prompt=PROMPT), prefix(), nothing, prefix_state
+    # A tenth of the rate for the networks; decay on their matrices and on the embeddings.
+    network = adamw(lambda n, p: p.ndim == 2, lambda n: 1.0 if "embedding" in n or ".norm." in n else 0.1)
+    made = PROMPT | dict(reparameterise=True, hidden=24)
+    yield ("prompt-tuning-residual", "prompt-tuning", dict(learning_rate=1e-2, soft_prompt=made), residual_prompt(24),
+           network, residual_state)
+    yield ("prefix-tuning-mlp", "prefix-tuning", dict(learning_rate=1e-2, soft_prompt=made), projected_prefix(24), network,
+           projected_state)
+
+
+def label_scores(model, tokens):
+    """Log-probabilities of the whole answers, with gradients."""
+    scores = []
+    for answer in ANSWERS:
+        logits = model(input_ids=torch.tensor([tokens + answer]),
+                       attention_mask=torch.ones(1, len(tokens + answer))).logits[0]
+        at = torch.log_softmax(logits[-len(answer) - 1:-1], dim=-1)
+        scores.append(at[range(len(answer)), answer].sum())
+    return torch.stack(scores)
+
+
+TEACHER = [[0.7, 0.2, 0.1], [0.1, 0.6, 0.3], [0.05, 0.15, 0.8]]  # of row r: TEACHER[r mod 3]; row 4 has none, row 5 no label
+
+
+def distillation_loss(model, prompts, batch, temperature, alpha):
+    """Hinton et al., over the labels' scores."""
+    total = 0
+    for i in batch:
+        scores, teacher = label_scores(model, prompts[i]), torch.tensor(TEACHER[i % 3])
+        soft = temperature ** 2 * torch.nn.functional.kl_div(torch.log_softmax(scores / temperature, dim=0),
+                                                             torch.softmax(teacher.log() / temperature, dim=0),
+                                                             reduction="sum")
+        hard = torch.nn.functional.cross_entropy(scores[None], torch.tensor([i % 3]))
+        weight = 0.0 if i == 4 else 1.0 if i == 5 else alpha
+        total = total + weight * soft + (1 - weight) * hard
+    return total / len(batch)
 
 
 def label_probabilities(model, tokens):
@@ -241,7 +339,10 @@ def main():
     for name, method, own, model, optimiser, state in cases():
         settings = COMMON | own
         model.train()
-        losses, norms = train(model, optimiser(model, settings), order, lambda batch: batch_loss(model, [answered[i] for i in batch]))
+        loss_of = lambda batch: batch_loss(model, [answered[i] for i in batch])
+        if method == "distill":
+            loss_of = lambda batch: distillation_loss(model, prompts, batch, **DISTILL)
+        losses, norms = train(model, optimiser(model, settings), order, loss_of)
         model.eval()
         config = None
         if hasattr(model, "peft_config") and method != "prefix-tuning":  # whose keys have an order of their own

@@ -74,6 +74,13 @@ def trained_state(model):
     return {gguf_name(n): p for n, p in model.encoder.named_parameters() if p.requires_grad}
 
 
+def whole_state(model):
+    """All layers, and of the embeddings the norm: words and places that no row has are kept apart (full tuning's own test
+    has them)."""
+    return {n: p for n, p in ((gguf_name(n), p) for n, p in model.encoder.named_parameters()
+                              if "_embeddings." not in n)}
+
+
 def ia3(encoder):
     """Our places: keys, values, and what the feed-forward part's second layer reads. PEFT's default for BERT names
     "output.dense", which as the end of a path is attention's output layer too; the pattern leaves that out."""
@@ -149,6 +156,30 @@ def matrices(name, p):
     return p.ndim == 2 and "ia3_l" not in name
 
 
+TEACHER_STREAM = 77  # of a teacher's probabilities, in src/tune/encoder_methods_test.cpp too
+
+
+def teacher(rows):
+    """Probabilities [rows, labels] and which of them are there: every fifth row has none, every fifth other no label."""
+    rng = Rng(SEED, TEACHER_STREAM)
+    weights = torch.tensor(rng.uniform(rows * LABELS).reshape(rows, LABELS)) ** 3
+    return (weights / weights.sum(dim=1, keepdim=True)).float()
+
+
+def distillation(temperature, alpha):
+    """Hinton et al., section 2: soft targets of the teacher at T, times T^2, and the label."""
+
+    def loss(logits, labels, batch, probabilities):
+        soft = torch.nn.functional.kl_div(torch.log_softmax(logits / temperature, dim=-1),
+                                          torch.softmax(probabilities[batch].log() / temperature, dim=-1),
+                                          reduction="none").sum(dim=1) * temperature ** 2
+        hard = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+        weight = torch.tensor([0.0 if i % 5 == 0 else 1.0 if i % 5 == 1 else alpha for i in batch])
+        return (weight * soft + (1 - weight) * hard).mean()
+
+    return loss
+
+
 def cases():
     """Name -> job's settings, model, what is trained of it at the end, factor of a tensor's rate."""
     saved = lambda model: adapter_files(model.encoder)
@@ -168,11 +199,13 @@ def cases():
     for place, scale in (("houlsby", 1), ("pfeiffer", 1), ("parallel", 4)):
         settings = dict(learning_rate=5e-3, adapter=dict(size=8))  # the scale is the method's own
         yield f"adapter-{place}", settings, bottlenecks(bert(), place, 8, scale), bottleneck_state, None
+    yield ("distill", dict(learning_rate=1e-3, distill=dict(temperature=3, alpha=0.6)), bert(), whole_state, None)
 
 
 def main():
     rows, results, tensors = tiny_rows(), {}, {}
     order = batches(len(rows), SEED, BATCH, STEPS)
+    answers = teacher(len(rows))
     tested = [rows[len(rows) - 1 - i][0] for i in range(TESTED)]
     for name, own, encoder, state, scale in cases():
         settings = COMMON | own
@@ -180,6 +213,8 @@ def main():
 
         def loss_of(batch):
             labels = torch.tensor([rows[i][1] for i in batch])
+            if name == "distill":
+                return distillation(**own["distill"])(model([rows[i][0] for i in batch]), labels, batch, answers)
             return torch.nn.functional.cross_entropy(model([rows[i][0] for i in batch]), labels)
 
         optimiser = torch.optim.AdamW(parameter_groups(model, settings, matrices, scale or (lambda n: 1)))
