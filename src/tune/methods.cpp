@@ -207,7 +207,7 @@ const std::vector<Method>& methods() {
        decoder::make_prefix_tuning, kSoftPrompt},
       {"contrastive", "every weight, so that texts of one label lie together; no head", contrastive_defaults,
        encoder_contrastive, nullptr},
-      {"distill", "a student learns a teacher's answers", distill_defaults, encoder_distill, make_lora},
+      {"distill", "a student learns a teacher's answers", distill_defaults, encoder_distill, decoder::make_lora},
   };
   return kMethods;
 }
