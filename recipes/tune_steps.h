@@ -35,7 +35,7 @@ Result<TunedBy> choose_tuning(const TuneOptions& options, std::optional<ModelKin
 /// that differs is an error that names both values.
 Status take_changes(Json& run, const Json& given, const std::filesystem::path& directory);
 
-/// A word that belongs to another method, or that the method needs, is an error.
+/// A word that the method needs and that was not given is an error.
 Status check_tune_options(const TuneOptions& options);
 
 /// The settings that were given, with the tokens of --init-text by the tokenizer of `gguf`.

@@ -26,6 +26,8 @@ void TuneFlags::add(CLI::App& verb, const DataOptions& bound) {
     flag.bound = false;
     if (first.starts_with("--no-")) {
       flag.option = verb.add_flag(names, flag.on, fmt::format("do not {}", setting.summary));
+    } else if (setting.kind == ValueKind::kFlag) {
+      flag.option = verb.add_flag(names, flag.on, std::string(setting.summary));
     } else {
       const std::string usual = setting.usual.empty() ? "" : fmt::format(" ({})", setting.usual);
       const std::string help = std::string(setting.summary) + usual;

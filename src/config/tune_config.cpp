@@ -172,6 +172,7 @@ TuneConfig read_set_words(const std::vector<std::string>& words) {
 void add_flag(TuneConfig& config, const Setting& setting, std::string_view flag,
               const std::vector<std::string>& words) {
   if (flag.starts_with("--no-")) return add_value(config, setting, flag, false);
+  if (setting.kind == ValueKind::kFlag) return add_value(config, setting, flag, true);
   YamlNode node;
   const auto scalar = [](const std::string& word) {
     YamlNode out;

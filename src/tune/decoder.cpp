@@ -85,7 +85,7 @@ std::vector<at::Tensor> Decoder::keys_values(std::span<const std::int32_t> token
   const SequenceView view{longer, {}};
   const auto tree = std::make_shared<PackedTree>(pack_tree({&view, 1}, Sharing::kNone));
   std::vector<at::Tensor> seen;
-  hidden_at_labels(tree, nullptr, &seen);
+  hidden_at_labels(tree, nullptr, {}, &seen);
   return seen;
 }
 
@@ -206,8 +206,7 @@ at::Tensor Decoder::fed_forward(const Pass& pass, std::int64_t layer, const at::
   return stream + y;
 }
 
-at::Tensor Decoder::hidden_at_labels(const std::shared_ptr<const PackedTree>& tree, const DropoutKey* dropout,
-                                     std::vector<at::Tensor>* seen) {
+Decoder::Pass Decoder::pass_of(const std::shared_ptr<const PackedTree>& tree, const DropoutKey* dropout) {
   const DecoderConfig& c = weights_.config();
   Pass pass;
   pass.tree = tree;
@@ -219,13 +218,28 @@ at::Tensor Decoder::hidden_at_labels(const std::shared_ptr<const PackedTree>& tr
   pass.all_asked = tree->label_nodes.size() == tree->tokens.size();
   pass.everywhere = plan(pass, false);
   if (c.window > 0) pass.local = plan(pass, true);
+  return pass;
+}
 
-  at::Tensor x = embedded(pass);
-  for (std::int64_t layer = 0; layer < c.layers; ++layer) {
-    const at::Tensor heads = attended(pass, layer, x, seen);
-    const at::Tensor after = after_attention(pass, layer, heads, x);
-    x = fed_forward(pass, layer, c.parallel ? x : after, after);
-  }
+at::Tensor Decoder::through(const Pass& pass, std::int64_t layer, at::Tensor x, std::vector<at::Tensor>* seen) {
+  const at::Tensor heads = attended(pass, layer, x, seen);
+  const at::Tensor after = after_attention(pass, layer, heads, x);
+  return fed_forward(pass, layer, weights_.config().parallel ? x : after, after);
+}
+
+Decoder::Start Decoder::start_at(const std::shared_ptr<const PackedTree>& tree, std::int64_t layer) {
+  const c10::NoGradGuard no_grad;
+  const Pass pass = pass_of(tree, nullptr);
+  Start start{layer, embedded(pass)};
+  for (std::int64_t l = 0; l < layer; ++l) start.states = through(pass, l, start.states, nullptr);
+  return start;
+}
+
+at::Tensor Decoder::hidden_at_labels(const std::shared_ptr<const PackedTree>& tree, const DropoutKey* dropout,
+                                     const Start& start, std::vector<at::Tensor>* seen) {
+  const Pass pass = pass_of(tree, dropout);
+  at::Tensor x = start.layer > 0 ? start.states : embedded(pass);
+  for (std::int64_t layer = start.layer; layer < weights_.config().layers; ++layer) x = through(pass, layer, x, seen);
   return x;
 }
 
@@ -331,17 +345,18 @@ std::vector<float> Decoder::loss_head(const at::Tensor& hidden, const PackedTree
   return losses;
 }
 
-std::vector<float> Decoder::losses(const std::shared_ptr<const PackedTree>& tree) {
+std::vector<float> Decoder::losses(const std::shared_ptr<const PackedTree>& tree, const Start& start) {
   if (tree->targets.empty()) return {};
   const c10::NoGradGuard no_grad;
   const std::vector<float> ones(tree->targets.size(), 1.0f);
-  return loss_head(hidden_at_labels(tree, nullptr), *tree, ones, nullptr);
+  return loss_head(hidden_at_labels(tree, nullptr, start), *tree, ones, nullptr);
 }
 
 std::vector<float> Decoder::losses_and_gradients(const std::shared_ptr<const PackedTree>& tree,
-                                                 std::span<const float> target_weights, const DropoutKey* dropout) {
+                                                 std::span<const float> target_weights, const DropoutKey* dropout,
+                                                 const Start& start) {
   if (tree->targets.empty()) return {};
-  const at::Tensor hidden = hidden_at_labels(tree, dropout);
+  const at::Tensor hidden = hidden_at_labels(tree, dropout, start);
   at::Tensor dhidden;
   std::vector<float> losses = loss_head(hidden.detach(), *tree, target_weights, &dhidden);
   if (hidden.requires_grad()) torch::autograd::backward({hidden}, {dhidden});
@@ -399,7 +414,7 @@ at::Tensor Decoder::next_logits(State& state, std::span<const std::int32_t> toke
 at::Tensor Decoder::logits(const std::shared_ptr<const PackedTree>& tree) {
   const c10::NoGradGuard no_grad;
   const NormSpec spec = norm_spec(weights_.final_norm());
-  at::Tensor logits = output(FinalNorm{spec, {}, {}}.forward(hidden_at_labels(tree, nullptr)));
+  at::Tensor logits = output(FinalNorm{spec, {}, {}}.forward(hidden_at_labels(tree, nullptr, {})));
   if (const double cap = weights_.config().logit_softcap; cap > 0)
     softcap(logits.data_ptr<float>(), logits.numel(), static_cast<float>(cap));
   return logits;

@@ -32,13 +32,27 @@ class Decoder {
   /// width].
   std::vector<at::Tensor> keys_values(std::span<const std::int32_t> tokens);
 
+  /// Where a pass begins: before `layer`, with the states of the tree's tokens [N, hidden]. Layer 0: with the tokens.
+  struct Start {
+    std::int64_t layer = 0;
+    at::Tensor states;
+  };
+  /// Start before `layer`, which is not beyond the last one. No gradients, no dropout.
+  Start start_at(const std::shared_ptr<const PackedTree>& tree, std::int64_t layer);
+
   /// Cross entropy of every target of the tree, in nats; no gradients, no dropout.
-  std::vector<float> losses(const std::shared_ptr<const PackedTree>& tree);
+  std::vector<float> losses(const std::shared_ptr<const PackedTree>& tree, const Start& start);
+  std::vector<float> losses(const std::shared_ptr<const PackedTree>& tree) { return losses(tree, Start()); }
 
   /// The same, and adds the gradient of sum(target_weights[t] * loss[t]) to the parameters' gradients. `dropout` null:
   /// none.
   std::vector<float> losses_and_gradients(const std::shared_ptr<const PackedTree>& tree,
-                                          std::span<const float> target_weights, const DropoutKey* dropout);
+                                          std::span<const float> target_weights, const DropoutKey* dropout,
+                                          const Start& start);
+  std::vector<float> losses_and_gradients(const std::shared_ptr<const PackedTree>& tree,
+                                          std::span<const float> target_weights, const DropoutKey* dropout) {
+    return losses_and_gradients(tree, target_weights, dropout, Start());
+  }
 
   /// What a text holds in every layer, so that it can be gone on with.
   struct State {
@@ -53,9 +67,11 @@ class Decoder {
 
  private:
   struct Pass;
+  Pass pass_of(const std::shared_ptr<const PackedTree>& tree, const DropoutKey* dropout);
+  at::Tensor through(const Pass& pass, std::int64_t layer, at::Tensor x, std::vector<at::Tensor>* seen);
   /// `seen` gets every layer's keys and values, where asked.
   at::Tensor hidden_at_labels(const std::shared_ptr<const PackedTree>& tree, const DropoutKey* dropout,
-                              std::vector<at::Tensor>* seen = nullptr);
+                              const Start& start, std::vector<at::Tensor>* seen = nullptr);
   at::Tensor embedded(const Pass& pass);
   at::Tensor attended(const Pass& pass, std::int64_t layer, at::Tensor& x, std::vector<at::Tensor>* seen);
   at::Tensor fed_forward(const Pass& pass, std::int64_t layer, const at::Tensor& x, const at::Tensor& stream);

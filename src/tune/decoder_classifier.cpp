@@ -109,6 +109,7 @@ DecoderClassifier::DecoderClassifier(const ModelInput& input, DecoderOptions opt
     soft_prompt_->bind(parameters_);
     decoder_.set_soft_prompt(&*soft_prompt_);
   }
+  if (!distils()) states_ = FrozenStates::make(decoder_, *weights_, parameters_, job_, file_);
 }
 
 void DecoderClassifier::parameters_changed(double) {
@@ -182,7 +183,8 @@ LossSum DecoderClassifier::forward_backward(RowSpan rows, const StepContext& con
   const std::vector<float> weights(tree->targets.size(), static_cast<float>(1.0 / context.denominator));
   const DropoutKey key{context.seed, context.step, context.micro_batch};
   const std::vector<float> losses =
-      decoder_.losses_and_gradients(tree, weights, options_.lora && options_.lora->dropout > 0 ? &key : nullptr);
+      decoder_.losses_and_gradients(tree, weights, options_.lora && options_.lora->dropout > 0 ? &key : nullptr,
+                                    states_ ? states_->start(tree, rows) : Decoder::Start());
 
   LossSum sum;
   sum.weight = static_cast<double>(losses.size());
@@ -247,7 +249,8 @@ Predictions DecoderClassifier::row_losses(RowSpan rows) {
     std::vector<SequenceView> views;
     for (const Row& r : owned) views.push_back({r.tokens, r.mask});
     const auto tree = std::make_shared<PackedTree>(pack_tree(views, Sharing::kTree));
-    const std::vector<float> losses = decoder_.losses(tree);
+    const std::vector<float> losses =
+        decoder_.losses(tree, states_ ? states_->start(tree, rows.subspan(begin, end - begin)) : Decoder::Start());
     p.row_losses.resize(end, 0);
     p.row_weights.resize(end, 0);
     for (std::size_t t = 0; t < losses.size(); ++t) {
@@ -331,6 +334,7 @@ nlohmann::ordered_json DecoderClassifier::describe() const {
                        {"dropout", options_.lora->dropout},
                        {"target_modules", options_.lora->targets}};
   }
+  if (states_) json["frozen_layers_kept"] = states_->layer();
   if (soft_prompt_) json["soft_prompt"] = {{"tokens", soft_prompt_->length()}};
   return json;
 }

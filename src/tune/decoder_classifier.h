@@ -11,6 +11,7 @@
 #include "tune/decoder.h"
 #include "tune/decoder_adapters.h"
 #include "tune/decoder_lora.h"
+#include "tune/decoder_states.h"
 #include "tune/methods.h"
 #include "tune/soft_prompt.h"
 #include "tune/trainable_model.h"
@@ -76,6 +77,7 @@ class DecoderClassifier final : public TrainableModel {
   DecoderAdapters adapters_;
   Decoder decoder_;
   std::optional<SoftPrompt> soft_prompt_;
+  std::optional<FrozenStates> states_;  // of the lower layers, where only upper ones are trained
 };
 
 /// For the table of methods.

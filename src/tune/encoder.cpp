@@ -383,13 +383,17 @@ PackedRows Encoder::pack(RowSpan rows) const {
   return packed;
 }
 
-at::Tensor Encoder::forward(const PackedRows& rows, std::uint64_t seed) const {
+at::Tensor Encoder::embedded(const PackedRows& rows, std::uint64_t seed) const {
+  at::Tensor x = add_norm(embed(embedding_, rows), {}, embedding_norm_, {});
+  return seed == 0 ? x : dropout(x, site(seed, options_.hidden_dropout, -1, 0));
+}
+
+at::Tensor Encoder::through(at::Tensor x, std::int64_t first, std::int64_t last, const PackedRows& rows,
+                            std::uint64_t seed) const {
   const double p = options_.hidden_dropout;
   const std::int64_t d = config_.width;
   const bool parallel = options_.adapter && options_.adapter->place == AdapterPlace::kParallel;
-  at::Tensor x = add_norm(embed(embedding_, rows), {}, embedding_norm_, {});
-  if (seed != 0) x = dropout(x, site(seed, p, -1, 0));
-  for (std::int64_t l = 0; l < config_.layers; ++l) {
+  for (std::int64_t l = first; l < last; ++l) {
     const Layer& layer = layers_[static_cast<std::size_t>(l)];
     const auto lora_seed = [&](std::uint64_t place) { return site(seed, 1, l, place).seed; };
     at::Tensor qkv = linear(x, layer.qkv, lora_seed(2));

@@ -71,7 +71,13 @@ class Encoder {
   std::string_view adapter_place() const;  // as core/bottleneck_file.h names it
   PackedRows pack(RowSpan rows) const;
   /// [T, width]. `seed` makes the dropout masks; 0: no dropout. Rows are borrowed until backward has run.
-  at::Tensor forward(const PackedRows& rows, std::uint64_t seed) const;
+  at::Tensor forward(const PackedRows& rows, std::uint64_t seed) const {
+    return through(embedded(rows, seed), 0, config_.layers, rows, seed);
+  }
+  /// The two parts of it: what the layers read, and layers [first, last) on it.
+  at::Tensor embedded(const PackedRows& rows, std::uint64_t seed) const;
+  at::Tensor through(at::Tensor x, std::int64_t first, std::int64_t last, const PackedRows& rows,
+                     std::uint64_t seed) const;
 
   struct Named {
     std::string name;  // GGUF

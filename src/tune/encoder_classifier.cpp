@@ -5,12 +5,15 @@
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 #include "core/bottleneck_file.h"
 #include "tune/encoder_passes.h"
 #include "tune/export.h"
 #include "tune/head.h"
+#include "tune/tensor_filters.h"
 
 namespace tailor::tune {
 
@@ -27,17 +30,43 @@ EncoderClassifier::EncoderClassifier(const BaseWeights& weights, const TokenFile
   parameters_.flatten();
   encoder_.bind(parameters_);
   head_ = bind_head(parameters_);
+  first_trained_ = first_trained_layer(parameters_, encoder_.config().layers);
+  if (first_trained_ > 0 && job.settings.hidden_dropout == 0 && visits_rows_again(job, file)) {
+    constexpr TokenPart kParts[] = {TokenPart::kTrain, TokenPart::kValidation};
+    store_ = StateStore::make(job.out, file, kParts, encoder_.config().width);
+  }
 }
 
-at::Tensor EncoderClassifier::scores(const PackedRows& rows, std::uint64_t seed) const {
-  at::Tensor pooled = pool(encoder_.forward(rows, seed), rows, job_.settings.pooling);
+at::Tensor EncoderClassifier::states(RowSpan rows, const PackedRows& packed, std::uint64_t seed) {
+  if (store_ == nullptr) return encoder_.forward(packed, seed);
+  const std::int64_t width = store_->width();
+  at::Tensor lower;
+  const auto offset = [&](std::size_t r) { return packed.offsets[r]; };
+  if (std::all_of(rows.begin(), rows.end(), [&](std::int64_t row) { return store_->holds(row); })) {
+    lower = at::empty({packed.tokens(), width}, at::kFloat);
+    for (std::size_t r = 0; r < rows.size(); ++r)
+      store_->get(rows[r], 0, offset(r + 1) - offset(r), lower.data_ptr<float>() + offset(r) * width);
+  } else {
+    const at::NoGradGuard no_grad;
+    lower = encoder_.through(encoder_.embedded(packed, 0), 0, first_trained_, packed, 0);
+    for (std::size_t r = 0; r < rows.size(); ++r) {
+      if (!store_->wants(rows[r])) continue;
+      store_->put(rows[r], {lower.data_ptr<float>() + offset(r) * width,
+                            static_cast<std::size_t>((offset(r + 1) - offset(r)) * width)});
+    }
+  }
+  return encoder_.through(lower, first_trained_, encoder_.config().layers, packed, seed);
+}
+
+at::Tensor EncoderClassifier::scores(RowSpan rows, const PackedRows& packed, std::uint64_t seed) {
+  at::Tensor pooled = pool(states(rows, packed, seed), packed, job_.settings.pooling);
   if (seed != 0) pooled = dropout(pooled, {Rng::mix(seed), job_.settings.dropout});
   return linear(pooled, head_, 0);
 }
 
 LossSum EncoderClassifier::forward_backward(RowSpan rows, const StepContext& context) {
   const PackedRows packed = encoder_.pack(rows);
-  const at::Tensor seen = scores(packed, dropout_seed(context));
+  const at::Tensor seen = scores(rows, packed, dropout_seed(context));
   const ClassificationLoss loss = objective_->loss(seen.detach(), rows, context.denominator);
   LossSum out{.loss_sum = loss.loss_sum,
               .weight = static_cast<double>(rows.size() - loss.bad_rows.size()),
@@ -54,7 +83,7 @@ Predictions EncoderClassifier::predict(RowSpan rows) {
   Predictions out;
   for_passes(file_, rows, [&](std::size_t first, std::size_t count) {
     const RowSpan part = rows.subspan(first, count);
-    objective_->answer(scores(encoder_.pack(part), 0), part, out);
+    objective_->answer(scores(part, encoder_.pack(part), 0), part, out);
   });
   return out;
 }

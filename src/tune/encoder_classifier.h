@@ -7,6 +7,7 @@
 #include "tune/encoder.h"
 #include "tune/objective.h"
 #include "tune/settings.h"
+#include "tune/state_store.h"
 #include "tune/trainable_model.h"
 
 namespace tailor::tune {
@@ -25,7 +26,9 @@ class EncoderClassifier final : public TrainableModel {
   nlohmann::ordered_json describe() const override;
 
  private:
-  at::Tensor scores(const PackedRows& rows, std::uint64_t seed) const;
+  at::Tensor scores(RowSpan rows, const PackedRows& packed, std::uint64_t seed);
+  /// The upper layers on what the frozen ones make of the rows, computed once (state_store.h).
+  at::Tensor states(RowSpan rows, const PackedRows& packed, std::uint64_t seed);
 
   const BaseWeights& weights_;
   const TokenFile& file_;
@@ -37,6 +40,8 @@ class EncoderClassifier final : public TrainableModel {
   Encoder encoder_;
   LinearSpec head_;
   double decay_ = 1;
+  std::int64_t first_trained_ = 0;  // layer
+  std::unique_ptr<StateStore> store_;
 };
 
 /// Pooled vectors of all rows of the file, [rows, width], by the frozen encoder; `report` gets rows done (may be

@@ -24,7 +24,8 @@ class Builder {
   /// Rows [lo, hi) (sorted) agree on their first `depth` tokens, which are in the tree already.
   void add(std::span<const Row> rows, std::size_t depth, std::int32_t parent) {
     // Rows that end here come first in the order.
-    while (!rows.empty() && rows.front().input.size() == depth) rows = rows.subspan(1);
+    for (; !rows.empty() && rows.front().input.size() == depth; rows = rows.subspan(1))
+      tree_.row_ends[static_cast<std::size_t>(rows.front().index)] = parent;
     while (!rows.empty()) {
       const std::int32_t head = rows.front().input[depth];
       std::size_t n = 1;
@@ -47,6 +48,7 @@ class Builder {
     segment.parent = parent;
     const auto id = static_cast<std::int32_t>(tree_.segments.size());
     tree_.segments.push_back(segment);
+    tree_.segment_rows.push_back(rows.front().index);
     for (std::size_t i = depth; i < end; ++i) {
       tree_.tokens.push_back(first[i]);
       tree_.positions.push_back(static_cast<std::int64_t>(i));
@@ -82,6 +84,7 @@ PackedTree pack_tree(std::span<const SequenceView> rows, Sharing sharing) {
   PackedTree tree;
   std::vector<Row> work;
   work.reserve(rows.size());
+  tree.row_ends.assign(rows.size(), -1);
   for (std::size_t r = 0; r < rows.size(); ++r) {
     const SequenceView& view = rows[r];
     tree.row_tokens += static_cast<std::int64_t>(view.tokens.size());

@@ -43,10 +43,12 @@ struct PackedTree {
   std::vector<std::int32_t> tokens;     // [N]
   std::vector<std::int64_t> positions;  // [N], on the path
   std::vector<TreeSegment> segments;
-  std::vector<std::int64_t> label_nodes;  // tokens whose logits are needed, rising
-  std::vector<LabelTarget> targets;       // ordered by node
-  std::int64_t row_tokens = 0;            // sum of the lengths of the rows as given
-  std::int64_t max_path = 0;              // longest path in tokens
+  std::vector<std::int32_t> segment_rows;  // [segments] one of the rows that pass through it
+  std::vector<std::int32_t> row_ends;      // [rows] segment in which the row's path ends; -1: the row is left out
+  std::vector<std::int64_t> label_nodes;   // tokens whose logits are needed, rising
+  std::vector<LabelTarget> targets;        // ordered by node
+  std::int64_t row_tokens = 0;             // sum of the lengths of the rows as given
+  std::int64_t max_path = 0;               // longest path in tokens
 
   std::int64_t size() const { return static_cast<std::int64_t>(tokens.size()); }
 };

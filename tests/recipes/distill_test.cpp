@@ -130,10 +130,10 @@ TEST_F(Distill, SaysWhatIsWrong) {
     fs::remove_all(path("wrong"));
   };
   expect({"--method", "distill"}, "needs a teacher");
-  expect({"--method", "full", "--teacher", path("x")}, "--teacher means nothing to method full");
-  expect({"--method", "full", "--unlabelled", csv_}, "--unlabelled means nothing");
+  expect({"--method", "full", "--teacher", path("x")}, "distill.teacher means nothing to method full");
+  expect({"--method", "full", "--unlabelled", csv_}, "distill.unlabelled means nothing");
   expect({"--method", "distill", "--teacher", path("absent")}, "no such package or file");
-  expect({"--method", "lora", "--init-text", "x"}, "--init-text means nothing to method lora");
+  expect({"--method", "lora", "--init-text", "x"}, "init_text means nothing to method lora");
   write_file_atomic(path("strange.jsonl"), "{\"text\": \"of nobody\", \"p\": [1, 0, 0, 0]}\n").value();
   expect({"--method", "distill", "--teacher", path("strange.jsonl")}, "answers none of the");
 }
@@ -161,7 +161,7 @@ TEST_F(Distill, AnInterruptedContrastiveRunKeepsItsFinishedHalf) {
 
 TEST_F(Distill, SoftPromptsBeginAsATextOrAtRandomAndLoseTheirNetwork) {
   const std::pair<const char*, std::vector<std::string>> cases[] = {
-      {"text", {"--method", "prompt-tuning", "--init-text", "Classify the message:", "--prompt-tokens", "7"}},
+      {"text", {"--method", "prompt-tuning", "--init-text", "Classify the message:", "--virtual-tokens", "7"}},
       {"network", {"--method", "prompt-tuning", "--prompt-init", "random", "--reparameterise"}},
       {"prefix", {"--method", "prefix-tuning", "--prompt-init", "vocabulary", "--reparameterise"}}};
   for (auto [name, more] : cases) {
@@ -196,6 +196,8 @@ TEST_F(Distill, AStudentLearnsTheTextsThatATeacherWrites) {
                                          "40",
                                          "--max-steps",
                                          "2",
+                                         "--set",
+                                         "warmup_ratio=0",  // or the first step is none
                                          "--answers",
                                          "1",
                                          "--quiet",
