@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "core/files.h"
 #include "core/hash.h"
@@ -12,6 +13,7 @@
 #include "data/split_manifest.h"
 #include "eval/paired.h"
 #include "fit/head_start.h"
+#include "fit/label_names.h"
 #include "fit/package.h"
 #include "fit/paths.h"
 #include "fit/ready_model.h"
@@ -63,6 +65,10 @@ class TuneRecipe {
   Json job(std::string_view method) const;
   Result<TuneRun> run_job(Json job, const fs::path& directory, std::string_view stage, TrainingLog* log);
   Status train_contrastive();
+  Status choose_label_names();
+  Result<LabelledVectors> vectors_of(Embedder& embedder, const RowSet& rows) const;
+  Result<LabelledVectors> vectors_of_names(Embedder& embedder) const;
+  Result<Embedder> embedder() const;
   Result<fs::path> start_head();
 
   TuneOptions options_;
@@ -76,8 +82,9 @@ class TuneRecipe {
   ReadyModel base_, served_;  // what is trained on; what an untouched base is served as
   TokenParts parts_;
   Taught taught_;
-  TuneRun run_;   // whose answers and head are packaged
-  Json figures_;  // result.json of the training that counts
+  std::vector<std::string> names_;  // of the labels, as texts to learn from; empty: they are not
+  TuneRun run_;                     // whose answers and head are packaged
+  Json figures_;                    // result.json of the training that counts
   Predictions trained_, answered_;
   ScoreIntervals scores_;
   Json served_json_ = nullptr;
@@ -166,6 +173,10 @@ Result<TokenFile> TuneRecipe::tokenize() {
     TAILOR_TRY(const Tokenizer tokenizer, Tokenizer::load(base_.gguf));
     TAILOR_TRY(const EncoderReading reading, encoder_reading(base_.gguf, options_.text_template));
     file = tokenize_for_encoder(data_, tokenizer, parts, reading);
+    for (std::size_t l = 0; l < names_.size(); ++l) {
+      const auto label = static_cast<std::int32_t>(l);
+      add_encoder_row(file, tokenizer, names_[l], reading, label, TokenPart::kTrain, /*row_id=*/-1 - label);
+    }
   } else {
     TAILOR_TRY(file, tokenize_for_decoder(data_, base_, parts));
   }
@@ -173,23 +184,85 @@ Result<TokenFile> TuneRecipe::tokenize() {
   return file;
 }
 
+Result<Embedder> TuneRecipe::embedder() const {
+  return Embedder::load(served_.gguf, {.threads = threads(),
+                                       .pooling = Pooling::kMean,
+                                       .normalise = false,
+                                       .max_tokens = static_cast<int>(kEncoderTokens),
+                                       .pairs = makes_pairs(options_.text_template)});
+}
+
+Result<LabelledVectors> TuneRecipe::vectors_of(Embedder& embedder, const RowSet& rows) const {
+  TAILOR_TRY(Matrix x, embedder.embed(data_.texts_of(rows), progress(), cancel_));
+  return LabelledVectors{std::move(x), data_.labels_of(rows)};
+}
+
+Result<LabelledVectors> TuneRecipe::vectors_of_names(Embedder& embedder) const {
+  TAILOR_TRY(Matrix x, embedder.embed(names_, {}, cancel_));
+  LabelledVectors out{std::move(x), std::vector<int>(names_.size())};
+  std::iota(out.labels.begin(), out.labels.end(), 0);
+  return out;
+}
+
+/// Whether the labels' names are texts to learn from: measured on the untouched encoder's vectors.
+Status TuneRecipe::choose_label_names() {
+  const bool usual = by_.method.name == "features" || by_.method.name == "contrastive";
+  const bool always = options_.label_names == "always";
+  if (options_.label_names == "never" || !encoder() || distills() || !(usual || always)) return {};
+  const auto unused = [&](std::string why) -> Status {
+    if (!always) return {};
+    return Error{ErrorCode::kInvalidArgument, "the labels' names cannot be learnt from: " + why, "leave it to auto"};
+  };
+  if (makes_pairs(options_.text_template)) return unused("texts are pairs here");
+  names_ = label_words(data_.label_names());
+  if (names_.empty()) return unused("they are no words, or two of them are alike");
+  if (always) return {};
+  const std::size_t rows = parts_.train.size();
+  if (rows > kMostRowsForNames * names_.size()) {
+    names_.clear();
+    return {};
+  }
+  ui_.stage("trying the labels' names");
+  std::vector<RowSplit> splits;
+  RowSet all = parts_.train;
+  if (parts_.validation.size() > 0) {
+    RowSplit& split = splits.emplace_back();
+    for (std::size_t i = 0; i < parts_.train.size(); ++i) split.train.push_back(i);
+    for (const auto id : parts_.validation.ids) {
+      split.validation.push_back(all.ids.size());
+      all.ids.push_back(id);
+    }
+  } else {
+    for (int f = 0; f < data_.split.folds; ++f) {
+      RowSplit& split = splits.emplace_back();
+      for (std::size_t i = 0; i < all.ids.size(); ++i)
+        (data_.split.fold[all.ids[i]] == f ? split.validation : split.train).push_back(i);
+    }
+  }
+  TAILOR_TRY(Embedder untouched, embedder());
+  TAILOR_TRY(const LabelledVectors vectors, vectors_of(untouched, all));
+  TAILOR_TRY(const LabelledVectors of_names, vectors_of_names(untouched));
+  TAILOR_TRY(const bool help, label_names_help(vectors, of_names, splits, classes(), kUsualC, threads(), cancel_));
+  if (help)
+    ui_.note("The words of the labels' names are learnt from too: they help on rows held out (--label-names).");
+  else
+    names_.clear();
+  return {};
+}
+
 Result<fs::path> TuneRecipe::start_head() {
   ui_.stage("fitting the head's start");
   const fs::path to = options_.out / kTrainDirectory / "start-head.safetensors";
-  TAILOR_TRY(Embedder embedder, Embedder::load(served_.gguf, {.threads = threads(),
-                                                              .pooling = Pooling::kMean,
-                                                              .normalise = false,
-                                                              .max_tokens = static_cast<int>(kEncoderTokens),
-                                                              .pairs = makes_pairs(options_.text_template)}));
-  const auto vectors_of = [&](const RowSet& rows) -> Result<LabelledVectors> {
-    TAILOR_TRY(Matrix x, embedder.embed(data_.texts_of(rows), progress(), cancel_));
-    return LabelledVectors{std::move(x), data_.labels_of(rows)};
-  };
-  TAILOR_TRY(const LabelledVectors train, vectors_of(parts_.train));
+  TAILOR_TRY(Embedder embedder, this->embedder());
+  TAILOR_TRY(LabelledVectors train, vectors_of(embedder, parts_.train));
+  if (!names_.empty()) {
+    TAILOR_TRY(const LabelledVectors of_names, vectors_of_names(embedder));
+    train = joined(train, of_names);
+  }
   const bool can_choose = parts_.validation.size() > 0;
   LabelledVectors held_out;
   if (can_choose) {
-    TAILOR_TRY(held_out, vectors_of(parts_.validation));
+    TAILOR_TRY(held_out, vectors_of(embedder, parts_.validation));
   }
   TAILOR_CHECK(
       write_head_start(train, held_out, classes(), can_choose ? 0 : kUsualC, threads(), progress(), cancel_, to));
@@ -233,6 +306,7 @@ Status TuneRecipe::train_contrastive() {
 Status TuneRecipe::train() {
   const fs::path directory = options_.out / kTrainDirectory;
   TAILOR_CHECK(make_directories(directory));
+  TAILOR_CHECK(choose_label_names());
   TAILOR_TRY(const TokenFile tokens, tokenize());
   TAILOR_CHECK(write_token_file(options_.out / kTokensFile, tokens));
   const bool contrastive = by_.method.name == "contrastive";
@@ -319,6 +393,7 @@ Result<TuneSummary> TuneRecipe::finish() {
   result["split"] =
       Json{{"train", parts_.train.size()}, {"validation", parts_.validation.size()}, {"test", parts_.test.size()}};
   Json files{"result.json", "test_predictions.jsonl", "package", "log.txt"};
+  if (!names_.empty()) result["split"]["label_names"] = names_.size();
   if (distills()) {
     result["split"]["unlabelled"] = taught_.ids.size();
     files.push_back(kTeacherPredictions);

@@ -24,7 +24,8 @@ Status refuse_foreign_settings(const TuneOptions& options, const TunedBy& by) {
   const Json given = to_json(options);
   const ModelSort sort = by.model.kind == ModelKind::kEncoder ? ModelSort::kEncoder : ModelSort::kDecoder;
   for (const Setting& setting : tune_settings()) {
-    const bool is_given = setting.key == "head_start" ? !options.head_start
+    const bool is_given = setting.key == "head_start"    ? !options.head_start
+                          : setting.key == "label_names" ? options.label_names != "auto"
                           : setting.target.starts_with("/settings/")
                               ? given.contains(Json::json_pointer(std::string(setting.target)))
                               : false;

@@ -49,6 +49,8 @@ bool means_something(const Setting& setting, const MethodPart& method, ModelSort
       return true;
     case SettingPart::kHead:
       return encoder && method.part != SettingPart::kContrastive;
+    case SettingPart::kLabelNames:
+      return encoder && method.part != SettingPart::kDistill;
     case SettingPart::kLora:  // a decoder that is a student learns a low-rank update
       return method.part == SettingPart::kLora || (method.part == SettingPart::kDistill && !encoder);
     default:

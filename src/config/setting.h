@@ -24,7 +24,8 @@ enum class ValueKind {
 /// Which runs a setting means something to.
 enum class SettingPart {
   kEvery,
-  kHead,  // methods that train a classification head: encoders
+  kHead,        // methods that train a classification head: encoders
+  kLabelNames,  // encoders that learn one label a text
   kLora,
   kAdapter,
   kSoftPrompt,
@@ -71,8 +72,8 @@ std::string_view tools_of(std::string_view alias);  // of an alias in the table
 /// two together).
 struct MethodPart {
   std::string_view method;
-  SettingPart part =
-      SettingPart::kEvery;  // kLora, kAdapter, kSoftPrompt, kUpperLayers, kContrastive, kDistill, or kEvery: none of its own
+  SettingPart part = SettingPart::kEvery;  // kLora, kAdapter, kSoftPrompt, kUpperLayers, kContrastive, kDistill, or
+                                           // kEvery: none of its own
   bool encoders = false, decoders = false;
 };
 const std::vector<MethodPart>& method_parts();

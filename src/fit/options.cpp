@@ -54,6 +54,7 @@ void visit_tune(Visitor&& v, Options& o) {
   v("metric", o.metric);
   v("patience", o.patience);
   v("head_start", o.head_start);
+  v("label_names", o.label_names);
   v("init_text", o.init_text);
   v("teacher", o.teacher);
   v("unlabelled_file", o.unlabelled_file);

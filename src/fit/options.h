@@ -60,14 +60,15 @@ struct TuneOptions : DataOptions {
   std::string task;             // "": labels, or texts to answer like; "regression", "multi-label": of label_column
   std::string label_separator;  // multi-label: what stands between labels in a cell; empty: |
   bool export_hugging_face = false;  // encoders: also a directory that transformers reads
-  std::string model;               // name or path; empty: the default model that suits the method
-  Json settings = Json::object();  // docs/TUNE_JOB.md, "Settings"; what is not there is the method's default
-  Json job = Json::object();       // docs/TUNE_JOB.md: keys of the job itself, such as evaluate_every_steps
-  std::string metric;              // accuracy | macro_f1 | loss: which values are kept; empty: accuracy, texts: loss
-  int patience = 0;                // evaluations without a better metric before training stops; 0: never
-  bool head_start = true;          // encoders: the head starts at a logistic regression on the untouched vectors
-  int threads = 0;                 // 0: all cores
-  std::string init_text;           // soft prompts: a text whose tokens the virtual ones begin as; empty: by settings
+  std::string model;                 // name or path; empty: the default model that suits the method
+  Json settings = Json::object();    // docs/TUNE_JOB.md, "Settings"; what is not there is the method's default
+  Json job = Json::object();         // docs/TUNE_JOB.md: keys of the job itself, such as evaluate_every_steps
+  std::string metric;                // accuracy | macro_f1 | loss: which values are kept; empty: accuracy, texts: loss
+  int patience = 0;                  // evaluations without a better metric before training stops; 0: never
+  bool head_start = true;            // encoders: the head starts at a logistic regression on the untouched vectors
+  std::string label_names = "auto";  // encoders: whether labels' names are learnt from: auto, always, never
+  int threads = 0;                   // 0: all cores
+  std::string init_text;             // soft prompts: a text whose tokens the virtual ones begin as; empty: by settings
   // method distill
   std::filesystem::path teacher;          // labels: a package, or a file of answers; texts: a package or model
   std::filesystem::path unlabelled_file;  // labels: texts that the teacher alone answers; empty: none

@@ -31,13 +31,16 @@ ContrastiveModel::ContrastiveModel(const BaseWeights& weights, const TokenFile& 
       rng_(job.seed, kInitialValuesStream),
       encoder_(weights, file, std::move(options), parameters_, rng_),
       rows_of_label_(static_cast<std::size_t>(file.n_labels)),
+      name_of_label_(static_cast<std::size_t>(file.n_labels), -1),
       hard_negatives_(file, job.out / "checkpoint"),
       steps_per_epoch_(DataOrder(rows_of(file, TokenPart::kTrain), job.settings.batch_size, 0).steps_per_epoch()) {
   parameters_.flatten();
   encoder_.bind(parameters_);
   for (std::size_t r = 0; r < file.rows(); ++r) {
-    if (file.parts[r] == TokenPart::kTrain)
-      rows_of_label_[static_cast<std::size_t>(file.labels[r])].push_back(static_cast<std::int64_t>(r));
+    if (file.parts[r] != TokenPart::kTrain) continue;
+    const auto label = static_cast<std::size_t>(file.labels[r]);
+    rows_of_label_[label].push_back(static_cast<std::int64_t>(r));
+    if (file.row_ids[r] < 0) name_of_label_[label] = static_cast<std::int64_t>(r);
   }
 }
 
@@ -90,6 +93,7 @@ std::vector<std::int64_t> ContrastiveModel::companions(RowSpan rows, const StepC
   for (const std::int64_t row : rows) {
     const auto label = static_cast<std::size_t>(file_.labels[static_cast<std::size_t>(row)]);
     all.push_back(draw(rows_of_label_[label]));
+    if (name_of_label_[label] >= 0) all.push_back(name_of_label_[label]);
     if (job_.settings.hard_negatives == 0) continue;
     const RowSpan near = hard_negatives_.of(row);
     for (int k = 0; k < job_.settings.hard_negatives && !near.empty(); ++k)

@@ -6,7 +6,8 @@
 ///   L_i = - mean over p in P(i) of log( exp(z_i z_p / t) / sum over a != i of exp(z_i z_a / t) )
 ///
 /// z: pooled vectors of length 1; P(i): the other texts with i's label; t: the temperature. To each row of the batch
-/// come another row of its label and settings.hard_negatives of the rows of other labels that lie nearest to it
+/// come another row of its label, the label's name where the file has one as a text (a row whose id is below 0:
+/// docs/TUNE_JOB.md), and settings.hard_negatives of the rows of other labels that lie nearest to it
 /// (tune/hard_negatives.h), so that every pass has something to pull together and something hard to tell apart.
 
 #include <vector>
@@ -46,6 +47,7 @@ class ContrastiveModel final : public TrainableModel {
   Rng rng_;
   Encoder encoder_;
   std::vector<std::vector<std::int64_t>> rows_of_label_;  // training rows
+  std::vector<std::int64_t> name_of_label_;               // the row that is a label's name; -1: none
   HardNegatives hard_negatives_;
   std::int64_t steps_per_epoch_;
   at::Tensor prototypes_;  // undefined: the parameters have changed since
