@@ -69,22 +69,25 @@ Status remove_other_best_files(const std::filesystem::path& out, std::int64_t st
 }
 
 Status write_checkpoint(const std::filesystem::path& file, const ParameterSet& parameters, const AdamW& optimiser,
-                        const Json& state, const std::string& fingerprint) {
+                        const WeightAverage& average, const Json& state, const std::string& fingerprint) {
   std::vector<SafeTensor> tensors = {flat("values", parameters.flat_values())};
   if (optimiser.steps() > 0) {  // before the first step the moments are zero
     tensors.push_back(flat("first_moment", optimiser.first_moment()));
     tensors.push_back(flat("second_moment", optimiser.second_moment()));
   }
+  const bool averaged = average.on() && average.updates() > 0;
+  if (averaged) tensors.push_back(flat("average", average.values()));
   Json whole = state;
   whole["optimiser_steps"] = optimiser.steps();
   whole["decay"] = optimiser.decay();
+  if (averaged) whole["average"] = Json{{"updates", average.updates()}, {"untrained", average.untrained()}};
   return write_safetensors(
       file, tensors,
       {{"format", kFormat}, {"version", kVersion}, {"fingerprint", fingerprint}, {"state", dump_json(whole)}});
 }
 
 Result<Json> read_checkpoint(const std::filesystem::path& path, ParameterSet& parameters, AdamW& optimiser,
-                             const std::string& fingerprint) {
+                             WeightAverage& average, const std::string& fingerprint) {
   TAILOR_TRY(const SafetensorsFile file, SafetensorsFile::open(path));
   TAILOR_CHECK(check_format(file));
   if (meta(file, "fingerprint") != fingerprint)
@@ -104,6 +107,13 @@ Result<Json> read_checkpoint(const std::filesystem::path& path, ParameterSet& pa
   } else {
     optimiser.first_moment().zero_();
     optimiser.second_moment().zero_();
+  }
+  average.restore(0, 1);
+  if (average.on() && state.contains("average")) {
+    TAILOR_TRY(const SafeTensor averaged, flat_of(file, "average", n));
+    copy_to(averaged, average.values());
+    const Json& of = state["average"];
+    average.restore(of.at("updates").get<std::int64_t>(), of.at("untrained").get<double>());
   }
   copy_to(values, parameters.flat_values());
   optimiser.set_steps(steps);

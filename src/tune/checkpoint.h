@@ -1,6 +1,7 @@
 #pragma once
-/// Everything a killed run needs to go on exactly: values, optimiser, and the trainer's own state, in one file that is
-/// written beside and renamed. The data order and the dropout masks are functions of the step and need no state.
+/// Everything a killed run needs to go on exactly: values, optimiser, moving average, and the trainer's own state, in
+/// one file that is written beside and renamed. The data order and the dropout masks are functions of the step and need
+/// no state.
 
 #include <filesystem>
 #include <nlohmann/json_fwd.hpp>
@@ -8,6 +9,7 @@
 #include "core/result.h"
 #include "tune/adamw.h"
 #include "tune/parameters.h"
+#include "tune/weight_average.h"
 
 namespace tailor::tune {
 
@@ -19,12 +21,14 @@ Status remove_other_best_files(const std::filesystem::path& out, std::int64_t st
 
 /// `state` is the trainer's (step, history, best, …); `fingerprint` names what must be equal to resume.
 Status write_checkpoint(const std::filesystem::path& file, const ParameterSet& parameters, const AdamW& optimiser,
-                        const nlohmann::ordered_json& state, const std::string& fingerprint);
+                        const WeightAverage& average, const nlohmann::ordered_json& state,
+                        const std::string& fingerprint);
 
-/// Fills parameters and optimiser and returns the state. A checkpoint of another model, data or setting is
+/// Fills parameters, optimiser and average and returns the state. A checkpoint of another model, data or setting is
 /// kInvalidArgument and says so; nothing is changed then.
 Result<nlohmann::ordered_json> read_checkpoint(const std::filesystem::path& file, ParameterSet& parameters,
-                                               AdamW& optimiser, const std::string& fingerprint);
+                                               AdamW& optimiser, WeightAverage& average,
+                                               const std::string& fingerprint);
 
 /// Values alone (the best so far).
 Status write_values(const std::filesystem::path& file, const ParameterSet& parameters, double decay);

@@ -96,6 +96,21 @@ INSTANTIATE_TEST_SUITE_P(All, EncoderMethods,
                            return name;
                          });
 
+TEST_F(EncoderMethodsTest, TheMovingAverageIsThatOfTorch) {
+  const Json& golden = golden_.at("full-ema");
+  testing::MethodRun run = train(golden, "full");
+  testing::expect_run(run, golden);
+  testing::NamedValues expected = testing::read_values(testing::golden("encoder_methods.safetensors"), "full-ema/");
+  for (testing::NamedValues* values : {&run.trained, &expected}) {  // keys' bias: as above
+    for (auto& [name, value] : *values) {
+      if (name.ends_with("attn_k.bias")) std::fill(value.numbers.begin(), value.numbers.end(), 0.0f);
+    }
+  }
+  for (const char* table : {"token_embd.weight", "position_embd.weight", "token_types.weight"})
+    run.trained.erase(table);
+  testing::expect_trained(run.trained, expected);
+}
+
 // W = residual + scale B A: before the first step PiSSA is the untouched model, as LoRA is whose B is zero.
 TEST_F(EncoderMethodsTest, PissaBeginsAsTheUntouchedModel) {
   const Json& golden = golden_.at("pissa");

@@ -191,6 +191,7 @@ Status read_settings(const Json& value, const std::string& where, Settings& s) {
   reader.number("hidden_dropout", s.hidden_dropout, 0, 1, false, true);
   reader.number("label_smoothing", s.label_smoothing, 0, 1, false, true);
   reader.number("max_grad_norm", s.max_grad_norm, 0, 1e9);
+  reader.number("ema_decay", s.ema_decay, 0, 1, false, true);
   reader.number("head_init_std", s.head_init_std, 0, 10);
   reader.choice("pooling", s.pooling, kPoolings);
   reader.custom("lora", [&](const Json& v) { return read_lora(v, where, s.lora); });
@@ -360,8 +361,7 @@ Result<Job> parse_job(const Json& value, const std::string& where, const std::fi
                  "name one, or train it with method head"};
   }
   TAILOR_CHECK(check_metric(job, where));
-  if (wants_targets(job.task) &&
-      (job.method == "contrastive" || job.method == "features" || job.method == "distill")) {
+  if (wants_targets(job.task) && (job.method == "contrastive" || job.method == "features" || job.method == "distill")) {
     return Error{
         ErrorCode::kInvalidArgument,
         fmt::format("{}: method {} is for one label a row, not for {}", where, job.method, to_string(job.task)),
@@ -401,6 +401,7 @@ Json settings_json(const Job& job) {
               {"hidden_dropout", s.hidden_dropout},
               {"label_smoothing", s.label_smoothing},
               {"max_grad_norm", s.max_grad_norm},
+              {"ema_decay", s.ema_decay},
               {"head_init_std", s.head_init_std},
               {"pooling", name_of(kPoolings, s.pooling)}};
   const Method* method = find_method(job.method);

@@ -90,6 +90,7 @@ struct Settings {
   double hidden_dropout = 0.0;   // [0, 1), after attention and feed-forward; 0 suits rows seen a few times only
   double label_smoothing = 0.0;  // [0, 1)
   double max_grad_norm = 1.0;    // 0: no clipping
+  double ema_decay = 0.0;        // [0, 1): of the moving average of the values that is kept (weight_average.h); 0: none
   double head_init_std = 0.02;   // of the head's first weights
   LoraSettings lora;
   AdapterSettings adapter;

@@ -60,6 +60,7 @@ Trainer::Trainer(const Job& job, const TokenFile& file, TrainableModel& model, s
       test_rows_(rows_of(file, TokenPart::kTest)),
       order_(rows_of(file, TokenPart::kTrain), job.settings.batch_size, job.seed),
       optimiser_(model.parameters(), job.settings),
+      average_(model.parameters(), job.settings.ema_decay),
       total_steps_(steps_in_total(job.settings, order_.steps_per_epoch())),
       evaluation_interval_(interval(job, order_.steps_per_epoch())),
       rate_(job.settings.schedule, total_steps_, job.settings.warmup_ratio) {}
@@ -119,7 +120,7 @@ Status Trainer::begin() {
   std::error_code ignored;
   const bool resume = job_.resume && std::filesystem::exists(file, ignored);
   if (resume) {
-    TAILOR_TRY(const Json state, read_checkpoint(file, model_.parameters(), optimiser_, fingerprint_));
+    TAILOR_TRY(const Json state, read_checkpoint(file, model_.parameters(), optimiser_, average_, fingerprint_));
     TAILOR_CHECK(restore(state));
     model_.parameters_changed(optimiser_.decay());
     resumed_from_ = state_.step;
@@ -186,6 +187,7 @@ Trainer::StepOutcome Trainer::train_step() {
   if (good) {
     const double most = job_.settings.max_grad_norm;
     optimiser_.step(rate_factor, most > 0 && norm > most ? most / (norm + 1e-6) : 1);
+    average_.update(optimiser_.decay());
     model_.parameters_changed(optimiser_.decay());
     state_.bad_in_a_row = 0;
   } else {
@@ -238,7 +240,7 @@ Status Trainer::roll_back() {
                  "set a lower settings.learning_rate"};
   }
   TAILOR_TRY(const Json state,
-             read_checkpoint(checkpoint_file(job_.out), model_.parameters(), optimiser_, fingerprint_));
+             read_checkpoint(checkpoint_file(job_.out), model_.parameters(), optimiser_, average_, fingerprint_));
   TAILOR_CHECK(restore(state));
   model_.parameters().zero_grad();
   model_.parameters_changed(optimiser_.decay());
@@ -273,12 +275,30 @@ Result<Predictions> Trainer::predict(RowSpan rows) {
   return all;
 }
 
+void Trainer::swap_average(bool in) {
+  if (!average_.on() || average_.updates() == 0) return;
+  average_.swap();
+  model_.parameters_changed(in ? average_.untrained() : optimiser_.decay());
+}
+
 Status Trainer::evaluate() {
   if (validation_rows_.empty()) return {};
+  swap_average(true);
+  const Status done = evaluate_values();
+  swap_average(false);
+  return done;
+}
+
+Status Trainer::evaluate_values() {
   auto predictions = predict(validation_rows_);
   if (!predictions) {
     // The evaluation is repeated after resuming: the checkpoint is of the step before it.
-    if (predictions.error().code == ErrorCode::kCancelled) TAILOR_CHECK(checkpoint());
+    if (predictions.error().code == ErrorCode::kCancelled) {
+      swap_average(false);
+      const Status written = checkpoint();
+      swap_average(true);
+      TAILOR_CHECK(written);
+    }
     return predictions.error();
   }
   const Scores scores = score(*predictions, file_, validation_rows_);
@@ -303,7 +323,8 @@ Status Trainer::evaluate() {
   state_.without_gain = 0;
   best_predictions_ = std::move(*predictions);
   best_predictions_step_ = state_.step;
-  TAILOR_CHECK(write_values(best_file(job_.out, state_.step), model_.parameters(), optimiser_.decay()));
+  const double decay = average_.updates() > 0 ? average_.untrained() : optimiser_.decay();
+  TAILOR_CHECK(write_values(best_file(job_.out, state_.step), model_.parameters(), decay));
   events_({{"event", "best"},
            {"step", state_.step},
            {"metric", to_string(job_.metric)},
@@ -315,6 +336,7 @@ Status Trainer::finish(TrainerResult& result) {
   const bool fresh = !state_.evaluations.empty() && state_.evaluations.back().step == state_.step;
   if (!fresh && state_.step > 0) TAILOR_CHECK(evaluate());
   const std::int64_t best_step = state_.best < 0 ? -1 : state_.evaluations[static_cast<std::size_t>(state_.best)].step;
+  if (average_.updates() > 0) swap_average(true);  // for good
   if (best_step >= 0 && best_step != state_.step) {
     TAILOR_TRY(const double decay, read_values(best_file(job_.out, best_step), model_.parameters()));
     model_.parameters_changed(decay);
@@ -331,8 +353,8 @@ Status Trainer::finish(TrainerResult& result) {
 
 Status Trainer::checkpoint() {
   take_time(true);
-  TAILOR_CHECK(
-      write_checkpoint(checkpoint_file(job_.out), model_.parameters(), optimiser_, to_json(state_), fingerprint_));
+  TAILOR_CHECK(write_checkpoint(checkpoint_file(job_.out), model_.parameters(), optimiser_, average_, to_json(state_),
+                                fingerprint_));
   // Best values that this checkpoint does not name are stale now.
   const std::int64_t best_step = state_.best < 0 ? -1 : state_.evaluations[static_cast<std::size_t>(state_.best)].step;
   TAILOR_CHECK(remove_other_best_files(job_.out, best_step));

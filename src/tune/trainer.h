@@ -17,6 +17,7 @@
 #include "tune/schedule.h"
 #include "tune/settings.h"
 #include "tune/trainable_model.h"
+#include "tune/weight_average.h"
 
 namespace tailor::tune {
 
@@ -55,8 +56,9 @@ class Trainer {
           const CancelToken& cancel, SteadyTime process_start);
 
   /// Trains to the end; the model then holds the best values (by the metric on the validation rows; the last ones where
-  /// there are none). Errors: kCancelled after a checkpoint; kIo when a checkpoint cannot be written (the one before
-  /// stays whole); kInvalidArgument when training diverges for good.
+  /// there are none), of the moving average where settings.ema_decay asks for it. Errors: kCancelled after a
+  /// checkpoint; kIo when a checkpoint cannot be written (the one before stays whole); kInvalidArgument when training
+  /// diverges for good.
   Result<TrainerResult> run();
 
  private:
@@ -67,8 +69,10 @@ class Trainer {
   bool exploded() const;
   Status roll_back();
   Status evaluate();
+  Status evaluate_values();  // those that the model holds
   Status finish(TrainerResult& result);
   Result<Predictions> predict(RowSpan rows);
+  void swap_average(bool in);  // where there is one: the model holds it, or the values that are trained
   Status checkpoint();
   Status restore(const nlohmann::ordered_json& state);
   void warn(const std::string& message) const;
@@ -85,6 +89,7 @@ class Trainer {
   const std::vector<std::int64_t> validation_rows_, test_rows_;
   DataOrder order_;
   AdamW optimiser_;
+  WeightAverage average_;
   std::int64_t total_steps_, evaluation_interval_;
   LearningRate rate_;
   TrainerState state_;

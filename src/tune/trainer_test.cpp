@@ -61,13 +61,16 @@ class TrainerTest : public ::testing::Test {
 };
 
 TEST_F(TrainerTest, ARunThatIsPausedAndResumedIsBitEqualToOneThatIsNot) {
-  for (const std::string method : {"full", "lora", "head", "contrastive", "distill"}) {
+  for (const std::string method : {"full", "lora", "head", "contrastive", "distill", "full-ema"}) {
+    const bool averaged = method.ends_with("-ema");
     Job whole = job(method + "-whole");
-    whole.method = method;
+    whole.method = averaged ? "full" : method;
+    whole.settings.ema_decay = averaged ? 0.7 : 0;
     const Trained expected = train(whole);
     ASSERT_TRUE(expected.result) << expected.result.error().message;
     Job parts = job(method + "-parts");
-    parts.method = method;
+    parts.method = whole.method;
+    parts.settings = whole.settings;
     parts.resume = true;
     for (const int pause : {3, 4, 11, 0}) {
       parts.pause_after_steps = pause;

@@ -15,6 +15,7 @@ import tempfile
 
 import torch
 from peft import IA3Config, LoraConfig, get_peft_model
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import BertConfig, BertModel
 
 from counter_rng import Rng
@@ -199,6 +200,7 @@ def cases():
     for place, scale in (("houlsby", 1), ("pfeiffer", 1), ("parallel", 4)):
         settings = dict(learning_rate=5e-3, adapter=dict(size=8))  # the scale is the method's own
         yield f"adapter-{place}", settings, bottlenecks(bert(), place, 8, scale), bottleneck_state, None
+    yield "full-ema", dict(learning_rate=1e-3, ema_decay=0.8), bert(), whole_state, None
     yield ("distill", dict(learning_rate=1e-3, distill=dict(temperature=3, alpha=0.6)), bert(), whole_state, None)
 
 
@@ -218,7 +220,12 @@ def main():
             return torch.nn.functional.cross_entropy(model([rows[i][0] for i in batch]), labels)
 
         optimiser = torch.optim.AdamW(parameter_groups(model, settings, matrices, scale or (lambda n: 1)))
-        losses, norms = train(model, optimiser, order, loss_of)
+        average = None
+        if "ema_decay" in own:
+            average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(own["ema_decay"]))
+        losses, norms = train(model, optimiser, order, loss_of, average)
+        if average is not None:
+            model = average.module
         with torch.no_grad():
             probabilities = torch.softmax(model(tested), dim=-1)
         results[name] = {"settings": settings, "losses": losses, "gradient_norms": norms,

@@ -20,8 +20,9 @@ def parameter_groups(model, settings, decays, scale=lambda name: 1.0):
     return groups
 
 
-def train(model, optimiser, order, loss_of):
-    """Losses and gradient norms (before clipping at 1) of one step for each batch of `order`, at a constant rate."""
+def train(model, optimiser, order, loss_of, average=None):
+    """Losses and gradient norms (before clipping at 1) of one step for each batch of `order`, at a constant rate.
+    `average`: an AveragedModel that follows."""
     losses, norms = [], []
     for batch in order:
         optimiser.zero_grad()
@@ -29,6 +30,8 @@ def train(model, optimiser, order, loss_of):
         loss.backward()
         norms.append(float(torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)))
         optimiser.step()
+        if average is not None:
+            average.update_parameters(model)
         losses.append(loss.item())
     return losses, norms
 
