@@ -1,6 +1,6 @@
 """The figures of docs/BENCHMARKS.md: ours and the peer's, one after the other on the same inputs, with CPU seconds.
 
-    make bench DATA=../shared/data [PARTS="embed score lora fit few-shot spam long"]
+    make bench DATA=../shared/data [PARTS="embed score tune-decoder tune-encoder fit few-shot spam long"]
     python3 scripts/bench.py --smoke      every program once on a few rows of the example; says nothing about speed
 """
 import argparse
@@ -131,21 +131,51 @@ def score(bench):
                              "--limit", "4", "--threads", THREADS]), "examples_per_cpu_second")
 
 
-def lora(bench):
-    """LoRA training of the decoder, examples per CPU-second; peer: PEFT on the same rows from the same start."""
-    program = bench.program("tune_decoder_lora")
+def train(bench, name, sort, method, steps, peer_steps, rows, batch, peer_method=None, **settings):
+    """A training by tailor-tune and by the peer on the same rows in the same order; their figures, examples a CPU-second."""
+    program, peer = bench.build / "bin" / "tailor-tune", PEERS / "tune.py"
+    if not program.exists():
+        raise Skipped("tailor-tune is not built")
     if bench.smoke:
         raise Skipped("its rows are made by the peer's tokenizer (`make peers`, then `make bench`)")
-    tokens, peer = bench.out / "rows.safetensors", TREE / "benchmarks" / "tune_decoder_tokens.py"
-    bench.run([bench.python, peer, "tokens", bench.data / "banking77", SMOLLM2.parent, tokens, "400"])
-    ours = bench.output([program, SMOLLM2, tokens, "14", THREADS])
-    peers = bench.output([bench.python, peer, "peft", bench.data / "banking77", SMOLLM2.parent, "14", THREADS])
-    losses, speeds = zip(*(([float(line.split()[3]) for line in lines if line.startswith("step ")],
-                            float(re.search(r"([\d.]+) examples/CPU-s", lines[-1])[1])) for lines in (ours, peers)))
-    if len(losses[0]) != len(losses[1]):
-        raise Failed(f"{len(losses[0])} steps against {len(losses[1])}")
-    print(f"  => {speeds[0] / speeds[1]:.2f} x the peer's examples per cpu second; "
-          f"losses of {len(losses[0])} steps at most {max(abs(a - b) for a, b in zip(*losses)):.1e} apart")
+    encoder = sort == "encoder"
+    model, base = (MINILM, MINILM) if encoder else (SMOLLM2.parent, SMOLLM2)
+    tokens, out = bench.out / f"{sort}-{rows}.safetensors", bench.out / name
+    if not tokens.exists():
+        bench.run([bench.python, peer, "tokens", sort, bench.data / "banking77", model, tokens, rows])
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    rate = 2e-4 if "lora" in method else 2e-5
+    heads = {"head_learning_rate": rate, "dropout": 0} if encoder else {}
+    job = {"format": "tailor-tune-job", "version": 1, "method": method, "task": "sequence-classification" if encoder else "causal-lm-labels",
+           "base": str(base), "tokens": str(tokens), "out": str(out), "seed": 0, "threads": int(THREADS), "evaluate_every_epochs": 0,
+           "settings": {"max_steps": steps, "batch_size": batch, "learning_rate": rate, "schedule": "constant", "warmup_ratio": 0,
+                        "weight_decay": 0.01, **heads, **settings}}
+    (out / "job.json").write_text(json.dumps(job, indent=1))
+    bench.run([program, out / "job.json"], quiet=True)
+    ours = json.loads((out / "result.json").read_text())
+    theirs = json.loads(bench.run([bench.python, peer, "train", peer_method or method, model, tokens, peer_steps, batch, THREADS], quiet=True))
+    speed = ours["examples"] / ours["process_cpu_seconds" if method == "head" else "cpu_seconds"]
+    apart = max(abs(a - b) for a, b in zip(ours["losses"], theirs["losses"]))
+    print(f"  {name}: {speed:.2f} examples a CPU second, {ours['peak_memory_bytes'] / 2**20:.0f} MB; peer {theirs['examples_per_cpu_second']:.2f}, "
+          f"{theirs['peak_mb']:.0f} MB => {speed / theirs['examples_per_cpu_second']:.2f} x, {ours['peak_memory_bytes'] / 2**20 / theirs['peak_mb']:.2f} "
+          f"of the memory; losses at most {apart:.1e} apart", flush=True)
+
+
+def tune_decoder(bench):
+    """Tuning SmolLM2-135M on Banking77 prompts, batch 8; peer: transformers + PEFT."""
+    train(bench, "decoder-lora", "decoder", "lora", 40, 14, 1200, 8)
+    train(bench, "decoder-qlora", "decoder", "qlora", 40, 14, 1200, 8, peer_method="lora")
+    train(bench, "decoder-full", "decoder", "full", 20, 12, 1200, 8)
+    train(bench, "decoder-upper-layers", "decoder", "upper-layers", 120, 12, 320, 8)  # three epochs
+
+
+def tune_encoder(bench):
+    """Tuning MiniLM on Banking77, batch 32; peer: transformers."""
+    train(bench, "encoder-full", "encoder", "full", 60, 40, 10000, 32)
+    train(bench, "encoder-lora", "encoder", "lora", 60, 40, 10000, 32)
+    train(bench, "encoder-upper-layers", "encoder", "upper-layers", 252, 40, 2000, 32)  # four epochs
+    train(bench, "encoder-head", "encoder", "head", 9390, 40, 10000, 32)  # thirty epochs, the method's default
 
 
 def show(result):
@@ -202,8 +232,8 @@ def long(bench):
     show(bench.fit("banking77-90m", banking(bench), "90m"))
 
 
-PARTS = {"embed": embed, "score": score, "lora": lora, "fit": fit, "few-shot": few_shot, "spam": spam, "long": long}
-SMOKE = ("embed", "score", "lora", "fit")
+PARTS = {"embed": embed, "score": score, "tune-decoder": tune_decoder, "tune-encoder": tune_encoder, "fit": fit, "few-shot": few_shot, "spam": spam, "long": long}
+SMOKE = ("embed", "score", "tune-decoder", "fit")
 
 
 def commit():

@@ -123,7 +123,9 @@ Result<std::vector<std::string>> EncoderClassifier::save(const std::filesystem::
 }
 
 nlohmann::ordered_json EncoderClassifier::describe() const {
-  return encoder_.describe(weights_);
+  nlohmann::ordered_json json = encoder_.describe(weights_);
+  if (store_ != nullptr) json["frozen_layers_kept"] = first_trained_;
+  return json;
 }
 
 at::Tensor encode_rows(const BaseWeights& weights, const TokenFile& file, Pooling pooling,

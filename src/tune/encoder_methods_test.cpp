@@ -69,6 +69,7 @@ TEST_P(EncoderMethods, TrainsAsTheReference) {
   const Json& golden = golden_.at(method);
   testing::MethodRun run = train(golden, method);
   testing::expect_run(run, golden);
+  EXPECT_EQ(run.result.at("model").contains("frozen_layers_kept"), method == "upper-layers");
   testing::NamedValues expected = testing::read_values(testing::golden("encoder_methods.safetensors"), method + "/");
   if (method == "pissa") align_signs(run.trained, expected);
   // Attention does not see a bias that all keys share: its gradient is rounding, which AdamW blows up to whole steps.
