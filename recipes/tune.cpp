@@ -165,7 +165,7 @@ Result<TokenFile> TuneRecipe::tokenize() {
   if (encoder()) {
     TAILOR_TRY(const Tokenizer tokenizer, Tokenizer::load(base_.gguf));
     TAILOR_TRY(const EncoderReading reading, encoder_reading(base_.gguf, options_.text_template));
-    TAILOR_TRY(file, tokenize_for_encoder(data_, tokenizer, parts, reading));
+    file = tokenize_for_encoder(data_, tokenizer, parts, reading);
   } else {
     TAILOR_TRY(file, tokenize_for_decoder(data_, base_, parts));
   }
