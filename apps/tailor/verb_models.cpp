@@ -11,9 +11,11 @@
 #include "core/json.h"
 #include "fit/budget.h"
 #include "fit/paths.h"
+#include "fit/ready_model.h"
 #include "model/catalogue.h"
 #include "model/export_hugging_face.h"
 #include "model/import.h"
+#include "model/merge_peft.h"
 
 namespace tailor {
 namespace {
@@ -124,6 +126,23 @@ Result<int> export_model(const std::string& name, const std::string& out, Export
   return 0;
 }
 
+Result<int> merge_model(const std::string& name, const std::string& adapter, const std::string& out) {
+  std::error_code ec;
+  if (std::filesystem::exists(out, ec))
+    return Error{ErrorCode::kInvalidArgument, fmt::format("{}: there is a file already", out), "give a new name"};
+  TAILOR_TRY(const ModelInfo base, resolve_model(name, default_models_directory()));
+  if (base.kind != ModelKind::kDecoder)
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("{} is an encoder: only adapters of decoders are folded in", base.id),
+                 "merge it in PEFT (merge_and_unload, save_pretrained), and import the directory"};
+  TAILOR_TRY(const std::filesystem::path gguf, ready_gguf(base, ModelUse::kTraining, {}));
+  TAILOR_CHECK(merge_peft_adapter(gguf, adapter, out));
+  TAILOR_TRY(const ModelInfo m, describe_model(out));
+  fmt::print("{}: {} with {} folded in, {} as {}\n", out, base.id, adapter, human_bytes(static_cast<double>(m.bytes)),
+             m.file_type);
+  return 0;
+}
+
 }  // namespace
 
 void add_models(CLI::App& app, Invocation& invocation) {
@@ -132,7 +151,8 @@ void add_models(CLI::App& app, Invocation& invocation) {
   verb->footer(
       "Examples:  tailor models list\n           tailor models show smollm2-135m-instruct\n"
       "           tailor models import my-model/ --out my-model.gguf\n"
-      "           tailor models export my-model.gguf --to hf --out my-model-hf/");
+      "           tailor models export my-model.gguf --to hf --out my-model-hf/\n"
+      "           tailor models merge my-model.gguf my-adapter/ --out merged.gguf");
   auto json = std::make_shared<bool>(false);
   auto name = std::make_shared<std::string>();
   auto* list_verb = verb->add_subcommand("list", "the models there are");
@@ -165,6 +185,16 @@ void add_models(CLI::App& app, Invocation& invocation) {
       ->default_str("source");
   export_verb->callback([&invocation, name, out, export_type] {
     invocation.run = [name, out, export_type] { return export_model(*name, *out, kExportTypes.at(*export_type)); };
+  });
+  auto adapter = std::make_shared<std::string>();
+  auto* merge_verb = verb->add_subcommand("merge", "a decoder with an adapter that PEFT saved folded in");
+  merge_verb->add_option("model", *name, "name, GGUF file or Hugging Face directory")->required()->type_name("MODEL");
+  merge_verb->add_option("adapter", *adapter, "adapter_config.json, adapter_model.safetensors")
+      ->required()
+      ->type_name("DIR");
+  merge_verb->add_option("--out", *out, "the GGUF file to write")->required()->type_name("FILE");
+  merge_verb->callback([&invocation, name, adapter, out] {
+    invocation.run = [name, adapter, out] { return merge_model(*name, *adapter, *out); };
   });
   show_verb->callback([&invocation, json, name] { invocation.run = [json, name] { return show(*name, *json); }; });
 }

@@ -4,8 +4,8 @@
 
 #include <map>
 
+#include "model/changed_model.h"
 #include "model/gguf_file.h"
-#include "model/gguf_writer.h"
 
 namespace tailor {
 namespace {
@@ -50,9 +50,7 @@ Result<Pairs> pairs_of(const GgufFile& adapter, const GgufFile& base) {
   return pairs;
 }
 
-/// `changed`: whether a weight differs in the type that it is written in.
-Result<std::vector<float>> folded(const GgufTensor& w, const Pair& pair, double alpha, TensorType as, bool& changed) {
-  TAILOR_TRY(std::vector<float> values, to_f32(w));
+Status fold(const GgufTensor& w, const Pair& pair, double alpha, std::vector<float>& values) {
   TAILOR_TRY(const std::vector<float> a, to_f32(*pair.a));
   TAILOR_TRY(const std::vector<float> b, to_f32(*pair.b));
   const std::size_t in = w.shape[0], out = w.shape[1], rank = pair.a->shape[1];
@@ -65,17 +63,7 @@ Result<std::vector<float>> folded(const GgufTensor& w, const Pair& pair, double 
       for (std::size_t i = 0; i < in; ++i) row[i] += factor * from[i];
     }
   }
-  if (!changed) {
-    TAILOR_TRY(const std::vector<float> before, to_f32(w));
-    TAILOR_TRY(const std::string old_bytes, encode_tensor(as, before, in));
-    TAILOR_TRY(const std::string new_bytes, encode_tensor(as, values, in));
-    changed = old_bytes != new_bytes;
-  }
-  return values;
-}
-
-bool is_whole(TensorType type) {
-  return type == TensorType::kF32 || type == TensorType::kF16 || type == TensorType::kBF16;
+  return {};
 }
 
 }  // namespace
@@ -85,26 +73,14 @@ Status merge_adapter(const fs::path& base, const fs::path& adapter, const fs::pa
   TAILOR_TRY(const GgufFile change, GgufFile::open(adapter));
   TAILOR_TRY(const double alpha, change.number("adapter.lora.alpha"));
   TAILOR_TRY(const Pairs pairs, pairs_of(change, model));
-  bool changed = false;
-  GgufWriter writer;
-  for (const auto& [key, value] : model.values()) writer.set(key, value);
-  for (const GgufTensor& tensor : model.tensors()) {
-    const auto found = pairs.find(tensor.name);
-    if (found == pairs.end()) {
-      writer.add_raw(tensor.name, tensor.type, tensor.shape,
-                     [&tensor]() -> Result<std::string_view> { return tensor.bytes; });
-    } else {
-      const Pair pair = found->second;
-      const TensorType as = is_whole(tensor.type) ? tensor.type : TensorType::kF16;
-      writer.add(tensor.name, as, tensor.shape,
-                 [&tensor, &changed, pair, alpha, as] { return folded(tensor, pair, alpha, as, changed); });
-    }
+  std::map<std::string, TensorChange, std::less<>> changes;
+  for (const auto& [name, pair] : pairs) {
+    const GgufTensor* w = model.tensor(name);
+    changes[name].apply = [w, pair, alpha](std::vector<float>& values) { return fold(*w, pair, alpha, values); };
   }
-  TAILOR_CHECK(writer.write(out));
-  if (changed) return {};
-  std::error_code ignored;
-  fs::remove(out, ignored);
-  return unfit(adapter, "folded into the model it changes not one weight");
+  TAILOR_TRY(const bool changed, write_changed_model(model, changes, out));
+  if (!changed) return unfit(adapter, "folded into the model it changes not one weight");
+  return {};
 }
 
 }  // namespace tailor

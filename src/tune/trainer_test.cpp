@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstring>
 #include <limits>
+#include <map>
 
 #include "core/json.h"
 #include "tune/checkpoint.h"
@@ -171,6 +172,78 @@ TEST_F(TrainerTest, ACheckpointOfAnotherJobIsRefused) {
   const Trained run = train(first);
   ASSERT_FALSE(run.result);
   EXPECT_NE(run.result.error().message.find("belongs to another job"), std::string::npos) << run.result.error().message;
+}
+
+TEST_F(TrainerTest, ACheckpointOfAnotherModelIsRefused) {
+  Job first = job("model");
+  first.pause_after_steps = 3;
+  ASSERT_TRUE(train(first).result);
+  // The same shapes, one other number.
+  const auto model = SafetensorsFile::open(first.base / "model.safetensors").value();
+  std::vector<SafeTensor> tensors = model.tensors();
+  std::string words(tensors[0].bytes);
+  words[0] = static_cast<char>(words[0] ^ 1);
+  tensors[0].bytes = words;
+  write_safetensors(first.base / "model.safetensors", tensors).value();
+  first.resume = true;
+  const Trained run = train(first);
+  ASSERT_FALSE(run.result);
+  EXPECT_NE(run.result.error().message.find("belongs to another job (model, data or settings differ)"),
+            std::string::npos)
+      << run.result.error().message;
+}
+
+TEST_F(TrainerTest, ACheckpointOfAnotherVersionIsRefused) {
+  Job first = job("version");
+  first.pause_after_steps = 3;
+  ASSERT_TRUE(train(first).result);
+  const auto file = checkpoint_file(first.out);
+  std::map<std::string, std::string> metadata;
+  std::string bytes;
+  std::vector<SafeTensor> tensors;
+  {
+    const auto stored = SafetensorsFile::open(file).value();
+    metadata = stored.metadata();
+    tensors = {*stored.find("values")};
+    bytes = tensors[0].bytes;
+    tensors[0].bytes = bytes;
+  }
+  metadata["version"] = "7";
+  write_safetensors(file, tensors, metadata).value();
+  first.resume = true;
+  const Trained run = train(first);
+  ASSERT_FALSE(run.result);
+  EXPECT_NE(run.result.error().message.find("version 1, found 'tailor-tune-checkpoint' version '7'"), std::string::npos)
+      << run.result.error().message;
+}
+
+/// 40 rows in batches of 32: every second batch is a partial one.
+TEST_F(TrainerTest, ABatchInPassesOfOneRowIsTheBatch) {
+  for (const char* method : {"full", "lora", "bitfit"}) {
+    std::vector<std::vector<double>> losses;
+    std::vector<std::vector<float>> predicted;
+    for (const std::int64_t tokens : {1, 100000}) {
+      Job one = job(std::string(method) + std::to_string(tokens));
+      one.method = method;
+      one.settings.dropout = one.settings.hidden_dropout = 0;
+      one.settings.batch_size = 32;
+      one.settings.max_steps = 6;
+      one.settings.micro_batch_tokens = tokens;
+      const Trained run = train(one);
+      ASSERT_TRUE(run.result) << run.result.error().message;
+      EXPECT_EQ(run.result->at("examples"), 3 * 40);
+      losses.push_back(run.result->at("losses").get<std::vector<double>>());
+      const auto file = SafetensorsFile::open(one.out / "test_predictions.safetensors").value();
+      const auto p = file.get("probabilities", "F32", 2).value();
+      predicted.emplace_back(p.bytes.size() / sizeof(float));
+      std::memcpy(predicted.back().data(), p.bytes.data(), p.bytes.size());
+    }
+    ASSERT_EQ(losses[0].size(), 6U);
+    for (std::size_t i = 0; i < 6; ++i) EXPECT_NEAR(losses[0][i], losses[1][i], 1e-4) << method << " step " << i;
+    ASSERT_EQ(predicted[0].size(), predicted[1].size());
+    for (std::size_t i = 0; i < predicted[0].size(); ++i)
+      EXPECT_NEAR(predicted[0][i], predicted[1][i], 1e-3) << method << " " << i;
+  }
 }
 
 TEST_F(TrainerTest, ACheckpointThatIsCutShortIsRefused) {

@@ -144,7 +144,12 @@ def rounded(values, digits):
     return [float(f"{x:.{digits}g}") for x in np.asarray(values, dtype=np.float64).reshape(-1)]
 
 
-def golden(name, model_class, config, kept, seed):
+def seed_of(name):
+    return 40 + len(name)
+
+
+def made(name, model_class, config):
+    """The model with its numbers, its parameters by the names of its file, the list of its tensors, config.json."""
     config._attn_implementation = "eager"
     model = model_class(config).eval().float()
     with tempfile.TemporaryDirectory() as a:
@@ -157,8 +162,14 @@ def golden(name, model_class, config, kept, seed):
         for i, (tensor, shape) in enumerate(names):
             scale, shift = scale_and_shift(tensor, name.startswith("gemma"))
             tensors.append([tensor, shape, scale, shift])
-            values = shift + scale * Rng(seed, i).normal(math.prod(shape))
+            values = shift + scale * Rng(seed_of(name), i).normal(math.prod(shape))
             parameters[tensor].copy_(torch.tensor(values.astype(np.float32).reshape(shape)))
+    return model, parameters, tensors, saved
+
+
+def golden(name, model_class, config, kept):
+    model, parameters, tensors, saved = made(name, model_class, config)
+    names, seed = [(t[0], t[1]) for t in tensors], seed_of(name)
     covered = {id(parameters[t]) for t, _ in names}
     assert all(id(p) in covered for p in parameters.values()), "a parameter is not saved"
     tokens = Rng(seed, 900).below(VOCAB, TOKENS).tolist()
@@ -193,7 +204,7 @@ def main():
     for name, (model_class, config, kept) in cases().items():
         if wanted and name not in wanted:
             continue
-        result = golden(name, model_class, config, kept, 40 + len(name))
+        result = golden(name, model_class, config, kept)
         file = DATA / f"decoder_family_{name}.json"
         file.write_text(json.dumps(result, separators=(",", ":")) + "\n")
         print(name, file.stat().st_size, result["loss"])
