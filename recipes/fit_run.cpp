@@ -10,6 +10,7 @@
 #include "fit/machine_speed.h"
 #include "fit/paths.h"
 #include "fit/tune_process.h"
+#include "fit/tuned_search.h"
 #include "recipes/run_directory.h"
 
 namespace tailor {
@@ -88,22 +89,16 @@ Status FitRun::plan() {
     }
     resolved.push_back({std::move(*info), name});
   }
-  for (const auto& method : options_.methods) {
-    if (find_candidate_method(method) == nullptr) {
-      std::vector<std::string> known;
-      for (const auto& c : candidate_table()) known.emplace_back(c.method);
-      return Error{ErrorCode::kInvalidArgument, fmt::format("--method {}: there is no such method", method),
-                   fmt::format("known: {}", fmt::join(known, ", "))};
-    }
-  }
+  ModelKinds kinds;
+  for (const TrialModel& model : resolved)
+    (model.info.kind == ModelKind::kEncoder ? kinds.encoder : kinds.decoder) = true;
+  TAILOR_TRY(const std::vector<const Candidate*> chosen, choose_candidates(options_.methods, kinds));
   TAILOR_TRY(speed_, measure_machine(resolved, threads(), cancel_));
   const bool can_tune = !find_tune_program().empty();
   const RowSet test = data_.test();
   const RowSet subsample = stratified_sample(data_, test, kSubsampleRows, options_.seed);
-  for (const Candidate& candidate : candidate_table()) {
-    if (!options_.methods.empty() &&
-        std::find(options_.methods.begin(), options_.methods.end(), candidate.method) == options_.methods.end())
-      continue;
+  for (const Candidate* each : chosen) {
+    const Candidate& candidate = *each;
     std::vector<std::optional<TrialModel>> on;
     if (candidate.role == ModelRole::kNone) on.emplace_back();
     for (const auto& model : resolved) {
@@ -120,7 +115,8 @@ Status FitRun::plan() {
       trial.id = std::string(candidate.method) + (model ? "." + model->info.id : "");
       NullLogger log;
       const ProgressFn no_progress;
-      TrialContext context{data_,
+      TrialContext context{candidate,
+                           data_,
                            options_,
                            model,
                            speed_,
@@ -137,11 +133,15 @@ Status FitRun::plan() {
                            cancel_,
                            log};
       trial.estimate = candidate.estimate(context);
+      trial.later = options_.methods.empty() && !candidate.usual;
       if (candidate.trains_network && !can_tune) {
         trial.unavailable =
             "this build has no tailor-tune (libtorch was not found when it was built): run `make setup`, then `make "
             "build`";
       }
+      if (!candidate.needs.empty()) trial.unavailable = candidate.needs;
+      const TunedSearch* search = find_tuned_search(candidate.method);
+      if (search != nullptr && model && trial.unavailable.empty()) trial.unavailable = unsuited(*search, model->info);
       const double all_rows = trial.estimate.score_seconds_per_row * static_cast<double>(test.size());
       trial.score_rows = all_rows > std::max(20.0, kScoreShare * options_.budget_seconds) ? subsample.ids : test.ids;
       planned_.push_back(std::move(trial));
@@ -162,12 +162,15 @@ Status FitRun::advise() {
   text += fmt::format("\nWhat each candidate would take on this machine ({} cores), at a budget of {}:\n", threads(),
                       human_seconds(options_.budget_seconds));
   Json estimates = Json::array();
+  bool later = false;
   for (const auto& trial : planned_) {
+    if (trial.later && !later) text += "  and after these, with the time that they leave over:\n";
+    later = trial.later;
     const Estimate& e = trial.estimate;
     const double score = e.score_seconds_per_row * static_cast<double>(trial.score_rows.size());
     text += fmt::format("  {:<42} {:>12} to fit {:>12} to score {:>8}{}\n", trial.id, human_seconds(e.fit_seconds),
                         human_seconds(score), human_bytes(static_cast<double>(e.memory_bytes)),
-                        trial.unavailable.empty() ? "" : "  (not in this build)");
+                        trial.unavailable.empty() ? "" : "  (cannot run here)");
     estimates.push_back(Json{{"id", trial.id},
                              {"fit_seconds", e.fit_seconds},
                              {"minimum_seconds", e.min_fit_seconds},

@@ -29,6 +29,7 @@ struct PlannedTrial {
   Estimate estimate;
   std::vector<std::uint32_t> score_rows;  // fixed before anything runs
   std::string unavailable;                // why it cannot run at all here; empty: it can
+  bool later = false;                     // it gets nothing before every other has had its turn
 };
 
 class FitRun {

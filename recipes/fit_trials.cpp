@@ -135,15 +135,18 @@ Status FitRun::run_trials() {
     ui_.note(fmt::format("{} finished candidates are kept, {} are still to run", records_.size(), waiting.size()));
     TAILOR_CHECK(rewrite_trials());
   }
-  const auto finish = [&](TrialRecord record) -> Status {
-    ui_.trial_finished(record);
+  std::size_t not_reached = 0;  // of those that come last: said once
+  const auto finish = [&](TrialRecord record, bool later) -> Status {
+    if (later && record.status == TrialStatus::kSkipped)
+      ++not_reached;
+    else
+      ui_.trial_finished(record);
     ui_.event(Json{{"event", "trial"}, {"trial", to_json(record)}});
     TAILOR_CHECK(append_jsonl(run_.trials(), to_json(record)));
     records_.push_back(std::move(record));
     return {};
   };
   bool any_runs = std::any_of(records_.begin(), records_.end(), [](const TrialRecord& r) { return r.ok(); });
-  std::map<std::string, std::string> skipped_before;
   while (!waiting.empty()) {
     if (cancel_.cancelled())
       return Error{ErrorCode::kCancelled, "interrupted", "go on with `tailor fit --resume " + run_.root.string() + "`"};
@@ -158,7 +161,7 @@ Status FitRun::run_trials() {
     if (!trial.unavailable.empty()) {
       record.reason = trial.unavailable;
       waiting.erase(waiting.begin());
-      TAILOR_CHECK(finish(std::move(record)));
+      TAILOR_CHECK(finish(std::move(record), trial.later));
       continue;
     }
     Allotment allotment;
@@ -174,7 +177,7 @@ Status FitRun::run_trials() {
       std::vector<BudgetItem> items;
       double refit = 0;
       for (const PlannedTrial* next : waiting) {
-        if (!next->unavailable.empty()) continue;
+        if (!next->unavailable.empty() || (next->later && !trial.later)) continue;
         const Estimate& e = next->estimate;
         items.push_back({next->id, e.fit_seconds, e.min_fit_seconds,
                          e.score_seconds_per_row * static_cast<double>(next->score_rows.size()) + probe_size(e).seconds,
@@ -201,7 +204,13 @@ Status FitRun::run_trials() {
       TAILOR_CHECK(run_one(trial, allotment, index, record));
       any_runs = any_runs || record.ok();
     }
-    TAILOR_CHECK(finish(std::move(record)));
+    TAILOR_CHECK(finish(std::move(record), trial.later));
+  }
+  if (not_reached > 0) {
+    ui_.note(fmt::format(
+        "{} beyond the usual candidates {} not tried: the time that was left, or the model, did not do; result.json "
+        "says why for each. Name some with --method, or all with --method all.",
+        not_reached, not_reached == 1 ? "was" : "were"));
   }
   if (!any_runs) {
     const bool failed = std::any_of(records_.begin(), records_.end(),

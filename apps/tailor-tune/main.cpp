@@ -51,8 +51,10 @@ int fail(const tailor::Error& error) {
 }
 
 int out_of_memory() {
-  return fail({tailor::ErrorCode::kOutOfMemory, "out of memory while training",
-               "lower settings.micro_batch_tokens or settings.batch_size, or take method lora or head"});
+  return fail(
+      {tailor::ErrorCode::kOutOfMemory, "out of memory: the model and what is kept for training it do not fit",
+       "take method lora, which keeps gradients and moments of few numbers, of a decoder qlora, which leaves the "
+       "base in its blocks, or a smaller model"});
 }
 
 int answer_lines(const char* base, const char* bottlenecks) {

@@ -14,6 +14,7 @@
 #include "core/system.h"
 #include "fit/advice.h"
 #include "fit/budget.h"
+#include "fit/candidates.h"
 #include "fit/table.h"
 #include "recipes/fit.h"
 
@@ -59,6 +60,14 @@ Status require_data(const FitOptions& options) {
   return require_columns("fit", options);
 }
 
+void list_methods() {
+  static constexpr const char* kRoles[] = {"no model", "encoder", "decoder", "either"};
+  for (const Candidate& c : candidate_table()) {
+    fmt::print("  {:<26} {:<9} {:<6} {}{}\n", c.method, kRoles[static_cast<int>(c.role)], c.usual ? "usual" : "",
+               c.title, c.needs.empty() ? "" : fmt::format(" ({})", c.needs));
+  }
+}
+
 std::size_t terminal_width() {
   winsize size{};
   return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col >= 80 ? size.ws_col : 120;
@@ -98,7 +107,9 @@ void add_fit(CLI::App& app, Invocation& invocation) {
   verb->add_option("--model", w.options.models,
                    "base model: a name, a GGUF file, or a Hugging Face directory; several allowed")
       ->type_name("MODEL");
-  verb->add_option("--method", w.options.methods, "only these methods (see the table in the report)")
+  verb->add_option("--method,--methods", w.options.methods,
+                   "only these methods: names (`--method list` shows them), `usual`, or `all`; without it the usual "
+                   "ones, then the others with what time is left")
       ->type_name("METHOD")
       ->delimiter(',');
   verb->add_option("--metric", w.options.metric,
@@ -138,6 +149,10 @@ void add_fit(CLI::App& app, Invocation& invocation) {
   verb->callback([&invocation, words] {
     invocation.run = [&invocation, words]() -> Result<int> {
       FitWords& given = *words;
+      if (given.options.methods == std::vector<std::string>{"list"}) {
+        list_methods();
+        return 0;
+      }
       TAILOR_CHECK(finish_options(given));
       const auto ui = make_ui(given.json ? UiKind::kJson : given.quiet ? UiKind::kQuiet : UiKind::kAuto);
       const FitEnvironment environment{program_directory() / "tailor", invocation.command_line};

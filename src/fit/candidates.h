@@ -1,6 +1,6 @@
 #pragma once
-/// The table of candidates: every method that `tailor fit` can try. A method joins by one entry here (and its file in
-/// src/fit/methods/); nothing else names methods.
+/// The table of candidates: every method that `tailor fit` can try. A method joins by one entry here and its file
+/// method_<name>.cpp, a method of tailor-tune by one row in tuned_search.cpp; nothing else names methods.
 
 #include <filesystem>
 #include <memory>
@@ -49,8 +49,11 @@ struct TrialModel {
   std::filesystem::path directory_or_file;  // as the user gave it
 };
 
+struct Candidate;
+
 /// Everything a candidate may see while it is fitted. Test rows are not in it.
 struct TrialContext {
+  const Candidate& candidate;
   const PreparedData& data;
   const FitOptions& options;
   std::optional<TrialModel> model;
@@ -102,9 +105,19 @@ struct Candidate {
   Result<TrialOutcome> (*run)(TrialContext& context);
   Result<std::unique_ptr<Classifier>> (*load)(const std::filesystem::path& package, const PackageManifest& manifest,
                                               const PredictOptions& options);
+  bool usual = true;            // one of those that come first; the others share what time they leave over
+  std::string_view needs = "";  // what no run of fit has; not empty: it cannot run, and this is why
 };
 
 const std::vector<Candidate>& candidate_table();
 const Candidate* find_candidate_method(std::string_view method);
+
+/// The candidates that --method asks for, in the table's order, for models of these kinds. Names as in the table; a
+/// method of tuning that has no model of its kind means the one on decoders ("dora": "dora-decoder"). "usual": the
+/// usual ones; "all", or nothing: every one that has a model. Errors: a name that is not in the table.
+struct ModelKinds {
+  bool encoder = false, decoder = false;
+};
+Result<std::vector<const Candidate*>> choose_candidates(const std::vector<std::string>& methods, ModelKinds models);
 
 }  // namespace tailor

@@ -14,7 +14,7 @@ namespace tailor {
 namespace {
 
 constexpr double kAlpha = 0.05;
-constexpr double kCostStep = 1.5;  // costs closer than this factor are the same to a business
+constexpr double kCostStep = 1.5;           // costs closer than this factor are the same to a business
 constexpr double kLeastProbability = 1e-4;  // one answer that is too sure of itself does not decide
 
 std::string limit_broken(const TrialRecord& r, const FitOptions& o) {
@@ -145,9 +145,8 @@ Result<std::optional<Ranking>> rank(const std::vector<TrialRecord>& records, con
     if (!standing.tied) continue;
     const double ratio = cost_ratio(records[i], records[recommended]);
     const bool same_cost = ratio <= kCostStep && ratio >= 1 / kCostStep;
-    if (ratio < 1 / kCostStep ||
-        (same_cost && simpler(records[i], records[recommended]) &&
-         !worse_probabilities(validation[i], validation[recommended], options.seed))) {
+    if (ratio < 1 / kCostStep || (same_cost && simpler(records[i], records[recommended]) &&
+                                  !worse_probabilities(validation[i], validation[recommended], options.seed))) {
       recommended = i;
     }
   }
@@ -177,10 +176,9 @@ std::string explain(const std::vector<TrialRecord>& records, const std::vector<C
                          name_of_trial(chosen), name_of_trial(best), standing.n_common, why_cheaper(chosen, best));
     }
   }
-  text += chosen.latency_p95_ms < 0.1
-              ? std::string(" One answer takes under 0.1 ms on this machine.")
-              : fmt::format(" One answer takes {:.1f} ms (p95 {:.1f} ms) on this machine.", chosen.latency_p50_ms,
-                            chosen.latency_p95_ms);
+  text += chosen.latency_p95_ms < 0.1 ? std::string(" One answer takes under 0.1 ms on this machine.")
+                                      : fmt::format(" One answer takes {:.1f} ms (p95 {:.1f} ms) on this machine.",
+                                                    chosen.latency_p50_ms, chosen.latency_p95_ms);
   if (!chosen.base_model.empty() && options.max_latency_ms <= 0) {
     const auto floor = std::find_if(records.begin(), records.end(),
                                     [](const TrialRecord& r) { return r.method == "tfidf" && r.ok(); });
@@ -253,11 +251,22 @@ Result<Decision> decide(const std::vector<TrialRecord>& records, const std::vect
     add(fmt::format("A latency limit below {:.1f} ms (p95) would make it {} ({} on validation).", chosen.latency_p95_ms,
                     name_of_trial(records[faster]), shown(metric, records[faster].validation_score)));
   }
+  std::size_t further = 0;
+  double least = 0;
   for (const TrialRecord& r : records) {
-    if (r.status == TrialStatus::kSkipped && r.estimated_seconds > 0) {
+    if (r.status != TrialStatus::kSkipped || r.estimated_seconds <= 0) continue;
+    const Candidate* candidate = find_candidate_method(r.method);
+    if (candidate != nullptr && !candidate->usual) {
+      least = further == 0 ? r.estimated_seconds : std::min(least, r.estimated_seconds);
+      ++further;
+    } else {
       add(fmt::format("{} was not tried; a larger budget (it alone needs about {}) could change the answer.",
                       name_of_trial(r), human_seconds(r.estimated_seconds)));
     }
+  }
+  if (further > 0) {
+    add(fmt::format("{} beyond the usual candidates {} not tried (the cheapest needs about {}); --method names them.",
+                    further, further == 1 ? "was" : "were", human_seconds(least)));
   }
   return decision;
 }

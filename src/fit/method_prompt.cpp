@@ -171,11 +171,22 @@ Result<TrialOutcome> run(TrialContext& context, Kind kind) {
   std::optional<ReadyModel> retriever;
   if (kind == Kind::kRetrieved) {
     TAILOR_TRY(TrialModel encoder, retriever_of(context));
-    TrialContext with_encoder{context.data,      context.options,  encoder,
-                              context.speed,     context.seconds,  {},
-                              context.settings,  context.fit_rows, context.validation_rows,
-                              context.directory, context.package,  context.cache,
-                              context.threads,   context.progress, context.cancel,
+    TrialContext with_encoder{context.candidate,
+                              context.data,
+                              context.options,
+                              encoder,
+                              context.speed,
+                              context.seconds,
+                              {},
+                              context.settings,
+                              context.fit_rows,
+                              context.validation_rows,
+                              context.directory,
+                              context.package,
+                              context.cache,
+                              context.threads,
+                              context.progress,
+                              context.cancel,
                               context.log};
     TAILOR_TRY(ReadyModel ready, ready_model(with_encoder));
     // All rows that may be shown or asked, whichever folds are used.

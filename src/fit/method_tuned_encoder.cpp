@@ -1,5 +1,5 @@
-/// Encoders tuned by tailor-tune: full fine-tuning with a classification head (Devlin et al., arXiv:1810.04805), LoRA
-/// with a head (Hu et al., arXiv:2106.09685), and the output layer alone: their search inside the budget.
+/// Encoders tuned by tailor-tune, every method of it by its row in tuned_search.h: estimate, plan and search inside the
+/// budget, the final run, and the refit.
 
 #include <fmt/format.h>
 
@@ -9,35 +9,19 @@
 
 #include "core/files.h"
 #include "core/stopwatch.h"
+#include "fit/encoder_training.h"
 #include "fit/head_start.h"
 #include "fit/method_support.h"
 #include "fit/methods.h"
 #include "fit/tuned_encoder.h"
+#include "fit/tuned_search.h"
 
 namespace tailor {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr double kStartSeconds = 4;  // starting tailor-tune, loading, writing the result
-
-struct Recipe {
-  std::string method;           // of tailor-tune
-  double learning_rate;         // start of the search
-  std::vector<double> factors;  // of the rate, searched
-  double head_learning_rate;    // 0: the same
-  double wanted_steps;          // about; decides the epochs
-  double max_epochs;
-  double flops;  // per parameter of the layers and token, forward and backward
-};
-
-Recipe recipe_of(std::string_view method) {
-  if (method == "full") return {"full", 2e-4, {0.5, 1, 2.5}, 2e-3, 1200, 20, 6};
-  if (method == "lora") return {"lora", 1e-3, {0.5, 1, 2.5}, 2e-3, 1200, 20, 4.4};
-  return {"head", 1e-3, {1, 3}, 0, 4000, 20, 2};
-}
-
-constexpr double kBatch = 32;
+constexpr double kStartSeconds = 4;    // starting tailor-tune, loading, writing the result
 constexpr double kUtilisation = 0.45;  // of the matrix product's peak that training reaches, all things counted
 constexpr double kSearchShare = 0.25;  // of the final run's length, for each rate of the search
 // A head that starts at logistic regression makes a short training useful: better than none for want of seconds.
@@ -50,18 +34,18 @@ double layer_parameters(const ModelInfo& m) {
   return std::max(1e5, static_cast<double>(m.parameters) - embeddings);
 }
 
-double tokens_per_second(const TrialContext& context, const Recipe& recipe) {
-  return kUtilisation * context.speed.gemm_gflops * 1e9 / (recipe.flops * layer_parameters(context.model->info));
+double tokens_per_second(const TrialContext& context, const TunedSearch& search) {
+  return kUtilisation * context.speed.gemm_gflops * 1e9 / (search.flops * layer_parameters(context.model->info));
 }
 
-double epoch_seconds(const TrialContext& context, const Recipe& recipe, std::size_t rows) {
-  if (recipe.method == "head")
+double epoch_seconds(const TrialContext& context, const TunedSearch& search, std::size_t rows) {
+  if (search.method == "head")
     return static_cast<double>(rows) * static_cast<double>(context.data.label_names().size()) * 4e-8 + 0.02;
-  return static_cast<double>(rows) * mean_tokens(context) / tokens_per_second(context, recipe);
+  return static_cast<double>(rows) * mean_tokens(context) / tokens_per_second(context, search);
 }
 
-double trunk_seconds(const TrialContext& context, const Recipe& recipe, std::size_t rows) {
-  return recipe.method == "head" ? static_cast<double>(rows) * mean_tokens(context) / tokens_per_second(context, recipe)
+double trunk_seconds(const TrialContext& context, const TunedSearch& search, std::size_t rows) {
+  return search.method == "head" ? static_cast<double>(rows) * mean_tokens(context) / tokens_per_second(context, search)
                                  : 0;
 }
 
@@ -69,36 +53,36 @@ double quarters(double epochs) {
   return std::floor(epochs * 4) / 4;  // readable numbers
 }
 
-double wanted_epochs(const Recipe& recipe, std::size_t rows) {
-  return std::clamp(recipe.wanted_steps * kBatch / static_cast<double>(rows), 3.0, recipe.max_epochs);
+double wanted_epochs(const TunedSearch& search, std::size_t rows) {
+  return std::clamp(search.wanted_steps * kEncoderBatch / static_cast<double>(rows), 3.0, search.most_epochs);
 }
 
-/// Epochs of the final run, at most `wanted`, for `seconds` of which an epoch takes `epoch`.
-double final_epochs(const TrialContext& context, double seconds, double epoch, double wanted) {
+/// Epochs of the final run, at most `wanted`, for `seconds` of which an epoch takes `epoch`, and a
+/// run `start` beside its epochs.
+double final_epochs(const TrialContext& context, double seconds, double epoch, double start, double wanted) {
   const double finals = final_runs(context);
-  const double epochs = (seconds - finals * kStartSeconds) / std::max(epoch * finals, 1e-9);
+  const double epochs = (seconds - finals * start) / std::max(epoch * finals, 1e-9);
   return std::max(0.5, quarters(std::clamp(epochs, 0.5, wanted)));
 }
 
 /// What the time allows. Where the rate is searched, the epochs of the final run are left open: the search measures
 /// what an epoch takes.
-Json make_plan(const TrialContext& context, const Recipe& recipe) {
+Json make_plan(const TrialContext& context, const TunedSearch& search) {
   const std::size_t rows = context.fit_rows.size();
   const std::size_t train =
       context.data.kfold() ? rows - rows / static_cast<std::size_t>(std::max(2, context.data.split.folds)) : rows;
-  const double wanted = wanted_epochs(recipe, train);
-  std::vector<double> rates;
-  for (const double f : recipe.factors) rates.push_back(recipe.learning_rate * f);
-  const double epoch = epoch_seconds(context, recipe, train);
-  if (recipe.method == "head") {
+  const double wanted = wanted_epochs(search, train);
+  std::vector<double> rates = search.rates;
+  const double epoch = epoch_seconds(context, search, train);
+  if (search.method == "head") {
     // An epoch costs nothing beside the trunk's one pass: every rate runs to its end, and the best run is the result.
-    const double one = kStartSeconds + trunk_seconds(context, recipe, rows) + epoch * wanted;
+    const double one = kStartSeconds + trunk_seconds(context, search, rows) + epoch * wanted;
     if (context.seconds < one * (static_cast<double>(rates.size()) + final_runs(context) - 1)) {
-      rates = {recipe.learning_rate};
+      rates = {search.usual_rate};
     }
     return Json{{"rates", rates}, {"epochs", wanted}, {"search_epochs", wanted}};
   }
-  const double searches = static_cast<double>(recipe.factors.size());
+  const double searches = static_cast<double>(search.rates.size());
   const double finals = final_runs(context);
   const double with_search = (context.seconds - (searches + finals) * kStartSeconds) /
                              std::max(epoch * (finals + searches * kSearchShare), 1e-9);
@@ -106,81 +90,39 @@ Json make_plan(const TrialContext& context, const Recipe& recipe) {
     const double search_epochs = std::clamp(with_search, 1.0, wanted) * kSearchShare;
     return Json{{"rates", rates}, {"search_epochs", std::max(0.25, quarters(search_epochs))}};
   }
-  return Json{{"rates", {recipe.learning_rate}}, {"epochs", final_epochs(context, context.seconds, epoch, wanted)}};
+  return Json{{"rates", {search.usual_rate}},
+              {"epochs", final_epochs(context, context.seconds, epoch, kStartSeconds, wanted)}};
 }
 
-struct Training {
-  TuneRun run;
-  double score = 0;
-  double epochs = 0;  // of the best step
-  Predictions validation;
-};
+}  // namespace
 
-struct TrainSpec {
-  double rate;
-  double epochs;
-  bool evaluate;     // has validation rows
-  std::string name;  // of the directory
-  std::string stage;
-  fs::path head;  // where the head starts; empty: random
-};
-
-Result<Training> train(const TrialContext& context, const Recipe& recipe, const ReadyModel& model,
-                       const fs::path& tokens, const TrainSpec& spec) {
-  Json settings{{"learning_rate", spec.rate}, {"epochs", spec.epochs}, {"batch_size", static_cast<int>(kBatch)}};
-  // The head may move faster than weights that only have to move a little.
-  if (recipe.head_learning_rate > 0) settings["head_learning_rate"] = std::max(recipe.head_learning_rate, spec.rate);
-  Json job{{"format", "tailor-tune-job"},
-           {"version", 1},
-           {"task", "sequence-classification"},
-           {"method", recipe.method},
-           {"base", model.gguf.string()},
-           {"tokens", tokens.string()},
-           {"n_labels", classes_of(context)},
-           {"settings", settings},
-           {"seed", context.options.seed},
-           {"export_merged", true},
-           {"metric", context.options.metric == "macro_f1" || context.options.metric.rfind("f1:", 0) == 0 ? "macro_f1"
-                                                                                                          : "accuracy"},
-           {"evaluate_every_epochs", spec.evaluate ? std::max(1.0, std::floor(spec.epochs / 8)) : 0.0}};
-  if (!spec.head.empty()) job["head"] = spec.head.string();
-  Training out;
-  TAILOR_TRY(out.run, run_tune(job, context.directory / spec.name, context.threads, spec.stage, context.progress,
-                               context.cancel));
-  if (!spec.evaluate) return out;
-  TAILOR_TRY(out.validation,
-             read_tune_predictions(context.data, out.run.directory / "validation_predictions.safetensors"));
-  out.score = metric_of(context).score(out.validation.truth, out.validation.predicted, classes_of(context));
-  return out;
-}
-
-Estimate estimate(const TrialContext& context, std::string_view method) {
-  const Recipe recipe = recipe_of(method);
+Estimate estimate_tuned_encoder(const TrialContext& context) {
+  const TunedSearch& search = *find_tuned_search(context.candidate.method);
   const std::size_t rows = context.data.train().size();
-  const double epoch = epoch_seconds(context, recipe, rows);
-  const double trunk = trunk_seconds(context, recipe, rows);
-  const double epochs = wanted_epochs(recipe, rows);
-  const double searches = static_cast<double>(recipe.factors.size());
+  const double epoch = epoch_seconds(context, search, rows);
+  const double trunk = trunk_seconds(context, search, rows);
+  const double epochs = wanted_epochs(search, rows);
+  const double searches = static_cast<double>(search.rates.size());
   const double finals = final_runs(context);
   Estimate e;
   e.fit_seconds = (searches + finals) * (kStartSeconds + trunk) + epoch * epochs * (finals + searches * kSearchShare);
-  if (method == "head") e.fit_seconds = (searches + finals - 1) * (kStartSeconds + trunk + epoch * epochs);
+  if (search.method == "head") e.fit_seconds = (searches + finals - 1) * (kStartSeconds + trunk + epoch * epochs);
   e.min_fit_seconds = std::min(e.fit_seconds, finals * (kStartSeconds + trunk + kLeastEpochs * epoch));
   e.score_seconds_per_row = mean_tokens(context) / embedding_tokens_per_second(context);
   e.refit_seconds = kStartSeconds + trunk + epoch * epochs * 1.18;
   // Weights, gradients and two moments of what is trained; activations of a micro-batch of 4,096 tokens.
   const double parameters = static_cast<double>(context.model->info.parameters);
-  const double trained = method == "full" ? 16 * parameters : 6 * parameters;
-  e.memory_bytes = static_cast<std::uint64_t>(trained +
+  e.memory_bytes = static_cast<std::uint64_t>(search.memory * parameters +
                                               4096.0 * static_cast<double>(context.model->info.layers) *
                                                   static_cast<double>(context.model->info.embedding_length) * 4 * 22 +
                                               350e6);
   return e;
 }
 
-Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
+Result<TrialOutcome> run_tuned_encoder(TrialContext& context) {
   const Stopwatch trial;
-  const Recipe recipe = recipe_of(method);
+  const TunedSearch& search = *find_tuned_search(context.candidate.method);
+  const bool starts_head = search.method != "contrastive";  // its regression comes after
   TrialOutcome out;
   TAILOR_TRY(const ReadyModel model, ready_model(context, ModelUse::kTraining));
   TAILOR_TRY(const Tokenizer tokenizer, Tokenizer::load(model.gguf));
@@ -192,10 +134,10 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
     return set;
   };
   const bool searching = !context.settings.has_value();
-  TAILOR_TRY(out.plan, begin_plan(context, [&] { return make_plan(context, recipe); }));
+  TAILOR_TRY(out.plan, begin_plan(context, [&] { return make_plan(context, search); }));
   double rate = searching ? 0 : context.settings->at("learning_rate").get<double>();
   double epochs = searching ? out.plan.value("epochs", 0.0) : context.settings->at("epochs").get<double>();
-  std::optional<Training> final_run;
+  std::optional<EncoderTraining> final_run;
   TAILOR_TRY(const ReadyModel served, ready_model(context));
   const auto start_head = [&](const std::vector<std::size_t>& fitted, double c) -> Result<fs::path> {
     const fs::path to = context.directory / "start-head.safetensors";
@@ -214,25 +156,39 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
     }
     return to;
   };
+  const auto rows_in = [&](const std::vector<std::size_t>& fitted, const std::vector<std::size_t>& held_out,
+                           const char* name) -> Result<EncoderRows> {
+    EncoderRows in{rows, fitted, held_out, context.directory / name};
+    const TokenParts parts{rows_at(fitted), rows_at(held_out), {}};
+    TAILOR_CHECK(write_token_file(in.tokens, tokenize_for_encoder(context.data, tokenizer, parts, reading)));
+    return in;
+  };
   if (searching) {
-    TAILOR_TRY(const fs::path head, start_head(rows.splits[0].train, 0));
-    const auto tokens = context.directory / "tokens.safetensors";
-    const TokenParts parts{rows_at(rows.splits[0].train), rows_at(rows.splits[0].validation), {}};
-    TAILOR_CHECK(write_token_file(tokens, tokenize_for_encoder(context.data, tokenizer, parts, reading)));
+    fs::path head;
+    if (starts_head) {
+      TAILOR_TRY(head, start_head(rows.splits[0].train, 0));
+    }
+    TAILOR_TRY(const EncoderRows in, rows_in(rows.splits[0].train, rows.splits[0].validation, "tokens.safetensors"));
     const auto rates = out.plan.at("rates").get<std::vector<double>>();
     rate = rates.front();
     double best = -1e30;
-    double trained_seconds = 0, trained_epochs = 0;  // by the search
+    double searched_seconds = 0, trained_seconds = 0, trained_epochs = 0, searches = 0;
     for (std::size_t i = 0; i < rates.size() && rates.size() > 1; ++i) {
       const double search_epochs = out.plan.at("search_epochs");
       const Stopwatch watch;
-      TAILOR_TRY(const Training tried, train(context, recipe, model, tokens,
-                                             {rates[i], search_epochs, true, fmt::format("search-{}", i),
-                                              fmt::format("searching the rate: {:g}", rates[i]), head}));
+      TAILOR_TRY(EncoderTraining tried, train_encoder(context, search, model, served, in,
+                                                      {.rate = rates[i],
+                                                       .epochs = search_epochs,
+                                                       .evaluate = true,
+                                                       .name = fmt::format("search-{}", i),
+                                                       .stage = fmt::format("searching the rate: {:g}", rates[i]),
+                                                       .head = head}));
       const double seconds = watch.seconds();
       for (const char* part : {"wall_seconds", "evaluation_seconds"})
-        trained_seconds += tried.run.result.at(part).get<double>();
+        trained_seconds += tried.figures.at(part).get<double>();
       trained_epochs += search_epochs;
+      searched_seconds += seconds;
+      searches += 1;
       out.search.push_back({Json{{"learning_rate", rates[i]}, {"epochs", search_epochs}}, tried.score, seconds,
                             tried.validation.size()});
       const bool better = tried.score > best;
@@ -241,89 +197,81 @@ Result<TrialOutcome> run(TrialContext& context, std::string_view method) {
         rate = rates[i];
       }
       if (epochs > 0 && search_epochs >= epochs) {  // as long as the final run would be: keep the best one
-        if (better && final_run) TAILOR_CHECK(remove_tree(final_run->run.directory));
+        if (better && final_run) TAILOR_CHECK(remove_tree(final_run->directory));
         if (better) {
           out.plan["final_fit_seconds"] = seconds;
           out.validation = tried.validation;
-          final_run = tried;
+          final_run = std::move(tried);
           continue;
         }
       }
-      TAILOR_CHECK(remove_tree(tried.run.directory));
+      TAILOR_CHECK(remove_tree(tried.directory));
     }
     if (!final_run) {
       if (epochs <= 0) {
-        epochs = final_epochs(context, context.seconds - trial.seconds(), trained_seconds / trained_epochs,
-                              wanted_epochs(recipe, context.fit_rows.size()));
+        const double start = std::max(kStartSeconds, (searched_seconds - trained_seconds) / searches);
+        epochs = final_epochs(context, context.seconds - trial.seconds(), trained_seconds / trained_epochs, start,
+                              wanted_epochs(search, context.fit_rows.size()));
         out.plan["epochs"] = epochs;
         TAILOR_CHECK(keep_plan(context, out.plan));
       }
       const Stopwatch watch;
-      TAILOR_TRY(Training chosen, train(context, recipe, model, tokens,
-                                        {rate, epochs, true, "final", fmt::format("training at {:g}", rate), head}));
+      TAILOR_TRY(EncoderTraining chosen, train_encoder(context, search, model, served, in,
+                                                       {.rate = rate,
+                                                        .epochs = epochs,
+                                                        .evaluate = true,
+                                                        .name = "final",
+                                                        .stage = fmt::format("training at {:g}", rate),
+                                                        .head = head}));
       out.validation = chosen.validation;
       out.plan["final_fit_seconds"] = watch.seconds();
       out.search.push_back({Json{{"learning_rate", rate}, {"epochs", epochs}}, chosen.score,
                             out.plan["final_fit_seconds"].get<double>(), chosen.validation.size()});
       final_run = std::move(chosen);
     }
+    if (!starts_head) out.plan["head_c"] = final_run->head_c;
   }
   if (!searching || context.data.kfold()) {
     // All rows, nothing held out: the settings are fixed.
-    const double c = searching ? out.plan.value("head_start_c", 0.0) : context.settings->value("head_start_c", 0.0);
-    TAILOR_TRY(const fs::path head, start_head(rows.fit, c));
-    const auto tokens = context.directory / "tokens-all.safetensors";
-    TAILOR_CHECK(
-        write_token_file(tokens, tokenize_for_encoder(context.data, tokenizer, {context.fit_rows, {}, {}}, reading)));
-    TAILOR_TRY(Training all,
-               train(context, recipe, model, tokens,
-                     {rate, epochs, false, searching ? "all" : "refit-run", "training on all rows", head}));
-    if (final_run)
-      TAILOR_CHECK(remove_tree(final_run->run.directory));  // measured; what is packaged has learnt from all
+    const Json& fixed = searching ? out.plan : *context.settings;
+    fs::path head;
+    if (starts_head) {
+      TAILOR_TRY(head, start_head(rows.fit, fixed.value("head_start_c", 0.0)));
+    }
+    const std::vector<std::size_t> none;
+    TAILOR_TRY(const EncoderRows in, rows_in(rows.fit, none, "tokens-all.safetensors"));
+    TAILOR_TRY(EncoderTraining all, train_encoder(context, search, model, served, in,
+                                                  {.rate = rate,
+                                                   .epochs = epochs,
+                                                   .name = searching ? "all" : "refit-run",
+                                                   .stage = "training on all rows",
+                                                   .head = head,
+                                                   .head_c = fixed.value("head_c", 0.0)}));
+    if (final_run) TAILOR_CHECK(remove_tree(final_run->directory));  // measured; what is packaged has learnt from all
+    if (!starts_head) out.plan["head_c"] = all.head_c;
     final_run = std::move(all);
-    TAILOR_CHECK(remove_tree(tokens));
+    TAILOR_CHECK(remove_tree(in.tokens));
   }
-  TAILOR_TRY(TunedPackage made,
-             package_tuned_encoder(final_run->run, model, served, TensorType::kF16, context.package));
+  TAILOR_TRY(TunedPackage made, package_encoder(context, *final_run));
   out.base = std::move(made.base);
   out.trained_bytes = made.trained_bytes;
   out.settings = Json{{"learning_rate", rate},
                       {"epochs", epochs},
-                      {"batch_size", kBatch},
-                      {"steps", final_run->run.result.at("steps")},
-                      {"trained_parameters", final_run->run.result.at("trained_parameters")}};
-  out.settings["head_start_c"] = out.plan.at("head_start_c");
-  if (!final_run->run.result.at("excluded_rows").empty()) {
+                      {"batch_size", kEncoderBatch},
+                      {"steps", final_run->figures.at("steps")},
+                      {"trained_parameters", final_run->figures.at("trained_parameters")}};
+  const char* of_head = starts_head ? "head_start_c" : "head_c";
+  out.settings[of_head] = out.plan.at(of_head);
+  if (!final_run->figures.at("excluded_rows").empty()) {
     out.notes.push_back(fmt::format("{} rows were left out of training because their loss was not a number.",
-                                    final_run->run.result.at("excluded_rows").size()));
+                                    final_run->figures.at("excluded_rows").size()));
   }
-  TAILOR_CHECK(remove_tree(final_run->run.directory));
+  TAILOR_CHECK(remove_tree(final_run->directory));
   TAILOR_CHECK(remove_tree(context.directory / "start-head.safetensors"));
   TAILOR_CHECK(remove_tree(context.directory / "tokens.safetensors"));
   TAILOR_CHECK(end_plan(context));
   out.plan["total_seconds"] = trial.seconds();
   return out;
-}
-
-}  // namespace
-
-Estimate estimate_full(const TrialContext& context) {
-  return estimate(context, "full");
-}
-Estimate estimate_lora(const TrialContext& context) {
-  return estimate(context, "lora");
-}
-Estimate estimate_head(const TrialContext& context) {
-  return estimate(context, "head");
-}
-Result<TrialOutcome> run_full(TrialContext& context) {
-  return run(context, "full");
-}
-Result<TrialOutcome> run_lora(TrialContext& context) {
-  return run(context, "lora");
-}
-Result<TrialOutcome> run_head(TrialContext& context) {
-  return run(context, "head");
 }
 
 }  // namespace tailor

@@ -28,12 +28,11 @@ Result<TrialOutcome> run_neighbours(TrialContext& context);
 Result<std::unique_ptr<Classifier>> load_neighbours(const std::filesystem::path& package,
                                                     const PackageManifest& manifest, const PredictOptions& options);
 
-Estimate estimate_full(const TrialContext& context);
-Result<TrialOutcome> run_full(TrialContext& context);
-Estimate estimate_lora(const TrialContext& context);
-Result<TrialOutcome> run_lora(TrialContext& context);
-Estimate estimate_head(const TrialContext& context);
-Result<TrialOutcome> run_head(TrialContext& context);
+/// Every method of tailor-tune, by its row in tuned_search.h.
+Estimate estimate_tuned_encoder(const TrialContext& context);
+Result<TrialOutcome> run_tuned_encoder(TrialContext& context);
+Estimate estimate_tuned_decoder(const TrialContext& context);
+Result<TrialOutcome> run_tuned_decoder(TrialContext& context);
 
 Estimate estimate_zero_shot(const TrialContext& context);
 Result<TrialOutcome> run_zero_shot(TrialContext& context);
@@ -41,8 +40,6 @@ Estimate estimate_few_shot(const TrialContext& context);
 Result<TrialOutcome> run_few_shot(TrialContext& context);
 Estimate estimate_few_shot_retrieved(const TrialContext& context);
 Result<TrialOutcome> run_few_shot_retrieved(TrialContext& context);
-Estimate estimate_lora_decoder(const TrialContext& context);
-Result<TrialOutcome> run_lora_decoder(TrialContext& context);
 Result<std::unique_ptr<Classifier>> load_prompted(const std::filesystem::path& package, const PackageManifest& manifest,
                                                   const PredictOptions& options);
 

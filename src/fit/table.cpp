@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "fit/budget.h"
+#include "fit/candidates.h"
 #include "fit/report_format.h"
 #include "text/unicode.h"
 
@@ -149,8 +150,19 @@ ComparisonTable make_comparison_table(const std::vector<TrialRecord>& trials, co
     if (status_order(*a) != status_order(*b)) return status_order(*a) < status_order(*b);
     return status_order(*a) == 0 && a->test_score > b->test_score;
   });
+  const auto beyond_usual = [](const TrialRecord* r) {
+    const Candidate* candidate = find_candidate_method(r->method);
+    return r->status == TrialStatus::kSkipped && candidate != nullptr && !candidate->usual;
+  };
+  constexpr std::ptrdiff_t kShownBeyond = 3;  // more of them are one row
+  const std::ptrdiff_t beyond = std::count_if(order.begin(), order.end(), beyond_usual);
+  std::string names;
   Footnotes notes(table.footnotes);
   for (const TrialRecord* r : order) {
+    if (beyond > kShownBeyond && beyond_usual(r)) {
+      names += (names.empty() ? "" : ", ") + r->method;
+      continue;
+    }
     Row row;
     row.id = r->id;
     row.method = r->method;
@@ -178,6 +190,13 @@ ComparisonTable make_comparison_table(const std::vector<TrialRecord>& trials, co
     } else {
       row.reason = r->reason;
     }
+    table.rows.push_back(std::move(row));
+  }
+  if (!names.empty()) {
+    Row row;
+    row.method = fmt::format("{} others", beyond);
+    row.status = TrialStatus::kSkipped;
+    row.reason = names + "; result.json says why for each";
     table.rows.push_back(std::move(row));
   }
   table.legend = fmt::format(

@@ -53,9 +53,9 @@ Status run_fit_phase(const TrialJob& job, const RunDirectory& run, const Progres
   }
   const RowSet fit_rows = refit ? context.data.train_and_validation() : context.data.train();
   const RowSet validation_rows = refit ? RowSet{} : context.data.validation();
-  TrialContext trial{context.data, context.options, std::move(model), job.speed, job.seconds, job.plan,
-                     job.settings, fit_rows,        validation_rows,  directory, package,     run.cache(),
-                     job.threads,  progress,        cancel,           log};
+  TrialContext trial{*candidate,  context.data, context.options, std::move(model), job.speed, job.seconds,
+                     job.plan,    job.settings, fit_rows,        validation_rows,  directory, package,
+                     run.cache(), job.threads,  progress,        cancel,           log};
   TAILOR_TRY(TrialOutcome outcome, candidate->run(trial));
   const std::string fitted_on = refit || context.data.kfold() ? "train+validation" : "train";
   const PackageTarget one_label;

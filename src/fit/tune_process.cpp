@@ -57,8 +57,11 @@ Result<TuneRun> run_tune(Json job, const std::filesystem::path& directory, int t
   if (process.exit_code != 0) {
     if (reported) return *reported;
     if (process.signal == SIGKILL)
-      return Error{ErrorCode::kOutOfMemory, "training was killed by the system, most likely for lack of memory",
-                   "close other programs, or leave this candidate out with --method"};
+      return Error{ErrorCode::kOutOfMemory,
+                   fmt::format("training was killed by the system, most likely for lack of memory (it had {} MB)",
+                               process.peak_memory_bytes / 1'000'000),
+                   "halve micro_batch_tokens (4096 where none is set), cut long texts, take a method that keeps less "
+                   "(lora, head; of a decoder qlora), or close other programs"};
     return Error{ErrorCode::kInternal,
                  process.signal != 0 ? fmt::format("training ended by signal {}", process.signal)
                                      : fmt::format("training ended with code {}", process.exit_code),

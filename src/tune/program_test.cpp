@@ -145,7 +145,16 @@ TEST_F(ProgramTest, OutOfMemoryIsOneClearErrorEvent) {
   ASSERT_TRUE(ended.last_event.is_object());
   EXPECT_EQ(ended.last_event.at("event"), "error");
   EXPECT_EQ(ended.last_event.at("code"), "out_of_memory");
-  EXPECT_NE(ended.last_event.at("hint").get<std::string>().find("micro_batch_tokens"), std::string::npos);
+  EXPECT_NE(ended.last_event.at("message").get<std::string>().find("7500 rows"), std::string::npos)
+      << ended.last_event.dump();
+  // It says how many tokens fit, and so many do.
+  const std::string hint = ended.last_event.at("hint"), words = "micro_batch_tokens to ";
+  const auto at = hint.find(words);
+  ASSERT_NE(at, std::string::npos) << hint;
+  value["settings"]["micro_batch_tokens"] = std::stol(hint.substr(at + words.size()));
+  value["settings"]["max_steps"] = 1;
+  const Ended fits = run(write(value), nullptr, std::uint64_t{900} << 20);
+  EXPECT_EQ(fits.exit_code, 0) << fits.last_event.dump();
 }
 
 TEST_F(ProgramTest, BadJobsExitWith2) {

@@ -1,10 +1,13 @@
 #include "tune/trainer.h"
 
+#include <c10/util/Exception.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
+#include <new>
 
 #include "core/files.h"
 #include "core/json.h"
@@ -43,6 +46,11 @@ double mean(const std::vector<double>& values, std::size_t first, std::size_t co
   double total = 0;
   for (std::size_t i = first; i < first + count; ++i) total += values[i];
   return total / static_cast<double>(count);
+}
+
+/// The CPU allocator's failure is a plain c10::Error whose text says so.
+bool is_out_of_memory(const c10::Error& error) {
+  return std::strstr(error.what_without_backtrace(), "DefaultCPUAllocator") != nullptr;
 }
 
 }  // namespace
@@ -158,7 +166,7 @@ Trainer::StepOutcome Trainer::train_step() {
     if (context.denominator <= 0) break;
     std::vector<std::int64_t> bad;
     for (const RowSpan part : micro_batches(file_, rows, job_.settings.micro_batch_tokens)) {
-      const LossSum loss = model_.forward_backward(part, context);
+      const LossSum loss = pass(part, context);
       ++context.micro_batch;
       loss_sum += loss.loss_sum;
       weight += loss.weight;
@@ -216,6 +224,51 @@ Trainer::StepOutcome Trainer::train_step() {
   }
   if (state_.bad_in_a_row >= kBadStepsToRollBack || exploded()) return StepOutcome::kDiverged;
   return good ? StepOutcome::kDone : StepOutcome::kSkipped;
+}
+
+LossSum Trainer::pass(RowSpan part, const StepContext& context) {
+  try {
+    return model_.forward_backward(part, context);
+  } catch (const std::bad_alloc&) {
+  } catch (const c10::Error& error) {
+    if (!is_out_of_memory(error)) throw;
+  }
+  throw Exception(what_would_fit(part, context));
+}
+
+Error Trainer::what_would_fit(RowSpan part, const StepContext& context) {
+  const auto tokens_of = [&](RowSpan rows) {
+    std::int64_t tokens = 0;
+    for (const std::int64_t r : rows)
+      tokens += static_cast<std::int64_t>(file_.row(static_cast<std::size_t>(r)).size());
+    return tokens;
+  };
+  Error error{ErrorCode::kOutOfMemory,
+              fmt::format("out of memory while training: a pass of {} rows with {} tokens does not fit", part.size(),
+                          tokens_of(part)),
+              ""};
+  for (RowSpan less = part; less.size() > 1;) {
+    less = less.first(less.size() / 2);
+    model_.parameters().zero_grad();
+    try {
+      model_.forward_backward(less, context);
+    } catch (const std::bad_alloc&) {
+      continue;
+    } catch (const c10::Error& failed) {
+      if (!is_out_of_memory(failed)) throw;
+      continue;
+    }
+    error.hint = fmt::format(
+        "{} of these rows with {} tokens fit: set settings.micro_batch_tokens to {} (now {}), which changes nothing "
+        "but "
+        "the memory; or take method lora or head, which keep less",
+        less.size(), tokens_of(less), tokens_of(less), job_.settings.micro_batch_tokens);
+    return error;
+  }
+  error.hint =
+      "not one row of it fits: cut texts at fewer tokens, take method lora or head, of a decoder qlora, or close other "
+      "programs";
+  return error;
 }
 
 bool Trainer::exploded() const {

@@ -58,7 +58,7 @@ class Trainer {
   /// Trains to the end; the model then holds the best values (by the metric on the validation rows; the last ones where
   /// there are none), of the moving average where settings.ema_decay asks for it. Errors: kCancelled after a
   /// checkpoint; kIo when a checkpoint cannot be written (the one before stays whole); kInvalidArgument when training
-  /// diverges for good.
+  /// diverges for good. Throws Exception{kOutOfMemory} where a pass does not fit, with the largest part of it that does.
   Result<TrainerResult> run();
 
  private:
@@ -66,6 +66,8 @@ class Trainer {
 
   Status begin();
   StepOutcome train_step();
+  LossSum pass(RowSpan part, const StepContext& context);          // throws Exception{kOutOfMemory}
+  Error what_would_fit(RowSpan part, const StepContext& context);  // after a pass for which the memory did not do
   bool exploded() const;
   Status roll_back();
   Status evaluate();
