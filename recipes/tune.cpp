@@ -21,6 +21,8 @@
 #include "fit/tuned_encoder.h"
 #include "recipes/run_directory.h"
 #include "recipes/tune_steps.h"
+#include "recipes/tune_questions.h"
+#include "recipes/tune_tags.h"
 #include "recipes/tune_targets.h"
 #include "recipes/tune_teacher.h"
 #include "recipes/tune_text.h"
@@ -165,7 +167,7 @@ Result<TokenFile> TuneRecipe::tokenize() {
   if (encoder()) {
     TAILOR_TRY(const Tokenizer tokenizer, Tokenizer::load(base_.gguf));
     TAILOR_TRY(const EncoderReading reading, encoder_reading(base_.gguf, options_.text_template));
-    TAILOR_TRY(file, tokenize_for_encoder(data_, tokenizer, parts, reading));
+    file = tokenize_for_encoder(data_, tokenizer, parts, reading);
   } else {
     TAILOR_TRY(file, tokenize_for_decoder(data_, base_, parts));
   }
@@ -358,6 +360,8 @@ Result<TuneSummary> tune(TuneOptions options, const std::string& command_line, R
   TAILOR_CHECK(refuse_existing(options.out, "tune"));
   if (tunes_texts(options)) return tune_texts(std::move(options), command_line, ui, cancel);
   if (tunes_targets(options)) return tune_targets(std::move(options), command_line, ui, cancel);
+  if (tunes_tags(options)) return tune_tags(std::move(options), command_line, ui, cancel);
+  if (tunes_questions(options)) return tune_questions(std::move(options), command_line, ui, cancel);
   return tune_labels(std::move(options), command_line, ui, cancel);
 }
 
@@ -368,6 +372,8 @@ Result<TuneSummary> resume_tune(const fs::path& directory, const Json& given, Ru
   options.out = directory;
   if (tunes_texts(options)) return resume_texts(std::move(options), run, ui, cancel);
   if (tunes_targets(options)) return resume_targets(std::move(options), run, ui, cancel);
+  if (tunes_tags(options)) return resume_tags(std::move(options), run, ui, cancel);
+  if (tunes_questions(options)) return resume_questions(std::move(options), run, ui, cancel);
   return resume_labels(std::move(options), run, ui, cancel);
 }
 

@@ -29,18 +29,18 @@ EncoderClassifier::EncoderClassifier(const BaseWeights& weights, const TokenFile
   head_ = bind_head(parameters_);
 }
 
-at::Tensor EncoderClassifier::scores(const PackedRows& rows, std::uint64_t seed) const {
-  at::Tensor pooled = pool(encoder_.forward(rows, seed), rows, job_.settings.pooling);
-  if (seed != 0) pooled = dropout(pooled, {Rng::mix(seed), job_.settings.dropout});
-  return linear(pooled, head_, 0);
+at::Tensor EncoderClassifier::scores(const PackedRows& packed, RowSpan rows, std::uint64_t seed) const {
+  at::Tensor read = units_of(encoder_.forward(packed, seed), packed, rows, *objective_, job_.settings.pooling);
+  if (seed != 0) read = dropout(read, {Rng::mix(seed), job_.settings.dropout});
+  return linear(read, head_, 0);
 }
 
 LossSum EncoderClassifier::forward_backward(RowSpan rows, const StepContext& context) {
   const PackedRows packed = encoder_.pack(rows);
-  const at::Tensor seen = scores(packed, dropout_seed(context));
+  const at::Tensor seen = scores(packed, rows, dropout_seed(context));
   const ClassificationLoss loss = objective_->loss(seen.detach(), rows, context.denominator);
   LossSum out{.loss_sum = loss.loss_sum,
-              .weight = static_cast<double>(rows.size() - loss.bad_rows.size()),
+              .weight = objective_->weight(rows),
               .tokens = packed.tokens(),
               .computed_tokens = packed.tokens(),
               .bad_rows = {}};
@@ -54,7 +54,7 @@ Predictions EncoderClassifier::predict(RowSpan rows) {
   Predictions out;
   for_passes(file_, rows, [&](std::size_t first, std::size_t count) {
     const RowSpan part = rows.subspan(first, count);
-    objective_->answer(scores(encoder_.pack(part), 0), part, out);
+    objective_->answer(scores(encoder_.pack(part), part, 0), part, out);
   });
   return out;
 }
@@ -97,7 +97,7 @@ nlohmann::ordered_json EncoderClassifier::describe() const {
   return encoder_.describe(weights_);
 }
 
-at::Tensor encode_rows(const BaseWeights& weights, const TokenFile& file, Pooling pooling,
+at::Tensor encode_rows(const BaseWeights& weights, const TokenFile& file, const Objective& objective, Pooling pooling,
                        const std::function<void(std::int64_t)>& report) {
   const at::NoGradGuard no_grad;
   ParameterSet none;
@@ -105,11 +105,16 @@ at::Tensor encode_rows(const BaseWeights& weights, const TokenFile& file, Poolin
   const Encoder encoder(weights, file, {}, none, unused);
   std::vector<std::int64_t> rows(file.rows());
   for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<std::int64_t>(i);
-  at::Tensor out = at::empty({static_cast<std::int64_t>(rows.size()), encoder.config().width}, at::kFloat);
+  const auto tokens = objective.scored_tokens(rows);
+  const auto units = static_cast<std::int64_t>(tokens ? tokens->size() : rows.size());
+  at::Tensor out = at::empty({units, encoder.config().width}, at::kFloat);
+  std::int64_t done = 0;
   for_passes(file, rows, [&](std::size_t first, std::size_t count) {
-    const PackedRows packed = encoder.pack(RowSpan(rows).subspan(first, count));
-    out.narrow(0, static_cast<std::int64_t>(first), static_cast<std::int64_t>(count))
-        .copy_(pool(encoder.forward(packed, 0), packed, pooling));
+    const RowSpan part = RowSpan(rows).subspan(first, count);
+    const PackedRows packed = encoder.pack(part);
+    const at::Tensor read = units_of(encoder.forward(packed, 0), packed, part, objective, pooling);
+    out.narrow(0, done, read.size(0)).copy_(read);
+    done += read.size(0);
     if (report) report(static_cast<std::int64_t>(first + count));
   });
   return out;
