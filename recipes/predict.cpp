@@ -106,9 +106,10 @@ Result<Input> read_input(const PredictRequest& request, const PackageManifest& m
 
 }  // namespace
 
-Result<PredictSummary> predict(const PredictRequest& request, const ProgressFn& progress, const CancelToken& cancel) {
+Result<PredictSummary> predict(const PredictRequest& request, PackageManifest manifest, const ProgressFn& progress,
+                               const CancelToken& cancel) {
   const int threads = request.threads > 0 ? request.threads : system_info().cores;
-  TAILOR_TRY(LoadedPackage package, load_package(request.package, {.threads = threads}));
+  TAILOR_TRY(LoadedPackage package, load_package(request.package, std::move(manifest), {.threads = threads}));
   TAILOR_TRY(const Input input, read_input(request, package.manifest));
   const auto start = std::chrono::steady_clock::now();
   TAILOR_TRY(const Matrix p, package.classifier->probabilities(input.texts, progress, cancel));

@@ -49,10 +49,12 @@ struct PredictSummary {
   double seconds = 0;
 };
 
-Result<PredictSummary> predict(const PredictRequest& request, const ProgressFn& progress, const CancelToken& cancel);
+/// `manifest`: of read_package(). Packages of tags: recipes/predict_tags.h.
+Result<PredictSummary> predict(const PredictRequest& request, PackageManifest manifest, const ProgressFn& progress,
+                               const CancelToken& cancel);
 
-/// row,label,confidence,p:<label>…,milliseconds[,expected],text as CSV; several labels are joined by the separator, a package of a
-/// number has the column value in the place of label, confidence and probabilities. Atomic.
+/// row,label,confidence,p:<label>…,milliseconds[,expected],text as CSV; several labels are joined by the separator, a
+/// package of a number has the column value in the place of label, confidence and probabilities. Atomic.
 Status write_predictions_csv(const std::filesystem::path& file, const PredictSummary& summary);
 
 }  // namespace tailor

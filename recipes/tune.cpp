@@ -23,6 +23,8 @@
 #include "fit/tuned_encoder.h"
 #include "recipes/run_directory.h"
 #include "recipes/tune_steps.h"
+#include "recipes/tune_questions.h"
+#include "recipes/tune_tags.h"
 #include "recipes/tune_targets.h"
 #include "recipes/tune_teacher.h"
 #include "recipes/tune_text.h"
@@ -433,6 +435,8 @@ Result<TuneSummary> tune(TuneOptions options, const std::string& command_line, R
   TAILOR_CHECK(refuse_existing(options.out, "tune"));
   if (tunes_texts(options)) return tune_texts(std::move(options), command_line, ui, cancel);
   if (tunes_targets(options)) return tune_targets(std::move(options), command_line, ui, cancel);
+  if (tunes_tags(options)) return tune_tags(std::move(options), command_line, ui, cancel);
+  if (tunes_questions(options)) return tune_questions(std::move(options), command_line, ui, cancel);
   return tune_labels(std::move(options), command_line, ui, cancel);
 }
 
@@ -443,6 +447,8 @@ Result<TuneSummary> resume_tune(const fs::path& directory, const Json& given, Ru
   options.out = directory;
   if (tunes_texts(options)) return resume_texts(std::move(options), run, ui, cancel);
   if (tunes_targets(options)) return resume_targets(std::move(options), run, ui, cancel);
+  if (tunes_tags(options)) return resume_tags(std::move(options), run, ui, cancel);
+  if (tunes_questions(options)) return resume_questions(std::move(options), run, ui, cancel);
   return resume_labels(std::move(options), run, ui, cancel);
 }
 

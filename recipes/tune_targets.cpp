@@ -12,12 +12,10 @@
 #include "core/system.h"
 #include "eval/target_scores.h"
 #include "fit/prepared_data.h"
-#include "fit/ready_model.h"
 #include "fit/serving.h"
 #include "fit/target_data.h"
-#include "fit/tuned_encoder.h"
+#include "recipes/encoder_task.h"
 #include "recipes/run_directory.h"
-#include "recipes/tune_steps.h"
 
 namespace tailor {
 namespace {
@@ -71,24 +69,15 @@ class TargetRecipe {
   const Stopwatch watch_;
   TunedBy by_;
   PreparedTargets data_;
-  ReadyModel base_, served_;
-  TuneRun run_;
+  TrainedTask trained_task_;
   PackageTarget target_;
   std::vector<float> trained_, answered_;  // of the test rows: numbers in their own unit, or probabilities
   Json served_json_;
 };
 
 Status TargetRecipe::choose() {
-  TAILOR_TRY(by_, choose_tuning(options_, ModelKind::kEncoder));
-  if (by_.model.kind == ModelKind::kEncoder && by_.method.name != "contrastive" && by_.method.name != "features" &&
-      by_.method.name != "distill")
-    return {};
-  const bool decoder = by_.model.kind != ModelKind::kEncoder;
-  return Error{
-      ErrorCode::kInvalidArgument,
-      decoder ? fmt::format("--task {} is for encoders, {} is a decoder", options_.task, by_.model.id)
-              : fmt::format("method {} is for one label a text, not for --task {}", by_.method.name, options_.task),
-      decoder ? "leave --model out, or name an encoder" : "method head trains the output layer alone"};
+  TAILOR_TRY(by_, choose_for_task(options_));
+  return {};
 }
 
 Status TargetRecipe::read() {
@@ -105,25 +94,12 @@ Status TargetRecipe::write_start(const std::string& command_line) const {
 }
 
 Status TargetRecipe::train() {
-  ui_.stage(fmt::format("making {} ready", by_.model.id));
-  TAILOR_TRY(served_, ready_model(by_.model, ModelUse::kServing, progress()));
-  TAILOR_TRY(base_, ready_model(by_.model, ModelUse::kTraining, progress()));
-  ui_.stage("tokenising");
-  TAILOR_TRY(const Tokenizer tokenizer, Tokenizer::load(base_.gguf));
-  TAILOR_TRY(const EncoderReading reading, encoder_reading(base_.gguf, options_.text_template));
-  const fs::path directory = options_.out / kTrainDirectory;
-  TAILOR_CHECK(make_directories(directory));
-  TAILOR_CHECK(write_token_file(options_.out / kTokensFile, tokenize_targets(data_, tokenizer, reading)));
-  Json job = tune_job(options_, by_.method.name, !data_.rows_of(TokenPart::kValidation).empty());
-  job["task"] = options_.task;
-  job["base"] = fs::absolute(base_.gguf).string();
-  job["settings"] = options_.settings;
-  job["export_merged"] = true;
-  if (options_.export_hugging_face) job["export_hugging_face"] = true;
-  if (!options_.metric.empty()) job["metric"] = options_.metric;
-  TrainingLog log = training_log(options_.out, /*labels=*/false);
-  TAILOR_TRY(run_,
-             run_training(std::move(job), directory / "run", threads(), "training", ui_, progress(), cancel_, &log));
+  TAILOR_TRY(trained_task_, train_task(
+                                options_, by_, threads(), !data_.rows_of(TokenPart::kValidation).empty(), /*metric=*/"",
+                                [&](const Tokenizer& tokenizer, const EncoderReading& reading) {
+                                  return tokenize_targets(data_, tokenizer, reading);
+                                },
+                                ui_, progress(), cancel_));
   return {};
 }
 
@@ -146,30 +122,12 @@ Status TargetRecipe::package() {
   }
   if (!number() && !data_.rows_of(TokenPart::kValidation).empty()) {
     TAILOR_TRY(const std::vector<float> validation,
-               read_answers(run_.directory / "validation_predictions.safetensors", data_.kind));
+               read_answers(trained_task_.run.directory / "validation_predictions.safetensors", data_.kind));
     target_.threshold = best_threshold(validation, truth_of(TokenPart::kValidation), data_.width());
   }
-  const fs::path staging = options_.out / "package.new";
-  TAILOR_CHECK(remove_tree(staging));
-  TAILOR_CHECK(make_directories(staging));
-  TAILOR_TRY(TunedPackage made, package_tuned_encoder(run_, base_, served_, TensorType::kF16, staging));
-  Json files = Json::array();
-  for (std::size_t i = 0; i < data_.files.size(); ++i)
-    files.push_back(Json{{"file", fs::path(data_.files[i]).filename().string()}, {"sha256", data_.file_hashes[i]}});
-  PackageManifest manifest{.method = std::string(by_.method.name),
-                           .serving = std::string(kServeTunedTargets),
-                           .base = std::move(made.base),
-                           .settings = run_.result.at("settings"),
-                           .target = target_,
-                           .labels = data_.label_names,
-                           .text_columns = options_.text_columns,
-                           .text_template = options_.text_template,
-                           .data = Json{{"files", files},
-                                        {"fitted_on", "train"},
-                                        {"rows", data_.rows_of(TokenPart::kTrain).size()},
-                                        {"seed", options_.seed}}};
-  TAILOR_CHECK(close_package(staging, std::move(manifest), /*include_base_model=*/true));
-  return replace_directory(staging, run_directory().package());
+  return package_task(options_, by_, trained_task_,
+                      {data_.files, data_.file_hashes, data_.rows_of(TokenPart::kTrain).size()},
+                      {.serving = std::string(kServeTunedTargets), .target = target_, .labels = data_.label_names});
 }
 
 std::vector<std::uint8_t> TargetRecipe::said(std::span<const float> probabilities) const {
@@ -219,7 +177,7 @@ Status TargetRecipe::write_predictions() const {
 }
 
 Status TargetRecipe::prove() {
-  TAILOR_TRY(trained_, read_answers(run_.directory / "test_predictions.safetensors", data_.kind));
+  TAILOR_TRY(trained_, read_answers(trained_task_.run.directory / "test_predictions.safetensors", data_.kind));
   if (number()) {
     for (float& value : trained_) value = static_cast<float>(data_.mean + data_.deviation * value);
   }
@@ -255,7 +213,7 @@ Status TargetRecipe::prove() {
 }
 
 Result<TuneSummary> TargetRecipe::finish() {
-  Json result = training_figures(by_, options_, threads(), run_.result);
+  Json result = training_figures(by_, options_, threads(), trained_task_.run.result);
   result["task"] = options_.task;
   if (number())
     result["target"] = Json{{"column", options_.label_column}, {"mean", data_.mean}, {"deviation", data_.deviation}};
@@ -269,8 +227,8 @@ Result<TuneSummary> TargetRecipe::finish() {
                          {"validation", rows(TokenPart::kValidation)},
                          {"test", rows(TokenPart::kTest)}};
   Json files{"result.json", kPredictions, "package", "log.txt"};
-  TAILOR_CHECK(keep_hugging_face(options_, by_, run_, files));
-  return finish_tune_run(options_.out, run_, watch_.seconds(), std::move(files), std::move(result));
+  TAILOR_CHECK(keep_hugging_face(options_, by_, trained_task_.run, files));
+  return finish_tune_run(options_.out, trained_task_.run, watch_.seconds(), std::move(files), std::move(result));
 }
 
 Result<TuneSummary> go_through(TargetRecipe& recipe) {

@@ -356,6 +356,7 @@ Result<TuneSummary> go_through(TextRecipe& recipe) {
 }  // namespace
 
 bool tunes_texts(const TuneOptions& options) {
+  if (!options.task.empty()) return false;
   if (!options.label_column.empty() || !options.text_columns.empty() || !options.text_template.empty()) return false;
   const std::string ending = options.data.extension().string();
   return ending == ".jsonl" || ending == ".json" || looks_like_chat_data(options.data);

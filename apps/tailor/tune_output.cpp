@@ -50,6 +50,39 @@ std::string target_scores(const Json& r) {
                    served.at("n_scored").get<std::int64_t>());
 }
 
+/// Tags of words.
+std::string tag_scores(const Json& r) {
+  const Json &test = r.at("test"), &served = r.at("served");
+  std::string out = fmt::format("Test part, {} rows, {} words:", test.at("n_scored").get<std::int64_t>(),
+                                test.at("words").get<std::int64_t>());
+  for (const auto& [metric, name] : {std::pair{"f1", "F1 of spans"},
+                                     {"precision", "precision"},
+                                     {"recall", "recall"},
+                                     {"accuracy", "words right"}}) {
+    if (!test.at("metrics").contains(metric)) continue;
+    const Json& m = test.at("metrics").at(metric);
+    out += fmt::format("{} {} {:.1f} % [{:.1f}–{:.1f}]", out.ends_with(':') ? "" : ",", name,
+                       100 * m.at("value").get<double>(), 100 * m.at("low").get<double>(),
+                       100 * m.at("high").get<double>());
+  }
+  return out + fmt::format("\nThe package answers {} of {} words with the same tag as the trainer",
+                           served.at("same_tags").get<std::int64_t>(), served.at("words").get<std::int64_t>());
+}
+
+/// Pieces of a text.
+std::string question_scores(const Json& r) {
+  const Json &metrics = r.at("test").at("metrics"), &served = r.at("served");
+  const auto percent = [&](const char* metric) {
+    const Json& m = metrics.at(metric);
+    return fmt::format("{:.1f} % [{:.1f}–{:.1f}]", 100 * m.at("value").get<double>(), 100 * m.at("low").get<double>(),
+                       100 * m.at("high").get<double>());
+  };
+  return fmt::format(
+      "Test part, {} questions: exact match {}, F1 {}\nThe package gives {} of {} the answer that the trainer gave",
+      r.at("test").at("n_scored").get<std::int64_t>(), percent("exact_match"), percent("f1"),
+      served.at("same_answers").get<std::int64_t>(), served.at("n_scored").get<std::int64_t>());
+}
+
 /// Before and after, side by side.
 std::string text_scores(const Json& r) {
   const Json &before = r.at("untouched"), &after = r.at("served");
@@ -108,7 +141,13 @@ std::string tune_result_text(const TuneSummary& s) {
   const std::string ending =
       fmt::format("\n\nPackage:  {0}\nTry it:   tailor {1} {0} \"your text\"\n({2} in all)", package,
                   texts ? "generate" : "predict", human_seconds(r.at("elapsed_seconds").get<double>()));
-  return training + (texts ? text_scores(r) : r.contains("task") ? target_scores(r) : label_scores(r)) + ending;
+  return training +
+         (texts                     ? text_scores(r)
+          : r.contains("no_answer") ? question_scores(r)
+          : r.contains("tags")      ? tag_scores(r)
+          : r.contains("task")      ? target_scores(r)
+                                    : label_scores(r)) +
+         ending;
 }
 
 void print_text_preview(const TextPreview& p) {

@@ -9,7 +9,11 @@
 #include "apps/tailor/verbs.h"
 #include "core/json.h"
 #include "fit/budget.h"
+#include "fit/tag_answer.h"
 #include "recipes/predict.h"
+#include "recipes/predict_questions.h"
+#include "recipes/predict_tags.h"
+#include "text/unicode.h"
 
 namespace tailor {
 namespace {
@@ -64,6 +68,72 @@ void print_row(const PredictedRow& row, const PredictSummary& s, const PredictWo
     fmt::print("  {:<40} {:5.1f} %\n", s.manifest.labels[order[i]], 100 * row.probabilities[order[i]]);
 }
 
+void print_tags(const TaggedRow& row, const WordTags& answer, const PackageManifest& manifest, bool json) {
+  const Json out = tag_answer(row, answer, manifest.labels, manifest.target.spans);
+  if (json) {
+    fmt::print("{}\n", dump_json(out));
+    return;
+  }
+  fmt::print("{}\n", one_line(row.text));
+  if (!manifest.target.spans) {
+    for (std::size_t w = 0; w < row.words.size(); ++w)
+      fmt::print("  {:<30} {}\n", out["tokens"][w].get<std::string>(), out["tags"][w].get<std::string>());
+    return;
+  }
+  if (out["spans"].empty()) fmt::print("  nothing found\n");
+  for (const Json& span : out["spans"])
+    fmt::print("  {:<30} {}  ({:.1f} %)\n", one_line(span["text"].get<std::string>()), span["label"].get<std::string>(),
+               100 * span["p"].get<double>());
+}
+
+/// What is said below the answers of a file.
+std::string tag_line(const TagSummary& s) {
+  std::string line = fmt::format("{} rows in {}", s.rows.size(), human_seconds(s.seconds));
+  if (s.compared == 0) return line;
+  line += fmt::format(", {} of {} words right", s.right, s.words);
+  if (s.manifest.target.spans)
+    line += fmt::format(", spans: F1 {:.2f} %, precision {:.2f} %, recall {:.2f} %", 100 * s.spans.f1(),
+                        100 * s.spans.precision(), 100 * s.spans.recall());
+  return line;
+}
+
+Result<int> answer_tags(const PredictWords& given, PackageManifest manifest, const ProgressFn& progress,
+                        const CancelToken& cancel) {
+  TAILOR_TRY(const TagSummary summary, predict_tags(given.request, std::move(manifest), progress, cancel));
+  if (given.request.output.empty()) {
+    for (std::size_t r = 0; r < summary.rows.size(); ++r)
+      print_tags(summary.rows[r], summary.answers[r], summary.manifest, given.json);
+  } else {
+    TAILOR_CHECK(write_tag_predictions(given.request.output, summary));
+  }
+  if (given.quiet || given.json || given.request.input.empty()) return 0;
+  fmt::print("{}{}\n", tag_line(summary),
+             given.request.output.empty() ? "" : ", written to " + given.request.output.string());
+  return 0;
+}
+
+Result<int> answer_questions(const PredictWords& given, PackageManifest manifest, const ProgressFn& progress,
+                             const CancelToken& cancel) {
+  TAILOR_TRY(const QuestionSummary s, predict_questions(given.request, std::move(manifest), progress, cancel));
+  if (!given.request.output.empty()) TAILOR_CHECK(write_question_predictions(given.request.output, s));
+  for (std::size_t r = 0; given.request.output.empty() && r < s.rows.size(); ++r) {
+    const Json answer = span_answer_json(s.rows[r], s.answers[r]);
+    if (given.json)
+      fmt::print("{}\n", dump_json(answer));
+    else
+      fmt::print("{}  ({:.1f} %)\n", s.answers[r].text.empty() ? "the text has no answer" : one_line(s.answers[r].text),
+                 100 * s.answers[r].p);
+  }
+  if (given.quiet || given.json || given.request.input.empty()) return 0;
+  std::string line = fmt::format("{} questions in {}", s.rows.size(), human_seconds(s.seconds));
+  if (s.compared > 0)
+    line += fmt::format(", exact match {:.2f} %, F1 {:.2f} % of {}", 100 * s.scores.exact_match.value,
+                        100 * s.scores.f1.value, s.compared);
+  if (!given.request.output.empty()) line += ", written to " + given.request.output.string();
+  fmt::print("{}\n", line);
+  return 0;
+}
+
 }  // namespace
 
 void add_predict(CLI::App& app, Invocation& invocation) {
@@ -72,9 +142,11 @@ void add_predict(CLI::App& app, Invocation& invocation) {
   PredictWords& w = *words;
   verb->add_option("package", w.request.package, "package directory")->required()->type_name("PACKAGE");
   verb->add_option("texts", w.request.texts, "texts to answer")->type_name("TEXT");
-  verb->add_option("--input", w.request.input, "CSV file with texts")->type_name("CSV");
-  verb->add_option("--output", w.request.output, "CSV file to write: label, probability of every label, milliseconds")
-      ->type_name("CSV");
+  verb->add_option("--input", w.request.input, "CSV file with texts; packages of tags: JSONL, or a word a line")
+      ->type_name("FILE");
+  verb->add_option("--output", w.request.output,
+                   "CSV file to write: label, probability of every label, milliseconds; packages of tags: JSONL")
+      ->type_name("FILE");
   verb->add_option("--text", w.request.text_columns, "column with the text (as the package was made, otherwise)")
       ->type_name("COLUMN");
   verb->add_option("--template", w.request.text_template, "how several columns make one text")->type_name("TEXT");
@@ -112,7 +184,10 @@ void add_predict(CLI::App& app, Invocation& invocation) {
       const ProgressFn progress = [&](const Progress& p) {
         if (show && p.total > 0) fmt::print(stderr, "\r\033[K{}: {:.0f} of {:.0f}", p.stage, p.done, p.total);
       };
-      auto summary = predict(given.request, progress, invocation.cancel);
+      TAILOR_TRY(PackageManifest manifest, read_package(given.request.package));
+      if (answers_tags(manifest)) return answer_tags(given, std::move(manifest), progress, invocation.cancel);
+      if (answers_questions(manifest)) return answer_questions(given, std::move(manifest), progress, invocation.cancel);
+      auto summary = predict(given.request, std::move(manifest), progress, invocation.cancel);
       if (show) fmt::print(stderr, "\r\033[K");
       if (!summary) return summary.error();
       if (given.request.output.empty()) {

@@ -8,10 +8,14 @@
 #include "apps/tailor/tune_output.h"
 #include "apps/tailor/ui.h"
 #include "apps/tailor/verbs.h"
+#include "fit/question_data.h"
+#include "fit/tag_data.h"
 #include "fit/target_data.h"
 #include "fit/tune_methods.h"
 #include "model/tokenizer.h"
 #include "recipes/tune.h"
+#include "recipes/tune_questions.h"
+#include "recipes/tune_tags.h"
 #include "recipes/tune_text.h"
 
 namespace tailor {
@@ -59,14 +63,30 @@ Status finish_task(const TuneWords& w, TuneOptions& o) {
   if (!o.label_separator.empty() && o.task != kTaskMultiLabel)
     return Error{ErrorCode::kInvalidArgument, "--label-separator is for --task multi-label", "leave it out"};
   if (o.task == "classification") o.task.clear();
-  const bool targets = o.task == kTaskRegression || o.task == kTaskMultiLabel;
-  const bool fits =
-      o.metric.empty() || o.metric == "loss" || (targets ? o.task == kTaskMultiLabel : o.metric != "micro_f1");
+  const bool fits = o.metric.empty() || o.metric == "loss" ||
+                    (o.metric == "micro_f1"    ? o.task == kTaskMultiLabel
+                     : o.metric == "entity_f1" ? o.task == kTaskTokens
+                     : o.metric == "macro_f1"  ? o.task != kTaskRegression && o.task != kTaskSpans
+                                               : o.task != kTaskRegression);
   if (!fits) {
     return Error{
         ErrorCode::kInvalidArgument,
         fmt::format("--metric {} is not one of --task {}", o.metric, o.task.empty() ? "classification" : o.task),
-        "regression: loss; multi-label: micro_f1, macro_f1, accuracy or loss"};
+        "regression: loss; multi-label: micro_f1, macro_f1, accuracy or loss; token-classification: entity_f1, "
+        "accuracy, "
+        "macro_f1 or loss; span-extraction: accuracy or loss"};
+  }
+  if (o.task == kTaskTokens && (!o.text_template.empty() || o.text_columns.size() > 1 || !w.text_pair.empty())) {
+    return Error{ErrorCode::kInvalidArgument, "--task token-classification reads one text, its words as they stand",
+                 "--text names the key with the words or the text, --label the one with their tags"};
+  }
+  if (o.task == kTaskSpans) {
+    if (!o.text_template.empty() || o.text_columns.size() > 1 || o.text_columns.empty() != w.text_pair.empty()) {
+      return Error{ErrorCode::kInvalidArgument, "--task span-extraction reads a question and a text, each from one key",
+                   "--text question --text-pair context, or neither"};
+    }
+    if (!w.text_pair.empty()) o.text_columns.push_back(w.text_pair);
+    return {};
   }
   if (w.text_pair.empty()) return {};
   if (o.text_columns.empty() && o.text_template.empty())
@@ -84,7 +104,7 @@ Status require_data(const TuneOptions& options) {
   if (options.data.empty())
     return Error{ErrorCode::kInvalidArgument, "tune needs a file with your examples",
                  "tailor tune train.csv --text text --label label --method lora, or: tailor tune chat.jsonl"};
-  if (tunes_texts(options)) return {};
+  if (tunes_texts(options) || tunes_tags(options) || tunes_questions(options)) return {};
   return require_columns("tune", options);
 }
 
@@ -98,8 +118,10 @@ void add_tune(CLI::App& app, Invocation& invocation) {
   w.flags.add(*verb, w.bound);
   verb->add_flag("--dry-run", w.dry_run, "conversations: show token by token what would be learnt, and stop");
   verb->add_option("--text-pair", w.text_pair, "encoders: column with the second text of a pair")->type_name("COLUMN");
-  verb->add_option("--task", w.task, "encoders: classification (usual), regression or multi-label")
-      ->check(CLI::IsMember({"classification", kTaskRegression, kTaskMultiLabel}).description(""))
+  verb->add_option("--task", w.task,
+                   "encoders: classification (usual), regression, multi-label, token-classification or span-extraction")
+      ->check(
+          CLI::IsMember({"classification", kTaskRegression, kTaskMultiLabel, kTaskTokens, kTaskSpans}).description(""))
       ->type_name("TASK");
   verb->add_option("--target", w.target, "regression: column with the number")->type_name("COLUMN");
   verb->add_option("--label-separator", w.label_separator,
@@ -115,6 +137,7 @@ void add_tune(CLI::App& app, Invocation& invocation) {
       "runs/lora\n"
       "          tailor tune chat.jsonl --method lora --out runs/chat\n"
       "          tailor tune reviews.csv --text review --task regression --target stars --method full\n"
+      "          tailor tune entities.jsonl --task token-classification --method full\n"
       "          tailor tune --config tune.yaml --epochs 2");
   verb->callback([&invocation, words] {
     invocation.run = [&invocation, words]() -> Result<int> {

@@ -583,8 +583,9 @@ std::vector<Setting> make_settings() {
        .section = kDistill,
        .flag = "--teacher",
        .word = "TEACHER",
-       .summary = "a package that answers with labels, or a file of its answers; conversations: a package or model that "
-                  "answers with text",
+       .summary =
+           "a package that answers with labels, or a file of its answers; conversations: a package or model that "
+           "answers with text",
        .part = SettingPart::kDistill},
       {.key = "distill.unlabelled",
        .target = "/unlabelled_file",
@@ -635,7 +636,7 @@ std::vector<Setting> make_settings() {
        .target = "/metric",
        .section = kEvaluation,
        .kind = kChoice,
-       .choices = {"accuracy", "macro_f1", "micro_f1", "loss"},
+       .choices = {"accuracy", "macro_f1", "micro_f1", "entity_f1", "loss"},
        .usual = "accuracy; texts: loss",
        .flag = "--metric",
        .word = "METRIC",

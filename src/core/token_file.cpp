@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <map>
 #include <numeric>
 #include <string>
 
@@ -15,6 +16,7 @@ namespace {
 
 constexpr std::string_view kFormat = "tailor-tokens";
 constexpr std::string_view kVersion = "1", kSoftVersion = "2";
+constexpr const char* kIob2 = "iob2";   // metadata "tags"
 constexpr double kSumTolerance = 1e-3;  // of soft targets, which may have been written with six digits
 
 Error corrupt(const std::filesystem::path& file, std::string what) {
@@ -118,6 +120,25 @@ Status TokenFile::check(const std::filesystem::path& where) const {
     return corrupt(where, fmt::format("the target of row {} is not a finite number",
                                       row_ids[static_cast<std::size_t>(odd - targets.begin()) / target_width()]));
   }
+  if (!token_labels.empty() && token_labels.size() != tokens.size()) {
+    return corrupt(where, fmt::format("token_labels has {} entries for {} tokens", token_labels.size(), tokens.size()));
+  }
+  for (const std::int32_t l : token_labels) {
+    if (l != kNotAnswered && (l < -1 || l >= n_labels))
+      return corrupt(where, fmt::format("a token has label {}, expected -100, or -1 to {}", l, n_labels - 1));
+  }
+  if (!spans.empty() && spans.size() != 2 * n)
+    return corrupt(where, fmt::format("spans has {} values for {} rows", spans.size(), n));
+  for (std::size_t i = 0; 2 * i < spans.size(); ++i) {
+    const std::int32_t first = spans[2 * i], last = spans[2 * i + 1];
+    const bool unknown = first == -1 && last == -1;
+    if (!unknown && (first < 0 || last < first || last >= static_cast<std::int64_t>(row(i).size()))) {
+      return corrupt(where,
+                     fmt::format("the span of row {} goes from {} to {} in {} tokens", i, first, last, row(i).size()));
+    }
+  }
+  if (iob2 && n_labels % 2 == 0)
+    return corrupt(where, fmt::format("tags iob2 are one for outside and two a type, not {}", n_labels));
   if (!types.empty() && types.size() != tokens.size()) {
     return corrupt(where, fmt::format("types has {} entries for {} tokens", types.size(), tokens.size()));
   }
@@ -168,6 +189,14 @@ Status write_token_file(const std::filesystem::path& file, const TokenFile& cont
   }
   tensors.push_back(safe_tensor<std::int32_t>("tokens", "I32", count(content.tokens), content.tokens));
   tensors.push_back(safe_tensor<std::int32_t>("labels", "I32", count(content.labels), content.labels));
+  if (!content.spans.empty()) {
+    tensors.push_back(
+        safe_tensor<std::int32_t>("spans", "I32", {static_cast<std::int64_t>(content.rows()), 2}, content.spans));
+  }
+  if (!content.token_labels.empty()) {
+    tensors.push_back(
+        safe_tensor<std::int32_t>("token_labels", "I32", count(content.token_labels), content.token_labels));
+  }
   if (!content.label_offsets.empty()) {
     tensors.push_back(
         safe_tensor<std::int32_t>("label_tokens", "I32", count(content.label_tokens), content.label_tokens));
@@ -189,11 +218,12 @@ Status write_token_file(const std::filesystem::path& file, const TokenFile& cont
   }
   if (!content.types.empty())
     tensors.push_back(safe_tensor<std::uint8_t>("types", "U8", count(content.types), content.types));
-  return write_safetensors(file, tensors,
-                           {{"format", std::string(kFormat)},
-                            {"version", std::string(soft ? kSoftVersion : kVersion)},
-                            {"n_labels", std::to_string(content.n_labels)},
-                            {"vocab_size", std::to_string(content.vocab_size)}});
+  std::map<std::string, std::string> metadata{{"format", std::string(kFormat)},
+                                              {"version", std::string(soft ? kSoftVersion : kVersion)},
+                                              {"n_labels", std::to_string(content.n_labels)},
+                                              {"vocab_size", std::to_string(content.vocab_size)}};
+  if (!content.token_labels.empty()) metadata["tags"] = content.iob2 ? kIob2 : "plain";
+  return write_safetensors(file, tensors, metadata);
 }
 
 Result<TokenFile> read_token_file(const std::filesystem::path& path) {
@@ -229,6 +259,19 @@ Result<TokenFile> read_token_file(const std::filesystem::path& path) {
     copy_values(targets, content.targets);
     if (targets.shape[0] != static_cast<std::int64_t>(content.rows()))
       return corrupt(path, fmt::format("targets has {} rows, labels {}", targets.shape[0], content.rows()));
+  }
+  if (file.find("token_labels") != nullptr) {
+    TAILOR_TRY(const SafeTensor token_labels, file.get("token_labels", "I32", 1));
+    copy_values(token_labels, content.token_labels);
+    content.iob2 = meta("tags") == kIob2;
+  }
+  if (file.find("spans") != nullptr) {
+    TAILOR_TRY(const SafeTensor spans, file.get("spans", "I32", 2));
+    if (spans.shape[0] != static_cast<std::int64_t>(content.rows()) || spans.shape[1] != 2) {
+      return corrupt(path, fmt::format("spans has the shape [{}, {}], expected [{}, 2]", spans.shape[0], spans.shape[1],
+                                       content.rows()));
+    }
+    copy_values(spans, content.spans);
   }
   if (file.find("types") != nullptr) {
     TAILOR_TRY(const SafeTensor types, file.get("types", "U8", 1));

@@ -7,8 +7,13 @@
 ///   types U8 [T]                                    (encoders: 1 in the second text of a pair; absent: all 0)
 ///   label_tokens I32 [M]   label_offsets I64 [L + 1] (causal-lm-labels: the answer's tokens of each label, EOS
 ///   included)
-///   soft_targets F32 [n, L]                         (a teacher's probabilities of the labels; a row of zeros: none)
-/// and the metadata format = "tailor-tokens", version, n_labels, vocab_size. The version is "1", or "2" where there are
+///   token_labels I32 [T]                            (token-classification: 0 to L - 1 where a token is answered, -1
+///   where it is answered and nobody knows how, -100 elsewhere)
+///   spans I32 [n, 2]                                 (span-extraction: first and last token of the answer by their
+///   places in the row; 0 0: the row has none; -1 -1: nobody knows) soft_targets F32 [n, L]                         (a
+///   teacher's probabilities of the labels; a row of zeros: none)
+/// and the metadata format = "tailor-tokens", version, n_labels, vocab_size, and with token labels tags = "iob2"
+/// (core/tag_spans.h) or "plain". The version is "1", or "2" where there are
 /// soft targets: who does not know them must not train as if they were not there.
 
 #include <cstdint>
@@ -19,6 +24,8 @@
 #include "core/result.h"
 
 namespace tailor {
+
+inline constexpr std::int32_t kNotAnswered = -100;  // of token_labels; what torch's losses ignore
 
 enum class TokenPart : std::uint8_t { kTrain = 0, kValidation = 1, kTest = 2 };  // on disk: numbers never change
 
@@ -36,7 +43,10 @@ struct TokenFile {
   std::vector<float> targets;               // empty, or as many for every row: what regression and several labels learn
   std::vector<float> soft_targets;          // empty, or [rows, n_labels]: each row sums to 1, or is 0 throughout
   std::int32_t n_labels = 0;
-  std::int32_t vocab_size = 0;  // ids are in [0, vocab_size)
+  std::int32_t vocab_size = 0;             // ids are in [0, vocab_size)
+  std::vector<std::int32_t> token_labels;  // empty, or one per token
+  std::vector<std::int32_t> spans;         // empty, or two a row
+  bool iob2 = false;                       // token labels mark spans: core/tag_spans.h
 
   std::size_t rows() const { return labels.size(); }
   std::span<const std::int32_t> row(std::size_t i) const {
@@ -53,6 +63,10 @@ struct TokenFile {
   std::span<const std::uint8_t> types_of(std::size_t i) const {  // empty where there are no types
     if (types.empty()) return {};
     return {types.data() + offsets[i], static_cast<std::size_t>(offsets[i + 1] - offsets[i])};
+  }
+  std::span<const std::int32_t> token_labels_of(std::size_t i) const {  // empty where there are none
+    if (token_labels.empty()) return {};
+    return {token_labels.data() + offsets[i], static_cast<std::size_t>(offsets[i + 1] - offsets[i])};
   }
   std::span<const std::int32_t> label(std::size_t l) const {
     return {label_tokens.data() + label_offsets[l], static_cast<std::size_t>(label_offsets[l + 1] - label_offsets[l])};

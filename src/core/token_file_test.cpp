@@ -44,6 +44,47 @@ TEST(TokenFile, ReadsBackWhatWasWritten) {
   EXPECT_EQ(read->label(1)[0], 10);
 }
 
+TEST(TokenFile, KeepsLabelsOfTokensAndSpans) {
+  const TemporaryDirectory dir;
+  const auto path = dir.path() / "tokens.safetensors";
+  TokenFile file = example();
+  file.n_labels = 3;
+  file.label_tokens.clear();
+  file.label_offsets.clear();
+  file.token_labels = {kNotAnswered, 1, 2, -1, 0, kNotAnswered};
+  file.iob2 = true;
+  file.spans = {1, 2, -1, -1, 0, 0};
+  ASSERT_TRUE(write_token_file(path, file));
+  const TokenFile read = read_token_file(path).value();
+  EXPECT_EQ(read.token_labels, file.token_labels);
+  EXPECT_EQ(read.spans, file.spans);
+  EXPECT_TRUE(read.iob2);
+  EXPECT_EQ(read.token_labels_of(2)[0], 0);
+  const auto refused = [](TokenFile bad, const std::string& part) {
+    const Status status = bad.check("x");
+    ASSERT_FALSE(status.has_value()) << part;
+    EXPECT_NE(status.error().message.find(part), std::string::npos) << status.error().message;
+  };
+  TokenFile bad = file;
+  bad.token_labels[1] = 3;
+  refused(bad, "a token has label 3");
+  bad = file;
+  bad.token_labels.pop_back();
+  refused(bad, "token_labels has 5 entries for 6 tokens");
+  bad = file;
+  bad.n_labels = 4;
+  refused(bad, "one for outside and two a type");
+  bad = file;
+  bad.spans[5] = 2;
+  refused(bad, "the span of row 2 goes from 0 to 2 in 2 tokens");
+  bad = file;
+  bad.spans[0] = -1;
+  refused(bad, "the span of row 0");
+  bad = file;
+  bad.spans.pop_back();
+  refused(bad, "spans has 5 values for 3 rows");
+}
+
 TEST(TokenFile, RefusesIdsAndLabelsOutOfRange) {
   TokenFile file = example();
   file.tokens[0] = 50;

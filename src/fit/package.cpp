@@ -30,6 +30,8 @@ Json base_to_json(const BaseModel& base) {
 Json target_to_json(const PackageTarget& target) {
   if (target.kind == PackageTarget::Kind::kLabelSet)
     return Json{{"kind", "label-set"}, {"threshold", target.threshold}, {"separator", target.separator}};
+  if (target.kind == PackageTarget::Kind::kTags) return Json{{"kind", "tags"}, {"spans", target.spans}};
+  if (target.kind == PackageTarget::Kind::kSpan) return Json{{"kind", "span"}, {"no_answer", target.no_answer}};
   return Json{{"kind", "number"}, {"mean", target.mean}, {"deviation", target.deviation}};
 }
 
@@ -44,6 +46,12 @@ std::optional<PackageTarget> target_of(const Json& json) {
     target.kind = PackageTarget::Kind::kNumber;
     target.mean = json.at("mean");
     target.deviation = json.at("deviation");
+  } else if (json.at("kind") == "tags") {
+    target.kind = PackageTarget::Kind::kTags;
+    target.spans = json.at("spans");
+  } else if (json.at("kind") == "span") {
+    target.kind = PackageTarget::Kind::kSpan;
+    target.no_answer = json.at("no_answer");
   } else {
     return std::nullopt;
   }
@@ -56,6 +64,10 @@ std::string answers_of(const PackageManifest& m) {
       return fmt::format("those of {} labels that hold, with a probability for each", m.labels.size());
     case PackageTarget::Kind::kNumber:
       return fmt::format("with a number, {}", m.labels.front());
+    case PackageTarget::Kind::kTags:
+      return fmt::format("with a tag for each word, one of {}", m.labels.size());
+    case PackageTarget::Kind::kSpan:
+      return "a question with a piece of the text beside it";
     case PackageTarget::Kind::kLabel:
       break;
   }
@@ -67,12 +79,14 @@ std::string readme(const PackageManifest& m) {
   out << "# A package made by Tailor\n\n"
       << "Method: " << m.method
       << (m.base.id.empty() ? "" : ", base model " + m.base.id + " (licence " + m.base.licence + ")") << ".\n\n"
-      << (m.serving == kServeText ? std::string("It answers with text.\n\n"
-                                                "    tailor generate DIRECTORY \"a text\"\n\n")
-                                  : fmt::format("It answers {}.\n\n"
-                                                "    tailor predict DIRECTORY \"a text\"\n"
-                                                "    tailor predict DIRECTORY --input new.csv --output scored.csv\n\n",
-                                                answers_of(m)))
+      << (m.serving == kServeText
+              ? std::string("It answers with text.\n\n"
+                            "    tailor generate DIRECTORY \"a text\"\n\n")
+              : fmt::format("It answers {0}.\n\n"
+                            "    tailor predict DIRECTORY{1} \"a text\"\n"
+                            "    tailor predict DIRECTORY --input new.{2} --output scored.{2}\n\n",
+                            answers_of(m), m.serving == kServeSpan ? " \"a question\"" : "",
+                            m.serving == kServeSpan || m.serving == kServeTags ? "jsonl" : "csv"))
       << "Settings: `" << dump_json(m.settings) << "`\n";
   if (!m.scores.empty()) out << "\nScores on the test part: `" << dump_json(m.scores) << "`\n";
   out << "\n`manifest.json` holds versions, hashes and the data it was fitted on. Loading checks them.\n";
@@ -218,6 +232,10 @@ Result<PackageManifest> read_package(const fs::path& dir) {
 
 Result<LoadedPackage> load_package(const fs::path& dir, const PredictOptions& options) {
   TAILOR_TRY(PackageManifest manifest, read_package(dir));
+  return load_package(dir, std::move(manifest), options);
+}
+
+Result<LoadedPackage> load_package(const fs::path& dir, PackageManifest manifest, const PredictOptions& options) {
   for (const ServingKind& kind : serving_kinds()) {
     if (kind.name != manifest.serving) continue;
     TAILOR_TRY(auto classifier, kind.load(dir, manifest, options));

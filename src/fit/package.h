@@ -41,8 +41,12 @@ struct PackageTarget {
     kLabel,     // one of the labels
     kLabelSet,  // each label by itself: those of at least `threshold`
     kNumber,    // labels[0] names it
+    kTags,      // one of the labels for each word (fit/tagger.h)
+    kSpan,      // a piece of a text, asked for by a question (fit/question_model.h)
   };
   Kind kind = Kind::kLabel;
+  bool spans = true;       // of tags: they mark spans (core/tag_spans.h); else each is for itself
+  bool no_answer = false;  // of a span: the text may have none
   double threshold = 0.5;
   std::string separator = "|";     // of a label set: between labels in a cell
   double mean = 0, deviation = 1;  // the head's output times deviation plus mean is the number
@@ -79,6 +83,9 @@ struct LoadedPackage {
   std::unique_ptr<Classifier> classifier;
 };
 Result<LoadedPackage> load_package(const std::filesystem::path& dir, const PredictOptions& options);
+/// The same of a package that read_package() has read.
+Result<LoadedPackage> load_package(const std::filesystem::path& dir, PackageManifest manifest,
+                                   const PredictOptions& options);
 
 /// Absolute path of the base model's file.
 std::filesystem::path base_model_path(const std::filesystem::path& package_dir, const BaseModel& base);

@@ -14,6 +14,8 @@ inline constexpr std::string_view kServeTunedEncoder = "tuned-encoder";  // GGUF
 inline constexpr std::string_view kServeTunedTargets =
     "tuned-targets";  // the same, answering as the manifest's target says
 inline constexpr std::string_view kServeScoredLabels = "scored-labels";  // prompt, labels scored as a token trie
+inline constexpr std::string_view kServeTags = "tags";                   // fit/tagger.h; not a classifier
+inline constexpr std::string_view kServeSpan = "span";                   // fit/question_model.h; not a classifier
 inline constexpr std::string_view kServeText = "text";                   // fit/text_model.h; not a classifier
 
 struct ServingKind {

@@ -5,15 +5,12 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <map>
 #include <numeric>
-#include <optional>
 #include <set>
 
 #include "core/hash.h"
 #include "data/dataset.h"
-#include "data/near_duplicates.h"
-#include "data/split.h"
+#include "fit/row_split.h"
 #include "text/edit_distance.h"
 
 namespace tailor {
@@ -118,61 +115,10 @@ std::vector<std::int32_t> number_strata(std::span<const float> numbers) {
   return out;
 }
 
-/// The rarest label of each row, so that it comes into every part; rows without one are a stratum of their own.
-std::vector<std::int32_t> label_strata(std::span<const float> targets, std::size_t width) {
-  const std::size_t rows = targets.size() / width;
-  std::vector<std::size_t> counts(width, 0);
-  for (std::size_t i = 0; i < targets.size(); ++i) counts[i % width] += targets[i] > 0 ? 1 : 0;
-  std::vector<std::size_t> stratum(rows, width);
-  for (std::size_t r = 0; r < rows; ++r) {
-    for (std::size_t l = 0; l < width; ++l) {
-      if (targets[r * width + l] > 0 && (stratum[r] == width || counts[l] < counts[stratum[r]])) stratum[r] = l;
-    }
-  }
-  std::map<std::size_t, std::int32_t> numbers;
-  std::vector<std::int32_t> out(rows);
-  for (std::size_t r = 0; r < rows; ++r)
-    out[r] = numbers.emplace(stratum[r], static_cast<std::int32_t>(numbers.size())).first->second;
-  if (numbers.size() == 1)  // nothing to stratify by
-    for (std::size_t r = 0; r < rows; ++r) out[r] = static_cast<std::int32_t>(r % 2);
-  return out;
-}
-
-Status split(PreparedTargets& data, const TuneOptions& options, std::size_t own_rows, std::vector<Part> given) {
-  DuplicateGroups duplicates = find_duplicates(std::span(data.texts).first(own_rows));
-  for (std::size_t i = own_rows; i < data.rows(); ++i) duplicates.group.push_back(static_cast<std::uint32_t>(i));
-  const auto strata =
-      data.kind == TargetKind::kNumber ? number_strata(data.targets) : label_strata(data.targets, data.width());
-  if (own_rows == data.rows()) given.clear();
-  TAILOR_TRY(const SplitPlan plan, make_split(strata, duplicates.group,
-                                              {.validation_fraction = options.validation_fraction,
-                                               .test_fraction = options.test_fraction,
-                                               .seed = options.seed,
-                                               .min_rows_per_class_for_holdout = 0},
-                                              given));
-  for (const Part part : plan.part) {
-    data.parts.push_back(part == Part::kTrain        ? TokenPart::kTrain
-                         : part == Part::kValidation ? TokenPart::kValidation
-                                                     : TokenPart::kTest);
-  }
-  for (const TokenPart part : {TokenPart::kTrain, TokenPart::kTest}) {
-    if (!data.rows_of(part).empty()) continue;
-    return Error{ErrorCode::kInvalidArgument,
-                 fmt::format("{}: too few rows to split off a {} part", options.data.string(),
-                             part == TokenPart::kTrain ? "training" : "test"),
-                 "add more rows, or give a test file with --test"};
-  }
-  return {};
-}
-
 }  // namespace
 
 std::vector<std::uint32_t> PreparedTargets::rows_of(TokenPart part) const {
-  std::vector<std::uint32_t> rows;
-  for (std::size_t i = 0; i < parts.size(); ++i) {
-    if (parts[i] == part) rows.push_back(static_cast<std::uint32_t>(i));
-  }
-  return rows;
+  return tailor::rows_of(parts, part);
 }
 
 Result<PreparedTargets> prepare_targets(const TuneOptions& options) {
@@ -238,7 +184,9 @@ Result<PreparedTargets> prepare_targets(const TuneOptions& options) {
       }
     }
   }
-  TAILOR_CHECK(split(data, options, own_rows, std::move(given)));
+  const auto strata =
+      data.kind == TargetKind::kNumber ? number_strata(data.targets) : label_strata(data.targets, data.width());
+  TAILOR_TRY(data.parts, split_rows(options, data.texts, strata, own_rows, std::move(given)));
   if (data.kind == TargetKind::kLabelSet) return data;
   const auto train = data.rows_of(TokenPart::kTrain);
   double sum = 0, squares = 0;

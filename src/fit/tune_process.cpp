@@ -28,7 +28,7 @@ Result<TuneRun> run_tune(Json job, const std::filesystem::path& directory, int t
     return Error{ErrorCode::kUnavailable, "training needs tailor-tune, which this build does not have",
                  "make setup && make build"};
   TAILOR_CHECK(make_directories(directory));
-  job["out"] = directory.string();
+  job["out"] = std::filesystem::absolute(directory).string();
   job["threads"] = threads;
   job["resume"] = true;
   const auto job_file = directory / "job.json";

@@ -44,7 +44,41 @@ Interval interval_of(const Json& result, std::string_view metric) {
 /// How the metric that decided is called.
 std::string metric_words(const Json& result) {
   const std::string metric = word(result, "metric");
-  return metric == "macro_f1" ? "macro F1" : metric.empty() ? "loss" : metric;
+  return metric == "macro_f1"    ? "macro F1"
+         : metric == "micro_f1"  ? "micro F1"
+         : metric == "entity_f1" ? "F1 of spans"
+         : metric.empty()        ? "loss"
+                                 : metric;
+}
+
+/// Figures of tasks other than one label a text, the first of them above all.
+struct TaskFigure {
+  std::string_view key, name;
+  bool percent = true;
+};
+std::vector<TaskFigure> task_figures(const Json& result) {
+  static constexpr TaskFigure kFigures[] = {{"exact_match", "Exact match"}, {"f1", "F1 of spans"},
+                                            {"precision", "Precision"},     {"recall", "Recall"},
+                                            {"accuracy", "Words right"},    {"micro_f1", "Micro F1"},
+                                            {"macro_f1", "Macro F1"},       {"subset_accuracy", "All labels right"},
+                                            {"rmse", "RMSE", false},        {"mae", "MAE", false},
+                                            {"pearson", "Pearson", false},  {"spearman", "Spearman", false}};
+  std::vector<TaskFigure> out;
+  if (word(result, "task").empty()) return out;
+  for (const TaskFigure& figure : kFigures) {
+    if (!at(at(result, "test"), "metrics").contains(std::string(figure.key))) continue;
+    out.push_back(figure);
+    if (word(result, "task") == "span-extraction" && figure.key == "f1") out.back().name = "F1 of words";
+  }
+  return out;
+}
+std::string format_figure(const TaskFigure& figure, const Json& result) {
+  const double value = interval_of(result, figure.key).value;
+  return figure.percent ? format_percent(value) : fmt::format("{:.4g}", value);
+}
+std::string format_figure_interval(const TaskFigure& figure, const Json& result) {
+  const Interval i = interval_of(result, figure.key);
+  return figure.percent ? format_interval(i) : fmt::format("{:.4g} to {:.4g}", i.low, i.high);
 }
 
 std::string headline(const Json& result) {
@@ -52,6 +86,10 @@ std::string headline(const Json& result) {
   if (writes_texts(result)) {
     return fmt::format("Loss of {:.3f} a token on the test part, {:.3f} untouched",
                        json_number(at(result, "served"), "loss"), json_number(at(result, "untouched"), "loss"));
+  }
+  if (const auto figures = task_figures(result); !figures.empty()) {
+    return fmt::format("{} {} on {}", figures[0].name, format_figure(figures[0], result),
+                       plural(count(test, "n_scored"), "test row", "test rows"));
   }
   return fmt::format("{} of {} right", format_percent(interval_of(result, "accuracy").value),
                      plural(count(test, "n_scored"), "test row", "test rows"));
@@ -68,6 +106,10 @@ std::vector<KeyFigure> figures_of(const Json& result) {
       cards.push_back(
           {"ROUGE-L", fmt::format("{:.2f}", json_number(after, "rouge_l")),
            fmt::format("{:.2f} untouched, {} answered", json_number(before, "rouge_l"), count(after, "n"))});
+  } else if (const auto figures = task_figures(result); !figures.empty()) {
+    for (const TaskFigure& figure : figures)
+      cards.push_back(
+          {std::string(figure.name), format_figure(figure, result), format_figure_interval(figure, result)});
   } else {
     const Interval accuracy = interval_of(result, "accuracy"), f1 = interval_of(result, "macro_f1");
     cards.push_back(
@@ -228,6 +270,21 @@ std::vector<std::string> tune_report_sentences(const Json& r) {
                                 format_percent(json_number(before, "exact"))));
     out.push_back(fmt::format("The package's loss is within {:.4f} a token of the trainer's on every row.",
                               json_number(served, "largest_difference")));
+  } else if (const auto figures = task_figures(r); !figures.empty()) {
+    out.push_back(fmt::format("{} on {}, asked for {} test rows: {} {} (95 % interval {}).", word(r, "method"),
+                              word(r, "base_model"), format_count(count(test, "n_scored")), figures[0].name,
+                              format_figure(figures[0], r), format_figure_interval(figures[0], r)));
+    if (has_number(served, "same_tags"))
+      out.push_back(fmt::format("The package gives {} of {} the tag that the trainer gave.",
+                                format_count(count(served, "same_tags")),
+                                plural(count(served, "words"), "word", "words")));
+    else if (has_number(served, "same_answers"))
+      out.push_back(fmt::format("The package gives {} of {} the answer that the trainer gave.",
+                                format_count(count(served, "same_answers")),
+                                plural(count(served, "n_scored"), "test row", "test rows")));
+    else
+      out.push_back(fmt::format("The package's answers are within {:.3g} of the trainer's.",
+                                json_number(served, "largest_difference")));
   } else {
     const Interval accuracy = interval_of(r, "accuracy");
     out.push_back(fmt::format("{} on {} answers {} of the test rows right (95 % interval {}).", word(r, "method"),

@@ -42,20 +42,16 @@ void softmax(std::span<float> scores) {
 
 class TunedEncoderClassifier final : public Classifier {
  public:
-  TunedEncoderClassifier(Embedder embedder, Matrix weight, std::vector<float> bias, const PackageTarget& target)
-      : embedder_(std::move(embedder)), weight_(std::move(weight)), bias_(std::move(bias)), target_(target) {}
+  TunedEncoderClassifier(ServedEncoder encoder, const PackageTarget& target)
+      : encoder_(std::move(encoder)), target_(target) {}
 
   Result<Matrix> probabilities(std::span<const std::string> texts, const ProgressFn& progress,
                                const CancelToken& cancel) override {
-    TAILOR_TRY(const Matrix x, embedder_.embed(texts, progress, cancel));
-    Matrix p(x.rows, weight_.rows);
+    TAILOR_TRY(const Matrix x, encoder_.embedder.embed(texts, progress, cancel));
+    Matrix p(x.rows, encoder_.weight.rows);
     for (std::size_t i = 0; i < x.rows; ++i) {
-      const auto row = x.row(i);
       const auto out = p.row(i);
-      for (std::size_t c = 0; c < weight_.rows; ++c) {
-        const auto w = weight_.row(c);
-        out[c] = std::inner_product(row.begin(), row.end(), w.begin(), bias_[c]);
-      }
+      encoder_.score(x.row(i), out);
       switch (target_.kind) {
         case PackageTarget::Kind::kLabel:
           softmax(out);
@@ -66,15 +62,16 @@ class TunedEncoderClassifier final : public Classifier {
         case PackageTarget::Kind::kNumber:
           for (float& value : out) value = static_cast<float>(target_.mean + target_.deviation * value);
           break;
+        case PackageTarget::Kind::kTags:  // fit/tagger.h
+        case PackageTarget::Kind::kSpan:  // fit/question_model.h
+          break;
       }
     }
     return p;
   }
 
  private:
-  Embedder embedder_;
-  Matrix weight_;  // [labels, dim]
-  std::vector<float> bias_;
+  ServedEncoder encoder_;
   PackageTarget target_;
 };
 
@@ -88,8 +85,8 @@ Result<EncoderReading> encoder_reading(const fs::path& gguf, std::string_view te
   TAILOR_TRY(const GgufFile file, GgufFile::open(gguf));
   TAILOR_TRY(const std::string architecture, file.architecture());
   TAILOR_TRY(const std::int64_t positions, file.integer(architecture + ".context_length"));
-  return EncoderReading{makes_pairs(text_template),
-                        std::min(kEncoderTokens, static_cast<std::size_t>(std::max<std::int64_t>(2, positions)))};
+  const auto most = static_cast<std::size_t>(std::max<std::int64_t>(2, positions));
+  return EncoderReading{makes_pairs(text_template), std::min(kEncoderTokens, most), most};
 }
 
 void add_encoder_row(TokenFile& file, const Tokenizer& tokenizer, std::string_view text, const EncoderReading& reading,
@@ -150,31 +147,44 @@ Result<TunedPackage> package_tuned_encoder(const TuneRun& run, const ReadyModel&
   return out;
 }
 
-Result<std::unique_ptr<Classifier>> load_tuned_encoder(const fs::path& package, const PackageManifest& manifest,
-                                                       const PredictOptions& options) {
+void ServedEncoder::score(std::span<const float> x, std::span<float> scores) const {
+  for (std::size_t c = 0; c < weight.rows; ++c) {
+    const auto w = weight.row(c);
+    scores[c] = std::inner_product(x.begin(), x.end(), w.begin(), bias[c]);
+  }
+}
+
+Result<ServedEncoder> open_served_encoder(const fs::path& package, const PackageManifest& manifest, std::size_t outputs,
+                                          Pooling pooling, const PredictOptions& options, std::size_t max_tokens) {
   TAILOR_TRY(const SafetensorsFile head, SafetensorsFile::open(package / kHeadFile));
   TAILOR_TRY(const SafeTensor weight, head.get("head.weight", "F32", 2));
   TAILOR_TRY(const SafeTensor bias, head.get("head.bias", "F32", 1));
   EmbedderOptions embedding{.threads = options.threads,
-                            .pooling = Pooling::kMean,
+                            .pooling = pooling,
                             .normalise = false,
-                            .max_tokens = kEncoderTokens,
+                            .max_tokens = static_cast<int>(max_tokens),
                             .pairs = makes_pairs(manifest.text_template)};
   std::error_code ignored;
   if (const fs::path file = package / kAdapterDirectory / kBottleneckFile; fs::exists(file, ignored))
     embedding.bottlenecks = file;
   TAILOR_TRY(Embedder embedder, Embedder::load(base_model_path(package, manifest.base), embedding));
-  const auto labels = static_cast<std::int64_t>(manifest.labels.size());
-  if (weight.shape[0] != labels || bias.shape[0] != labels || weight.shape[1] != embedder.dim()) {
+  const auto rows = static_cast<std::int64_t>(outputs);
+  if (weight.shape[0] != rows || bias.shape[0] != rows || weight.shape[1] != embedder.dim()) {
     return Error{ErrorCode::kCorruptData,
                  fmt::format("{}: the head does not belong to this encoder and these labels", package.string()), ""};
   }
-  Matrix w(static_cast<std::size_t>(weight.shape[0]), static_cast<std::size_t>(weight.shape[1]));
-  std::memcpy(w.data.data(), weight.bytes.data(), weight.bytes.size());
-  std::vector<float> b(static_cast<std::size_t>(bias.shape[0]));
-  std::memcpy(b.data(), bias.bytes.data(), bias.bytes.size());
-  return std::unique_ptr<Classifier>(
-      std::make_unique<TunedEncoderClassifier>(std::move(embedder), std::move(w), std::move(b), manifest.target));
+  ServedEncoder out{std::move(embedder), Matrix(outputs, static_cast<std::size_t>(weight.shape[1])),
+                    std::vector<float>(outputs)};
+  std::memcpy(out.weight.data.data(), weight.bytes.data(), weight.bytes.size());
+  std::memcpy(out.bias.data(), bias.bytes.data(), bias.bytes.size());
+  return out;
+}
+
+Result<std::unique_ptr<Classifier>> load_tuned_encoder(const fs::path& package, const PackageManifest& manifest,
+                                                       const PredictOptions& options) {
+  TAILOR_TRY(ServedEncoder encoder,
+             open_served_encoder(package, manifest, manifest.labels.size(), Pooling::kMean, options));
+  return std::unique_ptr<Classifier>(std::make_unique<TunedEncoderClassifier>(std::move(encoder), manifest.target));
 }
 
 }  // namespace tailor

@@ -9,6 +9,7 @@
 #include "core/token_file.h"
 #include "fit/classifier.h"
 #include "fit/tuned_model.h"
+#include "infer/embedder.h"
 #include "model/gguf_file.h"
 #include "model/tokenizer.h"
 
@@ -23,6 +24,7 @@ bool makes_pairs(std::string_view text_template);
 struct EncoderReading {
   bool pairs = false;
   std::size_t limit = kEncoderTokens;  // tokens of a row
+  std::size_t positions = kEncoderTokens;  // that the model has
 };
 /// `limit` is kEncoderTokens, or the positions of the model in `gguf` where it has fewer.
 Result<EncoderReading> encoder_reading(const std::filesystem::path& gguf, std::string_view text_template);
@@ -39,6 +41,20 @@ TokenFile tokenize_for_encoder(const PreparedData& data, const Tokenizer& tokeni
 /// `package`. A head on an untouched encoder is served on `served`.
 Result<TunedPackage> package_tuned_encoder(const TuneRun& run, const ReadyModel& trained_on, const ReadyModel& served,
                                            TensorType matrices, const std::filesystem::path& package);
+
+/// What answers: an encoder, and a linear layer on its vectors.
+struct ServedEncoder {
+  Embedder embedder;
+  Matrix weight;  // [outputs, dim]
+  std::vector<float> bias;
+
+  /// scores[o] = weight[o] · x + bias[o]
+  void score(std::span<const float> x, std::span<float> scores) const;
+};
+/// Of a package; an error where the layer does not have `outputs`.
+Result<ServedEncoder> open_served_encoder(const std::filesystem::path& package, const PackageManifest& manifest,
+                                          std::size_t outputs, Pooling pooling, const PredictOptions& options,
+                                          std::size_t max_tokens = kEncoderTokens);
 
 /// Answers as the manifest's `target` says: probabilities of one label, of each label by itself, or a number in its own
 /// unit ([texts, 1]).

@@ -26,6 +26,9 @@ class EmbedBackend {
   /// Calls `store(i, vector)` for each text; `worker` < threads has buffers of its own. Texts are not empty.
   virtual Status embed(int worker, std::span<const TokenText> texts,
                        const std::function<void(std::size_t, std::span<const float>)>& store) = 0;
+  /// The same with the last hidden states of all tokens of a text, [tokens, dim]; encoders only.
+  virtual Status states(int worker, std::span<const TokenText> texts,
+                        const std::function<void(std::size_t, std::span<const float>)>& store) = 0;
 };
 
 /// What the file says of itself.

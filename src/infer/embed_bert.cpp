@@ -46,6 +46,17 @@ class BertBackend final : public EmbedBackend {
     return {};
   }
 
+  Status states(int worker, std::span<const TokenText> texts,
+                const std::function<void(std::size_t, std::span<const float>)>& store) override {
+    const std::size_t width = encoder_.width();
+    const std::span<const float> all =
+        encoder_.hidden_states(texts, scratch_[static_cast<std::size_t>(worker)], separator_);
+    std::size_t row = 0;
+    for (std::size_t t = 0; t < texts.size(); row += texts[t++].size())
+      store(t, all.subspan(row * width, texts[t].size() * width));
+    return {};
+  }
+
  private:
   BertEncoder encoder_;
   Tokenizer tokenizer_;

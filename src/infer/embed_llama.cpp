@@ -46,6 +46,8 @@ class LlamaBackend final : public EmbedBackend {
   int max_texts() const override { return max_texts_; }
   Status embed(int worker, std::span<const TokenText> texts,
                const std::function<void(std::size_t, std::span<const float>)>& store) override;
+  Status states(int worker, std::span<const TokenText> texts,
+                const std::function<void(std::size_t, std::span<const float>)>& store) override;
 
  private:
   std::shared_ptr<const LoadedModel> model_;
@@ -75,9 +77,10 @@ Result<std::unique_ptr<EmbedBackend>> LlamaBackend::make(const EmbedModel& model
     params.no_perf = true;
     if (backend->encoder_) {
       params.embeddings = true;
-      params.pooling_type = model.pooling == Pooling::kMean  ? LLAMA_POOLING_TYPE_MEAN
-                            : model.pooling == Pooling::kCls ? LLAMA_POOLING_TYPE_CLS
-                                                             : LLAMA_POOLING_TYPE_LAST;
+      params.pooling_type = model.pooling == Pooling::kNone   ? LLAMA_POOLING_TYPE_NONE
+                            : model.pooling == Pooling::kMean ? LLAMA_POOLING_TYPE_MEAN
+                            : model.pooling == Pooling::kCls  ? LLAMA_POOLING_TYPE_CLS
+                                                              : LLAMA_POOLING_TYPE_LAST;
     } else {
       params.pooling_type = LLAMA_POOLING_TYPE_NONE;
       worker.hidden = std::make_unique<HiddenStates>();
@@ -138,6 +141,35 @@ Status LlamaBackend::embed(int worker_index, std::span<const TokenText> texts,
     }
     for (float& v : mean) v /= static_cast<float>(texts[t].size());
     store(t, mean);
+  }
+  return {};
+}
+
+Status LlamaBackend::states(int worker_index, std::span<const TokenText> texts,
+                            const std::function<void(std::size_t, std::span<const float>)>& store) {
+  if (pooling_ != Pooling::kNone || !encoder_)
+    return Error{ErrorCode::kInternal, fmt::format("{}: its context keeps no states of tokens", model_->name()), ""};
+  Worker& worker = workers_[static_cast<std::size_t>(worker_index)];
+  DecodeBatch& batch = worker.batch;
+  batch.clear();
+  for (std::size_t t = 0; t < texts.size(); ++t) {
+    const auto id = static_cast<std::int32_t>(t);
+    for (std::size_t p = 0; p < texts[t].size(); ++p)
+      batch.add(texts[t][p], static_cast<std::int32_t>(p), {id, id + 1}, true);
+  }
+  TAILOR_CHECK(batch.decode(worker.context.get(), model_->name()));
+  const auto width = static_cast<std::size_t>(dim());
+  std::vector<float> rows;
+  std::int32_t next = 0;
+  for (std::size_t t = 0; t < texts.size(); ++t) {
+    rows.clear();
+    for (std::size_t p = 0; p < texts[t].size(); ++p) {
+      const float* state = llama_get_embeddings_ith(worker.context.get(), next++);
+      if (state == nullptr)
+        return Error{ErrorCode::kInternal, fmt::format("{}: no state of a token came back", model_->name()), ""};
+      rows.insert(rows.end(), state, state + width);
+    }
+    store(t, rows);
   }
   return {};
 }

@@ -58,6 +58,12 @@ Result<Pooling> model_pooling(const std::filesystem::path& gguf) {
   return model.pooling;
 }
 
+using RowStore = std::function<void(std::size_t, std::span<const float>)>;
+
+static Error cancelled() {
+  return {ErrorCode::kCancelled, "embedding was interrupted", ""};
+}
+
 struct Embedder::Impl {
   std::unique_ptr<EmbedBackend> backend;
   int threads = 1;
@@ -68,6 +74,8 @@ struct Embedder::Impl {
 
   std::vector<std::int32_t> tokenize(std::string_view text, bool& truncated) const;
   void store(std::span<float> row, std::span<const float> vector) const;
+  Status run(std::span<const std::vector<std::int32_t>> tokens, bool states, const RowStore& store,
+             const ProgressFn& progress, const CancelToken& cancel);
 };
 
 Embedder::Embedder(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -142,6 +150,52 @@ void Embedder::Impl::store(std::span<float> row, std::span<const float> vector) 
   for (std::size_t i = 0; i < row.size(); ++i) row[i] = vector[i] * scale;
 }
 
+/// Computes all rows in batches, longest first: the last batches are the short ones, so that workers end together. Ties
+/// by content, so that the batches, and with them the rounding, do not depend on the caller's order.
+Status Embedder::Impl::run(std::span<const std::vector<std::int32_t>> tokens, bool states, const RowStore& store,
+                           const ProgressFn& progress, const CancelToken& cancel) {
+  const std::size_t n = tokens.size();
+  std::vector<std::size_t> order(n);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    if (tokens[a].size() != tokens[b].size()) return tokens[a].size() > tokens[b].size();
+    return tokens[a] < tokens[b];
+  });
+  std::vector<std::size_t> starts;
+  const auto max_texts = static_cast<std::size_t>(backend->max_texts());
+  std::size_t in_batch = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::size_t length = tokens[order[i]].size();
+    if (starts.empty() || in_batch + length > static_cast<std::size_t>(batch_tokens) ||
+        i - starts.back() >= max_texts) {
+      starts.push_back(i);
+      in_batch = 0;
+    }
+    in_batch += length;
+  }
+  starts.push_back(n);
+
+  std::atomic<std::size_t> next_batch{0};
+  std::mutex reporting;
+  std::size_t done = 0;
+  const auto embed_some = [&](int w) -> Status {
+    for (std::size_t b; (b = next_batch.fetch_add(1)) + 1 < starts.size();) {
+      if (cancel.cancelled()) return cancelled();
+      const std::span<const std::size_t> rows(order.data() + starts[b], starts[b + 1] - starts[b]);
+      std::vector<TokenText> batch;
+      for (const std::size_t row : rows) batch.emplace_back(tokens[row]);
+      const auto keep = [&](std::size_t i, std::span<const float> values) { store(rows[i], values); };
+      TAILOR_CHECK(states ? backend->states(w, batch, keep) : backend->embed(w, batch, keep));
+      if (!progress) continue;
+      const std::lock_guard lock(reporting);
+      done += rows.size();
+      progress({.stage = "embedding texts", .done = static_cast<double>(done), .total = static_cast<double>(n)});
+    }
+    return {};
+  };
+  return run_workers(static_cast<int>(std::min(static_cast<std::size_t>(threads), n)), embed_some);
+}
+
 Result<Matrix> Embedder::embed(std::span<const std::string> texts, const ProgressFn& progress,
                                const CancelToken& cancel, EmbedStats* stats) {
   Impl& self = *impl_;
@@ -150,14 +204,13 @@ Result<Matrix> Embedder::embed(std::span<const std::string> texts, const Progres
   if (stats != nullptr) *stats = {};
   if (n == 0) return out;
   const int threads = static_cast<int>(std::min(static_cast<std::size_t>(self.threads), n));
-  const Error cancelled{ErrorCode::kCancelled, "embedding was interrupted", ""};
 
   std::vector<std::vector<std::int32_t>> tokens(n);
   std::atomic<std::size_t> next_text{0}, truncated{0};
   const auto tokenize_some = [&](int) -> Status {
     constexpr std::size_t kChunk = 64;
     for (std::size_t first; (first = next_text.fetch_add(kChunk)) < n;) {
-      if (cancel.cancelled()) return cancelled;
+      if (cancel.cancelled()) return cancelled();
       for (std::size_t i = first; i < std::min(n, first + kChunk); ++i) {
         bool cut = false;
         tokens[i] = self.tokenize(texts[i], cut);
@@ -168,50 +221,32 @@ Result<Matrix> Embedder::embed(std::span<const std::string> texts, const Progres
   };
   TAILOR_CHECK(run_workers(threads, tokenize_some));
 
-  // Longest first: the last batches are the short ones, so that workers end together. Ties by content, so that the
-  // batches, and with them the rounding, do not depend on the caller's order.
-  std::vector<std::size_t> order(n);
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    if (tokens[a].size() != tokens[b].size()) return tokens[a].size() > tokens[b].size();
-    return tokens[a] < tokens[b];
-  });
-  std::vector<std::size_t> starts;
-  const auto max_texts = static_cast<std::size_t>(self.backend->max_texts());
-  std::size_t in_batch = 0, total_tokens = 0;
-  for (std::size_t i = 0; i < n; ++i) {
-    const std::size_t length = tokens[order[i]].size();
-    if (starts.empty() || in_batch + length > static_cast<std::size_t>(self.batch_tokens) ||
-        i - starts.back() >= max_texts) {
-      starts.push_back(i);
-      in_batch = 0;
-    }
-    in_batch += length;
-    total_tokens += length;
+  TAILOR_CHECK(self.run(
+      tokens, /*states=*/false,
+      [&](std::size_t row, std::span<const float> vector) { self.store(out.row(row), vector); }, progress, cancel));
+  if (stats != nullptr) {
+    stats->truncated = truncated.load();
+    for (const auto& row : tokens) stats->tokens += row.size();
   }
-  starts.push_back(n);
-
-  std::atomic<std::size_t> next_batch{0};
-  std::mutex reporting;
-  std::size_t done = 0;
-  const auto embed_some = [&](int w) -> Status {
-    for (std::size_t b; (b = next_batch.fetch_add(1)) + 1 < starts.size();) {
-      if (cancel.cancelled()) return cancelled;
-      const std::span<const std::size_t> rows(order.data() + starts[b], starts[b + 1] - starts[b]);
-      std::vector<TokenText> batch;
-      for (const std::size_t row : rows) batch.emplace_back(tokens[row]);
-      TAILOR_CHECK(self.backend->embed(
-          w, batch, [&](std::size_t i, std::span<const float> vector) { self.store(out.row(rows[i]), vector); }));
-      if (!progress) continue;
-      const std::lock_guard lock(reporting);
-      done += rows.size();
-      progress({.stage = "embedding texts", .done = static_cast<double>(done), .total = static_cast<double>(n)});
-    }
-    return {};
-  };
-  TAILOR_CHECK(run_workers(threads, embed_some));
-  if (stats != nullptr) *stats = {.truncated = truncated.load(), .tokens = total_tokens};
   return out;
+}
+
+Status Embedder::token_states(std::span<const std::vector<std::int32_t>> rows, const RowStore& store,
+                              const ProgressFn& progress, const CancelToken& cancel) {
+  if (!is_encoder()) {
+    return Error{ErrorCode::kUnavailable, "states of tokens are there of encoders alone, this model is a decoder", ""};
+  }
+  for (const auto& row : rows) {
+    if (!row.empty() && row.size() <= static_cast<std::size_t>(max_tokens())) continue;
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("a row has {} tokens, the encoder reads 1 to {}", row.size(), max_tokens()), ""};
+  }
+  if (rows.empty()) return {};
+  return impl_->run(rows, /*states=*/true, store, progress, cancel);
+}
+
+const Tokenizer& Embedder::tokenizer() const {
+  return impl_->backend->tokenizer();
 }
 
 }  // namespace tailor

@@ -5,9 +5,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "core/cancel.h"
 #include "core/matrix.h"
@@ -16,11 +18,14 @@
 
 namespace tailor {
 
+class Tokenizer;
+
 enum class Pooling : std::uint8_t {
   kModel,  // as the file says; where it says nothing: mean for encoders, last token for decoders
   kMean,   // mean over all tokens of a text, special tokens included
   kCls,    // first token; encoders only
   kLast,   // last token
+  kNone,   // token_states() alone, no vector of a text; encoders only
 };
 
 struct EmbedderOptions {
@@ -58,6 +63,14 @@ class Embedder {
   /// kCancelled when `cancel` is set; `progress` counts texts and is called from a working thread, one call at a time.
   Result<Matrix> embed(std::span<const std::string> texts, const ProgressFn& progress, const CancelToken& cancel,
                        EmbedStats* stats = nullptr);
+
+  /// Rows that are tokens already (special ones included): calls `store(row, states)` for each with the last hidden
+  /// states of its tokens, [tokens, dim], never normalised; from working threads, several at a time. Encoders only. Of
+  /// pairs the second text begins after the first separator.
+  Status token_states(std::span<const std::vector<std::int32_t>> rows,
+                      const std::function<void(std::size_t, std::span<const float>)>& store, const ProgressFn& progress,
+                      const CancelToken& cancel);
+  const Tokenizer& tokenizer() const;
 
   int dim() const;
   int max_tokens() const;

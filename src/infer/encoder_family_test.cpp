@@ -9,6 +9,7 @@
 #include "infer/embedder.h"
 #include "model/import.h"
 #include "model/test_encoder_family.h"
+#include "model/word_tokens.h"
 
 namespace tailor {
 namespace {
@@ -46,6 +47,71 @@ TEST_P(EncoderFamilyParity, EmbedsAsTransformers) {
       for (std::size_t k = 0; k < expected.size(); ++k) EXPECT_NEAR(rows.row(i)[k], expected[k], 2e-5f) << texts[i];
     }
   }
+}
+
+// The mean of a text's states is its vector, by our encoder and by llama.cpp.
+TEST_P(EncoderFamilyParity, StatesOfTokensAreThoseBehindTheVector) {
+  const testing::TinyEncoder model(GetParam());
+  const TemporaryDirectory dir("encoder-family"), out("encoder-family-out");
+  model.write(dir.path());
+  const auto gguf = out.path() / "m.gguf";
+  import_hugging_face(dir.path(), gguf).value();
+  const std::vector<std::string> texts = {"Hello there, world!", "two words", "a", "and some more of them: seven"};
+  for (const bool own : {true, false}) {
+    EmbedderOptions options{
+        .threads = 2, .pooling = Pooling::kMean, .normalise = false, .own_encoder = own, .flash_attention = false};
+    Embedder whole = Embedder::load(gguf, options).value();
+    options.pooling = Pooling::kNone;
+    Embedder each = Embedder::load(gguf, options).value();
+    const Matrix vectors = whole.embed(texts, {}, CancelToken()).value();
+    std::vector<std::vector<std::int32_t>> rows;
+    for (const std::string& text : texts) rows.push_back(each.tokenizer().encode(text, true));
+    std::vector<std::vector<float>> states(texts.size());
+    each.token_states(
+            rows, [&](std::size_t i, std::span<const float> s) { states[i].assign(s.begin(), s.end()); }, {},
+            CancelToken())
+        .value();
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+      const auto width = static_cast<std::size_t>(each.dim());
+      ASSERT_EQ(states[i].size(), rows[i].size() * width);
+      for (std::size_t c = 0; c < width; ++c) {
+        double mean = 0;
+        for (std::size_t t = 0; t < rows[i].size(); ++t) mean += states[i][t * width + c];
+        EXPECT_NEAR(mean / static_cast<double>(rows[i].size()), vectors.row(i)[c], 2e-5) << texts[i];
+      }
+    }
+    const std::vector<std::vector<std::int32_t>> empty(1);
+    EXPECT_FALSE(each.token_states(empty, {}, {}, CancelToken()).has_value());
+  }
+}
+
+// Words one by one are transformers' "is_split_into_words": the same ids as of the whole text where the words stand so.
+TEST_P(EncoderFamilyParity, WordsHaveTheirTokens) {
+  const testing::TinyEncoder model(GetParam());
+  const TemporaryDirectory dir("encoder-family"), out("encoder-family-out");
+  model.write(dir.path());
+  import_hugging_face(dir.path(), out.path() / "m.gguf").value();
+  const Tokenizer tokenizer = Tokenizer::load(out.path() / "m.gguf").value();
+  const std::string text = "there were three of them";
+  const auto words = word_spans(text);
+  const auto whole = encode_words(tokenizer, text, words, false, 48);
+  ASSERT_EQ(whole.size(), 1u);
+  EXPECT_EQ(whole[0].ids, tokenizer.encode(text, true));
+  ASSERT_EQ(whole[0].first_tokens.size(), words.size());
+  EXPECT_EQ(whole[0].first_tokens[0], 1u);
+  const auto windows = encode_words(tokenizer, text, words, false, 6);
+  EXPECT_GT(windows.size(), 1u);
+  std::size_t answered = 0;
+  for (const WordTokens& window : windows) {
+    EXPECT_LE(window.ids.size(), 6u);
+    EXPECT_EQ(window.ids.front(), whole[0].ids.front());
+    EXPECT_EQ(window.ids.back(), whole[0].ids.back());
+    answered += window.first_tokens.size();
+  }
+  EXPECT_EQ(answered, words.size());
+  const std::string odd = "\xE2\x80\x8B";  // a zero-width space is a word of nothing to WordPiece
+  const std::vector<WordSpan> one = {{0, 3}};
+  EXPECT_EQ(encode_words(tokenizer, odd, one, true, 8)[0].first_tokens.size(), 1u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, EncoderFamilyParity, ::testing::Values("distilbert", "roberta"));

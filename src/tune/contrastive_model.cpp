@@ -147,7 +147,8 @@ Predictions ContrastiveModel::predict(RowSpan rows) {
   Predictions out;
   out.labels = file_.n_labels;
   if (rows.empty()) return out;
-  add_predictions(at::mm(vectors_of_all(rows), prototypes().t()) / job_.settings.temperature, file_, rows, out);
+  add_predictions(at::mm(vectors_of_all(rows), prototypes().t()) / job_.settings.temperature, labels_of(file_, rows),
+                  out);
   return out;
 }
 

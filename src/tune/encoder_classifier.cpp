@@ -59,9 +59,9 @@ at::Tensor EncoderClassifier::states(RowSpan rows, const PackedRows& packed, std
 }
 
 at::Tensor EncoderClassifier::scores(RowSpan rows, const PackedRows& packed, std::uint64_t seed) {
-  at::Tensor pooled = pool(states(rows, packed, seed), packed, job_.settings.pooling);
-  if (seed != 0) pooled = dropout(pooled, {Rng::mix(seed), job_.settings.dropout});
-  return linear(pooled, head_, 0);
+  at::Tensor read = units_of(states(rows, packed, seed), packed, rows, *objective_, job_.settings.pooling);
+  if (seed != 0) read = dropout(read, {Rng::mix(seed), job_.settings.dropout});
+  return linear(read, head_, 0);
 }
 
 LossSum EncoderClassifier::forward_backward(RowSpan rows, const StepContext& context) {
@@ -69,7 +69,7 @@ LossSum EncoderClassifier::forward_backward(RowSpan rows, const StepContext& con
   const at::Tensor seen = scores(rows, packed, dropout_seed(context));
   const ClassificationLoss loss = objective_->loss(seen.detach(), rows, context.denominator);
   LossSum out{.loss_sum = loss.loss_sum,
-              .weight = static_cast<double>(rows.size() - loss.bad_rows.size()),
+              .weight = objective_->weight(rows),
               .tokens = packed.tokens(),
               .computed_tokens = packed.tokens(),
               .bad_rows = {}};
@@ -128,7 +128,7 @@ nlohmann::ordered_json EncoderClassifier::describe() const {
   return json;
 }
 
-at::Tensor encode_rows(const BaseWeights& weights, const TokenFile& file, Pooling pooling,
+at::Tensor encode_rows(const BaseWeights& weights, const TokenFile& file, const Objective& objective, Pooling pooling,
                        const std::function<void(std::int64_t)>& report) {
   const at::NoGradGuard no_grad;
   ParameterSet none;
@@ -136,11 +136,16 @@ at::Tensor encode_rows(const BaseWeights& weights, const TokenFile& file, Poolin
   const Encoder encoder(weights, file, {}, none, unused);
   std::vector<std::int64_t> rows(file.rows());
   for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<std::int64_t>(i);
-  at::Tensor out = at::empty({static_cast<std::int64_t>(rows.size()), encoder.config().width}, at::kFloat);
+  const auto tokens = objective.scored_tokens(rows);
+  const auto units = static_cast<std::int64_t>(tokens ? tokens->size() : rows.size());
+  at::Tensor out = at::empty({units, encoder.config().width}, at::kFloat);
+  std::int64_t done = 0;
   for_passes(file, rows, [&](std::size_t first, std::size_t count) {
-    const PackedRows packed = encoder.pack(RowSpan(rows).subspan(first, count));
-    out.narrow(0, static_cast<std::int64_t>(first), static_cast<std::int64_t>(count))
-        .copy_(pool(encoder.forward(packed, 0), packed, pooling));
+    const RowSpan part = RowSpan(rows).subspan(first, count);
+    const PackedRows packed = encoder.pack(part);
+    const at::Tensor read = units_of(encoder.forward(packed, 0), packed, part, objective, pooling);
+    out.narrow(0, done, read.size(0)).copy_(read);
+    done += read.size(0);
     if (report) report(static_cast<std::int64_t>(first + count));
   });
   return out;

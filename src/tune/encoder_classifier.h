@@ -1,6 +1,6 @@
 #pragma once
-/// A pooled encoder with a linear head, trained together: scores = W dropout(pool(encoder(row))) + b. What the scores
-/// mean (labels, several labels, a number) is the job's objective.
+/// An encoder with a linear head, trained together: scores = W dropout(x) + b, x the pooled vector of a row, or the
+/// states of its tokens. Which, and what the scores mean (labels, several labels, a number), is the job's objective.
 
 #include <memory>
 
@@ -18,7 +18,7 @@ class EncoderClassifier final : public TrainableModel {
   EncoderClassifier(const BaseWeights& weights, const TokenFile& file, const Job& job, EncoderOptions options);
 
   ParameterSet& parameters() override { return parameters_; }
-  double weight(RowSpan rows) const override { return static_cast<double>(rows.size()); }
+  double weight(RowSpan rows) const override { return objective_->weight(rows); }
   LossSum forward_backward(RowSpan rows, const StepContext& context) override;
   Predictions predict(RowSpan rows) override;
   void parameters_changed(double decay) override { decay_ = decay; }
@@ -44,9 +44,9 @@ class EncoderClassifier final : public TrainableModel {
   std::unique_ptr<StateStore> store_;
 };
 
-/// Pooled vectors of all rows of the file, [rows, width], by the frozen encoder; `report` gets rows done (may be
+/// What the head reads of all rows of the file, [units, width], by the frozen encoder; `report` gets rows done (may be
 /// empty).
-at::Tensor encode_rows(const BaseWeights& weights, const TokenFile& file, Pooling pooling,
+at::Tensor encode_rows(const BaseWeights& weights, const TokenFile& file, const Objective& objective, Pooling pooling,
                        const std::function<void(std::int64_t)>& report);
 
 }  // namespace tailor::tune

@@ -1,8 +1,14 @@
 #pragma once
 /// What the models on an encoder share: pooling, and passes over many rows.
 
+#include <ATen/ops/empty.h>
+#include <ATen/ops/index_select.h>
+
+#include <algorithm>
+
 #include "core/token_file.h"
 #include "tune/encoder_functions.h"
+#include "tune/objective.h"
 #include "tune/settings.h"
 #include "tune/trainable_model.h"
 
@@ -10,6 +16,16 @@ namespace tailor::tune {
 
 inline at::Tensor pool(const at::Tensor& x, const PackedRows& rows, Pooling pooling) {
   return pooling == Pooling::kMean ? mean_pool(x, rows) : first_token_pool(x, rows);
+}
+
+/// What the head scores of these rows: tokens, or a pooled vector each.  x [T, d]; out [units, d].
+inline at::Tensor units_of(const at::Tensor& x, const PackedRows& packed, RowSpan rows, const Objective& objective,
+                           Pooling pooling) {
+  const auto places = objective.scored_tokens(rows);
+  if (!places) return pool(x, packed, pooling);
+  at::Tensor index = at::empty({static_cast<std::int64_t>(places->size())}, at::kLong);
+  std::copy(places->begin(), places->end(), index.data_ptr<std::int64_t>());
+  return at::index_select(x, 0, index);
 }
 
 /// Calls body(first, count) for consecutive rows that hold about so many tokens together, at most; a longer row comes

@@ -70,11 +70,11 @@ std::vector<std::int32_t> labels_of(const TokenFile& file, RowSpan rows) {
   return labels;
 }
 
-void add_predictions(const at::Tensor& logits, const TokenFile& file, RowSpan rows, Predictions& out) {
+void add_predictions(const at::Tensor& logits, std::span<const std::int32_t> labels, Predictions& out) {
   const std::vector<float> p = softmax_rows(logits);
   const auto width = static_cast<std::size_t>(logits.size(1));
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    const std::int32_t label = file.labels[static_cast<std::size_t>(rows[i])];
+  for (std::size_t i = 0; i < labels.size(); ++i) {
+    const std::int32_t label = labels[i];
     if (label < 0) continue;
     out.loss_sum -= std::log(std::max(static_cast<double>(p[i * width + static_cast<std::size_t>(label)]), 1e-30));
     out.weight += 1;

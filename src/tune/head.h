@@ -2,6 +2,7 @@
 /// The linear classification head, and what its models share: first values, labels, probabilities.
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "core/token_file.h"
@@ -30,7 +31,7 @@ std::uint64_t dropout_seed(const StepContext& context);
 
 std::vector<std::int32_t> labels_of(const TokenFile& file, RowSpan rows);
 
-/// Appends softmax(logits) and adds the loss of the rows that have a label.
-void add_predictions(const at::Tensor& logits, const TokenFile& file, RowSpan rows, Predictions& out);
+/// Appends softmax(logits) and adds the loss where there is a label (-1: none); one label a row of logits.
+void add_predictions(const at::Tensor& logits, std::span<const std::int32_t> labels, Predictions& out);
 
 }  // namespace tailor::tune

@@ -18,14 +18,24 @@ HeadModel::HeadModel(at::Tensor features, const TokenFile& file, const Job& job,
       job_(job),
       objective_(make_objective(job, file)),
       architecture_(std::move(architecture)) {
+  first_.push_back(0);
+  for (std::int64_t r = 0; r < static_cast<std::int64_t>(file.rows()); ++r) {
+    const auto tokens = objective_->scored_tokens(RowSpan(&r, 1));
+    first_.push_back(first_.back() + (tokens ? static_cast<std::int64_t>(tokens->size()) : 1));
+  }
   add_head(parameters_, features_.size(1), objective_->outputs(), job);
   parameters_.flatten();
   head_ = bind_head(parameters_);
 }
 
 at::Tensor HeadModel::gather(RowSpan rows) const {
-  at::Tensor index = at::empty({static_cast<std::int64_t>(rows.size())}, at::kLong);
-  std::copy(rows.begin(), rows.end(), index.data_ptr<std::int64_t>());
+  std::vector<std::int64_t> units;
+  for (const std::int64_t r : rows) {
+    for (std::int64_t u = first_[static_cast<std::size_t>(r)]; u < first_[static_cast<std::size_t>(r) + 1]; ++u)
+      units.push_back(u);
+  }
+  at::Tensor index = at::empty({static_cast<std::int64_t>(units.size())}, at::kLong);
+  std::copy(units.begin(), units.end(), index.data_ptr<std::int64_t>());
   return at::index_select(features_, 0, index);
 }
 
@@ -35,7 +45,7 @@ LossSum HeadModel::forward_backward(RowSpan rows, const StepContext& context) {
   const ClassificationLoss loss = objective_->loss(scores.detach(), rows, context.denominator);
   LossSum out;
   out.loss_sum = loss.loss_sum;
-  out.weight = static_cast<double>(rows.size() - loss.bad_rows.size());
+  out.weight = objective_->weight(rows);
   for (const std::int64_t r : rows)
     out.tokens += static_cast<std::int64_t>(file_.row(static_cast<std::size_t>(r)).size());
   for (const std::size_t r : loss.bad_rows) out.bad_rows.push_back(rows[r]);

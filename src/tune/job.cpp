@@ -23,7 +23,9 @@ const Names<Task> kTasks = {{Task::kSequenceClassification, "sequence-classifica
                             {Task::kCausalLmLabels, "causal-lm-labels"},
                             {Task::kCausalLm, "causal-lm"},
                             {Task::kRegression, "regression"},
-                            {Task::kMultiLabel, "multi-label"}};
+                            {Task::kMultiLabel, "multi-label"},
+                            {Task::kTokenClassification, "token-classification"},
+                            {Task::kSpanExtraction, "span-extraction"}};
 const Names<Schedule> kSchedules = {
     {Schedule::kLinear, "linear"}, {Schedule::kCosine, "cosine"}, {Schedule::kConstant, "constant"}};
 const Names<Pooling> kPoolings = {{Pooling::kMean, "mean"}, {Pooling::kCls, "cls"}};
@@ -34,7 +36,8 @@ const Names<SoftPromptInit> kSoftInits = {{SoftPromptInit::kLabels, "labels"},
 const Names<Metric> kMetrics = {{Metric::kAccuracy, "accuracy"},
                                 {Metric::kMacroF1, "macro_f1"},
                                 {Metric::kLoss, "loss"},
-                                {Metric::kMicroF1, "micro_f1"}};
+                                {Metric::kMicroF1, "micro_f1"},
+                                {Metric::kEntityF1, "entity_f1"}};
 
 template <typename E>
 const char* name_of(const Names<E>& names, E value) {
@@ -233,13 +236,26 @@ bool wants_targets(Task task) {
   return task == Task::kRegression || task == Task::kMultiLabel;
 }
 
+bool wants_tokens(Task task) {
+  return task == Task::kTokenClassification || task == Task::kSpanExtraction;
+}
+
 /// What decides which values are kept: something that the task has.
 Status check_metric(const Job& job, const std::string& where) {
-  const bool fits = job.metric == Metric::kLoss ||
-                    (job.task == Task::kMultiLabel ? true
-                     : wants_targets(job.task)     ? false
-                                                   : job.task != Task::kCausalLm && job.metric != Metric::kMicroF1);
-  if (fits) return {};
+  const auto fits = [&] {
+    switch (job.metric) {
+      case Metric::kLoss:
+        return true;
+      case Metric::kMicroF1:
+        return job.task == Task::kMultiLabel;
+      case Metric::kEntityF1:
+        return job.task == Task::kTokenClassification;
+      default:
+        return job.task != Task::kCausalLm && job.task != Task::kRegression &&
+               (job.task != Task::kSpanExtraction || job.metric == Metric::kAccuracy);
+    }
+  };
+  if (fits()) return {};
   const bool loss_alone = job.task == Task::kCausalLm || job.task == Task::kRegression;
   return Error{ErrorCode::kInvalidArgument,
                fmt::format("{}: the task {} has no metric {}{}", where, to_string(job.task), to_string(job.metric),
@@ -252,15 +268,17 @@ Status refuse_foreign_settings(const Json& settings, const Job& job, const Metho
   const bool head = for_encoders(job.task) && job.method != "contrastive";
   const bool distills = job.method == "distill";
   const bool lora = method.family == MethodFamily::kLora || (distills && !for_encoders(job.task));
-  const std::pair<const char*, bool> parts[] = {{"lora", lora},
-                                                {"distill", distills && job.task != Task::kCausalLm},
-                                                {"adapter", method.family == MethodFamily::kAdapter},
-                                                {"soft_prompt", method.family == MethodFamily::kSoftPrompt},
-                                                {"upper_layers", job.method == "upper-layers"},
-                                                {"temperature", job.method == "contrastive"},
-                                                {"hard_negatives", job.method == "contrastive"},
-                                                {"head_learning_rate", head},
-                                                {"label_smoothing", !wants_targets(job.task)}};
+  const std::pair<const char*, bool> parts[] = {
+      {"lora", lora},
+      {"distill", distills && job.task != Task::kCausalLm},
+      {"adapter", method.family == MethodFamily::kAdapter},
+      {"soft_prompt", method.family == MethodFamily::kSoftPrompt},
+      {"upper_layers", job.method == "upper-layers"},
+      {"temperature", job.method == "contrastive"},
+      {"hard_negatives", job.method == "contrastive"},
+      {"head_learning_rate", head},
+      {"label_smoothing", !wants_targets(job.task) && job.task != Task::kSpanExtraction},
+      {"pooling", !wants_tokens(job.task)}};
   for (const auto& [key, used] : parts) {
     if (used || !settings.contains(key)) continue;
     return Error{ErrorCode::kInvalidArgument,
@@ -320,6 +338,7 @@ Result<Job> parse_job(const Json& value, const std::string& where, const std::fi
   }
   if (job.task == Task::kCausalLm || job.task == Task::kRegression) job.metric = Metric::kLoss;
   if (job.task == Task::kMultiLabel) job.metric = Metric::kMicroF1;
+  if (job.task == Task::kTokenClassification) job.metric = Metric::kEntityF1;
   method->set_defaults(job.settings, job.task);
 
   const auto path = [&](std::filesystem::path& to) {
@@ -361,7 +380,8 @@ Result<Job> parse_job(const Json& value, const std::string& where, const std::fi
                  "name one, or train it with method head"};
   }
   TAILOR_CHECK(check_metric(job, where));
-  if (wants_targets(job.task) && (job.method == "contrastive" || job.method == "features" || job.method == "distill")) {
+  if ((wants_targets(job.task) || wants_tokens(job.task)) &&
+      (job.method == "contrastive" || job.method == "features" || job.method == "distill")) {
     return Error{
         ErrorCode::kInvalidArgument,
         fmt::format("{}: method {} is for one label a row, not for {}", where, job.method, to_string(job.task)),

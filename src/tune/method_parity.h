@@ -75,8 +75,9 @@ inline MethodRun train_as(const Json& golden, const std::string& method, const c
   for (const std::string name : run.result.at("files")) {
     if (name == "test_predictions.safetensors") {
       const SafetensorsFile file = SafetensorsFile::open(job.out / name).value();
-      const SafeTensor probabilities = file.find("values") != nullptr ? file.get("values", "F32", 1).value()
-                                                                      : file.get("probabilities", "F32", 2).value();
+      const SafeTensor probabilities = file.find("values") != nullptr   ? file.get("values", "F32", 1).value()
+                                       : file.find("scores") != nullptr ? file.get("scores", "F32", 2).value()
+                                                                        : file.get("probabilities", "F32", 2).value();
       run.probabilities.resize(probabilities.bytes.size() / sizeof(float));
       std::memcpy(run.probabilities.data(), probabilities.bytes.data(), probabilities.bytes.size());
     } else if (name.ends_with(".safetensors")) {

@@ -7,6 +7,7 @@
 #include "tune/encoder_classifier.h"
 #include "tune/head_model.h"
 #include "tune/job.h"
+#include "tune/objective.h"
 #include "tune/tensor_filters.h"
 
 namespace tailor::tune {
@@ -79,7 +80,8 @@ std::unique_ptr<TrainableModel> encoder_distill(const ModelInput& in) {
 }
 
 std::unique_ptr<TrainableModel> encoder_head(const ModelInput& in) {
-  at::Tensor features = encode_rows(in.weights, in.file, in.job.settings.pooling, in.preparing);
+  const auto objective = make_objective(in.job, in.file);
+  at::Tensor features = encode_rows(in.weights, in.file, *objective, in.job.settings.pooling, in.preparing);
   return std::make_unique<HeadModel>(std::move(features), in.file, in.job, in.weights.architecture());
 }
 
@@ -234,12 +236,12 @@ Result<std::unique_ptr<TrainableModel>> make_model(const ModelInput& in) {
                              : !encoder && !with_head ? method->decoder
                                                       : nullptr;
   if (build == nullptr) {
-    return Error{
-        ErrorCode::kUnavailable,
-        fmt::format("method '{}' for task '{}' is not there for the architecture '{}' of {}", in.job.method,
-                    to_string(in.job.task), in.weights.architecture(), in.weights.path().string()),
-        "sequence-classification, regression and multi-label work on 'bert', causal-lm-labels and causal-lm on "
-        "decoders"};
+    return Error{ErrorCode::kUnavailable,
+                 fmt::format("method '{}' for task '{}' is not there for the architecture '{}' of {}", in.job.method,
+                             to_string(in.job.task), in.weights.architecture(), in.weights.path().string()),
+                 "sequence-classification, regression, multi-label, token-classification and span-extraction work on "
+                 "'bert', causal-lm-labels and "
+                 "causal-lm on decoders"};
   }
   try {
     return build(in);

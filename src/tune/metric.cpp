@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "core/tag_spans.h"
+
 namespace tailor::tune {
 
 double Scores::value(Metric metric) const {
@@ -13,6 +15,8 @@ double Scores::value(Metric metric) const {
       return macro_f1;
     case Metric::kMicroF1:
       return micro_f1;
+    case Metric::kEntityF1:
+      return entity_f1;
     case Metric::kLoss:
       break;
   }
@@ -50,11 +54,64 @@ void score_label_sets(const Predictions& predictions, const TokenFile& file, Row
   out.micro_f1 = f1(all_hits, all);
 }
 
+/// What each row of probabilities should be: a label a row, or one a token that is answered.
+std::vector<std::int32_t> truths(const TokenFile& file, RowSpan rows) {
+  std::vector<std::int32_t> out;
+  for (const std::int64_t r : rows) {
+    if (file.token_labels.empty()) {
+      out.push_back(file.labels[static_cast<std::size_t>(r)]);
+      continue;
+    }
+    for (const std::int32_t label : file.token_labels_of(static_cast<std::size_t>(r))) {
+      if (label != kNotAnswered) out.push_back(label);
+    }
+  }
+  return out;
+}
+
+/// Micro F1 of spans; rows with a word that has no label do not count.
+double entity_f1(const std::vector<std::int32_t>& predicted, const TokenFile& file, RowSpan rows) {
+  SpanCounts counts;
+  std::size_t next = 0;
+  for (const std::int64_t r : rows) {
+    const std::vector<std::int32_t> truth = truths(file, RowSpan(&r, 1));
+    const std::span<const std::int32_t> said(predicted.data() + next, truth.size());
+    next += truth.size();
+    if (std::find(truth.begin(), truth.end(), -1) == truth.end()) count_spans(truth, said, counts);
+  }
+  return counts.f1();
+}
+
+/// Rows whose likeliest first and last token are both right.
+void score_spans(const Predictions& predictions, const TokenFile& file, RowSpan rows, Scores& out) {
+  const float* z = predictions.values.data();
+  double right = 0;
+  for (const std::int64_t r : rows) {
+    const auto row = static_cast<std::size_t>(r);
+    const std::size_t n = file.row(row).size();
+    bool same = true;
+    for (std::size_t side = 0; side < 2; ++side) {
+      std::size_t best = 0;
+      for (std::size_t t = 1; t < n; ++t) best = z[2 * t + side] > z[2 * best + side] ? t : best;
+      same = same && static_cast<std::int32_t>(best) == file.spans[2 * row + side];
+    }
+    z += 2 * n;
+    if (file.spans[2 * row] < 0) continue;
+    ++out.rows;
+    right += same ? 1 : 0;
+  }
+  if (out.rows > 0) out.accuracy = right / static_cast<double>(out.rows);
+}
+
 }  // namespace
 
 Scores score(const Predictions& predictions, const TokenFile& file, RowSpan rows) {
   Scores out;
   out.loss = predictions.weight > 0 ? predictions.loss_sum / predictions.weight : 0;
+  if (!file.spans.empty() && !predictions.values.empty()) {
+    score_spans(predictions, file, rows, out);
+    return out;
+  }
   const auto labels = static_cast<std::size_t>(predictions.labels);
   if (labels == 0) return out;
   if (!file.targets.empty()) {
@@ -63,11 +120,14 @@ Scores score(const Predictions& predictions, const TokenFile& file, RowSpan rows
   }
   std::vector<double> hits(labels, 0), predicted(labels, 0), truth(labels, 0);
   double right = 0;
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    const std::int32_t label = file.labels[static_cast<std::size_t>(rows[i])];
-    if (label < 0) continue;
+  const std::vector<std::int32_t> wanted = truths(file, rows);
+  std::vector<std::int32_t> said;
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    const std::int32_t label = wanted[i];
     const auto p = predictions.probabilities.begin() + static_cast<std::ptrdiff_t>(i * labels);
     const auto best = static_cast<std::size_t>(std::max_element(p, p + static_cast<std::ptrdiff_t>(labels)) - p);
+    said.push_back(static_cast<std::int32_t>(best));
+    if (label < 0) continue;
     ++out.rows;
     ++predicted[best];
     ++truth[static_cast<std::size_t>(label)];
@@ -86,6 +146,7 @@ Scores score(const Predictions& predictions, const TokenFile& file, RowSpan rows
     ++present;
   }
   out.macro_f1 = total / present;
+  if (!file.token_labels.empty() && file.iob2) out.entity_f1 = entity_f1(said, file, rows);
   return out;
 }
 

@@ -60,7 +60,9 @@ Result<std::string> fingerprint(const Job& job, const BaseWeights& weights) {
                                {"metric", to_string(job.metric)}}));
 }
 
-/// probabilities F32 [rows, labels], labels I32 [rows] (-1: none), row_ids I64 [rows]; regression: values F32 [rows];
+/// probabilities F32 [rows, labels], labels I32 [rows] (-1: none), row_ids I64 [rows]; token-classification: the first
+/// two of answered tokens, those of row i at offsets[i] to offsets[i + 1] (I64); regression: values F32 [rows];
+/// span-extraction: scores F32 [tokens, 2], of row i at offsets;
 /// texts: losses F64 [rows] and learnt_tokens F64 [rows].
 Status write_predictions(const std::filesystem::path& path, const Predictions& p, const TokenFile& file, RowSpan rows) {
   std::vector<std::int32_t> labels;
@@ -71,9 +73,26 @@ Status write_predictions(const std::filesystem::path& path, const Predictions& p
   }
   const auto n = static_cast<std::int64_t>(rows.size());
   std::vector<SafeTensor> tensors{safe_tensor<std::int64_t>("row_ids", "I64", {n}, ids)};
+  std::vector<std::int64_t> offsets{0};
+  if (!file.token_labels.empty()) {
+    labels.clear();
+    for (const std::int64_t r : rows) {
+      for (const std::int32_t label : file.token_labels_of(static_cast<std::size_t>(r))) {
+        if (label != kNotAnswered) labels.push_back(label);
+      }
+      offsets.push_back(static_cast<std::int64_t>(labels.size()));
+    }
+    tensors.push_back(safe_tensor<std::int64_t>("offsets", "I64", {n + 1}, offsets));
+  }
   if (p.labels > 0) {
-    tensors.push_back(safe_tensor<float>("probabilities", "F32", {n, p.labels}, p.probabilities));
-    tensors.push_back(safe_tensor<std::int32_t>("labels", "I32", {n}, labels));
+    const auto units = static_cast<std::int64_t>(labels.size());
+    tensors.push_back(safe_tensor<float>("probabilities", "F32", {units, p.labels}, p.probabilities));
+    tensors.push_back(safe_tensor<std::int32_t>("labels", "I32", {units}, labels));
+  } else if (!file.spans.empty()) {
+    for (const std::int64_t r : rows)
+      offsets.push_back(offsets.back() + static_cast<std::int64_t>(file.row(static_cast<std::size_t>(r)).size()));
+    tensors.push_back(safe_tensor<std::int64_t>("offsets", "I64", {n + 1}, offsets));
+    tensors.push_back(safe_tensor<float>("scores", "F32", {offsets.back(), 2}, p.values));
   } else if (!p.values.empty()) {
     tensors.push_back(safe_tensor<float>("values", "F32", {n}, p.values));
   } else {

@@ -11,18 +11,21 @@ namespace tailor::tune {
 
 enum class Task {
   kSequenceClassification,
-  kCausalLmLabels,  // a decoder answers with the tokens of a label
-  kCausalLm,        // a decoder goes on as the masked tokens of the rows do
-  kRegression,      // an encoder with one output: a number
-  kMultiLabel,      // an encoder with an output for each label: which of them hold
+  kCausalLmLabels,       // a decoder answers with the tokens of a label
+  kCausalLm,             // a decoder goes on as the masked tokens of the rows do
+  kRegression,           // an encoder with one output: a number
+  kMultiLabel,           // an encoder with an output for each label: which of them hold
+  kTokenClassification,  // an encoder that answers each word of a text with a label
+  kSpanExtraction,       // an encoder that answers with a piece of the text: its first and last token
 };
 /// Whether the task is one of encoders with a head.
 constexpr bool for_encoders(Task task) {
-  return task == Task::kSequenceClassification || task == Task::kRegression || task == Task::kMultiLabel;
+  return task == Task::kSequenceClassification || task == Task::kRegression || task == Task::kMultiLabel ||
+         task == Task::kTokenClassification || task == Task::kSpanExtraction;
 }
 enum class Schedule { kLinear, kCosine, kConstant };  // after warm-up: to 0 on a line, to 0 on half a cosine, flat
 enum class Pooling { kMean, kCls };
-enum class Metric { kAccuracy, kMacroF1, kLoss, kMicroF1 };
+enum class Metric { kAccuracy, kMacroF1, kLoss, kMicroF1, kEntityF1 };
 
 struct LoraSettings {
   int r = 16;                                                // 1 .. smallest dimension of a target

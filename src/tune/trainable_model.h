@@ -28,7 +28,7 @@ struct StepContext {
 
 struct LossSum {
   double loss_sum = 0;                 // not divided by anything
-  double weight = 0;                   // rows (classification) or label tokens (causal) that carried loss
+  double weight = 0;                   // rows, or label tokens (causal, token-classification), that carried loss
   std::int64_t tokens = 0;             // real tokens of the rows, before any saving
   std::int64_t computed_tokens = 0;    // tokens that passed the layers (less where a prefix is shared)
   std::vector<std::int64_t> bad_rows;  // rows whose own loss was not finite; the trainer names them
@@ -38,8 +38,9 @@ struct Predictions {
   double loss_sum = 0;  // without label smoothing
   double weight = 0;
   std::int64_t labels = 0;           // columns; 0 where the task has no fixed labels
-  std::vector<float> probabilities;  // [rows, labels]; multi-label: of each label by itself, else rows sum to 1
-  std::vector<float> values;         // regression: [rows]
+  std::vector<float> probabilities;  // [rows, labels] (token-classification: [answered tokens, labels]); multi-label:
+                                     // of each label by itself, else rows sum to 1
+  std::vector<float> values;         // regression: [rows]; span-extraction: [tokens, 2]
   std::vector<double> row_losses, row_weights;  // where labels is 0: of each row
 };
 

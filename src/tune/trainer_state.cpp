@@ -13,6 +13,7 @@ Json to_json(const TrainerState::Evaluation& e) {
           {"accuracy", e.scores.accuracy},
           {"macro_f1", e.scores.macro_f1},
           {"micro_f1", e.scores.micro_f1},
+          {"entity_f1", e.scores.entity_f1},
           {"rows", e.scores.rows}};
 }
 
@@ -54,6 +55,7 @@ Result<TrainerState> state_from_json(const Json& v, const std::string& where) {
       e.at("accuracy").get_to(evaluation.scores.accuracy);
       e.at("macro_f1").get_to(evaluation.scores.macro_f1);
       evaluation.scores.micro_f1 = e.value("micro_f1", 0.0);
+      evaluation.scores.entity_f1 = e.value("entity_f1", 0.0);
       e.at("rows").get_to(evaluation.scores.rows);
       s.evaluations.push_back(evaluation);
     }

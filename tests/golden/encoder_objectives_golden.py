@@ -10,7 +10,8 @@ Needs:  torch, transformers, peft, safetensors, numpy.
 Weights, rows, targets and the head's first values come from counter_rng.py, as src/tune/encoder_objectives_test.cpp
 makes them. Rows are those of encoder_golden.py with every id one higher, so that RoBERTa's padding token (1) is none of
 them. The head reads the mean over a row's tokens; the loss is the one that transformers' models for sequence
-classification compute for this problem_type.
+classification compute for this problem_type. The cases for tokens and spans are transformers' own models for token
+classification and question answering, with their losses.
 """
 
 import math
@@ -18,14 +19,15 @@ import math
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import (BertConfig, BertModel, DistilBertConfig, DistilBertModel, RobertaConfig, RobertaModel)
+from transformers import (BertConfig, BertForQuestionAnswering, BertForTokenClassification, BertModel, DistilBertConfig,
+                          DistilBertModel, RobertaConfig, RobertaForTokenClassification, RobertaModel)
 from transformers.loss.loss_utils import ForSequenceClassificationLoss
 
 from counter_rng import Rng
 from encoder_golden import BATCH, HEAD_STREAM, INITIAL_STREAM, LABELS, SEED, batches, tiny_rows
 from tuning_steps import parameter_groups, store, train
 
-STEPS, TESTED, LABEL_SETS = 10, 10, 4
+STEPS, TESTED, LABEL_SETS, TAGS = 10, 10, 4, 5
 WIDTH, INNER, LAYERS, HEADS, WORDS, PLACES = 16, 32, 2, 2, 100, 40
 COMMON = dict(learning_rate=5e-3, head_learning_rate=1e-2, weight_decay=0.05, batch_size=BATCH, max_steps=STEPS,
               warmup_ratio=0, schedule="constant", dropout=0)
@@ -59,16 +61,21 @@ def state_of(family):
     return state
 
 
-def model_of(family):
+def model_of(family, kind=None):
     if family == "distilbert":
         model = DistilBertModel(DistilBertConfig(vocab_size=WORDS, dim=WIDTH, hidden_dim=INNER, n_layers=LAYERS, n_heads=HEADS,
                                                  max_position_embeddings=PLACES, dropout=0.0, attention_dropout=0.0))
     else:
-        config, kind, eps = (BertConfig, BertModel, 1e-12) if family == "bert" else (RobertaConfig, RobertaModel, 1e-5)
-        model = kind(config(vocab_size=WORDS, hidden_size=WIDTH, intermediate_size=INNER, num_hidden_layers=LAYERS,
+        config, bare, eps = (BertConfig, BertModel, 1e-12) if family == "bert" else (RobertaConfig, RobertaModel, 1e-5)
+        settings = (config(vocab_size=WORDS, hidden_size=WIDTH, intermediate_size=INNER, num_hidden_layers=LAYERS,
                             num_attention_heads=HEADS, max_position_embeddings=PLACES + FAMILIES[family][2],
                             type_vocab_size=FAMILIES[family][3], layer_norm_eps=eps, hidden_dropout_prob=0.0,
-                            attention_probs_dropout_prob=0.0), add_pooling_layer=False)
+                            attention_probs_dropout_prob=0.0, num_labels=TAGS if kind and "Token" in kind.__name__ else 2))
+        if kind:
+            model = kind(settings)
+            getattr(model, family).load_state_dict(state_of(family), strict=True)
+            return model
+        model = bare(settings, add_pooling_layer=False)
     model.load_state_dict(state_of(family), strict=True)
     return model
 
@@ -110,6 +117,90 @@ class Pooled(torch.nn.Module):
         return self.head((hidden * weight).sum(1) / weight.sum(1))
 
 
+class Tokens(torch.nn.Module):
+    """transformers' model for token classification or question answering; rows without padding where the loss would see it."""
+
+    def __init__(self, model, family, targets):
+        super().__init__()
+        self.encoder = getattr(model, family)
+        if targets:
+            self.encoder = add_lora(self.encoder, family, targets)
+        self.head = model.classifier if hasattr(model, "classifier") else model.qa_outputs
+        self.whole = [model]  # not a module of its own
+        with torch.no_grad():
+            values = 0.02 * Rng(SEED, HEAD_STREAM).normal(self.head.weight.numel()).reshape(self.head.weight.shape)
+            self.head.weight.copy_(torch.tensor(values.astype(np.float32)))
+            self.head.bias.zero_()
+
+    def forward(self, rows, wanted):
+        """Scores of the tokens that are answered, row after row."""
+        out = []
+        for ids, row in zip(rows, wanted):
+            answer = self.whole[0](input_ids=torch.tensor([ids]))
+            if "logits" in answer:
+                out.append(answer.logits[0][torch.tensor(row) != -100])
+            else:
+                out.append(torch.stack([answer.start_logits[0], answer.end_logits[0]], -1))
+        return torch.cat(out)
+
+    def loss(self, rows, wanted):
+        if isinstance(wanted[0], tuple):
+            each = [self.whole[0](input_ids=torch.tensor([ids]), start_positions=torch.tensor([first]),
+                                  end_positions=torch.tensor([last])).loss for ids, (first, last) in zip(rows, wanted)]
+            return torch.stack(each).mean()
+        longest = max(len(r) for r in rows)
+        ids = torch.tensor([r + [1] * (longest - len(r)) for r in rows])
+        mask = torch.tensor([[1] * len(r) + [0] * (longest - len(r)) for r in rows])
+        labels = torch.tensor([r + [-100] * (longest - len(r)) for r in wanted])
+        return self.whole[0](input_ids=ids, attention_mask=mask, labels=labels).loss
+
+
+def token_targets(task, rows):
+    if task == "token-classification":  # the first token is not answered, the second always is
+        tags, asked = Rng(8, 0), Rng(9, 0)
+        out = []
+        for ids, _ in rows:
+            row = [int(t) for t in tags.below(TAGS, len(ids))]
+            keep = [int(a) for a in asked.below(3, len(ids))]
+            out.append([t if i == 1 or (i > 1 and k) else -100 for i, (t, k) in enumerate(zip(row, keep))])
+        return out
+    rng = Rng(10, 0)
+    ends = [(int(rng.below(len(ids), 1)[0]), int(rng.below(len(ids), 1)[0])) for ids, _ in rows]
+    return [(min(pair), max(pair)) for pair in ends]
+
+
+def run_tokens(name, family, task, method, kind, targets, rows, order, results, tensors):
+    settings = dict(COMMON)
+    if targets:
+        settings["lora"] = dict(r=2, alpha=4, target_modules=targets)
+    model = Tokens(model_of(family, kind), family, targets)
+    wanted, first = token_targets(task, rows), {}
+    last = list(range(len(rows) - 1, len(rows) - 1 - TESTED, -1))
+
+    def loss_of(batch):
+        loss = lambda: model.loss([rows[i][0] for i in batch], [wanted[i] for i in batch])
+        if not first:
+            loss().backward()
+            first.update({n.removeprefix("encoder.").removeprefix("base_model.model."): p.grad.clone()
+                          for n, p in model.named_parameters() if p.requires_grad})
+            model.zero_grad()
+        return loss()
+
+    def scores():
+        with torch.no_grad():
+            return model([rows[i][0] for i in last], [wanted[i] for i in last])
+
+    before = scores()
+    optimiser = torch.optim.AdamW(parameter_groups(model, settings, lambda n, p: p.ndim == 2))
+    losses, norms = train(model, optimiser, order, loss_of)
+    after = scores()
+    answers = torch.softmax(after, -1) if task == "token-classification" else after
+    results[name] = {"family": family, "task": task, "method": method, "pairs": False, "settings": settings,
+                     "scores": before.flatten().tolist(), "losses": losses, "gradient_norms": norms,
+                     "probabilities": answers.flatten().tolist()}
+    tensors[name] = first
+
+
 class Problem:
     """What transformers' loss reads of a configuration."""
 
@@ -135,6 +226,13 @@ CASES = {  # family, task, method, the job's own settings, PEFT's targets, pairs
     "roberta-lora": ("roberta", "sequence-classification", "lora", {}, ["key", "dense"], False),
     "regression": ("bert", "regression", "full", {}, None, False),
     "multi-label": ("roberta", "multi-label", "full", {}, None, False),
+}
+
+
+TOKEN_CASES = {  # family, task, method, transformers' model, PEFT's targets
+    "tokens": ("bert", "token-classification", "full", BertForTokenClassification, None),
+    "tokens-roberta-lora": ("roberta", "token-classification", "lora", RobertaForTokenClassification, ["query", "dense"]),
+    "spans": ("bert", "span-extraction", "full", BertForQuestionAnswering, None),
 }
 
 
@@ -174,6 +272,8 @@ def main():
                          "scores": scores.flatten().tolist(), "losses": losses, "gradient_norms": norms,
                          "probabilities": answers.flatten().tolist()}
         tensors[name] = first
+    for name, case in TOKEN_CASES.items():
+        run_tokens(name, *case, rows, order, results, tensors)
     store("encoder_objectives", results, tensors)
 
 

@@ -1,0 +1,109 @@
+#include "fit/tag_data.h"
+
+#include <fmt/format.h>
+
+#include "core/hash.h"
+#include "core/tag_spans.h"
+#include "fit/row_split.h"
+#include "model/word_tokens.h"
+
+namespace tailor {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t kFewestRows = 10;
+
+/// By the rarest tag of each row.
+std::vector<std::int32_t> tag_strata(const PreparedTags& data) {
+  const std::size_t width = data.scheme.names.size();
+  std::vector<float> held(data.rows.size() * width, 0);
+  for (std::size_t r = 0; r < data.rows.size(); ++r) {
+    for (const std::int32_t tag : data.tags[r]) {
+      const std::int32_t name = data.scheme.iob2 ? type_of_tag(tag) : tag;
+      if (name >= 0) held[r * width + static_cast<std::size_t>(name)] = 1;
+    }
+  }
+  return label_strata(held, width);
+}
+
+}  // namespace
+
+std::vector<std::uint32_t> PreparedTags::rows_of(TokenPart part) const {
+  return tailor::rows_of(parts, part);
+}
+
+Result<PreparedTags> prepare_tags(const TuneOptions& options) {
+  PreparedTags data;
+  std::vector<Part> given;
+  std::size_t own_rows = 0;
+  const TaggedReadOptions reading{.words_key = options.text_columns.empty() ? "" : options.text_columns.front(),
+                                  .tags_key = options.label_column,
+                                  .encoding = options.encoding};
+  const auto add = [&](const fs::path& file, Part part) -> Status {
+    if (file.empty()) return {};
+    TAILOR_TRY(TaggedRows read, read_tagged_rows(file, reading));
+    const auto warn = [&](std::size_t n, const char* what) {
+      if (n > 0) data.warnings.push_back(fmt::format("{}: {} {}", file.string(), n, what));
+    };
+    warn(read.empty, "row(s) without a word are left out");
+    warn(read.adjusted, "span(s) begin or end inside a word: they cover the whole word");
+    warn(read.overlapping, "span(s) overlap another one, or hold no word: they are left out");
+    if (part == Part::kTrain) {
+      std::vector<std::vector<std::string>> tags;
+      for (const TaggedRow& row : read.rows) tags.push_back(row.tags);
+      auto scheme = TagScheme::of(tags);
+      if (!scheme)
+        return Error{scheme.error().code, fmt::format("{}: {}", file.string(), scheme.error().message),
+                     scheme.error().hint};
+      data.scheme = std::move(*scheme);
+    }
+    for (TaggedRow& row : read.rows) {
+      auto ids = data.scheme.ids_of(row.tags);
+      if (!ids)
+        return Error{ids.error().code, fmt::format("{}:{}: {}", file.string(), row.line, ids.error().message),
+                     ids.error().hint};
+      data.tags.push_back(std::move(*ids));
+      data.rows.push_back(std::move(row));
+      given.push_back(part);
+    }
+    data.files.push_back(file.string());
+    TAILOR_TRY(std::string hash, sha256_file(file));
+    data.file_hashes.push_back(std::move(hash));
+    return {};
+  };
+  TAILOR_CHECK(add(options.data, Part::kTrain));
+  own_rows = data.rows.size();
+  if (own_rows < kFewestRows) {
+    return Error{
+        ErrorCode::kInvalidArgument,
+        fmt::format("{} has {} usable rows, at least {} are needed", options.data.string(), own_rows, kFewestRows),
+        "add more rows"};
+  }
+  TAILOR_CHECK(add(options.validation_file, Part::kValidation));
+  TAILOR_CHECK(add(options.test_file, Part::kTest));
+  std::vector<std::string> texts;
+  for (const TaggedRow& row : data.rows) texts.push_back(row.text);
+  TAILOR_TRY(data.parts, split_rows(options, texts, tag_strata(data), own_rows, std::move(given)));
+  return data;
+}
+
+TokenFile tokenize_tags(const PreparedTags& data, const Tokenizer& tokenizer, std::size_t limit) {
+  TokenFile file;
+  file.n_labels = static_cast<std::int32_t>(data.scheme.label_names().size());
+  file.vocab_size = static_cast<std::int32_t>(tokenizer.vocabulary_size());
+  file.iob2 = data.scheme.iob2;
+  for (std::size_t r = 0; r < data.rows.size(); ++r) {
+    const TaggedRow& row = data.rows[r];
+    std::size_t word = 0;
+    for (const WordTokens& window : encode_words(tokenizer, row.text, row.words, row.in_words, limit)) {
+      file.add_row(window.ids, -1, data.parts[r], static_cast<std::int64_t>(r));
+      const std::size_t begin = file.token_labels.size();
+      file.token_labels.resize(begin + window.ids.size(), kNotAnswered);
+      for (const std::uint32_t token : window.first_tokens) file.token_labels[begin + token] = data.tags[r][word++];
+    }
+  }
+  return file;
+}
+
+}  // namespace tailor

@@ -1,0 +1,105 @@
+#include "model/word_tokens.h"
+
+#include <algorithm>
+#include <string>
+
+namespace tailor {
+namespace {
+
+/// What the model wants before and after a text.
+struct Frame {
+  std::vector<std::int32_t> head, tail;
+  std::size_t separators = 1;  // tails between the texts of a pair
+
+  explicit Frame(const Tokenizer& tokenizer) {
+    const auto around = tokenizer.encode("", /*add_special=*/true);
+    const std::size_t before = !around.empty() && around.front() == tokenizer.cls() ? 1 : 0;
+    head.assign(around.begin(), around.begin() + static_cast<std::ptrdiff_t>(before));
+    tail.assign(around.begin() + static_cast<std::ptrdiff_t>(before), around.end());
+    if (tail.empty()) return;
+    const std::string pair(1, kPairSeparator);
+    const std::size_t all = tokenizer.encode_pair(pair, around.size() + 64).ids.size();
+    separators = (all - around.size()) / tail.size();
+  }
+};
+
+std::size_t room_beside(std::size_t used, std::size_t limit) {
+  return std::max<std::size_t>(1, limit > used ? limit - used : 0);
+}
+
+/// Never nothing, at most `limit` ids.
+std::vector<std::int32_t> word_of(const Tokenizer& tokenizer, std::string_view text, const WordSpan& span,
+                                  bool first_after_blank, std::size_t limit) {
+  const bool blank = span.begin == 0 ? first_after_blank : text[span.begin - 1] == ' ';
+  std::string word(blank ? " " : "");
+  word += text.substr(span.begin, span.end - span.begin);
+  auto ids = tokenizer.encode_truncated(word, limit, /*add_special=*/false);
+  if (ids.empty()) ids.push_back(std::max(0, tokenizer.unk()));
+  return ids;
+}
+
+}  // namespace
+
+std::vector<WordTokens> encode_words(const Tokenizer& tokenizer, std::string_view text, std::span<const WordSpan> words,
+                                     bool first_after_blank, std::size_t max_tokens) {
+  const Frame frame(tokenizer);
+  const std::size_t room = room_beside(frame.head.size() + frame.tail.size(), max_tokens);
+  std::vector<WordTokens> windows;
+  const auto close = [&] {
+    if (!windows.empty()) windows.back().ids.insert(windows.back().ids.end(), frame.tail.begin(), frame.tail.end());
+  };
+  std::size_t used = room;  // of the last window: full, so that the first word opens one
+  for (const WordSpan& span : words) {
+    const auto ids = word_of(tokenizer, text, span, first_after_blank, room);
+    if (used + ids.size() > room) {
+      close();
+      windows.push_back({frame.head, {}});
+      used = 0;
+    }
+    WordTokens& window = windows.back();
+    window.first_tokens.push_back(static_cast<std::uint32_t>(window.ids.size()));
+    window.ids.insert(window.ids.end(), ids.begin(), ids.end());
+    used += ids.size();
+  }
+  close();
+  return windows;
+}
+
+std::vector<QuestionWindow> encode_question(const Tokenizer& tokenizer, std::string_view question,
+                                            std::string_view text, std::span<const WordSpan> words,
+                                            const QuestionLimits& limits) {
+  const Frame frame(tokenizer);
+  QuestionWindow start;
+  start.ids = frame.head;
+  const auto asked = tokenizer.encode_truncated(question, limits.question, /*add_special=*/false);
+  start.ids.insert(start.ids.end(), asked.begin(), asked.end());
+  for (std::size_t i = 0; i < frame.separators; ++i)
+    start.ids.insert(start.ids.end(), frame.tail.begin(), frame.tail.end());
+  start.types.assign(start.ids.size(), 0);
+  const std::size_t room = room_beside(start.ids.size() + frame.tail.size(), limits.tokens);
+  const auto second_type = static_cast<std::uint8_t>(tokenizer.token_types() > 1 ? 1 : 0);
+  std::vector<std::vector<std::int32_t>> tokens;
+  for (const WordSpan& span : words) tokens.push_back(word_of(tokenizer, text, span, false, room));
+
+  std::vector<QuestionWindow> windows;
+  for (std::size_t first = 0; first < tokens.size();) {
+    QuestionWindow window = start;
+    window.first_word = first;
+    std::size_t end = first, size = 0;
+    for (; end < tokens.size() && size + tokens[end].size() <= room; size += tokens[end++].size()) {
+      window.first_tokens.push_back(static_cast<std::uint32_t>(window.ids.size()));
+      window.ids.insert(window.ids.end(), tokens[end].begin(), tokens[end].end());
+    }
+    window.end = static_cast<std::uint32_t>(window.ids.size());
+    window.ids.insert(window.ids.end(), frame.tail.begin(), frame.tail.end());
+    window.types.resize(window.ids.size(), second_type);
+    windows.push_back(std::move(window));
+    if (end == tokens.size()) break;
+    std::size_t next = end, again = 0;  // words that the next window has as well
+    while (next > first + 1 && again + tokens[next - 1].size() <= limits.overlap) again += tokens[--next].size();
+    first = next;
+  }
+  return windows;
+}
+
+}  // namespace tailor
