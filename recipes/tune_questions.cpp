@@ -89,10 +89,13 @@ Status QuestionRecipe::package() {
   TuneOptions as_pair = options_;  // so that it is read as a pair, also when it is served
   if (as_pair.text_columns.size() != 2) as_pair.text_columns = {"question", "context"};
   as_pair.text_template = "{" + as_pair.text_columns[0] + "}" + kPairSeparator + "{" + as_pair.text_columns[1] + "}";
+  PackageManifest manifest;
+  manifest.serving = kServeSpan;
+  manifest.target.kind = PackageTarget::Kind::kSpan;
+  manifest.target.no_answer = data_.no_answer;
+  manifest.labels = {"first", "last"};
   return package_task(as_pair, by_, task_, {data_.files, data_.file_hashes, data_.rows_of(TokenPart::kTrain).size()},
-                      {.serving = std::string(kServeSpan),
-                       .target = {.kind = PackageTarget::Kind::kSpan, .no_answer = data_.no_answer},
-                       .labels = {"first", "last"}});
+                      std::move(manifest));
 }
 
 std::vector<QuestionRow> QuestionRecipe::test_rows() const {

@@ -95,10 +95,13 @@ Status TagRecipe::train() {
 
 Status TagRecipe::package() {
   ui_.stage("making the package");
+  PackageManifest manifest;
+  manifest.serving = kServeTags;
+  manifest.target.kind = PackageTarget::Kind::kTags;
+  manifest.target.spans = spans();
+  manifest.labels = data_.scheme.label_names();
   return package_task(options_, by_, task_, {data_.files, data_.file_hashes, data_.rows_of(TokenPart::kTrain).size()},
-                      {.serving = std::string(kServeTags),
-                       .target = {.kind = PackageTarget::Kind::kTags, .spans = spans()},
-                       .labels = data_.scheme.label_names()});
+                      std::move(manifest));
 }
 
 TagRows TagRecipe::truth() const {
