@@ -153,6 +153,7 @@ TEST_F(ProgramTest, OutOfMemoryIsOneClearErrorEvent) {
   ASSERT_NE(at, std::string::npos) << hint;
   value["settings"]["micro_batch_tokens"] = std::stol(hint.substr(at + words.size()));
   value["settings"]["max_steps"] = 1;
+  value["resume"] = false;
   const Ended fits = run(write(value), nullptr, std::uint64_t{900} << 20);
   EXPECT_EQ(fits.exit_code, 0) << fits.last_event.dump();
 }
