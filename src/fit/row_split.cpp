@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <functional>
 #include <map>
 
 #include "data/near_duplicates.h"
@@ -22,8 +24,6 @@ std::vector<std::int32_t> label_strata(std::span<const float> held, std::size_t 
   std::vector<std::int32_t> out(rows);
   for (std::size_t r = 0; r < rows; ++r)
     out[r] = numbers.emplace(stratum[r], static_cast<std::int32_t>(numbers.size())).first->second;
-  if (numbers.size() == 1)  // nothing to stratify by
-    for (std::size_t r = 0; r < rows; ++r) out[r] = static_cast<std::int32_t>(r % 2);
   return out;
 }
 
@@ -33,7 +33,11 @@ Result<std::vector<TokenPart>> split_rows(const DataOptions& options, std::span<
   DuplicateGroups duplicates = find_duplicates(texts.first(own_rows));
   for (std::size_t i = own_rows; i < texts.size(); ++i) duplicates.group.push_back(static_cast<std::uint32_t>(i));
   if (own_rows == texts.size()) given.clear();
-  TAILOR_TRY(const SplitPlan plan, make_split(strata, duplicates.group,
+  std::vector<std::int32_t> by(strata.begin(), strata.end());
+  const auto own_end = by.begin() + static_cast<std::ptrdiff_t>(own_rows);
+  if (std::adjacent_find(by.begin(), own_end, std::not_equal_to<>()) == own_end)  // nothing to stratify by
+    for (std::size_t r = 0; r < own_rows; ++r) by[r] = static_cast<std::int32_t>(r % 2);
+  TAILOR_TRY(const SplitPlan plan, make_split(by, duplicates.group,
                                               {.validation_fraction = options.validation_fraction,
                                                .test_fraction = options.test_fraction,
                                                .seed = options.seed,
