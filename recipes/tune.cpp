@@ -429,14 +429,20 @@ Result<TuneSummary> resume_labels(TuneOptions options, const Json& run, RunUi& u
   return go_through(recipe);
 }
 
+/// None where the task is one label a text.
+std::unique_ptr<EncoderTask> encoder_task(const TuneOptions& options, RunUi& ui, const CancelToken& cancel) {
+  if (tunes_targets(options)) return target_task(options, ui, cancel);
+  if (tunes_tags(options)) return tag_task(options, ui, cancel);
+  if (tunes_questions(options)) return question_task(options, ui, cancel);
+  return nullptr;
+}
+
 }  // namespace
 
 Result<TuneSummary> tune(TuneOptions options, const std::string& command_line, RunUi& ui, const CancelToken& cancel) {
   TAILOR_CHECK(refuse_existing(options.out, "tune"));
   if (tunes_texts(options)) return tune_texts(std::move(options), command_line, ui, cancel);
-  if (tunes_targets(options)) return tune_targets(std::move(options), command_line, ui, cancel);
-  if (tunes_tags(options)) return tune_tags(std::move(options), command_line, ui, cancel);
-  if (tunes_questions(options)) return tune_questions(std::move(options), command_line, ui, cancel);
+  if (const auto task = encoder_task(options, ui, cancel)) return task->start(command_line);
   return tune_labels(std::move(options), command_line, ui, cancel);
 }
 
@@ -446,9 +452,7 @@ Result<TuneSummary> resume_tune(const fs::path& directory, const Json& given, Ru
   TAILOR_TRY(TuneOptions options, tune_options_of_run(run));
   options.out = directory;
   if (tunes_texts(options)) return resume_texts(std::move(options), run, ui, cancel);
-  if (tunes_targets(options)) return resume_targets(std::move(options), run, ui, cancel);
-  if (tunes_tags(options)) return resume_tags(std::move(options), run, ui, cancel);
-  if (tunes_questions(options)) return resume_questions(std::move(options), run, ui, cancel);
+  if (const auto task = encoder_task(options, ui, cancel)) return task->resume(run);
   return resume_labels(std::move(options), run, ui, cancel);
 }
 

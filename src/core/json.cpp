@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "core/files.h"
+#include "core/json_lines.h"
 
 namespace tailor {
 namespace {
@@ -53,23 +56,31 @@ Result<Json> read_json(const std::filesystem::path& file, std::size_t max_bytes)
 Result<std::vector<Json>> read_jsonl(const std::filesystem::path& file, bool drop_partial_last) {
   TAILOR_TRY(const std::string text, read_file(file));
   std::vector<Json> values;
-  std::size_t line_number = 0;
+  const auto keep = [&](Json value, std::uint32_t) -> Status {
+    values.push_back(std::move(value));
+    return {};
+  };
+  TAILOR_CHECK(each_json_line(text, file.string(), keep, drop_partial_last));
+  return values;
+}
+
+Status each_json_line(std::string_view text, std::string_view where, const TakeJsonLine& take, bool drop_partial_last) {
+  std::uint32_t number = 0;
   for (std::size_t begin = 0; begin < text.size();) {
-    std::size_t end = text.find('\n', begin);
-    const bool complete = end != std::string::npos;
-    if (!complete) end = text.size();
-    ++line_number;
-    const std::string_view line(text.data() + begin, end - begin);
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    const bool complete = end < text.size();
+    const std::string_view line = text.substr(begin, end - begin);
     begin = end + 1;
+    ++number;
     if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    auto value = parse_json(line, fmt::format("{}:{}", file.string(), line_number));
+    auto value = parse_json(line, fmt::format("{}:{}", where, number));
     if (!value) {
       if (!complete && drop_partial_last) break;
       return value.error();
     }
-    values.push_back(std::move(*value));
+    TAILOR_CHECK(take(std::move(*value), number));
   }
-  return values;
+  return {};
 }
 
 std::string dump_json(const Json& value, int indent) {

@@ -6,7 +6,7 @@
 #include <optional>
 #include <string_view>
 
-#include "core/json.h"
+#include "core/json_lines.h"
 #include "data/csv_text.h"
 #include "text/unicode.h"
 
@@ -152,16 +152,9 @@ Result<QuestionRows> read_question_rows(const std::filesystem::path& file, const
   const bool lines = first != std::string_view::npos && text[first] == '{' &&
                      !Json::accept(text.begin(), text.end());  // one object is the whole file, or a line of it
   if (lines) {
-    std::uint32_t number = 0;
-    for (std::size_t at = 0; at < text.size();) {
-      const std::size_t end = std::min(text.find('\n', at), text.size());
-      const std::string_view line = text.substr(at, end - at);
-      at = end + 1;
-      ++number;
-      if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-      TAILOR_TRY(const Json row, parse_json(line, fmt::format("{}:{}", file.string(), number)));
-      TAILOR_CHECK(reader.add_row(row, number));
-    }
+    TAILOR_CHECK(each_json_line(text, file.string(), [&](const Json& row, std::uint32_t number) {
+      return reader.add_row(row, number);
+    }));
   } else {
     TAILOR_TRY(const Json whole, parse_json(text, file.string()));
     if (whole.is_object() && whole.contains("data")) {

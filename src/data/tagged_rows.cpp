@@ -10,7 +10,7 @@
 #include <string_view>
 #include <tuple>
 
-#include "core/json.h"
+#include "core/json_lines.h"
 #include "data/csv_text.h"
 #include "text/unicode.h"
 
@@ -247,16 +247,9 @@ Result<TaggedRows> read_tagged_rows(const fs::path& file, const TaggedReadOption
     std::uint32_t place = 0;
     for (const Json& value : list) TAILOR_CHECK(add_json_row(value, options, {name, ++place}, out));
   } else if (sign == '{' || json_name) {
-    std::uint32_t number = 0;
-    for (std::size_t at = 0; at < text.size();) {
-      const std::size_t end = std::min(text.find('\n', at), text.size());
-      const std::string_view line = text.substr(at, end - at);
-      at = end + 1;
-      ++number;
-      if (line.find_first_not_of(kBlanks) == std::string_view::npos) continue;
-      TAILOR_TRY(const Json value, parse_json(line, fmt::format("{}:{}", name, number)));
-      TAILOR_CHECK(add_json_row(value, options, {name, number}, out));
-    }
+    TAILOR_CHECK(each_json_line(text, name, [&](const Json& value, std::uint32_t number) {
+      return add_json_row(value, options, {name, number}, out);
+    }));
   } else {
     TAILOR_CHECK(read_columns(text, name, options, out));
   }

@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/hash.h"
-#include "fit/row_split.h"
 #include "text/unicode.h"
 #include "text/word_spans.h"
 
@@ -15,25 +13,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kFewestRows = 10;
-
 }  // namespace
-
-std::vector<std::uint32_t> PreparedQuestions::rows_of(TokenPart part) const {
-  return tailor::rows_of(parts, part);
-}
 
 Result<PreparedQuestions> prepare_questions(const TuneOptions& options) {
   PreparedQuestions data;
-  std::vector<Part> given;
-  std::size_t own_rows = 0;
   QuestionReadOptions reading{.encoding = options.encoding};
   if (options.text_columns.size() == 2) {
     reading.question_key = options.text_columns[0];
     reading.context_key = options.text_columns[1];
   }
-  const auto add = [&](const fs::path& file, Part part) -> Status {
-    if (file.empty()) return {};
+  const auto read_file = [&](const fs::path& file, Part part) -> Result<std::size_t> {
     TAILOR_TRY(QuestionRows read, read_question_rows(file, reading));
     const auto warn = [&](std::size_t n, const char* what) {
       if (n > 0) data.warnings.push_back(fmt::format("{}: {} {}", file.string(), n, what));
@@ -43,30 +32,17 @@ Result<PreparedQuestions> prepare_questions(const TuneOptions& options) {
     for (QuestionRow& row : read.rows) {
       if (part == Part::kTrain) data.no_answer = data.no_answer || row.begin == row.end;
       data.rows.push_back(std::move(row));
-      given.push_back(part);
     }
-    data.files.push_back(file.string());
-    TAILOR_TRY(std::string hash, sha256_file(file));
-    data.file_hashes.push_back(std::move(hash));
-    return {};
+    return read.rows.size();
   };
-  TAILOR_CHECK(add(options.data, Part::kTrain));
-  own_rows = data.rows.size();
-  if (own_rows < kFewestRows) {
-    return Error{
-        ErrorCode::kInvalidArgument,
-        fmt::format("{} has {} usable rows, at least {} are needed", options.data.string(), own_rows, kFewestRows),
-        "add more rows"};
-  }
-  TAILOR_CHECK(add(options.validation_file, Part::kValidation));
-  TAILOR_CHECK(add(options.test_file, Part::kTest));
+  TAILOR_TRY(const GivenParts given, read_files(options, read_file, data));
   std::vector<std::string> texts;
   std::vector<float> answered;
   for (const QuestionRow& row : data.rows) {
     texts.push_back(row.context);
     answered.push_back(row.begin < row.end ? 1.0f : 0.0f);
   }
-  TAILOR_TRY(data.parts, split_rows(options, texts, label_strata(answered, 1), own_rows, std::move(given)));
+  TAILOR_TRY(data.parts, split_rows(options, texts, label_strata(answered, 1), given));
   return data;
 }
 

@@ -11,6 +11,7 @@
 #include "core/token_file.h"
 #include "data/question_rows.h"
 #include "fit/options.h"
+#include "fit/row_split.h"
 #include "model/word_tokens.h"
 
 namespace tailor {
@@ -19,14 +20,9 @@ inline constexpr const char* kTaskSpans = "span-extraction";                    
 inline constexpr std::size_t kSpanTokens = 384, kQuestionTokens = 64, kSpanOverlap = 128;  // of a window
 inline constexpr std::size_t kLongestAnswer = 30;                                          // words
 
-struct PreparedQuestions {
+struct PreparedQuestions : SplitData {
   std::vector<QuestionRow> rows;
-  std::vector<TokenPart> parts;
   bool no_answer = false;  // the text of some training row has none
-  std::vector<std::string> files, file_hashes;
-  std::vector<std::string> warnings;
-
-  std::vector<std::uint32_t> rows_of(TokenPart part) const;  // ascending
 };
 
 /// Reads the files of `options` (data/question_rows.h; text_columns name the keys of question and text where they are

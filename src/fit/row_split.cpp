@@ -6,9 +6,23 @@
 #include <functional>
 #include <map>
 
+#include "core/hash.h"
 #include "data/near_duplicates.h"
 
 namespace tailor {
+namespace {
+
+constexpr std::size_t kFewestRows = 10;
+
+}  // namespace
+
+std::vector<std::uint32_t> SplitData::rows_of(TokenPart part) const {
+  std::vector<std::uint32_t> rows;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    if (parts[i] == part) rows.push_back(static_cast<std::uint32_t>(i));
+  }
+  return rows;
+}
 
 std::vector<std::int32_t> label_strata(std::span<const float> held, std::size_t width) {
   const std::size_t rows = held.size() / width;
@@ -27,12 +41,35 @@ std::vector<std::int32_t> label_strata(std::span<const float> held, std::size_t 
   return out;
 }
 
+Result<GivenParts> read_files(const DataOptions& options, const ReadRows& read, SplitData& data) {
+  GivenParts given;
+  const auto add = [&](const std::filesystem::path& file, Part part) -> Status {
+    if (file.empty()) return {};
+    TAILOR_TRY(const std::size_t rows, read(file, part));
+    given.parts.insert(given.parts.end(), rows, part);
+    data.files.push_back(file.string());
+    TAILOR_TRY(std::string hash, sha256_file(file));
+    data.file_hashes.push_back(std::move(hash));
+    return {};
+  };
+  TAILOR_CHECK(add(options.data, Part::kTrain));
+  given.own_rows = given.parts.size();
+  if (given.own_rows < kFewestRows) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("{} has {} usable rows, at least {} are needed", options.data.string(), given.own_rows,
+                             kFewestRows),
+                 "add more rows"};
+  }
+  TAILOR_CHECK(add(options.validation_file, Part::kValidation));
+  TAILOR_CHECK(add(options.test_file, Part::kTest));
+  return given;
+}
+
 Result<std::vector<TokenPart>> split_rows(const DataOptions& options, std::span<const std::string> texts,
-                                          std::span<const std::int32_t> strata, std::size_t own_rows,
-                                          std::vector<Part> given) {
+                                          std::span<const std::int32_t> strata, const GivenParts& given) {
+  const std::size_t own_rows = given.own_rows;
   DuplicateGroups duplicates = find_duplicates(texts.first(own_rows));
   for (std::size_t i = own_rows; i < texts.size(); ++i) duplicates.group.push_back(static_cast<std::uint32_t>(i));
-  if (own_rows == texts.size()) given.clear();
   std::vector<std::int32_t> by(strata.begin(), strata.end());
   const auto own_end = by.begin() + static_cast<std::ptrdiff_t>(own_rows);
   if (std::adjacent_find(by.begin(), own_end, std::not_equal_to<>()) == own_end)  // nothing to stratify by
@@ -42,7 +79,7 @@ Result<std::vector<TokenPart>> split_rows(const DataOptions& options, std::span<
                                                .test_fraction = options.test_fraction,
                                                .seed = options.seed,
                                                .min_rows_per_class_for_holdout = 0},
-                                              given));
+                                              own_rows == texts.size() ? std::span<const Part>() : given.parts));
   std::vector<TokenPart> parts;
   for (const Part part : plan.part) {
     parts.push_back(part == Part::kTrain        ? TokenPart::kTrain
@@ -50,21 +87,13 @@ Result<std::vector<TokenPart>> split_rows(const DataOptions& options, std::span<
                                                 : TokenPart::kTest);
   }
   for (const TokenPart part : {TokenPart::kTrain, TokenPart::kTest}) {
-    if (!rows_of(parts, part).empty()) continue;
+    if (std::find(parts.begin(), parts.end(), part) != parts.end()) continue;
     return Error{ErrorCode::kInvalidArgument,
                  fmt::format("{}: too few rows to split off a {} part", options.data.string(),
                              part == TokenPart::kTrain ? "training" : "test"),
                  "add more rows, or give a test file with --test"};
   }
   return parts;
-}
-
-std::vector<std::uint32_t> rows_of(std::span<const TokenPart> parts, TokenPart part) {
-  std::vector<std::uint32_t> rows;
-  for (std::size_t i = 0; i < parts.size(); ++i) {
-    if (parts[i] == part) rows.push_back(static_cast<std::uint32_t>(i));
-  }
-  return rows;
 }
 
 }  // namespace tailor

@@ -2,17 +2,13 @@
 
 #include <fmt/format.h>
 
-#include "core/hash.h"
 #include "core/tag_spans.h"
-#include "fit/row_split.h"
 #include "model/word_tokens.h"
 
 namespace tailor {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr std::size_t kFewestRows = 10;
 
 /// By the rarest tag of each row.
 std::vector<std::int32_t> tag_strata(const PreparedTags& data) {
@@ -29,19 +25,12 @@ std::vector<std::int32_t> tag_strata(const PreparedTags& data) {
 
 }  // namespace
 
-std::vector<std::uint32_t> PreparedTags::rows_of(TokenPart part) const {
-  return tailor::rows_of(parts, part);
-}
-
 Result<PreparedTags> prepare_tags(const TuneOptions& options) {
   PreparedTags data;
-  std::vector<Part> given;
-  std::size_t own_rows = 0;
   const TaggedReadOptions reading{.words_key = options.text_columns.empty() ? "" : options.text_columns.front(),
                                   .tags_key = options.label_column,
                                   .encoding = options.encoding};
-  const auto add = [&](const fs::path& file, Part part) -> Status {
-    if (file.empty()) return {};
+  const auto read_file = [&](const fs::path& file, Part part) -> Result<std::size_t> {
     TAILOR_TRY(TaggedRows read, read_tagged_rows(file, reading));
     const auto warn = [&](std::size_t n, const char* what) {
       if (n > 0) data.warnings.push_back(fmt::format("{}: {} {}", file.string(), n, what));
@@ -65,26 +54,13 @@ Result<PreparedTags> prepare_tags(const TuneOptions& options) {
                      ids.error().hint};
       data.tags.push_back(std::move(*ids));
       data.rows.push_back(std::move(row));
-      given.push_back(part);
     }
-    data.files.push_back(file.string());
-    TAILOR_TRY(std::string hash, sha256_file(file));
-    data.file_hashes.push_back(std::move(hash));
-    return {};
+    return read.rows.size();
   };
-  TAILOR_CHECK(add(options.data, Part::kTrain));
-  own_rows = data.rows.size();
-  if (own_rows < kFewestRows) {
-    return Error{
-        ErrorCode::kInvalidArgument,
-        fmt::format("{} has {} usable rows, at least {} are needed", options.data.string(), own_rows, kFewestRows),
-        "add more rows"};
-  }
-  TAILOR_CHECK(add(options.validation_file, Part::kValidation));
-  TAILOR_CHECK(add(options.test_file, Part::kTest));
+  TAILOR_TRY(const GivenParts given, read_files(options, read_file, data));
   std::vector<std::string> texts;
   for (const TaggedRow& row : data.rows) texts.push_back(row.text);
-  TAILOR_TRY(data.parts, split_rows(options, texts, tag_strata(data), own_rows, std::move(given)));
+  TAILOR_TRY(data.parts, split_rows(options, texts, tag_strata(data), given));
   return data;
 }
 

@@ -10,21 +10,17 @@
 #include "data/tag_scheme.h"
 #include "data/tagged_rows.h"
 #include "fit/options.h"
+#include "fit/row_split.h"
 #include "model/tokenizer.h"
 
 namespace tailor {
 
 inline constexpr const char* kTaskTokens = "token-classification";  // of TuneOptions::task
 
-struct PreparedTags {
+struct PreparedTags : SplitData {
   std::vector<TaggedRow> rows;
   std::vector<std::vector<std::int32_t>> tags;  // by `scheme`, one a word
-  std::vector<TokenPart> parts;
   TagScheme scheme;
-  std::vector<std::string> files, file_hashes;
-  std::vector<std::string> warnings;
-
-  std::vector<std::uint32_t> rows_of(TokenPart part) const;  // ascending
 };
 
 /// Reads the files of `options` (data/tagged_rows.h; text_columns and label_column name the keys of JSON where they are

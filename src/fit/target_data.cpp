@@ -8,9 +8,7 @@
 #include <numeric>
 #include <set>
 
-#include "core/hash.h"
 #include "data/dataset.h"
-#include "fit/row_split.h"
 #include "text/edit_distance.h"
 
 namespace tailor {
@@ -18,7 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kFewestRows = 10;
 constexpr std::size_t kStrata = 10, kRowsOfStratum = 20;
 
 std::string_view trimmed(std::string_view s) {
@@ -117,20 +114,13 @@ std::vector<std::int32_t> number_strata(std::span<const float> numbers) {
 
 }  // namespace
 
-std::vector<std::uint32_t> PreparedTargets::rows_of(TokenPart part) const {
-  return tailor::rows_of(parts, part);
-}
-
 Result<PreparedTargets> prepare_targets(const TuneOptions& options) {
   PreparedTargets data;
   data.kind = options.task == kTaskRegression ? TargetKind::kNumber : TargetKind::kLabelSet;
-  std::vector<Part> given;
-  std::size_t own_rows = 0;
   std::set<std::string> known;
   std::vector<std::vector<std::string>> sets;
   const std::string separator = options.label_separator.empty() ? "|" : options.label_separator;
-  const auto add = [&](const fs::path& file, Part part) -> Status {
-    if (file.empty()) return {};
+  const auto read_file = [&](const fs::path& file, Part part) -> Result<std::size_t> {
     TAILOR_TRY(Rows rows, read_rows(options, file, data.kind, data.warnings));
     for (std::size_t i = 0; i < rows.texts.size(); ++i) {
       if (data.kind == TargetKind::kNumber) {
@@ -150,23 +140,10 @@ Result<PreparedTargets> prepare_targets(const TuneOptions& options) {
       }
       data.texts.push_back(std::move(rows.texts[i]));
       data.lines.push_back(rows.lines[i]);
-      given.push_back(part);
     }
-    data.files.push_back(file.string());
-    TAILOR_TRY(std::string hash, sha256_file(file));
-    data.file_hashes.push_back(std::move(hash));
-    return {};
+    return rows.lines.size();
   };
-  TAILOR_CHECK(add(options.data, Part::kTrain));
-  own_rows = data.rows();
-  if (own_rows < kFewestRows) {
-    return Error{
-        ErrorCode::kInvalidArgument,
-        fmt::format("{} has {} usable rows, at least {} are needed", options.data.string(), own_rows, kFewestRows),
-        "add more rows"};
-  }
-  TAILOR_CHECK(add(options.validation_file, Part::kValidation));
-  TAILOR_CHECK(add(options.test_file, Part::kTest));
+  TAILOR_TRY(const GivenParts given, read_files(options, read_file, data));
   if (data.kind == TargetKind::kNumber) {
     data.label_names = {options.label_column};
   } else {
@@ -186,7 +163,7 @@ Result<PreparedTargets> prepare_targets(const TuneOptions& options) {
   }
   const auto strata =
       data.kind == TargetKind::kNumber ? number_strata(data.targets) : label_strata(data.targets, data.width());
-  TAILOR_TRY(data.parts, split_rows(options, data.texts, strata, own_rows, std::move(given)));
+  TAILOR_TRY(data.parts, split_rows(options, data.texts, strata, given));
   if (data.kind == TargetKind::kLabelSet) return data;
   const auto train = data.rows_of(TokenPart::kTrain);
   double sum = 0, squares = 0;

@@ -9,6 +9,7 @@
 #include "core/result.h"
 #include "core/token_file.h"
 #include "fit/options.h"
+#include "fit/row_split.h"
 #include "fit/tuned_encoder.h"
 #include "model/tokenizer.h"
 
@@ -19,20 +20,16 @@ enum class TargetKind : std::uint8_t { kNumber, kLabelSet };
 inline constexpr const char* kTaskRegression = "regression";  // of TuneOptions::task
 inline constexpr const char* kTaskMultiLabel = "multi-label";
 
-struct PreparedTargets {
+struct PreparedTargets : SplitData {
   TargetKind kind = TargetKind::kNumber;
   std::vector<std::string> texts;
   std::vector<std::uint32_t> lines;
-  std::vector<TokenPart> parts;
   std::vector<std::string> label_names;  // sorted; of a number: the column alone
   std::vector<float> targets;            // [rows, width()]: the number as it stands in the file; 1 where a label holds
   double mean = 0, deviation = 1;        // of the training rows' numbers
-  std::vector<std::string> files, file_hashes;
-  std::vector<std::string> warnings;
 
   std::size_t rows() const { return texts.size(); }
   std::size_t width() const { return label_names.size(); }
-  std::vector<std::uint32_t> rows_of(TokenPart part) const;  // ascending
 };
 
 /// Reads the files of `options` and splits what is not given as a part: stratified by the number's tenths, or by the

@@ -11,268 +11,123 @@ namespace {
 constexpr std::string_view kLowRank = "low-rank updates of linear layers, mergeable and removable";
 constexpr std::string_view kBottleneck = "small networks inside every layer, removable";
 constexpr std::string_view kFew = "a few numbers of every layer";
+constexpr std::string_view kEveryWeight = "every weight of the model";
+
+constexpr double kHeadRate = 2e-3;
+constexpr int kSteps = 1200, kEpochs = 20, kDecoderEpochs = 2;
 
 // Costs in the rows, of a forward pass (2 a parameter and token) and what is computed backward: every weight's gradient
 // 6; a frozen trunk with small updates 4.4; small numbers alone 4.2. A contrastive row brings up to two companions.
 std::vector<TunedSearch> make_rows() {
   using enum ModelKind;
   std::vector<TunedSearch> rows{
-      {"head",
-       "head",
-       kEncoder,
-       "Output layer only",
-       "one linear layer; the base model is unchanged",
-       true,
-       4,
-       4,
-       {1e-3, 3e-3},
-       1e-3,
-       0,
-       4000,
-       20,
-       2,
-       6},
-      {"full",
-       "full",
-       kEncoder,
-       "Full fine-tuning with a classification head",
-       "every weight of the model",
-       true,
-       5,
-       6,
-       {1e-4, 2e-4, 5e-4},
-       2e-4,
-       2e-3,
-       1200,
-       20,
-       6,
-       16},
-      {"lora",
-       "lora",
-       kEncoder,
-       "LoRA with a classification head",
-       kLowRank,
-       true,
-       6,
-       5,
-       {5e-4, 1e-3, 2.5e-3},
-       1e-3,
-       2e-3,
-       1200,
-       20,
-       4.4,
-       6},
-      {"lora-decoder",
-       "lora",
-       kDecoder,
-       "LoRA of the decoder on answer tokens",
-       kLowRank,
-       true,
-       11,
-       11,
-       {5e-4, 1e-3, 2e-3},
-       1e-3,
-       0,
-       0,
-       2,
-       4.4,
-       4.6},
+      {.candidate = "head",
+       .method = "head",
+       .kind = kEncoder,
+       .title = "Output layer only",
+       .changes = "one linear layer; the base model is unchanged",
+       .usual = true,
+       .priority = 4,
+       .simplicity = 4,
+       .rates = {1e-3, 3e-3},
+       .usual_rate = 1e-3,
+       .head_rate = 0,
+       .wanted_steps = 4000,
+       .most_epochs = 20,
+       .flops = 2,
+       .memory = 6},
+      {.candidate = "full",
+       .method = "full",
+       .kind = kEncoder,
+       .title = "Full fine-tuning with a classification head",
+       .changes = kEveryWeight,
+       .usual = true,
+       .priority = 5,
+       .simplicity = 6,
+       .rates = {1e-4, 2e-4, 5e-4},
+       .usual_rate = 2e-4,
+       .head_rate = kHeadRate,
+       .wanted_steps = kSteps,
+       .most_epochs = kEpochs,
+       .flops = 6,
+       .memory = 16},
+      {.candidate = "lora",
+       .method = "lora",
+       .kind = kEncoder,
+       .title = "LoRA with a classification head",
+       .changes = kLowRank,
+       .usual = true,
+       .priority = 6,
+       .simplicity = 5,
+       .rates = {5e-4, 1e-3, 2.5e-3},
+       .usual_rate = 1e-3,
+       .head_rate = kHeadRate,
+       .wanted_steps = kSteps,
+       .most_epochs = kEpochs,
+       .flops = 4.4,
+       .memory = 6},
+      {.candidate = "lora-decoder",
+       .method = "lora",
+       .kind = kDecoder,
+       .title = "LoRA of the decoder on answer tokens",
+       .changes = kLowRank,
+       .usual = true,
+       .priority = 11,
+       .simplicity = 11,
+       .rates = {5e-4, 1e-3, 2e-3},
+       .usual_rate = 1e-3,
+       .head_rate = 0,
+       .wanted_steps = 0,
+       .most_epochs = kDecoderEpochs,
+       .flops = 4.4,
+       .memory = 4.6},
   };
   int rank = 12;  // of the further ones: the order below, in which they also run
-  const auto encoder = [&](TunedSearch row) {
-    row.kind = kEncoder;
-    row.usual = false;
+  const auto further = [&](std::string_view candidate, std::string_view method, std::string_view title,
+                           std::string_view changes, std::vector<double> rates, double flops, double memory) {
+    TunedSearch& row = rows.emplace_back();
+    row.candidate = candidate;
+    row.method = method;
+    row.title = title;
+    row.changes = changes;
     row.priority = row.simplicity = rank++;
-    rows.push_back(row);
+    row.usual_rate = rates[1];
+    row.rates = std::move(rates);
+    row.flops = flops;
+    row.memory = memory;
   };
-  encoder({"contrastive",
-           "contrastive",
-           {},
-           "Contrastive tuning, then logistic regression",
-           "every weight of the model",
-           {},
-           {},
-           {},
-           {2.5e-5, 5e-5, 1e-4},
-           5e-5,
-           0,
-           400,
-           10,
-           18,
-           16});
-  encoder({"upper-layers",
-           "upper-layers",
-           {},
-           "Upper layers with a classification head",
-           "the uppermost layers of the model",
-           {},
-           {},
-           {},
-           {1e-4, 2e-4, 5e-4},
-           2e-4,
-           2e-3,
-           1200,
-           20,
-           3.6,
-           12});
-  encoder({"dora",
-           "dora",
-           {},
-           "DoRA with a classification head",
-           kLowRank,
-           {},
-           {},
-           {},
-           {5e-4, 1e-3, 2.5e-3},
-           1e-3,
-           2e-3,
-           1200,
-           20,
-           5.4,
-           7});
-  encoder({"lora-plus",
-           "lora-plus",
-           {},
-           "LoRA+ with a classification head",
-           kLowRank,
-           {},
-           {},
-           {},
-           {1.25e-4, 2.5e-4, 5e-4},
-           2.5e-4,
-           2e-3,
-           1200,
-           20,
-           4.4,
-           6});
-  encoder({"rslora",
-           "rslora",
-           {},
-           "rsLoRA with a classification head",
-           kLowRank,
-           {},
-           {},
-           {},
-           {5e-4, 1e-3, 2.5e-3},
-           1e-3,
-           2e-3,
-           1200,
-           20,
-           4.4,
-           6});
-  encoder({"pissa",
-           "pissa",
-           {},
-           "PiSSA with a classification head",
-           kLowRank,
-           {},
-           {},
-           {},
-           {1e-4, 2e-4, 5e-4},
-           2e-4,
-           2e-3,
-           1200,
-           20,
-           4.4,
-           7});
-  encoder({"adapter-houlsby",
-           "adapter-houlsby",
-           {},
-           "Houlsby adapters with a classification head",
-           kBottleneck,
-           {},
-           {},
-           {},
-           {1e-3, 2e-3, 4e-3},
-           2e-3,
-           2e-3,
-           1200,
-           20,
-           4.6,
-           6});
-  encoder({"adapter-pfeiffer",
-           "adapter-pfeiffer",
-           {},
-           "Pfeiffer adapters with a classification head",
-           kBottleneck,
-           {},
-           {},
-           {},
-           {1e-3, 2e-3, 4e-3},
-           2e-3,
-           2e-3,
-           1200,
-           20,
-           4.4,
-           6});
-  encoder({"adapter-parallel",
-           "adapter-parallel",
-           {},
-           "Parallel adapters with a classification head",
-           kBottleneck,
-           {},
-           {},
-           {},
-           {5e-4, 1e-3, 2e-3},
-           1e-3,
-           2e-3,
-           1200,
-           20,
-           4.4,
-           6});
-  encoder({"bitfit",
-           "bitfit",
-           {},
-           "BitFit with a classification head",
-           "biases alone",
-           {},
-           {},
-           {},
-           {2e-3, 5e-3, 1e-2},
-           5e-3,
-           2e-3,
-           1200,
-           20,
-           4.2,
-           6});
-  encoder({"ia3",
-           "ia3",
-           {},
-           "IA3 with a classification head",
-           kFew,
-           {},
-           {},
-           {},
-           {2e-3, 5e-3, 1e-2},
-           5e-3,
-           2e-3,
-           1200,
-           20,
-           4.2,
-           6});
-  encoder({"layernorm",
-           "layernorm",
-           {},
-           "Normalisation layers with a classification head",
-           kFew,
-           {},
-           {},
-           {},
-           {2e-3, 5e-3, 1e-2},
-           5e-3,
-           2e-3,
-           1200,
-           20,
-           4.2,
-           6});
+  const auto encoder = [&](std::string_view method, std::string_view title, std::string_view changes,
+                           std::vector<double> rates, double flops, double memory) {
+    further(method, method, title, changes, std::move(rates), flops, memory);
+    rows.back().kind = kEncoder;
+    rows.back().head_rate = kHeadRate;
+    rows.back().wanted_steps = kSteps;
+    rows.back().most_epochs = kEpochs;
+  };
+  encoder("contrastive", "Contrastive tuning, then logistic regression", kEveryWeight, {2.5e-5, 5e-5, 1e-4}, 18, 16);
+  rows.back().head_rate = 0;
+  rows.back().wanted_steps = 400;
+  rows.back().most_epochs = 10;
+  encoder("upper-layers", "Upper layers with a classification head", "the uppermost layers of the model",
+          {1e-4, 2e-4, 5e-4}, 3.6, 12);
+  encoder("dora", "DoRA with a classification head", kLowRank, {5e-4, 1e-3, 2.5e-3}, 5.4, 7);
+  encoder("lora-plus", "LoRA+ with a classification head", kLowRank, {1.25e-4, 2.5e-4, 5e-4}, 4.4, 6);
+  encoder("rslora", "rsLoRA with a classification head", kLowRank, {5e-4, 1e-3, 2.5e-3}, 4.4, 6);
+  encoder("pissa", "PiSSA with a classification head", kLowRank, {1e-4, 2e-4, 5e-4}, 4.4, 7);
+  encoder("adapter-houlsby", "Houlsby adapters with a classification head", kBottleneck, {1e-3, 2e-3, 4e-3}, 4.6, 6);
+  encoder("adapter-pfeiffer", "Pfeiffer adapters with a classification head", kBottleneck, {1e-3, 2e-3, 4e-3}, 4.4, 6);
+  encoder("adapter-parallel", "Parallel adapters with a classification head", kBottleneck, {5e-4, 1e-3, 2e-3}, 4.4, 6);
+  encoder("bitfit", "BitFit with a classification head", "biases alone", {2e-3, 5e-3, 1e-2}, 4.2, 6);
+  encoder("ia3", "IA3 with a classification head", kFew, {2e-3, 5e-3, 1e-2}, 4.2, 6);
+  encoder("layernorm", "Normalisation layers with a classification head", kFew, {2e-3, 5e-3, 1e-2}, 4.2, 6);
 
   const auto decoder = [&](std::string_view candidate, std::string_view method, std::string_view title,
                            std::string_view changes, std::vector<double> rates, double flops, double memory,
                            double answer_cost = 1) {
-    const double middle = rates[1];
-    rows.push_back({candidate, method, kDecoder, title, changes, false, rank, rank, std::move(rates), middle, 0, 0, 2,
-                    flops, memory, answer_cost});
-    ++rank;
+    further(candidate, method, title, changes, std::move(rates), flops, memory);
+    rows.back().kind = kDecoder;
+    rows.back().most_epochs = kDecoderEpochs;
+    rows.back().answer_cost = answer_cost;
   };
   constexpr double kOtherServer = 10;  // tailor-tune answers in f32
   decoder("qlora", "qlora", "LoRA of the decoder in its quantised blocks", kLowRank, {5e-4, 1e-3, 2e-3}, 4.8, 2.5);
@@ -291,8 +146,7 @@ std::vector<TunedSearch> make_rows() {
   decoder("ia3-decoder", "ia3", "IA3 of the decoder", kFew, {2e-3, 5e-3, 1e-2}, 4.2, 4.5);
   decoder("layernorm-decoder", "layernorm", "Normalisation layers of the decoder", kFew, {2e-3, 5e-3, 1e-2}, 4.2, 4.5);
   decoder("bitfit-decoder", "bitfit", "BitFit of the decoder", "biases alone", {2e-3, 5e-3, 1e-2}, 4.2, 4.5);
-  decoder("full-decoder", "full", "Full fine-tuning of the decoder", "every weight of the model", {2e-5, 5e-5, 1e-4}, 6,
-          16);
+  decoder("full-decoder", "full", "Full fine-tuning of the decoder", kEveryWeight, {2e-5, 5e-5, 1e-4}, 6, 16);
   decoder("adapter-pfeiffer-decoder", "adapter-pfeiffer", "Pfeiffer adapters of the decoder", kBottleneck,
           {5e-4, 1e-3, 2e-3}, 4.4, 4.6, kOtherServer);
   decoder("adapter-parallel-decoder", "adapter-parallel", "Parallel adapters of the decoder", kBottleneck,

@@ -23,7 +23,7 @@ struct TunedSearch {
   std::vector<double> rates;
   double usual_rate;    // one of them: taken where there is no time for a search
   double head_rate;     // of an encoder's head, at least; 0: the same
-  double wanted_steps;  // encoders: about; decides the epochs. Decoders learn kDecoderEpochs
+  double wanted_steps;  // encoders: about; decides the epochs. 0: most_epochs says them
   double most_epochs;
   double flops;            // per parameter of the layers and token, forward and backward
   double memory;           // bytes per parameter of the model: weights, gradients and moments

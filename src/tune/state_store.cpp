@@ -33,6 +33,17 @@ int open_nameless(const std::filesystem::path& directory) {
                    "free some space, or take another --out; the last checkpoint is intact"});
 }
 
+/// Calls `move`(bytes done, bytes left), which says how many it moved, until all are.
+template <typename Move>
+void transfer(std::size_t bytes, const char* what, const Move& move) {
+  for (std::size_t done = 0; done < bytes;) {
+    const ssize_t moved = move(done, bytes - done);
+    if (moved < 0 && errno == EINTR) continue;
+    if (moved <= 0) fail(what);
+    done += static_cast<std::size_t>(moved);
+  }
+}
+
 }  // namespace
 
 std::unique_ptr<StateStore> StateStore::make(const std::filesystem::path& directory, const TokenFile& file,
@@ -66,33 +77,27 @@ StateStore::~StateStore() {
   ::close(descriptor_);
 }
 
+off_t StateStore::byte_of(std::int64_t row, std::int64_t token) const {
+  return static_cast<off_t>((begin_[static_cast<std::size_t>(row)] + token) * width_ *
+                            static_cast<std::int64_t>(sizeof(float)));
+}
+
 void StateStore::put(std::int64_t row, std::span<const float> states) {
   const char* data = reinterpret_cast<const char*>(states.data());
-  auto at =
-      static_cast<off_t>(begin_[static_cast<std::size_t>(row)] * width_ * static_cast<std::int64_t>(sizeof(float)));
-  for (std::size_t left = states.size_bytes(); left > 0;) {
-    const ssize_t written = ::pwrite(descriptor_, data, left, at);
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) fail("write them");
-    data += written;
-    at += written;
-    left -= static_cast<std::size_t>(written);
-  }
+  const off_t at = byte_of(row, 0);
+  transfer(states.size_bytes(), "write them", [&](std::size_t done, std::size_t left) {
+    return ::pwrite(descriptor_, data + done, left, at + static_cast<off_t>(done));
+  });
   held_[static_cast<std::size_t>(row)] = State::kHeld;
 }
 
 void StateStore::get(std::int64_t row, std::int64_t begin, std::int64_t n, float* out) const {
   char* data = reinterpret_cast<char*>(out);
-  auto at = static_cast<off_t>((begin_[static_cast<std::size_t>(row)] + begin) * width_ *
-                               static_cast<std::int64_t>(sizeof(float)));
-  for (std::size_t left = static_cast<std::size_t>(n * width_) * sizeof(float); left > 0;) {
-    const ssize_t read = ::pread(descriptor_, data, left, at);
-    if (read < 0 && errno == EINTR) continue;
-    if (read <= 0) fail("read them back");
-    data += read;
-    at += read;
-    left -= static_cast<std::size_t>(read);
-  }
+  const off_t at = byte_of(row, begin);
+  transfer(static_cast<std::size_t>(n * width_) * sizeof(float), "read them back",
+           [&](std::size_t done, std::size_t left) {
+             return ::pread(descriptor_, data + done, left, at + static_cast<off_t>(done));
+           });
 }
 
 bool visits_rows_again(const Job& job, const TokenFile& file) {

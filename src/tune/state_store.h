@@ -38,6 +38,7 @@ class StateStore {
  private:
   enum class State : std::uint8_t { kNever, kWanted, kHeld };
   StateStore(int descriptor, std::int64_t width) : descriptor_(descriptor), width_(width) {}
+  off_t byte_of(std::int64_t row, std::int64_t token) const;  // in the file
 
   int descriptor_;
   std::int64_t width_;
