@@ -11,6 +11,7 @@
 #include "core/bottleneck_file.h"
 #include "core/error_event.h"
 #include "core/safetensors.h"
+#include "tune/answer_scorer.h"
 #include "tune/decoder.h"
 
 namespace tailor::tune {
@@ -20,8 +21,6 @@ using decoder::Decoder;
 using decoder::PackedTree;
 using decoder::SequenceView;
 using Tokens = std::vector<std::int32_t>;
-
-constexpr std::int64_t kScoreTokens = 768;  // about so many tokens pass the model at once
 
 AdapterPlace place_of(const SafetensorsFile& file) {
   const auto& metadata = file.metadata();
@@ -54,7 +53,8 @@ struct AnswerWorker::Impl {
   ParameterSet parameters;
   decoder::DecoderAdapters adapters;
   std::unique_ptr<Decoder> model;
-  Decoder::State state;
+  Decoder::Seen seen;
+  Tokens seen_tokens;
 
   void load_bottlenecks(const std::filesystem::path& path) {
     const SafetensorsFile file = SafetensorsFile::open(path).value();
@@ -95,33 +95,24 @@ struct AnswerWorker::Impl {
   Json scores(const Json& request) {
     const auto prompts = request.at("prompts").get<std::vector<Tokens>>();
     const auto answers = request.at("answers").get<std::vector<Tokens>>();
-    std::int64_t answer_tokens = 0;  // an upper bound of the tree of answers
-    for (const Tokens& a : answers) answer_tokens += static_cast<std::int64_t>(a.size());
+    std::vector<std::span<const std::int32_t>> spans(answers.begin(), answers.end());
+    const auto longest = [](const std::vector<Tokens>& texts) {
+      return std::max_element(texts.begin(), texts.end(),
+                              [](const Tokens& a, const Tokens& b) { return a.size() < b.size(); });
+    };
+    for (const auto* texts : {&prompts, &answers}) {
+      for (const Tokens& text : *texts) check(text);
+    }
+    if (!prompts.empty() && !answers.empty()) {
+      Tokens whole = *longest(prompts);
+      whole.insert(whole.end(), longest(answers)->begin(), longest(answers)->end());
+      check(whole);
+    }
+    const std::vector<float> scores = decoder::score_answers(*model, prompts, spans, {});
     Json out = Json::array();
-    for (std::size_t begin = 0, end = 0; begin < prompts.size(); begin = end) {
-      std::int64_t tokens = 0;
-      std::vector<Tokens> rows;
-      std::vector<std::vector<std::uint8_t>> masks;
-      for (end = begin; end < prompts.size() && (end == begin || tokens < kScoreTokens); ++end) {
-        tokens += static_cast<std::int64_t>(prompts[end].size()) + answer_tokens / 2;
-        for (const Tokens& a : answers) {
-          rows.push_back(prompts[end]);
-          masks.emplace_back(prompts[end].size(), std::uint8_t{0});
-          rows.back().insert(rows.back().end(), a.begin(), a.end());
-          masks.back().resize(rows.back().size(), 1);
-          check(rows.back());
-        }
-      }
-      std::vector<SequenceView> views;
-      for (std::size_t i = 0; i < rows.size(); ++i) views.push_back({rows[i], masks[i]});
-      const auto tree = std::make_shared<PackedTree>(pack_tree(views, decoder::Sharing::kTree));
-      const std::vector<float> losses = model->losses(tree);
-      std::vector<double> sums(rows.size(), 0);
-      for (std::size_t t = 0; t < losses.size(); ++t) sums[static_cast<std::size_t>(tree->targets[t].row)] -= losses[t];
-      for (std::size_t p = begin; p < end; ++p) {
-        const auto from = sums.begin() + static_cast<std::ptrdiff_t>((p - begin) * answers.size());
-        out.push_back(std::vector<double>(from, from + static_cast<std::ptrdiff_t>(answers.size())));
-      }
+    for (std::size_t p = 0; p < prompts.size(); ++p) {
+      const auto from = scores.begin() + static_cast<std::ptrdiff_t>(p * answers.size());
+      out.push_back(std::vector<double>(from, from + static_cast<std::ptrdiff_t>(answers.size())));
     }
     return {{"scores", out}};
   }
@@ -138,13 +129,14 @@ struct AnswerWorker::Impl {
   Json logits(const Json& request) {
     const auto tokens = request.at("tokens").get<Tokens>();
     check(tokens);
-    const auto [end, other] = std::mismatch(state.tokens.begin(), state.tokens.end(), tokens.begin(), tokens.end());
-    auto common = static_cast<std::size_t>(end - state.tokens.begin());
+    const auto [end, other] = std::mismatch(seen_tokens.begin(), seen_tokens.end(), tokens.begin(), tokens.end());
+    auto common = static_cast<std::size_t>(end - seen_tokens.begin());
     common = std::min(common, tokens.size() - 1);  // the last one is asked for anew
-    state.tokens.resize(common);
-    for (at::Tensor& kv : state.keys_values)
-      kv = common == 0 ? at::Tensor() : kv.narrow(0, 0, static_cast<std::int64_t>(common));
-    return {{"logits", hex(model->next_logits(state, std::span(tokens).subspan(common)))}};
+    seen.cut(static_cast<std::int64_t>(common));
+    seen_tokens.resize(common);
+    const at::Tensor next = model->next_logits(seen, std::span(tokens).subspan(common));
+    seen_tokens = tokens;
+    return {{"logits", hex(next)}};
   }
 };
 

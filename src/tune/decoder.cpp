@@ -7,29 +7,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "tune/decoder_pass.h"
+
 namespace tailor::tune::decoder {
 namespace {
 
 constexpr std::int64_t kLabelSlice = 64;  // label nodes whose logits are in memory at once
-
-/// Virtual tokens of a batch: where they stand, and which they are.
-struct SoftRows {
-  at::Tensor nodes, ids;  // int64 [k]; undefined: none
-
-  SoftRows() = default;
-  SoftRows(const PackedTree& tree, std::int64_t vocabulary) {
-    std::vector<std::int64_t> at_node, which;
-    for (std::size_t i = 0; i < tree.tokens.size(); ++i) {
-      if (tree.tokens[i] < vocabulary) continue;
-      at_node.push_back(static_cast<std::int64_t>(i));
-      which.push_back(tree.tokens[i] - vocabulary);
-    }
-    if (at_node.empty()) return;
-    nodes = at::tensor(at_node, at::kLong);
-    ids = at::tensor(which, at::kLong);
-  }
-  bool empty() const { return !nodes.defined(); }
-};
 
 /// Rows `soft.nodes` of x get `values`[soft.ids] from `column` on.
 at::Tensor with_rows(const at::Tensor& x, const SoftRows& soft, const at::Tensor& values, std::int64_t column) {
@@ -53,18 +36,17 @@ std::vector<float> alibi_slopes(const DecoderConfig& c) {
 
 }  // namespace
 
-/// What one pass through the layers needs throughout.
-struct Decoder::Pass {
-  std::shared_ptr<const PackedTree> tree;
-  const DropoutKey* dropout = nullptr;
-  SoftRows soft;
-  bool in_layers = false;  // the soft prompt has keys and values
-  at::Tensor label_nodes;
-  bool all_asked = false;
-  std::shared_ptr<const AttentionPlan> everywhere, local;
-
-  bool prefix() const { return !soft.empty() && in_layers; }
-};
+SoftRows::SoftRows(const PackedTree& tree, std::int64_t vocabulary) {
+  std::vector<std::int64_t> at_node, which;
+  for (std::size_t i = 0; i < tree.tokens.size(); ++i) {
+    if (tree.tokens[i] < vocabulary) continue;
+    at_node.push_back(static_cast<std::int64_t>(i));
+    which.push_back(tree.tokens[i] - vocabulary);
+  }
+  if (at_node.empty()) return;
+  nodes = at::tensor(at_node, at::kLong);
+  ids = at::tensor(which, at::kLong);
+}
 
 LinearSpec Decoder::spec(std::int64_t layer, LinearGroup group, const DropoutKey* dropout) const {
   LinearSpec s;
@@ -363,61 +345,17 @@ std::vector<float> Decoder::losses_and_gradients(const std::shared_ptr<const Pac
   return losses;
 }
 
-at::Tensor Decoder::next_logits(State& state, std::span<const std::int32_t> tokens) {
-  const c10::NoGradGuard no_grad;
-  const DecoderConfig& c = weights_.config();
-  const auto held = static_cast<std::int64_t>(state.tokens.size()), n = static_cast<std::int64_t>(tokens.size());
-  // The new tokens alone: their positions and what they see are put right below.
-  Pass pass;
-  auto tree = std::make_shared<PackedTree>();
-  tree->tokens.assign(tokens.begin(), tokens.end());
-  for (std::int64_t i = 0; i < n; ++i) tree->positions.push_back(held + i);
-  pass.tree = tree;
-  const TreeSegment whole{0, held + n, 0, -1};
-  const QuerySet asking{{0, n}, tree->positions};
-  const std::vector<float> slopes = c.positions == Positions::kAlibi ? alibi_slopes(c) : std::vector<float>();
-  const bool halves = c.positions == Positions::kRotaryHalves;
-  const std::int64_t q_width = c.q_width(), kv_width = c.kv_width();
-  state.keys_values.resize(static_cast<std::size_t>(c.layers));
-
-  at::Tensor x = embedded(pass);
-  for (std::int64_t layer = 0; layer < c.layers; ++layer) {
-    const bool local = c.local(layer);
-    const at::Tensor qkv = shaped(
-        pass, layer,
-        norm_linear(x, norm_spec(weights_.norms(layer).attention), spec(layer, LinearGroup::kQkv, nullptr)), q_width);
-    at::Tensor q = qkv.narrow(1, 0, q_width).contiguous();
-    at::Tensor kv = qkv.narrow(1, q_width, 2 * kv_width).contiguous();
-    const float* table = weights_.rope_table(held + n, local);
-    rope({c.heads, c.head_dim, c.rotary, halves}, table, tree->positions.data(), n, q.data_ptr<float>(), q_width,
-         q.data_ptr<float>(), q_width, false);
-    rope({c.kv_heads, c.head_dim, c.rotary, halves}, table, tree->positions.data(), n, kv.data_ptr<float>(),
-         2 * kv_width, kv.data_ptr<float>(), 2 * kv_width, false);
-    at::Tensor& all = state.keys_values[static_cast<std::size_t>(layer)];
-    all = all.defined() ? at::cat({all, kv}) : kv;
-    at::Tensor heads = at::empty({n, q_width}, q.options());
-    at::Tensor lse = at::empty({n, c.heads}, q.options());
-    const float* keys = all.data_ptr<float>();
-    decoder::attention(attention_shape(local, slopes), {&whole, 1}, asking,
-                       {q.data_ptr<float>(), q_width, keys, keys + kv_width, 2 * kv_width}, heads.data_ptr<float>(),
-                       q_width, lse.data_ptr<float>());
-    const at::Tensor after = after_attention(pass, layer, heads, x);
-    x = fed_forward(pass, layer, c.parallel ? x : after, after);
-  }
-  state.tokens.insert(state.tokens.end(), tokens.begin(), tokens.end());
+at::Tensor Decoder::logits_of(const at::Tensor& hidden) {
   const NormSpec spec = norm_spec(weights_.final_norm());
-  at::Tensor logits = output(FinalNorm{spec, {}, {}}.forward(x.narrow(0, n - 1, 1))).squeeze(0);
-  if (c.logit_softcap > 0) softcap(logits.data_ptr<float>(), logits.numel(), static_cast<float>(c.logit_softcap));
+  at::Tensor logits = output(FinalNorm{spec, {}, {}}.forward(hidden));
+  if (const double cap = weights_.config().logit_softcap; cap > 0)
+    softcap(logits.data_ptr<float>(), logits.numel(), static_cast<float>(cap));
   return logits;
 }
 
 at::Tensor Decoder::logits(const std::shared_ptr<const PackedTree>& tree) {
   const c10::NoGradGuard no_grad;
-  const NormSpec spec = norm_spec(weights_.final_norm());
-  at::Tensor logits = output(FinalNorm{spec, {}, {}}.forward(hidden_at_labels(tree, nullptr, {})));
-  if (const double cap = weights_.config().logit_softcap; cap > 0)
-    softcap(logits.data_ptr<float>(), logits.numel(), static_cast<float>(cap));
-  return logits;
+  return logits_of(hidden_at_labels(tree, nullptr, {}));
 }
 
 }  // namespace tailor::tune::decoder

@@ -54,13 +54,20 @@ class Decoder {
     return losses_and_gradients(tree, target_weights, dropout, Start());
   }
 
-  /// What a text holds in every layer, so that it can be gone on with.
-  struct State {
-    std::vector<at::Tensor> keys_values;  // [n, 2 kv width] a layer, keys turned
-    std::vector<std::int32_t> tokens;
+  /// A tree of tokens whose keys and values are held in every layer, so that it can be gone on with.
+  struct Seen {
+    std::vector<TreeSegment> segments;
+    std::vector<at::Tensor> keys_values;  // [room for tokens, 2 kv width] a layer, keys turned
+    std::int64_t tokens = 0;
+    /// Forgets all tokens but the first `left`.
+    void cut(std::int64_t left);
   };
-  /// Appends `tokens` (at least one) to the text of `state`; logits after the last, [vocab]. No soft prompts.
-  at::Tensor next_logits(State& state, std::span<const std::int32_t> tokens);
+  /// Adds `more` to `seen`: its parents are numbered over the segments of both, its offsets and positions count from
+  /// the root, begins, label nodes and targets within `more`. Losses of its targets. No gradients, no dropout.
+  std::vector<float> losses_after(Seen& seen, const std::shared_ptr<const PackedTree>& more);
+  /// Appends `tokens` (at least one) to the text, one segment after another, that `seen` is; logits after the last,
+  /// [vocab].
+  at::Tensor next_logits(Seen& seen, std::span<const std::int32_t> tokens);
 
   /// Logits after every label node, [label_nodes, vocab]. Large: 4 bytes times the vocabulary a node.
   at::Tensor logits(const std::shared_ptr<const PackedTree>& tree);
@@ -72,6 +79,7 @@ class Decoder {
   /// `seen` gets every layer's keys and values, where asked.
   at::Tensor hidden_at_labels(const std::shared_ptr<const PackedTree>& tree, const DropoutKey* dropout,
                               const Start& start, std::vector<at::Tensor>* seen = nullptr);
+  at::Tensor hidden_after(Seen& seen, const std::shared_ptr<const PackedTree>& more);  // at label nodes
   at::Tensor embedded(const Pass& pass);
   at::Tensor attended(const Pass& pass, std::int64_t layer, at::Tensor& x, std::vector<at::Tensor>* seen);
   at::Tensor fed_forward(const Pass& pass, std::int64_t layer, const at::Tensor& x, const at::Tensor& stream);
@@ -86,6 +94,7 @@ class Decoder {
   std::vector<float> loss_head(const at::Tensor& hidden, const PackedTree& tree, std::span<const float> target_weights,
                                at::Tensor* dhidden);
   at::Tensor output(const at::Tensor& normed);
+  at::Tensor logits_of(const at::Tensor& hidden);
   at::Tensor output_backward(const at::Tensor& dlogits);
 
   DecoderWeights& weights_;

@@ -8,6 +8,7 @@
 
 #include "core/bottleneck_file.h"
 #include "core/json.h"
+#include "tune/answer_scorer.h"
 #include "tune/decoder_export.h"
 #include "tune/soft_prompt_start.h"
 #include "tune/tensor_filters.h"
@@ -16,7 +17,7 @@ namespace tailor::tune::decoder {
 namespace {
 
 constexpr std::uint64_t kBottleneckStream = 7900;
-constexpr std::int64_t kScoreTokens = 768;  // about so many tokens pass the model at once in label_scores
+constexpr std::int64_t kPassTokens = 768;  // about so many of whole rows pass the model at once
 
 std::unique_ptr<DecoderWeights> open_weights(const ModelInput& input, const DecoderOptions& options,
                                              ParameterSet& parameters) {
@@ -200,49 +201,25 @@ LossSum DecoderClassifier::forward_backward(RowSpan rows, const StepContext& con
 }
 
 std::vector<float> DecoderClassifier::label_scores(RowSpan rows,
-                                                   std::span<const std::span<const std::int32_t>> answers) {
-  const std::size_t n = answers.size();
-  std::vector<float> scores(rows.size() * n, 0.0f);
-  std::int64_t answer_tokens = 0;  // an upper bound of the tree of answers
-  for (const auto& a : answers) answer_tokens += static_cast<std::int64_t>(a.size());
-  std::size_t begin = 0;
-  while (begin < rows.size()) {
-    std::size_t end = begin;
-    std::int64_t tokens = 0;
-    while (end < rows.size() && (end == begin || tokens < kScoreTokens)) {
-      tokens += static_cast<std::int64_t>(prompt(rows[end]).size()) + answer_tokens / 2;
-      ++end;
-    }
-    std::vector<Row> owned;
-    std::vector<SequenceView> views;
-    for (std::size_t r = begin; r < end; ++r) {
-      const auto head = prompt(rows[r]);
-      for (const auto& a : answers) {
-        Row row{{head.begin(), head.end()}, std::vector<std::uint8_t>(head.size(), 0)};
-        row.tokens.insert(row.tokens.end(), a.begin(), a.end());
-        row.mask.resize(row.tokens.size(), 1);
-        add_soft_prompt(row);
-        owned.push_back(std::move(row));
-      }
-    }
-    for (const Row& r : owned) views.push_back({r.tokens, r.mask});
-    const auto tree = std::make_shared<PackedTree>(pack_tree(views, Sharing::kTree));
-    const std::vector<float> losses = decoder_.losses(tree);
-    for (std::size_t t = 0; t < losses.size(); ++t) {
-      scores[begin * n + static_cast<std::size_t>(tree->targets[t].row)] -= losses[t];
-    }
-    begin = end;
+                                                   std::span<const std::span<const std::int32_t>> answers,
+                                                   std::span<const std::int32_t> exact) {
+  std::vector<std::vector<std::int32_t>> prompts;
+  for (const std::int64_t r : rows) {
+    const auto tokens = prompt(r);
+    Row row{{tokens.begin(), tokens.end()}, {}};
+    add_soft_prompt(row);
+    prompts.push_back(std::move(row.tokens));
   }
-  return scores;
+  return score_answers(decoder_, prompts, answers, exact);
 }
 
-/// Losses of whole rows, so many at once as scores are computed of.
+/// Losses of whole rows, a pass of some at a time.
 Predictions DecoderClassifier::row_losses(RowSpan rows) {
   Predictions p;
   for (std::size_t begin = 0, end = 0; begin < rows.size(); begin = end) {
     std::vector<Row> owned;
     std::int64_t tokens = 0;
-    for (end = begin; end < rows.size() && (end == begin || tokens < kScoreTokens); ++end) {
+    for (end = begin; end < rows.size() && (end == begin || tokens < kPassTokens); ++end) {
       owned.push_back(whole(rows[end]));
       tokens += static_cast<std::int64_t>(owned.back().tokens.size());
     }
@@ -273,7 +250,9 @@ Predictions DecoderClassifier::predict(RowSpan rows) {
   const auto n = static_cast<std::size_t>(p.labels);
   std::vector<std::span<const std::int32_t>> answers;
   for (std::size_t l = 0; l < n; ++l) answers.push_back(file_.label(l));
-  const std::vector<float> scores = label_scores(rows, answers);
+  std::vector<std::int32_t> own;
+  for (const std::int64_t r : rows) own.push_back(file_.labels[static_cast<std::size_t>(r)]);
+  const std::vector<float> scores = label_scores(rows, answers, own);
   p.probabilities.resize(scores.size());
   for (std::size_t r = 0; r < rows.size(); ++r) {
     const float* s = scores.data() + r * n;

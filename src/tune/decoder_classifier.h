@@ -50,9 +50,10 @@ class DecoderClassifier final : public TrainableModel {
   Result<std::vector<std::string>> save(const std::filesystem::path& dir) override;
   nlohmann::ordered_json describe() const override;
 
-  /// Log-probability of every answer after every row's prompt, [rows, answers]: prompts share their beginning, and the
-  /// answers stand as a tree after each. Any answers, also others than the file's.
-  std::vector<float> label_scores(RowSpan rows, std::span<const std::span<const std::int32_t>> answers);
+  /// Log-probability of every answer after every row's prompt, [rows, answers], as score_answers() says. Any answers,
+  /// also others than the file's.
+  std::vector<float> label_scores(RowSpan rows, std::span<const std::span<const std::int32_t>> answers,
+                                  std::span<const std::int32_t> exact = {});
 
  private:
   struct Row {

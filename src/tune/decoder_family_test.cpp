@@ -142,11 +142,11 @@ TEST_P(DecoderFamilies, LogitsAndGradientsEqualTransformers) {
   EXPECT_LT(worst, 1e-4) << "logits";
 
   // A text that grows, three tokens at once and then one by one.
-  Decoder::State state;
-  at::Tensor last = decoder.next_logits(state, std::span(tokens).first(3));
+  Decoder::Seen seen_text;
+  at::Tensor last = decoder.next_logits(seen_text, std::span(tokens).first(3));
   for (std::size_t i = 3; i < tokens.size(); ++i) {
     EXPECT_LT(at::max(at::abs(last - logits[static_cast<std::int64_t>(i) - 1])).item<float>(), 1e-4) << i;
-    last = decoder.next_logits(state, {&tokens[i], 1});
+    last = decoder.next_logits(seen_text, {&tokens[i], 1});
   }
 
   const std::vector<float> even(tree->targets.size(), 1.0f / static_cast<float>(tree->targets.size()));

@@ -135,7 +135,7 @@ class Schedule {
     for (std::int64_t h = 0; h < kv_heads; ++h) {
       for (std::size_t s = 0; s < segments.size(); ++s) {
         const double n = static_cast<double>(queries.begin[s + 1] - queries.begin[s]);
-        total_ += (n + 2.0) * static_cast<double>(segments[s].offset + segments[s].length);
+        if (n > 0) total_ += (n + 2.0) * static_cast<double>(segments[s].offset + segments[s].length);
         cost_.push_back(total_);
       }
     }
@@ -165,6 +165,7 @@ class Schedule {
 };
 
 constexpr std::int64_t kQueryBlock = 48;  // rows of scores held at once
+constexpr std::int64_t kFewQueries = 3;   // of a segment: not worth a copy of its path's keys and values
 
 /// scores [m, visible of the last row] -> exp(score * scale - shift), zero where a key is in the future.
 void exponentials(float* row, std::int64_t visible, std::int64_t width, float scale, float shift) {
@@ -249,6 +250,22 @@ void gather_transposed(const float* from, std::int64_t ld, const std::vector<std
   }
 }
 
+/// Products of one query with `visible` keys -> weights, 0 outside of the window and from `visible` to `width`; they
+/// are to be multiplied by what is returned.
+float soften(const AttentionShape& shape, std::int64_t head, std::int64_t visible, std::int64_t width, float* row,
+             float* lse) {
+  const bool plain = shape.plain();
+  const float scale = plain ? shape.scale : 1.0f;  // that is left to do
+  const std::int64_t first_key = first_seen(shape, visible);
+  if (!plain) shape_scores(shape, head, visible, row);
+  const float shift = row_max(row + first_key, visible - first_key) * scale;
+  exponentials(row, visible, width, scale, shift);
+  std::fill_n(row, first_key, 0.0f);
+  const float total = row_sum(row, width);
+  *lse = shift + std::log(total);
+  return 1.0f / total;
+}
+
 void grow(std::vector<float>& v, std::int64_t n) {
   if (static_cast<std::int64_t>(v.size()) < n) v.resize(static_cast<std::size_t>(n));
 }
@@ -272,12 +289,30 @@ void small_gemm(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, 
   }
 }
 
+namespace {
+
+/// One query of one head; keys and values are read where they stand.
+void attend(const AttentionShape& shape, std::int64_t head, std::int64_t kv, const AttentionData& data,
+            const std::vector<std::int64_t>& path, const float* q, std::int64_t visible, float* weights, float* out,
+            float* lse) {
+  const std::int64_t dim = shape.head_dim;
+  for (std::int64_t j = 0; j < visible; ++j)
+    weights[j] = dot(q, data.k + path[static_cast<std::size_t>(j)] * data.ld_kv + kv * dim, dim);
+  const float inverse = soften(shape, head, visible, round_up(visible, kLanes), weights, lse);
+  std::fill_n(out, dim, 0.0f);
+  for (std::int64_t j = first_seen(shape, visible); j < visible; ++j) {
+    const float* value = data.v + path[static_cast<std::size_t>(j)] * data.ld_kv + kv * dim;
+    const float weight = weights[j] * inverse;
+    for (std::int64_t d = 0; d < dim; ++d) out[d] += weight * value[d];
+  }
+}
+
+}  // namespace
+
 void attention(const AttentionShape& shape, std::span<const TreeSegment> segments, const QuerySet& queries,
                const AttentionData& data, float* out, std::int64_t ld_out, float* lse) {
   const std::int64_t group = shape.heads / shape.kv_heads;
   const std::int64_t dim = shape.head_dim;
-  const bool plain = shape.plain();
-  const float scale = plain ? shape.scale : 1.0f;  // that is left to do
   Schedule(segments, queries, shape.kv_heads).run([&](std::size_t s, std::int64_t kv) {
     const std::int64_t first = queries.begin[s];
     const std::int64_t last = queries.begin[s + 1];
@@ -285,6 +320,17 @@ void attention(const AttentionShape& shape, std::span<const TreeSegment> segment
     thread_local std::vector<std::int64_t> path;
     thread_local std::vector<float> keys, values, scores;
     path_of(segments, s, path);
+    if (last - first <= kFewQueries) {
+      grow(scores, round_up(static_cast<std::int64_t>(path.size()), 2 * kLanes));
+      for (std::int64_t q = first; q < last; ++q) {
+        for (std::int64_t head = kv * group; head < (kv + 1) * group; ++head) {
+          attend(shape, head, kv, data, path, data.q + q * data.ld_q + head * dim,
+                 queries.position[static_cast<std::size_t>(q)] + 1, scores.data(), out + q * ld_out + head * dim,
+                 lse + q * shape.heads + head);
+        }
+      }
+      return;
+    }
     const auto length = static_cast<std::int64_t>(path.size());
     const std::int64_t width = round_up(length, 2 * kLanes);
     grow(keys, dim * width);
@@ -301,16 +347,8 @@ void attention(const AttentionShape& shape, std::span<const TreeSegment> segment
                    scores.data(), width, false);
         float inverse[kQueryBlock];
         for (std::int64_t i = 0; i < m; ++i) {
-          float* row = scores.data() + i * width;
-          const std::int64_t visible = queries.position[static_cast<std::size_t>(q0 + i)] + 1;
-          const std::int64_t first_key = first_seen(shape, visible);
-          if (!plain) shape_scores(shape, head, visible, row);
-          const float shift = row_max(row + first_key, visible - first_key) * scale;
-          exponentials(row, visible, seen_wide, scale, shift);
-          std::fill_n(row, first_key, 0.0f);
-          const float total = row_sum(row, seen_wide);
-          inverse[i] = 1.0f / total;
-          lse[(q0 + i) * shape.heads + head] = shift + std::log(total);
+          inverse[i] = soften(shape, head, queries.position[static_cast<std::size_t>(q0 + i)] + 1, seen_wide,
+                              scores.data() + i * width, lse + (q0 + i) * shape.heads + head);
         }
         float* o = out + q0 * ld_out + head * dim;
         small_gemm(m, dim, seen, scores.data(), width, 1, values.data(), dim, o, ld_out, false);
