@@ -22,8 +22,8 @@
 #include "fit/tuned_decoder.h"
 #include "fit/tuned_encoder.h"
 #include "recipes/run_directory.h"
-#include "recipes/tune_steps.h"
 #include "recipes/tune_questions.h"
+#include "recipes/tune_steps.h"
 #include "recipes/tune_tags.h"
 #include "recipes/tune_targets.h"
 #include "recipes/tune_teacher.h"
@@ -63,6 +63,8 @@ class TuneRecipe {
     return [this](const Progress& p) { ui_.progress(p, watch_.seconds(), 0); };
   }
   Result<TokenFile> tokenize();
+  /// The head is a regression on the vectors, of length 1, and no step changes it.
+  bool fits_head() const { return by_.method.name == "features" || by_.method.name == "contrastive"; }
   bool distills() const { return by_.method.name == "distill"; }
   Json job(std::string_view method) const;
   Result<TuneRun> run_job(Json job, const fs::path& directory, std::string_view stage, TrainingLog* log);
@@ -189,7 +191,7 @@ Result<TokenFile> TuneRecipe::tokenize() {
 Result<Embedder> TuneRecipe::embedder() const {
   return Embedder::load(served_.gguf, {.threads = threads(),
                                        .pooling = Pooling::kMean,
-                                       .normalise = false,
+                                       .normalise = fits_head(),
                                        .max_tokens = static_cast<int>(kEncoderTokens),
                                        .pairs = makes_pairs(options_.text_template)});
 }
@@ -208,9 +210,8 @@ Result<LabelledVectors> TuneRecipe::vectors_of_names(Embedder& embedder) const {
 
 /// Whether the labels' names are texts to learn from: measured on the untouched encoder's vectors.
 Status TuneRecipe::choose_label_names() {
-  const bool usual = by_.method.name == "features" || by_.method.name == "contrastive";
   const bool always = options_.label_names == "always";
-  if (options_.label_names == "never" || !encoder() || distills() || !(usual || always)) return {};
+  if (options_.label_names == "never" || !encoder() || distills() || !(fits_head() || always)) return {};
   const auto unused = [&](std::string why) -> Status {
     if (!always) return {};
     return Error{ErrorCode::kInvalidArgument, "the labels' names cannot be learnt from: " + why, "leave it to auto"};
@@ -266,8 +267,8 @@ Result<fs::path> TuneRecipe::start_head() {
   if (can_choose) {
     TAILOR_TRY(held_out, vectors_of(embedder, parts_.validation));
   }
-  TAILOR_CHECK(
-      write_head_start(train, held_out, classes(), can_choose ? 0 : kUsualC, threads(), progress(), cancel_, to));
+  TAILOR_CHECK(write_head_start(train, held_out, classes(), can_choose ? 0 : kUsualC, threads(), progress(), cancel_,
+                                /*unit_vectors=*/fits_head(), to));
   return to;
 }
 
@@ -314,18 +315,17 @@ Status TuneRecipe::train() {
   const bool contrastive = by_.method.name == "contrastive";
   if (contrastive) TAILOR_CHECK(train_contrastive());
   Json last = job(contrastive ? "features" : by_.method.name);
-  const bool untrained = contrastive || by_.method.name == "features";  // the head that is given answers
   if (by_.method.name == "features" && !options_.settings.empty()) {
     return Error{
         ErrorCode::kInvalidArgument,
         fmt::format("method features trains nothing: {} means nothing to it", options_.settings.items().begin().key()),
         "leave it out, or train the output layer with method head"};
   }
-  if (!untrained) {
+  if (!fits_head()) {
     TAILOR_TRY(last["settings"], job_settings(options_, base_.gguf));
   }
   if (options_.export_hugging_face) last["export_hugging_face"] = true;
-  if (encoder() && (options_.head_start || untrained)) {
+  if (encoder() && (options_.head_start || fits_head())) {
     TAILOR_TRY(const fs::path head, start_head());
     last["head"] = fs::absolute(head).string();
   }

@@ -70,7 +70,7 @@ Result<EncoderTraining> contrast(const TrialContext& context, const TunedSearch&
   TAILOR_CHECK(tuned(kTrainedFile, TensorType::kF32, out.trained_on));
   TAILOR_TRY(Embedder embedder, Embedder::load(out.served.gguf, {.threads = context.threads,
                                                                  .pooling = Pooling::kMean,
-                                                                 .normalise = false,
+                                                                 .normalise = true,
                                                                  .max_tokens = static_cast<int>(kEncoderTokens),
                                                                  .pairs = makes_pairs(context.options.text_template)}));
   const auto vectors = [&](const std::vector<std::size_t>& positions) -> Result<LabelledVectors> {
@@ -88,7 +88,7 @@ Result<EncoderTraining> contrast(const TrialContext& context, const TunedSearch&
   }
   const fs::path head = out.directory / "head.safetensors";
   TAILOR_TRY(const HeadStart fitted, write_head_start(train, held_out, classes_of(context), c, context.threads,
-                                                      context.progress, context.cancel, head));
+                                                      context.progress, context.cancel, /*unit_vectors=*/true, head));
   out.head_c = fitted.c;
   Json answer = job_of(context, "features", out.trained_on, rows.tokens);
   answer["head"] = fs::absolute(head).string();

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/files.h"
+#include "core/head_file.h"
 #include "core/safetensors.h"
 
 namespace tailor {
@@ -39,9 +40,15 @@ void spread(const LogisticModel& model, int classes, std::vector<float>& weight,
 
 }  // namespace
 
+Status write_head_file(const std::filesystem::path& to, std::span<const SafeTensor> tensors, bool unit_vectors) {
+  std::map<std::string, std::string> metadata{{"format", kHeadFormat}, {"version", "1"}};
+  if (unit_vectors) metadata[kUnitVectors] = "true";
+  return write_safetensors(to, tensors, metadata);
+}
+
 Result<HeadStart> write_head_start(const LabelledVectors& train, const LabelledVectors& held_out, int classes, double c,
                                    int threads, const ProgressFn& progress, const CancelToken& cancel,
-                                   const std::filesystem::path& to) {
+                                   bool unit_vectors, const std::filesystem::path& to) {
   const double square = mean_square_length(train.x);
   HeadStart out{.c = c, .predicted = {}};
   const LogisticOptions options{.c = c / square, .threads = threads};
@@ -69,9 +76,9 @@ Result<HeadStart> write_head_start(const LabelledVectors& train, const LabelledV
   std::vector<float> weight, bias;
   spread(chosen, classes, weight, bias);
   const std::vector<SafeTensor> tensors{
-      safe_tensor<float>("head.weight", "F32", {classes, static_cast<std::int64_t>(chosen.features)}, weight),
-      safe_tensor<float>("head.bias", "F32", {classes}, bias)};
-  TAILOR_CHECK(write_safetensors(to, tensors, {{"format", "tailor-head"}, {"version", "1"}}));
+      safe_tensor<float>(kHeadWeight, "F32", {classes, static_cast<std::int64_t>(chosen.features)}, weight),
+      safe_tensor<float>(kHeadBias, "F32", {classes}, bias)};
+  TAILOR_CHECK(write_head_file(to, tensors, unit_vectors));
   return out;
 }
 

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "core/safetensors.h"
 #include "fit/method_support.h"
 
 namespace tailor {
@@ -16,16 +17,19 @@ struct HeadStart {
   std::vector<int> predicted;  // for the rows that were held out, where C was searched
 };
 
-/// Vectors (the mean over a text's tokens, not normalised) and their labels.
+/// Vectors (the mean over a text's tokens) and their labels.
 struct LabelledVectors {
   Matrix x;  // [rows, dim]
   std::vector<int> labels;
 };
 
+/// The file of core/head_file.h.
+Status write_head_file(const std::filesystem::path& to, std::span<const SafeTensor> tensors, bool unit_vectors);
+
 /// Writes `to` with head.weight F32 [labels, dim] and head.bias F32 [labels], fitted on `train`. C is searched on
-/// `held_out` where `c` is 0.
+/// `held_out` where `c` is 0. `unit_vectors`: the vectors have length 1, and the head is for such.
 Result<HeadStart> write_head_start(const LabelledVectors& train, const LabelledVectors& held_out, int classes, double c,
                                    int threads, const ProgressFn& progress, const CancelToken& cancel,
-                                   const std::filesystem::path& to);
+                                   bool unit_vectors, const std::filesystem::path& to);
 
 }  // namespace tailor

@@ -148,7 +148,7 @@ Result<TrialOutcome> run_tuned_encoder(TrialContext& context) {
     };
     const LabelledVectors held_out = c > 0 ? LabelledVectors{} : at(rows.splits[0].validation);
     TAILOR_TRY(const HeadStart begun, write_head_start(at(fitted), held_out, classes_of(context), c, context.threads,
-                                                       context.progress, context.cancel, to));
+                                                       context.progress, context.cancel, /*unit_vectors=*/false, to));
     out.plan["head_start_c"] = begun.c;
     if (c <= 0) {
       out.plan["head_start_score"] = metric_of(context).score(held_out.labels, begun.predicted, classes_of(context));

@@ -10,7 +10,9 @@
 
 #include "core/bottleneck_file.h"
 #include "core/files.h"
+#include "core/head_file.h"
 #include "core/safetensors.h"
+#include "fit/head_start.h"
 #include "infer/embedder.h"
 
 namespace tailor {
@@ -24,13 +26,13 @@ constexpr std::string_view kHeadPrefix = "head.";
 
 Status write_head(const SafetensorsFile& weights, const fs::path& to) {
   std::vector<SafeTensor> tensors;
-  for (const char* name : {"head.weight", "head.bias"}) {
+  for (const char* name : {kHeadWeight, kHeadBias}) {
     const SafeTensor* tensor = weights.find(name);
     if (tensor == nullptr)
       return Error{ErrorCode::kCorruptData, fmt::format("{}: {} is missing", weights.path().string(), name), ""};
     tensors.push_back(*tensor);
   }
-  return write_safetensors(to, tensors, {{"format", "tailor-head"}, {"version", "1"}});
+  return write_head_file(to, tensors, reads_unit_vectors(weights.metadata()));
 }
 
 void softmax(std::span<float> scores) {
@@ -157,11 +159,11 @@ void ServedEncoder::score(std::span<const float> x, std::span<float> scores) con
 Result<ServedEncoder> open_served_encoder(const fs::path& package, const PackageManifest& manifest, std::size_t outputs,
                                           Pooling pooling, const PredictOptions& options, std::size_t max_tokens) {
   TAILOR_TRY(const SafetensorsFile head, SafetensorsFile::open(package / kHeadFile));
-  TAILOR_TRY(const SafeTensor weight, head.get("head.weight", "F32", 2));
-  TAILOR_TRY(const SafeTensor bias, head.get("head.bias", "F32", 1));
+  TAILOR_TRY(const SafeTensor weight, head.get(kHeadWeight, "F32", 2));
+  TAILOR_TRY(const SafeTensor bias, head.get(kHeadBias, "F32", 1));
   EmbedderOptions embedding{.threads = options.threads,
                             .pooling = pooling,
-                            .normalise = false,
+                            .normalise = reads_unit_vectors(head.metadata()),
                             .max_tokens = static_cast<int>(max_tokens),
                             .pairs = makes_pairs(manifest.text_template)};
   std::error_code ignored;

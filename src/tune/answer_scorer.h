@@ -14,9 +14,9 @@
 
 namespace tailor::tune::decoder {
 
-/// Nats below the best answer from which on answers are not told apart: in a softmax over the answers a thousand of
-/// them move nobody's probability by more than 2e-5.
-inline constexpr double kUnlikely = 18;
+/// Nats below the best answer from which on answers are not told apart: in a softmax over the answers a hundred of
+/// them move no probability by more than 1e-4.
+inline constexpr double kUnlikely = 14;
 
 /// [prompts, answers], exact up to rounding but for answers that are kUnlikely below the prompt's best one: those get
 /// the log-probability of a beginning of theirs, which is kUnlikely below as well. The answer `exact`[prompt] is

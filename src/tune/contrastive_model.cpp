@@ -15,14 +15,6 @@
 #include "tune/head.h"
 
 namespace tailor::tune {
-namespace {
-
-at::Tensor unit(const at::Tensor& x) {
-  return x / at::linalg_vector_norm(x, 2, at::IntArrayRef{1}, /*keepdim=*/true).clamp_min(1e-12);
-}
-
-}  // namespace
-
 ContrastiveModel::ContrastiveModel(const BaseWeights& weights, const TokenFile& file, const Job& job,
                                    EncoderOptions options)
     : weights_(weights),
@@ -45,7 +37,7 @@ ContrastiveModel::ContrastiveModel(const BaseWeights& weights, const TokenFile& 
 }
 
 at::Tensor ContrastiveModel::vectors(const PackedRows& packed) const {
-  return unit(pool(encoder_.forward(packed, 0), packed, job_.settings.pooling));
+  return unit_rows(pool(encoder_.forward(packed, 0), packed, job_.settings.pooling));
 }
 
 at::Tensor ContrastiveModel::vectors_of_all(RowSpan rows) const {
@@ -66,7 +58,7 @@ const at::Tensor& ContrastiveModel::prototypes() {
     const auto& rows = rows_of_label_[static_cast<std::size_t>(l)];
     if (!rows.empty()) prototypes_.select(0, l).copy_(at::mean(vectors_of_all(rows), 0));
   }
-  prototypes_ = unit(prototypes_);
+  prototypes_ = unit_rows(prototypes_);
   return prototypes_;
 }
 

@@ -200,8 +200,7 @@ LossSum DecoderClassifier::forward_backward(RowSpan rows, const StepContext& con
   return sum;
 }
 
-std::vector<float> DecoderClassifier::label_scores(RowSpan rows,
-                                                   std::span<const std::span<const std::int32_t>> answers,
+std::vector<float> DecoderClassifier::label_scores(RowSpan rows, std::span<const std::span<const std::int32_t>> answers,
                                                    std::span<const std::int32_t> exact) {
   std::vector<std::vector<std::int32_t>> prompts;
   for (const std::int64_t r : rows) {

@@ -26,6 +26,12 @@ EncoderClassifier::EncoderClassifier(const BaseWeights& weights, const TokenFile
       lora_(!options.lora_targets.empty()),
       rng_(job.seed, kInitialValuesStream),
       encoder_(weights, file, std::move(options), parameters_, rng_) {
+  if (reads_unit_vectors(job)) {
+    throw Exception({ErrorCode::kInvalidArgument,
+                     fmt::format("{} is a head for vectors of length 1, which method {} does not make",
+                                 job.head.string(), job.method),
+                     "give it to method head or features, or leave it out"});
+  }
   add_head(parameters_, encoder_.config().width, objective_->outputs(), job);
   parameters_.flatten();
   encoder_.bind(parameters_);

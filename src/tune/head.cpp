@@ -1,7 +1,6 @@
 #include "tune/head.h"
 
-#include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -48,6 +47,10 @@ void add_head(ParameterSet& parameters, std::int64_t width, std::int64_t labels,
   parameters.add(kHeadBias, bias, {.decay = false, .head = true});
 }
 
+bool reads_unit_vectors(const Job& job) {
+  return !job.head.empty() && tailor::reads_unit_vectors(SafetensorsFile::open(job.head).value().metadata());
+}
+
 LinearSpec bind_head(const ParameterSet& parameters) {
   LinearSpec head;
   const Parameter& weight = parameters.at(kHeadWeight);
@@ -55,6 +58,10 @@ LinearSpec bind_head(const ParameterSet& parameters) {
   head.weight = {weight.value, weight.grad};
   head.bias = {bias.value, bias.grad};
   return head;
+}
+
+at::Tensor unit_rows(const at::Tensor& x) {
+  return x / at::linalg_vector_norm(x, 2, at::IntArrayRef{1}, /*keepdim=*/true).clamp_min(1e-12);
 }
 
 std::uint64_t dropout_seed(const StepContext& context) {

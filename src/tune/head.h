@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "core/head_file.h"
 #include "core/token_file.h"
 #include "tune/encoder_functions.h"
 #include "tune/parameters.h"
@@ -12,9 +13,6 @@
 #include "tune/trainable_model.h"
 
 namespace tailor::tune {
-
-inline constexpr const char* kHeadWeight = "head.weight";  // [labels, width]
-inline constexpr const char* kHeadBias = "head.bias";      // [labels]
 
 // Streams of the run's random numbers (core/rng.h): numbers never change, or old runs could not be repeated.
 inline constexpr std::uint64_t kInitialValuesStream = 1, kHeadStream = 2, kOrderStream = 3, kDropoutStream = 4,
@@ -25,6 +23,11 @@ inline constexpr std::uint64_t kInitialValuesStream = 1, kHeadStream = 2, kOrder
 /// trained alone keeps the features from being distorted: Kumar et al., arXiv:2202.10054.
 void add_head(ParameterSet& parameters, std::int64_t width, std::int64_t labels, const Job& job);
 LinearSpec bind_head(const ParameterSet& parameters);
+/// Whether job.head is for vectors of length 1 (core/head_file.h). Throws where it cannot be read.
+bool reads_unit_vectors(const Job& job);
+
+/// x [n, width], each row divided by its length.
+at::Tensor unit_rows(const at::Tensor& x);
 
 /// Never 0; a function of seed, step and micro-batch only.
 std::uint64_t dropout_seed(const StepContext& context);

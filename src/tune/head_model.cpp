@@ -17,7 +17,9 @@ HeadModel::HeadModel(at::Tensor features, const TokenFile& file, const Job& job,
       file_(file),
       job_(job),
       objective_(make_objective(job, file)),
+      unit_vectors_(reads_unit_vectors(job)),
       architecture_(std::move(architecture)) {
+  if (unit_vectors_) features_ = unit_rows(features_);
   first_.push_back(0);
   for (std::int64_t r = 0; r < static_cast<std::int64_t>(file.rows()); ++r) {
     const auto tokens = objective_->scored_tokens(RowSpan(&r, 1));
@@ -63,8 +65,9 @@ Predictions HeadModel::predict(RowSpan rows) {
 Result<std::vector<std::string>> HeadModel::save(const std::filesystem::path& dir) {
   const std::vector<Encoder::Named> tensors = {{kHeadWeight, parameters_.at(kHeadWeight).value.detach()},
                                                {kHeadBias, parameters_.at(kHeadBias).value.detach()}};
-  TAILOR_CHECK(write_tensors(dir / "weights.safetensors", tensors,
-                             {{"format", "tailor-weights"}, {"version", "1"}, {"method", job_.method}}));
+  std::map<std::string, std::string> metadata{{"format", "tailor-weights"}, {"version", "1"}, {"method", job_.method}};
+  if (unit_vectors_) metadata[kUnitVectors] = "true";
+  TAILOR_CHECK(write_tensors(dir / "weights.safetensors", tensors, metadata));
   return std::vector<std::string>{"weights.safetensors"};
 }
 

@@ -28,6 +28,7 @@ class HeadModel final : public TrainableModel {
   const TokenFile& file_;
   const Job job_;
   std::unique_ptr<const Objective> objective_;
+  bool unit_vectors_;  // features_ are such, for a head that reads them
   std::string architecture_;
   std::vector<std::int64_t> first_;  // unit of each row, and the end
   ParameterSet parameters_;

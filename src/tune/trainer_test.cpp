@@ -10,8 +10,13 @@
 #include <cstring>
 #include <limits>
 #include <map>
+#include <numeric>
 
+#include <fmt/format.h>
+
+#include "core/head_file.h"
 #include "core/json.h"
+#include "core/safetensors.h"
 #include "tune/checkpoint.h"
 #include "tune/encoder_test_model.h"
 #include "tune/run_job.h"
@@ -303,6 +308,29 @@ TEST_F(TrainerTest, ARateThatExplodesIsLoweredAndGivenUpWithAReason) {
   EXPECT_EQ(went_back, 4);
 }
 
+TEST_F(TrainerTest, ARunWhoseRateExplodesEndsWithALowerOne) {
+  Job wild = job("recovers");
+  wild.settings.learning_rate = wild.settings.head_learning_rate = 1;
+  wild.settings.dropout = wild.settings.hidden_dropout = 0;
+  wild.settings.max_steps = 200;
+  wild.settings.schedule = Schedule::kConstant;
+  const Trained run = train(wild);
+  ASSERT_TRUE(run.result) << run.result.error().message;
+  const int rollbacks = run.result->at("rollbacks");
+  EXPECT_GE(rollbacks, 1);
+  EXPECT_EQ(run.count("warning"), rollbacks);
+  const Json losses = run.result->at("losses");
+  ASSERT_EQ(losses.size(), 200U) << "each step once, those that were taken back not counted";
+  double last = 0;
+  for (std::size_t i = 180; i < 200; ++i) last += losses[i].get<double>() / 20;
+  EXPECT_LT(last, 2 * std::log(static_cast<double>(testing::kLabels)));
+  double rate = 0;
+  for (const Json& event : run.events) {
+    if (event.at("event") == "step") rate = event.at("learning_rate");
+  }
+  EXPECT_DOUBLE_EQ(rate, std::pow(0.5, rollbacks));
+}
+
 TEST_F(TrainerTest, AFullDiskKeepsThePreviousCheckpoint) {
   Job whole = job("whole");
   const Json expected = train(whole).result.value();
@@ -340,6 +368,54 @@ TEST_F(TrainerTest, WithoutValidationTheLastValuesAreKept) {
   EXPECT_TRUE(run.result->at("best").is_null());
   EXPECT_EQ(run.count("evaluation"), 0);
   EXPECT_EQ(run.result->at("files"), Json::array({"weights.safetensors", "test_predictions.safetensors"}));
+}
+
+// A head whose scores are 0 and four numbers of the vector lets the vector be read from the probabilities.
+TEST_F(TrainerTest, AHeadForUnitVectorsReadsThem) {
+  constexpr std::int64_t kWidth = 32, kRead = testing::kLabels - 1;
+  const auto read = [&](bool unit) {
+    std::vector<std::vector<double>> vectors;
+    for (std::int64_t first = 0; first < kWidth; first += kRead) {
+      std::vector<float> weight(testing::kLabels * kWidth), bias(testing::kLabels);
+      for (std::int64_t i = 0; i < kRead; ++i) weight[static_cast<std::size_t>((i + 1) * kWidth + first + i)] = 1;
+      Job answers = job(fmt::format("{}-{}", unit ? "unit" : "plain", first));
+      answers.method = "features";
+      answers.settings.epochs = answers.settings.max_steps = 0;
+      answers.head = answers.out.parent_path() / "head.safetensors";
+      const std::vector<SafeTensor> tensors{safe_tensor<float>(kHeadWeight, "F32", {testing::kLabels, kWidth}, weight),
+                                            safe_tensor<float>(kHeadBias, "F32", {testing::kLabels}, bias)};
+      std::map<std::string, std::string> metadata{{"format", kHeadFormat}};
+      if (unit) metadata[kUnitVectors] = "true";
+      write_safetensors(answers.head, tensors, metadata).value();
+      EXPECT_TRUE(train(answers).result);
+      const auto made = SafetensorsFile::open(answers.out / "weights.safetensors").value();
+      EXPECT_EQ(reads_unit_vectors(made.metadata()), unit);
+      const auto file = SafetensorsFile::open(answers.out / "validation_predictions.safetensors").value();
+      const SafeTensor p = file.get("probabilities", "F32", 2).value();
+      std::vector<float> values(p.bytes.size() / sizeof(float));
+      std::memcpy(values.data(), p.bytes.data(), p.bytes.size());
+      vectors.resize(static_cast<std::size_t>(p.shape[0]));
+      for (std::size_t r = 0; r < vectors.size(); ++r) {
+        for (std::size_t i = 1; i < testing::kLabels; ++i)
+          vectors[r].push_back(std::log(values[r * testing::kLabels + i] / values[r * testing::kLabels]));
+      }
+    }
+    return vectors;
+  };
+  const auto plain = read(false), unit = read(true);
+  ASSERT_EQ(unit.size(), 10U);
+  for (std::size_t r = 0; r < unit.size(); ++r) {
+    const double length = std::sqrt(std::inner_product(plain[r].begin(), plain[r].end(), plain[r].begin(), 0.0));
+    EXPECT_GT(std::abs(length - 1), 0.01) << "so that it matters";
+    for (std::size_t i = 0; i < unit[r].size(); ++i) EXPECT_NEAR(unit[r][i], plain[r][i] / length, 1e-4);
+  }
+
+  Job full = job("full-unit");
+  full.head = dir_.path() / "unit-0" / "head.safetensors";
+  const Trained refused = train(full);
+  ASSERT_FALSE(refused.result);
+  EXPECT_NE(refused.result.error().message.find("a head for vectors of length 1, which method full does not make"),
+            std::string::npos);
 }
 
 TEST_F(TrainerTest, TheHeadOfAnEarlierRunIsTheStart) {
