@@ -110,6 +110,9 @@ TEST(Config, TextsFlagsListsAndChoices) {
               HasSubstr("should be one of linear, cosine, constant, it is the text \"cosin\""));
   EXPECT_THAT(refusal("head_start: 1"), HasSubstr("should be true or false"));
   EXPECT_THAT(refusal("lora: {target_modules: []}"), HasSubstr("it is an empty list"));
+  EXPECT_EQ(options("additional_target: embed_tokens,lm_head").at("settings").at("lora").at("modules_to_save"),
+            json(R"(["embed_tokens", "lm_head"])"));
+  EXPECT_EQ(options("modules_to_save: []").at("settings").at("lora").at("modules_to_save"), Json::array());
 }
 
 TEST(Config, EveryAliasIsItsSetting) {
@@ -218,16 +221,15 @@ TEST(Config, DataOfOtherTools) {
 
 TEST(Config, KeysOfOtherToolsAreNotedOrRefusedNeverDropped) {
   const TuneConfig config = read(
-      "bf16: auto\nwandb_project: x\nbias: none\nfan_in_fan_out: false\nmodules_to_save: []\n"
+      "bf16: auto\nwandb_project: x\nbias: none\nfan_in_fan_out: false\nrank_pattern: {}\n"
       "learning_rate:\n");
   EXPECT_EQ(errors_of(config), "");
   EXPECT_TRUE(config.given.empty());
   EXPECT_THAT(notes_of(config), HasSubstr("t.yaml:1: bf16 changes nothing"));
   EXPECT_THAT(notes_of(config), HasSubstr("t.yaml:2: wandb_project changes nothing"));
-  EXPECT_THAT(notes_of(config), HasSubstr("bias, fan_in_fan_out, modules_to_save: what holds here anyway"));
+  EXPECT_THAT(notes_of(config), HasSubstr("bias, fan_in_fan_out, rank_pattern: what holds here anyway"));
   EXPECT_THAT(notes_of(config), HasSubstr("learning_rate is empty"));
-  EXPECT_THAT(refusal("modules_to_save: [lm_head]"),
-              HasSubstr("modules_to_save (PEFT, Axolotl, LLaMA-Factory) is a list"));
+  EXPECT_THAT(refusal("layers_to_transform: [1]"), HasSubstr("layers_to_transform (PEFT, Axolotl) is a list"));
   EXPECT_THAT(refusal("stage: dpo"), HasSubstr("stage sft"));
   EXPECT_THAT(refusal("train_on_inputs: true"), HasSubstr("the loss is on the answers alone"));
   EXPECT_THAT(refusal("load_in_8bit: true"), HasSubstr("method qlora"));

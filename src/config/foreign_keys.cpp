@@ -72,10 +72,6 @@ std::vector<ForeignKey> make_keys() {
   only("PEFT, Axolotl", "adapters train no biases; method bitfit does", {"none"}, {"bias"});
   only("PEFT, Axolotl", "the model's own file says how its weights lie", {false},
        {"fan_in_fan_out", "lora_fan_in_fan_out"});
-  only("PEFT, Axolotl, LLaMA-Factory",
-       "a classification head is trained and kept by every method; other modules are not trained whole beside an "
-       "adapter",
-       {}, {"modules_to_save", "lora_modules_to_save", "additional_target"});
   only("PEFT", "every module has the same rank and alpha", {}, {"rank_pattern", "alpha_pattern"});
   only("PEFT, Axolotl", kAllLayers, {},
        {"layers_to_transform", "lora_layers_to_transform", "layers_pattern", "exclude_modules", "layer_replication",

@@ -51,6 +51,7 @@ struct Setting {
   ValueKind kind = ValueKind::kText;
   double low = -std::numeric_limits<double>::infinity(), high = std::numeric_limits<double>::infinity();
   bool open_low = false, open_high = false;  // the edge itself is not allowed
+  bool may_be_empty = false;                 // a list
   std::vector<std::string_view> choices = {};
   std::string_view usual = {};    // what holds where nothing is given, in words
   std::string_view flag = {};     // of the command line, "--r,--lora-r"; empty: --set key=value

@@ -136,6 +136,7 @@ std::optional<Json> read_value(const Setting& s, const YamlNode& node, bool type
     case ValueKind::kTexts:
       return texts(node, false, typed);
     case ValueKind::kNames:
+      if (s.may_be_empty && node.kind == YamlNode::Kind::kList && node.items.empty()) return Json::array();
       return texts(node, true, typed);
     case ValueKind::kWholes: {
       if (node.kind != YamlNode::Kind::kList || node.items.empty()) return {};

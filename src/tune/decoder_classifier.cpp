@@ -274,8 +274,8 @@ Result<std::vector<std::string>> DecoderClassifier::save(const std::filesystem::
   const at::NoGradGuard no_grad;
   std::vector<std::string> files;
   if (lora_) {
-    TAILOR_TRY(files, write_peft_adapter(dir, *weights_, *lora_, parameters_));
-    if (!options_.lora->magnitudes) {  // llama.cpp knows no magnitudes
+    TAILOR_TRY(files, write_peft_adapter(dir, *weights_, *lora_, options_.whole, parameters_));
+    if (!options_.lora->magnitudes && options_.whole.empty()) {  // llama.cpp knows neither
       TAILOR_CHECK(write_gguf_adapter(dir / "adapter.gguf", *weights_, *lora_, parameters_));
       files.emplace_back("adapter.gguf");
     }
@@ -311,6 +311,7 @@ nlohmann::ordered_json DecoderClassifier::describe() const {
                        {"alpha", options_.lora->alpha},
                        {"dropout", options_.lora->dropout},
                        {"target_modules", options_.lora->targets}};
+    for (const WholeModule& module : options_.whole) json["adapter"]["trained_whole"].push_back(module.tensor);
   }
   if (states_) json["frozen_layers_kept"] = states_->layer();
   if (soft_prompt_) json["soft_prompt"] = {{"tokens", soft_prompt_->length()}};
@@ -321,6 +322,20 @@ namespace {
 
 std::unique_ptr<TrainableModel> make(const ModelInput& input, DecoderOptions options) {
   return std::make_unique<DecoderClassifier>(input, std::move(options));
+}
+
+DecoderOptions lora_options(const ModelInput& input) {
+  DecoderOptions options;
+  const LoraSettings& settings = input.job.settings.lora;
+  options.lora = lora_config(settings);
+  const DecoderConfig config = DecoderConfig::read(input.weights).value();
+  options.whole = whole_modules(config, /*tied=*/!input.weights.has("output.weight"), settings.modules_to_save).value();
+  if (!options.whole.empty()) {
+    options.trained = [whole = options.whole](std::string_view tensor) {
+      return std::any_of(whole.begin(), whole.end(), [&](const WholeModule& m) { return m.tensor == tensor; });
+    };
+  }
+  return options;
 }
 
 std::unique_ptr<TrainableModel> make_bottlenecks(const ModelInput& input, AdapterPlace place) {
@@ -353,13 +368,10 @@ std::unique_ptr<TrainableModel> make_layernorm(const ModelInput& input) {
   return make(input, std::move(options));
 }
 std::unique_ptr<TrainableModel> make_lora(const ModelInput& input) {
-  DecoderOptions options;
-  options.lora = lora_config(input.job.settings.lora);
-  return make(input, std::move(options));
+  return make(input, lora_options(input));
 }
 std::unique_ptr<TrainableModel> make_qlora(const ModelInput& input) {
-  DecoderOptions options;
-  options.lora = lora_config(input.job.settings.lora);
+  DecoderOptions options = lora_options(input);
   options.storage = WeightStorage::kBlocks;
   return make(input, std::move(options));
 }

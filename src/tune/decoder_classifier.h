@@ -14,6 +14,7 @@
 #include "tune/decoder_states.h"
 #include "tune/methods.h"
 #include "tune/soft_prompt.h"
+#include "tune/whole_modules.h"
 #include "tune/trainable_model.h"
 
 namespace tailor::tune::decoder {
@@ -27,6 +28,7 @@ struct DecoderOptions {
   std::optional<SoftPromptKind> soft_prompt;
   WeightStorage storage = WeightStorage::kFloat;  // of what is frozen
   TensorFilter trained;                           // whole tensors; empty: none
+  std::vector<WholeModule> whole;                 // of those, what is saved with the adapter
   bool scales = false;                            // IA3
   std::optional<AdapterPlace> bottlenecks;
 };

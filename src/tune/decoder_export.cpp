@@ -88,7 +88,8 @@ std::int64_t hugging_face_row(const DecoderConfig& c, const Module& module, std:
 }
 
 Result<std::vector<std::string>> write_peft_adapter(const std::filesystem::path& dir, const DecoderWeights& weights,
-                                                    const LoraAdapters& adapters, const ParameterSet& parameters) {
+                                                    const LoraAdapters& adapters, std::span<const WholeModule> whole,
+                                                    const ParameterSet& parameters) {
   const DecoderConfig& config = weights.config();
   const LoraConfig& lora = adapters.config();
   TensorList tensors;
@@ -101,6 +102,13 @@ Result<std::vector<std::string>> write_peft_adapter(const std::filesystem::path&
     tensors.add(name + ".lora_B.weight", rows_for_hugging_face(config, module, u.b));
     if (u.magnitude.defined())
       tensors.add(name + ".lora_magnitude_vector", rows_for_hugging_face(config, module, u.magnitude));
+  }
+  Json saved_whole;
+  for (const WholeModule& module : whole) {
+    for (const std::string& name : module.hugging_face) {
+      saved_whole.push_back(name.substr(name.rfind('.') + 1));
+      tensors.add("base_model.model." + name + ".weight", parameters.at(module.tensor).value);
+    }
   }
   // PiSSA's adapter against the untouched weight has twice the rank; the same scale needs another alpha.
   const bool as_asked = rank == lora.rank;
@@ -115,7 +123,7 @@ Result<std::vector<std::string>> write_peft_adapter(const std::filesystem::path&
                             {"fan_in_fan_out", config.hf_transposed},
                             {"inference_mode", true},
                             {"init_lora_weights", true},
-                            {"modules_to_save", nullptr},
+                            {"modules_to_save", saved_whole},
                             {"use_rslora", as_asked && lora.rank_stabilised},
                             {"use_dora", lora.magnitudes}};
   TAILOR_CHECK(write_safetensors(dir / "adapter_model.safetensors", tensors.tensors(), {{"format", "pt"}}));

@@ -2,6 +2,7 @@
 /// Writing what was trained of a decoder: for PEFT, for llama.cpp, and for whoever builds the whole model's file.
 
 #include <filesystem>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "tune/decoder_lora.h"
 #include "tune/decoder_weights.h"
 #include "tune/parameters.h"
+#include "tune/whole_modules.h"
 
 namespace tailor::tune::decoder {
 
@@ -19,9 +21,11 @@ inline constexpr const char* kWeightsFile = "weights.safetensors";
 /// side, Hugging Face half a head apart; GGUF keeps all of q, then k, then v, Hugging Face some families' by head.
 std::int64_t hugging_face_row(const DecoderConfig& config, const Module& module, std::int64_t row);
 
-/// adapter_config.json and adapter_model.safetensors, for PeftModel.from_pretrained on the Hugging Face model.
+/// adapter_config.json and adapter_model.safetensors, for PeftModel.from_pretrained on the Hugging Face model. `whole`:
+/// what was trained whole beside the adapters.
 Result<std::vector<std::string>> write_peft_adapter(const std::filesystem::path& dir, const DecoderWeights& weights,
-                                                    const LoraAdapters& adapters, const ParameterSet& parameters);
+                                                    const LoraAdapters& adapters, std::span<const WholeModule> whole,
+                                                    const ParameterSet& parameters);
 /// The same for IA3's scales.
 Result<std::vector<std::string>> write_peft_scales(const std::filesystem::path& dir, const DecoderWeights& weights,
                                                    const ParameterSet& parameters);

@@ -159,15 +159,22 @@ Status read_lora(const Json& value, const std::string& where, LoraSettings& lora
   reader.flag("dora", lora.dora);
   reader.flag("pissa", lora.pissa);
   reader.number("b_rate_scale", lora.b_rate_scale, 0, 1e4, true);
-  reader.custom("target_modules", [&](const Json& v) -> Status {
-    std::vector<std::string> names;
+  const auto names_of = [&](const char* key, const Json& v, std::vector<std::string>& names) -> Status {
+    names.clear();
     if (v.is_string()) names.push_back(v.get<std::string>());
     if (v.is_array()) {
       for (const Json& name : v) {
-        if (!name.is_string()) return reader.bad("target_modules", "a list of module names", v);
+        if (!name.is_string()) return reader.bad(key, "a list of module names", v);
         names.push_back(name.get<std::string>());
       }
     }
+    return {};
+  };
+  reader.custom("modules_to_save",
+                [&](const Json& v) -> Status { return names_of("modules_to_save", v, lora.modules_to_save); });
+  reader.custom("target_modules", [&](const Json& v) -> Status {
+    std::vector<std::string> names;
+    TAILOR_CHECK(names_of("target_modules", v, names));
     if (names.empty())
       return reader.bad("target_modules", "\"all-linear\" or a list of module names that is not empty", v);
     lora.target_modules = std::move(names);
@@ -436,6 +443,7 @@ Json settings_json(const Job& job) {
                    {"dora", s.lora.dora},
                    {"pissa", s.lora.pissa},
                    {"b_rate_scale", s.lora.b_rate_scale}};
+    if (!s.lora.modules_to_save.empty()) out["lora"]["modules_to_save"] = s.lora.modules_to_save;
   }
   if (method != nullptr && method->family == MethodFamily::kAdapter)
     out["adapter"] = {{"size", s.adapter.size}, {"scale", s.adapter.scale}};

@@ -50,6 +50,12 @@ std::unique_ptr<TrainableModel> encoder_layernorm(const ModelInput& in) {
 std::unique_ptr<TrainableModel> encoder_lora(const ModelInput& in) {
   EncoderOptions options = encoder_options(in);
   options.lora = in.job.settings.lora;
+  for (const std::string& name : options.lora.modules_to_save) {
+    if (name == "classifier" || name == "score") continue;  // the head
+    throw Exception({ErrorCode::kInvalidArgument,
+                     fmt::format("lora.modules_to_save: '{}' cannot be trained whole beside an encoder's adapter", name),
+                     "the head always is; method full trains every module"});
+  }
   options.lora_targets = resolve_lora_targets(options.lora.target_modules, EncoderConfig::read(in.weights).model_type);
   return encoder_classifier(in, std::move(options));
 }

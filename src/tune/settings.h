@@ -32,6 +32,9 @@ struct LoraSettings {
   double alpha = 32;                                         // the update is scaled by alpha / r
   double dropout = 0.0;                                      // [0, 1), on the adapter's input
   std::vector<std::string> target_modules = {"all-linear"};  // GGUF or Hugging Face module names, or "all-linear"
+  /// Modules that are trained whole beside the adapters, by the last part of Hugging Face's name or GGUF's. Decoders:
+  /// the table of words and the output layer. Encoders: the head, which is always trained.
+  std::vector<std::string> modules_to_save;
   bool rslora = false;      // scaled by alpha / sqrt(r): Kalajdzievski, arXiv:2312.03732
   bool dora = false;        // direction by LoRA, length learnt beside it: Liu et al., arXiv:2402.09353
   bool pissa = false;       // starts at the largest singular values of the weight: Meng et al., arXiv:2404.02948

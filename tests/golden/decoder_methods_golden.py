@@ -274,6 +274,9 @@ def cases():
         settings = dict(learning_rate=3e-3, adapter=dict(size=8))  # the scale is the method's own
         yield f"adapter-{place}", f"adapter-{place}", settings, bottlenecks(place, 8, scale), matrices, bottleneck_state
     yield "lora-plus", "lora-plus", dict(learning_rate=5e-4, lora=ADAPTER), lora(), lora_plus, lora_state
+    whole = ["embed_tokens", "lm_head"]
+    yield ("lora-whole", "lora", dict(learning_rate=1e-3, epsilon=1e-4, lora=ADAPTER | dict(modules_to_save=whole)),
+           lora(modules_to_save=whole), matrices, lambda m: merged(m, whole))
     yield "distill", "distill", dict(learning_rate=5e-3, lora=ADAPTER, distill=DISTILL), lora(), matrices, lora_state
     yield ("prompt-tuning", "prompt-tuning", dict(learning_rate=1e-2, soft_prompt=PROMPT),
            prompt(PromptTuningConfig(**VIRTUAL)), matrices, prompt_state)
