@@ -177,11 +177,16 @@ at::Tensor Decoder::fed_forward(const Pass& pass, std::int64_t layer, const at::
   const at::Tensor up = norm_linear(x, norm_spec(norms.feed_forward), spec(layer, LinearGroup::kUp, pass.dropout));
   const DecoderAdapters::Layer none;
   const DecoderAdapters::Layer& added = adapters_ == nullptr ? none : adapters_->layer(layer);
-  if (added.inner.defined())
-    return linear_add(scale_columns(activated(up, c.activation), added.inner, 0), stream, down);
-  if (!norms.post_feed_forward.defined() && !added.beside_ffn && !added.after_ffn)
-    return activated_linear_add(up, c.activation, stream, down);
-  at::Tensor y = activated_linear(up, c.activation, down);
+  const bool plain = !norms.post_feed_forward.defined() && !added.beside_ffn && !added.after_ffn;
+  at::Tensor y;
+  if (added.inner.defined()) {
+    const at::Tensor inner = scale_columns(activated(up, c.activation), added.inner, 0);
+    if (plain) return linear_add(inner, stream, down);
+    y = linear(inner, down);
+  } else {
+    if (plain) return activated_linear_add(up, c.activation, stream, down);
+    y = activated_linear(up, c.activation, down);
+  }
   if (added.beside_ffn) y = add_bottleneck(y, norm(x, norm_spec(norms.feed_forward)), *added.beside_ffn);
   if (added.after_ffn) y = add_bottleneck(y, y, *added.after_ffn);
   if (norms.post_feed_forward.defined()) y = norm(y, norm_spec(norms.post_feed_forward));

@@ -3,11 +3,17 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <map>
+#include <optional>
 
 #include "core/decoder_layout.h"
+#include "core/rng.h"
+#include "core/safetensors.h"
 #include "tune/decoder.h"
+#include "tune/decoder_adapters.h"
+#include "tune/decoder_export.h"
 #include "tune/decoder_test_model.h"
 
 namespace tailor::tune::decoder {
@@ -180,6 +186,65 @@ TEST_P(DecoderFamilies, LogitsAndGradientsEqualTransformers) {
     EXPECT_LT(off, 1e-4) << tensor.hugging_face;
   }
   EXPECT_EQ(seen, t.golden["gradients"].size());
+}
+
+/// The model with its tensors replaced by those of the file.
+TestModel with_weights(TestModel model, const std::filesystem::path& file) {
+  const SafetensorsFile changed = SafetensorsFile::open(file).value();
+  EXPECT_FALSE(changed.tensors().empty());
+  for (const SafeTensor& tensor : changed.tensors()) {
+    const auto found = std::find_if(model.tensors.begin(), model.tensors.end(),
+                                    [&](const TestTensor& known) { return known.name == tensor.name; });
+    EXPECT_NE(found, model.tensors.end()) << tensor.name;
+    if (found == model.tensors.end()) continue;
+    EXPECT_EQ(found->values.size() * sizeof(float), tensor.bytes.size()) << tensor.name;
+    std::memcpy(found->values.data(), tensor.bytes.data(), tensor.bytes.size());
+  }
+  return model;
+}
+
+TEST_P(DecoderFamilies, MergedIsUnmerged) {
+  const TinyFamily t = tiny_family(GetParam());
+  const TemporaryDirectory dir;
+  const auto tokens = t.golden["tokens"].get<std::vector<std::int32_t>>();
+  const SequenceView view{tokens, {}};
+  const auto tree = std::make_shared<PackedTree>(pack_tree({&view, 1}, Sharing::kTree));
+  OpenModel plain(t.model);
+  const at::Tensor untouched = Decoder(*plain, nullptr).logits(tree);
+  for (const std::string method : {"lora", "dora", "ia3"}) {
+    OpenModel open(t.model);
+    ParameterSet parameters;
+    std::optional<LoraAdapters> lora;
+    DecoderAdapters scales;
+    if (method == "ia3") {
+      scales.add_scales(open->config(), parameters);
+    } else {
+      LoraConfig config;
+      config.rank = 3;
+      config.magnitudes = method == "dora";
+      lora = LoraAdapters::attach(*open, config, 7, parameters).value();
+    }
+    parameters.flatten();
+    Rng rng(5);
+    float* values = parameters.flat_values().data_ptr<float>();
+    for (std::int64_t i = 0; i < parameters.flat_values().numel(); ++i)
+      values[i] += static_cast<float>(0.1 * rng.normal());
+    Decoder decoder(*open, lora ? &*lora : nullptr);
+    if (lora) {
+      lora->bind(parameters);
+      lora->refresh(*open);
+    } else {
+      scales.bind(parameters);
+      decoder.set_adapters(&scales);
+    }
+    const at::Tensor expected = decoder.logits(tree);
+    EXPECT_GT(at::max(at::abs(expected - untouched)).item<float>(), 1e-2) << method;
+    const auto file = dir.path() / (method + ".safetensors");
+    write_changed_weights(file, *open, lora ? &*lora : nullptr, parameters, method).value();
+    OpenModel merged(with_weights(t.model, file));
+    const at::Tensor seen = Decoder(*merged, nullptr).logits(tree);
+    EXPECT_LT(at::max(at::abs(seen - expected)).item<float>(), 1e-4) << method;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(All, DecoderFamilies,
