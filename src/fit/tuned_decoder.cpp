@@ -1,5 +1,7 @@
 #include "fit/tuned_decoder.h"
 
+#include <fmt/format.h>
+
 #include "core/bottleneck_file.h"
 #include "core/files.h"
 #include "core/soft_prompt_file.h"
@@ -82,7 +84,16 @@ Result<DecoderFiles> make_decoder_files(const TuneRun& run, const ReadyModel& mo
   if (has(run.directory, kTrainedWeights)) {
     TAILOR_CHECK(write_tuned_gguf(model.gguf, run.directory / kTrainedWeights, TensorType::kF16, files.gguf));
   } else {
-    TAILOR_CHECK(merge_adapter(model.gguf, run.directory / kAdapterFile, files.gguf));
+    const Status merged = merge_adapter(model.gguf, run.directory / kAdapterFile, files.gguf);
+    if (!merged) {
+      const Json best = run.result.value("best", Json());
+      return Error{merged.error().code,
+                   best.is_object() ? fmt::format("{} (the best evaluation was that of step {} of {})",
+                                                  merged.error().message, dump_json(best.value("step", Json())),
+                                                  dump_json(run.result.value("steps", Json())))
+                                    : merged.error().message,
+                   "train longer, or with a higher --learning-rate"};
+    }
   }
   return files;
 }

@@ -31,7 +31,8 @@ Result<TokenFile> read_rows(const Job& job) {
   return file;
 }
 
-/// What must be equal for a checkpoint to be taken up; not the number of threads, the deadline or how often we save.
+/// What must be equal for a checkpoint to be taken up; not the number of threads, the deadline, how often we save, or
+/// how a batch is cut (but where the texts of a pass are compared with one another).
 Result<std::string> fingerprint(const Job& job, const BaseWeights& weights) {
   TAILOR_TRY(const std::string tokens, sha256_file(job.tokens));
   std::string head;
@@ -47,9 +48,11 @@ Result<std::string> fingerprint(const Job& job, const BaseWeights& weights) {
     base = hash64(bytes.substr(0, kSample), base);
     base = hash64(bytes.substr(bytes.size() - std::min(kSample, bytes.size())), base);
   }
+  Json settings = settings_json(job);
+  if (job.method != "contrastive") settings.erase("micro_batch_tokens");
   return sha256_hex(dump_json({{"task", to_string(job.task)},
                                {"method", job.method},
-                               {"settings", settings_json(job)},
+                               {"settings", settings},
                                {"seed", job.seed},
                                {"tokens", tokens},
                                {"base", base},

@@ -139,6 +139,33 @@ TEST_F(TrainerTest, ResumingOnAnotherNumberOfThreadsGivesTheSameCurveWithinRound
   for (std::size_t i = 0; i < losses.size(); ++i) EXPECT_NEAR(losses[i], expected[i], 1e-4) << i;
 }
 
+// Out of memory says how many tokens fit: the run goes on with those.
+TEST_F(TrainerTest, AResumedRunMayCutItsBatchesOtherwise) {
+  Job whole = job("whole");
+  whole.settings.dropout = whole.settings.hidden_dropout = 0;  // whose masks are drawn for a pass
+  const auto expected = train(whole).result.value().at("losses").get<std::vector<double>>();
+  for (const std::string method : {"full", "contrastive"}) {
+    Job parts = job("parts-" + method);
+    parts.settings.dropout = parts.settings.hidden_dropout = 0;
+    parts.method = method;
+    parts.resume = true;
+    parts.pause_after_steps = 6;
+    ASSERT_TRUE(train(parts).result);
+    parts.pause_after_steps = 0;
+    parts.settings.micro_batch_tokens = 20;
+    const Trained run = train(parts);
+    if (method == "contrastive") {  // compares the texts of a pass
+      ASSERT_FALSE(run.result);
+      EXPECT_NE(run.result.error().message.find("checkpoint"), std::string::npos) << run.result.error().message;
+      continue;
+    }
+    ASSERT_TRUE(run.result) << run.result.error().message;
+    const auto losses = run.result->at("losses").get<std::vector<double>>();
+    ASSERT_EQ(losses.size(), expected.size());
+    for (std::size_t i = 0; i < losses.size(); ++i) EXPECT_NEAR(losses[i], expected[i], 1e-4) << i;
+  }
+}
+
 TEST_F(TrainerTest, TheBestValuesAreKeptAndPredictTheReportedMetric) {
   Job best = job("best", 20);
   best.early_stopping_patience = 3;
