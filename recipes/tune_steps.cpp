@@ -182,6 +182,7 @@ Json training_figures(const TunedBy& by, const TuneOptions& options, int threads
                           "process_seconds",
                           "process_cpu_seconds",
                           "peak_memory_bytes",
+                          "estimates",
                           "skipped_steps",
                           "rollbacks",
                           "rate_scale",

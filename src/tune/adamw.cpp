@@ -11,6 +11,7 @@
 namespace tailor::tune {
 namespace {
 
+constexpr std::int64_t kPageFloats = 1024;  // of 4,096 bytes
 constexpr std::int64_t kBlock = 16384;  // floats summed on their own, so that the norm does not depend on the threads
 
 }  // namespace
@@ -83,6 +84,14 @@ void AdamW::step(double rate_factor, double gradient_scale) {
     });
   }
   decay_ *= 1 - settings_.learning_rate * rate_factor * settings_.weight_decay;
+}
+
+void AdamW::touch() {
+  // Zeros that were never written share one page.
+  for (const at::Tensor& moment : {m_, v_}) {
+    auto* values = moment.data_ptr<float>();
+    for (std::int64_t i = 0; i < moment.numel(); i += kPageFloats) *const_cast<volatile float*>(values + i) = values[i];
+  }
 }
 
 }  // namespace tailor::tune

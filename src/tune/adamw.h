@@ -25,6 +25,8 @@ class AdamW {
 
   std::int64_t steps() const { return steps_; }
   void set_steps(std::int64_t steps) { steps_ = steps; }
+  /// Makes the moments resident: their pages count in the process's memory from here on. Values stay.
+  void touch();
   at::Tensor first_moment() const { return m_; }   // [element_count]; for checkpoints
   at::Tensor second_moment() const { return v_; }  // [element_count]
   /// Product of (1 - rate * weight_decay) over the steps: what happened to weights that never had a gradient.

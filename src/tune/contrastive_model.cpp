@@ -36,8 +36,8 @@ ContrastiveModel::ContrastiveModel(const BaseWeights& weights, const TokenFile& 
   }
 }
 
-at::Tensor ContrastiveModel::vectors(const PackedRows& packed) const {
-  return unit_rows(pool(encoder_.forward(packed, 0), packed, job_.settings.pooling));
+at::Tensor ContrastiveModel::vectors(const PackedRows& packed, std::uint64_t seed) const {
+  return unit_rows(pool(encoder_.forward(packed, seed), packed, job_.settings.pooling));
 }
 
 at::Tensor ContrastiveModel::vectors_of_all(RowSpan rows) const {
@@ -45,7 +45,7 @@ at::Tensor ContrastiveModel::vectors_of_all(RowSpan rows) const {
   at::Tensor out = at::empty({static_cast<std::int64_t>(rows.size()), encoder_.config().width}, at::kFloat);
   for_passes(file_, rows, [&](std::size_t first, std::size_t count) {
     out.narrow(0, static_cast<std::int64_t>(first), static_cast<std::int64_t>(count))
-        .copy_(vectors(encoder_.pack(rows.subspan(first, count))));
+        .copy_(vectors(encoder_.pack(rows.subspan(first, count)), 0));
   });
   return out;
 }
@@ -70,7 +70,8 @@ void ContrastiveModel::parameters_changed(double decay) {
 void ContrastiveModel::mine_or_read(const StepContext& context) {
   if (job_.settings.hard_negatives == 0) return;
   const std::int64_t epoch = context.step / steps_per_epoch_;
-  if (context.step % steps_per_epoch_ == 0 && context.micro_batch == 0)
+  const bool begins = context.step % steps_per_epoch_ == 0 && context.micro_batch == 0;
+  if (begins && hard_negatives_.epoch() != epoch)
     hard_negatives_.mine(vectors_of_all(hard_negatives_.training_rows()), epoch);
   else if (hard_negatives_.epoch() != epoch)
     hard_negatives_.read(epoch);
@@ -106,7 +107,7 @@ LossSum ContrastiveModel::forward_backward(RowSpan rows, const StepContext& cont
               .tokens = packed.tokens(),
               .computed_tokens = packed.tokens(),
               .bad_rows = {}};
-  const at::Tensor z = vectors(packed);
+  const at::Tensor z = vectors(packed, dropout_seed(context));
   const auto n = static_cast<std::int64_t>(all.size());
   const auto labels = labels_of(file_, all);
   at::Tensor same = at::zeros({n, n}, at::kFloat);

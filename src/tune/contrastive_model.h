@@ -34,10 +34,10 @@ class ContrastiveModel final : public TrainableModel {
   nlohmann::ordered_json describe() const override;
 
  private:
-  at::Tensor vectors(const PackedRows& packed) const;  // [rows, width], length 1, with gradients
-  at::Tensor vectors_of_all(RowSpan rows) const;       // the same in passes, without
-  const at::Tensor& prototypes();                      // [labels, width], length 1
-  void mine_or_read(const StepContext& context);       // the hard negatives of the step's epoch
+  at::Tensor vectors(const PackedRows& packed, std::uint64_t seed) const;  // [rows, width], length 1, with gradients
+  at::Tensor vectors_of_all(RowSpan rows) const;                           // the same in passes, without
+  const at::Tensor& prototypes();                                          // [labels, width], length 1
+  void mine_or_read(const StepContext& context);                           // the hard negatives of the step's epoch
   std::vector<std::int64_t> companions(RowSpan rows, const StepContext& context) const;
 
   const BaseWeights& weights_;

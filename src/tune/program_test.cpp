@@ -117,6 +117,12 @@ TEST_F(ProgramTest, KilledAndResumedGivesTheSameCurve) {
   const Json result = read_json(dir_.path() / "killed" / "result.json").value();
   EXPECT_GE(result.at("resumed_from_step").get<int>(), 55);
   for (const char* key : {"losses", "evaluations", "best"}) EXPECT_EQ(result.at(key), expected.at(key)) << key;
+  for (const Json& run_result : {expected, result}) {  // what a run needs is known when it begins
+    const double peak = run_result.at("peak_memory_bytes"), said = run_result.at("estimates").at("peak_memory_bytes");
+    EXPECT_GE(said, peak);
+    EXPECT_LE(said, 1.1 * peak);
+    EXPECT_GT(run_result.at("estimates").at("training_seconds"), 0);
+  }
   EXPECT_EQ(read_file(dir_.path() / "killed" / "weights.safetensors").value(),
             read_file(dir_.path() / "whole" / "weights.safetensors").value());
 }

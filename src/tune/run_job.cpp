@@ -169,6 +169,10 @@ Result<Json> run_job(const Job& job, const EventSink& events, const CancelToken&
   const Usage usage = usage_so_far();
   result["process_cpu_seconds"] = usage.cpu_seconds;
   result["peak_memory_bytes"] = usage.peak_memory_bytes;
+  const Estimates& estimates = trained.estimates;
+  result["estimates"] = {
+      {"peak_memory_bytes", estimates.peak_memory_bytes > 0 ? Json(estimates.peak_memory_bytes) : Json()},
+      {"training_seconds", estimates.training_seconds > 0 ? Json(estimates.training_seconds) : Json()}};
   TAILOR_CHECK(write_json_atomic(job.out / "result.json", result));
   // A finished run needs no checkpoint; a paused one lives by it.
   if (trained.stopped != "paused") TAILOR_CHECK(remove_tree(job.out / "checkpoint"));

@@ -97,6 +97,7 @@ Result<TrainerResult> Trainer::run() {
       TAILOR_CHECK(roll_back());
       continue;
     }
+    estimate_time();
     if (evaluation_interval_ > 0 && (state_.step % evaluation_interval_ == 0 || state_.step == total_steps_)) {
       TAILOR_CHECK(evaluate());
       if (job_.early_stopping_patience > 0 && state_.without_gain >= job_.early_stopping_patience) {
@@ -118,6 +119,7 @@ Result<TrainerResult> Trainer::run() {
   result.state = state_;
   result.total_steps = total_steps_;
   result.resumed_from_step = resumed_from_;
+  result.estimates = estimates_;
   return result;
 }
 
@@ -145,6 +147,9 @@ Status Trainer::begin() {
            {"resumed_from_step", resumed_from_}});
   // The first checkpoint is what a roll-back of the first steps goes to, and it finds a full disk early.
   if (!resume) TAILOR_CHECK(checkpoint());
+  TAILOR_CHECK(rehearse());
+  last_time_ = std::chrono::steady_clock::now();
+  last_cpu_ = usage_so_far().cpu_seconds;
   return {};
 }
 
@@ -237,12 +242,6 @@ LossSum Trainer::pass(RowSpan part, const StepContext& context) {
 }
 
 Error Trainer::what_would_fit(RowSpan part, const StepContext& context) {
-  const auto tokens_of = [&](RowSpan rows) {
-    std::int64_t tokens = 0;
-    for (const std::int64_t r : rows)
-      tokens += static_cast<std::int64_t>(file_.row(static_cast<std::size_t>(r)).size());
-    return tokens;
-  };
   Error error{ErrorCode::kOutOfMemory,
               fmt::format("out of memory while training: a pass of {} rows with {} tokens does not fit", part.size(),
                           tokens_of(part)),
@@ -260,9 +259,8 @@ Error Trainer::what_would_fit(RowSpan part, const StepContext& context) {
     }
     error.hint = fmt::format(
         "{} of these rows with {} tokens fit: set settings.micro_batch_tokens to {} (now {}), which changes nothing "
-        "but "
-        "the memory; or take method lora or head, which keep less",
-        less.size(), tokens_of(less), tokens_of(less), job_.settings.micro_batch_tokens);
+        "but the memory; or take method lora or head, which keep less",
+        less.size(), tokens_of(less), tokens_of(less) - tokens_of(less) / 8, job_.settings.micro_batch_tokens);
     return error;
   }
   error.hint =

@@ -42,11 +42,18 @@ struct TrainerState {
   double evaluation_seconds = 0, evaluation_cpu_seconds = 0;  // of predicting validation and test rows
 };
 
+/// What was said in advance; 0: nothing was.
+struct Estimates {
+  std::uint64_t peak_memory_bytes = 0;  // of the process: after a rehearsal of the largest pass
+  double training_seconds = 0;          // of the whole training, evaluations left out: after ten steps
+};
+
 struct TrainerResult {
   TrainerState state;
   std::int64_t total_steps = 0, resumed_from_step = 0;
   std::string stopped;           // "finished", "early", "deadline", "paused"
   Predictions validation, test;  // by the values that were kept; rows in the file's order
+  Estimates estimates;
 };
 
 class Trainer {
@@ -65,6 +72,13 @@ class Trainer {
   enum class StepOutcome { kDone, kSkipped, kDiverged };
 
   Status begin();
+  /// The largest pass of the run and saving, once, before the first step: memory or disk that will not do show now,
+  /// not hours later, and what the run needs is known. Changes nothing.
+  Status rehearse();
+  std::vector<std::int64_t> largest_pass();
+  void estimate_time();          // after a step
+  double rows_tokens_of_probe();  // of the rows alone
+  std::int64_t tokens_of(RowSpan rows) const;
   StepOutcome train_step();
   LossSum pass(RowSpan part, const StepContext& context);          // throws Exception{kOutOfMemory}
   Error what_would_fit(RowSpan part, const StepContext& context);  // after a pass for which the memory did not do
@@ -100,6 +114,9 @@ class Trainer {
   std::int64_t best_predictions_step_ = -1;  // -1: not made by this process
   SteadyTime last_time_, last_checkpoint_;
   double last_cpu_ = 0;
+  Estimates estimates_;
+  double probe_seconds_ = 0;       // when the steps began that the time is estimated by
+  std::int64_t probe_tokens_ = 0;  // trained on by then
 };
 
 }  // namespace tailor::tune

@@ -28,6 +28,10 @@ void WeightAverage::update(double untrained) {
   });
 }
 
+void WeightAverage::touch() {
+  if (on() && updates_ == 0) values_.zero_();
+}
+
 void WeightAverage::swap() {
   if (!on() || updates_ == 0) return;
   float* average = values_.data_ptr<float>();

@@ -20,6 +20,7 @@ class WeightAverage {
   WeightAverage(ParameterSet& parameters, double decay);
 
   bool on() const { return decay_ > 0; }
+  void touch();  // makes the values resident, as AdamW::touch()
   /// After a step of the optimiser; `untrained` is what became of weights without a gradient (AdamW::decay()).
   void update(double untrained);
   /// The parameters get the average and the average the parameters; before the first update nothing happens. Twice:

@@ -1,0 +1,93 @@
+// What a run needs, found out before it is needed.
+
+#include <algorithm>
+
+#include "core/files.h"
+#include "core/json.h"
+#include "core/process.h"
+#include "tune/trainer.h"
+
+namespace tailor::tune {
+namespace {
+
+constexpr std::size_t kMostRows = 1'000'000;  // looked at for the largest pass, and for the tokens that are left
+constexpr std::int64_t kFirstSteps = 2, kProbe = 10;  // steps before those that the time is estimated by, and the last
+constexpr double kMemoryMargin = 1.03;                // for what the allocator loses on the way
+
+}  // namespace
+
+std::vector<std::int64_t> Trainer::largest_pass() {
+  std::vector<std::int64_t> largest;
+  std::int64_t most = 0;
+  std::size_t seen = 0;
+  for (std::int64_t step = state_.step; step < total_steps_ && seen < kMostRows; ++step) {
+    const RowSpan batch = order_.batch(step);
+    seen += batch.size();
+    for (const RowSpan part : micro_batches(file_, batch, job_.settings.micro_batch_tokens)) {
+      const std::int64_t tokens = tokens_of(part);
+      if (tokens <= most) continue;
+      most = tokens;
+      largest.assign(part.begin(), part.end());
+    }
+  }
+  return largest;
+}
+
+Status Trainer::rehearse() {
+  if (state_.step >= total_steps_) return {};
+  optimiser_.touch();
+  average_.touch();
+  const std::vector<std::int64_t> rows = largest_pass();
+  StepContext context{.denominator = model_.weight(rows), .seed = job_.seed, .step = state_.step, .micro_batch = 0};
+  if (context.denominator > 0) pass(rows, context);
+  model_.parameters().zero_grad();
+
+  const std::filesystem::path saved = job_.out / "checkpoint" / "rehearsal";
+  TAILOR_CHECK(make_directories(saved));
+  TAILOR_CHECK(model_.save(saved));
+  TAILOR_CHECK(remove_tree(saved));
+  const auto peak = static_cast<double>(usage_so_far().peak_memory_bytes);
+  estimates_.peak_memory_bytes = static_cast<std::uint64_t>(peak * kMemoryMargin);
+  events_({{"event", "estimate"}, {"step", state_.step}, {"peak_memory_bytes", estimates_.peak_memory_bytes}});
+  return {};
+}
+
+void Trainer::estimate_time() {
+  const std::int64_t done = state_.step - resumed_from_;
+  if (done == kFirstSteps) {
+    probe_seconds_ = state_.seconds;
+    probe_tokens_ = state_.tokens;
+  }
+  if (done != kProbe || state_.tokens <= probe_tokens_) return;
+  const double per_token = (state_.seconds - probe_seconds_) / static_cast<double>(state_.tokens - probe_tokens_);
+  double tokens = 0;
+  std::size_t seen = 0;
+  std::int64_t step = state_.step;
+  for (; step < total_steps_ && seen < kMostRows; ++step) {
+    const RowSpan batch = order_.batch(step);
+    seen += batch.size();
+    tokens += static_cast<double>(tokens_of(batch));
+  }
+  if (step < total_steps_)  // the rest as those
+    tokens *= static_cast<double>(total_steps_ - state_.step) / static_cast<double>(step - state_.step);
+  // state_.tokens counts what is trained beside the rows, such as answers and companions, too.
+  const double rows_seen = rows_tokens_of_probe();
+  if (rows_seen > 0) tokens *= static_cast<double>(state_.tokens - probe_tokens_) / rows_seen;
+  estimates_.training_seconds = state_.seconds + per_token * tokens;
+  events_({{"event", "estimate"}, {"step", state_.step}, {"training_seconds", estimates_.training_seconds}});
+}
+
+double Trainer::rows_tokens_of_probe() {
+  double tokens = 0;
+  for (std::int64_t step = state_.step - (kProbe - kFirstSteps); step < state_.step; ++step)
+    tokens += static_cast<double>(tokens_of(order_.batch(step)));
+  return tokens;
+}
+
+std::int64_t Trainer::tokens_of(RowSpan rows) const {
+  std::int64_t tokens = 0;
+  for (const std::int64_t r : rows) tokens += static_cast<std::int64_t>(file_.row(static_cast<std::size_t>(r)).size());
+  return tokens;
+}
+
+}  // namespace tailor::tune
