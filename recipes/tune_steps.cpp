@@ -152,7 +152,10 @@ Result<TuneRun> run_training(Json job, const std::filesystem::path& directory, i
   }
   bool logs = log != nullptr;
   const auto on_event = [&](const Json& event) {
-    if (event.value("event", "") == "warning") ui.warning(event.value("message", ""));
+    const std::string kind = event.value("event", "");
+    if (kind == "warning") ui.warning(event.value("message", ""));
+    if (kind == "estimate" && event.contains("peak_memory_bytes"))
+      ui.note(fmt::format("Training needs about {:.1f} GB of memory.", event["peak_memory_bytes"].get<double>() / 1e9));
     ui.event(event);
     if (!logs) return;
     if (const Status kept = log->add(event); !kept) {  // the training itself goes on

@@ -178,6 +178,42 @@ def tune_encoder(bench):
     train(bench, "encoder-head", "encoder", "head", 9390, 40, 10000, 32)  # thirty epochs, the method's default
 
 
+ESTIMATED = [("all-minilm-l6-v2", method, batch, []) for method in ("full", "lora", "contrastive") for batch in (8, 32, 128)] + [
+    ("all-minilm-l6-v2", method, 32, []) for method in ("dora", "bitfit", "ia3", "upper-layers", "adapter-houlsby", "head")] + [
+    ("smollm2-135m-instruct", "lora", batch, []) for batch in (1, 4, 8, 16)] + [
+    ("smollm2-135m-instruct", "lora", 16, ["--set", "micro_batch_tokens=160"]), ("smollm2-135m-instruct", "lora", 8, ["--lora-r", "64"])] + [
+    ("smollm2-135m-instruct", method, 8, []) for method in
+    ("qlora", "dora", "pissa", "full", "upper-layers", "layernorm", "ia3", "adapter-pfeiffer", "prompt-tuning", "prefix-tuning")]
+
+
+def tune_estimates(bench):
+    """What tailor-tune says of memory before the first step and of time after ten, beside what it takes."""
+    with open(bench.data / "banking77" / "train.csv", newline="") as file:
+        rows = [(row["text"], row["label"]) for row in csv.DictReader(file)]
+    names = sorted({label for _, label in rows})
+    few = [row for row in rows if row[1] in names[:8]][:240]
+    off = []
+    for model, method, batch, more in ESTIMATED:
+        if bench.smoke and (method, batch) != ("lora", 8):
+            continue
+        train = bench.out / ("estimates-few.csv" if "smollm2" in model else "estimates.csv")
+        with open(train, "w", newline="") as file:
+            csv.writer(file).writerows([("text", "label"), *(few if "smollm2" in model else rows[::3])])
+        out = bench.out / "estimates"
+        shutil.rmtree(out, ignore_errors=True)
+        bench.run([bench.build / "bin" / "tailor", "tune", train, "--text", "text", "--label", "label", "--method", method, "--model", model,
+                   "--batch-size", batch, "--max-steps", 24 if "smollm2" in model else 60, "--threads", THREADS, "--out", out, "--quiet", *more], quiet=True)
+        result = json.loads((out / "result.json").read_text())
+        said = result["estimates"]
+        memory = said["peak_memory_bytes"] / result["peak_memory_bytes"] - 1
+        time = said["training_seconds"] / result["wall_seconds"] - 1
+        off.append((memory, time))
+        print(f"  {model} {method} batch {batch} {' '.join(more)}: {result['peak_memory_bytes'] / 2**20:.0f} MB, said {memory:+.1%}; "
+              f"{result['wall_seconds']:.1f} s, said {time:+.1%}", flush=True)
+    print(f"  {len(off)} trainings: memory {min(m for m, _ in off):+.1%} to {max(m for m, _ in off):+.1%}, "
+          f"time {min(t for _, t in off):+.1%} to {max(t for _, t in off):+.1%}")
+
+
 def show(result):
     for t in result["trials"]:
         metrics = t.get("metrics") or {}
@@ -232,7 +268,7 @@ def long(bench):
     show(bench.fit("banking77-90m", banking(bench), "90m"))
 
 
-PARTS = {"embed": embed, "score": score, "tune-decoder": tune_decoder, "tune-encoder": tune_encoder, "fit": fit, "few-shot": few_shot, "spam": spam, "long": long}
+PARTS = {"embed": embed, "score": score, "tune-decoder": tune_decoder, "tune-encoder": tune_encoder, "tune-estimates": tune_estimates, "fit": fit, "few-shot": few_shot, "spam": spam, "long": long}
 SMOKE = ("embed", "score", "tune-decoder", "fit")
 
 
