@@ -1,5 +1,9 @@
 #include "core/system.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include <sched.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
@@ -87,6 +91,12 @@ std::filesystem::path program_directory() {
   std::error_code error;
   const auto program = std::filesystem::read_symlink("/proc/self/exe", error);
   return error ? std::filesystem::current_path() : program.parent_path();
+}
+
+void release_free_memory() {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
 }
 
 }  // namespace tailor

@@ -17,6 +17,10 @@ struct SystemInfo {
 };
 SystemInfo system_info();
 
+/// Gives memory that was freed back to the system, as far as the C library can; what comes next does not stand on top of
+/// it then.
+void release_free_memory();
+
 /// Directory of the running program; and where set-up put models and libraries.
 std::filesystem::path program_directory();
 

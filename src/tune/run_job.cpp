@@ -149,6 +149,7 @@ Result<Json> run_job(const Job& job, const EventSink& events, const CancelToken&
 
   Json files = Json::array();
   if (trained.stopped != "paused") {
+    release_free_memory();
     TAILOR_TRY(const auto saved, model->save(job.out));
     for (const std::string& name : saved) files.push_back(name);
     for (const auto& [name, part, predictions] : {std::tuple{"validation", TokenPart::kValidation, &trained.validation},

@@ -76,6 +76,7 @@ class Trainer {
   /// not hours later, and what the run needs is known. Changes nothing.
   Status rehearse();
   std::vector<std::int64_t> largest_pass();
+  std::vector<std::int64_t> longest_predicted() const;  // rows that fill a pass
   void estimate_time();          // after a step
   double rows_tokens_of_probe();  // of the rows alone
   std::int64_t tokens_of(RowSpan rows) const;

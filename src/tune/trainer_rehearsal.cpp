@@ -5,6 +5,7 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/process.h"
+#include "core/system.h"
 #include "tune/trainer.h"
 
 namespace tailor::tune {
@@ -12,6 +13,7 @@ namespace {
 
 constexpr std::size_t kMostRows = 1'000'000;  // looked at for the largest pass, and for the tokens that are left
 constexpr std::int64_t kFirstSteps = 2, kProbe = 10;  // steps before those that the time is estimated by, and the last
+constexpr std::size_t kPredictTokens = 8192;          // that fill a pass of any model's predictions
 constexpr double kMemoryMargin = 1.03;                // for what the allocator loses on the way
 
 }  // namespace
@@ -33,6 +35,17 @@ std::vector<std::int64_t> Trainer::largest_pass() {
   return largest;
 }
 
+std::vector<std::int64_t> Trainer::longest_predicted() const {
+  std::vector<std::int64_t> rows = validation_rows_;
+  rows.insert(rows.end(), test_rows_.begin(), test_rows_.end());
+  const auto length = [&](std::int64_t row) { return file_.row(static_cast<std::size_t>(row)).size(); };
+  std::stable_sort(rows.begin(), rows.end(), [&](std::int64_t a, std::int64_t b) { return length(a) > length(b); });
+  std::size_t tokens = 0, count = 0;
+  while (count < rows.size() && tokens < kPredictTokens) tokens += length(rows[count++]);
+  rows.resize(count);
+  return rows;
+}
+
 Status Trainer::rehearse() {
   if (state_.step >= total_steps_) return {};
   optimiser_.touch();
@@ -42,6 +55,10 @@ Status Trainer::rehearse() {
   if (context.denominator > 0) pass(rows, context);
   model_.parameters().zero_grad();
 
+  // Labels of decoders are scored in small passes, for long; the prototypes of `contrastive` take a pass over all rows.
+  if (job_.task != Task::kCausalLmLabels && job_.method != "contrastive") model_.predict(longest_predicted());
+
+  release_free_memory();
   const std::filesystem::path saved = job_.out / "checkpoint" / "rehearsal";
   TAILOR_CHECK(make_directories(saved));
   TAILOR_CHECK(model_.save(saved));
