@@ -72,10 +72,10 @@ class Trainer {
   enum class StepOutcome { kDone, kSkipped, kDiverged };
 
   Status begin();
-  /// The largest pass of the run and saving, once, before the first step: memory or disk that will not do show now,
+  /// The largest passes of the run and saving, once, before the first step: memory or disk that will not do show now,
   /// not hours later, and what the run needs is known. Changes nothing.
   Status rehearse();
-  std::vector<std::int64_t> largest_pass();
+  std::vector<std::vector<std::int64_t>> largest_passes();  // the largest first
   std::vector<std::int64_t> longest_predicted() const;  // rows that fill a pass
   void estimate_time();          // after a step
   double rows_tokens_of_probe();  // of the rows alone

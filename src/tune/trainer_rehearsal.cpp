@@ -14,25 +14,29 @@ namespace {
 constexpr std::size_t kMostRows = 1'000'000;  // looked at for the largest pass, and for the tokens that are left
 constexpr std::int64_t kFirstSteps = 2, kProbe = 10;  // steps before those that the time is estimated by, and the last
 constexpr std::size_t kPredictTokens = 8192;          // that fill a pass of any model's predictions
-constexpr double kMemoryMargin = 1.03;                // for what the allocator loses on the way
+constexpr std::size_t kPasses = 3;                    // the first one leaves holes that the next do not fit
+constexpr double kMemoryMargin = 1.075;               // for what the allocator loses on the way
 
 }  // namespace
 
-std::vector<std::int64_t> Trainer::largest_pass() {
-  std::vector<std::int64_t> largest;
-  std::int64_t most = 0;
+std::vector<std::vector<std::int64_t>> Trainer::largest_passes() {
+  std::vector<std::pair<std::int64_t, std::vector<std::int64_t>>> largest;  // tokens, rows; the smallest first
   std::size_t seen = 0;
   for (std::int64_t step = state_.step; step < total_steps_ && seen < kMostRows; ++step) {
     const RowSpan batch = order_.batch(step);
     seen += batch.size();
     for (const RowSpan part : micro_batches(file_, batch, job_.settings.micro_batch_tokens)) {
       const std::int64_t tokens = tokens_of(part);
-      if (tokens <= most) continue;
-      most = tokens;
-      largest.assign(part.begin(), part.end());
+      if (largest.size() == kPasses && tokens <= largest.front().first) continue;
+      if (largest.size() == kPasses) largest.erase(largest.begin());
+      largest.emplace_back(tokens, std::vector<std::int64_t>(part.begin(), part.end()));
+      std::stable_sort(largest.begin(), largest.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
     }
   }
-  return largest;
+  std::vector<std::vector<std::int64_t>> out;
+  for (auto& [tokens, rows] : largest) out.push_back(std::move(rows));
+  std::reverse(out.begin(), out.end());
+  return out;
 }
 
 std::vector<std::int64_t> Trainer::longest_predicted() const {
@@ -50,10 +54,12 @@ Status Trainer::rehearse() {
   if (state_.step >= total_steps_) return {};
   optimiser_.touch();
   average_.touch();
-  const std::vector<std::int64_t> rows = largest_pass();
-  StepContext context{.denominator = model_.weight(rows), .seed = job_.seed, .step = state_.step, .micro_batch = 0};
-  if (context.denominator > 0) pass(rows, context);
-  model_.parameters().zero_grad();
+  for (const std::vector<std::int64_t>& rows : largest_passes()) {
+    const StepContext context{
+        .denominator = model_.weight(rows), .seed = job_.seed, .step = state_.step, .micro_batch = 0};
+    if (context.denominator > 0) pass(rows, context);
+    model_.parameters().zero_grad();
+  }
 
   // Labels of decoders are scored in small passes, for long; the prototypes of `contrastive` take a pass over all rows.
   if (job_.task != Task::kCausalLmLabels && job_.method != "contrastive") model_.predict(longest_predicted());
