@@ -1,16 +1,9 @@
 #include "infer/bert_encoder.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <cstring>
 
-#include "core/bottleneck_file.h"
 #include "core/fast_math.h"
-#include "core/safetensors.h"
-#include "model/gguf_file.h"
 
 namespace tailor {
 namespace {
@@ -41,163 +34,19 @@ float square_distance(const float* x, float mean, std::size_t n) {
   return sum;
 }
 
-/// Reads tensors and checks their shapes.
-class Reader {
- public:
-  explicit Reader(const GgufFile& file) : file_(file) {}
-  Result<std::vector<float>> read(const std::string& name, std::size_t elements) const {
-    const GgufTensor* tensor = file_.tensor(name);
-    if (tensor == nullptr)
-      return Error{ErrorCode::kCorruptData, fmt::format("{}: tensor '{}' is missing", file_.path().string(), name),
-                   "use another file of this model"};
-    if (tensor->elements != elements) {
-      return Error{ErrorCode::kCorruptData,
-                   fmt::format("{}: tensor '{}' has {} values, expected {}", file_.path().string(), name,
-                               tensor->elements, elements),
-                   "use another file of this model"};
+/// Grows a table of cosines and sines to `places` places: angle place base^(-2 i / width) of pair i.
+void grow_turns(std::size_t places, std::size_t width, double base, std::vector<float>& table) {
+  for (std::size_t p = table.size() / width; p < places; ++p) {
+    for (std::size_t i = 0; i < width / 2; ++i) {
+      const double angle =
+          static_cast<double>(p) * std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(width));
+      table.push_back(static_cast<float>(std::cos(angle)));
+      table.push_back(static_cast<float>(std::sin(angle)));
     }
-    return file_.tensor_f32(name);
   }
-
- private:
-  const GgufFile& file_;
-};
+}
 
 }  // namespace
-
-bool BertEncoder::supports(const GgufFile& file) {
-  const auto architecture = file.architecture();
-  if (!architecture.has_value() || *architecture != "bert" || file.tensor("blk.0.attn_q.weight") == nullptr ||
-      file.tensor("token_types.weight") == nullptr || file.tensor("blk.0.ffn_gate.weight") != nullptr) {
-    return false;
-  }
-  return std::all_of(file.tensors().begin(), file.tensors().end(),
-                     [](const GgufTensor& t) { return can_be_f32(t.type); });
-}
-
-Result<BertEncoder> BertEncoder::load(const GgufFile& file, const std::filesystem::path& bottlenecks) {
-  BertEncoder e;
-  TAILOR_TRY(const std::int64_t width, file.integer("bert.embedding_length"));
-  TAILOR_TRY(const std::int64_t hidden, file.integer("bert.feed_forward_length"));
-  TAILOR_TRY(const std::int64_t layers, file.integer("bert.block_count"));
-  TAILOR_TRY(const std::int64_t heads, file.integer("bert.attention.head_count"));
-  TAILOR_TRY(const double epsilon, file.number("bert.attention.layer_norm_epsilon"));
-  constexpr std::int64_t kMost = 1 << 20;
-  if (width < 1 || width > kMost || hidden < 1 || hidden > kMost || layers < 1 || layers > 512 || heads < 1 ||
-      width % heads != 0) {
-    return Error{ErrorCode::kCorruptData,
-                 fmt::format("{}: a width of {} with {} heads, {} layers and an inner width of {} is no BERT",
-                             file.path().string(), width, heads, layers, hidden),
-                 ""};
-  }
-  e.width_ = static_cast<std::size_t>(width);
-  e.heads_ = static_cast<std::size_t>(heads);
-  e.epsilon_ = static_cast<float>(epsilon);
-  const std::size_t w = e.width_, h = static_cast<std::size_t>(hidden);
-  const Reader reader(file);
-  const auto rows_of = [&](const char* name) {
-    const GgufTensor* tensor = file.tensor(name);
-    return tensor != nullptr && tensor->shape.size() == 2 ? static_cast<std::size_t>(tensor->shape[1]) : 0;
-  };
-  TAILOR_TRY(e.tokens_, reader.read("token_embd.weight", rows_of("token_embd.weight") * w));
-  TAILOR_TRY(e.positions_, reader.read("position_embd.weight", rows_of("position_embd.weight") * w));
-  TAILOR_TRY(const std::vector<float> types, reader.read("token_types.weight", rows_of("token_types.weight") * w));
-  if (e.tokens_.empty() || e.positions_.empty() || types.empty()) {
-    return Error{ErrorCode::kCorruptData, fmt::format("{}: an embedding table is empty", file.path().string()),
-                 "use another file of this model"};
-  }
-  for (std::size_t i = 0; i < e.positions_.size(); ++i) e.positions_[i] += types[i % w];
-  if (types.size() >= 2 * w) {
-    e.second_type_.resize(w);
-    for (std::size_t i = 0; i < w; ++i) e.second_type_[i] = types[w + i] - types[i];
-  }
-
-  const auto norm = [&](const std::string& name) -> Result<Norm> {
-    Norm n;
-    TAILOR_TRY(n.scale, reader.read(name + ".weight", w));
-    TAILOR_TRY(n.shift, reader.read(name + ".bias", w));
-    return n;
-  };
-  const auto linear = [&](const std::string& name, std::size_t in, std::size_t out) -> Result<PackedLinear> {
-    TAILOR_TRY(const std::vector<float> weight, reader.read(name + ".weight", in * out));
-    std::vector<float> bias;
-    if (file.tensor(name + ".bias") != nullptr) {
-      TAILOR_TRY(bias, reader.read(name + ".bias", out));
-    }
-    return PackedLinear(weight, bias, in, out);
-  };
-  TAILOR_TRY(e.embedding_norm_, norm("token_embd_norm"));
-  for (std::int64_t i = 0; i < layers; ++i) {
-    const std::string block = fmt::format("blk.{}.", i);
-    Layer layer;
-    std::vector<float> weight, bias;
-    for (const char* part : {"attn_q", "attn_k", "attn_v"}) {
-      TAILOR_TRY(const std::vector<float> own, reader.read(block + part + ".weight", w * w));
-      weight.insert(weight.end(), own.begin(), own.end());
-      std::vector<float> own_bias(w, 0.0f);
-      if (file.tensor(block + part + ".bias") != nullptr) {
-        TAILOR_TRY(own_bias, reader.read(block + part + ".bias", w));
-      }
-      bias.insert(bias.end(), own_bias.begin(), own_bias.end());
-    }
-    layer.queries_keys_values = PackedLinear(weight, bias, w, 3 * w);
-    TAILOR_TRY(layer.attention_out, linear(block + "attn_output", w, w));
-    TAILOR_TRY(layer.up, linear(block + "ffn_up", w, h));
-    TAILOR_TRY(layer.down, linear(block + "ffn_down", h, w));
-    TAILOR_TRY(layer.attention_norm, norm(block + "attn_output_norm"));
-    TAILOR_TRY(layer.output_norm, norm(block + "layer_output_norm"));
-    e.layers_.push_back(std::move(layer));
-  }
-  if (!bottlenecks.empty()) TAILOR_CHECK(e.load_bottlenecks(bottlenecks));
-  return e;
-}
-
-Status BertEncoder::load_bottlenecks(const std::filesystem::path& path) {
-  TAILOR_TRY(const SafetensorsFile file, SafetensorsFile::open(path));
-  const auto bad = [&](const std::string& what) {
-    return Error{ErrorCode::kCorruptData, fmt::format("{}: {}", path.string(), what), "make the package again"};
-  };
-  const auto& metadata = file.metadata();
-  const auto text = [&](const char* key) {
-    const auto at = metadata.find(key);
-    return at == metadata.end() ? std::string() : at->second;
-  };
-  if (text("format") != kBottleneckFormat || text("version") != "1")
-    return bad("not a file of bottleneck adapters, version 1");
-  const std::string place = text("place");
-  if (place != kPlaceHoulsby && place != kPlacePfeiffer && place != kPlaceParallel)
-    return bad(fmt::format("the place of the adapters is \"{}\", expected {}, {} or {}", place, kPlaceHoulsby,
-                           kPlacePfeiffer, kPlaceParallel));
-  adapter_gelu_ = place == kPlaceHoulsby;
-  adapter_parallel_ = place == kPlaceParallel;
-  adapter_scale_ = std::strtof(text("scale").c_str(), nullptr);
-  if (!(adapter_scale_ > 0)) return bad("the scale is not a positive number");
-  const auto floats = [&](const std::string& name, std::vector<std::int64_t> shape) -> Result<std::vector<float>> {
-    TAILOR_TRY(const SafeTensor tensor, file.get(name, "F32", shape.size()));
-    if (tensor.shape != shape) return bad(name + " has another shape than this encoder needs");
-    std::vector<float> values(static_cast<std::size_t>(tensor.elements()));
-    std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
-    return values;
-  };
-  const auto adapter = [&](const std::string& name) -> Result<Bottleneck> {
-    TAILOR_TRY(const SafeTensor bias, file.get(name + ".down.bias", "F32", 1));
-    const std::int64_t size = bias.shape[0], width = static_cast<std::int64_t>(width_);
-    TAILOR_TRY(const auto down, floats(name + ".down.weight", {size, width}));
-    TAILOR_TRY(const auto down_bias, floats(name + ".down.bias", {size}));
-    TAILOR_TRY(const auto up, floats(name + ".up.weight", {width, size}));
-    TAILOR_TRY(const auto up_bias, floats(name + ".up.bias", {width}));
-    const auto n = static_cast<std::size_t>(size);
-    return Bottleneck{PackedLinear(down, down_bias, width_, n), PackedLinear(up, up_bias, n, width_)};
-  };
-  for (std::size_t i = 0; i < layers_.size(); ++i) {
-    const std::string block = fmt::format("blk.{}.", i);
-    if (place == kPlaceHoulsby) {
-      TAILOR_TRY(layers_[i].after_attention, adapter(block + "adapter_attn"));
-    }
-    TAILOR_TRY(layers_[i].feed_forward_adapter, adapter(block + "adapter_ffn"));
-  }
-  return {};
-}
 
 void BertEncoder::add_bottleneck(const Bottleneck& adapter, const float* x, float* states, std::size_t rows,
                                  Scratch& s) const {
@@ -219,11 +68,15 @@ void BertEncoder::normalise(const Norm& norm, const float* residual, float* stat
     }
     const float mean = sum_of(x, width_) / n;
     const float scale = 1.0f / std::sqrt(square_distance(x, mean, width_) / n + epsilon_);
-    for (std::size_t i = 0; i < width_; ++i) x[i] = (x[i] - mean) * scale * norm.scale[i] + norm.shift[i];
+    if (norm.shift.empty()) {
+      for (std::size_t i = 0; i < width_; ++i) x[i] = (x[i] - mean) * scale * norm.scale[i];
+    } else {
+      for (std::size_t i = 0; i < width_; ++i) x[i] = (x[i] - mean) * scale * norm.scale[i] + norm.shift[i];
+    }
   }
 }
 
-void BertEncoder::attend(std::span<const std::span<const std::int32_t>> texts, Scratch& s) const {
+void BertEncoder::attend(std::span<const std::span<const std::int32_t>> texts, std::ptrdiff_t reach, Scratch& s) const {
   const std::size_t size = width_ / heads_, stride = 3 * width_;
   const float scale = 1.0f / std::sqrt(static_cast<float>(size));
   std::size_t start = 0;
@@ -237,28 +90,109 @@ void BertEncoder::attend(std::span<const std::span<const std::int32_t>> texts, S
         for (std::size_t d = 0; d < size; ++d) s.keys[d * n + j] = base[j * stride + width_ + d];
       }
       for (std::size_t i = 0; i < n; ++i) {
+        const auto far = static_cast<std::size_t>(reach < 0 ? static_cast<std::ptrdiff_t>(n) : reach);
+        const std::size_t first = i > far ? i - far : 0, seen = std::min(n, i + far + 1) - first;
         const float* query = base + i * stride;
         float* scores = s.scores.data();
-        std::fill_n(scores, n, 0.0f);
+        std::fill_n(scores, seen, 0.0f);
         for (std::size_t d = 0; d < size; ++d) {
           const float q = query[d] * scale;
-          const float* keys = s.keys.data() + d * n;
-          for (std::size_t j = 0; j < n; ++j) scores[j] += q * keys[j];
+          const float* keys = s.keys.data() + d * n + first;
+          for (std::size_t j = 0; j < seen; ++j) scores[j] += q * keys[j];
         }
-        const float highest = *std::max_element(scores, scores + n);
-        for (std::size_t j = 0; j < n; ++j) scores[j] = exp_nonpositive(scores[j] - highest);
-        const float normaliser = 1.0f / sum_of(scores, n);
+        const float highest = *std::max_element(scores, scores + seen);
+        for (std::size_t j = 0; j < seen; ++j) scores[j] = exp_nonpositive(scores[j] - highest);
+        const float normaliser = 1.0f / sum_of(scores, seen);
         float* out = s.attended.data() + (start + i) * width_ + head * size;
         std::fill_n(out, size, 0.0f);
-        for (std::size_t j = 0; j < n; ++j) {
+        for (std::size_t j = 0; j < seen; ++j) {
           const float p = scores[j] * normaliser;
-          const float* value = base + j * stride + 2 * width_;
+          const float* value = base + (first + j) * stride + 2 * width_;
           for (std::size_t d = 0; d < size; ++d) out[d] += p * value[d];
         }
       }
     }
     start += n;
   }
+}
+
+void BertEncoder::turn(std::span<const std::span<const std::int32_t>> texts, const std::vector<float>& turns,
+                       Scratch& s) const {
+  const std::size_t size = width_ / heads_, half = size / 2;
+  float* row = s.queries_keys_values.data();
+  for (const std::span<const std::int32_t> text : texts) {
+    for (std::size_t p = 0; p < text.size(); ++p, row += 3 * width_) {
+      const float* by = turns.data() + p * size;
+      for (float* x = row; x < row + 2 * width_; x += size) {  // a head of the queries, then of the keys
+        for (std::size_t i = 0; i < half; ++i) {
+          const float a = x[i], b = x[i + half];
+          x[i] = a * by[2 * i] - b * by[2 * i + 1];
+          x[i + half] = b * by[2 * i] + a * by[2 * i + 1];
+        }
+      }
+    }
+  }
+}
+
+void BertEncoder::bert_layers(std::span<const std::span<const std::int32_t>> texts, std::size_t rows,
+                              Scratch& s) const {
+  for (const Layer& layer : layers_) {
+    layer.queries_keys_values.forward(s.states.data(), rows, s.queries_keys_values.data());
+    attend(texts, -1, s);
+    layer.attention_out.forward(s.attended.data(), rows, s.other.data());
+    if (layer.after_attention) add_bottleneck(*layer.after_attention, s.other.data(), s.other.data(), rows, s);
+    normalise(layer.attention_norm, s.states.data(), s.other.data(), rows);
+    s.wide.resize(rows * layer.up.out());
+    layer.up.forward(s.other.data(), rows, s.wide.data());
+    for (float& v : s.wide) v = gelu(v);
+    layer.down.forward(s.wide.data(), rows, s.states.data());
+    if (layer.feed_forward_adapter) {
+      const float* x = adapter_parallel_ ? s.other.data() : s.states.data();
+      add_bottleneck(*layer.feed_forward_adapter, x, s.states.data(), rows, s);
+    }
+    normalise(layer.output_norm, s.other.data(), s.states.data(), rows);
+  }
+}
+
+void BertEncoder::modern_layers(std::span<const std::span<const std::int32_t>> texts, std::size_t rows,
+                                Scratch& s) const {
+  const std::size_t size = width_ / heads_;
+  std::size_t longest = 0;
+  for (const auto& text : texts) longest = std::max(longest, text.size());
+  grow_turns(longest, size, modern_->global_base, s.global_turns);
+  grow_turns(longest, size, modern_->local_base, s.local_turns);
+  const auto add = [&](const std::vector<float>& part) {
+    for (std::size_t i = 0; i < rows * width_; ++i) s.states[i] += part[i];
+  };
+  for (std::size_t l = 0; l < layers_.size(); ++l) {
+    const Layer& layer = layers_[l];
+    const bool global = modern_->is_global(static_cast<std::int64_t>(l));
+    s.normed.assign(s.states.begin(), s.states.end());
+    if (l > 0) normalise(layer.attention_norm, nullptr, s.normed.data(), rows);
+    layer.queries_keys_values.forward(s.normed.data(), rows, s.queries_keys_values.data());
+    turn(texts, global ? s.global_turns : s.local_turns, s);
+    attend(texts, global ? -1 : static_cast<std::ptrdiff_t>(modern_->window / 2), s);
+    layer.attention_out.forward(s.attended.data(), rows, s.other.data());
+    if (layer.after_attention) add_bottleneck(*layer.after_attention, s.other.data(), s.other.data(), rows, s);
+    add(s.other);
+    s.normed.assign(s.states.begin(), s.states.end());
+    normalise(layer.output_norm, nullptr, s.normed.data(), rows);
+    const std::size_t inner = layer.down.in();
+    s.wide.resize(rows * 2 * inner);
+    layer.up.forward(s.normed.data(), rows, s.wide.data());
+    for (std::size_t r = 0; r < rows; ++r) {  // gelu(a) g of [a, g], packed at the front
+      const float* x = s.wide.data() + r * 2 * inner;
+      float* y = s.wide.data() + r * inner;
+      for (std::size_t i = 0; i < inner; ++i) y[i] = gelu(x[i]) * x[inner + i];
+    }
+    layer.down.forward(s.wide.data(), rows, s.other.data());
+    if (layer.feed_forward_adapter) {
+      const float* x = adapter_parallel_ ? s.normed.data() : s.other.data();
+      add_bottleneck(*layer.feed_forward_adapter, x, s.other.data(), rows, s);
+    }
+    add(s.other);
+  }
+  normalise(final_norm_, nullptr, s.states.data(), rows);
 }
 
 std::span<const float> BertEncoder::hidden_states(std::span<const std::span<const std::int32_t>> texts, Scratch& s,
@@ -274,8 +208,11 @@ std::span<const float> BertEncoder::hidden_states(std::span<const std::span<cons
     bool second = false;
     for (std::size_t p = 0; p < text.size(); ++p, ++row) {
       const float* token = tokens_.data() + static_cast<std::size_t>(text[p]) * width_;
+      float* state = s.states.data() + row * width_;
+      std::copy_n(token, width_, state);
+      if (modern_) continue;
       const float* position = positions_.data() + p * width_;
-      for (std::size_t i = 0; i < width_; ++i) s.states[row * width_ + i] = token[i] + position[i];
+      for (std::size_t i = 0; i < width_; ++i) state[i] += position[i];
       if (second && !second_type_.empty()) {
         for (std::size_t i = 0; i < width_; ++i) s.states[row * width_ + i] += second_type_[i];
       }
@@ -283,21 +220,10 @@ std::span<const float> BertEncoder::hidden_states(std::span<const std::span<cons
     }
   }
   normalise(embedding_norm_, nullptr, s.states.data(), rows);
-  for (const Layer& layer : layers_) {
-    layer.queries_keys_values.forward(s.states.data(), rows, s.queries_keys_values.data());
-    attend(texts, s);
-    layer.attention_out.forward(s.attended.data(), rows, s.other.data());
-    if (layer.after_attention) add_bottleneck(*layer.after_attention, s.other.data(), s.other.data(), rows, s);
-    normalise(layer.attention_norm, s.states.data(), s.other.data(), rows);
-    s.wide.resize(rows * layer.up.out());
-    layer.up.forward(s.other.data(), rows, s.wide.data());
-    for (float& v : s.wide) v = gelu(v);
-    layer.down.forward(s.wide.data(), rows, s.states.data());
-    if (layer.feed_forward_adapter) {
-      const float* x = adapter_parallel_ ? s.other.data() : s.states.data();
-      add_bottleneck(*layer.feed_forward_adapter, x, s.states.data(), rows, s);
-    }
-    normalise(layer.output_norm, s.other.data(), s.states.data(), rows);
+  if (modern_) {
+    modern_layers(texts, rows, s);
+  } else {
+    bert_layers(texts, rows, s);
   }
   return {s.states.data(), rows * width_};
 }

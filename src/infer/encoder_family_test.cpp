@@ -1,4 +1,4 @@
-/// Embeddings of a tiny DistilBERT and a tiny RoBERTa against transformers (tests/golden/encoder_family_golden.py).
+/// Embeddings of tiny models of other families against transformers (tests/golden/encoder_family_golden.py).
 
 #include <gtest/gtest.h>
 
@@ -114,7 +114,7 @@ TEST_P(EncoderFamilyParity, WordsHaveTheirTokens) {
   EXPECT_EQ(encode_words(tokenizer, odd, one, true, 8)[0].first_tokens.size(), 1u);
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, EncoderFamilyParity, ::testing::Values("distilbert", "roberta"));
+INSTANTIATE_TEST_SUITE_P(Families, EncoderFamilyParity, ::testing::Values("distilbert", "roberta", "modernbert"));
 
 }  // namespace
 }  // namespace tailor

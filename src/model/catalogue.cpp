@@ -33,16 +33,18 @@ std::string id_of(const fs::path& path) {
 Result<ModelInfo> describe_gguf(const fs::path& path) {
   TAILOR_TRY(const GgufFile file, GgufFile::open(path));
   TAILOR_TRY(const std::string arch, file.architecture());
-  if (arch != "bert" && !family_of_architecture(arch)) {
-    return Error{ErrorCode::kInvalidArgument,
-                 fmt::format("{}: the architecture is '{}', which is not supported", path.string(), arch.substr(0, 64)),
-                 "use a BERT encoder or a decoder of the families llama (also Mistral, SmolLM2, …), Qwen 2 and 3, "
-                 "Gemma 2 and 3, Phi-3, GPT-2, GPT-NeoX, Falcon, BLOOM or MPT"};
+  const bool encoder = arch == "bert" || arch == "modern-bert";
+  if (!encoder && !family_of_architecture(arch)) {
+    return Error{
+        ErrorCode::kInvalidArgument,
+        fmt::format("{}: the architecture is '{}', which is not supported", path.string(), arch.substr(0, 64)),
+        "use a BERT or ModernBERT encoder or a decoder of the families llama (also Mistral, SmolLM2, …), Qwen 2 and 3, "
+        "Gemma 2 and 3, Phi-3, GPT-2, GPT-NeoX, Falcon, BLOOM or MPT"};
   }
   TAILOR_CHECK(check_llama_metadata(file));
   ModelInfo m;
   m.id = id_of(path);
-  m.kind = arch == "bert" ? ModelKind::kEncoder : ModelKind::kDecoder;
+  m.kind = encoder ? ModelKind::kEncoder : ModelKind::kDecoder;
   m.architecture = arch;
   m.path = path;
   m.context_length = size_or(file, arch + ".context_length", 0);

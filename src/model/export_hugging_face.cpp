@@ -11,6 +11,7 @@
 #include "model/decoder_file.h"
 #include "model/gguf_writer.h"
 #include "model/import_config.h"
+#include "model/import_modern_bert.h"
 #include "model/kept_files.h"
 
 namespace tailor {
@@ -265,8 +266,8 @@ Result<ExportReport> export_hugging_face(const fs::path& gguf, const fs::path& o
   const std::optional<Json> kept = kept_config(file, embedding->shape[1]);
   Json config;
   std::vector<Part> parts;
-  if (arch == "bert") {
-    TAILOR_TRY(config, kept ? Result(*kept) : bert_config_json(file));
+  if (arch == "bert" || arch == "modern-bert") {
+    TAILOR_TRY(config, kept ? Result(*kept) : arch == "bert" ? bert_config_json(file) : modern_bert_config_json(file));
     TAILOR_TRY(parts, encoder_layout(file, config));
   } else {
     TAILOR_TRY(DecoderSizes sizes, decoder_sizes(file));

@@ -118,7 +118,7 @@ Result<Json> byte_level(const GgufFile& file, const Vocabulary& v) {
               {"truncation", nullptr},
               {"padding", nullptr},
               {"added_tokens", added_tokens(v)},
-              {"normalizer", flag(file, "tailor.tokenizer.nfc", pre == "qwen2") ? Json{{"type", "NFC"}} : Json()},
+              {"normalizer", flag(file, "tailor.tokenizer.nfc", pre == "qwen2" || pre == "modern-bert") ? Json{{"type", "NFC"}} : Json()},
               {"pre_tokenizer", Json::parse(step->dump())},
               {"post_processor", post_processor(file, v, true)},
               {"decoder", {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}}},

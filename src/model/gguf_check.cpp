@@ -59,7 +59,7 @@ Status check_sizes(const GgufFile& file, const std::string& arch) {
   TAILOR_CHECK(check_range(file, key("embedding_length"), 1, kMaxSize, true));
   TAILOR_CHECK(check_range(file, key("feed_forward_length"), 1, kMaxSize, false, layers));
   // Layers without attention have no heads; only models of one kind of layer must have some.
-  const bool plain = arch == "bert" || family_of_architecture(arch);
+  const bool plain = arch == "bert" || arch == "modern-bert" || family_of_architecture(arch);
   TAILOR_CHECK(check_range(file, key("attention.head_count"), plain ? 1 : 0, 1 << 16, plain, layers));
   TAILOR_CHECK(check_range(file, key("attention.head_count_kv"), plain ? 1 : 0, 1 << 16, false, layers));
   TAILOR_CHECK(check_range(file, key("attention.key_length"), 1, kMaxSize, false));

@@ -16,6 +16,7 @@
 #include "model/import_config.h"
 #include "model/import_decoder.h"
 #include "model/import_decoder_config.h"
+#include "model/import_modern_bert.h"
 #include "model/kept_files.h"
 #include "model/model_card.h"
 #include "model/model_weights.h"
@@ -112,7 +113,7 @@ void set_metadata(GgufWriter& writer, const fs::path& dir, const EncoderConfig& 
                         : type == ImportType::kQ8_0                                      ? 7
                                                                                          : 0;
   const auto u32 = [](std::int64_t n) { return GgufValue::u32(static_cast<std::uint32_t>(n)); };
-  writer.set("general.architecture", GgufValue::string("bert"));
+  writer.set("general.architecture", GgufValue::string(std::string(c.architecture())));
   writer.set("general.type", GgufValue::string("model"));
   writer.set("general.name", GgufValue::string(fs::absolute(dir).lexically_normal().filename().string()));
   writer.set("general.file_type", u32(file_type));
@@ -121,14 +122,20 @@ void set_metadata(GgufWriter& writer, const fs::path& dir, const EncoderConfig& 
   if (!card.licence.empty()) writer.set("general.license", GgufValue::string(card.licence));
   if (!card.languages.empty()) writer.set("general.languages", GgufValue::strings(card.languages));
 
-  writer.set("bert.block_count", u32(c.layers));
-  writer.set("bert.context_length", u32(c.positions));
-  writer.set("bert.embedding_length", u32(c.hidden));
-  writer.set("bert.feed_forward_length", u32(c.intermediate));
-  writer.set("bert.attention.head_count", u32(c.heads));
-  writer.set("bert.attention.layer_norm_epsilon", GgufValue::f32(static_cast<float>(c.layer_norm_eps)));
-  writer.set("bert.attention.causal", GgufValue::boolean(false));
-  if (s.pooling) writer.set("bert.pooling_type", u32(*s.pooling));
+  const auto key = [&](std::string_view name) { return fmt::format("{}.{}", c.architecture(), name); };
+  writer.set(key("block_count"), u32(c.layers));
+  writer.set(key("context_length"), u32(c.positions));
+  writer.set(key("embedding_length"), u32(c.hidden));
+  writer.set(key("feed_forward_length"), u32(c.intermediate));
+  writer.set(key("attention.head_count"), u32(c.heads));
+  writer.set(key("attention.layer_norm_epsilon"), GgufValue::f32(static_cast<float>(c.layer_norm_eps)));
+  writer.set(key("attention.causal"), GgufValue::boolean(false));
+  if (s.pooling) {
+    writer.set(key("pooling_type"), u32(*s.pooling));
+  } else if (!c.pooling.empty()) {
+    writer.set(key("pooling_type"), u32(c.pooling == "mean" ? 1 : 2));
+  }
+  if (c.family == EncoderFamily::kModernBert) set_modern_bert(writer, c);
   if (s.max_sequence_length > 0) {
     writer.set("tailor.max_sequence_length", u32(std::min(s.max_sequence_length, c.positions)));
   }
@@ -181,8 +188,9 @@ struct Source {
   SentenceSettings sentence;
   ModelWeights weights;
   std::vector<EncoderPart> parts;
-  std::vector<const SafeTensor*> entries;         // one a part, owned by weights; nullptr: zeros
-  std::optional<ByteLevelVocabulary> byte_level;  // RoBERTa's, which decides whether the directory can be imported
+  std::vector<const SafeTensor*> entries;  // one a part, owned by weights; nullptr: zeros
+  std::optional<ByteLevelVocabulary>
+      byte_level;  // RoBERTa's and ModernBERT's, which decides whether the directory can be imported
 };
 
 Result<Source> open_source(const fs::path& dir) {
@@ -194,7 +202,7 @@ Result<Source> open_source(const fs::path& dir) {
   TAILOR_TRY(SentenceSettings sentence, read_sentence_settings(dir));
   TAILOR_TRY(ModelWeights weights, ModelWeights::open(dir));
   // Some checkpoints pad the embedding beyond vocab_size; the tensor decides how many tokens there are.
-  if (const SafeTensor* e = find_part(weights, config.family, std::string(kWordEmbeddings));
+  if (const SafeTensor* e = find_part(weights, config.family, std::string(word_embeddings(config.family)));
       e != nullptr && e->shape.size() == 2 && e->shape[0] > config.vocabulary &&
       e->shape[0] <= config.vocabulary + 4096) {
     config.vocabulary = e->shape[0];
@@ -232,7 +240,7 @@ Result<Source> open_source(const fs::path& dir) {
                  "config.json and the weights do not belong together"};
   }
   std::optional<ByteLevelVocabulary> byte_level;
-  if (config.family == EncoderFamily::kRoberta) {
+  if (config.family == EncoderFamily::kRoberta || config.family == EncoderFamily::kModernBert) {
     TAILOR_TRY(byte_level, read_byte_level_vocabulary(dir, config.vocabulary));
   }
   return Source{config, sentence, std::move(weights), std::move(parts), std::move(entries), std::move(byte_level)};
@@ -266,6 +274,7 @@ Result<HuggingFaceSummary> summarize_hugging_face(const fs::path& dir) try {
   TAILOR_TRY(const Source source, open_source(dir));
   HuggingFaceSummary s;
   const auto size = [](std::int64_t n) { return static_cast<std::uint64_t>(n); };
+  s.architecture = source.config.architecture();
   s.hidden = size(source.config.hidden);
   s.layers = size(source.config.layers);
   s.positions = size(source.config.positions);
@@ -295,7 +304,8 @@ Status import_hugging_face(const fs::path& dir, const fs::path& out, const Impor
   GgufWriter writer;
   set_metadata(writer, dir, source.config, source.sentence, options.type, source.entries[0]->type);
   if (source.byte_level) {
-    set_vocabulary(writer, *source.byte_level, source.config.padding);
+    const bool modern = source.config.family == EncoderFamily::kModernBert;
+    set_vocabulary(writer, *source.byte_level, source.config.padding, modern ? "modern-bert" : "roberta-bpe");
   } else {
     TAILOR_TRY(const BertVocabulary vocabulary,
                read_bert_vocabulary(dir, static_cast<std::uint64_t>(source.config.vocabulary)));

@@ -6,13 +6,15 @@
 ///   distilbert            WordPiece vocabulary; token types become one row of zeros
 ///   roberta, xlm-roberta  byte-level BPE vocabulary only (no SentencePiece); the position table loses the rows of
 ///                         padding
+///   modernbert            byte-level BPE vocabulary; architecture "modern-bert" (import_modern_bert.h)
 /// Decoders (core/decoder_layout.h has their tensors, import_decoder_config.h what is refused):
 ///   llama, mistral, qwen2, qwen3, gemma2, gemma3_text, phi3, gpt2, gpt_neox, falcon, bloom, mpt
 ///                         byte-level BPE or SentencePiece BPE vocabulary; sharded weights; metadata and values as
 ///                         llama.cpp's own converter writes them
-/// Of encoders: classes …Model, …ForMaskedLM, …ForSequenceClassification and …ForPreTraining, tensors with or without
-/// the family's prefix ("bert.", "distilbert.", "roberta."), GELU, absolute positions. Heads (pooler, cls, classifier)
-/// are left out: the file is the bare encoder, architecture "bert". Weights keep their values: f32 output is exact, as
+/// Of encoders: classes …Model, …ForMaskedLM, …ForSequenceClassification, …ForTokenClassification,
+/// …ForQuestionAnswering and …ForPreTraining, tensors with or without the family's prefix ("bert.", "distilbert.",
+/// "roberta.", "model."), GELU, absolute positions (ModernBERT's are rotary). Heads (pooler, cls, classifier) are left
+/// out: the file is the bare encoder, architecture "bert" where nothing else is said. Weights keep their values: f32 output is exact, as
 /// is kSource. Everything else is refused with one sentence.
 
 #include <cstdint>
@@ -58,7 +60,8 @@ bool is_hugging_face_directory(const std::filesystem::path& dir);
 
 /// Writes `out` atomically. Besides llama.cpp's own keys a decoder's file carries what import_decoder.h lists, an
 /// encoder's what sentence-transformers adds:
-///   bert.pooling_type            1 mean, 2 CLS, 3 last (from modules.json and 1_Pooling/config.json; absent: none)
+///   bert.pooling_type            1 mean, 2 CLS, 3 last (from modules.json and 1_Pooling/config.json, else ModernBERT's
+///                                classifier_pooling; absent: none); so with "modern-bert."
 ///   tailor.max_sequence_length   u32, from sentence_bert_config.json
 ///   tailor.normalize             bool, a Normalize module
 ///   tailor.source_sha256         identity of the directory's content

@@ -22,8 +22,8 @@ using Json = TokenJson;
 
 Error unsupported(const fs::path& file, std::string_view what) {
   return {ErrorCode::kInvalidArgument,
-          fmt::format("{}: {}; of RoBERTa models Tailor imports those with a byte-level BPE tokenizer", file.string(),
-                      what),
+          fmt::format("{}: {}; of RoBERTa and ModernBERT models Tailor imports those with a byte-level BPE tokenizer",
+                      file.string(), what),
           "give a GGUF file of the model instead"};
 }
 
@@ -91,7 +91,9 @@ Result<Frame> read_tokenizer_json(const fs::path& file, TokenTable& table, ByteL
   const Json& model = json["model"];
   TAILOR_CHECK(check_model(file, model));
   if (const auto it = json.find("normalizer"); it != json.end() && !it->is_null()) {
-    return unsupported(file, "it has a normaliser");
+    if (!it->is_object() || it->value("type", std::string()) != "NFC")
+      return unsupported(file, "it has a normaliser other than NFC");
+    v.composed = true;
   }
   const Json pre = json.value("pre_tokenizer", Json());
   const auto kind = pre.is_object() ? pre.value("type", std::string("none")) : std::string("none");
@@ -215,14 +217,14 @@ Result<ByteLevelVocabulary> read_byte_level_vocabulary(const fs::path& dir, std:
   return unsupported(dir, fmt::format("the tokenizer files hold a field of the wrong type ({})", e.what()));
 }
 
-void set_vocabulary(GgufWriter& writer, const ByteLevelVocabulary& v, std::int64_t padding) {
+void set_vocabulary(GgufWriter& writer, const ByteLevelVocabulary& v, std::int64_t padding, const char* pre) {
   const auto id = [&](const char* name, std::int64_t value) {
     if (value >= 0) {
       writer.set(fmt::format("tokenizer.ggml.{}_token_id", name), GgufValue::u32(static_cast<std::uint32_t>(value)));
     }
   };
   writer.set("tokenizer.ggml.model", GgufValue::string("gpt2"));
-  writer.set("tokenizer.ggml.pre", GgufValue::string("roberta-bpe"));  // GPT-2's pattern
+  writer.set("tokenizer.ggml.pre", GgufValue::string(pre));
   writer.set("tokenizer.ggml.tokens", GgufValue::strings(v.tokens));
   writer.set("tokenizer.ggml.token_type", GgufValue::i32s(v.types));
   writer.set("tokenizer.ggml.merges", GgufValue::strings(v.merges));
@@ -236,6 +238,7 @@ void set_vocabulary(GgufWriter& writer, const ByteLevelVocabulary& v, std::int64
   writer.set("tokenizer.ggml.add_bos_token", GgufValue::boolean(true));
   writer.set("tokenizer.ggml.add_eos_token", GgufValue::boolean(true));
   writer.set("tailor.tokenizer.add_prefix_space", GgufValue::boolean(v.add_prefix_space));
+  if (v.composed) writer.set("tailor.tokenizer.nfc", GgufValue::boolean(true));
 }
 
 }  // namespace tailor

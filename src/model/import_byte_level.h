@@ -1,5 +1,5 @@
 #pragma once
-/// The byte-level BPE tokenizer of a Hugging Face RoBERTa directory (Radford et al., GPT-2: pairs of bytes merged in
+/// The byte-level BPE tokenizer of a Hugging Face RoBERTa or ModernBERT directory (Radford et al., GPT-2: pairs of bytes merged in
 /// the order of training), as GGUF wants it.
 
 #include <cstdint>
@@ -19,6 +19,7 @@ struct ByteLevelVocabulary {
   std::int32_t cls = -1, sep = -1;   // put before and after a text
   std::int32_t unk = -1, mask = -1;  // -1: none
   bool add_prefix_space = false;     // a text that does not begin with a blank is given one
+  bool composed = false;             // texts are brought to Unicode's NFC first
 };
 
 /// Reads tokenizer.json, else vocab.json with merges.txt. `rows` is the number of embedding rows: a smaller vocabulary
@@ -26,7 +27,8 @@ struct ByteLevelVocabulary {
 /// and settings under which llama.cpp would give other ids are refused with one sentence.
 Result<ByteLevelVocabulary> read_byte_level_vocabulary(const std::filesystem::path& dir, std::int64_t rows);
 
-/// The keys "tokenizer.ggml.*" and "tailor.tokenizer.add_prefix_space".
-void set_vocabulary(GgufWriter& writer, const ByteLevelVocabulary& vocabulary, std::int64_t padding);
+/// The keys "tokenizer.ggml.*" and "tailor.tokenizer.*". `pre` is llama.cpp's name of a pre-tokenizer with GPT-2's
+/// pattern.
+void set_vocabulary(GgufWriter& writer, const ByteLevelVocabulary& vocabulary, std::int64_t padding, const char* pre);
 
 }  // namespace tailor

@@ -8,6 +8,7 @@
 #include "core/decoder_layout.h"
 #include "core/files.h"
 #include "core/json.h"
+#include "model/import_modern_bert.h"
 
 namespace tailor {
 namespace {
@@ -21,7 +22,7 @@ struct Family {
   std::string_view class_stem;  // of the names in "architectures"
   const char *hidden, *layers, *heads, *intermediate, *activation;
 };
-constexpr std::array<Family, 4> kFamilies = {{
+constexpr std::array<Family, 5> kFamilies = {{
     {EncoderFamily::kBert, "bert", "Bert", "hidden_size", "num_hidden_layers", "num_attention_heads",
      "intermediate_size", "hidden_act"},
     {EncoderFamily::kDistilBert, "distilbert", "DistilBert", "dim", "n_layers", "n_heads", "hidden_dim", "activation"},
@@ -29,9 +30,12 @@ constexpr std::array<Family, 4> kFamilies = {{
      "intermediate_size", "hidden_act"},
     {EncoderFamily::kRoberta, "xlm-roberta", "XLMRoberta", "hidden_size", "num_hidden_layers", "num_attention_heads",
      "intermediate_size", "hidden_act"},
+    {EncoderFamily::kModernBert, "modernbert", "ModernBert", "hidden_size", "num_hidden_layers", "num_attention_heads",
+     "intermediate_size", "hidden_activation"},
 }};
-constexpr std::array<std::string_view, 4> kHeads = {"Model", "ForMaskedLM", "ForSequenceClassification",
-                                                    "ForPreTraining"};
+constexpr std::array<std::string_view, 6> kHeads = {
+    "Model",         "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering",
+    "ForPreTraining"};
 
 std::string_view prefix_of(EncoderFamily family) {
   switch (family) {
@@ -41,11 +45,14 @@ std::string_view prefix_of(EncoderFamily family) {
       return "distilbert.";
     case EncoderFamily::kRoberta:
       return "roberta.";
+    case EncoderFamily::kModernBert:
+      return "model.";
   }
   return "";
 }
 
 std::string_view layers_prefix(EncoderFamily family) {
+  if (family == EncoderFamily::kModernBert) return "layers.";
   return family == EncoderFamily::kDistilBert ? "transformer." : "encoder.";
 }
 
@@ -88,7 +95,7 @@ Result<std::int64_t> read_whole(const fs::path& file, const Json& json, const ch
 
 Error cannot_import(const fs::path& file, std::string_view what) {
   return {ErrorCode::kInvalidArgument, fmt::format("{}: {}", file.string(), what),
-          "Tailor imports encoders (model types bert, distilbert, roberta, xlm-roberta) and decoders (" +
+          "Tailor imports encoders (model types bert, distilbert, roberta, xlm-roberta, modernbert) and decoders (" +
               decoder_model_types() + "); give other models as GGUF files"};
 }
 
@@ -114,7 +121,9 @@ Result<EncoderConfig> read_encoder_config(const fs::path& dir) {
   TAILOR_TRY(c.heads, read_whole(file, json, family.heads, 1, 1024));
   TAILOR_TRY(c.intermediate, read_whole(file, json, family.intermediate, 1, 1'000'000));
   TAILOR_TRY(c.positions, read_whole(file, json, "max_position_embeddings", 1, 1'000'000));
-  if (c.family == EncoderFamily::kDistilBert) {
+  if (c.family == EncoderFamily::kModernBert) {
+    TAILOR_CHECK(read_modern_bert(file, json, c));
+  } else if (c.family == EncoderFamily::kDistilBert) {
     c.token_types = 1;
   } else {
     TAILOR_TRY(c.token_types, read_whole(file, json, "type_vocab_size", 1, 1024));
@@ -136,9 +145,10 @@ Result<EncoderConfig> read_encoder_config(const fs::path& dir) {
     return cannot_import(
         file, fmt::format("{} {} is not a multiple of {} {}", family.hidden, c.hidden, family.heads, c.heads));
   }
-  if (const auto eps = json.find("layer_norm_eps"); eps != json.end() && c.family != EncoderFamily::kDistilBert) {
+  const char* eps_key = c.family == EncoderFamily::kModernBert ? "norm_eps" : "layer_norm_eps";
+  if (const auto eps = json.find(eps_key); eps != json.end() && c.family != EncoderFamily::kDistilBert) {
     if (!eps->is_number() || eps->get<double>() <= 0 || eps->get<double>() > 0.1) {
-      return cannot_import(file, "'layer_norm_eps' is not a small positive number");
+      return cannot_import(file, fmt::format("'{}' is not a small positive number", eps_key));
     }
     c.layer_norm_eps = eps->get<double>();
   }
@@ -151,7 +161,17 @@ std::vector<std::int64_t> EncoderPart::source_shape() const {
   return stored;
 }
 
+std::string_view EncoderConfig::architecture() const {
+  return family == EncoderFamily::kModernBert ? "modern-bert" : "bert";
+}
+
+std::string_view word_embeddings(EncoderFamily family) {
+  return family == EncoderFamily::kModernBert ? "embeddings.tok_embeddings.weight"
+                                              : "embeddings.word_embeddings.weight";
+}
+
 std::vector<EncoderPart> encoder_parts(const EncoderConfig& c) {
+  if (c.family == EncoderFamily::kModernBert) return modern_bert_parts(c);
   const bool distil = c.family == EncoderFamily::kDistilBert;
   std::vector<EncoderPart> parts;
   const auto norm = [&](const std::string& source, const std::string& target) {
@@ -162,7 +182,7 @@ std::vector<EncoderPart> encoder_parts(const EncoderConfig& c) {
     parts.push_back({source + ".weight", target + ".weight", {out, in}, false});
     parts.push_back({source + ".bias", target + ".bias", {out}, true});
   };
-  parts.push_back({std::string(kWordEmbeddings), "token_embd.weight", {c.vocabulary, c.hidden}, false});
+  parts.push_back({std::string(word_embeddings(c.family)), "token_embd.weight", {c.vocabulary, c.hidden}, false});
   parts.push_back({"embeddings.position_embeddings.weight",
                    "position_embd.weight",
                    {c.positions, c.hidden},
@@ -199,6 +219,7 @@ std::vector<std::string> stored_names(EncoderFamily family, const std::string& s
 bool is_inside_encoder(EncoderFamily family, std::string_view name) {
   if (const std::string_view prefix = prefix_of(family); name.starts_with(prefix)) name.remove_prefix(prefix.size());
   if (name == "embeddings.position_ids" || name == "embeddings.token_type_ids") return false;
+  if (family == EncoderFamily::kModernBert && name.starts_with("final_norm.")) return true;
   return name.starts_with("embeddings.") || name.starts_with(layers_prefix(family));
 }
 

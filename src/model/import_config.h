@@ -8,15 +8,17 @@
 #include <vector>
 
 #include "core/json.h"
+#include "core/modern_bert.h"
 #include "core/result.h"
 
 namespace tailor {
 
-/// The same network under three sets of names; the sizes and token tables differ.
+/// The first three are the same network under three sets of names; the sizes and token tables differ.
 enum class EncoderFamily : std::uint8_t {
   kBert,
   kDistilBert,  // no token types
   kRoberta,     // also XLM-RoBERTa; the first rows of the position table belong to padding
+  kModernBert,  // import_modern_bert.h
 };
 
 struct EncoderConfig {
@@ -28,6 +30,10 @@ struct EncoderConfig {
   std::int64_t token_types = 0;     // DistilBERT: 1, a row of zeros
   std::int64_t padding = 0;         // RoBERTa: id of the padding token
   double layer_norm_eps = 1e-12;
+  ModernBertLayers modern;  // of that family alone
+  std::string pooling;      // ModernBERT's classifier_pooling: "cls", "mean"; empty: not said
+
+  std::string_view architecture() const;  // of the GGUF file
 };
 
 /// Reads and checks config.json. Errors: absent or broken file, another architecture, an activation other than GELU,
@@ -45,7 +51,8 @@ struct EncoderPart {
 };
 std::vector<EncoderPart> encoder_parts(const EncoderConfig& config);
 
-inline constexpr std::string_view kWordEmbeddings = "embeddings.word_embeddings.weight";
+/// Name of the word embeddings, as EncoderPart::source.
+std::string_view word_embeddings(EncoderFamily family);
 
 /// The names that checkpoints use for a part: with and without the prefix ("bert.", …), LayerNorm.gamma and .beta.
 std::vector<std::string> stored_names(EncoderFamily family, const std::string& source);

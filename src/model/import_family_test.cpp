@@ -156,6 +156,82 @@ TEST_F(ImportFamily, TheCacheKnowsTheMerges) {
   EXPECT_NE(import_cached(dir_.path() / "m", dir_.path() / "cache").value(), first);
 }
 
+TEST_F(ImportFamily, ModernBertIsAnArchitectureOfItsOwn) {
+  TinyEncoder model("modernbert");
+  const GgufFile file = imported(model);
+  EXPECT_EQ(file.architecture().value(), "modern-bert");
+  EXPECT_EQ(file.string("tailor.source_model_type").value(), "modernbert");
+  EXPECT_EQ(file.integer("modern-bert.block_count").value(), 4);
+  EXPECT_EQ(file.integer("modern-bert.context_length").value(), 48);
+  EXPECT_EQ(file.integer("modern-bert.feed_forward_length").value(), 64);
+  EXPECT_EQ(file.integer("modern-bert.attention.sliding_window").value(), 12);
+  EXPECT_EQ(file.integer("modern-bert.attention.sliding_window_pattern").value(), 3);
+  EXPECT_EQ(file.number("modern-bert.rope.freq_base").value(), 160'000);
+  EXPECT_EQ(file.number("modern-bert.rope.freq_base_swa").value(), 10'000);
+  EXPECT_EQ(file.integer("modern-bert.pooling_type").value(), 1);
+  EXPECT_EQ(file.string("tokenizer.ggml.pre").value(), "modern-bert");
+  EXPECT_EQ(file.tensors().size(), model.tensors.size());
+  EXPECT_EQ(file.tensor("blk.0.attn_norm.weight"), nullptr);
+  const std::pair<const char*, const char*> pairs[] = {{"token_embd.weight", "embeddings.tok_embeddings.weight"},
+                                                       {"token_embd_norm.weight", "embeddings.norm.weight"},
+                                                       {"blk.0.attn_qkv.weight", "layers.0.attn.Wqkv.weight"},
+                                                       {"blk.1.attn_norm.weight", "layers.1.attn_norm.weight"},
+                                                       {"blk.1.attn_output.weight", "layers.1.attn.Wo.weight"},
+                                                       {"blk.2.ffn_norm.weight", "layers.2.mlp_norm.weight"},
+                                                       {"blk.2.ffn_up.weight", "layers.2.mlp.Wi.weight"},
+                                                       {"blk.3.ffn_down.weight", "layers.3.mlp.Wo.weight"},
+                                                       {"output_norm.weight", "final_norm.weight"}};
+  for (const auto& [target, source] : pairs) {
+    EXPECT_EQ(file.tensor_f32(target).value(), model.tensors.at(source).values) << target;
+  }
+  const HuggingFaceSummary summary = summarize_hugging_face(dir_.path() / "m").value();
+  EXPECT_EQ(summary.architecture, "modern-bert");
+  EXPECT_EQ(summary.positions, 48u);
+  add_prefix(model, "model.");
+  model.tensors["head.dense.weight"] = {{2, 2}, std::vector<float>(4)};
+  model.tensors["decoder.bias"] = {{2}, std::vector<float>(2)};
+  model.files["config.json"]["architectures"] = {"ModernBertForMaskedLM"};
+  EXPECT_TRUE(import(model));
+}
+
+// What transformers 4 writes.
+TEST_F(ImportFamily, ModernBertUnderItsOlderNames) {
+  TinyEncoder model("modernbert");
+  Json& config = model.files["config.json"];
+  config.erase("layer_types");
+  config.erase("rope_parameters");
+  config["global_attn_every_n_layers"] = 2;
+  config["global_rope_theta"] = 80000.0;
+  config["local_rope_theta"] = 5000.0;
+  config["classifier_pooling"] = "cls";
+  const GgufFile file = imported(model);
+  EXPECT_EQ(file.integer("modern-bert.attention.sliding_window_pattern").value(), 2);
+  EXPECT_EQ(file.number("modern-bert.rope.freq_base").value(), 80'000);
+  EXPECT_EQ(file.number("modern-bert.rope.freq_base_swa").value(), 5'000);
+  EXPECT_EQ(file.integer("modern-bert.pooling_type").value(), 2);
+}
+
+TEST_F(ImportFamily, ModernBertThatLlamaDoesNotCompute) {
+  const auto with = [](const char* key, const Json& value) {
+    TinyEncoder model("modernbert");
+    model.files["config.json"][key] = value;
+    return model;
+  };
+  for (const char* key : {"norm_bias", "attention_bias", "mlp_bias"})
+    refuses(with(key, true), std::string(key) + " is true; llama.cpp knows ModernBERT without biases");
+  refuses(with("hidden_activation", "gelu_new"), "hidden_activation is \"gelu_new\", expected 'gelu'");
+  refuses(with("rope_scaling", Json{{"factor", 2}}), "rope_scaling is set");
+  refuses(with("num_attention_heads", 5), "does not divide into 5 heads");
+  refuses(with("num_attention_heads", 32), "of an even width");
+  refuses(with("local_attention", 0), "'local_attention' is 0");
+  refuses(with("layer_types", {"full_attention"}), "layer_types names 1 layers, the model has 4");
+  const char *global = "full_attention", *local = "sliding_attention";
+  refuses(with("layer_types", {global, global, local, global}), "layer_types does not repeat");
+  refuses(with("layer_types", {global, global, "chunked", global}), "layer_types holds \"chunked\"");
+  refuses(with("rope_parameters", Json{{global, {{"rope_type", "yarn"}}}}), "rope_type is \"yarn\"");
+  refuses(with("rope_parameters", Json{{local, {{"rope_theta", -1}}}}), "sliding_attention's rotary positions is -1");
+}
+
 TEST_F(ImportFamily, PostProcessors) {
   TinyEncoder model("roberta");
   Json& processor = model.files["tokenizer.json"]["post_processor"];
@@ -175,7 +251,8 @@ TEST_F(ImportFamily, PostProcessors) {
 }
 
 TEST_F(ImportFamily, RefusesOtherTokenizersWithOneSentence) {
-  const std::string supported = "; of RoBERTa models Tailor imports those with a byte-level BPE tokenizer";
+  const std::string supported =
+      "; of RoBERTa and ModernBERT models Tailor imports those with a byte-level BPE tokenizer";
   TinyEncoder xlm("roberta");
   xlm.files["config.json"]["model_type"] = "xlm-roberta";
   xlm.files["config.json"]["architectures"] = {"XLMRobertaModel"};
@@ -200,7 +277,7 @@ TEST_F(ImportFamily, RefusesWhatWouldGiveOtherIds) {
   };
   refuses(with([](Json& t) { t["pre_tokenizer"] = {{"type", "Metaspace"}}; }), "the pre-tokenizer is Metaspace");
   refuses(with([](Json& t) { t["pre_tokenizer"]["use_regex"] = false; }), "GPT-2's pattern");
-  refuses(with([](Json& t) { t["normalizer"] = {{"type", "NFC"}}; }), "normaliser");
+  refuses(with([](Json& t) { t["normalizer"] = {{"type", "Lowercase"}}; }), "normaliser");
   refuses(with([](Json& t) { t["model"]["ignore_merges"] = true; }), "ignore_merges is true");
   refuses(with([](Json& t) { t["model"]["byte_fallback"] = true; }), "byte_fallback is true");
   refuses(with([](Json& t) { t["model"]["end_of_word_suffix"] = "</w>"; }), "end_of_word_suffix is set");

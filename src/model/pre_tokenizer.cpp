@@ -41,7 +41,7 @@ constexpr std::array<Known, 9> kKnown = {{
 constexpr std::pair<std::string_view, std::string_view> kAliases[] = {
     {"mpt", "gpt-2"},        {"olmo", "gpt-2"},         {"phi-2", "gpt-2"},    {"roberta-bpe", "gpt-2"},
     {"llama3", "llama-bpe"}, {"llama-v3", "llama-bpe"}, {"dbrx", "smaug-bpe"}, {"deepseek-r1-qwen", "qwen2"},
-    {"megrez", "qwen2"},     {"starcoder", "smollm"},   {"refact", "smollm"},
+    {"megrez", "qwen2"},     {"starcoder", "smollm"},   {"refact", "smollm"},  {"modern-bert", "gpt-2"},
 };
 
 std::string_view canonical(std::string_view name) {

@@ -1,5 +1,5 @@
 #pragma once
-/// For tests: the tiny DistilBERT and RoBERTa of tests/golden/encoder_family_golden.py, as Hugging Face directories.
+/// For tests: the tiny DistilBERT, RoBERTa and ModernBERT of tests/golden/encoder_family_golden.py, as Hugging Face directories.
 
 #include <filesystem>
 #include <map>
@@ -17,7 +17,7 @@ namespace tailor::testing {
 /// Files and tensors, to be changed before they are written.
 class TinyEncoder {
  public:
-  /// "distilbert" or "roberta".
+  /// "distilbert", "roberta" or "modernbert".
   explicit TinyEncoder(const std::string& name) : name_(name) {
     const Json& golden_values = reference();
     for (const auto& [file, json] : golden_values["files"].items()) files[file] = json;
@@ -28,7 +28,7 @@ class TinyEncoder {
       Tensor t{item[1].get<std::vector<std::int64_t>>(), {}};
       std::int64_t count = 1;
       for (const std::int64_t n : t.shape) count *= n;
-      const bool scale = tensor.ends_with("LayerNorm.weight") || tensor.ends_with("layer_norm.weight");
+      const bool scale = tensor.ends_with("LayerNorm.weight") || tensor.ends_with("norm.weight");
       Rng rng(seed, stream++);
       for (std::int64_t i = 0; i < count; ++i) {
         t.values.push_back(static_cast<float>(0.2 * rng.normal() + (scale ? 1 : 0)));

@@ -127,6 +127,7 @@ struct Tokenizer::Impl {
   bool keeps_first_blank = false;               // as Metaspace: a text that begins with a blank is given no other
   std::int32_t blank = -1;                      // the piece that is one blank
   bool composes = false;                        // texts are brought to NFC
+  bool modern_bert = false;                     // one separator between the texts of a pair
   std::int32_t unk = -1;
   int token_types = 1;
 
@@ -230,7 +231,8 @@ Result<Tokenizer> Tokenizer::make(const llama_model* model, std::unique_ptr<Impl
     case LLAMA_VOCAB_TYPE_BPE:
       impl->cuts = true;
       impl->adds_prefix_space = flag(model, "tailor.tokenizer.add_prefix_space", false);
-      impl->composes = flag(model, "tailor.tokenizer.nfc", false);
+      impl->modern_bert = meta(model, "tokenizer.ggml.pre") == "modern-bert";
+      impl->composes = flag(model, "tailor.tokenizer.nfc", impl->modern_bert);
       break;
     case LLAMA_VOCAB_TYPE_SPM: {
       impl->keeps_first_blank = flag(model, "tailor.tokenizer.metaspace", false);
@@ -298,7 +300,7 @@ PairTokens Tokenizer::encode_pair(std::string_view pair, std::size_t max_tokens)
   impl_->body(pair.substr(0, border), false, kNoLimit, first);
   if (border < pair.size()) impl_->body(pair.substr(border + 1), false, kNoLimit, second);
   const auto head = impl_->head(), tail = impl_->tail();
-  const std::size_t separators = impl_->word_piece ? 1 : 2;  // between the texts
+  const std::size_t separators = impl_->word_piece || impl_->modern_bert ? 1 : 2;  // between the texts
   const std::size_t special = head.size() + (separators + 1) * tail.size();
   const std::size_t room = max_tokens > special ? max_tokens - special : 0;
   PairTokens out;

@@ -1,4 +1,4 @@
-"""Reference ids and embeddings of a tiny DistilBERT and a tiny RoBERTa, from transformers.
+"""Reference ids and embeddings of a tiny DistilBERT, a tiny RoBERTa and a tiny ModernBERT, from transformers.
 
 Run:    python tests/golden/encoder_family_golden.py
 Writes: tests/golden/data/encoder_family.json
@@ -20,9 +20,10 @@ import numpy as np
 import tokenizers
 import torch
 import transformers
-from tokenizers import BertWordPieceTokenizer, ByteLevelBPETokenizer
-from transformers import (AutoTokenizer, DistilBertConfig, DistilBertModel, DistilBertTokenizer, RobertaConfig,
-                          RobertaModel, RobertaTokenizer)
+from tokenizers import AddedToken, BertWordPieceTokenizer, ByteLevelBPETokenizer, Tokenizer, decoders, models
+from tokenizers import normalizers, pre_tokenizers, processors, trainers
+from transformers import (AutoTokenizer, DistilBertConfig, DistilBertModel, DistilBertTokenizer, ModernBertConfig,
+                          ModernBertModel, PreTrainedTokenizerFast, RobertaConfig, RobertaModel, RobertaTokenizer)
 
 from counter_rng import Rng
 from tokenizer_golden import reference, texts
@@ -30,6 +31,7 @@ from tokenizer_golden import reference, texts
 OUT = pathlib.Path(__file__).parent / "data" / "encoder_family.json"
 EMBEDDED = 60  # texts with a reference vector
 WIDTH, INNER, LAYERS, HEADS, POSITIONS = 32, 64, 2, 4, 48
+WINDOW = 12  # of ModernBERT: a token sees 6 tokens to either side, most texts are longer
 
 
 def fill(model, seed):
@@ -118,13 +120,50 @@ def roberta(all_texts, folder):
             "with_prefix_space": spaced[:40], "vectors": vectors(model, tokens["ids"], 2)}
 
 
+def modernbert(all_texts, folder):
+    """The tokenizer is built as that of the published models: NFC, GPT-2's pattern, and besides the special tokens some
+    added ones that are part of a text, among them runs of blanks."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(all_texts, trainers.BpeTrainer(
+        vocab_size=600, min_frequency=2, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    tokenizer.add_tokens([AddedToken(" " * n, normalized=True) for n in (4, 3, 2)])
+    tokenizer.add_tokens([AddedToken("|||EMAIL_ADDRESS|||", normalized=True)])
+    names = ["[UNK]", "[CLS]", "[SEP]", "[PAD]"]
+    tokenizer.add_special_tokens([AddedToken(n, normalized=False) for n in names])
+    tokenizer.add_special_tokens([AddedToken("[MASK]", lstrip=True, normalized=False)])
+    tokenizer.add_tokens([AddedToken(f"[unused{i}]", normalized=True) for i in range(3)])
+    ids = {n: tokenizer.token_to_id(n) for n in names}
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]",
+        special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
+                                   pad_token="[PAD]", mask_token="[MASK]", clean_up_tokenization_spaces=False)
+    config = ModernBertConfig(vocab_size=tokenizer.get_vocab_size() + 4, hidden_size=WIDTH, intermediate_size=INNER,
+                              num_hidden_layers=4, num_attention_heads=HEADS, max_position_embeddings=POSITIONS,
+                              local_attention=WINDOW, pad_token_id=ids["[PAD]"], bos_token_id=ids["[CLS]"],
+                              eos_token_id=ids["[SEP]"], cls_token_id=ids["[CLS]"], sep_token_id=ids["[SEP]"],
+                              classifier_pooling="mean", architectures=["ModernBertModel"])
+    model = ModernBertModel(config).eval()
+    tensor_names = fill(model, 23)
+    tokens = tokens_of(fast, all_texts)
+    files = saved(folder, fast)
+    pairs = fast.backend_tokenizer
+    return {"files": {**files, **saved(folder, config)}, "tensor_names": tensor_names, "seed": 23, **tokens,
+            "pair": pairs.encode("one two", "three").ids, "vectors": vectors(model, tokens["ids"], ids["[SEP]"])}
+
+
 def main():
     all_texts = texts()
-    with tempfile.TemporaryDirectory() as a, tempfile.TemporaryDirectory() as b:
+    with tempfile.TemporaryDirectory() as a, tempfile.TemporaryDirectory() as b, \
+            tempfile.TemporaryDirectory() as c:
         out = {
             "made_by": f"tests/golden/encoder_family_golden.py, transformers {transformers.__version__}, tokenizers {tokenizers.__version__}",
             "distilbert": distilbert(all_texts, pathlib.Path(a)),
             "roberta": roberta(all_texts, pathlib.Path(b)),
+            "modernbert": modernbert(all_texts, pathlib.Path(c)),
         }
     OUT.write_text(json.dumps(out, separators=(",", ":")) + "\n")
 
