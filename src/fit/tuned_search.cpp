@@ -176,6 +176,8 @@ std::string unsuited(const TunedSearch& search, const ModelInfo& model) {
   if (search.kind == ModelKind::kDecoder && search.method == "bitfit" &&
       std::find(kBiased.begin(), kBiased.end(), model.architecture) == kBiased.end())
     return fmt::format("{} has no biases to tune", model.id);
+  if (search.kind == ModelKind::kEncoder && search.method == "bitfit" && model.architecture == "modern-bert")
+    return fmt::format("{} has no biases to tune", model.id);
   if (search.method == "qlora" && std::find(kWhole.begin(), kWhole.end(), model.file_type) != kWhole.end())
     return fmt::format("the weights of {} are {}: there are no quantised blocks to keep", model.id, model.file_type);
   return "";

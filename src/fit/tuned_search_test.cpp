@@ -90,6 +90,10 @@ TEST(TunedSearches, ModelsThatAMethodCannotTuneAreNamed) {
   EXPECT_THAT(unsuited(*find_tuned_search("qlora"), model), HasSubstr("no quantised blocks"));
   model.architecture = "qwen2";
   EXPECT_EQ(unsuited(*find_tuned_search("bitfit-decoder"), model), "");
+  model.architecture = "bert";
+  EXPECT_EQ(unsuited(*find_tuned_search("bitfit"), model), "");
+  model.architecture = "modern-bert";
+  EXPECT_THAT(unsuited(*find_tuned_search("bitfit"), model), HasSubstr("some-model has no biases"));
 }
 
 }  // namespace

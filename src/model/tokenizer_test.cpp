@@ -59,9 +59,10 @@ void expect_texts(const Tokenizer& tokenizer, const Json& reference, const std::
     EXPECT_EQ(tokenizer.encode(text, true), ids) << i << ": " << text;
     EXPECT_EQ(tokenizer.count(text, true), ids.size());
     const auto parsed = reference["parsed"].find(std::to_string(i));
-    if (text.find(not_parsed) == std::string::npos)
+    if (text.find(not_parsed) == std::string::npos) {
       EXPECT_EQ(tokenizer.encode(text, true, true), parsed == reference["parsed"].end() ? ids : parsed->get<Ids>())
           << text;
+    }
     if (i < reference["decoded"].size()) {
       EXPECT_EQ(tokenizer.decode(ids), reference["decoded"][i].get<std::string>()) << i;
     }

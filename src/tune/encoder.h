@@ -1,7 +1,8 @@
 #pragma once
 /// An encoder of BERT's kind (Devlin et al., arXiv:1810.04805; RoBERTa, arXiv:1907.11692; DistilBERT, arXiv:1910.01108;
-/// all the GGUF architecture "bert"), one class for every method that trains it: which tensors are trained and where
-/// low-rank adapters sit are options, the forward pass is one.
+/// all the GGUF architecture "bert") or ModernBERT (Warner et al., arXiv:2412.13663; "modern-bert"), one class for
+/// every method that trains it: which tensors are trained and where low-rank adapters sit are options, the forward pass
+/// is one.
 
 #include <cstdint>
 #include <functional>
@@ -12,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/modern_bert.h"
 #include "core/rng.h"
 #include "core/token_file.h"
 #include "tune/encoder_functions.h"
@@ -28,6 +30,10 @@ struct EncoderConfig {
   std::string model_type = "bert";  // of config.json: "distilbert", "roberta", …; names modules and what is trained
   bool trains_types = true;         // DistilBERT has no token types: where a file has a row of zeros, it stays
   std::int64_t token_types = 1;     // rows of that table; a second text has type 1 where there are two
+  /// Not empty: ModernBERT's layers. Rotary positions instead of a table, windows of attention, one matrix of queries,
+  /// keys and values, a norm before each part and one at the end (none before the first attention: the embeddings'
+  /// stands there), a gated feed-forward, no biases, no token types.
+  std::optional<ModernBertLayers> modern;
   /// Throws Exception{kCorruptData} where a number is missing or makes no sense.
   static EncoderConfig read(const BaseWeights& weights);
 };
@@ -40,20 +46,25 @@ struct EncoderAdapters {
 
 struct EncoderOptions {
   std::function<bool(std::string_view tensor)> trained;  // by GGUF name; empty: nothing
-  std::vector<std::string> lora_targets;                 // GGUF module names ("attn_q"); empty: no adapters
+  std::vector<std::string> lora_targets;                 // "blk.0.attn_q", …, in order; empty: no adapters
   LoraSettings lora;
   bool ia3 = false;                        // learnt scales of keys, values and inner features
   std::optional<EncoderAdapters> adapter;  // bottlenecks
   double hidden_dropout = 0;
 };
 
+/// Whether Encoder trains models of this GGUF architecture.
+bool is_encoder_architecture(std::string_view architecture);
 /// Modules of one layer that can carry an adapter, by GGUF name, in the order in which they compute.
-const std::vector<std::string>& encoder_linear_modules();
-/// "all-linear", GGUF names ("attn_q") or the model_type's Hugging Face names ("query", "dense", "intermediate.dense";
-/// DistilBERT: "q_lin", "lin1", …) -> GGUF names. Unknown names and an empty list throw Exception{kInvalidArgument}
-/// naming what is known.
-std::vector<std::string> resolve_lora_targets(const std::vector<std::string>& names,
-                                              std::string_view model_type = "bert");
+const std::vector<std::string>& encoder_linear_modules(std::string_view model_type = "bert");
+/// What of an encoder of so many layers carries a low-rank adapter ("blk.0.attn_q", …, in the order in which they
+/// compute). Names are "all-linear", GGUF names ("attn_q"), the model_type's Hugging Face names ("query", "dense",
+/// "intermediate.dense"; DistilBERT: "q_lin", "lin1", …; ModernBERT: "Wqkv", "mlp.Wo", …), matched at the end of a
+/// module's path, or regular expressions that a module's whole path matches ("encoder\.layer\.[01]\..*query"), as PEFT
+/// has both; the path is that of the bare model, or of a model with a head ("bert.encoder.layer.0…"). What matches
+/// nothing and an empty list throw Exception{kInvalidArgument} naming what is known.
+std::vector<std::string> resolve_lora_targets(const std::vector<std::string>& names, std::string_view model_type,
+                                              std::int64_t layers);
 
 /// Holds only the token rows that the token file uses. Threads: one caller at a time.
 class Encoder {
@@ -65,19 +76,19 @@ class Encoder {
   void bind(const ParameterSet& parameters);
 
   const EncoderConfig& config() const { return config_; }
-  const std::vector<std::string>& lora_targets() const { return options_.lora_targets; }
   bool trains_embeddings() const { return embedding_.tokens.trained(); }
   bool has_bottlenecks() const { return options_.adapter.has_value(); }
   std::string_view adapter_place() const;  // as core/bottleneck_file.h names it
   PackedRows pack(RowSpan rows) const;
   /// [T, width]. `seed` makes the dropout masks; 0: no dropout. Rows are borrowed until backward has run.
   at::Tensor forward(const PackedRows& rows, std::uint64_t seed) const {
-    return through(embedded(rows, seed), 0, config_.layers, rows, seed);
+    return finished(through(embedded(rows, seed), 0, config_.layers, rows, seed));
   }
-  /// The two parts of it: what the layers read, and layers [first, last) on it.
+  /// The parts of it: what the layers read, layers [first, last) on it, and the norm after the last (ModernBERT's).
   at::Tensor embedded(const PackedRows& rows, std::uint64_t seed) const;
   at::Tensor through(at::Tensor x, std::int64_t first, std::int64_t last, const PackedRows& rows,
                      std::uint64_t seed) const;
+  at::Tensor finished(at::Tensor x) const;
 
   struct Named {
     std::string name;  // GGUF
@@ -104,8 +115,9 @@ class Encoder {
  private:
   struct Layer {
     LinearSpec qkv, attn_output, ffn_up, ffn_down;
-    NormSpec attn_norm, ffn_norm;
+    NormSpec attn_norm, ffn_norm;  // after these parts, ModernBERT's before them
     Slot ffn_up_bias;
+    AttentionView view;
     Slot keys_values_scale, inner_scale;  // IA3; undefined values: none
     std::optional<BottleneckSpec> after_attention, ffn_adapter;
   };
@@ -115,6 +127,11 @@ class Encoder {
     std::vector<std::string> names;
     std::vector<std::int64_t> shape;
   };
+  void read_rows();  // of the token file: ids in use, the longest row
+  void fill_tables(const BaseWeights& weights, ParameterSet& parameters);
+  void fill_bert_layer(Layer& layer, int number, const BaseWeights& weights, ParameterSet& parameters, Rng& rng);
+  void fill_modern_layer(Layer& layer, int number, const BaseWeights& weights, ParameterSet& parameters, Rng& rng);
+  void add_method(Layer& layer, int number, ParameterSet& parameters, Rng& rng);
   void fill(Slot& slot, std::vector<std::string> names, std::vector<std::int64_t> shape, const BaseWeights& weights,
             ParameterSet& parameters, bool decay);
   void add_lora(LinearSpec& linear, int layer, const std::vector<std::string>& modules,
@@ -124,6 +141,10 @@ class Encoder {
                               Rng& rng);
   std::pair<at::Tensor, bool> ia3_of(const std::string& name, const ParameterSet& parameters) const;
   bool trained(std::string_view tensor) const;
+  at::Tensor bert_layer(const Layer& layer, std::int64_t number, at::Tensor x, const PackedRows& rows,
+                        std::uint64_t seed) const;
+  at::Tensor modern_layer(const Layer& layer, std::int64_t number, at::Tensor x, const PackedRows& rows,
+                          std::uint64_t seed) const;
 
   EncoderConfig config_;
   EncoderOptions options_;
@@ -132,7 +153,8 @@ class Encoder {
   std::vector<std::int32_t> compact_;   // id -> row of the compact table, -1 where unused
   std::int64_t longest_row_ = 0;
   EmbeddingSpec embedding_;
-  NormSpec embedding_norm_;
+  NormSpec embedding_norm_, final_norm_;
+  at::Tensor global_turns_, local_turns_;  // what AttentionView::rotary shows, [longest row, head width]
   std::vector<Layer> layers_;
   std::vector<Binding> bindings_;
   std::map<std::string, std::pair<at::Tensor, at::Tensor>> first_;  // PiSSA: A and B at the start, by module

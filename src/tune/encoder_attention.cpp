@@ -50,6 +50,47 @@ void pack(const float* from, std::int64_t stride, std::int64_t n, std::int64_t e
   }
 }
 
+/// The same with pairs (c, c + e / 2) turned by their row's place.
+void pack_turned(const float* from, std::int64_t stride, std::int64_t n, std::int64_t e, std::int64_t ep, float scale,
+                 const float* rotary, float* to) {
+  const std::int64_t half = e / 2;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float* x = from + i * stride;
+    float* y = to + i * ep;
+    for (std::int64_t c = 0; c < half; ++c) {
+      const float cosine = rotary[i * e + 2 * c], sine = rotary[i * e + 2 * c + 1];
+      y[c] = scale * (x[c] * cosine - x[c + half] * sine);
+      y[c + half] = scale * (x[c + half] * cosine + x[c] * sine);
+    }
+    for (std::int64_t c = e; c < ep; ++c) y[c] = 0;
+  }
+}
+
+/// to[e] = scale * from[e], turned back where `rotary` (of this row's place) is there.
+void unpack_row(const float* from, std::int64_t e, float scale, const float* rotary, float* to) {
+  if (rotary == nullptr) {
+    for (std::int64_t c = 0; c < e; ++c) to[c] = from[c] * scale;
+    return;
+  }
+  const std::int64_t half = e / 2;
+  for (std::int64_t c = 0; c < half; ++c) {
+    const float cosine = rotary[2 * c], sine = rotary[2 * c + 1];
+    to[c] = scale * (from[c] * cosine + from[c + half] * sine);
+    to[c + half] = scale * (from[c + half] * cosine - from[c] * sine);
+  }
+}
+
+/// The keys that m queries from i on see: [first, first + width), `first` and `width` multiples of 8.
+struct KeyRange {
+  std::int64_t first, width;
+  KeyRange(std::int64_t i, std::int64_t m, std::int64_t n, std::int64_t reach) {
+    first = reach < 0 ? 0 : std::max<std::int64_t>(0, i - reach) / 8 * 8;
+    const std::int64_t end = reach < 0 ? n : std::min(n, i + m + reach);
+    width = round_up_8(end) - first;
+  }
+  std::int64_t count(std::int64_t n) const { return std::min(n - first, width); }
+};
+
 /// to[ep, np] = from[n, ep] transposed, zero-padded.
 void transpose(const float* from, std::int64_t n, std::int64_t np, std::int64_t ep, float* to) {
   for (std::int64_t c = 0; c < ep; ++c) {
@@ -58,34 +99,54 @@ void transpose(const float* from, std::int64_t n, std::int64_t np, std::int64_t 
   }
 }
 
-void softmax_rows(float* scores, std::int64_t rows, std::int64_t n, std::int64_t np) {
-  for (std::int64_t i = 0; i < rows; ++i) {
-    float* s = scores + i * np;
-    for (std::int64_t j = n; j < np; ++j) s[j] = -INFINITY;
+/// Softmax of m rows of scores, of queries i, i + 1, … for the keys of the range; what a query does not see becomes 0.
+void softmax_rows(float* scores, std::int64_t m, std::int64_t i, std::int64_t n, const KeyRange& keys,
+                  std::int64_t reach) {
+  const std::int64_t w = keys.width;
+  for (std::int64_t a = 0; a < m; ++a) {
+    float* s = scores + a * w;
+    const std::int64_t from = reach < 0 ? 0 : std::max<std::int64_t>(0, i + a - reach) - keys.first;
+    const std::int64_t to = (reach < 0 ? n : std::min(n, i + a + reach + 1)) - keys.first;
+    std::fill(s, s + from, -INFINITY);
+    std::fill(s + to, s + w, -INFINITY);
     F8 top = load(s);
-    for (std::int64_t j = 8; j < np; j += 8) top = simd::maximum(top, load(s + j));
+    for (std::int64_t j = 8; j < w; j += 8) top = simd::maximum(top, load(s + j));
     float largest = top[0];
     for (int j = 1; j < 8; ++j) largest = std::max(largest, top[j]);
+    for (std::int64_t j = 0; j < w; j += 8) store(s + j, simd::exp(load(s + j) - largest));
+    std::fill(s, s + from, 0.0f);
+    std::fill(s + to, s + w, 0.0f);
     F8 total = {};
-    for (std::int64_t j = 0; j < np; j += 8) {
-      const F8 p = simd::exp(load(s + j) - largest);
-      store(s + j, p);
-    }
-    for (std::int64_t j = n; j < np; ++j) s[j] = 0;
-    for (std::int64_t j = 0; j < np; j += 8) total += load(s + j);
+    for (std::int64_t j = 0; j < w; j += 8) total += load(s + j);
     const float inverse = 1.0f / simd::sum(total);
-    for (std::int64_t j = 0; j < np; j += 8) store(s + j, load(s + j) * inverse);
+    for (std::int64_t j = 0; j < w; j += 8) store(s + j, load(s + j) * inverse);
   }
+}
+
+/// Queries (times 1 / sqrt(e)), keys and values of one head of one row, as the products want them.
+void pack_head(const float* base, std::int64_t d, std::int64_t n, std::int64_t e, std::int64_t ep,
+               const AttentionView& view, float* q, float* k, float* v) {
+  const float scale = 1.0f / std::sqrt(static_cast<float>(e));
+  if (view.rotary != nullptr) {
+    pack_turned(base, 3 * d, n, e, ep, scale, view.rotary, q);
+    pack_turned(base + d, 3 * d, n, e, ep, 1, view.rotary, k);
+  } else {
+    pack(base, 3 * d, n, e, ep, scale, q);
+    pack(base + d, 3 * d, n, e, ep, 1, k);
+  }
+  pack(base + 2 * d, 3 * d, n, e, ep, 1, v);
 }
 
 /// Splits the tasks (row, head) over the threads so that each has about the same number of multiplications.
 template <typename Body>
-void for_heads(std::span<const std::int64_t> offsets, std::int64_t heads, const Body& body) {
+void for_heads(std::span<const std::int64_t> offsets, std::int64_t heads, std::int64_t reach, const Body& body) {
   const auto rows = static_cast<std::int64_t>(offsets.size()) - 1;
   std::vector<double> cost(static_cast<std::size_t>(rows) + 1, 0);  // of all rows before this one
   for (std::int64_t r = 0; r < rows; ++r) {
     const auto n = static_cast<double>(offsets[r + 1] - offsets[r]);
-    cost[static_cast<std::size_t>(r) + 1] = cost[static_cast<std::size_t>(r)] + n * (n + 16);
+    cost[static_cast<std::size_t>(r) + 1] =
+        cost[static_cast<std::size_t>(r)] +
+        n * ((reach < 0 ? n : std::min(n, static_cast<double>(2 * reach + kQueries))) + 16);
   }
   const auto parts = static_cast<std::int64_t>(at::get_num_threads());
   const double total = cost.back();
@@ -109,11 +170,10 @@ void for_heads(std::span<const std::int64_t> offsets, std::int64_t heads, const 
 }  // namespace
 
 void attention_forward(const float* qkv, std::span<const std::int64_t> offsets, std::int64_t heads, std::int64_t d,
-                       float* out) {
+                       float* out, const AttentionView& view) {
   const std::int64_t e = d / heads;
   const std::int64_t ep = round_up_8(e);
-  const float scale = 1.0f / std::sqrt(static_cast<float>(e));
-  for_heads(offsets, heads, [&](std::int64_t row, std::int64_t head, Scratch& scratch) {
+  for_heads(offsets, heads, view.reach, [&](std::int64_t row, std::int64_t head, Scratch& scratch) {
     const std::int64_t first = offsets[row];
     const std::int64_t n = offsets[row + 1] - first;
     const std::int64_t np = round_up_8(n);
@@ -124,27 +184,26 @@ void attention_forward(const float* qkv, std::span<const std::int64_t> offsets, 
     float* kt = scratch.take(ep * np);
     float* p = scratch.take(kQueries * np);
     float* o = scratch.take(kQueries * ep);
-    const float* base = qkv + first * 3 * d + head * e;
-    pack(base, 3 * d, n, e, ep, scale, q);
-    pack(base + d, 3 * d, n, e, ep, 1, k);
-    pack(base + 2 * d, 3 * d, n, e, ep, 1, v);
+    pack_head(qkv + first * 3 * d + head * e, d, n, e, ep, view, q, k, v);
     transpose(k, n, np, ep, kt);
     for (std::int64_t i = 0; i < n; i += kQueries) {
       const std::int64_t m = std::min(kQueries, n - i);
-      simd::product(m, np, ep, q + i * ep, ep, 1, kt, np, p, np, false);
-      softmax_rows(p, m, n, np);
-      simd::product(m, ep, n, p, np, 1, v, ep, o, ep, false);
+      const KeyRange keys(i, m, n, view.reach);
+      const std::int64_t w = keys.width;
+      simd::product(m, w, ep, q + i * ep, ep, 1, kt + keys.first, np, p, w, false);
+      softmax_rows(p, m, i, n, keys, view.reach);
+      simd::product(m, ep, keys.count(n), p, w, 1, v + keys.first * ep, ep, o, ep, false);
       for (std::int64_t a = 0; a < m; ++a) std::copy_n(o + a * ep, e, out + (first + i + a) * d + head * e);
     }
   });
 }
 
 void attention_backward(const float* d_out, const float* qkv, std::span<const std::int64_t> offsets, std::int64_t heads,
-                        std::int64_t d, float* d_qkv) {
+                        std::int64_t d, float* d_qkv, const AttentionView& view) {
   const std::int64_t e = d / heads;
   const std::int64_t ep = round_up_8(e);
   const float scale = 1.0f / std::sqrt(static_cast<float>(e));
-  for_heads(offsets, heads, [&](std::int64_t row, std::int64_t head, Scratch& scratch) {
+  for_heads(offsets, heads, view.reach, [&](std::int64_t row, std::int64_t head, Scratch& scratch) {
     const std::int64_t first = offsets[row];
     const std::int64_t n = offsets[row + 1] - first;
     const std::int64_t np = round_up_8(n);
@@ -160,36 +219,36 @@ void attention_backward(const float* d_out, const float* qkv, std::span<const st
     float* p = scratch.take(kQueries * np);
     float* dp = scratch.take(kQueries * np);
     float* dq = scratch.take(kQueries * ep);
-    const float* base = qkv + first * 3 * d + head * e;
-    pack(base, 3 * d, n, e, ep, scale, q);
-    pack(base + d, 3 * d, n, e, ep, 1, k);
-    pack(base + 2 * d, 3 * d, n, e, ep, 1, v);
+    pack_head(qkv + first * 3 * d + head * e, d, n, e, ep, view, q, k, v);
     pack(d_out + first * d + head * e, d, n, e, ep, 1, go);
     transpose(k, n, np, ep, kt);
     transpose(v, n, np, ep, vt);
+    std::fill_n(dk, n * ep, 0.0f);
+    std::fill_n(dv, n * ep, 0.0f);
     float* to = d_qkv + first * 3 * d + head * e;
+    const auto turn = [&](std::int64_t place) { return view.rotary == nullptr ? nullptr : view.rotary + place * e; };
     for (std::int64_t i = 0; i < n; i += kQueries) {
       const std::int64_t m = std::min(kQueries, n - i);
-      simd::product(m, np, ep, q + i * ep, ep, 1, kt, np, p, np, false);
-      softmax_rows(p, m, n, np);
-      simd::product(n, ep, m, p, 1, np, go + i * ep, ep, dv, ep, i > 0);
-      simd::product(m, np, ep, go + i * ep, ep, 1, vt, np, dp, np, false);
+      const KeyRange keys(i, m, n, view.reach);
+      const std::int64_t w = keys.width, seen = keys.count(n), at = keys.first * ep;
+      simd::product(m, w, ep, q + i * ep, ep, 1, kt + keys.first, np, p, w, false);
+      softmax_rows(p, m, i, n, keys, view.reach);
+      simd::product(seen, ep, m, p, 1, w, go + i * ep, ep, dv + at, ep, true);
+      simd::product(m, w, ep, go + i * ep, ep, 1, vt + keys.first, np, dp, w, false);
       for (std::int64_t a = 0; a < m; ++a) {
         F8 total = {};
-        for (std::int64_t j = 0; j < np; j += 8) total += load(p + a * np + j) * load(dp + a * np + j);
+        for (std::int64_t j = 0; j < w; j += 8) total += load(p + a * w + j) * load(dp + a * w + j);
         const float mean = simd::sum(total);
-        for (std::int64_t j = 0; j < np; j += 8) {
-          store(dp + a * np + j, load(p + a * np + j) * (load(dp + a * np + j) - mean));
+        for (std::int64_t j = 0; j < w; j += 8) {
+          store(dp + a * w + j, load(p + a * w + j) * (load(dp + a * w + j) - mean));
         }
       }
-      simd::product(m, ep, n, dp, np, 1, k, ep, dq, ep, false);
-      simd::product(n, ep, m, dp, 1, np, q + i * ep, ep, dk, ep, i > 0);  // q carries the scale
-      for (std::int64_t a = 0; a < m; ++a) {
-        for (std::int64_t c = 0; c < e; ++c) to[(i + a) * 3 * d + c] = dq[a * ep + c] * scale;
-      }
+      simd::product(m, ep, seen, dp, w, 1, k + at, ep, dq, ep, false);
+      simd::product(seen, ep, m, dp, 1, w, q + i * ep, ep, dk + at, ep, true);  // q carries the scale
+      for (std::int64_t a = 0; a < m; ++a) unpack_row(dq + a * ep, e, scale, turn(i + a), to + (i + a) * 3 * d);
     }
     for (std::int64_t i = 0; i < n; ++i) {
-      std::copy_n(dk + i * ep, e, to + i * 3 * d + d);
+      unpack_row(dk + i * ep, e, 1, turn(i), to + i * 3 * d + d);
       std::copy_n(dv + i * ep, e, to + i * 3 * d + 2 * d);
     }
   });

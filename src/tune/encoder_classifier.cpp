@@ -61,7 +61,7 @@ at::Tensor EncoderClassifier::states(RowSpan rows, const PackedRows& packed, std
                             static_cast<std::size_t>((offset(r + 1) - offset(r)) * width)});
     }
   }
-  return encoder_.through(lower, first_trained_, encoder_.config().layers, packed, seed);
+  return encoder_.finished(encoder_.through(lower, first_trained_, encoder_.config().layers, packed, seed));
 }
 
 at::Tensor EncoderClassifier::scores(RowSpan rows, const PackedRows& packed, std::uint64_t seed) {
@@ -112,9 +112,8 @@ Result<std::vector<std::string>> EncoderClassifier::save(const std::filesystem::
     files.insert(files.end(), whole.begin(), whole.end());
   }
   if (lora_) {
-    TAILOR_TRY(
-        const std::vector<std::string> adapter,
-        write_peft_adapter(dir, encoder_.adapters(parameters_), job_.settings.lora, encoder_.lora_targets(), weights_));
+    TAILOR_TRY(const std::vector<std::string> adapter,
+               write_peft_adapter(dir, encoder_.adapters(parameters_), job_.settings.lora, weights_));
     files.insert(files.end(), adapter.begin(), adapter.end());
   }
   if (encoder_.has_bottlenecks()) {

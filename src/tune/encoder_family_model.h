@@ -1,6 +1,6 @@
 #pragma once
-/// For tests: the tiny BERT, DistilBERT and RoBERTa of tests/golden/encoder_objectives_golden.py, as a Hugging Face
-/// directory and as the GGUF file that importing it gives.
+/// For tests: the tiny BERT, DistilBERT, RoBERTa and ModernBERT of tests/golden/encoder_objectives_golden.py, as a
+/// Hugging Face directory and as the GGUF file that importing it gives.
 
 #include <ggml.h>
 #include <gguf.h>
@@ -26,7 +26,7 @@ struct FamilyTensor {
 };
 
 inline constexpr std::int64_t kFamilyWidth = 16, kFamilyInner = 32, kFamilyLayers = 2, kFamilyWords = 100,
-                              kFamilyPlaces = 40;
+                              kFamilyPlaces = 40, kModernLayers = 4, kModernWindow = 4;
 
 inline std::int64_t padding_rows(const std::string& family) {
   return family == "roberta" ? 2 : 0;
@@ -46,6 +46,21 @@ inline std::vector<FamilyTensor> family_tensors(const std::string& family) {
       tensor.values.push_back(static_cast<float>(0.2 * rng.normal() + (norm ? 1 : 0)));
     tensors.push_back(std::move(tensor));
   };
+  if (family == "modernbert") {
+    add("embeddings.tok_embeddings.weight", {kFamilyWords, d});
+    add("embeddings.norm.weight", {d});
+    for (std::int64_t layer = 0; layer < kModernLayers; ++layer) {
+      const std::string prefix = "layers." + std::to_string(layer) + ".";
+      if (layer > 0) add(prefix + "attn_norm.weight", {d});
+      add(prefix + "attn.Wqkv.weight", {3 * d, d});
+      add(prefix + "attn.Wo.weight", {d, d});
+      add(prefix + "mlp_norm.weight", {d});
+      add(prefix + "mlp.Wi.weight", {2 * f, d});
+      add(prefix + "mlp.Wo.weight", {d, f});
+    }
+    add("final_norm.weight", {d});
+    return tensors;
+  }
   add("embeddings.word_embeddings.weight", {kFamilyWords, d});
   add("embeddings.position_embeddings.weight", {kFamilyPlaces + padding_rows(family), d});
   if (!distil) add("embeddings.token_type_embeddings.weight", {family == "bert" ? 2 : 1, d});
@@ -73,7 +88,14 @@ inline void write_family_directory(const std::string& family, const std::filesys
   Json config = {{"model_type", family},
                  {"max_position_embeddings", kFamilyPlaces + padding_rows(family)},
                  {"vocab_size", kFamilyWords}};
-  if (family == "distilbert") {
+  if (family == "modernbert") {
+    config.update(Json{{"num_hidden_layers", kModernLayers},
+                       {"hidden_size", kFamilyWidth},
+                       {"intermediate_size", kFamilyInner},
+                       {"num_attention_heads", 2},
+                       {"local_attention", kModernWindow},
+                       {"norm_eps", 1e-5}});
+  } else if (family == "distilbert") {
     config.update(
         Json{{"n_layers", kFamilyLayers}, {"dim", kFamilyWidth}, {"hidden_dim", kFamilyInner}, {"n_heads", 2}});
   } else {
@@ -96,14 +118,24 @@ inline void write_family_gguf(const std::string& family, const std::filesystem::
   const auto number = [&](const char* key, std::int64_t v) {
     gguf_set_val_u32(g.get(), key, static_cast<std::uint32_t>(v));
   };
-  gguf_set_val_str(g.get(), "general.architecture", "bert");
+  const bool modern = family == "modernbert";
+  const std::string arch = modern ? "modern-bert" : "bert";
+  const auto key = [&](const char* name) { return arch + "." + name; };
+  gguf_set_val_str(g.get(), "general.architecture", arch.c_str());
   gguf_set_val_str(g.get(), "tailor.source_model_type", family.c_str());
-  number("bert.block_count", kFamilyLayers);
-  number("bert.embedding_length", kFamilyWidth);
-  number("bert.feed_forward_length", kFamilyInner);
-  number("bert.attention.head_count", 2);
-  number("bert.context_length", kFamilyPlaces);
-  gguf_set_val_f32(g.get(), "bert.attention.layer_norm_epsilon", family == "roberta" ? 1e-5f : 1e-12f);
+  number(key("block_count").c_str(), modern ? kModernLayers : kFamilyLayers);
+  number(key("embedding_length").c_str(), kFamilyWidth);
+  number(key("feed_forward_length").c_str(), kFamilyInner);
+  number(key("attention.head_count").c_str(), 2);
+  number(key("context_length").c_str(), kFamilyPlaces);
+  gguf_set_val_f32(g.get(), key("attention.layer_norm_epsilon").c_str(),
+                   family == "roberta" || modern ? 1e-5f : 1e-12f);
+  if (modern) {
+    number("modern-bert.attention.sliding_window", kModernWindow);
+    number("modern-bert.attention.sliding_window_pattern", 3);
+    gguf_set_val_f32(g.get(), "modern-bert.rope.freq_base", 160'000);
+    gguf_set_val_f32(g.get(), "modern-bert.rope.freq_base_swa", 10'000);
+  }
   if (family == "roberta") number("tokenizer.ggml.padding_token_id", 1);
   const std::unique_ptr<ggml_context, decltype(&ggml_free)> c(
       ggml_init({.mem_size = std::size_t{1} << 20, .mem_buffer = nullptr, .no_alloc = false}), ggml_free);

@@ -65,8 +65,8 @@ struct EmbedFunction : Function<EmbedFunction> {
     const Below below;
     keep(ctx, "spec", spec);
     keep(ctx, "rows", rows);
-    const std::int64_t d = spec->types.value.size(1);
-    at::Tensor out = at::empty({rows->tokens(), d}, spec->types.value.options());
+    const std::int64_t d = spec->tokens.value.size(1);
+    at::Tensor out = at::empty({rows->tokens(), d}, spec->tokens.value.options());
     embed_forward(floats(spec->tokens.value), rows->ids, floats(spec->positions.value), rows->places,
                   floats(spec->types.value), rows->types, d, floats(out));
     return out;
@@ -75,7 +75,7 @@ struct EmbedFunction : Function<EmbedFunction> {
     const auto& spec = kept<EmbeddingSpec>(ctx, "spec");
     const auto& rows = kept<PackedRows>(ctx, "rows");
     const at::Tensor dy = grads[0].contiguous();
-    embed_backward(floats(dy), rows.ids, rows.places, rows.types, spec.types.value.size(1), floats(spec.tokens.grad),
+    embed_backward(floats(dy), rows.ids, rows.places, rows.types, spec.tokens.value.size(1), floats(spec.tokens.grad),
                    floats(spec.positions.grad), floats(spec.types.grad));
     return variable_list(5);
   }
@@ -189,14 +189,16 @@ struct LinearFunction : Function<LinearFunction> {
 };
 
 struct AttentionFunction : Function<AttentionFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv, const PackedRows* rows, std::int64_t heads) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv, const PackedRows* rows, std::int64_t heads,
+                            const AttentionView* view) {
     const Below below;
     ctx->save_for_backward({qkv});
     keep(ctx, "rows", rows);
+    keep(ctx, "view", view);
     ctx->saved_data["heads"] = heads;
     const std::int64_t d = qkv.size(1) / 3;
     at::Tensor out = at::empty({qkv.size(0), d}, qkv.options());
-    attention_forward(floats(qkv), rows->offsets, heads, d, floats(out));
+    attention_forward(floats(qkv), rows->offsets, heads, d, floats(out), *view);
     return out;
   }
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
@@ -204,10 +206,27 @@ struct AttentionFunction : Function<AttentionFunction> {
     const at::Tensor dy = grads[0].contiguous();
     at::Tensor dqkv = at::empty_like(qkv);
     attention_backward(floats(dy), floats(qkv), kept<PackedRows>(ctx, "rows").offsets, ctx->saved_data["heads"].toInt(),
-                       qkv.size(1) / 3, floats(dqkv));
-    variable_list out(3);
+                       qkv.size(1) / 3, floats(dqkv), kept<AttentionView>(ctx, "view"));
+    variable_list out(4);
     out[0] = dqkv;
     return out;
+  }
+};
+
+struct GatedGeluFunction : Function<GatedGeluFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& u) {
+    const Below below;
+    ctx->save_for_backward({u});
+    at::Tensor y = at::empty({u.size(0), u.size(1) / 2}, u.options());
+    gated_gelu_forward(floats(u), y.size(0), y.size(1), floats(y));
+    return y;
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const at::Tensor u = ctx->get_saved_variables()[0];
+    const at::Tensor dy = grads[0].contiguous();
+    at::Tensor du = at::empty_like(u);
+    gated_gelu_backward(floats(dy), floats(u), dy.size(0), dy.size(1), floats(du));
+    return {du};
   }
 };
 
@@ -362,8 +381,12 @@ at::Tensor linear(const at::Tensor& x, const LinearSpec& spec, std::uint64_t see
                                static_cast<std::int64_t>(seed));
 }
 
-at::Tensor attention(const at::Tensor& qkv, const PackedRows& rows, std::int64_t heads) {
-  return AttentionFunction::apply(qkv, &rows, heads);
+at::Tensor attention(const at::Tensor& qkv, const PackedRows& rows, std::int64_t heads, const AttentionView& view) {
+  return AttentionFunction::apply(qkv, &rows, heads, &view);
+}
+
+at::Tensor gated_gelu(const at::Tensor& u) {
+  return GatedGeluFunction::apply(u);
 }
 
 at::Tensor gelu(const at::Tensor& u, const Slot& bias) {
@@ -388,6 +411,10 @@ at::Tensor add_norm(at::Tensor h, const at::Tensor& residual, const NormSpec& sp
   return AddNormFunction::apply(h, residual.defined() ? Maybe(residual) : std::nullopt, leaf(spec.gamma),
                                 leaf(spec.beta), leaf(spec.bias), &spec, static_cast<std::int64_t>(site.seed),
                                 site.probability);
+}
+
+at::Tensor norm(const at::Tensor& x, const NormSpec& spec) {
+  return add_norm(x.clone(), {}, spec, {});
 }
 
 at::Tensor mean_pool(const at::Tensor& x, const PackedRows& rows) {

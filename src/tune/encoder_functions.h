@@ -34,7 +34,7 @@ struct LinearSpec {
 };
 
 struct NormSpec {
-  Slot gamma, beta;  // [d]
+  Slot gamma, beta;  // [d]; an undefined beta: none
   Slot bias;         // [d] of the linear layer before; undefined value: none
   float eps = 1e-12f;
 };
@@ -61,13 +61,15 @@ struct PackedRows {
 };
 
 struct EmbeddingSpec {
-  Slot tokens, positions, types;  // [ids, d], [places, d], [types, d]
+  Slot tokens, positions, types;  // [ids, d], [places, d], [types, d]; the last two may be undefined
 };
 
-// Specs and rows are borrowed until backward has run. Shapes as in encoder_kernels.h.
+// Specs, views and rows are borrowed until backward has run. Shapes as in encoder_kernels.h.
 at::Tensor embed(const EmbeddingSpec& spec, const PackedRows& rows);
 at::Tensor linear(const at::Tensor& x, const LinearSpec& spec, std::uint64_t dropout_seed);
-at::Tensor attention(const at::Tensor& qkv, const PackedRows& rows, std::int64_t heads);
+at::Tensor attention(const at::Tensor& qkv, const PackedRows& rows, std::int64_t heads, const AttentionView& view);
+/// gelu(a) g of u = [a, g].
+at::Tensor gated_gelu(const at::Tensor& u);
 at::Tensor gelu(const at::Tensor& u, const Slot& bias);
 at::Tensor relu(const at::Tensor& u, const Slot& bias);
 /// base + what the adapter makes of x.
@@ -77,6 +79,8 @@ at::Tensor scale_columns(const at::Tensor& x, const Slot& scale, std::int64_t co
 /// norm(residual + dropout(h + bias)); residual may be undefined. h is consumed: its memory holds the normalised
 /// values.
 at::Tensor add_norm(at::Tensor h, const at::Tensor& residual, const NormSpec& spec, const DropoutSite& dropout);
+/// norm(x), x as it was.
+at::Tensor norm(const at::Tensor& x, const NormSpec& spec);
 at::Tensor mean_pool(const at::Tensor& x, const PackedRows& rows);
 at::Tensor first_token_pool(const at::Tensor& x, const PackedRows& rows);
 at::Tensor dropout(const at::Tensor& x, const DropoutSite& site);

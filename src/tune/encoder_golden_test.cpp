@@ -92,7 +92,7 @@ TEST_F(EncoderGolden, GradientsOfTheFirstStepAreThoseOfTransformersAndPeft) {
     if (method == "full")
       options.trained = [](std::string_view) { return true; };
     else
-      options.lora_targets = encoder_linear_modules();
+      options.lora_targets = resolve_lora_targets({"all-linear"}, "bert", EncoderConfig::read(weights).layers);
     options.lora = job.settings.lora;
     EncoderClassifier model(weights, rows, job, options);
     DataOrder order(rows_of(rows, TokenPart::kTrain), job.settings.batch_size, job.seed);

@@ -75,7 +75,9 @@ void add_norm_forward(float* h, const float* bias, const float* residual, const 
         const std::int64_t n = std::min<std::int64_t>(8, d - c);
         const F8 x = load_part(row + c, n) * r;
         store_part(row + c, x, n);
-        store_part(y + t * d + c, x * load_part(gamma + c, n) + load_part(beta + c, n), n);
+        F8 scaled = x * load_part(gamma + c, n);
+        if (beta != nullptr) scaled += load_part(beta + c, n);
+        store_part(y + t * d + c, scaled, n);
       }
     }
   });
@@ -152,6 +154,35 @@ void gelu_backward(const float* dy, const float* u, const float* bias, std::int6
   });
 }
 
+void gated_gelu_forward(const float* u, std::int64_t tokens, std::int64_t width, float* y) {
+  at::parallel_for(0, tokens, row_grain(width), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t t = begin; t < end; ++t) {
+      const float* row = u + t * 2 * width;
+      for (std::int64_t c = 0; c < width; c += 8) {
+        const std::int64_t n = std::min<std::int64_t>(8, width - c);
+        const F8 x = load_part(row + c, n);
+        store_part(y + t * width + c, x * simd::normal(x).cdf * load_part(row + width + c, n), n);
+      }
+    }
+  });
+}
+
+void gated_gelu_backward(const float* dy, const float* u, std::int64_t tokens, std::int64_t width, float* du) {
+  at::parallel_for(0, tokens, row_grain(width), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t t = begin; t < end; ++t) {
+      const float* row = u + t * 2 * width;
+      float* to = du + t * 2 * width;
+      for (std::int64_t c = 0; c < width; c += 8) {
+        const std::int64_t n = std::min<std::int64_t>(8, width - c);
+        const F8 x = load_part(row + c, n), grad = load_part(dy + t * width + c, n);
+        const simd::Normal p = simd::normal(x);
+        store_part(to + c, grad * load_part(row + width + c, n) * (p.cdf + x * p.density), n);
+        store_part(to + width + c, grad * x * p.cdf, n);
+      }
+    }
+  });
+}
+
 void add_column_sums(const float* x, std::int64_t tokens, std::int64_t width, std::int64_t stride, float* sums) {
   for_columns(width, tokens, [&](std::int64_t c, std::int64_t n) {
     F8 total = {};
@@ -197,12 +228,23 @@ void mean_pool_backward(const float* d_out, std::span<const std::int64_t> offset
   });
 }
 
+static void add_row(const float* from, std::int64_t d, float* to) {
+  for (std::int64_t c = 0; c < d; ++c) to[c] += from[c];
+}
+
 void embed_forward(const float* tokens, std::span<const std::int32_t> ids, const float* positions,
                    std::span<const std::int32_t> places, const float* types, std::span<const std::uint8_t> kinds,
                    std::int64_t d, float* out) {
   at::parallel_for(0, static_cast<std::int64_t>(ids.size()), row_grain(d), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = begin; t < end; ++t) {
       const float* a = tokens + ids[t] * d;
+      if (positions == nullptr || types == nullptr) {
+        std::copy_n(a, d, out + t * d);
+        if (positions != nullptr) add_row(positions + places[t] * d, d, out + t * d);
+        if (types != nullptr)
+          add_row(types + (kinds.empty() ? 0 : kinds[static_cast<std::size_t>(t)]) * d, d, out + t * d);
+        continue;
+      }
       const float* b = positions + places[t] * d;
       const float* type = types + (kinds.empty() ? 0 : kinds[static_cast<std::size_t>(t)]) * d;
       for (std::int64_t c = 0; c < d; ++c) out[t * d + c] = a[c] + b[c] + type[c];

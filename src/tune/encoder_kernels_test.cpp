@@ -43,10 +43,37 @@ void expect_gradient(Values x, const Values& gradient, const std::function<doubl
   }
 }
 
+/// Cosines and sines of places as AttentionView::rotary shows them.
+Values turns(std::int64_t places, std::int64_t e) {
+  Values table;
+  for (std::int64_t p = 0; p < places; ++p) {
+    for (std::int64_t i = 0; i < e / 2; ++i) {
+      const double angle =
+          static_cast<double>(p) * std::pow(100.0, -2.0 * static_cast<double>(i) / static_cast<double>(e));
+      table.push_back(static_cast<float>(std::cos(angle)));
+      table.push_back(static_cast<float>(std::sin(angle)));
+    }
+  }
+  return table;
+}
+
 /// softmax(q k^T / sqrt(e)) v in double, one number at a time.
-Values plain_attention(const Values& qkv, const std::vector<std::int64_t>& offsets, std::int64_t heads,
-                       std::int64_t d) {
+Values plain_attention(Values qkv, const std::vector<std::int64_t>& offsets, std::int64_t heads, std::int64_t d,
+                       const AttentionView& view = {}) {
   const std::int64_t e = d / heads;
+  for (std::size_t r = 0; view.rotary != nullptr && r + 1 < offsets.size(); ++r) {
+    for (std::int64_t t = offsets[r]; t < offsets[r + 1]; ++t) {
+      for (std::int64_t head = 0; head < 2 * heads; ++head) {  // of queries, then of keys
+        float* x = qkv.data() + t * 3 * d + head * e;
+        for (std::int64_t c = 0; c < e / 2; ++c) {
+          const float* turn = view.rotary + (t - offsets[r]) * e + 2 * c;
+          const float a = x[c], b = x[c + e / 2];
+          x[c] = a * turn[0] - b * turn[1];
+          x[c + e / 2] = b * turn[0] + a * turn[1];
+        }
+      }
+    }
+  }
   Values out(static_cast<std::size_t>(offsets.back() * d));
   for (std::size_t r = 0; r + 1 < offsets.size(); ++r) {
     for (std::int64_t h = 0; h < heads; ++h) {
@@ -58,7 +85,8 @@ Values plain_attention(const Values& qkv, const std::vector<std::int64_t>& offse
           for (std::int64_t c = 0; c < e; ++c)
             s += static_cast<double>(qkv[static_cast<std::size_t>(i * 3 * d + h * e + c)]) *
                  qkv[static_cast<std::size_t>(j * 3 * d + d + h * e + c)];
-          p.push_back(std::exp(s / std::sqrt(static_cast<double>(e))));
+          const bool seen = view.reach < 0 || std::abs(i - j) <= view.reach;
+          p.push_back(seen ? std::exp(s / std::sqrt(static_cast<double>(e))) : 0);
           total += p.back();
         }
         for (std::int64_t c = 0; c < e; ++c) {
@@ -84,6 +112,47 @@ TEST(EncoderAttention, EqualsThePlainFormulaOnRaggedRows) {
     attention_forward(qkv.data(), offsets, heads, d, out.data());
     const Values expected = plain_attention(qkv, offsets, heads, d);
     for (std::size_t i = 0; i < out.size(); ++i) ASSERT_NEAR(out[i], expected[i], 2e-6) << "d " << d << " at " << i;
+  }
+}
+
+TEST(EncoderAttention, EqualsThePlainFormulaInWindowsAndWithTurns) {
+  const std::vector<std::int64_t> offsets = {0, 1, 8, 16, 86, 216, 516};
+  for (const auto& [heads, d] : {std::pair<std::int64_t, std::int64_t>{2, 16}, {3, 36}, {1, 6}}) {
+    const Values qkv = random_values(static_cast<std::size_t>(516 * 3 * d), 1);
+    const Values table = turns(300, d / heads);
+    for (const std::int64_t reach : {-1, 0, 1, 7, 8, 64, 129, 1000}) {
+      for (const float* rotary : {static_cast<const float*>(nullptr), table.data()}) {
+        const AttentionView view{reach, rotary};
+        Values out(static_cast<std::size_t>(516 * d));
+        attention_forward(qkv.data(), offsets, heads, d, out.data(), view);
+        const Values expected = plain_attention(qkv, offsets, heads, d, view);
+        for (std::size_t i = 0; i < out.size(); ++i)
+          ASSERT_NEAR(out[i], expected[i], 3e-6) << "d " << d << " reach " << reach << " at " << i;
+      }
+    }
+  }
+}
+
+TEST(EncoderAttention, BackwardInWindowsAndWithTurnsEqualsDifferences) {
+  const std::vector<std::int64_t> offsets = {0, 3, 203};  // four blocks of queries
+  const std::int64_t heads = 2, d = 12;
+  const Values qkv = random_values(static_cast<std::size_t>(203 * 3 * d), 2);
+  const Values weights = random_values(static_cast<std::size_t>(203 * d), 3);
+  const Values table = turns(200, d / heads);
+  for (const std::int64_t reach : {-1, 3, 20}) {
+    const AttentionView view{reach, table.data()};
+    Values d_qkv(qkv.size());
+    attention_backward(weights.data(), qkv.data(), offsets, heads, d, d_qkv.data(), view);
+    Rng pick(5);
+    for (int k = 0; k < 60; ++k) {
+      const auto i = static_cast<std::size_t>(pick.below(qkv.size()));
+      Values moved = qkv;
+      moved[i] += 1e-2f;
+      const double up = dot(plain_attention(moved, offsets, heads, d, view), weights);
+      moved[i] -= 2e-2f;
+      const double down = dot(plain_attention(moved, offsets, heads, d, view), weights);
+      ASSERT_NEAR(d_qkv[i], (up - down) / 2e-2, 3e-3) << "reach " << reach << " at " << i;
+    }
   }
 }
 

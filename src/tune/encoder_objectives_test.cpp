@@ -1,9 +1,11 @@
-// Parity of encoder families (BERT, DistilBERT, RoBERTa) and objectives (labels, a number, several labels, tokens) with
-// transformers and PEFT: tests/golden/encoder_objectives_golden.py.
+// Parity of encoder families (BERT, DistilBERT, RoBERTa, ModernBERT) and objectives (labels, a number, several labels,
+// tokens) with transformers and PEFT: tests/golden/encoder_objectives_golden.py.
 
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <regex>
+#include <set>
 
 #include "tune/data_order.h"
 #include "tune/encoder_family_model.h"
@@ -153,7 +155,10 @@ TEST_P(EncoderObjectives, ScoresAndGradientsAreThoseOfTransformers) {
   std::size_t compared = 0;
   for (const auto& [hf, golden_grad] : gradients) {
     std::string ours = hf;
-    if (const auto adapter = hf.find(".lora_"); adapter != std::string::npos) {
+    if (hf.starts_with("blk_")) {  // the script's own modules: "blk_0_adapter_ffn.down.weight"
+      ours = "blk." + hf.substr(4);
+      ours[ours.find('_')] = '.';
+    } else if (const auto adapter = hf.find(".lora_"); adapter != std::string::npos) {
       ours = gguf_name_of_encoder(hf.substr(0, adapter) + ".weight", family()).value();
       ours.replace(ours.rfind(".weight"), 7, hf[adapter + 6] == 'A' ? ".lora_a" : ".lora_b");
     } else if (!hf.starts_with("head.")) {
@@ -211,21 +216,37 @@ TEST_P(EncoderObjectives, TrainsAsTransformers) {
   testing::expect_close(seen, answers, 1e-4, "answers");
   if (golden().at("method") != "lora") return;
   const std::string targets = run.adapter_config.at("target_modules");
-  EXPECT_NE(targets.find(family() == "distilbert" ? "transformer" : "encoder"), std::string::npos) << targets;
+  const std::string layers = family() == "distilbert"   ? "transformer.layer."
+                             : family() == "modernbert" ? "layers."
+                                                        : "encoder.layer.";
+  EXPECT_NE(targets.find(layers.substr(0, layers.find('.'))), std::string::npos) << targets;
+  // As PEFT reads it, it names the modules that have tensors, and no others.
+  std::set<std::string> adapted;
+  for (const auto& [tensor, value] : run.trained) {
+    const std::size_t end = tensor.find(".lora_A.weight");
+    if (end != std::string::npos) adapted.insert(tensor.substr(0, end).substr(std::string("base_model.model.").size()));
+  }
+  for (std::int64_t l = 0; l < testing::kModernLayers; ++l) {
+    for (const std::string& module : encoder_linear_modules(family())) {
+      const std::string path = hf_module_of_encoder(fmt::format("blk.{}.{}", l, module), family()).value();
+      const bool in_model = family() == "modernbert" || l < testing::kFamilyLayers;
+      if (in_model) {
+        EXPECT_EQ(std::regex_match(path, std::regex(targets)), adapted.contains(path)) << path;
+      }
+    }
+  }
   for (const auto& [tensor, value] : run.trained) {
     if (tensor.starts_with("head.")) continue;
-    EXPECT_EQ(
-        tensor.rfind(
-            family() == "distilbert" ? "base_model.model.transformer.layer." : "base_model.model.encoder.layer.", 0),
-        0u)
-        << tensor;
+    EXPECT_TRUE(tensor.starts_with("base_model.model." + layers)) << tensor;
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, EncoderObjectives,
                          ::testing::Combine(::testing::Values("bert-pairs", "distilbert-full", "distilbert-lora",
                                                               "roberta-full", "roberta-lora", "regression",
-                                                              "multi-label", "tokens", "tokens-roberta-lora", "spans"),
+                                                              "multi-label", "tokens", "tokens-roberta-lora", "spans",
+                                                              "modernbert-full", "modernbert-lora", "modernbert-ia3",
+                                                              "modernbert-houlsby", "modernbert-parallel", "pattern"),
                                             ::testing::Bool()),
                          [](const auto& test) {
                            std::string name = std::get<0>(test.param);
@@ -258,14 +279,19 @@ TEST_P(EncoderExport, IsTheDirectoryThatWasImported) {
   }
   // What is written is read again as the same model.
   const BaseWeights again = BaseWeights::open(dir.path() / "huggingface").value();
-  for (const char* key :
-       {"bert.block_count", "bert.embedding_length", "bert.context_length", "bert.attention.layer_norm_epsilon"}) {
+  for (const char* name : {"block_count", "embedding_length", "context_length", "attention.layer_norm_epsilon"}) {
+    const std::string key = base.architecture() + "." + name;
     EXPECT_NEAR(again.need_number(key), base.need_number(key), 1e-9) << key;
   }
   EXPECT_EQ(again.text(kSourceModelType), family);
+  if (family != "modernbert") return;
+  for (const char* key : {"modern-bert.attention.sliding_window", "modern-bert.attention.sliding_window_pattern",
+                          "modern-bert.rope.freq_base", "modern-bert.rope.freq_base_swa"}) {
+    EXPECT_EQ(again.need_number(key), base.need_number(key)) << key;
+  }
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, EncoderExport, ::testing::Values("bert", "distilbert", "roberta"));
+INSTANTIATE_TEST_SUITE_P(Families, EncoderExport, ::testing::Values("bert", "distilbert", "roberta", "modernbert"));
 
 TEST(EncoderExport, TrainingWritesTheTunedDirectory) {
   const TemporaryDirectory dir;
@@ -342,14 +368,47 @@ TEST(EncoderObjectivesJob, RowsMustHoldWhatTheTaskLearns) {
 }
 
 TEST(EncoderFamilies, AdapterModulesHaveTheFamilysNames) {
-  EXPECT_EQ(resolve_lora_targets({"q_lin", "lin1"}, "distilbert"), (std::vector<std::string>{"attn_q", "ffn_up"}));
-  EXPECT_EQ(resolve_lora_targets({"value"}, "roberta"), (std::vector<std::string>{"attn_v"}));
+  const auto found = [](const std::vector<std::string>& names, std::string_view family) {
+    return resolve_lora_targets(names, family, 1);
+  };
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(found({"q_lin", "lin1"}, "distilbert"), (Names{"blk.0.attn_q", "blk.0.ffn_up"}));
+  EXPECT_EQ(found({"value"}, "roberta"), (Names{"blk.0.attn_v"}));
+  EXPECT_EQ(found({"Wo"}, "modernbert"), (Names{"blk.0.attn_output", "blk.0.ffn_down"}));
+  EXPECT_EQ(found({"mlp.Wo", "Wqkv"}, "modernbert"), (Names{"blk.0.attn_qkv", "blk.0.ffn_down"}));
+  EXPECT_EQ(found({"all-linear"}, "modernbert").size(), 4u);
   try {
-    resolve_lora_targets({"query"}, "distilbert");
+    found({"query"}, "distilbert");
     FAIL();
   } catch (const Exception& e) {
     EXPECT_NE(e.error().hint.find("q_lin, k_lin, v_lin, out_lin, lin1, lin2"), std::string::npos) << e.error().hint;
   }
+}
+
+// What PEFT itself adapts of the tiny models for the same target_modules.
+TEST(EncoderFamilies, RegularExpressionsNameWhatTheyNameInPeft) {
+  const Json cases = read_json(testing::golden("encoder_targets.json")).value();
+  for (const auto& [family, patterns] : cases.items()) {
+    const std::int64_t layers = family == "modernbert" ? testing::kModernLayers : testing::kFamilyLayers;
+    for (const auto& [pattern, modules] : patterns.items()) {
+      std::set<std::string> seen;
+      for (const std::string& name : resolve_lora_targets({pattern}, family, layers))
+        seen.insert(hf_module_of_encoder(name, family).value());
+      EXPECT_EQ(seen, modules.get<std::set<std::string>>()) << family << " " << pattern;
+    }
+  }
+}
+
+TEST(EncoderFamilies, ModernBertHasNoBiasesToTrain) {
+  const TemporaryDirectory dir;
+  testing::write_family_directory("modernbert", dir.path());
+  const BaseWeights weights = BaseWeights::open(dir.path()).value();
+  const TokenFile file = testing::tiny_rows();
+  Job job;
+  job.method = "bitfit";
+  const auto model = make_model({job, weights, file, {}});
+  ASSERT_FALSE(model.has_value());
+  EXPECT_EQ(model.error().message, "method 'bitfit' trains biases, and ModernBERT has none");
 }
 
 TEST(EncoderFamilies, ASecondTextNeedsASecondType) {

@@ -3,6 +3,11 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/zeros.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
 
 #include "core/files.h"
 #include "core/json.h"
@@ -23,11 +28,39 @@ Status write_tensors(const std::filesystem::path& file, const std::vector<Encode
   return write_safetensors(file, out, metadata);
 }
 
+static std::string escaped(std::string path) {
+  for (std::size_t dot = path.find('.'); dot != std::string::npos; dot = path.find('.', dot + 2))
+    path.insert(dot, "\\");
+  return path;
+}
+
+/// The adapted modules as PEFT's regular expression: "layer's number, one of these" where every layer has the same,
+/// else each by itself. No list, since that matches name endings: "output.dense" would also mean
+/// "attention.output.dense".
+static std::string target_pattern(const std::vector<Encoder::Adapter>& adapters, std::string_view model_type,
+                                  std::int64_t layers_in_all) {
+  const std::string_view layers = hf_layer_prefix(model_type);
+  std::vector<std::string> paths, modules;                 // escaped
+  std::map<std::string, std::set<std::string>> by_module;  // module -> numbers of its layers
+  for (const Encoder::Adapter& adapter : adapters) {
+    const std::string rest = hf_module_of_encoder(adapter.module, model_type)->substr(layers.size());  // "3.attn.Wo"
+    const std::size_t dot = rest.find('.');
+    const std::string module = escaped(rest.substr(dot + 1));
+    paths.push_back(escaped(rest));
+    if (by_module[module].empty()) modules.push_back(module);
+    by_module[module].insert(rest.substr(0, dot));
+  }
+  const bool everywhere = std::all_of(by_module.begin(), by_module.end(), [&](const auto& module) {
+    return std::cmp_equal(module.second.size(), layers_in_all);
+  });
+  if (everywhere) return fmt::format(R"((.*\.)?{}\d+\.({}))", escaped(std::string(layers)), fmt::join(modules, "|"));
+  return fmt::format(R"((.*\.)?{}({}))", escaped(std::string(layers)), fmt::join(paths, "|"));
+}
+
 Result<std::vector<std::string>> write_peft_adapter(const std::filesystem::path& dir,
                                                     const std::vector<Encoder::Adapter>& adapters,
-                                                    const LoraSettings& lora, const std::vector<std::string>& modules,
-                                                    const BaseWeights& base) {
-  const std::string type = base.text(kSourceModelType).value_or("bert");
+                                                    const LoraSettings& lora, const BaseWeights& base) {
+  const std::string type = hf_model_type(base);
   std::vector<Encoder::Named> tensors;
   for (const Encoder::Adapter& adapter : adapters) {
     const auto module = hf_module_of_encoder(adapter.module, type);
@@ -37,18 +70,6 @@ Result<std::vector<std::string>> write_peft_adapter(const std::filesystem::path&
     if (adapter.magnitude.defined())
       tensors.push_back({fmt::format("base_model.model.{}.lora_magnitude_vector", *module), adapter.magnitude});
   }
-  // A pattern, because the list form matches name endings: "output.dense" would also mean "attention.output.dense".
-  std::string pattern;
-  for (const std::string& module : modules) {
-    std::string path = *hf_module_of_encoder("blk.0." + module, type);
-    path.erase(0, hf_layer_prefix(type).size() + std::string_view("0.").size());
-    for (std::size_t dot = path.find('.'); dot != std::string::npos; dot = path.find('.', dot + 2))
-      path.insert(dot, "\\");
-    pattern += (pattern.empty() ? "" : "|") + path;
-  }
-  std::string layers(hf_layer_prefix(type));  // "encoder.layer." as a pattern
-  for (std::size_t dot = layers.find('.'); dot != std::string::npos; dot = layers.find('.', dot + 2))
-    layers.insert(dot, "\\");
   // PiSSA's adapter against the untouched weight has twice the rank; the same scale needs twice the alpha.
   const std::int64_t rank = adapters.front().a.size(0);
   const bool as_asked = rank == lora.r;
@@ -58,7 +79,7 @@ Result<std::vector<std::string>> write_peft_adapter(const std::filesystem::path&
                        {"r", rank},
                        {"lora_alpha", as_asked ? lora.alpha : lora.scale() * static_cast<double>(rank)},
                        {"lora_dropout", lora.dropout},
-                       {"target_modules", fmt::format(R"((.*\.)?{}\d+\.({}))", layers, pattern)},
+                       {"target_modules", target_pattern(adapters, type, EncoderConfig::read(base).layers)},
                        {"bias", "none"},
                        {"fan_in_fan_out", false},
                        {"inference_mode", true},
@@ -74,7 +95,7 @@ Result<std::vector<std::string>> write_peft_adapter(const std::filesystem::path&
 Result<std::vector<std::string>> write_hugging_face(
     const std::filesystem::path& dir, const BaseWeights& base,
     const std::function<void(const std::function<void(const Encoder::Named&)>&)>& visit) {
-  const std::string type = base.text(kSourceModelType).value_or("bert");
+  const std::string type = hf_model_type(base);
   const std::int64_t first = hf_first_position(base);
   std::vector<Encoder::Named> tensors;
   visit([&](const Encoder::Named& tensor) {

@@ -22,14 +22,13 @@ Status write_tensors(const std::filesystem::path& file, const std::vector<Encode
 /// that `base` is or was imported from; returns their names.
 Result<std::vector<std::string>> write_peft_adapter(const std::filesystem::path& dir,
                                                     const std::vector<Encoder::Adapter>& adapters,
-                                                    const LoraSettings& lora, const std::vector<std::string>& modules,
-                                                    const BaseWeights& base);
+                                                    const LoraSettings& lora, const BaseWeights& base);
 
 inline constexpr const char* kHuggingFaceDirectory = "huggingface";
 
 /// config.json and model.safetensors (f32) in `dir`/huggingface, under the names of the family that `base` is or was
 /// imported from: what transformers' from_pretrained reads as the bare encoder (BertModel, DistilBertModel,
-/// RobertaModel). `visit` calls back with every tensor of the encoder, by GGUF name. Rows of RoBERTa's position table
+/// RobertaModel, ModernBertModel). `visit` calls back with every tensor of the encoder, by GGUF name. Rows of RoBERTa's position table
 /// that belong to padding, which a GGUF file does not hold, are 0. Returns the files' names relative to `dir`.
 Result<std::vector<std::string>> write_hugging_face(
     const std::filesystem::path& dir, const BaseWeights& base,

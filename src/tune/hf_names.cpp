@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "core/json.h"
+#include "core/modern_bert.h"
+#include "tune/encoder.h"
 #include "tune/weights.h"
 
 namespace tailor::tune {
@@ -35,11 +37,20 @@ constexpr NamePair kDistilBertLayer[] = {
     {"ffn.lin2", "ffn_down"},
     {"output_layer_norm", "layer_output_norm"},
 };
+constexpr NamePair kModernBertLayer[] = {
+    {"attn_norm", "attn_norm"}, {"attn.Wqkv", "attn_qkv"}, {"attn.Wo", "attn_output"},
+    {"mlp_norm", "ffn_norm"},   {"mlp.Wi", "ffn_up"},      {"mlp.Wo", "ffn_down"},
+};
 constexpr NamePair kGlobal[] = {
     {"embeddings.word_embeddings", "token_embd"},
     {"embeddings.position_embeddings", "position_embd"},
     {"embeddings.token_type_embeddings", "token_types"},
     {"embeddings.LayerNorm", "token_embd_norm"},
+};
+constexpr NamePair kModernBertGlobal[] = {
+    {"embeddings.tok_embeddings", "token_embd"},
+    {"embeddings.norm", "token_embd_norm"},
+    {"final_norm", "output_norm"},
 };
 constexpr NamePair kNumbers[] = {
     {"num_hidden_layers", "bert.block_count"},
@@ -58,11 +69,22 @@ constexpr NamePair kDistilBertNumbers[] = {
     {"max_position_embeddings", "bert.context_length"},
     {"vocab_size", "bert.vocab_size"},
 };
+constexpr NamePair kModernBertNumbers[] = {
+    {"num_hidden_layers", "modern-bert.block_count"},
+    {"hidden_size", "modern-bert.embedding_length"},
+    {"intermediate_size", "modern-bert.feed_forward_length"},
+    {"num_attention_heads", "modern-bert.attention.head_count"},
+    {"max_position_embeddings", "modern-bert.context_length"},
+    {"norm_eps", "modern-bert.attention.layer_norm_epsilon"},
+    {"vocab_size", "modern-bert.vocab_size"},
+};
 
 struct Family {
   std::string_view model_type, class_name, prefix, layer_prefix, activation_key;
   std::span<const NamePair> layer, numbers;
   bool token_types = true;
+  std::span<const NamePair> global = kGlobal;
+  std::string_view architecture = "bert";
 };
 const Family kFamilies[] = {
     {"bert", "BertModel", "bert.", "encoder.layer.", "hidden_act", kLayer, kNumbers},
@@ -70,6 +92,8 @@ const Family kFamilies[] = {
      kDistilBertNumbers, false},
     {"roberta", "RobertaModel", "roberta.", "encoder.layer.", "hidden_act", kLayer, kNumbers},
     {"xlm-roberta", "XLMRobertaModel", "roberta.", "encoder.layer.", "hidden_act", kLayer, kNumbers},
+    {"modernbert", "ModernBertModel", "model.", "layers.", "hidden_activation", kModernBertLayer, kModernBertNumbers,
+     false, kModernBertGlobal, "modern-bert"},
 };
 
 const Family* find_family(std::string_view model_type) {
@@ -84,12 +108,17 @@ const Family& family_of(std::string_view model_type) {
   return family == nullptr ? kFamilies[0] : *family;
 }
 const Family& family_of(const BaseWeights& weights) {
-  return family_of(weights.text(kSourceModelType).value_or("bert"));
+  return family_of(hf_model_type(weights));
 }
 bool is_roberta(const Family& family) {
   return family.prefix == "roberta.";
 }
 
+bool is_modern(const Family& family) {
+  return family.architecture == "modern-bert";
+}
+
+constexpr double kModernBertEps = 1e-5;      // ModernBertConfig's own
 constexpr double kDistilBertEps = 1e-12;     // config.json does not hold it
 constexpr std::int64_t kRobertaPadding = 1;  // RobertaConfig's own
 
@@ -108,6 +137,10 @@ std::optional<std::pair<std::string_view, std::string_view>> split_number(std::s
 
 }  // namespace
 
+std::string hf_model_type(const BaseWeights& weights) {
+  return weights.text(kSourceModelType).value_or(weights.architecture() == "modern-bert" ? "modernbert" : "bert");
+}
+
 std::optional<std::string> gguf_name_of_encoder(std::string_view name, std::string_view model_type) {
   const Family& family = family_of(model_type);
   if (name.starts_with(family.prefix)) name.remove_prefix(family.prefix.size());
@@ -118,7 +151,7 @@ std::optional<std::string> gguf_name_of_encoder(std::string_view name, std::stri
   if (kind == "beta") kind = "bias";
   if (kind != "weight" && kind != "bias") return std::nullopt;
   const std::string_view module = name.substr(0, dot);
-  for (const auto& [hf, gguf] : kGlobal) {
+  for (const auto& [hf, gguf] : family.global) {
     if (module == hf) return fmt::format("{}.{}", gguf, kind);
   }
   if (!module.starts_with(family.layer_prefix)) return std::nullopt;
@@ -136,12 +169,16 @@ std::optional<std::string> hf_name_of_encoder(std::string_view name, std::string
   if (dot == std::string_view::npos) return std::nullopt;
   const std::string_view module = name.substr(0, dot), kind = name.substr(dot + 1);
   if (module == "token_types" && !family.token_types) return std::nullopt;
-  for (const auto& [hf, gguf] : kGlobal) {
+  for (const auto& [hf, gguf] : family.global) {
     if (module == gguf) return fmt::format("{}.{}", hf, kind);
   }
   const auto hf = hf_module_of_encoder(module, model_type);
   if (!hf) return std::nullopt;
   return fmt::format("{}.{}", *hf, kind);
+}
+
+std::string_view hf_model_prefix(std::string_view model_type) {
+  return family_of(model_type).prefix;
 }
 
 std::string_view hf_layer_prefix(std::string_view model_type) {
@@ -166,6 +203,22 @@ std::int64_t hf_first_position(const BaseWeights& weights) {
          1;
 }
 
+/// What ModernBERT's config.json holds besides.
+static void add_modern_bert(const BaseWeights& weights, Json& config) {
+  const EncoderConfig c = EncoderConfig::read(weights);
+  ModernBertLayers layers = *c.modern;
+  if (layers.window < 1) layers.window = ModernBertLayers().window;  // which no layer looks at
+  write_modern_bert_layers(layers, c.layers, config);
+  for (const auto& [name, key] :
+       {NamePair{"pad_token_id", "padding"}, NamePair{"bos_token_id", "bos"}, NamePair{"eos_token_id", "eos"},
+        NamePair{"cls_token_id", "cls"}, NamePair{"sep_token_id", "seperator"}}) {
+    const auto id = weights.number(fmt::format("tokenizer.ggml.{}_token_id", key));
+    config[std::string(name)] = id ? Json(static_cast<std::int64_t>(*id)) : Json();
+  }
+  if (const auto pooling = weights.number("modern-bert.pooling_type"); pooling && (*pooling == 1 || *pooling == 2))
+    config["classifier_pooling"] = *pooling == 1 ? "mean" : "cls";
+}
+
 Json hf_encoder_config(const BaseWeights& weights) {
   const Family& family = family_of(weights);
   const std::int64_t first = hf_first_position(weights);
@@ -176,7 +229,8 @@ Json hf_encoder_config(const BaseWeights& weights) {
   for (const auto& [hf, gguf] : family.numbers) {
     const auto value = weights.number(gguf);
     if (!value || hf == "vocab_size") continue;
-    if (hf == "layer_norm_eps")  // the shortest number that reads back as this float: 1e-12, not 9.9999999999999998e-13
+    if (hf == "layer_norm_eps" ||
+        hf == "norm_eps")  // the shortest number that reads back as this float: 1e-12, not 9.9999999999999998e-13
       config[std::string(hf)] = std::stod(fmt::format("{}", static_cast<float>(*value)));
     else
       config[std::string(hf)] = static_cast<std::int64_t>(*value) + (hf == "max_position_embeddings" ? first : 0);
@@ -186,8 +240,23 @@ Json hf_encoder_config(const BaseWeights& weights) {
     config["type_vocab_size"] = types.shape.size() == 2 ? types.shape[0] : 1;
   }
   if (first > 0) config["pad_token_id"] = first - 1;
+  if (is_modern(family)) add_modern_bert(weights, config);
   config["dtype"] = "float32";
   return config;
+}
+
+static Status read_modern_bert(const fs::path& file, const Json& config, HfModel& model) {
+  const auto layers =
+      read_modern_bert_layers(config, static_cast<std::int64_t>(model.numbers["modern-bert.block_count"]));
+  if (!layers) return bad_model(file, layers.error().message);
+  model.numbers.emplace("modern-bert.attention.layer_norm_epsilon", kModernBertEps);
+  model.numbers["modern-bert.attention.sliding_window"] = static_cast<double>(layers->window);
+  model.numbers["modern-bert.attention.sliding_window_pattern"] = static_cast<double>(layers->global_every);
+  model.numbers["modern-bert.rope.freq_base"] = layers->global_base;
+  model.numbers["modern-bert.rope.freq_base_swa"] = layers->local_base;
+  if (config.contains("pad_token_id") && config["pad_token_id"].is_number_integer())
+    model.numbers["tokenizer.ggml.padding_token_id"] = config["pad_token_id"].get<double>();
+  return {};
 }
 
 Result<HfModel> read_hf_model(const fs::path& dir, const fs::path& only) {
@@ -201,9 +270,11 @@ Result<HfModel> read_hf_model(const fs::path& dir, const fs::path& only) {
   const std::string type = text("model_type", "");
   const Family* family = find_family(type);
   if (family == nullptr) {
-    return bad_model(config_file,
-                     fmt::format("model_type is '{}', expected 'bert', 'distilbert', 'roberta' or 'xlm-roberta'", type),
-                     "import the directory to GGUF first and give that file as base");
+    return bad_model(
+        config_file,
+        fmt::format("model_type is '{}', expected 'bert', 'distilbert', 'roberta', 'xlm-roberta' or 'modernbert'",
+                    type),
+        "import the directory to GGUF first and give that file as base");
   }
   const std::string activation_key(family->activation_key);
   if (const std::string act = text(activation_key.c_str(), "gelu"); act != "gelu") {
@@ -212,13 +283,14 @@ Result<HfModel> read_hf_model(const fs::path& dir, const fs::path& only) {
   if (const std::string kind = text("position_embedding_type", "absolute"); kind != "absolute") {
     return bad_model(config_file, fmt::format("position_embedding_type is '{}', expected 'absolute'", kind));
   }
-  model.texts["general.architecture"] = "bert";
+  model.texts["general.architecture"] = family->architecture;
   model.texts[std::string(kSourceModelType)] = type;
   for (const auto& [hf, gguf] : family->numbers) {
     if (config.contains(hf) && config[std::string(hf)].is_number()) {
       model.numbers[std::string(gguf)] = config[std::string(hf)].get<double>();
     }
   }
+  if (is_modern(*family)) TAILOR_CHECK(read_modern_bert(config_file, config, model));
   if (type == "distilbert") model.numbers["bert.attention.layer_norm_epsilon"] = kDistilBertEps;
   if (is_roberta(*family)) {
     Json pad = kRobertaPadding;

@@ -1,6 +1,6 @@
 #pragma once
-/// Names of the tensors and settings of BERT, DistilBERT and RoBERTa in Hugging Face files and in GGUF, both ways. The
-/// three are one network under three sets of names; `model_type` is config.json's.
+/// Names of the tensors and settings of BERT, DistilBERT, RoBERTa and ModernBERT in Hugging Face files and in GGUF,
+/// both ways. The first three are one network under three sets of names; `model_type` is config.json's.
 
 #include <cstdint>
 #include <filesystem>
@@ -20,6 +20,9 @@ class BaseWeights;
 /// GGUF metadata key of the model_type that a file was imported from; BaseWeights of a directory has it too.
 inline constexpr std::string_view kSourceModelType = "tailor.source_model_type";
 
+/// The model_type: as the file says, else by its architecture ("bert", "modernbert").
+std::string hf_model_type(const BaseWeights& weights);
+
 /// "encoder.layer.3.attention.self.query.weight" -> "blk.3.attn_q.weight"; a leading "bert." (of the family) is
 /// ignored. Tensors that the encoder does not use (pooler, position_ids, classifier) give nullopt.
 std::optional<std::string> gguf_name_of_encoder(std::string_view hf_name, std::string_view model_type = "bert");
@@ -28,6 +31,8 @@ std::optional<std::string> hf_name_of_encoder(std::string_view gguf_name, std::s
 
 /// "blk.3.attn_q" -> "encoder.layer.3.attention.self.query": the module's name as PEFT knows it. Not a layer: nullopt.
 std::optional<std::string> hf_module_of_encoder(std::string_view gguf_module, std::string_view model_type = "bert");
+/// "bert.", what stands before the path in a model with a head.
+std::string_view hf_model_prefix(std::string_view model_type);
 /// "encoder.layer.", what stands before a layer's number.
 std::string_view hf_layer_prefix(std::string_view model_type);
 

@@ -116,12 +116,15 @@ TEST(Job, TextsHaveNoMetricButTheLoss) {
 }
 
 TEST(LoraTargets, AreFoundByEitherNameAndRefusedOtherwise) {
-  EXPECT_EQ(resolve_lora_targets({"all-linear"}), encoder_linear_modules());
-  EXPECT_EQ(resolve_lora_targets({"value", "attn_q"}), (std::vector<std::string>{"attn_q", "attn_v"}));
-  EXPECT_EQ(resolve_lora_targets({"dense"}), (std::vector<std::string>{"attn_output", "ffn_up", "ffn_down"}));
-  EXPECT_EQ(resolve_lora_targets({"intermediate.dense"}), (std::vector<std::string>{"ffn_up"}));
-  EXPECT_THROW(resolve_lora_targets({"q_proj"}), Exception);
-  EXPECT_THROW(resolve_lora_targets({}), Exception);
+  const auto found = [](const std::vector<std::string>& names) { return resolve_lora_targets(names, "bert", 1); };
+  EXPECT_EQ(found({"all-linear"}).size(), encoder_linear_modules().size());
+  EXPECT_EQ(found({"value", "attn_q"}), (std::vector<std::string>{"blk.0.attn_q", "blk.0.attn_v"}));
+  EXPECT_EQ(found({"dense"}), (std::vector<std::string>{"blk.0.attn_output", "blk.0.ffn_up", "blk.0.ffn_down"}));
+  EXPECT_EQ(found({"intermediate.dense"}), (std::vector<std::string>{"blk.0.ffn_up"}));
+  EXPECT_EQ(resolve_lora_targets({"key"}, "bert", 2), (std::vector<std::string>{"blk.0.attn_k", "blk.1.attn_k"}));
+  for (const char* name : {"q_proj", "", "quer", "attention\\.self", "(", ".*q_proj"})
+    EXPECT_THROW(found({name}), Exception) << name;
+  EXPECT_THROW(found({}), Exception);
 }
 
 // Values of transformers' get_*_schedule_with_warmup for 10 steps, 2 of them warm-up.

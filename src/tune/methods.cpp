@@ -36,6 +36,10 @@ std::unique_ptr<TrainableModel> encoder_upper_layers(const ModelInput& in) {
 }
 
 std::unique_ptr<TrainableModel> encoder_bitfit(const ModelInput& in) {
+  if (EncoderConfig::read(in.weights).modern) {
+    throw Exception({ErrorCode::kInvalidArgument, "method 'bitfit' trains biases, and ModernBERT has none",
+                     "use layernorm, ia3 or lora"});
+  }
   EncoderOptions options = encoder_options(in);
   options.trained = [](std::string_view tensor) { return tensor.ends_with(".bias"); };
   return encoder_classifier(in, std::move(options));
@@ -56,7 +60,8 @@ std::unique_ptr<TrainableModel> encoder_lora(const ModelInput& in) {
                      fmt::format("lora.modules_to_save: '{}' cannot be trained whole beside an encoder's adapter", name),
                      "the head always is; method full trains every module"});
   }
-  options.lora_targets = resolve_lora_targets(options.lora.target_modules, EncoderConfig::read(in.weights).model_type);
+  const EncoderConfig config = EncoderConfig::read(in.weights);
+  options.lora_targets = resolve_lora_targets(options.lora.target_modules, config.model_type, config.layers);
   return encoder_classifier(in, std::move(options));
 }
 
@@ -235,7 +240,7 @@ std::vector<std::string_view> method_names() {
 
 Result<std::unique_ptr<TrainableModel>> make_model(const ModelInput& in) {
   const Method* method = find_method(in.job.method);
-  const bool encoder = in.weights.architecture() == "bert";
+  const bool encoder = is_encoder_architecture(in.weights.architecture());
   const bool with_head = for_encoders(in.job.task);
   const ModelBuilder build = method == nullptr        ? nullptr
                              : encoder && with_head   ? method->encoder
@@ -246,7 +251,7 @@ Result<std::unique_ptr<TrainableModel>> make_model(const ModelInput& in) {
                  fmt::format("method '{}' for task '{}' is not there for the architecture '{}' of {}", in.job.method,
                              to_string(in.job.task), in.weights.architecture(), in.weights.path().string()),
                  "sequence-classification, regression, multi-label, token-classification and span-extraction work on "
-                 "'bert', causal-lm-labels and "
+                 "'bert' and 'modern-bert', causal-lm-labels and "
                  "causal-lm on decoders"};
   }
   try {

@@ -32,8 +32,8 @@ struct Method {
   std::string_view name;
   std::string_view summary;
   void (*set_defaults)(Settings&, Task);  // before the job's own settings are read
-  ModelBuilder encoder;                   // sequence classification on architecture "bert"; null: not for encoders
-  ModelBuilder decoder;                   // causal-lm-labels and causal-lm; null: not for decoders
+  ModelBuilder encoder;  // sequence classification on an encoder's architecture; null: not for encoders
+  ModelBuilder decoder;  // causal-lm-labels and causal-lm; null: not for decoders
   MethodFamily family = MethodFamily::kWeights;
 };
 

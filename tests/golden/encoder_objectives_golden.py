@@ -5,27 +5,33 @@ Writes: tests/golden/data/encoder_objectives.json         of each case family, t
                                                           model's scores of the test rows, losses, gradient norms, and
                                                           the answers of the test rows after the last step
         tests/golden/data/encoder_objectives.safetensors  the first step's gradients, "case/tensor" by transformers' name
+        tests/golden/data/encoder_targets.json            of regular expressions as target_modules, the modules that PEFT
+                                                          adapts, by family
 Needs:  torch, transformers, peft, safetensors, numpy.
 
 Weights, rows, targets and the head's first values come from counter_rng.py, as src/tune/encoder_objectives_test.cpp
 makes them. Rows are those of encoder_golden.py with every id one higher, so that RoBERTa's padding token (1) is none of
 them. The head reads the mean over a row's tokens; the loss is the one that transformers' models for sequence
 classification compute for this problem_type. The cases for tokens and spans are transformers' own models for token
-classification and question answering, with their losses.
+classification and question answering, with their losses. ModernBERT's windows are shorter than most rows, and its rows
+are computed one by one, without padding; its IA3 and its bottleneck adapters are hooks on transformers' modules, as
+PEFT's IA3 scales whole layers (here queries, keys and values are one) and has no bottlenecks.
 """
 
+import json
 import math
 
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import (BertConfig, BertForQuestionAnswering, BertForTokenClassification, BertModel, DistilBertConfig,
-                          DistilBertModel, RobertaConfig, RobertaForTokenClassification, RobertaModel)
+                          DistilBertModel, ModernBertConfig, ModernBertModel, RobertaConfig, RobertaForTokenClassification,
+                          RobertaModel)
 from transformers.loss.loss_utils import ForSequenceClassificationLoss
 
 from counter_rng import Rng
 from encoder_golden import BATCH, HEAD_STREAM, INITIAL_STREAM, LABELS, SEED, batches, tiny_rows
-from tuning_steps import parameter_groups, store, train
+from tuning_steps import DATA, parameter_groups, store, train
 
 STEPS, TESTED, LABEL_SETS, TAGS = 10, 10, 4, 5
 WIDTH, INNER, LAYERS, HEADS, WORDS, PLACES = 16, 32, 2, 2, 100, 40
@@ -35,14 +41,18 @@ BERT = ["attention.self.query", "attention.self.key", "attention.self.value", "a
         "attention.output.LayerNorm", "intermediate.dense", "output.dense", "output.LayerNorm"]
 DISTILBERT = ["attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "sa_layer_norm", "ffn.lin1",
               "ffn.lin2", "output_layer_norm"]
+MODERNBERT = ["attn.Wqkv", "attn.Wo", "mlp.Wi", "mlp.Wo"]  # linear ones
+MODERN_LAYERS, WINDOW = 4, 4  # layers 0 and 3 see whole rows, 1 and 2 two tokens to either side
 # Modules of a layer, their prefix, rows of the position table before a text's first, rows of token types.
 FAMILIES = {"bert": (BERT, "encoder.layer", 0, 2), "distilbert": (DISTILBERT, "transformer.layer", 0, 0),
-            "roberta": (BERT, "encoder.layer", 2, 1)}
+            "roberta": (BERT, "encoder.layer", 2, 1), "modernbert": (MODERNBERT, "layers", 0, 0)}
 
 
 def state_of(family):
     """All tensors in a fixed order; tensor i comes from Rng(1, i)."""
     modules, prefix, first, types = FAMILIES[family]
+    if family == "modernbert":
+        return values_of({name: tuple(p.shape) for name, p in modern_bert().state_dict().items()})
     shapes = {"embeddings.word_embeddings.weight": (WORDS, WIDTH), "embeddings.position_embeddings.weight": (PLACES + first, WIDTH)}
     if types:
         shapes["embeddings.token_type_embeddings.weight"] = (types, WIDTH)
@@ -52,6 +62,10 @@ def state_of(family):
         for module, size in zip(modules, sizes):
             shapes[f"{prefix}.{layer}.{module}.weight"] = size or (WIDTH,)
             shapes[f"{prefix}.{layer}.{module}.bias"] = (size[0] if size else WIDTH,)
+    return values_of(shapes)
+
+
+def values_of(shapes):
     state = {}
     for i, (name, shape) in enumerate(shapes.items()):
         values = 0.2 * Rng(1, i).normal(math.prod(shape)).reshape(shape)
@@ -61,8 +75,17 @@ def state_of(family):
     return state
 
 
+def modern_bert():
+    return ModernBertModel(ModernBertConfig(vocab_size=WORDS, hidden_size=WIDTH, intermediate_size=INNER,
+                                            num_hidden_layers=MODERN_LAYERS, num_attention_heads=HEADS,
+                                            max_position_embeddings=PLACES, local_attention=WINDOW, pad_token_id=0,
+                                            bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2))
+
+
 def model_of(family, kind=None):
-    if family == "distilbert":
+    if family == "modernbert":
+        model = modern_bert()
+    elif family == "distilbert":
         model = DistilBertModel(DistilBertConfig(vocab_size=WORDS, dim=WIDTH, hidden_dim=INNER, n_layers=LAYERS, n_heads=HEADS,
                                                  max_position_embeddings=PLACES, dropout=0.0, attention_dropout=0.0))
     else:
@@ -85,7 +108,7 @@ def add_lora(encoder, family, targets):
     model = get_peft_model(encoder, LoraConfig(r=2, lora_alpha=4, lora_dropout=0.0, target_modules=targets))
     rng = Rng(SEED, INITIAL_STREAM)
     modules, prefix = FAMILIES[family][:2]
-    for layer in range(LAYERS):
+    for layer in range(MODERN_LAYERS if family == "modernbert" else LAYERS):
         for module in modules:
             part = model.get_submodule(f"base_model.model.{prefix}.{layer}.{module}")
             if hasattr(part, "lora_A"):
@@ -95,10 +118,51 @@ def add_lora(encoder, family, targets):
     return model
 
 
+def add_scales(encoder):
+    """IA3 on ModernBERT: keys and values as Wqkv gives them, and what the feed-forward's second layer reads."""
+    for i, layer in enumerate(encoder.layers):
+        k, v, inner = (torch.nn.Parameter(torch.ones(n)) for n in (WIDTH, WIDTH, INNER))
+        for name, p in (("k", k), ("v", v), ("ffn", inner)):
+            encoder.register_parameter(f"blk_{i}_ia3_{name}", p)
+        layer.attn.Wqkv.register_forward_hook(
+            lambda _, __, out, k=k, v=v: out * torch.cat([torch.ones(WIDTH), k, v]))
+        layer.mlp.Wo.register_forward_pre_hook(lambda _, args, inner=inner: (args[0] * inner,))
+    return only_new(encoder, "ia3_")
+
+
+def add_bottlenecks(encoder, place):
+    """Houlsby's after both parts, or He's beside the feed-forward, whose input is the second norm's output."""
+    rng = Rng(SEED, INITIAL_STREAM)
+    size, scale = 4, 1.0 if place == "houlsby" else 4.0
+    activation = torch.nn.functional.gelu if place == "houlsby" else torch.relu
+    for i, layer in enumerate(encoder.layers):
+        def make(name):
+            down, up = torch.nn.Linear(WIDTH, size), torch.nn.Linear(size, WIDTH)
+            with torch.no_grad():
+                for linear in (down, up):
+                    linear.weight.copy_(torch.tensor(0.01 * rng.normal(WIDTH * size).reshape(linear.weight.shape)))
+                    linear.bias.zero_()
+            encoder.add_module(f"blk_{i}_{name}", torch.nn.ModuleDict({"down": down, "up": up}))
+            return lambda x: scale * up(activation(down(x)))
+        if place == "houlsby":
+            layer.attn.Wo.register_forward_hook(lambda _, __, out, f=make("adapter_attn"): out + f(out))
+            layer.mlp.register_forward_hook(lambda _, __, out, f=make("adapter_ffn"): out + f(out))
+        else:
+            layer.mlp.register_forward_hook(lambda _, args, out, f=make("adapter_ffn"): out + f(args[0]))
+    return only_new(encoder, "adapter_", norms=place == "houlsby")
+
+
+def only_new(encoder, part, norms=False):
+    for name, p in encoder.named_parameters():
+        p.requires_grad_(part in name or (norms and "norm" in name))
+    return encoder
+
+
 class Pooled(torch.nn.Module):
     def __init__(self, encoder, family, outputs, pairs):
         super().__init__()
         self.encoder, self.padding, self.pairs = encoder, 1 if family == "roberta" else 0, pairs
+        self.one_by_one = family == "modernbert"
         self.head = torch.nn.Linear(WIDTH, outputs)
         with torch.no_grad():
             values = 0.02 * Rng(SEED, HEAD_STREAM).normal(outputs * WIDTH).reshape(outputs, WIDTH)
@@ -106,6 +170,8 @@ class Pooled(torch.nn.Module):
             self.head.bias.zero_()
 
     def forward(self, rows):
+        if self.one_by_one and len(rows) > 1:
+            return torch.cat([self([r]) for r in rows])
         longest = max(len(r) for r in rows)
         ids = torch.tensor([r + [self.padding] * (longest - len(r)) for r in rows])
         mask = torch.tensor([[1] * len(r) + [0] * (longest - len(r)) for r in rows])
@@ -226,6 +292,12 @@ CASES = {  # family, task, method, the job's own settings, PEFT's targets, pairs
     "roberta-lora": ("roberta", "sequence-classification", "lora", {}, ["key", "dense"], False),
     "regression": ("bert", "regression", "full", {}, None, False),
     "multi-label": ("roberta", "multi-label", "full", {}, None, False),
+    "modernbert-full": ("modernbert", "sequence-classification", "full", {}, None, False),
+    "modernbert-lora": ("modernbert", "sequence-classification", "lora", {}, ["Wqkv", "mlp.Wo"], False),
+    "modernbert-ia3": ("modernbert", "sequence-classification", "ia3", {}, None, False),
+    "modernbert-houlsby": ("modernbert", "sequence-classification", "adapter-houlsby", {"adapter": dict(size=4)}, None, False),
+    "pattern": ("bert", "sequence-classification", "lora", {}, r"encoder\.layer\.1\.(attention\.self\.(query|value)|output\.dense)", False),
+    "modernbert-parallel": ("modernbert", "regression", "adapter-parallel", {"adapter": dict(size=4, scale=4)}, None, False),
 }
 
 
@@ -236,7 +308,24 @@ TOKEN_CASES = {  # family, task, method, transformers' model, PEFT's targets
 }
 
 
+PATTERNS = {
+    "bert": [r".*query", r"encoder\.layer\.0\..*(query|dense)", r".*\.(key|value)", r".*layer\.[^0]\..*dense", r".*\.\d+\.output\.dense"],
+    "distilbert": [r".*_lin", r"transformer\.layer\.1\.ffn\.lin[12]", r".*lin\d"],
+    "modernbert": [r".*Wo", r"layers\.[03]\.attn\.W.*", r".*\.mlp\.W[io]", r"layers\.(1|2)\..*Wqkv"],
+}
+
+
+def matched(family, pattern):
+    model = get_peft_model(model_of(family), LoraConfig(r=2, target_modules=pattern))
+    names = [n for n in model.base_model.targeted_module_names]
+    linear = [n for n in names if any(n.endswith(m) for m in FAMILIES[family][0])]
+    assert names == linear, names
+    return names
+
+
 def main():
+    targets = {family: {p: matched(family, p) for p in patterns} for family, patterns in PATTERNS.items()}
+    (DATA / "encoder_targets.json").write_text(json.dumps(targets, indent=1) + "\n")
     rows = [([i + 1 for i in ids], label) for ids, label in tiny_rows()]
     order = batches(len(rows), SEED, BATCH, STEPS)
     tested = [rows[len(rows) - 1 - i][0] for i in range(TESTED)]
@@ -247,7 +336,11 @@ def main():
         encoder = model_of(family)
         if targets:
             encoder = add_lora(encoder, family, targets)
-            settings["lora"] = dict(r=2, alpha=4, target_modules=targets)
+            settings["lora"] = dict(r=2, alpha=4, target_modules=targets)  # a pattern stands as it is
+        if method == "ia3":
+            encoder = add_scales(encoder)
+        if method.startswith("adapter-"):
+            encoder = add_bottlenecks(encoder, method.removeprefix("adapter-"))
         model = Pooled(encoder, family, outputs, pairs)
         wanted, problem, first = targets_of(task, rows), Problem(task, outputs), {}
 

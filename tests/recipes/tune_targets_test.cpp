@@ -1,5 +1,5 @@
-/// `tailor tune` on pairs of texts, numbers and several labels, and on DistilBERT and RoBERTa directories: what is
-/// served answers as what was trained.
+/// `tailor tune` on pairs of texts, numbers and several labels, and on DistilBERT, RoBERTa and ModernBERT directories:
+/// what is served answers as what was trained.
 
 #include <algorithm>
 #include <cmath>
@@ -134,7 +134,34 @@ TEST_P(TuneFamilies, ADirectoryIsTunedServedAndWrittenBack) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Directories, TuneFamilies,
-                         ::testing::Values(std::tuple{"distilbert", "q_lin"}, std::tuple{"roberta", "query"}));
+                         ::testing::Values(std::tuple{"distilbert", "q_lin"}, std::tuple{"roberta", "query"},
+                                           std::tuple{"modernbert", "Wqkv"}));
+
+// Each way of serving: vectors, tuned weights, merged updates, merged scales, bottlenecks.
+TEST_F(TuneTargets, ModernBertIsServedAsTrainedByEveryMethod) {
+  const fs::path model = dir_.path() / "model";
+  fs::create_directories(model);
+  tailor::testing::TinyEncoder("modernbert").write(model);
+  for (const std::string method : {"head", "full", "upper-layers", "layernorm", "dora", "pissa", "ia3",
+                                   "adapter-houlsby", "adapter-pfeiffer", "adapter-parallel", "contrastive"}) {
+    const Outcome r = tune(method, {"--text", "review", "--label", "label", "--method", method, "--model",
+                                    model.string(), "--max-steps", "3"});
+    ASSERT_EQ(r.code, 0) << method << r.err;
+    const Json served = result(method).at("served");
+    EXPECT_EQ(served.at("same_labels"), served.at("n_scored")) << method;
+  }
+  const Outcome refused = tune("bitfit", {"--text", "review", "--label", "label", "--method", "bitfit", "--model",
+                                          model.string(), "--max-steps", "3"});
+  EXPECT_NE(refused.code, 0);
+  EXPECT_TRUE(contains(refused.err, "method 'bitfit' trains biases, and ModernBERT has none")) << refused.err;
+  const Outcome pattern =
+      tune("pattern", {"--text", "review", "--label", "label", "--method", "lora", "--model", model.string(),
+                       "--max-steps", "3", "--target-modules", "layers\\.[03]\\..*Wo"});
+  ASSERT_EQ(pattern.code, 0) << pattern.err;
+  EXPECT_EQ(result("pattern").at("served").at("same_labels"), result("pattern").at("served").at("n_scored"));
+  const Json config = read_json(dir_.path() / "pattern" / "package" / "adapter" / "adapter_config.json").value();
+  EXPECT_EQ(config.at("target_modules"), R"((.*\.)?layers\.(0\.attn\.Wo|0\.mlp\.Wo|3\.attn\.Wo|3\.mlp\.Wo))");
+}
 
 TEST_F(TuneTargets, SayWhatIsWrong) {
   const auto refused = [&](std::vector<std::string> more, const std::string& part) {
