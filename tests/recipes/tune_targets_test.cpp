@@ -144,8 +144,10 @@ TEST_F(TuneTargets, ModernBertIsServedAsTrainedByEveryMethod) {
   tailor::testing::TinyEncoder("modernbert").write(model);
   for (const std::string method : {"head", "full", "upper-layers", "layernorm", "dora", "pissa", "ia3",
                                    "adapter-houlsby", "adapter-pfeiffer", "adapter-parallel", "contrastive"}) {
-    const Outcome r = tune(method, {"--text", "review", "--label", "label", "--method", method, "--model",
-                                    model.string(), "--max-steps", "3"});
+    std::vector<std::string> words{"--text", "review",  "--label",      "label",       "--method",
+                                   method,   "--model", model.string(), "--max-steps", "3"};
+    if (method.starts_with("adapter-")) words.insert(words.end(), {"--adapter-size", "8"});
+    const Outcome r = tune(method, words);
     ASSERT_EQ(r.code, 0) << method << r.err;
     const Json served = result(method).at("served");
     EXPECT_EQ(served.at("same_labels"), served.at("n_scored")) << method;
