@@ -23,9 +23,10 @@ Json range_of(const Setting& s, const char* type) {
   return out;
 }
 
-Json one_or_list() {
+Json one_or_list(const Setting& s) {
   const Json text{{"type", "string"}, {"minLength", 1}};
-  return Json{{"anyOf", Json::array({text, Json{{"type", "array"}, {"items", text}, {"minItems", 1}}})}};
+  const int least = s.may_be_empty ? 0 : 1;
+  return Json{{"anyOf", Json::array({text, Json{{"type", "array"}, {"items", text}, {"minItems", least}}})}};
 }
 
 Json type_of(const Setting& s) {
@@ -50,7 +51,7 @@ Json type_of(const Setting& s) {
       return Json{{"enum", s.choices}};
     case ValueKind::kTexts:
     case ValueKind::kNames:
-      return one_or_list();
+      return one_or_list(s);
     case ValueKind::kWholes:
       return Json{{"type", "array"}, {"items", range_of(s, "integer")}, {"minItems", 1}};
   }

@@ -103,7 +103,7 @@ TEST_F(Config, TheSchemaAgreesWithTheReader) {
                        "adapter: {width: 8}",
                        "method: lorra",
                        "schedule: square",
-                       "modules_to_save: [head]",
+                       "layers_to_transform: [1]",
                        "batch_size: 0",
                        "seed: -1",
                        "stage: dpo",
