@@ -161,6 +161,7 @@ Status read_lora(const Json& value, const std::string& where, LoraSettings& lora
   reader.number("b_rate_scale", lora.b_rate_scale, 0, 1e4, true);
   const auto names_of = [&](const char* key, const Json& v, std::vector<std::string>& names) -> Status {
     names.clear();
+    if (!v.is_string() && !v.is_array()) return reader.bad(key, "a name or a list of names", v);
     if (v.is_string()) names.push_back(v.get<std::string>());
     if (v.is_array()) {
       for (const Json& name : v) {
