@@ -137,7 +137,7 @@ class Scorer {
                         static_cast<std::int64_t>(prompts_[first_ + row].size()), 0};
       ask_children(prompt, end_of_row.node, *tree, asked);
     }
-    take(asked, decoder_.losses_after(seen_, tree));
+    follow(asked, decoder_.losses_after(seen_, tree));
   }
 
   /// `behind`: its node's path stands in the segment it names, whose last token is label node `at`.
@@ -148,14 +148,7 @@ class Scorer {
     }
   }
 
-  /// The losses of the tokens that were asked.
-  void take(std::vector<Open>& asked, const std::vector<float>& losses) {
-    for (std::size_t i = 0; i < asked.size(); ++i) {
-      Open& now = asked[i];
-      now.log_p -= losses[i];
-      take(now);
-    }
-  }
+  /// A beginning whose probability is known now.
   void take(const Open& now) {
     const AnswerTree::Node& node = tree_.nodes[now.node];
     for (const std::size_t a : node.ends) {
@@ -182,10 +175,8 @@ class Scorer {
     open_ = std::move(left);
     auto tree = std::make_shared<PackedTree>();
     std::vector<Open> asked;
-    std::vector<std::vector<std::size_t>> chains;
     for (const Open& o : chosen) add_chain(o, *tree, asked);
-    const std::vector<float> losses = decoder_.losses_after(seen_, tree);
-    follow(asked, losses);
+    follow(asked, decoder_.losses_after(seen_, tree));
     return true;
   }
 
@@ -220,7 +211,7 @@ class Scorer {
     tree.max_path = std::max(tree.max_path, at.position);
   }
 
-  /// As take(), where one token asked may stand behind the one asked before it.
+  /// The losses of the tokens that were asked, of which one may stand behind the one before it.
   void follow(std::vector<Open>& asked, const std::vector<float>& losses) {
     double chain = 0;  // of the tokens asked on the way
     for (std::size_t i = 0; i < asked.size(); ++i) {
