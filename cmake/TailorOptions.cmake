@@ -4,8 +4,10 @@ if(NOT CMAKE_BUILD_TYPE)
 endif()
 find_program(TAILOR_CCACHE ccache)
 if(TAILOR_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  set(CMAKE_C_COMPILER_LAUNCHER ${TAILOR_CCACHE})
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${TAILOR_CCACHE})
+  # Without this it keeps no file that is compiled with a precompiled header.
+  set(launcher ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${TAILOR_CCACHE})
+  set(CMAKE_C_COMPILER_LAUNCHER ${launcher})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${launcher})
 endif()
 
 add_library(tailor_flags INTERFACE)
