@@ -90,8 +90,9 @@ Result<TunedBy> choose_tuning(const TuneOptions& options, std::optional<ModelKin
 
 Status take_changes(Json& run, const Json& given, const std::filesystem::path& directory) {
   namespace fs = std::filesystem;
-  static constexpr std::array<std::string_view, 5> kMayChange = {
-      "threads", "deadline_seconds", "checkpoint_every_seconds", "checkpoint_every_steps", "micro_batch_tokens"};
+  static constexpr std::array<std::string_view, 7> kMayChange = {
+      "threads",         "device", "deadline_seconds", "checkpoint_every_seconds", "checkpoint_every_steps",
+      "micro_batch_tokens", "activation_checkpointing"};
   Json& began = run["options"];
   const fs::path began_in = run.value("directory", std::string());
   for (const Setting& setting : tune_settings()) {

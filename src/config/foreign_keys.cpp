@@ -5,8 +5,8 @@
 namespace tailor {
 namespace {
 
-constexpr std::string_view kPrecision = "training is in 32-bit floats";
-constexpr std::string_view kMemory = "memory is bounded by micro_batch_tokens, nothing is computed twice";
+constexpr std::string_view kPrecision = "arithmetic and what is trained are in 32-bit floats; dtype: bf16 halves what frozen matrices take";
+constexpr std::string_view kMemory = "memory is bounded by micro_batch_tokens and activation_checkpointing";
 constexpr std::string_view kAttention = "attention has one implementation here";
 constexpr std::string_view kPacking = "rows are always packed, each attending to itself alone";
 constexpr std::string_view kLoading = "the file is read and tokenised in one pass";
@@ -32,10 +32,9 @@ std::vector<ForeignKey> make_keys() {
     for (const auto name : names) keys.push_back({.name = name, .tools = tools, .neutral = neutral, .what = what});
   };
   note("TRL, Axolotl, LLaMA-Factory", kPrecision,
-       {"bf16", "fp16", "tf32", "bfloat16", "float16", "pure_bf16", "upcast_layernorm", "torch_dtype", "dtype"});
+       {"fp16", "tf32", "float16", "upcast_layernorm"});
   note("TRL, Axolotl, LLaMA-Factory", kMemory,
-       {"gradient_checkpointing", "gradient_checkpointing_kwargs", "disable_gradient_checkpointing",
-        "activation_offloading", "auto_find_batch_size"});
+       {"gradient_checkpointing_kwargs", "activation_offloading", "auto_find_batch_size"});
   note("TRL, Axolotl, LLaMA-Factory", kAttention,
        {"flash_attention", "flash_attn", "sdp_attention", "xformers_attention", "eager_attention",
         "attn_implementation", "use_liger_kernel", "enable_liger_kernel", "use_cache"});

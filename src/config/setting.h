@@ -32,6 +32,8 @@ enum class SettingPart {
   kUpperLayers,
   kContrastive,
   kDistill,
+  kFrozen,  // methods that freeze matrices and keep them as floats
+  kLayers,  // methods that train through the layers
   kTexts,   // conversations, instructions, completions
   kLabels,  // texts with labels
 };

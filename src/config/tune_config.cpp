@@ -92,11 +92,13 @@ class FileReader {
       return;
     }
     const auto known = known_names().find(full);
-    if (known == known_names().end() && section.empty()) {
+    if (section.empty()) {  // before our own names: `dtype` has values of other tools beside ours
       if (const Translation* translation = find_translation(full)) {
         if (entry.value.kind == YamlNode::Kind::kNull) return nothing(item);
         return translation->read(reader_, item);
       }
+    }
+    if (known == known_names().end() && section.empty()) {
       if (const ForeignKey* foreign = find_foreign_key(full)) return this->foreign(*foreign, item);
     }
     if (known == known_names().end()) return unknown(item, section);
@@ -230,6 +232,9 @@ void check_together(TuneConfig& config) {
     refuse(given != nullptr ? *given : *config.find("lora.dora"), "dora and pissa exclude each other",
            "take one of them");
   }
+  if (const GivenSetting* dtype = config.find("dtype"); dtype != nullptr && dtype->value == "bf16" && asks_for("pissa"))
+    refuse(*dtype, "dtype is bf16, but pissa takes its start out of the base, which has to stay exact for that",
+           "take dtype f32, or method lora");
   const bool table = config.find("label") != nullptr || config.find("text") != nullptr;
   for (const GivenSetting& given : config.given) {
     if (method != nullptr && !means_something(*given.setting, *method, ModelSort::kUnknown))

@@ -29,6 +29,9 @@ const Names<Task> kTasks = {{Task::kSequenceClassification, "sequence-classifica
 const Names<Schedule> kSchedules = {
     {Schedule::kLinear, "linear"}, {Schedule::kCosine, "cosine"}, {Schedule::kConstant, "constant"}};
 const Names<Pooling> kPoolings = {{Pooling::kMean, "mean"}, {Pooling::kCls, "cls"}};
+const Names<Dtype> kDtypes = {{Dtype::kF32, "f32"}, {Dtype::kBf16, "bf16"}};
+const Names<Device> kDevices = {{Device::kCpu, "cpu"}, {Device::kCuda, "cuda"}};
+const Names<Kernels> kKernels = {{Kernels::kNative, "native"}, {Kernels::kPortable, "portable"}};
 const Names<SoftPromptEncoder> kSoftEncoders = {{SoftPromptEncoder::kMlp, "mlp"}, {SoftPromptEncoder::kLstm, "lstm"}};
 const Names<SoftPromptInit> kSoftInits = {{SoftPromptInit::kLabels, "labels"},
                                           {SoftPromptInit::kVocabulary, "vocabulary"},
@@ -234,6 +237,8 @@ Status read_settings(const Json& value, const std::string& where, Settings& s) {
     distill.number("alpha", s.distill.alpha, 0, 1);
     return distill.read(v);
   });
+  reader.choice("dtype", s.dtype, kDtypes);
+  reader.flag("activation_checkpointing", s.activation_checkpointing);
   reader.whole("upper_layers", s.upper_layers, 1, 1024);
   reader.number("temperature", s.temperature, 0, 100, true);
   reader.whole("hard_negatives", s.hard_negatives, 0, 64);
@@ -246,6 +251,13 @@ bool wants_targets(Task task) {
 
 bool wants_tokens(Task task) {
   return task == Task::kTokenClassification || task == Task::kSpanExtraction;
+}
+
+/// Whether the method freezes matrices that it keeps as floats.
+bool freezes_matrices(const Job& job) {
+  static constexpr std::string_view kNone[] = {"full", "contrastive", "head", "features", "qlora"};
+  return std::find(std::begin(kNone), std::end(kNone), job.method) == std::end(kNone) &&
+         (job.method != "distill" || !for_encoders(job.task));
 }
 
 /// What decides which values are kept: something that the task has.
@@ -282,6 +294,8 @@ Status refuse_foreign_settings(const Json& settings, const Job& job, const Metho
       {"adapter", method.family == MethodFamily::kAdapter},
       {"soft_prompt", method.family == MethodFamily::kSoftPrompt},
       {"upper_layers", job.method == "upper-layers"},
+      {"dtype", freezes_matrices(job)},
+      {"activation_checkpointing", job.method != "head" && job.method != "features"},
       {"temperature", job.method == "contrastive"},
       {"hard_negatives", job.method == "contrastive"},
       {"head_learning_rate", head},
@@ -308,6 +322,13 @@ Status refuse_foreign_settings(const Json& settings, const Job& job, const Metho
         fmt::format("{}: settings.lora.dropout is not there for method distill, which scores every row twice", where),
         "leave it out"};
   }
+  if (job.settings.dtype == Dtype::kBf16 && job.settings.lora.pissa) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("{}: settings.dtype is bf16, but pissa takes its start out of the base, which has to stay "
+                             "exact for that",
+                             where),
+                 "take dtype f32, or method lora"};
+  }
   if (job.settings.lora.dora && job.settings.lora.pissa) {
     return Error{ErrorCode::kInvalidArgument,
                  fmt::format("{}: settings.lora: dora and pissa exclude each other", where), "take one of them"};
@@ -322,6 +343,12 @@ const char* to_string(Task task) {
 }
 const char* to_string(Metric metric) {
   return name_of(kMetrics, metric);
+}
+const char* to_string(Dtype dtype) {
+  return name_of(kDtypes, dtype);
+}
+const char* to_string(Device device) {
+  return name_of(kDevices, device);
 }
 
 Result<Job> read_job(const std::filesystem::path& file) {
@@ -371,6 +398,8 @@ Result<Job> parse_job(const Json& value, const std::string& where, const std::fi
   reader.whole("early_stopping_patience", job.early_stopping_patience, 0);
   reader.choice("metric", job.metric, kMetrics);
   reader.whole("seed", job.seed, 0, std::numeric_limits<std::int64_t>::max());
+  reader.choice("device", job.device, kDevices);
+  reader.choice("kernels", job.kernels, kKernels);
   reader.whole("threads", job.threads, 0, 4096);
   reader.number("deadline_seconds", job.deadline_seconds, 0, 1e9);
   reader.number("checkpoint_every_seconds", job.checkpoint_every_seconds, 0, 1e9);
@@ -463,6 +492,9 @@ Json settings_json(const Job& job) {
     out["hard_negatives"] = s.hard_negatives;
   }
   if (job.method == "upper-layers") out["upper_layers"] = s.upper_layers;
+  if (freezes_matrices(job)) out["dtype"] = name_of(kDtypes, s.dtype);
+  if (job.method != "head" && job.method != "features")
+    out["activation_checkpointing"] = s.activation_checkpointing;
   return out;
 }
 

@@ -49,6 +49,7 @@ Result<std::string> fingerprint(const Job& job, const BaseWeights& weights) {
     base = hash64(bytes.substr(bytes.size() - std::min(kSample, bytes.size())), base);
   }
   Json settings = settings_json(job);
+  settings.erase("activation_checkpointing");
   if (job.method != "contrastive") settings.erase("micro_batch_tokens");
   return sha256_hex(dump_json({{"task", to_string(job.task)},
                                {"method", job.method},

@@ -25,6 +25,11 @@ constexpr bool for_encoders(Task task) {
 }
 enum class Schedule { kLinear, kCosine, kConstant };  // after warm-up: to 0 on a line, to 0 on half a cosine, flat
 enum class Pooling { kMean, kCls };
+/// What frozen matrices are kept as. Arithmetic and what is trained are f32 either way.
+enum class Dtype { kF32, kBf16 };
+enum class Device { kCpu, kCuda };
+/// Of tensors on the processor: our own kernels, or the plain ATen formulation that every other device has.
+enum class Kernels { kNative, kPortable };
 enum class Metric { kAccuracy, kMacroF1, kLoss, kMicroF1, kEntityF1 };
 
 struct LoraSettings {
@@ -104,6 +109,8 @@ struct Settings {
   DistillSettings distill;
   double temperature = 0.07;  // method contrastive: cosines are divided by it
   int hard_negatives = 1;     // method contrastive: near texts of other labels that each row brings along; 0: none
+  Dtype dtype = Dtype::kF32;  // of frozen matrices; kBf16: half the memory, rounded to 8 bits
+  bool activation_checkpointing = false;  // layers keep their input alone and are computed again in the backward pass
   int upper_layers = 2;       // method upper-layers: how many are trained, 1 .. all
   Pooling pooling = Pooling::kMean;
 };
@@ -120,6 +127,8 @@ struct Job {
   int early_stopping_patience = 0;        // evaluations without a better metric; 0: off
   Metric metric = Metric::kAccuracy;
   std::uint64_t seed = 0;
+  Device device = Device::kCpu;
+  Kernels kernels = Kernels::kNative;
   int threads = 0;                          // 0: all cores this process may use
   double deadline_seconds = 0;              // of training, from the start of this process; 0: none
   double checkpoint_every_seconds = 60;     // 0: only when interrupted
