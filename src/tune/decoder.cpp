@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "tune/checkpointed.h"
 #include "tune/decoder_pass.h"
 
 namespace tailor::tune::decoder {
@@ -224,10 +225,32 @@ Decoder::Start Decoder::start_at(const std::shared_ptr<const PackedTree>& tree, 
 
 at::Tensor Decoder::hidden_at_labels(const std::shared_ptr<const PackedTree>& tree, const DropoutKey* dropout,
                                      const Start& start, std::vector<at::Tensor>* seen) {
-  const Pass pass = pass_of(tree, dropout);
-  at::Tensor x = start.layer > 0 ? start.states : embedded(pass);
-  for (std::int64_t layer = start.layer; layer < weights_.config().layers; ++layer) x = through(pass, layer, x, seen);
+  const auto pass = std::make_shared<const Pass>(pass_of(tree, dropout));
+  at::Tensor x = start.layer > 0 ? start.states : embedded(*pass);
+  const std::int64_t last = weights_.config().layers - 1;
+  for (std::int64_t layer = start.layer; layer <= last; ++layer) {
+    // The last layer would be computed again at once, for no less memory.
+    const bool again =
+        checkpointing_ && at::GradMode::is_enabled() && layer < last && (x.requires_grad() || trains(*pass, layer));
+    x = again
+            ? checkpointed(x, [this, pass, layer](const at::Tensor& in) { return through(*pass, layer, in, nullptr); })
+            : through(*pass, layer, x, seen);
+  }
   return x;
+}
+
+/// Whether something in the layer is trained.
+bool Decoder::trains(const Pass& pass, std::int64_t layer) const {
+  if (adapters_ != nullptr || pass.prefix()) return true;
+  for (std::size_t g = 0; g < kLinearGroups; ++g) {
+    const auto group = static_cast<LinearGroup>(g);
+    if (lora_ != nullptr && !lora_->group(layer, group).empty()) return true;
+    if (weights_.group_grad(layer, group).defined() || weights_.bias(layer, group).trained()) return true;
+  }
+  const LayerNorms& n = weights_.norms(layer);
+  const auto learnt = [](const Norm& norm) { return norm.gamma.trained() || norm.beta.trained(); };
+  return learnt(n.attention) || learnt(n.feed_forward) || learnt(n.post_attention) || learnt(n.post_feed_forward) ||
+         learnt(n.q) || learnt(n.k);
 }
 
 at::Tensor Decoder::output(const at::Tensor& normed) {

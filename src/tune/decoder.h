@@ -25,6 +25,8 @@ class Decoder {
   Decoder(DecoderWeights& weights, const LoraAdapters* lora) : weights_(weights), lora_(lora) {}
   void set_lora(const LoraAdapters* lora) { lora_ = lora; }
   void set_adapters(const DecoderAdapters* adapters) { adapters_ = adapters; }
+  /// Between layers only their inputs are kept for the backward pass (checkpointed.h).
+  void set_checkpointing(bool on) { checkpointing_ = on; }
   /// Tokens from the vocabulary's size on are then its virtual ones. It must outlive the decoder.
   void set_soft_prompt(const SoftPrompt* prompt) { soft_prompt_ = prompt; }
 
@@ -76,6 +78,7 @@ class Decoder {
   struct Pass;
   Pass pass_of(const std::shared_ptr<const PackedTree>& tree, const DropoutKey* dropout);
   at::Tensor through(const Pass& pass, std::int64_t layer, at::Tensor x, std::vector<at::Tensor>* seen);
+  bool trains(const Pass& pass, std::int64_t layer) const;
   /// `seen` gets every layer's keys and values, where asked.
   at::Tensor hidden_at_labels(const std::shared_ptr<const PackedTree>& tree, const DropoutKey* dropout,
                               const Start& start, std::vector<at::Tensor>* seen = nullptr);
@@ -101,6 +104,7 @@ class Decoder {
   const LoraAdapters* lora_;
   const DecoderAdapters* adapters_ = nullptr;
   const SoftPrompt* soft_prompt_ = nullptr;
+  bool checkpointing_ = false;
 };
 
 }  // namespace tailor::tune::decoder

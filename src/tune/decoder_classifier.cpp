@@ -110,6 +110,7 @@ DecoderClassifier::DecoderClassifier(const ModelInput& input, DecoderOptions opt
     soft_prompt_->bind(parameters_);
     decoder_.set_soft_prompt(&*soft_prompt_);
   }
+  decoder_.set_checkpointing(job_.settings.activation_checkpointing);
   if (!distils()) states_ = FrozenStates::make(decoder_, *weights_, parameters_, job_, file_);
 }
 

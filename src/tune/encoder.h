@@ -51,6 +51,7 @@ struct EncoderOptions {
   bool ia3 = false;                        // learnt scales of keys, values and inner features
   std::optional<EncoderAdapters> adapter;  // bottlenecks
   double hidden_dropout = 0;
+  bool checkpointing = false;  // between layers only their inputs are kept for the backward pass (checkpointed.h)
 };
 
 /// Whether Encoder trains models of this GGUF architecture.
@@ -120,6 +121,7 @@ class Encoder {
     AttentionView view;
     Slot keys_values_scale, inner_scale;  // IA3; undefined values: none
     std::optional<BottleneckSpec> after_attention, ffn_adapter;
+    bool trains() const;  // something of it
   };
   /// A slot whose value is one parameter, or several that lie one after another.
   struct Binding {

@@ -16,6 +16,7 @@ namespace {
 EncoderOptions encoder_options(const ModelInput& in) {
   EncoderOptions options;
   options.hidden_dropout = in.job.settings.hidden_dropout;
+  options.checkpointing = in.job.settings.activation_checkpointing;
   return options;
 }
 
