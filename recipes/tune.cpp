@@ -154,7 +154,7 @@ Status TuneRecipe::make_ready() {
   if (!encoder())
     parts_.validation = stratified_sample(data_, parts_.validation, kDecoderValidationRows, options_.seed + 2);
   ui_.stage(fmt::format("making {} ready", by_.model.id));
-  TAILOR_TRY(served_, ready_model(by_.model, ModelUse::kServing, progress()));
+  TAILOR_TRY(served_, ready_model(by_.model, serving_use(options_, by_.model), progress()));
   base_ = served_;
   if (encoder() || by_.method.own_blocks) {
     TAILOR_TRY(base_, ready_model(by_.model, ModelUse::kTraining, progress()));

@@ -57,6 +57,11 @@ Status check_tune_options(const TuneOptions& options) {
                "--teacher names a package, or a file of its answers"};
 }
 
+ModelUse serving_use(const TuneOptions& options, const ModelInfo& model) {
+  const bool rounded = model.kind == ModelKind::kDecoder && options.settings.value("dtype", "") == "bf16";
+  return rounded ? ModelUse::kRounded : ModelUse::kServing;
+}
+
 Result<Json> job_settings(const TuneOptions& options, const std::filesystem::path& gguf) {
   Json settings = options.settings;
   if (options.init_text.empty()) return settings;
@@ -196,6 +201,9 @@ Json training_figures(const TunedBy& by, const TuneOptions& options, int threads
                           "evaluations"}) {
     result[key] = training.at(key);
   }
+  for (const char* key : {"device", "base_in_memory"}) result[key] = nullptr;
+  if (training.contains("device")) result["device"] = training["device"];
+  if (training.contains("model")) result["base_in_memory"] = training["model"].value("base_in_memory", Json());
   result["best_step"] = training.at("best").is_null() ? Json(nullptr) : training.at("best").at("step");
   return result;
 }

@@ -89,7 +89,7 @@ Status read(const TuneOptions& options, Prepared& p, RunUi& ui) {
 
 Status tokenise(const TuneOptions& options, Prepared& p, RunUi& ui, const ProgressFn& progress) {
   ui.stage(fmt::format("making {} ready", p.by.model.id));
-  TAILOR_TRY(p.base, ready_model(p.by.model, ModelUse::kServing, progress));
+  TAILOR_TRY(p.base, ready_model(p.by.model, serving_use(options, p.by.model), progress));
   p.trained_on = p.base;
   if (p.by.method.own_blocks) {
     TAILOR_TRY(p.trained_on, ready_model(p.by.model, ModelUse::kTraining, progress));

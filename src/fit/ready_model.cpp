@@ -7,6 +7,7 @@
 #include "core/hash.h"
 #include "model/import.h"
 #include "model/requantize.h"
+#include "model/rounded_model.h"
 
 namespace tailor {
 namespace fs = std::filesystem;
@@ -25,6 +26,10 @@ fs::path model_cache_directory() {
 }
 
 Result<fs::path> ready_gguf(const ModelInfo& info, ModelUse use, const ProgressFn& progress) {
+  if (use == ModelUse::kRounded) {
+    TAILOR_TRY(const fs::path served, ready_gguf(info, ModelUse::kServing, progress));
+    return rounded_to_bf16_cached(served, model_cache_directory());
+  }
   const bool training = use == ModelUse::kTraining;
   const fs::path cache = model_cache_directory();
   TAILOR_CHECK(make_directories(cache));

@@ -64,6 +64,21 @@ INSTANTIATE_TEST_SUITE_P(OfADecoder, Tune,
 
 using TuneWords = Tune;
 
+TEST_F(TuneWords, WithBf16WhatAnswersIsTheRoundedModelThatWasTrained) {
+  for (const std::string method : {"lora", "layernorm", "adapter-pfeiffer"}) {
+    const Outcome r = tune(method, {"--method", method, "--max-steps", "4", "--dtype", "bf16"});
+    ASSERT_EQ(r.code, 0) << r.err;
+    const Json result = read_json(dir_.path() / method / "result.json").value();
+    EXPECT_EQ(result.at("base_in_memory"), "bf16");
+    EXPECT_EQ(result.at("served").at("same_labels"),
+              read_jsonl(dir_.path() / method / "test_predictions.jsonl").value().size());
+  }
+  const Outcome refused = tune("none", {"--device", "cuda", "--method", "head"});
+  if (refused.code == 0) GTEST_SKIP() << "this machine has a CUDA device, and this build its half of libtorch";
+  EXPECT_TRUE(contains(refused.err, "device cuda: this tailor-tune sees none")) << refused.err;
+  EXPECT_TRUE(contains(refused.err, "docs/BUILD.md")) << refused.err;
+}
+
 TEST_F(TuneWords, SayWhatIsWrong) {
   const Outcome method = tune("a", {"--method", "lorra"});
   EXPECT_EQ(method.code, 2);

@@ -93,6 +93,25 @@ TEST_F(TuneTextWords, CompletionsOfACsvGoOnWithTheRawText) {
   EXPECT_EQ(system.code, 2);
 }
 
+TEST_F(TuneTextWords, WithBf16WhatAnswersIsTheRoundedModelThatWasTrained) {
+  for (const std::string method : {"lora", "prompt-tuning"}) {
+    const Outcome r = tune(method, {"--method", method, "--max-steps", "3", "--answers", "1", "--dtype", "bf16",
+                                    "--activation-checkpointing"});
+    ASSERT_EQ(r.code, 0) << r.err;
+    const Json result = read_json(dir_.path() / method / "result.json").value();
+    EXPECT_EQ(result.at("base_in_memory"), "bf16");
+    EXPECT_EQ(result.at("device"), "cpu");
+    EXPECT_EQ(result.at("settings").at("activation_checkpointing"), true);
+    EXPECT_LT(result.at("served").at("largest_difference").get<double>(), 0.02);  // f16 cache
+    EXPECT_NEAR(result.at("served").at("loss").get<double>(), result.at("test").at("loss").get<double>(), 0.01);
+    const Json manifest = read_json(dir_.path() / method / "package" / "manifest.json").value();
+    EXPECT_TRUE(contains(dump_json(manifest), "-bf16.gguf")) << manifest.dump();
+  }
+  const Outcome refused = tune("none", {"--method", "full", "--dtype", "bf16"});
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_TRUE(contains(refused.err, "dtype means nothing to method full")) << refused.err;
+}
+
 TEST_F(TuneTextWords, ADryRunShowsWhatIsLearntAndWritesNothing) {
   const Outcome r = run({"tune", data_, "--dry-run", "--max-tokens", "42", "--out", (dir_.path() / "none").string()});
   ASSERT_EQ(r.code, 0) << r.err;
