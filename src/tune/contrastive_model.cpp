@@ -21,12 +21,13 @@ ContrastiveModel::ContrastiveModel(const BaseWeights& weights, const TokenFile& 
       file_(file),
       job_(job),
       rng_(job.seed, kInitialValuesStream),
+      device_(options.device),
       encoder_(weights, file, std::move(options), parameters_, rng_),
       rows_of_label_(static_cast<std::size_t>(file.n_labels)),
       name_of_label_(static_cast<std::size_t>(file.n_labels), -1),
       hard_negatives_(file, job.out / "checkpoint"),
       steps_per_epoch_(DataOrder(rows_of(file, TokenPart::kTrain), job.settings.batch_size, 0).steps_per_epoch()) {
-  parameters_.flatten();
+  parameters_.flatten(device_);
   encoder_.bind(parameters_);
   for (std::size_t r = 0; r < file.rows(); ++r) {
     if (file.parts[r] != TokenPart::kTrain) continue;
@@ -42,7 +43,8 @@ at::Tensor ContrastiveModel::vectors(const PackedRows& packed, std::uint64_t see
 
 at::Tensor ContrastiveModel::vectors_of_all(RowSpan rows) const {
   const c10::NoGradGuard no_grad;
-  at::Tensor out = at::empty({static_cast<std::int64_t>(rows.size()), encoder_.config().width}, at::kFloat);
+  at::Tensor out = at::empty({static_cast<std::int64_t>(rows.size()), encoder_.config().width},
+                             at::TensorOptions().dtype(at::kFloat).device(device_));
   for_passes(file_, rows, [&](std::size_t first, std::size_t count) {
     out.narrow(0, static_cast<std::int64_t>(first), static_cast<std::int64_t>(count))
         .copy_(vectors(encoder_.pack(rows.subspan(first, count)), 0));
@@ -53,7 +55,7 @@ at::Tensor ContrastiveModel::vectors_of_all(RowSpan rows) const {
 const at::Tensor& ContrastiveModel::prototypes() {
   if (prototypes_.defined()) return prototypes_;
   const c10::NoGradGuard no_grad;
-  prototypes_ = at::zeros({file_.n_labels, encoder_.config().width}, at::kFloat);
+  prototypes_ = at::zeros({file_.n_labels, encoder_.config().width}, at::kFloat).to(device_);
   for (std::int32_t l = 0; l < file_.n_labels; ++l) {
     const auto& rows = rows_of_label_[static_cast<std::size_t>(l)];
     if (!rows.empty()) prototypes_.select(0, l).copy_(at::mean(vectors_of_all(rows), 0));
@@ -72,7 +74,7 @@ void ContrastiveModel::mine_or_read(const StepContext& context) {
   const std::int64_t epoch = context.step / steps_per_epoch_;
   const bool begins = context.step % steps_per_epoch_ == 0 && context.micro_batch == 0;
   if (begins && hard_negatives_.epoch() != epoch)
-    hard_negatives_.mine(vectors_of_all(hard_negatives_.training_rows()), epoch);
+    hard_negatives_.mine(vectors_of_all(hard_negatives_.training_rows()).cpu(), epoch);
   else if (hard_negatives_.epoch() != epoch)
     hard_negatives_.read(epoch);
 }
@@ -117,7 +119,8 @@ LossSum ContrastiveModel::forward_backward(RowSpan rows, const StepContext& cont
         same.data_ptr<float>()[i * n + j] = 1;
     }
   }
-  const at::Tensor self = at::eye(n, at::kBool);
+  same = same.to(device_);
+  const at::Tensor self = at::eye(n, at::kBool).to(device_);
   const at::Tensor scores =
       (at::mm(z, z.t()) / job_.settings.temperature).masked_fill(self, -std::numeric_limits<float>::infinity());
   const at::Tensor log_p = at::log_softmax(scores, 1).masked_fill(self, 0);
@@ -140,8 +143,8 @@ Predictions ContrastiveModel::predict(RowSpan rows) {
   Predictions out;
   out.labels = file_.n_labels;
   if (rows.empty()) return out;
-  add_predictions(at::mm(vectors_of_all(rows), prototypes().t()) / job_.settings.temperature, labels_of(file_, rows),
-                  out);
+  add_predictions((at::mm(vectors_of_all(rows), prototypes().t()) / job_.settings.temperature).cpu(),
+                  labels_of(file_, rows), out);
   return out;
 }
 

@@ -45,6 +45,7 @@ class ContrastiveModel final : public TrainableModel {
   const Job job_;
   ParameterSet parameters_;
   Rng rng_;
+  const at::Device device_;
   Encoder encoder_;
   std::vector<std::vector<std::int64_t>> rows_of_label_;  // training rows
   std::vector<std::int64_t> name_of_label_;               // the row that is a label's name; -1: none

@@ -11,6 +11,7 @@
 #include "tune/decoder_adapters.h"
 #include "tune/decoder_functions.h"
 #include "tune/decoder_lora.h"
+#include "tune/decoder_loss.h"
 #include "tune/decoder_weights.h"
 #include "tune/packed_tree.h"
 #include "tune/soft_prompt.h"
@@ -93,12 +94,7 @@ class Decoder {
   std::shared_ptr<const AttentionPlan> plan(const Pass& pass, bool local);
   LinearSpec spec(std::int64_t layer, LinearGroup group, const DropoutKey* dropout) const;
   NormSpec norm_spec(const Norm& norm) const { return {norm, weights_.config().norm, weights_.config().eps}; }
-  /// Final norm, output layer and cross entropy in slices of label nodes; the gradient of `hidden` where asked.
-  std::vector<float> loss_head(const at::Tensor& hidden, const PackedTree& tree, std::span<const float> target_weights,
-                               at::Tensor* dhidden);
-  at::Tensor output(const at::Tensor& normed);
-  at::Tensor logits_of(const at::Tensor& hidden);
-  at::Tensor output_backward(const at::Tensor& dlogits);
+  LossHead head() const { return {weights_, norm_spec(weights_.final_norm())}; }
 
   DecoderWeights& weights_;
   const LoraAdapters* lora_;

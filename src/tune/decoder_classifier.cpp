@@ -21,7 +21,8 @@ constexpr std::int64_t kPassTokens = 768;  // about so many of whole rows pass t
 
 std::unique_ptr<DecoderWeights> open_weights(const ModelInput& input, const DecoderOptions& options,
                                              ParameterSet& parameters) {
-  return std::move(DecoderWeights::open(input.weights, options.storage, options.trained, &parameters)).value();
+  return std::move(DecoderWeights::open(input.weights, options.storage, options.trained, &parameters, input.device))
+      .value();
 }
 
 std::string row_name(const TokenFile& file, std::int64_t row) {
@@ -98,7 +99,7 @@ DecoderClassifier::DecoderClassifier(const ModelInput& input, DecoderOptions opt
                                  weights_->path().filename().string()),
                      "take another method"});
   }
-  parameters_.flatten();
+  parameters_.flatten(input.device);
   weights_->bind(parameters_);
   adapters_.bind(parameters_);
   if (!adapters_.empty()) decoder_.set_adapters(&adapters_);
@@ -305,7 +306,9 @@ nlohmann::ordered_json DecoderClassifier::describe() const {
             {"heads", c.heads},
             {"kv_heads", c.kv_heads},
             {"vocabulary", c.vocab},
-            {"base_in_memory", weights_->storage() == WeightStorage::kFloat ? "f32" : "blocks"}};
+            {"base_in_memory", weights_->storage() == WeightStorage::kBlocks ? "blocks"
+                               : weights_->storage() == WeightStorage::kBf16 ? "bf16"
+                                                                             : "f32"}};
   if (options_.lora) {
     json["adapter"] = {{"type", "lora"},
                        {"r", options_.lora->rank},
@@ -322,6 +325,8 @@ nlohmann::ordered_json DecoderClassifier::describe() const {
 namespace {
 
 std::unique_ptr<TrainableModel> make(const ModelInput& input, DecoderOptions options) {
+  const bool halved = input.job.settings.dtype == Dtype::kBf16 && options.storage == WeightStorage::kFloat;
+  if (halved) options.storage = WeightStorage::kBf16;
   return std::make_unique<DecoderClassifier>(input, std::move(options));
 }
 

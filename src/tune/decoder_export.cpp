@@ -21,7 +21,7 @@ namespace {
 class TensorList {
  public:
   void add(std::string name, at::Tensor value) {
-    value = value.detach().contiguous();
+    value = value.detach().cpu().contiguous();
     alive_.push_back(value);
     tensors_.push_back(
         safe_tensor<float>(std::move(name), "F32", value.sizes().vec(),
@@ -143,7 +143,7 @@ Result<std::vector<std::string>> write_peft_scales(const std::filesystem::path& 
     targets.push_back(std::string(ffn ? module.hf_path : module.hf));
     if (ffn) feed_forward.push_back(std::string(module.hf_path));
     for (std::int64_t l = 0; l < config.layers; ++l) {
-      const auto scale = [&](const char* what) { return parameters.at(fmt::format("blk.{}.{}", l, what)).value; };
+      const auto scale = [&](const char* what) { return parameters.at(fmt::format("blk.{}.{}", l, what)).value.cpu(); };
       at::Tensor values;
       if (ffn) {
         values = scale("ia3_ffn").unsqueeze(0);
@@ -189,7 +189,7 @@ namespace {
 /// One layer's tensor with the scales of IA3 in it; undefined: it has none.
 at::Tensor scaled(const DecoderConfig& config, std::int64_t layer, const std::string& name, const at::Tensor& value,
                   const ParameterSet& parameters) {
-  const auto scale = [&](const char* what) { return parameters.at(fmt::format("blk.{}.{}", layer, what)).value; };
+  const auto scale = [&](const char* what) { return parameters.at(fmt::format("blk.{}.{}", layer, what)).value.cpu(); };
   const auto by_row = [&](const at::Tensor& s) { return value * (value.dim() == 2 ? s.unsqueeze(1) : s); };
   for (const char* kind : {"weight", "bias"}) {
     if (name == block_name(layer, "attn_k", kind)) return by_row(scale("ia3_k"));
@@ -213,7 +213,7 @@ Status write_changed_weights(const std::filesystem::path& file, const DecoderWei
   if (lora != nullptr) {
     for (const LoraAdapters::Update& u : lora->updates(parameters)) {
       const std::string name = block_name(u.layer, config.modules[u.module].gguf);
-      at::Tensor value = weights.base().load(name);
+      at::Tensor value = weights.as_kept(name);
       value.addmm_(u.b, u.a, 1, u.scale);
       if (u.magnitude.defined())
         value.mul_((u.magnitude / at::linalg_vector_norm(value, 2, at::IntArrayRef{1})).unsqueeze(1));
@@ -225,7 +225,7 @@ Status write_changed_weights(const std::filesystem::path& file, const DecoderWei
       for (const char* kind : {"weight", "bias"}) {
         const std::string name = block_name(l, what, kind);
         if (!weights.base().has(name)) continue;
-        if (const at::Tensor value = scaled(config, l, name, weights.base().load(name), parameters); value.defined())
+        if (const at::Tensor value = scaled(config, l, name, weights.as_kept(name), parameters); value.defined())
           tensors.add(name, value);
       }
     }

@@ -13,6 +13,7 @@
 #include "tune/decoder_adapters.h"
 #include "tune/decoder_export.h"
 #include "tune/decoder_family_model.h"
+#include "tune/kernels.h"
 
 namespace tailor::tune::decoder {
 namespace {
@@ -29,8 +30,8 @@ std::vector<float> as_hugging_face(const DecoderTensor& tensor, const at::Tensor
 
 class DecoderFamilies : public ::testing::TestWithParam<const char*> {};
 
-TEST_P(DecoderFamilies, LogitsAndGradientsEqualTransformers) {
-  const TinyFamily t = tiny_family(GetParam());
+void compare_with_transformers(const std::string& family) {
+  const TinyFamily t = tiny_family(family);
   const TemporaryDirectory dir;
   write_gguf(t.model, dir.path() / "m.gguf");
   const BaseWeights base = BaseWeights::open(dir.path() / "m.gguf").value();
@@ -93,6 +94,14 @@ TEST_P(DecoderFamilies, LogitsAndGradientsEqualTransformers) {
     EXPECT_LT(off, 1e-4) << tensor.hugging_face;
   }
   EXPECT_EQ(seen, t.golden["gradients"].size());
+}
+
+TEST_P(DecoderFamilies, LogitsAndGradientsEqualTransformers) {
+  compare_with_transformers(GetParam());
+}
+TEST_P(DecoderFamilies, LogitsAndGradientsEqualTransformersInPlainAten) {
+  const KernelsGuard portable(Kernels::kPortable);
+  compare_with_transformers(GetParam());
 }
 
 /// The model with its tensors replaced by those of the file.

@@ -175,8 +175,10 @@ Result<LoraAdapters> LoraAdapters::attach(DecoderWeights& weights, const LoraCon
   TAILOR_TRY(adapters.targeted_, parse_targets(model, config.targets));
   TAILOR_CHECK(check(model, config, adapters.targeted_));
   if (config.principal && weights.storage() != WeightStorage::kFloat) {
-    return Error{ErrorCode::kInvalidArgument, "PiSSA takes its start out of the base, which stays in its blocks here",
-                 "use LoRA on a quantised base"};
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("PiSSA takes its start out of the base, which {} here",
+                             weights.storage() == WeightStorage::kBf16 ? "is rounded to bf16" : "stays in its blocks"),
+                 "use LoRA on such a base"};
   }
   if (config.principal)
     adapters.starts_.assign(static_cast<std::size_t>(model.layers), std::vector<Start>(model.modules.size()));
@@ -283,16 +285,17 @@ std::vector<LoraAdapters::Update> LoraAdapters::updates(const ParameterSet& para
       if (!targets(layer, m)) continue;
       Update u{layer,
                m,
-               parameters.at(lora_name(model_, layer, m, "a")).value.detach(),
-               parameters.at(lora_name(model_, layer, m, "b")).value.detach(),
+               parameters.at(lora_name(model_, layer, m, "a")).value.detach().cpu(),
+               parameters.at(lora_name(model_, layer, m, "b")).value.detach().cpu(),
                {},
                config_.scale()};
       if (!starts_.empty()) {  // B A - B0 A0 is a product of twice the rank
         const Start& start = starts_[static_cast<std::size_t>(layer)][m];
-        u.a = at::cat({u.a, start.a}, 0);
-        u.b = at::cat({u.b, -start.b}, 1);
+        u.a = at::cat({u.a, start.a.cpu()}, 0);
+        u.b = at::cat({u.b, -start.b.cpu()}, 1);
       }
-      if (config_.magnitudes) u.magnitude = parameters.at(lora_name(model_, layer, m, "magnitude")).value.detach();
+      if (config_.magnitudes)
+        u.magnitude = parameters.at(lora_name(model_, layer, m, "magnitude")).value.detach().cpu();
       all.push_back(std::move(u));
     }
   }

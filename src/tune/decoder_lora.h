@@ -87,7 +87,8 @@ class LoraAdapters {
     return targeted_[static_cast<std::size_t>(layer)][module];
   }
 
-  /// What was learnt of one module, against the untouched weight:  W + scale B A, rows rescaled to `magnitude`.
+  /// What was learnt of one module, against the untouched weight:  W + scale B A, rows rescaled to `magnitude`. In the
+  /// processor's memory.
   struct Update {
     std::int64_t layer = 0;
     std::size_t module = 0;

@@ -13,6 +13,7 @@
 #include "tune/encoder_passes.h"
 #include "tune/export.h"
 #include "tune/head.h"
+#include "tune/methods.h"
 #include "tune/tensor_filters.h"
 
 namespace tailor::tune {
@@ -24,6 +25,7 @@ EncoderClassifier::EncoderClassifier(const BaseWeights& weights, const TokenFile
       job_(job),
       objective_(make_objective(job, file)),
       lora_(!options.lora_targets.empty()),
+      device_(options.device),
       rng_(job.seed, kInitialValuesStream),
       encoder_(weights, file, std::move(options), parameters_, rng_) {
   if (reads_unit_vectors(job)) {
@@ -33,7 +35,7 @@ EncoderClassifier::EncoderClassifier(const BaseWeights& weights, const TokenFile
                      "give it to method head or features, or leave it out"});
   }
   add_head(parameters_, encoder_.config().width, objective_->outputs(), job);
-  parameters_.flatten();
+  parameters_.flatten(device_);
   encoder_.bind(parameters_);
   head_ = bind_head(parameters_);
   first_trained_ = first_trained_layer(parameters_, encoder_.config().layers);
@@ -52,12 +54,14 @@ at::Tensor EncoderClassifier::states(RowSpan rows, const PackedRows& packed, std
     lower = at::empty({packed.tokens(), width}, at::kFloat);
     for (std::size_t r = 0; r < rows.size(); ++r)
       store_->get(rows[r], 0, offset(r + 1) - offset(r), lower.data_ptr<float>() + offset(r) * width);
+    lower = lower.to(device_);
   } else {
     const at::NoGradGuard no_grad;
     lower = encoder_.through(encoder_.embedded(packed, 0), 0, first_trained_, packed, 0);
+    const at::Tensor on_cpu = lower.cpu();
     for (std::size_t r = 0; r < rows.size(); ++r) {
       if (!store_->wants(rows[r])) continue;
-      store_->put(rows[r], {lower.data_ptr<float>() + offset(r) * width,
+      store_->put(rows[r], {on_cpu.data_ptr<float>() + offset(r) * width,
                             static_cast<std::size_t>((offset(r + 1) - offset(r)) * width)});
     }
   }
@@ -73,14 +77,14 @@ at::Tensor EncoderClassifier::scores(RowSpan rows, const PackedRows& packed, std
 LossSum EncoderClassifier::forward_backward(RowSpan rows, const StepContext& context) {
   const PackedRows packed = encoder_.pack(rows);
   const at::Tensor seen = scores(rows, packed, dropout_seed(context));
-  const ClassificationLoss loss = objective_->loss(seen.detach(), rows, context.denominator);
+  const ClassificationLoss loss = objective_->loss(seen.detach().cpu(), rows, context.denominator);
   LossSum out{.loss_sum = loss.loss_sum,
               .weight = objective_->weight(rows),
               .tokens = packed.tokens(),
               .computed_tokens = packed.tokens(),
               .bad_rows = {}};
   for (const std::size_t r : loss.bad_rows) out.bad_rows.push_back(rows[r]);
-  if (out.bad_rows.empty()) seen.backward(loss.d_logits);
+  if (out.bad_rows.empty()) seen.backward(loss.d_logits.to(device_));
   return out;
 }
 
@@ -89,7 +93,7 @@ Predictions EncoderClassifier::predict(RowSpan rows) {
   Predictions out;
   for_passes(file_, rows, [&](std::size_t first, std::size_t count) {
     const RowSpan part = rows.subspan(first, count);
-    objective_->answer(scores(part, encoder_.pack(part), 0), part, out);
+    objective_->answer(scores(part, encoder_.pack(part), 0).cpu(), part, out);
   });
   return out;
 }
@@ -133,25 +137,28 @@ nlohmann::ordered_json EncoderClassifier::describe() const {
   return json;
 }
 
-at::Tensor encode_rows(const BaseWeights& weights, const TokenFile& file, const Objective& objective, Pooling pooling,
-                       const std::function<void(std::int64_t)>& report) {
+at::Tensor encode_rows(const ModelInput& input, const Objective& objective) {
   const at::NoGradGuard no_grad;
   ParameterSet none;
   Rng unused(0);
-  const Encoder encoder(weights, file, {}, none, unused);
+  EncoderOptions options;
+  options.device = input.device;
+  const TokenFile& file = input.file;
+  const Encoder encoder(input.weights, file, options, none, unused);
   std::vector<std::int64_t> rows(file.rows());
   for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<std::int64_t>(i);
   const auto tokens = objective.scored_tokens(rows);
   const auto units = static_cast<std::int64_t>(tokens ? tokens->size() : rows.size());
-  at::Tensor out = at::empty({units, encoder.config().width}, at::kFloat);
+  at::Tensor out =
+      at::empty({units, encoder.config().width}, at::TensorOptions().dtype(at::kFloat).device(input.device));
   std::int64_t done = 0;
   for_passes(file, rows, [&](std::size_t first, std::size_t count) {
     const RowSpan part = RowSpan(rows).subspan(first, count);
     const PackedRows packed = encoder.pack(part);
-    const at::Tensor read = units_of(encoder.forward(packed, 0), packed, part, objective, pooling);
+    const at::Tensor read = units_of(encoder.forward(packed, 0), packed, part, objective, input.job.settings.pooling);
     out.narrow(0, done, read.size(0)).copy_(read);
     done += read.size(0);
-    if (report) report(static_cast<std::int64_t>(first + count));
+    if (input.preparing) input.preparing(static_cast<std::int64_t>(first + count));
   });
   return out;
 }

@@ -35,6 +35,7 @@ class EncoderClassifier final : public TrainableModel {
   const Job job_;
   const std::unique_ptr<const Objective> objective_;
   const bool lora_;
+  const at::Device device_;
   ParameterSet parameters_;
   Rng rng_;
   Encoder encoder_;
@@ -44,9 +45,9 @@ class EncoderClassifier final : public TrainableModel {
   std::unique_ptr<StateStore> store_;
 };
 
-/// What the head reads of all rows of the file, [units, width], by the frozen encoder; `report` gets rows done (may be
-/// empty).
-at::Tensor encode_rows(const BaseWeights& weights, const TokenFile& file, const Objective& objective, Pooling pooling,
-                       const std::function<void(std::int64_t)>& report);
+struct ModelInput;
+
+/// What the head reads of all rows of the file, [units, width], by the frozen encoder.
+at::Tensor encode_rows(const ModelInput& input, const Objective& objective);
 
 }  // namespace tailor::tune

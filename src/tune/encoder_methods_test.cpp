@@ -31,17 +31,21 @@ void add_teacher(TokenFile& file) {
 
 class EncoderMethodsTest : public ::testing::Test {
  protected:
-  testing::MethodRun train(const Json& golden, const std::string& method) {
+  testing::MethodRun train(const Json& golden, const std::string& method, const Json& more = Json::object()) {
     const TemporaryDirectory dir;
     testing::write_tiny_bert(dir.path());
     TokenFile rows = testing::tiny_rows(0, kTested);
     if (method == "distill") add_teacher(rows);
-    return testing::train_as(golden, method, "sequence-classification", testing::kSeed, dir.path(), rows, dir.path());
+    return testing::train_as(golden, method, "sequence-classification", testing::kSeed, dir.path(), rows, dir.path(),
+                             more);
   }
   const Json golden_ = read_json(testing::golden("encoder_methods.json")).value();
 };
 
-class EncoderMethods : public EncoderMethodsTest, public ::testing::WithParamInterface<const char*> {};
+class EncoderMethods : public EncoderMethodsTest, public ::testing::WithParamInterface<const char*> {
+ protected:
+  void train_and_compare(const Json& more);
+};
 
 /// A singular vector has no sign of its own: turns pairs of A's rows and B's columns to the side of `expected`.
 void align_signs(testing::NamedValues& seen, const testing::NamedValues& expected) {
@@ -64,10 +68,10 @@ void align_signs(testing::NamedValues& seen, const testing::NamedValues& expecte
   }
 }
 
-TEST_P(EncoderMethods, TrainsAsTheReference) {
+void EncoderMethods::train_and_compare(const Json& more) {
   const std::string method = GetParam();
   const Json& golden = golden_.at(method);
-  testing::MethodRun run = train(golden, method);
+  testing::MethodRun run = train(golden, method, more);
   testing::expect_run(run, golden);
   EXPECT_EQ(run.result.at("model").contains("frozen_layers_kept"), method == "upper-layers");
   testing::NamedValues expected = testing::read_values(testing::golden("encoder_methods.safetensors"), method + "/");
@@ -85,6 +89,13 @@ TEST_P(EncoderMethods, TrainsAsTheReference) {
       run.trained.erase(table);
   }
   testing::expect_trained(run.trained, expected);
+}
+
+TEST_P(EncoderMethods, TrainsAsTheReference) {
+  train_and_compare(Json::object());
+}
+TEST_P(EncoderMethods, TrainsAsTheReferenceInPlainAten) {
+  train_and_compare(Json{{"kernels", "portable"}});
 }
 
 INSTANTIATE_TEST_SUITE_P(All, EncoderMethods,

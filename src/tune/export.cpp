@@ -18,10 +18,10 @@ namespace tailor::tune {
 
 Status write_tensors(const std::filesystem::path& file, const std::vector<Encoder::Named>& tensors,
                      const std::map<std::string, std::string>& metadata) {
-  std::vector<at::Tensor> alive;  // .contiguous() may have made copies
+  std::vector<at::Tensor> alive;  // which may be copies
   std::vector<SafeTensor> out;
   for (const auto& [name, value] : tensors) {
-    alive.push_back(value.contiguous());
+    alive.push_back(value.cpu().contiguous());
     const std::span<const float> values(alive.back().data_ptr<float>(), static_cast<std::size_t>(value.numel()));
     out.push_back(safe_tensor<float>(name, "F32", value.sizes().vec(), values));
   }
@@ -30,7 +30,7 @@ Status write_tensors(const std::filesystem::path& file, const std::vector<Encode
 
 static std::string escaped(std::string path) {
   for (std::size_t dot = path.find('.'); dot != std::string::npos; dot = path.find('.', dot + 2))
-    path.insert(dot, "\\");
+    path.insert(dot, 1, '\\');
   return path;
 }
 

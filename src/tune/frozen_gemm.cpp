@@ -136,9 +136,24 @@ inline void unpack_nibbles(const char* q, float d, float m, float* out) {
   store(out + 24, from_unsigned(_mm_srli_si128(high, 8)) * splat(d) + splat(m));
 }
 
+inline Vec from_bf16(const char* eight) {
+  const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(eight));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+}
+
 /// The types that are met most; false: ggml's own code has to do it.
 bool unpack_here(int type, const char* from, std::int64_t n, float* out) {
   switch (type) {
+    case GGML_TYPE_BF16: {  // the upper half of a float
+      std::int64_t i = 0;
+      for (; i + kLanes <= n; i += kLanes, from += 2 * kLanes) store(out + i, from_bf16(from));
+      for (; i < n; ++i, from += 2) {
+        const std::uint32_t bits = static_cast<std::uint32_t>(static_cast<unsigned char>(from[0])) << 16 |
+                                   static_cast<std::uint32_t>(static_cast<unsigned char>(from[1])) << 24;
+        std::memcpy(out + i, &bits, sizeof(bits));
+      }
+      return true;
+    }
     case GGML_TYPE_Q4_0:  // half d; 16 bytes
       for (std::int64_t i = 0; i < n; i += 32, from += 18) {
         const float d = half(from);

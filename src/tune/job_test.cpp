@@ -97,8 +97,7 @@ TEST(Job, RefusesSettingsThatMeanNothingToTheMethod) {
   EXPECT_EQ(error("distill", {{"lora", {{"r", 4}}}}, "causal-lm"), "");
   EXPECT_NE(error("distill", {{"lora", {{"dropout", 0.1}}}}, "causal-lm-labels"), "");
   EXPECT_NE(error("full", {{"hard_negatives", 1}}), "");
-  EXPECT_EQ(error("full", {{"dtype", "bf16"}}),
-            "job.json: settings.dtype means nothing to method full (leave it out)");
+  EXPECT_EQ(error("full", {{"dtype", "bf16"}}), "job.json: settings.dtype means nothing to method full (leave it out)");
   EXPECT_EQ(error("lora", {{"dtype", "bf16"}}), "");
   EXPECT_NE(error("qlora", {{"dtype", "bf16"}}, "causal-lm"), "");
   EXPECT_NE(error("distill", {{"dtype", "bf16"}}), "");

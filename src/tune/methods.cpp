@@ -16,6 +16,8 @@ namespace {
 EncoderOptions encoder_options(const ModelInput& in) {
   EncoderOptions options;
   options.hidden_dropout = in.job.settings.hidden_dropout;
+  options.dtype = in.job.settings.dtype;
+  options.device = in.device;
   options.checkpointing = in.job.settings.activation_checkpointing;
   return options;
 }
@@ -57,9 +59,10 @@ std::unique_ptr<TrainableModel> encoder_lora(const ModelInput& in) {
   options.lora = in.job.settings.lora;
   for (const std::string& name : options.lora.modules_to_save) {
     if (name == "classifier" || name == "score") continue;  // the head
-    throw Exception({ErrorCode::kInvalidArgument,
-                     fmt::format("lora.modules_to_save: '{}' cannot be trained whole beside an encoder's adapter", name),
-                     "the head always is; method full trains every module"});
+    throw Exception(
+        {ErrorCode::kInvalidArgument,
+         fmt::format("lora.modules_to_save: '{}' cannot be trained whole beside an encoder's adapter", name),
+         "the head always is; method full trains every module"});
   }
   const EncoderConfig config = EncoderConfig::read(in.weights);
   options.lora_targets = resolve_lora_targets(options.lora.target_modules, config.model_type, config.layers);
@@ -93,7 +96,7 @@ std::unique_ptr<TrainableModel> encoder_distill(const ModelInput& in) {
 
 std::unique_ptr<TrainableModel> encoder_head(const ModelInput& in) {
   const auto objective = make_objective(in.job, in.file);
-  at::Tensor features = encode_rows(in.weights, in.file, *objective, in.job.settings.pooling, in.preparing);
+  at::Tensor features = encode_rows(in, *objective);
   return std::make_unique<HeadModel>(std::move(features), in.file, in.job, in.weights.architecture());
 }
 

@@ -14,6 +14,7 @@
 #include "core/system.h"
 #include "tune/data_order.h"
 #include "tune/job.h"
+#include "tune/kernels.h"
 #include "tune/methods.h"
 #include "tune/objective.h"
 #include "tune/trainer.h"
@@ -106,10 +107,20 @@ Status write_predictions(const std::filesystem::path& path, const Predictions& p
   return write_safetensors(path, tensors, {{"format", "tailor-predictions"}, {"version", "1"}});
 }
 
+Result<at::Device> device_of(const Job& job) {
+  try {
+    return open_device(job.device);
+  } catch (const Exception& error) {
+    return error.error();
+  }
+}
+
 }  // namespace
 
 Result<Json> run_job(const Job& job, const EventSink& events, const CancelToken& cancel, SteadyTime process_start) {
   at::set_num_threads(job.threads > 0 ? job.threads : system_info().cores);
+  const Result<at::Device> device = device_of(job);
+  if (!device) return device.error();
   TAILOR_TRY(const TokenFile file, read_rows(job));
   TAILOR_TRY(const BaseWeights weights, BaseWeights::open(job.base));
   TAILOR_CHECK(make_directories(job.out / "checkpoint"));
@@ -118,7 +129,8 @@ Result<Json> run_job(const Job& job, const EventSink& events, const CancelToken&
   const auto preparing = [&](std::int64_t rows) {
     events({{"event", "preparing"}, {"rows", rows}, {"of", file.rows()}});
   };
-  TAILOR_TRY(const auto model, make_model({job, weights, file, preparing}));
+  const KernelsGuard formulation(job.kernels);
+  TAILOR_TRY(const auto model, make_model({job, weights, file, preparing, *device}));
   Trainer trainer(job, file, *model, print, events, cancel, process_start);
   TAILOR_TRY(const TrainerResult trained, trainer.run());
 
@@ -132,6 +144,7 @@ Result<Json> run_job(const Job& job, const EventSink& events, const CancelToken&
                  {"settings", settings_json(job)},
                  {"seed", job.seed},
                  {"threads", at::get_num_threads()},
+                 {"device", to_string(job.device)},
                  {"stopped", trained.stopped},
                  {"steps", state.step},
                  {"total_steps", trained.total_steps},

@@ -259,7 +259,7 @@ Error Trainer::what_would_fit(RowSpan part, const StepContext& context) {
     }
     error.hint = fmt::format(
         "{} of these rows with {} tokens fit: set settings.micro_batch_tokens to {} (now {}), which changes nothing "
-        "but the memory; or take method lora or head, which keep less",
+        "but the memory; or settings.activation_checkpointing; or take method lora or head, which keep less",
         less.size(), tokens_of(less), tokens_of(less) - tokens_of(less) / 8, job_.settings.micro_batch_tokens);
     return error;
   }
