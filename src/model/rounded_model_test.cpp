@@ -44,9 +44,10 @@ TEST(RoundedModel, MatricesAreRoundedOnceAndVectorsAndPositionsStay) {
     EXPECT_EQ(tensor.type, tensor.name == "q.weight" ? TensorType::kF16 : before.tensor(tensor.name)->type);
     ASSERT_EQ(was.size(), is.size());
     for (std::size_t i = 0; i < is.size(); ++i) {
-      if (!matrix) EXPECT_EQ(is[i], was[i]) << tensor.name;
-      if (matrix) EXPECT_NEAR(is[i], rounded_to_bf16(was[i]), 0x1p-25) << tensor.name;
-      if (matrix) EXPECT_EQ(rounded_to_bf16(is[i]), is[i]) << tensor.name;
+      EXPECT_NEAR(is[i], matrix ? rounded_to_bf16(was[i]) : was[i], matrix ? 0x1p-25 : 0) << tensor.name;
+      if (matrix) {
+        EXPECT_EQ(rounded_to_bf16(is[i]), is[i]) << tensor.name;
+      }
     }
   }
   // Nothing is left to round.
