@@ -103,7 +103,7 @@ TEST_F(TuneTextWords, WithBf16WhatAnswersIsTheRoundedModelThatWasTrained) {
     EXPECT_EQ(result.at("device"), "cpu");
     EXPECT_EQ(result.at("settings").at("activation_checkpointing"), true);
     EXPECT_LT(result.at("served").at("largest_difference").get<double>(), 0.02);  // f16 cache
-    EXPECT_NEAR(result.at("served").at("loss").get<double>(), result.at("test").at("loss").get<double>(), 0.01);
+    EXPECT_NEAR(result.at("served").at("loss").get<double>(), result.at("test").at("loss").get<double>(), 0.02);
     const Json manifest = read_json(dir_.path() / method / "package" / "manifest.json").value();
     EXPECT_TRUE(contains(dump_json(manifest), "-bf16.gguf")) << manifest.dump();
   }
