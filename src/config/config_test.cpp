@@ -122,6 +122,7 @@ TEST(Config, EveryAliasIsItsSetting) {
       if (setting.kind == ValueKind::kNumber || setting.kind == ValueKind::kWhole)
         value = setting.low >= 1 || setting.high > 1 ? "3" : "0.25";
       if (setting.kind == ValueKind::kFlag) value = "true";
+      if (setting.kind == ValueKind::kValues) value = "{a: 1}";
       const TuneConfig config =
           read_tune_config(parse_yaml(fmt::format("{}: {}", alias.name, value), "t").value(), "t");
       ASSERT_EQ(config.given.size(), 1u) << alias.name << errors_of(config);
@@ -412,6 +413,24 @@ TEST(Config, TheSchemaHasEveryName) {
   EXPECT_EQ(properties.at("lora").at("anyOf").at(0).at("properties").at("r"), properties.at("lora.r"));
   EXPECT_EQ(properties.at("adapter").at("anyOf").size(), 3u);  // ours, nothing, Axolotl's
   EXPECT_TRUE(schema.at("patternProperties").contains("^wandb_"));
+}
+
+TEST(TuneConfig, VariablesOfATemplate) {
+  const Sorted expected = json(R"({"template_variables": {"enable_thinking": false, "effort": "low", "n": 2}})");
+  EXPECT_EQ(options("template_variables: {enable_thinking: false, effort: low, n: 2}"), expected);
+  EXPECT_EQ(options("chat_template_kwargs:\n  enable_thinking: no\n  effort: low\n  n: 2"), expected);
+  EXPECT_EQ(options("enable_thinking: true"), json(R"({"template_variables": {"enable_thinking": true}})"));
+  EXPECT_THAT(refusal("template_variables: [a]"), HasSubstr("a map of names to values, it is a list"));
+  EXPECT_THAT(refusal("template_variables: {}"), HasSubstr("a map of names to values"));
+  EXPECT_THAT(refusal("template_variables: {a b: 1}"), HasSubstr("a map of names to values"));
+  TuneConfig line;
+  add_flag(line, *find_setting("template_variables"), "--template-variable", {"enable_thinking=false", "effort=low", "n=2"});
+  EXPECT_EQ(Sorted(options_of(line)), expected);
+  for (const auto& words : {std::vector<std::string>{"a"}, {"=1"}, {"1a=2"}, {"a=1", "a=2"}, {"a={"}}) {
+    TuneConfig wrong;
+    add_flag(wrong, *find_setting("template_variables"), "--template-variable", words);
+    EXPECT_EQ(wrong.errors.size(), 1u) << words[0];
+  }
 }
 
 }  // namespace

@@ -105,6 +105,11 @@ void soft_encoder(ConfigReader& reader, const ConfigItem& item) {
     reader.give("soft_prompt.encoder", *word, item, "PEFT");
 }
 
+void thinking(ConfigReader& reader, const ConfigItem& item) {
+  if (const auto flag = flag_of(reader, item))
+    reader.give("template_variables", Json{{"enable_thinking", *flag}}, item, "LLaMA-Factory");
+}
+
 void prompt_init(ConfigReader& reader, const ConfigItem& item) {
   // TEXT: prompt_tuning_init_text says which, and goes before
   const auto word = word_of(reader, item, {{"TEXT", "labels"}, {"RANDOM", "random"}, {"SAMPLE_VOCAB", "vocabulary"}});
@@ -300,6 +305,7 @@ std::vector<Translation> make_translations() {
        }},
       {"evals_per_epoch", "Axolotl", "evaluate_every_epochs", kCount,
        [](ConfigReader& r, const ConfigItem& i) { keep_number(r, i, r.evals_per_epoch, 1, "a whole number from 1"); }},
+      {"enable_thinking", "LLaMA-Factory", "template_variables enable_thinking", kFlag, thinking},
       {"encoder_reparameterization_type", "PEFT", "soft_prompt.encoder", R"({"enum": ["MLP", "LSTM"]})", soft_encoder},
       {"prompt_tuning_init", "PEFT", "soft_prompt.init", R"({"enum": ["TEXT", "RANDOM", "SAMPLE_VOCAB"]})", prompt_init},
   };

@@ -60,6 +60,8 @@ void visit_tune(Visitor&& v, Options& o) {
   v("unlabelled_file", o.unlabelled_file);
   v("teacher_tokens", o.teacher_tokens);
   v("max_tokens", o.max_tokens);
+  v("template_variables", o.template_variables);
+  v("template_date", o.template_date);
   v("answers", o.answers);
   v("threads", o.threads);
 }

@@ -217,6 +217,18 @@ Result<TokenizerFiles> tokenizer_files(const GgufFile& file) try {
   if (const GgufValue* chat = file.find("tokenizer.chat_template"); chat != nullptr && chat->as_string()) {
     files.settings["chat_template"] = *chat->as_string();
   }
+  const GgufValue* others = file.find("tokenizer.chat_templates");
+  if (const auto names = others == nullptr ? std::nullopt : others->as_strings(); names && !names->empty()) {
+    Json all = Json::array();
+    if (files.settings.contains("chat_template"))
+      all.push_back({{"name", "default"}, {"template", files.settings["chat_template"]}});
+    for (const std::string_view name : *names) {
+      const GgufValue* source = file.find(fmt::format("tokenizer.chat_template.{}", name));
+      if (source != nullptr && source->as_string())
+        all.push_back({{"name", std::string(name)}, {"template", std::string(*source->as_string())}});
+    }
+    files.settings["chat_template"] = std::move(all);
+  }
   return files;
 } catch (const nlohmann::json::exception& e) {  // tokens that are no UTF-8
   return cannot(e.what());
