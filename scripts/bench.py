@@ -1,6 +1,6 @@
 """The figures of docs/BENCHMARKS.md: ours and the peer's, one after the other on the same inputs, with CPU seconds.
 
-    make bench DATA=../shared/data [PARTS="embed score tune-decoder tune-encoder fit few-shot spam long"]
+    make bench DATA=../shared/data [PARTS="embed score tune-decoder tune-encoder fit few-shot spam long tags chat rates ranking"]
     python3 scripts/bench.py --smoke      every program once on a few rows of the example; says nothing about speed
 """
 import argparse
@@ -13,6 +13,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import bench_methods
 
 TREE = Path(__file__).resolve().parents[1]
 CACHE = Path(os.environ.get("TAILOR_CACHE") or Path.home() / ".cache" / "tailor")
@@ -268,7 +270,7 @@ def long(bench):
     show(bench.fit("banking77-90m", banking(bench), "90m"))
 
 
-PARTS = {"embed": embed, "score": score, "tune-decoder": tune_decoder, "tune-encoder": tune_encoder, "tune-estimates": tune_estimates, "fit": fit, "few-shot": few_shot, "spam": spam, "long": long}
+PARTS = {"embed": embed, "score": score, "tune-decoder": tune_decoder, "tune-encoder": tune_encoder, "tune-estimates": tune_estimates, "fit": fit, "few-shot": few_shot, "spam": spam, "long": long, **bench_methods.PARTS}
 SMOKE = ("embed", "score", "tune-decoder", "fit")
 
 

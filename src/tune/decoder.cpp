@@ -97,7 +97,7 @@ std::shared_ptr<const AttentionPlan> Decoder::plan(const Pass& pass, bool local)
   if (pass.prefix()) {
     plan->key_turns = pass.tree->positions;
     for (std::size_t i = 0; i < pass.tree->tokens.size(); ++i) {
-      if (pass.tree->tokens[i] >= c.vocab) plan->key_turns[i] = 0;
+      if (pass.tree->tokens[i] >= c.vocab) plan->key_turns[i] = -1;
     }
   }
   return plan;

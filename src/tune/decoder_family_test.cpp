@@ -95,6 +95,20 @@ TEST_P(DecoderFamilies, LogitsAndGradientsEqualTransformers) {
   EXPECT_EQ(seen, t.golden["gradients"].size());
 }
 
+TEST(DecoderFamily, LongFactorsEndTheContextWhereTheyBegin) {
+  OpenModel open(tiny_family("llama_longrope").model);
+  EXPECT_EQ(open->config().context, 256);
+  EXPECT_EQ(OpenModel(tiny_family("llama_yarn").model)->config().context, 64);
+  TestModel wrong = tiny_family("llama_yarn").model;
+  wrong.texts["rope.scaling.type"] = "dynamic";
+  const TemporaryDirectory dir;
+  write_gguf(wrong, dir.path() / "m.gguf");
+  const BaseWeights base = BaseWeights::open(dir.path() / "m.gguf").value();
+  const auto refused = DecoderConfig::read(base);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_NE(refused.error().message.find("rotary scaling 'dynamic'"), std::string::npos) << refused.error().message;
+}
+
 /// The model with its tensors replaced by those of the file.
 TestModel with_weights(TestModel model, const std::filesystem::path& file) {
   const SafetensorsFile changed = SafetensorsFile::open(file).value();

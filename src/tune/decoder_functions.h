@@ -67,7 +67,7 @@ struct AttentionPlan {
   std::shared_ptr<const PackedTree> tree;
   QuerySet all;                         // all_queries(*tree)
   QuerySet labels;                      // label_queries(*tree)
-  std::vector<std::int64_t> key_turns;  // [n] positions by which keys turn, where a prefix's do not (0); empty: all do
+  std::vector<std::int64_t> key_turns;  // [n] positions by which keys turn, where a prefix's do not (-1); empty: all do
 
   const std::int64_t* key_positions() const { return key_turns.empty() ? all.position.data() : key_turns.data(); }
 };

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numbers>
 #include <set>
 
 namespace tailor::tune::decoder {
@@ -19,7 +20,6 @@ namespace {
 constexpr const char* kWords = "token_embd.weight";
 constexpr const char* kOutput = "output.weight";
 constexpr const char* kPositions = "position_embd.weight";
-constexpr const char* kRopeFactors = "rope_freqs.weight";
 
 /// Pages of the file that have been copied need not stay in memory; they are read again if they are used again.
 void forget(const StoredTensor& t) {
@@ -41,6 +41,23 @@ FrozenMatrix matrix_of(const StoredTensor& t) {
 FrozenMatrix matrix_of(const float* data, std::int64_t rows, std::int64_t columns) {
   return {GGML_TYPE_F32, reinterpret_cast<const char*>(data), static_cast<std::size_t>(columns) * sizeof(float), rows,
           columns};
+}
+
+/// By pair: the share of its turn that is not slowed down, from 1 (fast pairs) to 0. Section 3.2 of the paper, with its
+/// bounds of 32 and 1 turns over the original context, whole pairs as in llama.cpp and transformers.
+std::vector<double> yarn_shares(const DecoderConfig& c, double base) {
+  constexpr double kFast = 32, kSlow = 1;
+  const auto rotary = static_cast<double>(c.rotary);
+  const auto pair_of = [&](double turns) {
+    return rotary * std::log(static_cast<double>(c.original_context) / (turns * 2 * std::numbers::pi)) /
+           (2 * std::log(base));
+  };
+  const double low = std::max(0.0, std::floor(pair_of(kFast)));
+  const double high = std::min(rotary - 1, std::ceil(pair_of(kSlow)));
+  std::vector<double> shares;
+  for (std::int64_t i = 0; i < c.rotary / 2; ++i)
+    shares.push_back(1 - std::clamp((static_cast<double>(i) - low) / std::max(0.001, high - low), 0.0, 1.0));
+  return shares;
 }
 
 }  // namespace
@@ -219,11 +236,13 @@ Status DecoderWeights::read_tensors(const TensorFilter& trained, ParameterSet* p
       TAILOR_CHECK(fill_group(l, static_cast<LinearGroup>(g), trained, parameters));
   }
   TAILOR_CHECK(fill_norm(final_norm_, "output_norm", c.hidden, true, trained, parameters));
-  if (base_.has(kRopeFactors)) {
-    TAILOR_CHECK(tensor(kRopeFactors, {c.rotary / 2}));
-    const at::Tensor factors = base_.load(kRopeFactors);
+  for (const char* name : {kRopeFactors, kShortFactors, kLongFactors}) {  // the first counts, as in llama.cpp
+    if (!base_.has(name)) continue;
+    TAILOR_CHECK(tensor(name, {c.rotary / 2}));
+    known_.emplace_back(name);
+    if (!rope_factors_.empty() || name == kLongFactors) continue;
+    const at::Tensor factors = base_.load(name);
     for (std::int64_t i = 0; i < c.rotary / 2; ++i) rope_factors_.push_back(factors.data_ptr<float>()[i]);
-    known_.emplace_back(kRopeFactors);
   }
   rope_[0] = {{}, c.rope_base, c.rope_scale};
   rope_[1] = c.local_rope_base > 0 ? RopeTable{{}, c.local_rope_base, 1} : rope_[0];
@@ -333,25 +352,40 @@ at::Tensor DecoderWeights::output_rows(std::int64_t begin, std::int64_t end) {
 
 const float* DecoderWeights::rope_table(std::int64_t positions, bool local) {
   RopeTable& table = rope_[local ? 1 : 0];
-  const std::int64_t have = table.values.defined() ? table.values.size(0) : 0;
+  const std::int64_t width = std::max<std::int64_t>(config_.rotary, 1), pairs = config_.rotary / 2;
+  const std::int64_t have = table.values.defined() ? table.values.size(0) - 1 : 0;
   if (positions > have) {
     const std::int64_t n = std::max(positions, 2 * have);
-    const std::int64_t pairs = config_.rotary / 2;
-    table.values = at::empty({n, std::max<std::int64_t>(config_.rotary, 1)}, at::kFloat);
+    const bool yarn = config_.yarn && pairs > 0;
+    const std::vector<double> shares = yarn ? yarn_shares(config_, table.base) : std::vector<double>();
+    const float divisor = yarn ? 1.0f : static_cast<float>(table.scale);
+    std::vector<float> frequencies;
+    for (std::int64_t i = 0; i < pairs; ++i) {
+      // In f32 as the references do it: they round the frequency before they multiply.
+      auto frequency = static_cast<float>(
+          std::pow(table.base, -2.0 * static_cast<double>(i) / static_cast<double>(config_.rotary)));
+      if (!rope_factors_.empty()) frequency /= static_cast<float>(rope_factors_[static_cast<std::size_t>(i)]);
+      if (yarn) {
+        const double share = shares[static_cast<std::size_t>(i)];
+        frequency = static_cast<float>(frequency * ((1 - share) / table.scale + share));
+      }
+      frequencies.push_back(frequency);
+    }
+    table.values = at::empty({n + 1, width}, at::kFloat);
     float* to = table.values.data_ptr<float>();
+    for (std::int64_t i = 0; i < pairs; ++i) {
+      *to++ = 1;
+      *to++ = 0;
+    }
     for (std::int64_t p = 0; p < n; ++p) {
-      for (std::int64_t i = 0; i < pairs; ++i) {
-        // In f32 as the references do it: they round the frequency before they multiply.
-        auto frequency = static_cast<float>(
-            std::pow(table.base, -2.0 * static_cast<double>(i) / static_cast<double>(config_.rotary)));
-        if (!rope_factors_.empty()) frequency /= static_cast<float>(rope_factors_[static_cast<std::size_t>(i)]);
-        const float angle = static_cast<float>(p) / static_cast<float>(table.scale) * frequency;
-        *to++ = static_cast<float>(std::cos(static_cast<double>(angle)));
-        *to++ = static_cast<float>(std::sin(static_cast<double>(angle)));
+      for (const float frequency : frequencies) {
+        const float angle = static_cast<float>(p) / divisor * frequency;
+        *to++ = static_cast<float>(config_.rope_attention * std::cos(static_cast<double>(angle)));
+        *to++ = static_cast<float>(config_.rope_attention * std::sin(static_cast<double>(angle)));
       }
     }
   }
-  return table.values.data_ptr<float>();
+  return table.values.data_ptr<float>() + width;
 }
 
 }  // namespace tailor::tune::decoder

@@ -89,7 +89,7 @@ class DecoderWeights {
   std::int64_t output_chunk() const;
 
   /// cos and sin of every position below `positions` (grown as needed): [positions, rotary], cos at 2i, sin at 2i + 1,
-  /// as the layer turns.
+  /// as the layer turns. The row before position 0 leaves a vector as it is (a prefix's keys).
   const float* rope_table(std::int64_t positions, bool local);
 
  private:

@@ -149,14 +149,15 @@ TEST_F(TuneTextWords, CallsOfToolsAreLearntAsTheTemplateWritesThem) {
   write_with_templates(named,
                        {{"tokenizer.chat_template", ChatTemplate::chatml()},
                         {"tokenizer.chat_template.tool_use",
-                         "{% for m in messages %}{{ m.role }}:{{ m.content or '' }}{% for c in m.tool_calls or [] %}CALL "
-                         "{{ c.function.name }} {{ c.function.arguments | tojson }}{% endfor %}{{ eos_token }}{% endfor "
-                         "%}{% if tools %}OFFERED {{ tools | length }}{% endif %}{% if add_generation_prompt "
-                         "%}assistant:{% endif %}"}});
+                         "{% for t in tools or [] %}OFFERED {{ t.function.name }}. {% endfor %}{% for m in messages "
+                         "%}{{ m.role }}:{{ m.content or '' }}{% for c in m.tool_calls or [] %}CALL {{ c.function.name }} "
+                         "{{ c.function.arguments | tojson }}{% endfor %}{{ eos_token }}{% endfor %}{% if "
+                         "add_generation_prompt %}assistant:{% endif %}"}});
   const Outcome by_name = run({"tune", data_, "--dry-run", "--model", named.string()});
   ASSERT_EQ(by_name.code, 0) << by_name.err;
   joined = by_name.out;
   std::erase(joined, '|');
+  EXPECT_TRUE(contains(joined, "OFFERED weather. user:Weather in town")) << by_name.out;
   EXPECT_TRUE(contains(joined, R"(CALL weather {"town": )")) << by_name.out;
   write_file_atomic(data_, conversations()).value();  // without tools: the other one
   const Outcome plain = run({"tune", data_, "--dry-run", "--model", named.string()});
