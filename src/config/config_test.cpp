@@ -424,7 +424,8 @@ TEST(TuneConfig, VariablesOfATemplate) {
   EXPECT_THAT(refusal("template_variables: {}"), HasSubstr("a map of names to values"));
   EXPECT_THAT(refusal("template_variables: {a b: 1}"), HasSubstr("a map of names to values"));
   TuneConfig line;
-  add_flag(line, *find_setting("template_variables"), "--template-variable", {"enable_thinking=false", "effort=low", "n=2"});
+  add_flag(line, *find_setting("template_variables"), "--template-variable",
+           {"enable_thinking=false", "effort=low", "n=2"});
   EXPECT_EQ(Sorted(options_of(line)), expected);
   for (const auto& words : {std::vector<std::string>{"a"}, {"=1"}, {"1a=2"}, {"a=1", "a=2"}, {"a={"}}) {
     TuneConfig wrong;

@@ -307,7 +307,8 @@ std::vector<Translation> make_translations() {
        [](ConfigReader& r, const ConfigItem& i) { keep_number(r, i, r.evals_per_epoch, 1, "a whole number from 1"); }},
       {"enable_thinking", "LLaMA-Factory", "template_variables enable_thinking", kFlag, thinking},
       {"encoder_reparameterization_type", "PEFT", "soft_prompt.encoder", R"({"enum": ["MLP", "LSTM"]})", soft_encoder},
-      {"prompt_tuning_init", "PEFT", "soft_prompt.init", R"({"enum": ["TEXT", "RANDOM", "SAMPLE_VOCAB"]})", prompt_init},
+      {"prompt_tuning_init", "PEFT", "soft_prompt.init", R"({"enum": ["TEXT", "RANDOM", "SAMPLE_VOCAB"]})",
+       prompt_init},
   };
 }
 

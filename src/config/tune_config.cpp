@@ -174,8 +174,9 @@ void add_flag(TuneConfig& config, const Setting& setting, std::string_view flag,
   if (flag.starts_with("--no-")) return add_value(config, setting, flag, false);
   if (setting.kind == ValueKind::kFlag) return add_value(config, setting, flag, true);
   if (setting.kind == ValueKind::kValues) {
-    if (auto values = read_name_values(words, flag)) return add_value(config, setting, flag, std::move(*values));
-    else return config.errors.push_back(values.error());
+    auto values = read_name_values(words, flag);
+    if (!values) return config.errors.push_back(values.error());
+    return add_value(config, setting, flag, std::move(*values));
   }
   YamlNode node;
   const auto scalar = [](const std::string& word) {

@@ -469,7 +469,8 @@ std::vector<Setting> make_settings() {
        .usual = "none",
        .flag = "--modules-to-save",
        .word = "NAMES",
-       .summary = "trained whole beside the adapters: a decoder's table of words (embed_tokens) and output layer (lm_head)",
+       .summary =
+           "trained whole beside the adapters: a decoder's table of words (embed_tokens) and output layer (lm_head)",
        .part = SettingPart::kLora,
        .aliases = {{"modules_to_save", "PEFT"},
                    {"lora_modules_to_save", "Axolotl"},

@@ -179,7 +179,8 @@ Result<Json> read_name_values(const std::vector<std::string>& words, std::string
       return Error{ErrorCode::kInvalidArgument, fmt::format("{} {}: expected name=value", flag, word),
                    fmt::format("{} enable_thinking=false", flag)};
     }
-    TAILOR_TRY(const YamlNode value, parse_yaml(std::string_view(word).substr(equals + 1), fmt::format("{} {}", flag, name)));
+    TAILOR_TRY(const YamlNode value,
+               parse_yaml(std::string_view(word).substr(equals + 1), fmt::format("{} {}", flag, name)));
     const Json read = plain_json(value);
     if (out.contains(name) && out[name] != read)
       return Error{ErrorCode::kInvalidArgument, fmt::format("{}: {} is given twice", flag, name), "keep one of them"};

@@ -74,10 +74,10 @@ struct TuneOptions : DataOptions {
   std::filesystem::path unlabelled_file;  // labels: texts that the teacher alone answers; empty: none
   int teacher_tokens = 512;               // texts: of an answer, at most; longer ones are not learnt
   // texts alone
-  std::size_t max_tokens = 0;  // of a row; longer ones lose their end. 0: 2048, or what the model reads
+  std::size_t max_tokens = 0;                // of a row; longer ones lose their end. 0: 2048, or what the model reads
   Json template_variables = Json::object();  // of the model's chat template, such as {"enable_thinking": false}
-  std::string template_date;   // that the template shows (infer/chat_template.h); empty: when the run begins
-  std::size_t answers = 32;    // test rows that are answered before and after, to be compared
+  std::string template_date;  // that the template shows (infer/chat_template.h); empty: when the run begins
+  std::size_t answers = 32;   // test rows that are answered before and after, to be compared
   bool dry_run = false;
   std::filesystem::path out;
 };

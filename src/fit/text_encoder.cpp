@@ -31,9 +31,9 @@ Result<ChatEncoder> make_chat_encoder(const Tokenizer& tokenizer, const ModelTem
   if (!settings.date.empty()) {
     options.now = read_template_date(settings.date);
     if (!options.now)
-      return Error{ErrorCode::kInvalidArgument,
-                   fmt::format("the templates' date is \"{}\", expected one such as 2026-06-01T12:00:00", settings.date),
-                   ""};
+      return Error{
+          ErrorCode::kInvalidArgument,
+          fmt::format("the templates' date is \"{}\", expected one such as 2026-06-01T12:00:00", settings.date), ""};
   }
   auto made = ChatTemplate::make(source, tokenizer, options);
   if (!made)
@@ -53,8 +53,8 @@ Result<TextEncoder> TextEncoder::load(const std::filesystem::path& gguf, Example
   TAILOR_TRY(const ModelTemplates templates, read_model_templates(gguf));
   TAILOR_TRY(Tokenizer tokenizer, Tokenizer::load(gguf));
   out.tokenizer_ = std::make_unique<const Tokenizer>(std::move(tokenizer));
-  TAILOR_TRY(ChatEncoder encoder, make_chat_encoder(*out.tokenizer_, templates, form, settings,
-                                                    gguf.filename().string(), out.note_));
+  TAILOR_TRY(ChatEncoder encoder,
+             make_chat_encoder(*out.tokenizer_, templates, form, settings, gguf.filename().string(), out.note_));
   out.encoder_ = std::make_unique<const ChatEncoder>(std::move(encoder));
   return out;
 }

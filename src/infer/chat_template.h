@@ -61,8 +61,8 @@ class ChatTemplate {
   /// has no place for a system's message, its text begins the first user's. A call without text has the content null,
   /// or
   /// "" where the template takes no null.
-  /// Errors (kInvalidArgument): no place for the tools, calls or answers of tools that are there; what the template says
-  /// where it refuses the conversation.
+  /// Errors (kInvalidArgument): no place for the tools, calls or answers of tools that are there; what the template
+  /// says where it refuses the conversation.
   Result<MarkedText> render(std::span<const ChatMessage> messages, const Json& tools, bool answer_follows) const;
 
   /// `tools_offered`: of the template that then counts.

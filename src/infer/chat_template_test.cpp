@@ -128,16 +128,18 @@ TEST(ChatTemplate, VariablesOfTheTemplate) {
 
 TEST(ChatTemplate, ANamedTemplateForTools) {
   const std::vector<ChatMessage> talk{{"user", "Hi"}};
-  const std::string with_tools = "{% for m in messages %}{{ m.content }}{% endfor %}{{ tools | length if tools else '' }}";
+  const std::string with_tools =
+      "{% for m in messages %}{{ m.content }}{% endfor %}{{ tools | length if tools else '' }}";
   const ChatTemplate chat = ChatTemplate::make(ChatTemplate::chatml(), tokenizer(), {.tool_use = with_tools}).value();
   EXPECT_EQ(chat.render(talk, nullptr, true).value().bytes, "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
   EXPECT_FALSE(chat.abilities().tools);
   // It shows how many tools there are, but none of them.
   expect_error(chat.render(talk, golden().at("tools"), true), ErrorCode::kInvalidArgument, "has no place for tools");
   const ChatTemplate better =
-      ChatTemplate::make(ChatTemplate::chatml(), tokenizer(),
-                         {.tool_use = "{% for t in tools %}[{{ t.function.name }}]{% endfor %}{% for m in messages %}{{ "
-                                      "m.content }}{% endfor %}"})
+      ChatTemplate::make(
+          ChatTemplate::chatml(), tokenizer(),
+          {.tool_use = "{% for t in tools %}[{{ t.function.name }}]{% endfor %}{% for m in messages %}{{ "
+                       "m.content }}{% endfor %}"})
           .value();
   EXPECT_EQ(better.render(talk, golden().at("tools"), true).value().bytes, "[get_weather][add]Hi");
   EXPECT_TRUE(better.abilities(true).tools);

@@ -192,11 +192,12 @@ Status LabelScorer::Impl::prepare(ScoreWorker& worker, const ContextNeed& need) 
     worker.context.reset();  // before the new one is made: memory
     worker.cells = round_up(std::max(cells, ubatch), 256);
     if (const int limit = model->short_context(); limit > 0 && worker.cells > limit) {
-      return Error{ErrorCode::kInvalidArgument,
-                   fmt::format("{}: prompt and labels need {} places at once; up to {} the model turns positions by the "
-                               "factors that it answers short texts with",
-                               model->name(), worker.cells, limit),
-                   "shorten the message or use fewer demonstrations"};
+      return Error{
+          ErrorCode::kInvalidArgument,
+          fmt::format("{}: prompt and labels need {} places at once; up to {} the model turns positions by the "
+                      "factors that it answers short texts with",
+                      model->name(), worker.cells, limit),
+          "shorten the message or use fewer demonstrations"};
     }
     worker.ubatch = ubatch;
     worker.threads = need.threads;

@@ -16,7 +16,8 @@ Result<std::shared_ptr<const LoadedModel>> LoadedModel::load(const std::filesyst
   const std::string scaling = loaded->metadata("general.architecture") + ".rope.scaling.";
   if (const std::string original = loaded->metadata(scaling + "original_context_length"); !original.empty()) {
     const int context = std::atoi(original.c_str());
-    const bool two_sets = loaded->metadata(scaling + "type") != "yarn" && context < llama_model_n_ctx_train(loaded->model_.get());
+    const bool two_sets =
+        loaded->metadata(scaling + "type") != "yarn" && context < llama_model_n_ctx_train(loaded->model_.get());
     if (two_sets) loaded->short_context_ = std::max(0, context);
   }
   if (!adapter.empty()) {

@@ -35,8 +35,7 @@ class RotaryScaling : public ::testing::TestWithParam<const char*> {
 };
 
 TEST_P(RotaryScaling, LossesEqualTransformers) {
-  Generator generator =
-      Generator::load(gguf_, {.threads = 1, .f32_cache = true, .flash_attention = false}).value();
+  Generator generator = Generator::load(gguf_, {.threads = 1, .f32_cache = true, .flash_attention = false}).value();
   const auto tokens = model_.reference["tokens"].get<TokenList>();
   const double expected = model_.reference["loss"].get<double>();
   EXPECT_NEAR(mean_loss(generator, tokens), expected, 1e-4);
@@ -49,8 +48,7 @@ TEST_P(RotaryScaling, LossesEqualTransformers) {
 
 /// Many prompts in one context: short texts turn by the first factors however large it would be.
 TEST_P(RotaryScaling, LabelsOfManyPromptsAreScoredAsOfOne) {
-  LabelScorer scorer =
-      LabelScorer::load(gguf_, {.threads = 1, .f32_cache = true, .flash_attention = false}).value();
+  LabelScorer scorer = LabelScorer::load(gguf_, {.threads = 1, .f32_cache = true, .flash_attention = false}).value();
   const auto tokens = model_.reference["tokens"].get<TokenList>();
   std::vector<TokenList> labels;
   for (std::int32_t first = 20; first < 60; ++first) labels.push_back({first, first + 40, 7});

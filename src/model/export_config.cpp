@@ -95,7 +95,8 @@ Result<Json> longrope_scaling(const Metadata& m) {
   TAILOR_TRY(const std::vector<float> shorter, m.file().tensor_f32(kShortFactors));
   Json scaling{{"type", "longrope"}, {"long_factor", longer}, {"short_factor", shorter}};
   const auto context = static_cast<double>(m.whole("context_length", 0));
-  const auto original = static_cast<double>(m.whole("rope.scaling.original_context_length", m.whole("context_length", 0)));
+  const auto original =
+      static_cast<double>(m.whole("rope.scaling.original_context_length", m.whole("context_length", 0)));
   const double growth = context / original;
   const double usual = growth > 1 ? std::sqrt(1 + std::log(growth) / std::log(original)) : 1;
   const Json stated = m.number("rope.scaling.attn_factor", 1);

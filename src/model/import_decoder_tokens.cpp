@@ -15,9 +15,9 @@ namespace {
 namespace fs = std::filesystem;
 using Json = TokenJson;
 
-constexpr std::string_view kBlank = "\xE2\x96\x81";           // SentencePiece's for a blank
+constexpr std::string_view kBlank = "\xE2\x96\x81";                                    // SentencePiece's for a blank
 constexpr const char* kToolTemplateFile = "additional_chat_templates/tool_use.jinja";  // as transformers writes it
-constexpr float kAddedScore = -1000, kUnusedScore = -10'000;  // as llama.cpp's converter
+constexpr float kAddedScore = -1000, kUnusedScore = -10'000;                           // as llama.cpp's converter
 
 Error unsupported(const fs::path& file, std::string_view what) {
   return {ErrorCode::kInvalidArgument, fmt::format("{}: {}", file.string(), what),

@@ -179,11 +179,12 @@ Status read_rope(const Numbers& n, DecoderConfig& c) {
   const std::string scaling = n.text("rope.scaling.type").value_or("linear");  // as llama.cpp where it is not said
   const double factor = n.find("rope.scaling.factor").value_or(n.find("rope.scale_linear").value_or(1));
   if (!(factor > 0) || !(c.rope_attention > 0) || !(c.rope_base > 1) || c.original_context < 1) {
-    return Error{ErrorCode::kCorruptData,
-                 fmt::format("{}: a rotary embedding of base {}, factor {}, attention factor {} and original context {} "
-                             "makes no sense",
-                             n.where(), c.rope_base, factor, c.rope_attention, c.original_context),
-                 ""};
+    return Error{
+        ErrorCode::kCorruptData,
+        fmt::format("{}: a rotary embedding of base {}, factor {}, attention factor {} and original context {} "
+                    "makes no sense",
+                    n.where(), c.rope_base, factor, c.rope_attention, c.original_context),
+        ""};
   }
   if (scaling == "none") return {};
   if (scaling == "linear" || scaling == "longrope") {

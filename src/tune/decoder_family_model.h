@@ -16,10 +16,10 @@
 
 namespace tailor::tune::decoder {
 
-inline constexpr const char* kTinyFamilies[] = {"llama",         "llama_yarn", "llama_longrope", "mistral", "qwen2",
-                                                "qwen3",         "gemma2",     "gemma3",         "phi3",    "phi3_variant",
-                                                "qwen3_variant", "gpt2",       "gptneox",        "falcon",  "falcon_new",
-                                                "gptneox_variant", "bloom",    "mpt"};
+inline constexpr const char* kTinyFamilies[] = {
+    "llama",   "llama_yarn", "llama_longrope", "mistral",         "qwen2",         "qwen3",
+    "gemma2",  "gemma3",     "phi3",           "phi3_variant",    "qwen3_variant", "gpt2",
+    "gptneox", "falcon",     "falcon_new",     "gptneox_variant", "bloom",         "mpt"};
 
 /// The first of several keys that a config.json has.
 template <typename T>
@@ -61,10 +61,12 @@ inline void add_rope(const Json& config, TestModel& m) {
   if (kind == "longrope") {
     const double original = rope["original_max_position_embeddings"];
     const double growth = static_cast<double>(m.context) / original;
-    m.numbers["rope.scaling.attn_factor"] = attention > 0 ? attention : std::sqrt(1 + std::log(growth) / std::log(original));
+    m.numbers["rope.scaling.attn_factor"] =
+        attention > 0 ? attention : std::sqrt(1 + std::log(growth) / std::log(original));
     for (const char* name : {"short", "long"}) {
       const auto factors = rope[std::string(name) + "_factor"].get<std::vector<float>>();
-      m.tensors.push_back({"rope_factors_" + std::string(name) + ".weight", {static_cast<std::int64_t>(factors.size())}, factors});
+      m.tensors.push_back(
+          {"rope_factors_" + std::string(name) + ".weight", {static_cast<std::int64_t>(factors.size())}, factors});
     }
   }
   const double part = of_config<double>(rope, {"partial_rotary_factor"}, 1);

@@ -362,8 +362,8 @@ const float* DecoderWeights::rope_table(std::int64_t positions, bool local) {
     std::vector<float> frequencies;
     for (std::int64_t i = 0; i < pairs; ++i) {
       // In f32 as the references do it: they round the frequency before they multiply.
-      auto frequency = static_cast<float>(
-          std::pow(table.base, -2.0 * static_cast<double>(i) / static_cast<double>(config_.rotary)));
+      auto frequency =
+          static_cast<float>(std::pow(table.base, -2.0 * static_cast<double>(i) / static_cast<double>(config_.rotary)));
       if (!rope_factors_.empty()) frequency /= static_cast<float>(rope_factors_[static_cast<std::size_t>(i)]);
       if (yarn) {
         const double share = shares[static_cast<std::size_t>(i)];

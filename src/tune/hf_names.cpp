@@ -271,7 +271,8 @@ Result<HfModel> read_hf_model(const fs::path& dir, const fs::path& only) {
   const std::string type = text("model_type", "");
   const Family* family = find_family(type);
   if (family == nullptr && family_of_model_type(type)) {
-    return bad_model(config_file, fmt::format("model_type '{}' is a decoder, and decoders are read from GGUF files", type),
+    return bad_model(config_file,
+                     fmt::format("model_type '{}' is a decoder, and decoders are read from GGUF files", type),
                      fmt::format("`tailor models import {}` makes one, without loss: give it as base", dir.string()));
   }
   if (family == nullptr) {

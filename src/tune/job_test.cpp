@@ -158,7 +158,8 @@ TEST(HfModel, ADecodersDirectoryIsRefusedByName) {
   write_json_atomic(dir.path() / "config.json", {{"model_type", "phi3"}}).value();
   const auto refused = BaseWeights::open(dir.path());
   ASSERT_FALSE(refused.has_value());
-  EXPECT_NE(refused.error().message.find("model_type 'phi3' is a decoder"), std::string::npos) << refused.error().message;
+  EXPECT_NE(refused.error().message.find("model_type 'phi3' is a decoder"), std::string::npos)
+      << refused.error().message;
   EXPECT_NE(refused.error().hint.find("tailor models import"), std::string::npos) << refused.error().hint;
   write_json_atomic(dir.path() / "config.json", {{"model_type", "t5"}}).value();
   EXPECT_NE(to_string(BaseWeights::open(dir.path()).error()).find("expected 'bert'"), std::string::npos);

@@ -146,13 +146,13 @@ TEST_F(TuneTextWords, CallsOfToolsAreLearntAsTheTemplateWritesThem) {
   EXPECT_TRUE(contains(joined, "# Tools\\n<tools>")) << shown.out;
   // A template of its own for conversations with tools, as Command R and Hermes carry one.
   const fs::path named = dir_.path() / "named.gguf";
-  write_with_templates(named,
-                       {{"tokenizer.chat_template", ChatTemplate::chatml()},
-                        {"tokenizer.chat_template.tool_use",
-                         "{% for t in tools or [] %}OFFERED {{ t.function.name }}. {% endfor %}{% for m in messages "
-                         "%}{{ m.role }}:{{ m.content or '' }}{% for c in m.tool_calls or [] %}CALL {{ c.function.name }} "
-                         "{{ c.function.arguments | tojson }}{% endfor %}{{ eos_token }}{% endfor %}{% if "
-                         "add_generation_prompt %}assistant:{% endif %}"}});
+  write_with_templates(
+      named, {{"tokenizer.chat_template", ChatTemplate::chatml()},
+              {"tokenizer.chat_template.tool_use",
+               "{% for t in tools or [] %}OFFERED {{ t.function.name }}. {% endfor %}{% for m in messages "
+               "%}{{ m.role }}:{{ m.content or '' }}{% for c in m.tool_calls or [] %}CALL {{ c.function.name }} "
+               "{{ c.function.arguments | tojson }}{% endfor %}{{ eos_token }}{% endfor %}{% if "
+               "add_generation_prompt %}assistant:{% endif %}"}});
   const Outcome by_name = run({"tune", data_, "--dry-run", "--model", named.string()});
   ASSERT_EQ(by_name.code, 0) << by_name.err;
   joined = by_name.out;
@@ -166,13 +166,14 @@ TEST_F(TuneTextWords, CallsOfToolsAreLearntAsTheTemplateWritesThem) {
 
 TEST_F(TuneTextWords, ATemplateIsServedWithTheVariablesAndTheDateItWasLearntWith) {
   const fs::path model = dir_.path() / "thinks.gguf";
-  write_with_templates(model,
-                       {{"tokenizer.chat_template",
-                         "Today is {{ strftime_now('%d %B %Y') }}. {% for m in messages %}<|im_start|>{{ m.role }}\n{{ "
-                         "m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% if "
-                         "enable_thinking is defined and not enable_thinking %}(at once) {% endif %}{% endif %}"}});
-  const std::vector<std::string> words{"--model", model.string(), "--template-variable", "enable_thinking=false",
-                                       "--template-date", "2024-02-29T08:00:00"};
+  write_with_templates(
+      model, {{"tokenizer.chat_template",
+               "Today is {{ strftime_now('%d %B %Y') }}. {% for m in messages %}<|im_start|>{{ m.role }}\n{{ "
+               "m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% if "
+               "enable_thinking is defined and not enable_thinking %}(at once) {% endif %}{% endif %}"}});
+  const std::vector<std::string> words{
+      "--model",         model.string(),       "--template-variable", "enable_thinking=false",
+      "--template-date", "2024-02-29T08:00:00"};
   std::vector<std::string> dry = words;
   dry.insert(dry.begin(), {"tune", data_, "--dry-run"});
   const Outcome shown = run(dry);
@@ -197,7 +198,8 @@ TEST_F(TuneTextWords, ATemplateIsServedWithTheVariablesAndTheDateItWasLearntWith
   const Outcome asked = run({"generate", package.string(), question, "--json"});
   ASSERT_EQ(asked.code, 0) << asked.err;
   EXPECT_EQ(parse_json(asked.out, "answer").value().at("text"), answers[0].at("tuned"));
-  const Outcome other = run({"generate", package.string(), question, "--json", "--template-variable", "enable_thinking=true"});
+  const Outcome other =
+      run({"generate", package.string(), question, "--json", "--template-variable", "enable_thinking=true"});
   ASSERT_EQ(other.code, 0) << other.err;
   EXPECT_TRUE(contains(other.err, "learnt with enable_thinking = false, and is asked with true")) << other.err;
   EXPECT_LT(parse_json(other.out, "answer").value().at("prompt_tokens").get<int>(),
