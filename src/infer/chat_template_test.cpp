@@ -138,7 +138,7 @@ TEST(ChatTemplate, ANamedTemplateForTools) {
   const ChatTemplate better =
       ChatTemplate::make(
           ChatTemplate::chatml(), tokenizer(),
-          {.tool_use = "{% for t in tools %}[{{ t.function.name }}]{% endfor %}{% for m in messages %}{{ "
+          {.tool_use = "{% for t in tools or [] %}[{{ t.function.name }}]{% endfor %}{% for m in messages %}{{ "
                        "m.content }}{% endfor %}"})
           .value();
   EXPECT_EQ(better.render(talk, golden().at("tools"), true).value().bytes, "[get_weather][add]Hi");

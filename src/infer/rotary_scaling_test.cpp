@@ -66,8 +66,8 @@ TEST_P(RotaryScaling, LabelsOfManyPromptsAreScoredAsOfOne) {
     EXPECT_NEAR(best[i].score, *std::max_element(alone.begin(), alone.end()), 1e-4);
   }
   if (!model_.reference.contains("long")) return;
-  expect_error(scorer.score_all(std::vector{model_.reference["long"]["tokens"].get<TokenList>()}, {}, kNever),
-               ErrorCode::kInvalidArgument, "");
+  const std::vector<TokenList> beyond{model_.reference["long"]["tokens"].get<TokenList>()};
+  expect_error(scorer.score_all(beyond, {}, kNever), ErrorCode::kInvalidArgument, "");
 }
 
 INSTANTIATE_TEST_SUITE_P(Scaled, RotaryScaling,

@@ -239,6 +239,7 @@ Status set_rope(const Reader& r, const Rope& rope, Metadata& m, DecoderConfig& c
     if (attention != 1) m.f32("rope.scaling.attn_factor", attention);
   } else if (rope.type == "longrope" && c.sizes.family == DecoderFamily::kLlama) {
     TAILOR_TRY(const std::int64_t original, original_context(r, rope, c.context));
+    m.text("rope.scaling.type", "longrope");
     m.u32("rope.scaling.original_context_length", original);
     TAILOR_CHECK(set_longrope(r, rope, original, c.sizes.head_dim / 2, m, c));
   } else if (rope.type == "llama3" && c.sizes.family == DecoderFamily::kLlama) {

@@ -226,7 +226,7 @@ TEST_F(ImportDecoder, ScaleOfAttentionByYarn) {
     return value == nullptr ? 1.0 : value->as_number().value();
   };
   const double usual = 1 + 0.1 * std::log(4.0);
-  EXPECT_EQ(factor_of({}), 1);
+  EXPECT_EQ(factor_of(Json::object()), 1);
   EXPECT_EQ(factor_of({{"beta_fast", 32.0}, {"beta_slow", 1}, {"truncate", true}, {"attention_factor", nullptr}}), 1);
   EXPECT_NEAR(factor_of({{"attention_factor", 0.8}}), 0.8 / usual, 1e-6);
   EXPECT_NEAR(factor_of({{"mscale", 0.5}, {"mscale_all_dim", 1.0}}), (1 + 0.05 * std::log(4.0)) / usual / usual, 1e-6);

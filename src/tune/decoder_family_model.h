@@ -59,6 +59,7 @@ inline void add_rope(const Json& config, TestModel& m) {
     if (attention > 0) m.numbers["rope.scaling.attn_factor"] = attention / (1 + 0.1 * std::log(factor));
   }
   if (kind == "longrope") {
+    m.texts["rope.scaling.type"] = "longrope";
     const double original = rope["original_max_position_embeddings"];
     const double growth = static_cast<double>(m.context) / original;
     m.numbers["rope.scaling.attn_factor"] =

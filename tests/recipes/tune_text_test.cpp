@@ -161,7 +161,7 @@ TEST_F(TuneTextWords, CallsOfToolsAreLearntAsTheTemplateWritesThem) {
   EXPECT_TRUE(contains(joined, R"(CALL weather {"town": )")) << by_name.out;
   write_file_atomic(data_, conversations()).value();  // without tools: the other one
   const Outcome plain = run({"tune", data_, "--dry-run", "--model", named.string()});
-  EXPECT_TRUE(contains(plain.out, "<|im_start|>|assistant")) << plain.out;
+  EXPECT_TRUE(contains(plain.out, "read  <|im_start|>|user|")) << plain.out;
 }
 
 TEST_F(TuneTextWords, ATemplateIsServedWithTheVariablesAndTheDateItWasLearntWith) {
@@ -206,15 +206,16 @@ TEST_F(TuneTextWords, ATemplateIsServedWithTheVariablesAndTheDateItWasLearntWith
             parse_json(asked.out, "answer").value().at("prompt_tokens").get<int>());
 
   // A run records when it began, and goes on with that.
-  ASSERT_EQ(tune("dated", {"--model", model.string(), "--max-steps", "1", "--answers", "0"}).code, 0);
+  ASSERT_EQ(tune("dated", {"--model", model.string(), "--max-steps", "2", "--answers", "1"}).code, 0);
   const Json dated = read_json(dir_.path() / "dated" / "run.json").value();
   EXPECT_EQ(dated.at("options").at("template_date"),
             read_json(dir_.path() / "dated" / "package" / "text.json").value().at("template_date"));
   EXPECT_EQ(dated.at("options").at("template_date").get<std::string>().size(), 19u);
 
+  int refusals = 0;
   const auto refused = [&](std::vector<std::string> arguments, std::string_view part) {
     arguments.insert(arguments.begin(), {"--model", model.string()});
-    const Outcome r = tune("none", arguments);
+    const Outcome r = tune("refused" + std::to_string(++refusals), arguments);
     EXPECT_EQ(r.code, 2);
     EXPECT_TRUE(contains(r.err, part)) << r.err;
   };
