@@ -35,7 +35,7 @@ test: build      ## unit, recipe and parity tests
 test-all:        ## test, sanitizers, benchmarks' smoke runs, real data
 	@scripts/test_all.sh "$(JOBS)" "$(DATA)"
 
-test-methods: build ## every method of `tune` on everything it applies to, some minutes
+test-methods: build ## every method of `tune` on everything it applies to: a quarter of an hour
 	@python3 scripts/test_methods.py
 
 bench: build     ## the figures of docs/BENCHMARKS.md; DATA=directory, PARTS="embed score ..."
