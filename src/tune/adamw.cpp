@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "tune/profile.h"
 #include "tune/vector_math.h"
 
 namespace tailor::tune {
@@ -36,6 +37,7 @@ AdamW::AdamW(ParameterSet& parameters, const Settings& settings)
 
 double AdamW::gradient_norm() const {
   const std::int64_t n = parameters_.element_count();
+  const ProfileScope scope(Kernel::kOptimiser, 2 * static_cast<double>(n), static_cast<double>(n));
   const float* g = parameters_.flat_grad().data_ptr<float>();
   std::vector<double> sums(static_cast<std::size_t>((n + kBlock - 1) / kBlock), 0);
   at::parallel_for(0, static_cast<std::int64_t>(sums.size()), 1, [&](std::int64_t begin, std::int64_t end) {
@@ -55,6 +57,8 @@ double AdamW::gradient_norm() const {
 }
 
 void AdamW::step(double rate_factor, double gradient_scale) {
+  const auto n = static_cast<double>(parameters_.element_count());
+  const ProfileScope scope(Kernel::kOptimiser, 14 * n, 8 * n);
   ++steps_;
   const double t = static_cast<double>(steps_);
   const auto b1 = static_cast<float>(settings_.beta1);

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "tune/decoder_pass.h"
+#include "tune/profile.h"
 
 namespace tailor::tune::decoder {
 namespace {
@@ -242,6 +243,7 @@ at::Tensor Decoder::output(const at::Tensor& normed) {
   at::Tensor logits = at::empty({normed.size(0), vocab}, normed.options());
   for (std::int64_t begin = 0; begin < vocab; begin += chunk) {
     const std::int64_t end = std::min(vocab, begin + chunk);
+    const ProfileScope scope = ProfileScope::product(Kernel::kProduct, normed.size(0), end - begin, normed.size(1));
     at::Tensor part = logits.narrow(1, begin, end - begin);
     at::mm_out(part, normed, weights_.output_rows(begin, end).t());
   }
@@ -260,6 +262,8 @@ at::Tensor Decoder::output_backward(const at::Tensor& dlogits) {
   at::Tensor d = at::zeros({dlogits.size(0), weights_.config().hidden}, dlogits.options());
   for (std::int64_t begin = 0; begin < vocab; begin += chunk) {
     const std::int64_t end = std::min(vocab, begin + chunk);
+    const ProfileScope scope =
+        ProfileScope::product(Kernel::kProductBackward, dlogits.size(0), weights_.config().hidden, end - begin);
     d.addmm_(dlogits.narrow(1, begin, end - begin), weights_.output_rows(begin, end));
   }
   return d;
@@ -326,7 +330,10 @@ std::vector<float> Decoder::loss_head(const at::Tensor& hidden, const PackedTree
                   dhidden != nullptr);
     if (dhidden == nullptr) continue;
     if (slope.defined()) logits.mul_(slope);
-    if (at::Tensor grad = weights_.output_grad(); grad.defined()) grad.addmm_(logits.t(), normed);
+    if (at::Tensor grad = weights_.output_grad(); grad.defined()) {
+      const ProfileScope scope = ProfileScope::product(Kernel::kWeightGradient, c.vocab, c.hidden, n);
+      grad.addmm_(logits.t(), normed);
+    }
     norm.backward(output_backward(logits), x, dhidden->data_ptr<float>() + begin * c.hidden);
   }
   return losses;

@@ -11,6 +11,7 @@
 
 #include "core/rng.h"
 #include "tune/frozen_gemm.h"
+#include "tune/profile.h"
 
 namespace tailor::tune::decoder {
 namespace {
@@ -266,6 +267,7 @@ class FusedLinear : public Function<FusedLinear> {
                      y.data_ptr<float>(), width);
     } else {
       const at::Tensor wt = weight_of(spec).t();
+      const ProfileScope scope = ProfileScope::product(Kernel::kProduct, in.size(0), width, in.size(1));
       y = early ? at::addmm(*early, in, wt) : at::mm(in, wt);
       for (const LoraGroup::Member& m : spec.lora.members) {
         y.narrow(1, m.out_begin, m.out).addmm_(state.h.narrow(1, m.rank_begin, m.rank), m.b.t(), 1.0, spec.lora.scale);
@@ -302,6 +304,7 @@ class FusedLinear : public Function<FusedLinear> {
     if (weight_grad.defined() || !spec.lora.empty()) in = input_of(state.call, state.x, again);
     if (weight_grad.defined()) {
       if (spec.out_end >= 0) weight_grad = weight_grad.narrow(0, spec.out_begin, spec.out_end - spec.out_begin);
+      const ProfileScope scope = ProfileScope::product(Kernel::kWeightGradient, dy.size(1), in.size(1), in.size(0));
       weight_grad.addmm_(dy.t(), in);
     }
     const at::Tensor dh = spec.lora.empty() ? at::Tensor() : adapter_backward(state, dy, in, drop);
@@ -316,7 +319,9 @@ class FusedLinear : public Function<FusedLinear> {
                                 fused ? dh.data_ptr<float>() : nullptr, fused ? dh.size(1) : 0,
                                 fused ? spec.lora.a.data_ptr<float>() : nullptr, din.data_ptr<float>(), din.size(1));
       } else {
-        din = at::mm(dy, weight_of(spec));
+        const at::Tensor w = weight_of(spec);
+        const ProfileScope scope = ProfileScope::product(Kernel::kProductBackward, dy.size(0), w.size(1), dy.size(1));
+        din = at::mm(dy, w);
         if (fused) din.addmm_(dh, spec.lora.a);
       }
       if (dh.defined() && drop) din.add_(dropped(at::mm(dh, spec.lora.a), spec));
@@ -454,6 +459,7 @@ class TableRows : public Function<TableRows> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& leaf, const Slot& table,
                             const at::Tensor& ids) {
     const at::AutoDispatchBelowADInplaceOrView below;
+    const ProfileScope scope(Kernel::kEmbedding, 0, 2 * static_cast<double>(ids.numel() * leaf.size(1)));
     at::Tensor rows = leaf.detach().index_select(0, ids);
     keep(context, TableState{table, ids});
     return rows;
@@ -462,6 +468,8 @@ class TableRows : public Function<TableRows> {
     const at::AutoDispatchBelowADInplaceOrView below;
     const TableState state = take<TableState>(context);
     at::Tensor grad = state.table.grad;
+    const auto added = static_cast<double>(grads[0].numel());
+    const ProfileScope scope(Kernel::kEmbedding, added, 3 * added);
     grad.index_add_(0, state.ids, grads[0]);
     return {at::Tensor(), at::Tensor(), at::Tensor()};
   }

@@ -20,6 +20,8 @@
 
 #include <optional>
 
+#include "tune/profile.h"
+
 namespace tailor::tune {
 namespace {
 
@@ -103,7 +105,11 @@ struct LinearFunction : Function<LinearFunction> {
     ctx->saved_data["seed"] = seed;
     const at::Tensor weight_t = spec->weight.value.t();
     const bool dora = has_magnitudes(*spec);  // the bias is then added after the rescaling
-    at::Tensor y = spec->bias.value.defined() && !dora ? at::addmm(spec->bias.value, x, weight_t) : at::mm(x, weight_t);
+    at::Tensor y;
+    {
+      const ProfileScope scope = ProfileScope::product(Kernel::kProduct, x.size(0), weight_t.size(1), x.size(1));
+      y = spec->bias.value.defined() && !dora ? at::addmm(spec->bias.value, x, weight_t) : at::mm(x, weight_t);
+    }
     at::Tensor h, z, gain;
     if (spec->lora_a.value.defined()) {
       at::Tensor seen = x;
@@ -111,6 +117,8 @@ struct LinearFunction : Function<LinearFunction> {
         seen = at::empty_like(x);
         apply_dropout(floats(x), x.numel(), {static_cast<std::uint64_t>(seed), spec->lora_dropout}, floats(seen));
       }
+      const ProfileScope scope =
+          ProfileScope::product(Kernel::kAdapterProduct, x.size(0), x.size(1) + y.size(1), spec->lora_a.value.size(0));
       h = at::mm(seen, spec->lora_a.value.t());
       for (std::size_t i = 0; i < spec->parts.size(); ++i) {
         const at::Tensor& b = spec->parts[i].b.value;
@@ -150,10 +158,18 @@ struct LinearFunction : Function<LinearFunction> {
       }
       dy = dy * gain;
     }
-    if (spec.weight.trained()) spec.weight.grad.addmm_(dy.t(), x);
+    if (spec.weight.trained()) {
+      const ProfileScope scope = ProfileScope::product(Kernel::kWeightGradient, dy.size(1), x.size(1), x.size(0));
+      spec.weight.grad.addmm_(dy.t(), x);
+    }
     at::Tensor dx;
-    if (need_dx) dx = at::mm(dy, spec.weight.value);
+    if (need_dx) {
+      const ProfileScope scope = ProfileScope::product(Kernel::kProductBackward, x.size(0), x.size(1), dy.size(1));
+      dx = at::mm(dy, spec.weight.value);
+    }
     if (spec.lora_a.value.defined()) {
+      const ProfileScope scope = ProfileScope::product(Kernel::kAdapterProduct, 2 * x.size(0), x.size(1) + dy.size(1),
+                                                       spec.lora_a.value.size(0));
       at::Tensor dh = at::empty_like(h);
       for (std::size_t i = 0; i < spec.parts.size(); ++i) {
         const LoraPart& part = spec.parts[i];

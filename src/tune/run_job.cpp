@@ -5,6 +5,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
+#include <optional>
+#include <string_view>
 
 #include "core/files.h"
 #include "core/hash.h"
@@ -16,11 +19,14 @@
 #include "tune/job.h"
 #include "tune/methods.h"
 #include "tune/objective.h"
+#include "tune/profile.h"
 #include "tune/trainer.h"
 #include "tune/trainer_state.h"
 
 namespace tailor::tune {
 namespace {
+
+constexpr const char* kProfileVariable = "TAILOR_TUNE_PROFILE";  // 1: result.json tells where the time went
 
 Result<TokenFile> read_rows(const Job& job) {
   TAILOR_TRY(TokenFile file, read_token_file(job.tokens));
@@ -118,6 +124,8 @@ Result<Json> run_job(const Job& job, const EventSink& events, const CancelToken&
     events({{"event", "preparing"}, {"rows", rows}, {"of", file.rows()}});
   };
   TAILOR_TRY(const auto model, make_model({job, weights, file, preparing}));
+  std::optional<Profile> profile;
+  if (const char* on = std::getenv(kProfileVariable); on != nullptr && std::string_view(on) == "1") profile.emplace();
   Trainer trainer(job, file, *model, print, events, cancel, process_start);
   TAILOR_TRY(const TrainerResult trained, trainer.run());
 
@@ -174,6 +182,7 @@ Result<Json> run_job(const Job& job, const EventSink& events, const CancelToken&
   result["estimates"] = {
       {"peak_memory_bytes", estimates.peak_memory_bytes > 0 ? Json(estimates.peak_memory_bytes) : Json()},
       {"training_seconds", estimates.training_seconds > 0 ? Json(estimates.training_seconds) : Json()}};
+  if (profile) result["profile"] = profile->json();
   TAILOR_CHECK(write_json_atomic(job.out / "result.json", result));
   // A finished run needs no checkpoint; a paused one lives by it.
   if (trained.stopped != "paused") TAILOR_CHECK(remove_tree(job.out / "checkpoint"));

@@ -14,6 +14,7 @@
 #include "core/process.h"
 #include "tune/checkpoint.h"
 #include "tune/job.h"
+#include "tune/profile.h"
 #include "tune/trainer_state.h"
 
 namespace tailor::tune {
@@ -154,6 +155,7 @@ Status Trainer::begin() {
 }
 
 Trainer::StepOutcome Trainer::train_step() {
+  const ProfileStep profiled;
   const RowSpan batch = order_.batch(state_.step);
   std::vector<std::int64_t> rows(batch.begin(), batch.end());
   std::erase_if(rows, [&](std::int64_t r) {
