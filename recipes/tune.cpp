@@ -62,7 +62,7 @@ class TuneRecipe {
   ProgressFn progress() const {
     return [this](const Progress& p) { ui_.progress(p, watch_.seconds(), 0); };
   }
-  Result<TokenFile> tokenize();
+  Status write_tokens();
   /// The head is a regression on the vectors, of length 1, and no step changes it.
   bool fits_head() const { return by_.method.name == "features" || by_.method.name == "contrastive"; }
   bool distills() const { return by_.method.name == "distill"; }
@@ -168,24 +168,33 @@ Status TuneRecipe::teach() {
   return {};
 }
 
-Result<TokenFile> TuneRecipe::tokenize() {
+Status TuneRecipe::write_tokens() {
   ui_.stage("tokenising");
   TokenParts parts = parts_;
   parts.train.ids.insert(parts.train.ids.end(), taught_.ids.begin(), taught_.ids.end());
-  TokenFile file;
+  TokenFileWriter writer(options_.out / kTokensFile);
+  const auto write = [&](TokenFile& block) {
+    if (distills()) add_soft_targets(taught_, block);
+    return writer.append(block);
+  };
   if (encoder()) {
     TAILOR_TRY(const Tokenizer tokenizer, Tokenizer::load(base_.gguf));
     TAILOR_TRY(const EncoderReading reading, encoder_reading(base_.gguf, options_.text_template));
-    file = tokenize_for_encoder(data_, tokenizer, parts, reading);
-    for (std::size_t l = 0; l < names_.size(); ++l) {
-      const auto label = static_cast<std::int32_t>(l);
-      add_encoder_row(file, tokenizer, names_[l], reading, label, TokenPart::kTrain, /*row_id=*/-1 - label);
+    TAILOR_CHECK(tokenize_for_encoder(data_, tokenizer, parts, reading, threads(), write));
+    if (!names_.empty()) {
+      TokenFile names;
+      names.n_labels = classes();
+      names.vocab_size = static_cast<std::int32_t>(tokenizer.vocabulary_size());
+      for (std::size_t l = 0; l < names_.size(); ++l) {
+        const auto label = static_cast<std::int32_t>(l);
+        add_encoder_row(names, tokenizer, names_[l], reading, label, TokenPart::kTrain, /*row_id=*/-1 - label);
+      }
+      TAILOR_CHECK(write(names));
     }
   } else {
-    TAILOR_TRY(file, tokenize_for_decoder(data_, base_, parts));
+    TAILOR_CHECK(tokenize_for_decoder(data_, base_, parts, threads(), write));
   }
-  if (distills()) add_soft_targets(taught_, file);
-  return file;
+  return writer.finish();
 }
 
 Result<Embedder> TuneRecipe::embedder() const {
@@ -310,8 +319,7 @@ Status TuneRecipe::train() {
   const fs::path directory = options_.out / kTrainDirectory;
   TAILOR_CHECK(make_directories(directory));
   TAILOR_CHECK(choose_label_names());
-  TAILOR_TRY(const TokenFile tokens, tokenize());
-  TAILOR_CHECK(write_token_file(options_.out / kTokensFile, tokens));
+  TAILOR_CHECK(write_tokens());
   const bool contrastive = by_.method.name == "contrastive";
   if (contrastive) TAILOR_CHECK(train_contrastive());
   Json last = job(contrastive ? "features" : by_.method.name);

@@ -160,7 +160,10 @@ Result<TrialOutcome> run_tuned_encoder(TrialContext& context) {
                            const char* name) -> Result<EncoderRows> {
     EncoderRows in{rows, fitted, held_out, context.directory / name};
     const TokenParts parts{rows_at(fitted), rows_at(held_out), {}};
-    TAILOR_CHECK(write_token_file(in.tokens, tokenize_for_encoder(context.data, tokenizer, parts, reading)));
+    TokenFileWriter writer(in.tokens);
+    TAILOR_CHECK(tokenize_for_encoder(context.data, tokenizer, parts, reading, context.threads,
+                                      [&](TokenFile& block) { return writer.append(block); }));
+    TAILOR_CHECK(writer.finish());
     return in;
   };
   if (searching) {
