@@ -76,9 +76,11 @@ class Trainer {
   /// not hours later, and what the run needs is known. Changes nothing.
   Status rehearse();
   std::vector<std::vector<std::int64_t>> largest_passes();  // the largest first
-  std::vector<std::int64_t> longest_predicted() const;  // rows that fill a pass
-  void estimate_time();          // after a step
-  double rows_tokens_of_probe();  // of the rows alone
+  std::vector<std::int64_t> longest_predicted() const;      // rows that fill a pass
+  /// After a first pass over the rows, which took so many seconds of the processors.
+  void compare_visits(RowSpan rows, const StepContext& context, double seconds);
+  void estimate_time();                     // after a step
+  double cost_of(std::int64_t step);  // in tokens of a first visit
   std::int64_t tokens_of(RowSpan rows) const;
   StepOutcome train_step();
   LossSum pass(RowSpan part, const StepContext& context);          // throws Exception{kOutOfMemory}
@@ -116,8 +118,9 @@ class Trainer {
   SteadyTime last_time_, last_checkpoint_;
   double last_cpu_ = 0;
   Estimates estimates_;
-  double probe_seconds_ = 0;       // when the steps began that the time is estimated by
-  std::int64_t probe_tokens_ = 0;  // trained on by then
+  double probe_seconds_ = 0;  // when the steps began that the time is estimated by
+  double later_visit_ = 1;    // time of a row's second visit over that of its first
+  double epoch_seconds_ = 0;  // that an epoch begins with, beside its steps
 };
 
 }  // namespace tailor::tune
