@@ -43,7 +43,7 @@ def ours(bench, name, sort, method, steps, tokens, batch, **settings):
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     rate = 2e-4 if "lora" in method else 2e-5
-    heads = {"head_learning_rate": rate, "dropout": 0} if encoder else {}
+    heads = {} if not encoder else {"dropout": 0} if method == "contrastive" else {"head_learning_rate": rate, "dropout": 0}
     task = "sequence-classification" if encoder else "causal-lm" if sort.startswith("long") else "causal-lm-labels"
     job = {"format": "tailor-tune-job", "version": 1, "method": method, "task": task, "base": str(MINILM if encoder else SMOLLM2),
            "tokens": str(tokens), "out": str(out), "seed": 0, "threads": int(THREADS), "evaluate_every_epochs": 0,
