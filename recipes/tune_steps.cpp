@@ -51,7 +51,17 @@ Status write_report(const std::filesystem::path& out, const Json& result) {
 
 }  // namespace
 
+bool refits(const TuneOptions& options) {
+  return options.job.value(kRefit, false);
+}
+
 Status check_tune_options(const TuneOptions& options) {
+  if (refits(options) && (options.method == "distill" || !options.task.empty())) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("refit is for one label a text, not for {}",
+                             options.method == "distill" ? "method distill" : "task " + options.task),
+                 "leave it out; --validation-fraction says how many rows are held out"};
+  }
   if (options.method != "distill" || !options.teacher.empty()) return {};
   return Error{ErrorCode::kInvalidArgument, "method distill needs a teacher",
                "--teacher names a package, or a file of its answers"};
@@ -129,6 +139,7 @@ Json tune_job(const TuneOptions& options, std::string_view method, bool validate
            {"early_stopping_patience", options.patience},
            {"evaluate_every_epochs", 1.0}};
   job.update(options.job);
+  job.erase(kRefit);  // the recipe's own
   if (!validates) {
     job["evaluate_every_epochs"] = 0.0;
     job.erase("evaluate_every_steps");

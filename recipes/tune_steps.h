@@ -35,7 +35,11 @@ Result<TunedBy> choose_tuning(const TuneOptions& options, std::optional<ModelKin
 /// that differs is an error that names both values.
 Status take_changes(Json& run, const Json& given, const std::filesystem::path& directory);
 
-/// A word that the method needs and that was not given is an error.
+/// Whether the run trains once more, on training and validation rows, when it knows the best epoch.
+inline constexpr const char* kRefit = "refit";  // in TuneOptions::job; no key of tailor-tune's job
+bool refits(const TuneOptions& options);
+
+/// A word that the method needs and that was not given is an error, and what does not go together.
 Status check_tune_options(const TuneOptions& options);
 
 /// The settings that were given, with the tokens of --init-text by the tokenizer of `gguf`.

@@ -1,6 +1,6 @@
 """The figures of docs/BENCHMARKS.md: ours and the peer's, one after the other on the same inputs, with CPU seconds.
 
-    make bench DATA=../shared/data [PARTS="embed score tune-decoder tune-encoder fit few-shot spam long"]
+    make bench DATA=../shared/data [PARTS="embed score tune-decoder tune-encoder fit few-shot spam long quality"]
     python3 scripts/bench.py --smoke      every program once on a few rows of the example; says nothing about speed
 """
 import argparse
@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -268,7 +269,31 @@ def long(bench):
     show(bench.fit("banking77-90m", banking(bench), "90m"))
 
 
-PARTS = {"embed": embed, "score": score, "tune-decoder": tune_decoder, "tune-encoder": tune_encoder, "tune-estimates": tune_estimates, "fit": fit, "few-shot": few_shot, "spam": spam, "long": long}
+# What `tailor tune` reaches: the data file and what is said beside it (docs/methods/ recommends it).
+QUALITY = {
+    "5 rows a class": ("fewshot_5.csv", ["--method", "contrastive"]),
+    "10 rows a class": ("fewshot_10.csv", ["--method", "contrastive"]),
+    "all rows": ("train.csv", ["--method", "full", "--epochs", "10", "--hidden-dropout", "0.1", "--ema-decay", "0.999", "--refit"]),
+}
+
+
+def quality(bench):
+    """`tailor tune` on Banking77 with 5, 10 and all rows a class: test accuracy, mean and deviation of three seeds."""
+    for title, (train, options) in QUALITY.items():
+        found, seconds = [], []
+        for seed in (1, 2, 3):
+            out = bench.out / f"quality-{Path(train).stem}-{seed}"
+            if not (out / "result.json").exists():
+                command = ["--resume", out] if (out / "run.json").exists() else [*banking(bench, train), *options, "--seed", str(seed), "--out", out]
+                bench.run([bench.build / "bin" / "tailor", "tune", *command, "--quiet"], quiet=True)
+            result = json.loads((out / "result.json").read_text())
+            found.append(100 * result["test"]["metrics"]["accuracy"]["value"])
+            seconds.append(result["cpu_seconds"] + result.get("refit", {}).get("cpu_seconds", 0))
+            print(f"  {title}, seed {seed}: {found[-1]:.2f} %, {seconds[-1]:.0f} CPU seconds of training, {result['elapsed_seconds']:.0f} s in all", flush=True)
+        print(f"  => {title}: {statistics.mean(found):.2f} +- {statistics.stdev(found):.2f} %, {statistics.mean(seconds):.0f} CPU seconds", flush=True)
+
+
+PARTS = {"embed": embed, "score": score, "tune-decoder": tune_decoder, "tune-encoder": tune_encoder, "tune-estimates": tune_estimates, "fit": fit, "few-shot": few_shot, "spam": spam, "long": long, "quality": quality}
 SMOKE = ("embed", "score", "tune-decoder", "fit")
 
 

@@ -48,7 +48,8 @@ bool means_something(const Setting& setting, const MethodPart& method, ModelSort
     case SettingPart::kLabels:
       return true;
     case SettingPart::kHead:
-      return encoder && method.part != SettingPart::kContrastive;
+      // Contrastive tuning always begins its head at a regression.
+      return encoder && !(setting.key == "head_start" && method.part == SettingPart::kContrastive);
     case SettingPart::kLabelNames:
       return encoder && method.part != SettingPart::kDistill;
     case SettingPart::kLora:  // a decoder that is a student learns a low-rank update

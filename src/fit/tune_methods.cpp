@@ -28,8 +28,7 @@ const std::vector<TuneMethod>& tune_methods() {
       {"prompt-tuning", "vectors of virtual tokens before the prompt", false, true, kDecoder},
       {"p-tuning", "a small network that makes those vectors", false, true, kDecoder},
       {"prefix-tuning", "keys and values of virtual tokens in every layer", false, true, kDecoder},
-      {"contrastive", "every weight, so that texts of one label lie together; then a logistic regression", true, false,
-       kEncoder},
+      {"contrastive", "every weight, so that texts of one label lie together, and the head", true, false, kEncoder},
       {"distill", "a small model learns a large one's answers (--teacher)", true, true, kEncoder},
   };
   return kMethods;

@@ -24,14 +24,9 @@ EncoderClassifier::EncoderClassifier(const BaseWeights& weights, const TokenFile
       job_(job),
       objective_(make_objective(job, file)),
       lora_(!options.lora_targets.empty()),
+      unit_vectors_(reads_unit_vectors(job)),
       rng_(job.seed, kInitialValuesStream),
       encoder_(weights, file, std::move(options), parameters_, rng_) {
-  if (reads_unit_vectors(job)) {
-    throw Exception({ErrorCode::kInvalidArgument,
-                     fmt::format("{} is a head for vectors of length 1, which method {} does not make",
-                                 job.head.string(), job.method),
-                     "give it to method head or features, or leave it out"});
-  }
   add_head(parameters_, encoder_.config().width, objective_->outputs(), job);
   parameters_.flatten();
   encoder_.bind(parameters_);
@@ -66,6 +61,7 @@ at::Tensor EncoderClassifier::states(RowSpan rows, const PackedRows& packed, std
 
 at::Tensor EncoderClassifier::scores(RowSpan rows, const PackedRows& packed, std::uint64_t seed) {
   at::Tensor read = units_of(states(rows, packed, seed), packed, rows, *objective_, job_.settings.pooling);
+  if (unit_vectors_) read = unit_rows(read);
   if (seed != 0) read = dropout(read, {Rng::mix(seed), job_.settings.dropout});
   return linear(read, head_, 0);
 }
@@ -102,9 +98,10 @@ Result<std::vector<std::string>> EncoderClassifier::save(const std::filesystem::
                           [&](const Encoder::Named& named) { tensors.push_back(named); });
   }
   for (const char* name : {kHeadWeight, kHeadBias}) tensors.push_back({name, parameters_.at(name).value.detach()});
+  std::map<std::string, std::string> metadata{{"format", "tailor-weights"}, {"version", "1"}, {"method", job_.method}};
+  if (unit_vectors_) metadata[kUnitVectors] = "true";
   std::vector<std::string> files = {"weights.safetensors"};
-  TAILOR_CHECK(write_tensors(dir / files[0], tensors,
-                             {{"format", "tailor-weights"}, {"version", "1"}, {"method", job_.method}}));
+  TAILOR_CHECK(write_tensors(dir / files[0], tensors, metadata));
   if (job_.export_hugging_face) {
     TAILOR_TRY(const std::vector<std::string> whole, write_hugging_face(dir, weights_, [&](const auto& visit) {
                  encoder_.visit_merged(weights_, parameters_, decay_, /*changed_only=*/false, visit);

@@ -273,7 +273,7 @@ Status check_metric(const Job& job, const std::string& where) {
 
 /// Settings of a part that the method does not have would change nothing: they are refused.
 Status refuse_foreign_settings(const Json& settings, const Job& job, const Method& method, const std::string& where) {
-  const bool head = for_encoders(job.task) && job.method != "contrastive";
+  const bool head = for_encoders(job.task) && (job.method != "contrastive" || !job.head.empty());
   const bool distills = job.method == "distill";
   const bool lora = method.family == MethodFamily::kLora || (distills && !for_encoders(job.task));
   const std::pair<const char*, bool> parts[] = {

@@ -166,7 +166,9 @@ void head_defaults(Settings& s, Task) {
   s.weight_decay = 0;
 }
 void contrastive_defaults(Settings& s, Task) {
-  encoder_defaults(s, 5e-5);
+  encoder_defaults(s, 1e-4);
+  s.head_learning_rate = 1e-3;  // of weights that read vectors of length 1
+  s.hidden_dropout = 0.2;       // rows are few and seen often
   s.epochs = 3;
 }
 void distill_defaults(Settings& s, Task task) {
@@ -218,7 +220,7 @@ const std::vector<Method>& methods() {
        kSoftPrompt},
       {"prefix-tuning", "keys and values of virtual tokens in every layer", prefix_defaults, nullptr,
        decoder::make_prefix_tuning, kSoftPrompt},
-      {"contrastive", "every weight, so that texts of one label lie together; no head", contrastive_defaults,
+      {"contrastive", "every weight, so that texts of one label lie together, and the head", contrastive_defaults,
        encoder_contrastive, nullptr},
       {"distill", "a student learns a teacher's answers", distill_defaults, encoder_distill, decoder::make_lora},
   };

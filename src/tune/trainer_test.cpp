@@ -439,12 +439,13 @@ TEST_F(TrainerTest, AHeadForUnitVectorsReadsThem) {
     for (std::size_t i = 0; i < unit[r].size(); ++i) EXPECT_NEAR(unit[r][i], plain[r][i] / length, 1e-4);
   }
 
-  Job full = job("full-unit");
-  full.head = dir_.path() / "unit-0" / "head.safetensors";
-  const Trained refused = train(full);
+  // Contrast has no other vectors.
+  Job contrast = job("contrastive-plain");
+  contrast.method = "contrastive";
+  contrast.head = dir_.path() / "plain-0" / "head.safetensors";
+  const Trained refused = train(contrast);
   ASSERT_FALSE(refused.result);
-  EXPECT_NE(refused.result.error().message.find("a head for vectors of length 1, which method full does not make"),
-            std::string::npos);
+  EXPECT_NE(refused.result.error().message.find("is no head for vectors of length 1"), std::string::npos);
 }
 
 TEST_F(TrainerTest, TheHeadOfAnEarlierRunIsTheStart) {
