@@ -336,7 +336,7 @@ Status TuneRecipe::refit(Json job, const TokenFile& chosen_on) {
   job["tokens"] = fs::absolute(to).string();
   job["evaluate_every_epochs"] = 0.0;
   job.erase("evaluate_every_steps");
-  if (epochs > 0) {  // 0: method features, which takes no step
+  if (epochs > 0) {  // 0: no step was taken
     job["settings"]["epochs"] = epochs;
     job["settings"].erase("max_steps");
   }
