@@ -1,6 +1,7 @@
 #include "recipes/tune.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <numeric>
@@ -21,6 +22,8 @@
 #include "fit/trial.h"
 #include "fit/tuned_decoder.h"
 #include "fit/tuned_encoder.h"
+#include "model/merge_adapter.h"
+#include "model/merge_peft.h"
 #include "recipes/run_directory.h"
 #include "recipes/tune_questions.h"
 #include "recipes/tune_steps.h"
@@ -72,7 +75,7 @@ class TuneRecipe {
   Status choose_label_names();
   Result<LabelledVectors> vectors_of(Embedder& embedder, const RowSet& rows) const;
   Result<LabelledVectors> vectors_of_names(Embedder& embedder) const;
-  Result<Embedder> embedder() const;
+  Result<Embedder> embedder(const fs::path& gguf) const;
   Result<fs::path> start_head();
 
   TuneOptions options_;
@@ -159,6 +162,8 @@ Status TuneRecipe::make_ready() {
   if (encoder() || by_.method.own_blocks) {
     TAILOR_TRY(base_, ready_model(by_.model, ModelUse::kTraining, progress()));
   }
+  TAILOR_TRY(served_, with_added_tokens(std::move(served_), options_.added_tokens));
+  TAILOR_TRY(base_, with_added_tokens(std::move(base_), options_.added_tokens));
   return {};
 }
 
@@ -188,12 +193,12 @@ Result<TokenFile> TuneRecipe::tokenize() {
   return file;
 }
 
-Result<Embedder> TuneRecipe::embedder() const {
-  return Embedder::load(served_.gguf, {.threads = threads(),
-                                       .pooling = Pooling::kMean,
-                                       .normalise = fits_head(),
-                                       .max_tokens = static_cast<int>(kEncoderTokens),
-                                       .pairs = makes_pairs(options_.text_template)});
+Result<Embedder> TuneRecipe::embedder(const fs::path& gguf) const {
+  return Embedder::load(gguf, {.threads = threads(),
+                               .pooling = Pooling::kMean,
+                               .normalise = fits_head(),
+                               .max_tokens = static_cast<int>(kEncoderTokens),
+                               .pairs = makes_pairs(options_.text_template)});
 }
 
 Result<LabelledVectors> TuneRecipe::vectors_of(Embedder& embedder, const RowSet& rows) const {
@@ -242,7 +247,7 @@ Status TuneRecipe::choose_label_names() {
         (data_.split.fold[all.ids[i]] == f ? split.validation : split.train).push_back(i);
     }
   }
-  TAILOR_TRY(Embedder untouched, embedder());
+  TAILOR_TRY(Embedder untouched, embedder(served_.gguf));
   TAILOR_TRY(const LabelledVectors vectors, vectors_of(untouched, all));
   TAILOR_TRY(const LabelledVectors of_names, vectors_of_names(untouched));
   TAILOR_TRY(const bool help, label_names_help(vectors, of_names, splits, classes(), kUsualC, threads(), cancel_));
@@ -256,7 +261,22 @@ Status TuneRecipe::choose_label_names() {
 Result<fs::path> TuneRecipe::start_head() {
   ui_.stage("fitting the head's start");
   const fs::path to = options_.out / kTrainDirectory / "start-head.safetensors";
-  TAILOR_TRY(Embedder embedder, this->embedder());
+  fs::path encoder = served_.gguf;
+  if (!options_.adapter.empty()) {  // the vectors that the head will see first
+    encoder = options_.out / kTrainDirectory / "with-adapter.gguf";
+    std::error_code ignored;
+    if (fs::is_directory(options_.adapter, ignored)) {
+      TAILOR_TRY(const PeftMerge merged, merge_peft_adapter(served_.gguf, options_.adapter, encoder));
+      if (!merged.left_out.empty()) {
+        ui_.note(
+            fmt::format("Of the adapter {} stand behind the encoder and are left out; the output layer begins anew.",
+                        fmt::join(merged.left_out, ", ")));
+      }
+    } else {
+      TAILOR_CHECK(merge_adapter(served_.gguf, options_.adapter, encoder));
+    }
+  }
+  TAILOR_TRY(Embedder embedder, this->embedder(encoder));
   TAILOR_TRY(LabelledVectors train, vectors_of(embedder, parts_.train));
   if (!names_.empty()) {
     TAILOR_TRY(const LabelledVectors of_names, vectors_of_names(embedder));

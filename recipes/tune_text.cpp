@@ -94,6 +94,8 @@ Status tokenise(const TuneOptions& options, Prepared& p, RunUi& ui, const Progre
   if (p.by.method.own_blocks) {
     TAILOR_TRY(p.trained_on, ready_model(p.by.model, ModelUse::kTraining, progress));
   }
+  TAILOR_TRY(p.base, with_added_tokens(std::move(p.base), options.added_tokens));
+  TAILOR_TRY(p.trained_on, with_added_tokens(std::move(p.trained_on), options.added_tokens));
   ui.stage("tokenising");
   TAILOR_TRY(const TextEncoder model, TextEncoder::load(p.base.gguf, p.data.form));
   if (!model.note().empty()) ui.warning(model.note());

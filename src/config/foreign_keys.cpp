@@ -75,12 +75,11 @@ std::vector<ForeignKey> make_keys() {
   only("PEFT", "every module has the same rank and alpha", {}, {"rank_pattern", "alpha_pattern"});
   only("PEFT, Axolotl", kAllLayers, {},
        {"layers_to_transform", "lora_layers_to_transform", "layers_pattern", "exclude_modules", "layer_replication",
-        "target_parameters", "lora_target_parameters", "trainable_token_indices", "feedforward_modules",
-        "peft_layers_to_transform"});
+        "target_parameters", "lora_target_parameters", "feedforward_modules", "peft_layers_to_transform"});
   only("PEFT", "there is no such kind of adapter here; leave it out", {false, "megatron.core"},
        {"loftq_config", "megatron_config", "megatron_core", "eva_config", "corda_config", "arrow_config", "lora_bias",
-        "use_qalora", "ensure_weight_tying", "alora_invocation_tokens", "use_bdlora",
-        "lora_ga_config", "monteclora_config", "velora_config"});
+        "use_qalora", "ensure_weight_tying", "alora_invocation_tokens", "use_bdlora", "lora_ga_config",
+        "monteclora_config", "velora_config"});
   only("PEFT", "the encoder has its own number of layers and no dropout", {0, 2},
        {"encoder_num_layers", "encoder_dropout"});
   only("PEFT", "the model's own file is read", {"main"},
@@ -123,10 +122,8 @@ std::vector<ForeignKey> make_keys() {
         "loraplus_lr_embedding",
         "pure_lora"});
   only("Axolotl, LLaMA-Factory", "the model's own tokens are used; leave it out", {false},
-       {"special_tokens", "tokens", "added_tokens_overrides", "add_tokens", "add_special_tokens", "resize_vocab",
-        "resize_token_embeddings_to_32x", "pad_token", "eos_token", "new_special_tokens"});
-  only("Axolotl, LLaMA-Factory", "a run starts at the base model; leave it out", {},
-       {"lora_model_dir", "adapter_name_or_path", "adapter_folder"});
+       {"special_tokens", "added_tokens_overrides", "resize_token_embeddings_to_32x", "pad_token", "eos_token"});
+  note("LLaMA-Factory", "the vocabulary grows where added_tokens need it", {"resize_vocab"});
   only("TRL, LLaMA-Factory", "data come from a file here: data: train.jsonl", {},
        {"dataset_name", "dataset_config", "dataset_dir", "dataset_train_split", "dataset_test_split",
         "pretraining_dataset", "mix_strategy", "interleave_probs", "media_dir"});

@@ -139,7 +139,7 @@ std::optional<Json> read_value(const Setting& s, const YamlNode& node, bool type
       if (s.may_be_empty && node.kind == YamlNode::Kind::kList && node.items.empty()) return Json::array();
       return texts(node, true, typed);
     case ValueKind::kWholes: {
-      if (node.kind != YamlNode::Kind::kList || node.items.empty()) return {};
+      if (node.kind != YamlNode::Kind::kList || (node.items.empty() && !s.may_be_empty)) return {};
       Json out = Json::array();
       for (const YamlNode& item : node.items) {
         const auto value = whole(s, item);

@@ -55,6 +55,8 @@ void visit_tune(Visitor&& v, Options& o) {
   v("patience", o.patience);
   v("head_start", o.head_start);
   v("label_names", o.label_names);
+  v("adapter", o.adapter);
+  v("added_tokens", o.added_tokens);
   v("init_text", o.init_text);
   v("teacher", o.teacher);
   v("unlabelled_file", o.unlabelled_file);
@@ -156,6 +158,7 @@ Result<TuneOptions> tune_options_of_run(const Json& run) {
     find.find(options);
     options.model = find(options.model).string();
     options.teacher = find(options.teacher);
+    options.adapter = find(options.adapter);
     options.unlabelled_file = find(options.unlabelled_file);
   }));
   return options;

@@ -68,7 +68,9 @@ struct TuneOptions : DataOptions {
   bool head_start = true;            // encoders: the head starts at a logistic regression on the untouched vectors
   std::string label_names = "auto";  // encoders: whether labels' names are learnt from: auto, always, never
   int threads = 0;                   // 0: all cores
-  std::string init_text;             // soft prompts: a text whose tokens the virtual ones begin as; empty: by settings
+  std::filesystem::path adapter;     // low-rank methods: the one that is gone on with; empty: a new one
+  std::vector<std::string> added_tokens;  // decoders
+  std::string init_text;  // soft prompts: a text whose tokens the virtual ones begin as; empty: by settings
   // method distill
   std::filesystem::path teacher;          // labels: a package, or a file of answers; texts: a package or model
   std::filesystem::path unlabelled_file;  // labels: texts that the teacher alone answers; empty: none

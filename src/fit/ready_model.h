@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "core/progress.h"
 #include "core/result.h"
@@ -27,6 +28,10 @@ struct ReadyModel {
 Result<ReadyModel> ready_model(const ModelInfo& info, ModelUse use, const ProgressFn& progress);
 /// The file of it, without its hash.
 Result<std::filesystem::path> ready_gguf(const ModelInfo& info, ModelUse use, const ProgressFn& progress);
+
+/// The model with these tokens in its vocabulary (model/added_tokens.h), kept in model_cache_directory(); it itself
+/// where there are none.
+Result<ReadyModel> with_added_tokens(ReadyModel model, const std::vector<std::string>& tokens);
 
 /// How a package names its base when `file` in it holds tuned weights: the model they came from, with its hash.
 BaseModel tuned_base(BaseModel base, const std::string& file);

@@ -112,6 +112,16 @@ at::Tensor Decoder::embedded(const Pass& pass) {
   }
   at::Tensor x = weights_.embedding().trained() ? table_rows(weights_.embedding(), {words.begin(), words.end()})
                                                 : weights_.embed(words);
+  if (const DecoderWeights::TrainedRows& rows = weights_.trained_rows(); rows.defined()) {
+    std::vector<std::int64_t> nodes, which;
+    for (std::size_t i = 0; i < words.size(); ++i) {
+      const auto found = std::find(rows.ids.begin(), rows.ids.end(), words[i]);
+      if (found == rows.ids.end()) continue;
+      nodes.push_back(static_cast<std::int64_t>(i));
+      which.push_back(found - rows.ids.begin());
+    }
+    if (!nodes.empty()) x = x.index_copy(0, at::tensor(nodes, at::kLong), table_rows(rows.embedding, which));
+  }
   if (c.embedding_scale != 1) x = x * static_cast<float>(c.embedding_scale);
   if (!pass.soft.empty() && !pass.in_layers) x = with_rows(x, pass.soft, soft_prompt_->embeddings(), 0);
   if (weights_.positions().defined()) x = x + table_rows(weights_.positions(), pass.tree->positions);
@@ -231,6 +241,13 @@ at::Tensor Decoder::hidden_at_labels(const std::shared_ptr<const PackedTree>& tr
 }
 
 at::Tensor Decoder::output(const at::Tensor& normed) {
+  const at::Tensor logits = frozen_output(normed);
+  if (const DecoderWeights::TrainedRows& rows = weights_.trained_rows(); rows.defined())
+    logits.index_copy_(1, rows.index, at::mm(normed, rows.output.value.detach().t()));
+  return logits;
+}
+
+at::Tensor Decoder::frozen_output(const at::Tensor& normed) {
   const std::int64_t vocab = weights_.config().vocab;
   if (const ProductPart part{weights_.output_matrix()}; fast_gemm_suits(part.w)) {
     at::Tensor logits = at::empty({normed.size(0), vocab}, normed.options());
@@ -248,7 +265,17 @@ at::Tensor Decoder::output(const at::Tensor& normed) {
   return logits;
 }
 
-at::Tensor Decoder::output_backward(const at::Tensor& dlogits) {
+at::Tensor Decoder::output_backward(const at::Tensor& dlogits, const at::Tensor& normed) {
+  const DecoderWeights::TrainedRows& rows = weights_.trained_rows();
+  if (!rows.defined()) return frozen_output_backward(dlogits);
+  const at::Tensor own = dlogits.index_select(1, rows.index);
+  at::Tensor grad = rows.output.grad;
+  grad.addmm_(own.t(), normed);
+  dlogits.index_fill_(1, rows.index, 0);
+  return frozen_output_backward(dlogits).addmm_(own, rows.output.value.detach());
+}
+
+at::Tensor Decoder::frozen_output_backward(const at::Tensor& dlogits) {
   const std::int64_t vocab = weights_.config().vocab;
   if (const ProductPart part{weights_.output_matrix()}; fast_gemm_suits(part.w)) {
     at::Tensor d = at::empty({dlogits.size(0), weights_.config().hidden}, dlogits.options());
@@ -327,7 +354,7 @@ std::vector<float> Decoder::loss_head(const at::Tensor& hidden, const PackedTree
     if (dhidden == nullptr) continue;
     if (slope.defined()) logits.mul_(slope);
     if (at::Tensor grad = weights_.output_grad(); grad.defined()) grad.addmm_(logits.t(), normed);
-    norm.backward(output_backward(logits), x, dhidden->data_ptr<float>() + begin * c.hidden);
+    norm.backward(output_backward(logits, normed), x, dhidden->data_ptr<float>() + begin * c.hidden);
   }
   return losses;
 }

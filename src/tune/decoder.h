@@ -95,7 +95,10 @@ class Decoder {
                                at::Tensor* dhidden);
   at::Tensor output(const at::Tensor& normed);
   at::Tensor logits_of(const at::Tensor& hidden);
-  at::Tensor output_backward(const at::Tensor& dlogits);
+  /// Gradient of what output() was given; those of trained rows on the way. Overwrites `dlogits`.
+  at::Tensor output_backward(const at::Tensor& dlogits, const at::Tensor& normed);
+  at::Tensor frozen_output(const at::Tensor& normed);
+  at::Tensor frozen_output_backward(const at::Tensor& dlogits);
 
   DecoderWeights& weights_;
   const LoraAdapters* lora_;

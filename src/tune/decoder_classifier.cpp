@@ -81,8 +81,10 @@ DecoderClassifier::DecoderClassifier(const ModelInput& input, DecoderOptions opt
                        "every training row needs an answer after at least one token of prompt"});
     }
   }
+  weights_->train_rows(job_.settings.lora.trained_tokens, parameters_).value();
   if (options_.lora) {
-    lora_ = LoraAdapters::attach(*weights_, *options_.lora, job_.seed, parameters_).value();
+    const AdapterStart* start = options_.start ? &*options_.start : nullptr;
+    lora_ = LoraAdapters::attach(*weights_, *options_.lora, job_.seed, parameters_, start).value();
     decoder_.set_lora(&*lora_);
   }
   if (options_.scales) adapters_.add_scales(c, parameters_);
@@ -99,6 +101,12 @@ DecoderClassifier::DecoderClassifier(const ModelInput& input, DecoderOptions opt
                      "take another method"});
   }
   parameters_.flatten();
+  if (options_.start) {
+    const at::NoGradGuard no_grad;
+    for (const auto& [tensor, value] : options_.start->whole) parameters_.at(tensor).value.copy_(value);
+    for (const auto& [tensor, values] : options_.start->rows)
+      parameters_.at(tensor == "output.weight" ? kOutputRows : kWordRows).value.copy_(values);
+  }
   weights_->bind(parameters_);
   adapters_.bind(parameters_);
   if (!adapters_.empty()) decoder_.set_adapters(&adapters_);
@@ -275,7 +283,7 @@ Result<std::vector<std::string>> DecoderClassifier::save(const std::filesystem::
   std::vector<std::string> files;
   if (lora_) {
     TAILOR_TRY(files, write_peft_adapter(dir, *weights_, *lora_, options_.whole, parameters_));
-    if (!options_.lora->magnitudes && options_.whole.empty()) {  // llama.cpp knows neither
+    if (!merges_whole()) {  // llama.cpp's layout has no place for lengths and tables
       TAILOR_CHECK(write_gguf_adapter(dir / "adapter.gguf", *weights_, *lora_, parameters_));
       files.emplace_back("adapter.gguf");
     }
@@ -288,12 +296,15 @@ Result<std::vector<std::string>> DecoderClassifier::save(const std::filesystem::
     TAILOR_TRY(const std::vector<std::string> written, write_peft_scales(dir, *weights_, parameters_));
     files.insert(files.end(), written.begin(), written.end());
   }
-  const bool merged = options_.scales || options_.trained || (lora_ && options_.lora->magnitudes);
-  if (!merged) return files;
+  if (lora_ ? !merges_whole() : !(options_.scales || options_.trained)) return files;
   TAILOR_CHECK(
       write_changed_weights(dir / kWeightsFile, *weights_, lora_ ? &*lora_ : nullptr, parameters_, job_.method));
   files.emplace_back(kWeightsFile);
   return files;
+}
+
+bool DecoderClassifier::merges_whole() const {
+  return options_.lora->magnitudes || !options_.whole.empty() || weights_->trained_rows().defined();
 }
 
 nlohmann::ordered_json DecoderClassifier::describe() const {
@@ -312,6 +323,8 @@ nlohmann::ordered_json DecoderClassifier::describe() const {
                        {"dropout", options_.lora->dropout},
                        {"target_modules", options_.lora->targets}};
     for (const WholeModule& module : options_.whole) json["adapter"]["trained_whole"].push_back(module.tensor);
+    if (weights_->trained_rows().defined()) json["adapter"]["trained_tokens"] = weights_->trained_rows().ids;
+    if (options_.start) json["adapter"]["began_at"] = job_.adapter.filename().string();
   }
   if (states_) json["frozen_layers_kept"] = states_->layer();
   if (soft_prompt_) json["soft_prompt"] = {{"tokens", soft_prompt_->length()}};
@@ -329,7 +342,20 @@ DecoderOptions lora_options(const ModelInput& input) {
   const LoraSettings& settings = input.job.settings.lora;
   options.lora = lora_config(settings);
   const DecoderConfig config = DecoderConfig::read(input.weights).value();
-  options.whole = whole_modules(config, /*tied=*/!input.weights.has("output.weight"), settings.modules_to_save).value();
+  const bool tied = !input.weights.has("output.weight");
+  if (!input.job.adapter.empty()) {
+    options.start = decoder_start(input.job, input.weights, config, tied).value();
+  }
+  options.whole = whole_modules(config, tied, settings.modules_to_save).value();
+  for (const auto& [tensor, unused] : options.start ? options.start->whole : decltype(AdapterStart::whole)()) {
+    if (std::any_of(options.whole.begin(), options.whole.end(),
+                    [&](const WholeModule& m) { return m.tensor == tensor; }))
+      continue;
+    throw Exception({ErrorCode::kInvalidArgument,
+                     fmt::format("{}: it trained {} whole, which lora.modules_to_save does not name",
+                                 input.job.adapter.string(), tensor),
+                     "leave modules_to_save out: the adapter's own are taken"});
+  }
   if (!options.whole.empty()) {
     options.trained = [whole = options.whole](std::string_view tensor) {
       return std::any_of(whole.begin(), whole.end(), [&](const WholeModule& m) { return m.tensor == tensor; });

@@ -13,6 +13,7 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/safetensors.h"
+#include "tune/adapter_start.h"
 
 namespace tailor::tune::decoder {
 namespace {
@@ -110,6 +111,17 @@ Result<std::vector<std::string>> write_peft_adapter(const std::filesystem::path&
       tensors.add("base_model.model." + name + ".weight", parameters.at(module.tensor).value);
     }
   }
+  const DecoderWeights::TrainedRows& rows = weights.trained_rows();
+  Json row_ids = rows.defined() ? Json::object() : Json();
+  if (rows.defined()) {
+    TAILOR_TRY(const auto tables, known_modules(config));
+    for (const auto& [table, parameter] : {std::pair{&tables[0], kWordRows}, {&tables[1], kOutputRows}}) {
+      if (!parameters.contains(parameter)) continue;  // an output layer that is the table of words
+      row_ids[table->last()] = rows.ids;
+      tensors.add(fmt::format("base_model.model.{}.token_adapter.trainable_tokens_delta", table->hugging_face),
+                  parameters.at(parameter).value);
+    }
+  }
   // PiSSA's adapter against the untouched weight has twice the rank; the same scale needs another alpha.
   const bool as_asked = rank == lora.rank;
   const Json config_json = {{"peft_type", "LORA"},
@@ -124,9 +136,11 @@ Result<std::vector<std::string>> write_peft_adapter(const std::filesystem::path&
                             {"inference_mode", true},
                             {"init_lora_weights", true},
                             {"modules_to_save", saved_whole},
+                            {"trainable_token_indices", row_ids},
                             {"use_rslora", as_asked && lora.rank_stabilised},
                             {"use_dora", lora.magnitudes}};
-  TAILOR_CHECK(write_safetensors(dir / "adapter_model.safetensors", tensors.tensors(), {{"format", "pt"}}));
+  TAILOR_CHECK(write_safetensors(dir / "adapter_model.safetensors", tensors.tensors(),
+                                 {{"format", "pt"}, {kAdapterBase, identity_of(weights.base())}}));
   TAILOR_CHECK(write_json_atomic(dir / "adapter_config.json", config_json));
   return std::vector<std::string>{"adapter_config.json", "adapter_model.safetensors"};
 }
@@ -209,6 +223,13 @@ Status write_changed_weights(const std::filesystem::path& file, const DecoderWei
   TensorList tensors;
   for (const Parameter& p : parameters) {
     if (weights.base().has(p.name)) tensors.add(p.name, p.value);
+  }
+  const DecoderWeights::TrainedRows& rows = weights.trained_rows();
+  for (const auto& [table, parameter] : {std::pair{"token_embd.weight", kWordRows}, {"output.weight", kOutputRows}}) {
+    if (!parameters.contains(parameter)) continue;
+    at::Tensor whole = weights.base().load(table);
+    whole.index_copy_(0, rows.index, parameters.at(parameter).value.detach());
+    tensors.add(table, whole);
   }
   if (lora != nullptr) {
     for (const LoraAdapters::Update& u : lora->updates(parameters)) {

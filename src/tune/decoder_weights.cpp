@@ -239,6 +239,32 @@ Status DecoderWeights::read_tensors(const TensorFilter& trained, ParameterSet* p
   return {};
 }
 
+Status DecoderWeights::train_rows(std::vector<std::int32_t> ids, ParameterSet& parameters) {
+  if (ids.empty()) return {};
+  if (parameters.contains(kWords) || parameters.contains(kOutput)) {
+    return Error{ErrorCode::kInvalidArgument,
+                 "lora.trained_tokens: the table of words or the output layer is trained whole already",
+                 "leave trained_tokens or modules_to_save out"};
+  }
+  std::vector<std::int64_t> rows(ids.begin(), ids.end());
+  for (const std::int64_t id : rows) {
+    if (id >= 0 && id < config_.vocab) continue;
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("lora.trained_tokens: there is no token {}, {} knows {}", id, path().filename().string(),
+                             config_.vocab),
+                 "add the token to the model first (added_tokens)"};
+  }
+  const auto add = [&](Slot& slot, const char* table, const char* name) {
+    parameters.add(name, base_.load_rows(table, rows));
+    bindings_.push_back({&slot, {name}, {static_cast<std::int64_t>(rows.size()), config_.hidden}});
+  };
+  add(rows_.embedding, kWords, kWordRows);
+  if (!config_.tied) add(rows_.output, kOutput, kOutputRows);
+  rows_.ids = std::move(ids);
+  rows_.index = at::tensor(rows, at::kLong);
+  return {};
+}
+
 void DecoderWeights::bind(const ParameterSet& parameters) {
   for (const Binding& binding : bindings_) {
     const std::int64_t offset = parameters.at(binding.names[0]).offset;
@@ -254,6 +280,7 @@ void DecoderWeights::bind(const ParameterSet& parameters) {
     binding.slot->grad = parameters.flat_grad().narrow(0, offset, count).view(binding.shape);
   }
   if (config_.tied) output_ = embedding_;
+  if (config_.tied) rows_.output = rows_.embedding;
 }
 
 at::Tensor DecoderWeights::scratch(std::int64_t rows, std::int64_t columns) {

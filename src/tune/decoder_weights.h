@@ -21,6 +21,9 @@
 
 namespace tailor::tune::decoder {
 
+inline constexpr const char* kWordRows = "token_embd.rows";  // parameters of DecoderWeights::train_rows()
+inline constexpr const char* kOutputRows = "output.rows";
+
 /// How the frozen base is kept in memory.
 enum class WeightStorage : std::uint8_t {
   kFloat,   // dequantised once: 4 bytes a weight
@@ -52,6 +55,10 @@ class DecoderWeights {
   static Result<std::unique_ptr<DecoderWeights>> open(const BaseWeights& base, WeightStorage storage,
                                                       const TensorFilter& trained = {},
                                                       ParameterSet* parameters = nullptr);
+  /// Rows of these tokens in the table of words, and in an output layer of its own, are trained while all others stay:
+  /// parameters "token_embd.rows" and "output.rows", [ids, hidden]. Before flatten(). Errors: an id beyond the
+  /// vocabulary, a table that is trained whole.
+  Status train_rows(std::vector<std::int32_t> ids, ParameterSet& parameters);
   void bind(const ParameterSet& parameters);
 
   const DecoderConfig& config() const { return config_; }
@@ -82,6 +89,13 @@ class DecoderWeights {
   /// Rows of the table of words, as stored, [n, hidden].
   at::Tensor embed(std::span<const std::int32_t> tokens) const;
   const Slot& embedding() const { return embedding_; }  // kBlocks, frozen: undefined
+  struct TrainedRows {
+    std::vector<std::int32_t> ids;
+    at::Tensor index;        // the same, I64
+    Slot embedding, output;  // [ids, hidden]; the same where tied
+    bool defined() const { return !ids.empty(); }
+  };
+  const TrainedRows& trained_rows() const { return rows_; }
   const Slot& positions() const { return positions_; }  // [context, hidden]; undefined: none
   const at::Tensor& output_grad() const { return output_.grad; }
   /// Rows [begin, end) of the output layer, as group(). Ask for output_chunk() rows at a time.
@@ -126,6 +140,7 @@ class DecoderWeights {
   const StoredTensor* embedding_source_ = nullptr;
   const StoredTensor* output_source_ = nullptr;
   Slot embedding_, output_, positions_;  // the first two are the same where tied
+  TrainedRows rows_;
   std::vector<Binding> bindings_;
   std::vector<std::string> known_;
   at::Tensor scratch_;

@@ -16,6 +16,7 @@
 #include "core/modern_bert.h"
 #include "core/rng.h"
 #include "core/token_file.h"
+#include "tune/adapter_start.h"
 #include "tune/encoder_functions.h"
 #include "tune/parameters.h"
 #include "tune/settings.h"
@@ -48,6 +49,7 @@ struct EncoderOptions {
   std::function<bool(std::string_view tensor)> trained;  // by GGUF name; empty: nothing
   std::vector<std::string> lora_targets;                 // "blk.0.attn_q", …, in order; empty: no adapters
   LoraSettings lora;
+  std::optional<AdapterStart> lora_start;  // first values of all targets
   bool ia3 = false;                        // learnt scales of keys, values and inner features
   std::optional<EncoderAdapters> adapter;  // bottlenecks
   double hidden_dropout = 0;

@@ -256,6 +256,10 @@ void Encoder::add_lora(LinearSpec& linear, int layer, const std::vector<std::str
       principal_parts(weight, options_.lora.scale(), a, b);
       weight.addmm_(b, a, 1, -options_.lora.scale());
       first_[name] = {a, b};
+    } else if (options_.lora_start) {
+      const AdapterStart::Module& given = options_.lora_start->modules.at(name);
+      a = given.a;
+      b = given.b;
     } else {
       const double bound = 1.0 / std::sqrt(static_cast<double>(in));
       for (float *p = a.data_ptr<float>(), *end = p + a.numel(); p != end; ++p)
@@ -278,7 +282,9 @@ void Encoder::add_lora(LinearSpec& linear, int layer, const std::vector<std::str
     bindings_.push_back({&part.b, {name + ".lora_b"}, {widths[i], rank}});
     if (!options_.lora.dora) continue;
     parameters.add(name + ".lora_magnitude",
-                   at::linalg_vector_norm(linear.weight.value.narrow(0, columns[i], widths[i]), 2, at::IntArrayRef{1}),
+                   options_.lora_start ? options_.lora_start->modules.at(name).magnitude
+                                       : at::linalg_vector_norm(linear.weight.value.narrow(0, columns[i], widths[i]), 2,
+                                                                at::IntArrayRef{1}),
                    {.decay = false});
     bindings_.push_back({&part.magnitude, {name + ".lora_magnitude"}, {widths[i]}});
   }

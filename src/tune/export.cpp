@@ -12,6 +12,7 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/safetensors.h"
+#include "tune/adapter_start.h"
 #include "tune/hf_names.h"
 
 namespace tailor::tune {
@@ -87,7 +88,8 @@ Result<std::vector<std::string>> write_peft_adapter(const std::filesystem::path&
                        {"modules_to_save", nullptr},
                        {"use_rslora", as_asked && lora.rslora},
                        {"use_dora", lora.dora}};
-  TAILOR_CHECK(write_tensors(dir / "adapter_model.safetensors", tensors, {{"format", "pt"}}));
+  TAILOR_CHECK(
+      write_tensors(dir / "adapter_model.safetensors", tensors, {{"format", "pt"}, {kAdapterBase, identity_of(base)}}));
   TAILOR_CHECK(write_json_atomic(dir / "adapter_config.json", config));
   return std::vector<std::string>{"adapter_config.json", "adapter_model.safetensors"};
 }

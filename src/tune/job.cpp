@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "core/json.h"
+#include "tune/adapter_start.h"
 #include "tune/methods.h"
 
 namespace tailor::tune {
@@ -179,6 +180,17 @@ Status read_lora(const Json& value, const std::string& where, LoraSettings& lora
     if (names.empty())
       return reader.bad("target_modules", "\"all-linear\" or a list of module names that is not empty", v);
     lora.target_modules = std::move(names);
+    return {};
+  });
+  reader.custom("trained_tokens", [&](const Json& v) -> Status {
+    const auto whole = [](const Json& id) { return id.is_number_integer() && id.get<std::int64_t>() >= 0; };
+    if (!v.is_array() || !std::all_of(v.begin(), v.end(), whole))
+      return reader.bad("trained_tokens", "a list of token ids", v);
+    lora.trained_tokens = v.get<std::vector<std::int32_t>>();
+    std::vector<std::int32_t> sorted = lora.trained_tokens;
+    std::sort(sorted.begin(), sorted.end());
+    if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end())
+      return reader.bad("trained_tokens", "a list with each token once", v);
     return {};
   });
   return reader.read(value);
@@ -364,6 +376,7 @@ Result<Job> parse_job(const Json& value, const std::string& where, const std::fi
   reader.text("tokens", path(job.tokens));
   reader.text("out", path(job.out));
   reader.text("head", path(job.head));
+  reader.text("adapter", path(job.adapter));
   reader.whole("n_labels", job.n_labels, 0);
   reader.custom("settings", [&](const Json& v) { return read_settings(v, where, job.settings); });
   reader.number("evaluate_every_epochs", job.evaluate_every_epochs, 0, 1e6);
@@ -386,6 +399,17 @@ Result<Job> parse_job(const Json& value, const std::string& where, const std::fi
     return Error{ErrorCode::kInvalidArgument,
                  fmt::format("{}: method features answers by the head that it is given, and 'head' is missing", where),
                  "name one, or train it with method head"};
+  }
+  if (!job.adapter.empty()) {
+    const bool lora = method->family == MethodFamily::kLora || (job.method == "distill" && !for_encoders(job.task));
+    if (!lora) {
+      return Error{ErrorCode::kInvalidArgument,
+                   fmt::format("{}: 'adapter' means nothing to method {}", where, job.method),
+                   "a low-rank adapter is gone on with by method lora"};
+    }
+    TAILOR_TRY(const AdapterFile adapter, AdapterFile::open(job.adapter));
+    const Json settings = value.value("settings", Json::object());
+    TAILOR_CHECK(take_adapter_settings(adapter, settings.value("lora", Json::object()), where, job));
   }
   TAILOR_CHECK(check_metric(job, where));
   if ((wants_targets(job.task) || wants_tokens(job.task)) &&
@@ -445,6 +469,7 @@ Json settings_json(const Job& job) {
                    {"pissa", s.lora.pissa},
                    {"b_rate_scale", s.lora.b_rate_scale}};
     if (!s.lora.modules_to_save.empty()) out["lora"]["modules_to_save"] = s.lora.modules_to_save;
+    if (!s.lora.trained_tokens.empty()) out["lora"]["trained_tokens"] = s.lora.trained_tokens;
   }
   if (method != nullptr && method->family == MethodFamily::kAdapter)
     out["adapter"] = {{"size", s.adapter.size}, {"scale", s.adapter.scale}};

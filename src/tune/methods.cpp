@@ -56,12 +56,23 @@ std::unique_ptr<TrainableModel> encoder_lora(const ModelInput& in) {
   options.lora = in.job.settings.lora;
   for (const std::string& name : options.lora.modules_to_save) {
     if (name == "classifier" || name == "score") continue;  // the head
-    throw Exception({ErrorCode::kInvalidArgument,
-                     fmt::format("lora.modules_to_save: '{}' cannot be trained whole beside an encoder's adapter", name),
-                     "the head always is; method full trains every module"});
+    throw Exception(
+        {ErrorCode::kInvalidArgument,
+         fmt::format("lora.modules_to_save: '{}' cannot be trained whole beside an encoder's adapter", name),
+         "the head always is; method full trains every module"});
+  }
+  if (!options.lora.trained_tokens.empty()) {
+    throw Exception({ErrorCode::kInvalidArgument, "lora.trained_tokens is for decoders", "leave it out"});
   }
   const EncoderConfig config = EncoderConfig::read(in.weights);
-  options.lora_targets = resolve_lora_targets(options.lora.target_modules, config.model_type, config.layers);
+  if (in.job.adapter.empty()) {
+    options.lora_targets = resolve_lora_targets(options.lora.target_modules, config.model_type, config.layers);
+  } else {
+    options.lora_start = encoder_start(in.job, in.weights).value();
+    options.lora_targets = resolve_lora_targets({"all-linear"}, config.model_type, config.layers);
+    std::erase_if(options.lora_targets,
+                  [&](const std::string& name) { return !options.lora_start->modules.contains(name); });
+  }
   return encoder_classifier(in, std::move(options));
 }
 
@@ -239,6 +250,10 @@ std::vector<std::string_view> method_names() {
 }
 
 Result<std::unique_ptr<TrainableModel>> make_model(const ModelInput& in) {
+  if (in.weights.text("general.type") == "adapter") {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("{} is an adapter, not a model", in.weights.path().string()),
+                 "name the model that it was trained on as the base, and this file as the adapter"};
+  }
   const Method* method = find_method(in.job.method);
   const bool encoder = is_encoder_architecture(in.weights.architecture());
   const bool with_head = for_encoders(in.job.task);

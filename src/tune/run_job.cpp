@@ -39,6 +39,12 @@ Result<std::string> fingerprint(const Job& job, const BaseWeights& weights) {
   if (!job.head.empty()) {
     TAILOR_TRY(head, sha256_file(job.head));
   }
+  std::string adapter;
+  if (!job.adapter.empty()) {
+    std::error_code ignored;
+    const bool directory = std::filesystem::is_directory(job.adapter, ignored);
+    TAILOR_TRY(adapter, sha256_file(directory ? job.adapter / "adapter_model.safetensors" : job.adapter));
+  }
   std::uint64_t base = 0;
   for (const std::string& name : weights.names()) {
     // The ends of every tensor: enough to tell models of one shape apart without reading gigabytes.
@@ -57,6 +63,7 @@ Result<std::string> fingerprint(const Job& job, const BaseWeights& weights) {
                                {"tokens", tokens},
                                {"base", base},
                                {"head", head},
+                               {"adapter", adapter},
                                {"evaluate_every_epochs", job.evaluate_every_epochs},
                                {"evaluate_every_steps", job.evaluate_every_steps},
                                {"patience", job.early_stopping_patience},

@@ -35,6 +35,9 @@ struct LoraSettings {
   /// Modules that are trained whole beside the adapters, by the last part of Hugging Face's name or GGUF's. Decoders:
   /// the table of words and the output layer. Encoders: the head, which is always trained.
   std::vector<std::string> modules_to_save;
+  /// Decoders: tokens whose rows of the table of words (and of an output layer of its own) are trained beside the
+  /// adapters, all other rows staying as they are; PEFT's trainable_token_indices. Each once.
+  std::vector<std::int32_t> trained_tokens;
   bool rslora = false;      // scaled by alpha / sqrt(r): Kalajdzievski, arXiv:2312.03732
   bool dora = false;        // direction by LoRA, length learnt beside it: Liu et al., arXiv:2402.09353
   bool pissa = false;       // starts at the largest singular values of the weight: Meng et al., arXiv:2404.02948
@@ -126,7 +129,9 @@ struct Job {
   std::int64_t checkpoint_every_steps = 0;  // 0: not by steps
   std::int64_t pause_after_steps = 0;       // stops there with a checkpoint, to be resumed; 0: never
   std::int64_t log_every_steps = 1;         // step events
-  std::filesystem::path head;        // weights.safetensors of an earlier run whose head is the start; empty: random
+  std::filesystem::path head;  // weights.safetensors of an earlier run whose head is the start; empty: random
+  /// Low-rank methods: an adapter that is gone on with, as PEFT or llama.cpp lays it out; empty: a new one.
+  std::filesystem::path adapter;
   std::filesystem::path out;         // made where absent
   bool resume = false;               // go on from out/checkpoint where there is one
   bool export_merged = false;        // adapters: also write the merged weights
