@@ -45,7 +45,7 @@ std::vector<Setting> make_settings() {
        .usual = "none",
        .flag = "--add-token",
        .word = "TOKEN",
-       .summary = "decoders: texts that become single tokens, such as <tool>, and are learnt (lora, full)",
+       .summary = "decoders: a text that becomes one token, whose values are learnt (lora and its kin, full)",
        .aliases = {{"tokens", "Axolotl"},
                    {"add_tokens", "LLaMA-Factory"},
                    {"add_special_tokens", "LLaMA-Factory"},

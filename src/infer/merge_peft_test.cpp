@@ -49,7 +49,7 @@ class PeftCase {
       tensors.push_back(safe_tensor<float>(names[i], "F32", shapes[i], values[i]));
     write_safetensors(dir / "adapter_model.safetensors", tensors).value();
   }
-  const Json golden, one;
+  Json golden, one;
   std::string base;
   Json config;
   std::vector<float> logits;  // after the last two tokens
@@ -116,6 +116,7 @@ TEST_F(MergePeft, SaysWhatDoesNotFit) {
   refuses(peft, "model.layers.7.mlp.down_proj, which the model has not");
   peft = PeftCase("llama");
   peft.names[0] = "base_model.model.model.layers.0.mlp.down_proj.something";
+  peft.names[1] = "base_model.model.model.layers.0.mlp.down_proj.another";
   refuses(peft, "belongs to no part of the model");
   peft = PeftCase("llama");
   peft.names[0] = "base_model.model.lm_head.lora_A.weight";

@@ -64,9 +64,9 @@ Result<Vocabulary> read_vocabulary(const GgufFile& file) {
   }
   v.tokens.assign(texts->begin(), texts->end());
   for (const std::int64_t kind : *kinds) v.types.push_back(static_cast<std::int32_t>(kind));
-  if (const GgufValue* scores = file.find(kScores); scores != nullptr && scores->as_numbers()) {
-    for (const double score : *scores->as_numbers()) v.scores.push_back(static_cast<float>(score));
-  }
+  const GgufValue* scores = file.find(kScores);
+  const auto numbers = scores == nullptr ? std::nullopt : scores->as_numbers();
+  if (numbers) v.scores.assign(numbers->begin(), numbers->end());
   v.before = v.tokens.size();
   while (v.before > 0 && v.types[v.before - 1] == kUnusedToken) --v.before;
   return v;
@@ -129,7 +129,8 @@ Status grow(const GgufTensor& table, std::size_t before, std::size_t fresh, std:
     bytes += *encoded;
     if (bytes.size() < table.bytes.size()) bytes += table.bytes.substr(bytes.size());
     auto kept = std::make_shared<const std::string>(std::move(bytes));
-    writer.add_raw(table.name, table.type, shape, [kept]() -> Result<std::string_view> { return std::string_view(*kept); });
+    writer.add_raw(table.name, table.type, shape,
+                   [kept]() -> Result<std::string_view> { return std::string_view(*kept); });
     return {};
   }
   writer.add(table.name, TensorType::kF16, shape, [&table, added, before]() -> Result<std::vector<float>> {
