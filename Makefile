@@ -11,7 +11,7 @@ JOBS ?= $(shell PYTHONPATH=scripts PYTHONDONTWRITEBYTECODE=1 python3 -m tailor_s
 OWN = $(shell git ls-files '*.cpp' '*.h')
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build debug demo test test-all bench format tidy peers clean
+.PHONY: help setup build debug demo test test-all test-methods bench format tidy peers clean
 .NOTPARALLEL:
 
 help:            ## this list
@@ -34,6 +34,9 @@ test: build      ## unit, recipe and parity tests
 
 test-all:        ## test, sanitizers, benchmarks' smoke runs, real data
 	@scripts/test_all.sh "$(JOBS)" "$(DATA)"
+
+test-methods: build ## every method of `tune` on everything it applies to: a quarter of an hour
+	@python3 scripts/test_methods.py
 
 bench: build     ## the figures of docs/BENCHMARKS.md; DATA=directory, PARTS="embed score ..."
 	@python3 scripts/bench.py --data "$(DATA)" $(PARTS)

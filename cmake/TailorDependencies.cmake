@@ -76,6 +76,9 @@ if(TAILOR_TUNE AND EXISTS ${TAILOR_TORCH_ROOT}/lib/libtorch_cpu.so)
   # Linked directly: the wheel's own CMake package asks for a CUDA toolkit, which training on the processor does not need.
   target_link_libraries(torch::torch INTERFACE ${lib}/libtorch_cpu.so ${lib}/libc10.so)
   if(TAILOR_TORCH_CUDA)
+    if(NOT EXISTS ${lib}/libtorch_cuda.so)
+      message(FATAL_ERROR "TAILOR_TORCH_CUDA is ON, but ${lib} has no libtorch_cuda.so: run scripts/setup.sh --cuda, or set TAILOR_TORCH_DIR to a CUDA build")
+    endif()
     target_link_libraries(torch::torch INTERFACE -Wl,--no-as-needed ${lib}/libtorch_cuda.so ${lib}/libc10_cuda.so -Wl,--as-needed)
   endif()
   # libtorch brings its libgomp under the system's name; first on the run path it is the only one loaded.

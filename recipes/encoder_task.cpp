@@ -18,8 +18,7 @@ constexpr const char* kPredictions = "test_predictions.jsonl";
 Result<TunedBy> choose_for_task(const TuneOptions& options) {
   TAILOR_TRY(TunedBy by, choose_tuning(options, ModelKind::kEncoder));
   const bool decoder = by.model.kind != ModelKind::kEncoder;
-  if (!decoder && by.method.name != "contrastive" && by.method.name != "features" && by.method.name != "distill")
-    return by;
+  if (!decoder && !by.method.one_label) return by;
   return Error{ErrorCode::kInvalidArgument,
                decoder
                    ? fmt::format("--task {} is for encoders, {} is a decoder", options.task, by.model.id)

@@ -6,10 +6,13 @@
 namespace tailor {
 
 Result<TextModel> open_text_model(const GenerateRequest& request, const ProgressFn& progress) {
-  if (request.model.empty()) return TextModel::load_package(request.package, request.threads);
+  if (request.model.empty())
+    return TextModel::load_package(request.package, request.threads, request.template_variables);
   TAILOR_TRY(const ModelInfo info, resolve_model(request.model, default_models_directory()));
   TAILOR_TRY(const std::filesystem::path gguf, ready_gguf(info, ModelUse::kServing, progress));
-  return TextModel::load(gguf, {}, {.form = request.raw ? ExampleForm::kCompletion : ExampleForm::kChat},
+  return TextModel::load(gguf, {},
+                         {.form = request.raw ? ExampleForm::kCompletion : ExampleForm::kChat,
+                          .templates = {request.template_variables, ""}},
                          request.threads);
 }
 

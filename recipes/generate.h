@@ -11,9 +11,10 @@
 namespace tailor {
 
 struct GenerateRequest {
-  std::filesystem::path package;  // or
-  std::string model;              // a base model by name or path
-  bool raw = false;               // base model: go on with the text as it stands, without its chat template
+  std::filesystem::path package;             // or
+  std::string model;                         // a base model by name or path
+  Json template_variables = Json::object();  // of the chat template; of a package: instead of what it learnt with
+  bool raw = false;                          // base model: go on with the text as it stands, without its chat template
   int threads = 0;
 };
 

@@ -1,8 +1,10 @@
 #include "recipes/tune.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "core/files.h"
@@ -21,6 +23,8 @@
 #include "fit/trial.h"
 #include "fit/tuned_decoder.h"
 #include "fit/tuned_encoder.h"
+#include "model/merge_adapter.h"
+#include "model/merge_peft.h"
 #include "recipes/run_directory.h"
 #include "recipes/tune_questions.h"
 #include "recipes/tune_steps.h"
@@ -62,18 +66,23 @@ class TuneRecipe {
   ProgressFn progress() const {
     return [this](const Progress& p) { ui_.progress(p, watch_.seconds(), 0); };
   }
-  Result<TokenFile> tokenize();
-  /// The head is a regression on the vectors, of length 1, and no step changes it.
-  bool fits_head() const { return by_.method.name == "features" || by_.method.name == "contrastive"; }
+  /// Writes the rows that the trainer reads; how many it is to learn from.
+  Result<std::size_t> write_tokens(TokenParts parts, const fs::path& to);
+  /// The head reads vectors of length 1.
+  bool unit_vectors() const { return by_.method.name == "features" || by_.method.name == "contrastive"; }
   bool distills() const { return by_.method.name == "distill"; }
-  Json job(std::string_view method) const;
-  Result<TuneRun> run_job(Json job, const fs::path& directory, std::string_view stage, TrainingLog* log);
-  Status train_contrastive();
+  Json job() const;
   Status choose_label_names();
   Result<LabelledVectors> vectors_of(Embedder& embedder, const RowSet& rows) const;
   Result<LabelledVectors> vectors_of_names(Embedder& embedder) const;
-  Result<Embedder> embedder() const;
-  Result<fs::path> start_head();
+  Result<Embedder> embedder(const fs::path& gguf) const;
+  /// Writes the head that training begins with; C is chosen on `held_out` where it is 0.
+  Status start_head(const RowSet& rows, const RowSet& held_out, double c, const fs::path& to);
+  /// Trains once more, on training and validation rows, for as many epochs as were the best; `learnt`: rows of the
+  /// first.
+  Status refit(Json job, std::size_t learnt);
+  /// The encoder whose vectors the head sees first: the untouched one, or with the adapter that is gone on with.
+  Result<fs::path> first_encoder();
 
   TuneOptions options_;
   RunUi& ui_;
@@ -88,7 +97,9 @@ class TuneRecipe {
   Taught taught_;
   std::vector<std::string> names_;  // of the labels, as texts to learn from; empty: they are not
   TuneRun run_;                     // whose answers and head are packaged
-  Json figures_;                    // result.json of the training that counts
+  Json figures_;                    // result.json of the training
+  Json refit_;                      // what of the second one is reported; null: there was none
+  double head_c_ = 0;               // of the head's start
   Predictions trained_, answered_;
   ScoreIntervals scores_;
   Json served_json_ = nullptr;
@@ -154,11 +165,13 @@ Status TuneRecipe::make_ready() {
   if (!encoder())
     parts_.validation = stratified_sample(data_, parts_.validation, kDecoderValidationRows, options_.seed + 2);
   ui_.stage(fmt::format("making {} ready", by_.model.id));
-  TAILOR_TRY(served_, ready_model(by_.model, ModelUse::kServing, progress()));
+  TAILOR_TRY(served_, ready_model(by_.model, serving_use(options_, by_.model), progress()));
   base_ = served_;
   if (encoder() || by_.method.own_blocks) {
     TAILOR_TRY(base_, ready_model(by_.model, ModelUse::kTraining, progress()));
   }
+  TAILOR_TRY(served_, with_added_tokens(std::move(served_), options_.added_tokens));
+  TAILOR_TRY(base_, with_added_tokens(std::move(base_), options_.added_tokens));
   return {};
 }
 
@@ -168,32 +181,43 @@ Status TuneRecipe::teach() {
   return {};
 }
 
-Result<TokenFile> TuneRecipe::tokenize() {
+Result<std::size_t> TuneRecipe::write_tokens(TokenParts parts, const fs::path& to) {
   ui_.stage("tokenising");
-  TokenParts parts = parts_;
   parts.train.ids.insert(parts.train.ids.end(), taught_.ids.begin(), taught_.ids.end());
-  TokenFile file;
+  TokenFileWriter writer(to);
+  std::size_t learnt = 0;
+  const auto write = [&](TokenFile& block) {
+    learnt += static_cast<std::size_t>(std::count(block.parts.begin(), block.parts.end(), TokenPart::kTrain));
+    if (distills()) add_soft_targets(taught_, block);
+    return writer.append(block);
+  };
   if (encoder()) {
     TAILOR_TRY(const Tokenizer tokenizer, Tokenizer::load(base_.gguf));
     TAILOR_TRY(const EncoderReading reading, encoder_reading(base_.gguf, options_.text_template));
-    file = tokenize_for_encoder(data_, tokenizer, parts, reading);
-    for (std::size_t l = 0; l < names_.size(); ++l) {
-      const auto label = static_cast<std::int32_t>(l);
-      add_encoder_row(file, tokenizer, names_[l], reading, label, TokenPart::kTrain, /*row_id=*/-1 - label);
+    TAILOR_CHECK(tokenize_for_encoder(data_, tokenizer, parts, reading, threads(), write));
+    if (!names_.empty()) {
+      TokenFile names;
+      names.n_labels = classes();
+      names.vocab_size = static_cast<std::int32_t>(tokenizer.vocabulary_size());
+      for (std::size_t l = 0; l < names_.size(); ++l) {
+        const auto label = static_cast<std::int32_t>(l);
+        add_encoder_row(names, tokenizer, names_[l], reading, label, TokenPart::kTrain, /*row_id=*/-1 - label);
+      }
+      TAILOR_CHECK(write(names));
     }
   } else {
-    TAILOR_TRY(file, tokenize_for_decoder(data_, base_, parts));
+    TAILOR_CHECK(tokenize_for_decoder(data_, base_, parts, threads(), write));
   }
-  if (distills()) add_soft_targets(taught_, file);
-  return file;
+  TAILOR_CHECK(writer.finish());
+  return learnt;
 }
 
-Result<Embedder> TuneRecipe::embedder() const {
-  return Embedder::load(served_.gguf, {.threads = threads(),
-                                       .pooling = Pooling::kMean,
-                                       .normalise = fits_head(),
-                                       .max_tokens = static_cast<int>(kEncoderTokens),
-                                       .pairs = makes_pairs(options_.text_template)});
+Result<Embedder> TuneRecipe::embedder(const fs::path& gguf) const {
+  return Embedder::load(gguf, {.threads = threads(),
+                               .pooling = Pooling::kMean,
+                               .normalise = unit_vectors(),
+                               .max_tokens = static_cast<int>(kEncoderTokens),
+                               .pairs = makes_pairs(options_.text_template)});
 }
 
 Result<LabelledVectors> TuneRecipe::vectors_of(Embedder& embedder, const RowSet& rows) const {
@@ -211,7 +235,7 @@ Result<LabelledVectors> TuneRecipe::vectors_of_names(Embedder& embedder) const {
 /// Whether the labels' names are texts to learn from: measured on the untouched encoder's vectors.
 Status TuneRecipe::choose_label_names() {
   const bool always = options_.label_names == "always";
-  if (options_.label_names == "never" || !encoder() || distills() || !(fits_head() || always)) return {};
+  if (options_.label_names == "never" || !encoder() || distills() || !(unit_vectors() || always)) return {};
   const auto unused = [&](std::string why) -> Status {
     if (!always) return {};
     return Error{ErrorCode::kInvalidArgument, "the labels' names cannot be learnt from: " + why, "leave it to auto"};
@@ -242,7 +266,7 @@ Status TuneRecipe::choose_label_names() {
         (data_.split.fold[all.ids[i]] == f ? split.validation : split.train).push_back(i);
     }
   }
-  TAILOR_TRY(Embedder untouched, embedder());
+  TAILOR_TRY(Embedder untouched, embedder(served_.gguf));
   TAILOR_TRY(const LabelledVectors vectors, vectors_of(untouched, all));
   TAILOR_TRY(const LabelledVectors of_names, vectors_of_names(untouched));
   TAILOR_TRY(const bool help, label_names_help(vectors, of_names, splits, classes(), kUsualC, threads(), cancel_));
@@ -253,27 +277,43 @@ Status TuneRecipe::choose_label_names() {
   return {};
 }
 
-Result<fs::path> TuneRecipe::start_head() {
+Result<fs::path> TuneRecipe::first_encoder() {
+  if (options_.adapter.empty()) return served_.gguf;
+  const fs::path encoder = options_.out / kTrainDirectory / "with-adapter.gguf";
+  std::error_code ignored;
+  if (!fs::is_directory(options_.adapter, ignored)) {
+    TAILOR_CHECK(merge_adapter(served_.gguf, options_.adapter, encoder));
+    return encoder;
+  }
+  TAILOR_TRY(const PeftMerge merged, merge_peft_adapter(served_.gguf, options_.adapter, encoder));
+  if (!merged.left_out.empty()) {
+    ui_.note(fmt::format("Of the adapter {} stand behind the encoder and are left out; the output layer begins anew.",
+                         fmt::join(merged.left_out, ", ")));
+  }
+  return encoder;
+}
+
+Status TuneRecipe::start_head(const RowSet& rows, const RowSet& held_out, double c, const fs::path& to) {
   ui_.stage("fitting the head's start");
-  const fs::path to = options_.out / kTrainDirectory / "start-head.safetensors";
-  TAILOR_TRY(Embedder embedder, this->embedder());
-  TAILOR_TRY(LabelledVectors train, vectors_of(embedder, parts_.train));
+  TAILOR_TRY(const fs::path encoder, first_encoder());
+  TAILOR_TRY(Embedder embedder, this->embedder(encoder));
+  TAILOR_TRY(LabelledVectors train, vectors_of(embedder, rows));
   if (!names_.empty()) {
     TAILOR_TRY(const LabelledVectors of_names, vectors_of_names(embedder));
     train = joined(train, of_names);
   }
-  const bool can_choose = parts_.validation.size() > 0;
-  LabelledVectors held_out;
-  if (can_choose) {
-    TAILOR_TRY(held_out, vectors_of(embedder, parts_.validation));
+  LabelledVectors judging;
+  if (c <= 0) {
+    TAILOR_TRY(judging, vectors_of(embedder, held_out));
   }
-  TAILOR_CHECK(write_head_start(train, held_out, classes(), can_choose ? 0 : kUsualC, threads(), progress(), cancel_,
-                                /*unit_vectors=*/fits_head(), to));
-  return to;
+  TAILOR_TRY(const HeadStart begun,
+             write_head_start(train, judging, classes(), c, threads(), progress(), cancel_, unit_vectors(), to));
+  head_c_ = begun.c;
+  return {};
 }
 
-Json TuneRecipe::job(std::string_view method) const {
-  Json job = tune_job(options_, method, parts_.validation.size() > 0);
+Json TuneRecipe::job() const {
+  Json job = tune_job(options_, by_.method.name, parts_.validation.size() > 0);
   job["task"] = encoder() ? "sequence-classification" : "causal-lm-labels";
   job["base"] = base_.gguf.string();
   job["n_labels"] = classes();
@@ -282,56 +322,68 @@ Json TuneRecipe::job(std::string_view method) const {
   return job;
 }
 
-Result<TuneRun> TuneRecipe::run_job(Json job, const fs::path& directory, std::string_view stage, TrainingLog* log) {
-  return run_training(std::move(job), directory, threads(), stage, ui_, progress(), cancel_, log);
-}
-
-/// The encoder first; what comes after sees it as its untouched base.
-Status TuneRecipe::train_contrastive() {
-  const fs::path directory = options_.out / kTrainDirectory;
-  Json contrastive = job("contrastive");
-  TAILOR_TRY(contrastive["settings"], job_settings(options_, base_.gguf));
-  TAILOR_TRY(const TuneRun run, run_job(std::move(contrastive), directory / "contrastive", "training", &log_));
-  figures_ = run.result;
-  const fs::path weights = run.directory / "weights.safetensors";
-  const auto tuned = [&](const char* name, TensorType type, ReadyModel& model) -> Status {
-    const fs::path file = fs::absolute(directory / name);
-    TAILOR_CHECK(write_tuned_gguf(base_.gguf, weights, type, file));
-    model.base = tuned_base(base_.base, file.string());
-    model.base.source = base_.base.source + "; tuned by contrast";
-    model.gguf = file;
-    return {};
-  };
-  TAILOR_CHECK(tuned("tuned-f16.gguf", TensorType::kF16, served_));
-  return tuned("tuned-f32.gguf", TensorType::kF32, base_);
-}
-
 Status TuneRecipe::train() {
   const fs::path directory = options_.out / kTrainDirectory;
   TAILOR_CHECK(make_directories(directory));
   TAILOR_CHECK(choose_label_names());
-  TAILOR_TRY(const TokenFile tokens, tokenize());
-  TAILOR_CHECK(write_token_file(options_.out / kTokensFile, tokens));
-  const bool contrastive = by_.method.name == "contrastive";
-  if (contrastive) TAILOR_CHECK(train_contrastive());
-  Json last = job(contrastive ? "features" : by_.method.name);
-  if (by_.method.name == "features" && !options_.settings.empty()) {
+  TAILOR_TRY(const std::size_t learnt, write_tokens(parts_, options_.out / kTokensFile));
+  const bool fits = by_.method.name == "features";  // no step changes its head
+  if (fits && !options_.settings.empty()) {
     return Error{
         ErrorCode::kInvalidArgument,
         fmt::format("method features trains nothing: {} means nothing to it", options_.settings.items().begin().key()),
         "leave it out, or train the output layer with method head"};
   }
-  if (!fits_head()) {
-    TAILOR_TRY(last["settings"], job_settings(options_, base_.gguf));
+  Json job = this->job();
+  if (!fits) {
+    TAILOR_TRY(job["settings"], job_settings(options_, base_.gguf));
   }
-  if (options_.export_hugging_face) last["export_hugging_face"] = true;
-  if (encoder() && (options_.head_start || fits_head())) {
-    TAILOR_TRY(const fs::path head, start_head());
-    last["head"] = fs::absolute(head).string();
+  if (options_.export_hugging_face) job["export_hugging_face"] = true;
+  if (encoder() && (options_.head_start || unit_vectors())) {
+    const fs::path head = directory / "start-head.safetensors";
+    const bool can_choose = parts_.validation.size() > 0;
+    TAILOR_CHECK(start_head(parts_.train, parts_.validation, can_choose ? 0 : kUsualC, head));
+    job["head"] = fs::absolute(head).string();
   }
-  TAILOR_TRY(run_, run_job(std::move(last), directory / "run", contrastive ? "answering" : "training",
-                           contrastive ? nullptr : &log_));
-  if (!contrastive) figures_ = run_.result;
+  TAILOR_TRY(run_, run_training(job, directory / "run", threads(), "training", ui_, progress(), cancel_, &log_));
+  figures_ = run_.result;
+  return options_.refit ? refit(std::move(job), learnt) : Status{};
+}
+
+Status TuneRecipe::refit(Json job, std::size_t learnt) {
+  if (parts_.validation.size() == 0) {
+    ui_.note("--refit: no row is held out, so there is nothing to add to the training.");
+    return {};
+  }
+  const fs::path directory = options_.out / kTrainDirectory;
+  const Json& best = figures_.at("best");
+  const Json& used = figures_.at("settings");
+  const double steps_per_epoch = std::ceil(static_cast<double>(learnt) / used.at("batch_size").get<double>());
+  const double best_step = (best.is_null() ? figures_.at("steps") : best.at("step")).get<double>();
+  const double epochs = best_step / steps_per_epoch;
+  TokenParts all = parts_;
+  all.train.ids.insert(all.train.ids.end(), parts_.validation.ids.begin(), parts_.validation.ids.end());
+  all.validation = {};
+  const fs::path to = directory / "refit-tokens.safetensors";
+  TAILOR_CHECK(write_tokens(all, to));
+  job["tokens"] = fs::absolute(to).string();
+  job["evaluate_every_epochs"] = 0.0;
+  job.erase("evaluate_every_steps");
+  if (epochs > 0) {  // 0: method features, which takes no step
+    job["settings"]["epochs"] = epochs;
+    job["settings"].erase("max_steps");
+  }
+  if (job.contains("head")) {
+    const fs::path head = directory / "refit-head.safetensors";
+    TAILOR_CHECK(start_head(all.train, {}, head_c_, head));
+    job["head"] = fs::absolute(head).string();
+  }
+  TAILOR_TRY(run_, run_training(std::move(job), directory / "refit", threads(), "training on all rows", ui_, progress(),
+                                cancel_, nullptr));
+  refit_ = Json{{"rows", all.train.size()}, {"epochs", epochs}, {"validation_is_held_out", false}};
+  for (const char* key : {"steps", "examples", "tokens", "wall_seconds", "cpu_seconds", "excluded_rows", "losses"})
+    refit_[key] = run_.result.at(key);
+  parts_.train = std::move(all.train);
   return {};
 }
 
@@ -341,13 +393,14 @@ Status TuneRecipe::package() {
   TAILOR_CHECK(remove_tree(staging));
   TAILOR_CHECK(make_directories(staging));
   const PackageTarget one_label;
-  PackageManifest manifest{.method = std::string(by_.method.name),
-                           .settings = figures_.at("settings"),
-                           .target = one_label,
-                           .labels = data_.label_names(),
-                           .text_columns = options_.text_columns,
-                           .text_template = options_.text_template,
-                           .data = provenance(data_, parts_.train, "train", options_.seed)};
+  PackageManifest manifest{
+      .method = std::string(by_.method.name),
+      .settings = figures_.at("settings"),
+      .target = one_label,
+      .labels = data_.label_names(),
+      .text_columns = options_.text_columns,
+      .text_template = options_.text_template,
+      .data = provenance(data_, parts_.train, refit_.is_null() ? "train" : "train+validation", options_.seed)};
   if (encoder()) {
     TAILOR_TRY(TunedPackage made, package_tuned_encoder(run_, base_, served_, TensorType::kF16, staging));
     manifest.base = std::move(made.base);
@@ -391,9 +444,10 @@ Result<TuneSummary> TuneRecipe::finish() {
   result["test"] = Json{{"n_scored", trained_.size()}, {"metrics", to_json(scores_)}};
   result["served"] = served_json_;
   if (distills()) result["teacher"] = taught_.about;
+  if (!refit_.is_null()) result["refit"] = refit_;
   TAILOR_TRY(result["data"], read_json(run_directory().data_report()));
   result["split"] =
-      Json{{"train", parts_.train.size()}, {"validation", parts_.validation.size()}, {"test", parts_.test.size()}};
+      Json{{"train", data_.train().size()}, {"validation", parts_.validation.size()}, {"test", parts_.test.size()}};
   Json files{"result.json", "test_predictions.jsonl", "package", "log.txt"};
   if (!names_.empty()) result["split"]["label_names"] = names_.size();
   if (distills()) {
@@ -441,7 +495,10 @@ std::unique_ptr<EncoderTask> encoder_task(const TuneOptions& options, RunUi& ui,
 
 Result<TuneSummary> tune(TuneOptions options, const std::string& command_line, RunUi& ui, const CancelToken& cancel) {
   TAILOR_CHECK(refuse_existing(options.out, "tune"));
-  if (tunes_texts(options)) return tune_texts(std::move(options), command_line, ui, cancel);
+  if (tunes_texts(options)) {
+    if (!options.refit) return tune_texts(std::move(options), command_line, ui, cancel);
+    return Error{ErrorCode::kInvalidArgument, "refit is for texts with labels", "leave it out"};
+  }
   if (const auto task = encoder_task(options, ui, cancel)) return task->start(command_line);
   return tune_labels(std::move(options), command_line, ui, cancel);
 }

@@ -8,10 +8,12 @@
 
 #include "config/setting.h"
 #include "core/files.h"
+#include "core/peft_adapter.h"
 #include "fit/package.h"
 #include "fit/paths.h"
 #include "fit/trial.h"
 #include "fit/tune_report.h"
+#include "model/gguf_file.h"
 #include "model/tokenizer.h"
 
 namespace tailor {
@@ -26,6 +28,7 @@ Status refuse_foreign_settings(const TuneOptions& options, const TunedBy& by) {
   for (const Setting& setting : tune_settings()) {
     const bool is_given = setting.key == "head_start"    ? !options.head_start
                           : setting.key == "label_names" ? options.label_names != "auto"
+                          : setting.key == "lora.start"  ? !options.adapter.empty()
                           : setting.target.starts_with("/settings/")
                               ? given.contains(Json::json_pointer(std::string(setting.target)))
                               : false;
@@ -36,6 +39,37 @@ Status refuse_foreign_settings(const TuneOptions& options, const TunedBy& by) {
                  "leave it out"};
   }
   return {};
+}
+
+/// What trains the rows of new tokens.
+bool learns_low_rank(const MethodPart& method, bool encoder) {
+  return method.part == SettingPart::kLora || (method.part == SettingPart::kDistill && !encoder);
+}
+
+Status check_added_tokens(const TuneOptions& options, const TunedBy& by) {
+  if (options.added_tokens.empty()) return {};
+  if (by.model.kind == ModelKind::kEncoder) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("added_tokens are for decoders, {} is an encoder", by.model.id), "leave them out"};
+  }
+  const MethodPart* method = find_method_part(by.method.name);
+  if (by.method.name == "full" || (method != nullptr && learns_low_rank(*method, false))) return {};
+  return Error{
+      ErrorCode::kInvalidArgument,
+      fmt::format("method {} does not train the table of words, so added_tokens would stay unlearnt", by.method.name),
+      "use method lora, or full"};
+}
+
+/// What is no adapter that can be gone on with is said before anything is computed; tailor-tune sees the rest.
+Status check_adapter(const TuneOptions& options) {
+  std::error_code ignored;
+  if (options.adapter.empty()) return {};
+  if (!std::filesystem::is_directory(options.adapter, ignored)) {
+    TAILOR_CHECK(GgufFile::open(options.adapter));
+    return {};
+  }
+  TAILOR_TRY(const PeftAdapter adapter, PeftAdapter::open(options.adapter));
+  return adapter.is_lora() ? Status() : adapter.unfit("it is of the kind IA3; low-rank adapters can be gone on with");
 }
 
 Status write_report(const std::filesystem::path& out, const Json& result) {
@@ -52,15 +86,54 @@ Status write_report(const std::filesystem::path& out, const Json& result) {
 }  // namespace
 
 Status check_tune_options(const TuneOptions& options) {
+  if (options.refit && (options.method == "distill" || !options.task.empty())) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("refit is for one label a text, not for {}",
+                             options.method == "distill" ? "method distill" : "task " + options.task),
+                 "leave it out; --validation-fraction says how many rows are held out"};
+  }
   if (options.method != "distill" || !options.teacher.empty()) return {};
   return Error{ErrorCode::kInvalidArgument, "method distill needs a teacher",
                "--teacher names a package, or a file of its answers"};
 }
 
+ModelUse serving_use(const TuneOptions& options, const ModelInfo& model) {
+  const bool rounded = model.kind == ModelKind::kDecoder && options.settings.value("dtype", "") == "bf16";
+  return rounded ? ModelUse::kRounded : ModelUse::kServing;
+}
+
+/// With low-rank updates their rows alone are trained, as PEFT's trainable_token_indices does, unless the tables are
+/// trained whole.
+static Status train_added_tokens(const TuneOptions& options, const Tokenizer& tokenizer,
+                                 const std::filesystem::path& gguf, Json& settings) {
+  const MethodPart* method = find_method_part(options.method);
+  if (method == nullptr || !learns_low_rank(*method, false)) return {};
+  const Json whole = settings.value("/lora/modules_to_save"_json_pointer, Json::array());
+  if (!whole.empty()) {
+    TAILOR_TRY(const GgufFile file, GgufFile::open(gguf));
+    if (whole.size() > 1 || file.tensor("output.weight") == nullptr) return {};
+    return Error{ErrorCode::kInvalidArgument,
+                 "added_tokens: lora.modules_to_save trains one of the table of words and the output layer, and new "
+                 "tokens need both",
+                 "name both, or none: then the rows of the new tokens are trained"};
+  }
+  Json ids = settings.value("/lora/trained_tokens"_json_pointer, Json::array());
+  for (const std::string& token : options.added_tokens) {
+    const TokenList tokens = tokenizer.encode(token, /*add_special=*/false);
+    if (tokens.size() != 1)
+      return Error{ErrorCode::kInternal, fmt::format("the added token \"{}\" is read as {}", token, tokens.size()), ""};
+    if (std::find(ids.begin(), ids.end(), Json(tokens[0])) == ids.end()) ids.push_back(tokens[0]);
+  }
+  settings["lora"]["trained_tokens"] = std::move(ids);
+  return {};
+}
+
 Result<Json> job_settings(const TuneOptions& options, const std::filesystem::path& gguf) {
   Json settings = options.settings;
-  if (options.init_text.empty()) return settings;
+  if (options.init_text.empty() && options.added_tokens.empty()) return settings;
   TAILOR_TRY(const Tokenizer tokenizer, Tokenizer::load(gguf));
+  if (!options.added_tokens.empty()) TAILOR_CHECK(train_added_tokens(options, tokenizer, gguf, settings));
+  if (options.init_text.empty()) return settings;
   const TokenList tokens = tokenizer.encode(options.init_text, /*add_special=*/false);
   if (tokens.empty())
     return Error{ErrorCode::kInvalidArgument, "--init-text has no token", "give a text, or leave it out"};
@@ -80,6 +153,8 @@ Result<TunedBy> choose_tuning(const TuneOptions& options, std::optional<ModelKin
   const bool encoder = by.model.kind == ModelKind::kEncoder;
   if (encoder ? by.method.encoders : by.method.decoders) {
     TAILOR_CHECK(refuse_foreign_settings(options, by));
+    TAILOR_CHECK(check_added_tokens(options, by));
+    TAILOR_CHECK(check_adapter(options));
     return by;
   }
   return Error{ErrorCode::kInvalidArgument,
@@ -90,8 +165,13 @@ Result<TunedBy> choose_tuning(const TuneOptions& options, std::optional<ModelKin
 
 Status take_changes(Json& run, const Json& given, const std::filesystem::path& directory) {
   namespace fs = std::filesystem;
-  static constexpr std::array<std::string_view, 5> kMayChange = {
-      "threads", "deadline_seconds", "checkpoint_every_seconds", "checkpoint_every_steps", "micro_batch_tokens"};
+  static constexpr std::array<std::string_view, 7> kMayChange = {"threads",
+                                                                 "device",
+                                                                 "deadline_seconds",
+                                                                 "checkpoint_every_seconds",
+                                                                 "checkpoint_every_steps",
+                                                                 "micro_batch_tokens",
+                                                                 "activation_checkpointing"};
   Json& began = run["options"];
   const fs::path began_in = run.value("directory", std::string());
   for (const Setting& setting : tune_settings()) {
@@ -129,6 +209,7 @@ Json tune_job(const TuneOptions& options, std::string_view method, bool validate
            {"early_stopping_patience", options.patience},
            {"evaluate_every_epochs", 1.0}};
   job.update(options.job);
+  if (!options.adapter.empty()) job["adapter"] = std::filesystem::absolute(options.adapter).string();
   if (!validates) {
     job["evaluate_every_epochs"] = 0.0;
     job.erase("evaluate_every_steps");
@@ -195,6 +276,9 @@ Json training_figures(const TunedBy& by, const TuneOptions& options, int threads
                           "evaluations"}) {
     result[key] = training.at(key);
   }
+  for (const char* key : {"device", "base_in_memory"}) result[key] = nullptr;
+  if (training.contains("device")) result["device"] = training["device"];
+  if (training.contains("model")) result["base_in_memory"] = training["model"].value("base_in_memory", Json());
   result["best_step"] = training.at("best").is_null() ? Json(nullptr) : training.at("best").at("step");
   return result;
 }

@@ -10,6 +10,7 @@
 #include "core/progress.h"
 #include "core/result.h"
 #include "fit/options.h"
+#include "fit/ready_model.h"
 #include "fit/training_log.h"
 #include "fit/tune_methods.h"
 #include "fit/tune_process.h"
@@ -35,8 +36,11 @@ Result<TunedBy> choose_tuning(const TuneOptions& options, std::optional<ModelKin
 /// that differs is an error that names both values.
 Status take_changes(Json& run, const Json& given, const std::filesystem::path& directory);
 
-/// A word that the method needs and that was not given is an error.
+/// A word that the method needs and that was not given is an error, and what does not go together.
 Status check_tune_options(const TuneOptions& options);
+
+/// How the model is made ready that serves, and that a decoder is trained on: with dtype bf16 its matrices are rounded.
+ModelUse serving_use(const TuneOptions& options, const ModelInfo& model);
 
 /// The settings that were given, with the tokens of --init-text by the tokenizer of `gguf`.
 Result<Json> job_settings(const TuneOptions& options, const std::filesystem::path& gguf);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <ctime>
 
 #include "core/files.h"
 #include "core/rng.h"
@@ -75,6 +76,10 @@ struct Prepared {
   std::size_t max_tokens = 0;
 };
 
+TemplateSettings templates_of(const TuneOptions& options) {
+  return {options.template_variables, options.template_date};
+}
+
 Status choose(const TuneOptions& options, Prepared& p) {
   TAILOR_TRY(p.by, choose_tuning(options, ModelKind::kDecoder));
   return {};
@@ -89,13 +94,15 @@ Status read(const TuneOptions& options, Prepared& p, RunUi& ui) {
 
 Status tokenise(const TuneOptions& options, Prepared& p, RunUi& ui, const ProgressFn& progress) {
   ui.stage(fmt::format("making {} ready", p.by.model.id));
-  TAILOR_TRY(p.base, ready_model(p.by.model, ModelUse::kServing, progress));
+  TAILOR_TRY(p.base, ready_model(p.by.model, serving_use(options, p.by.model), progress));
   p.trained_on = p.base;
   if (p.by.method.own_blocks) {
     TAILOR_TRY(p.trained_on, ready_model(p.by.model, ModelUse::kTraining, progress));
   }
+  TAILOR_TRY(p.base, with_added_tokens(std::move(p.base), options.added_tokens));
+  TAILOR_TRY(p.trained_on, with_added_tokens(std::move(p.trained_on), options.added_tokens));
   ui.stage("tokenising");
-  TAILOR_TRY(const TextEncoder model, TextEncoder::load(p.base.gguf, p.data.form));
+  TAILOR_TRY(const TextEncoder model, TextEncoder::load(p.base.gguf, p.data.form, templates_of(options)));
   if (!model.note().empty()) ui.warning(model.note());
   const auto context = static_cast<std::size_t>(model.max_context());
   if (options.max_tokens > context) {
@@ -196,6 +203,7 @@ Status TextRecipe::package() {
   TAILOR_CHECK(remove_tree(staging));
   TAILOR_CHECK(make_directories(staging));
   settings_.form = prepared_.data.form;
+  if (settings_.form == ExampleForm::kChat) settings_.templates = templates_of(options_);
   // Half as much again as the longest answer that was learnt from.
   settings_.max_tokens = static_cast<int>(std::max<std::int64_t>(64, prepared_.tokens.longest_answer * 3 / 2));
   TAILOR_CHECK(settings_.save(staging));
@@ -364,6 +372,7 @@ bool tunes_texts(const TuneOptions& options) {
 
 Result<TuneSummary> tune_texts(TuneOptions options, const std::string& command_line, RunUi& ui,
                                const CancelToken& cancel) {
+  if (options.template_date.empty()) options.template_date = template_date(std::time(nullptr));
   TextRecipe recipe(std::move(options), ui, cancel);
   TAILOR_CHECK(recipe.choose());
   TAILOR_CHECK(recipe.read());

@@ -99,7 +99,7 @@ Result<Json> teach_texts(const TuneOptions& options, PreparedChat& data, int thr
       const std::size_t i = asked[k];
       if (!answers.contains(i)) {
         const Question question = last_question(data.examples[i]);
-        TAILOR_TRY(const GeneratedText text, teacher.answer({question.messages, question.raw},
+        TAILOR_TRY(const GeneratedText text, teacher.answer({question.messages, question.raw, question.tools},
                                                             {.max_tokens = options.teacher_tokens}, {}, cancel));
         answers[i] = {text.text, text.finish == FinishReason::kStop};
         TAILOR_CHECK(append_line(file, dump_json({{"example", i},

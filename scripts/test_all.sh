@@ -36,6 +36,7 @@ export TSAN_OPTIONS="suppressions=$PWD/scripts/tsan.supp second_deadlock_stack=1
 sanitizer tsan
 
 python3 scripts/bench.py --smoke --totals $totals || failed=1
+python3 scripts/test_methods.py --totals $totals || failed=1
 
 if [ -d "$data/banking77" ] && [ -d "$data/sms_spam" ]; then
   python3 scripts/test_data.py "$data" --totals $totals || failed=1

@@ -6,7 +6,7 @@ namespace tailor {
 namespace {
 
 bool is_list(const Setting& setting) {
-  return setting.kind == ValueKind::kNames || setting.kind == ValueKind::kTexts;
+  return setting.kind == ValueKind::kNames || setting.kind == ValueKind::kTexts || setting.kind == ValueKind::kValues;
 }
 
 }  // namespace

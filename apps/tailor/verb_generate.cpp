@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "apps/tailor/verbs.h"
+#include "config/value.h"
 #include "core/json.h"
 #include "data/chat_tools.h"
 #include "recipes/generate.h"
@@ -18,6 +19,7 @@ struct GenerateWords {
   GenerateRequest request;
   std::vector<std::string> words;  // package and texts, or texts
   std::string system, tools_file;
+  std::vector<std::string> variables;
   SamplingOptions sampling;
   int max_tokens = 0;
   bool json = false;
@@ -53,6 +55,10 @@ void add_generate(CLI::App& app, Invocation& invocation) {
   verb->add_option("--system", w.system, "what the model is told before the conversation")->type_name("TEXT");
   verb->add_option("--tools", w.tools_file, "JSON list of the tools that the model may call, as in its training data")
       ->type_name("FILE");
+  verb->add_option("--template-variable", w.variables,
+                   "a variable of the model's chat template, such as enable_thinking=false; may be given several times")
+      ->allow_extra_args(false)
+      ->type_name("NAME=VALUE");
   verb->add_option("--max-tokens", w.max_tokens, "longest answer in tokens (as the package says; 256)")
       ->check(CLI::PositiveNumber)
       ->type_name("N");
@@ -79,6 +85,7 @@ void add_generate(CLI::App& app, Invocation& invocation) {
     invocation.run = [&invocation, words]() -> Result<int> {
       GenerateWords& given = *words;
       TAILOR_TRY(const std::vector<std::string> texts, texts_of(given));
+      TAILOR_TRY(given.request.template_variables, read_name_values(given.variables, "--template-variable"));
       TAILOR_TRY(TextModel model, open_text_model(given.request, {}));
       given.sampling.max_tokens = given.max_tokens > 0 ? given.max_tokens : model.settings().max_tokens;
       if (!given.system.empty() && model.settings().form != ExampleForm::kChat)

@@ -131,15 +131,13 @@ Result<int> merge_model(const std::string& name, const std::string& adapter, con
   if (std::filesystem::exists(out, ec))
     return Error{ErrorCode::kInvalidArgument, fmt::format("{}: there is a file already", out), "give a new name"};
   TAILOR_TRY(const ModelInfo base, resolve_model(name, default_models_directory()));
-  if (base.kind != ModelKind::kDecoder)
-    return Error{ErrorCode::kInvalidArgument,
-                 fmt::format("{} is an encoder: only adapters of decoders are folded in", base.id),
-                 "merge it in PEFT (merge_and_unload, save_pretrained), and import the directory"};
   TAILOR_TRY(const std::filesystem::path gguf, ready_gguf(base, ModelUse::kTraining, {}));
-  TAILOR_CHECK(merge_peft_adapter(gguf, adapter, out));
+  TAILOR_TRY(const PeftMerge merged, merge_peft_adapter(gguf, adapter, out));
   TAILOR_TRY(const ModelInfo m, describe_model(out));
   fmt::print("{}: {} with {} folded in, {} as {}\n", out, base.id, adapter, human_bytes(static_cast<double>(m.bytes)),
              m.file_type);
+  if (!merged.left_out.empty())
+    fmt::print("note: {} stand behind the encoder and were left out\n", fmt::join(merged.left_out, ", "));
   return 0;
 }
 
@@ -187,7 +185,7 @@ void add_models(CLI::App& app, Invocation& invocation) {
     invocation.run = [name, out, export_type] { return export_model(*name, *out, kExportTypes.at(*export_type)); };
   });
   auto adapter = std::make_shared<std::string>();
-  auto* merge_verb = verb->add_subcommand("merge", "a decoder with an adapter that PEFT saved folded in");
+  auto* merge_verb = verb->add_subcommand("merge", "a model with an adapter that PEFT saved folded in");
   merge_verb->add_option("model", *name, "name, GGUF file or Hugging Face directory")->required()->type_name("MODEL");
   merge_verb->add_option("adapter", *adapter, "adapter_config.json, adapter_model.safetensors")
       ->required()

@@ -36,11 +36,7 @@ struct TuneWords {
 
 void list_methods() {
   for (const TuneMethod& method : tune_methods()) {
-    fmt::print("  {:<18} {:<22} {}\n", method.name,
-               method.encoders && method.decoders ? "encoders, decoders"
-               : method.encoders                  ? "encoders"
-                                                  : "decoders",
-               method.summary);
+    fmt::print("  {:<18} {:<30} {}\n", method.name, uses_of(method), method.summary);
   }
 }
 

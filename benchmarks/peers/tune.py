@@ -1,10 +1,13 @@
 """Training with transformers and PEFT on the rows, in the order and from the first values that tailor-tune has.
 
-    python benchmarks/peers/tune.py tokens encoder|decoder DATA_DIR MODEL_DIR OUT.safetensors ROWS
+    python benchmarks/peers/tune.py tokens encoder[-held]|decoder[-held]|long-N DATA_DIR MODEL_DIR OUT.safetensors ROWS
+    python benchmarks/peers/tune.py order TOKENS.safetensors STEPS BATCH
     python benchmarks/peers/tune.py train METHOD MODEL_DIR TOKENS.safetensors STEPS BATCH THREADS
 
 `tokens`: Banking77's training rows as labelled texts (encoder) or as "instruction, message, answer" (decoder), in the
-token file that tailor-tune reads. `train` pads to the longest row of a batch, attends with SDPA, and prints a line of
+token file that tailor-tune reads (-held: rows of eight labels, a tenth of them each for validation and test); or (long-N) the documents of corpus.jsonl one after the other, cut into rows of N
+tokens that are all learnt. `order`: the rows of so many steps, their tokens, and their tokens when a batch is padded to its
+longest row. `train` pads to the longest row of a batch, attends with SDPA, and prints a line of
 JSON; the first two steps are not timed. METHOD: full, upper-layers (two), head, lora (r = 16, all linear layers).
 Needs torch, transformers, peft, gguf, safetensors.
 """
@@ -37,6 +40,11 @@ def write_tokens(sort, data_dir, model_dir, out, n):
     with open(os.path.join(data_dir, "train.csv"), newline="", encoding="utf-8") as f:
         examples = [(r["text"], r["label"]) for r in csv.DictReader(f)]
     labels = sorted({label for _, label in examples})
+    held = sort.endswith("-held")
+    sort = sort.split("-")[0]
+    if held:
+        labels = labels[:8]
+        examples = [example for example in examples if example[1] in labels]
     random.seed(0)
     random.shuffle(examples)
     answer = lambda label: tokenizer(" " + label).input_ids + [tokenizer.eos_token_id]
@@ -52,7 +60,7 @@ def write_tokens(sort, data_dir, model_dir, out, n):
     count = len(offsets) - 1
     tensors = {"tokens": np.array(tokens, np.int32), "offsets": np.array(offsets, np.int64),
                "labels": np.array([labels.index(l) for _, l in examples[:n]], np.int32),
-               "parts": np.zeros(count, np.uint8), "row_ids": np.arange(count, dtype=np.int64)}
+               "parts": np.array([{8: 1, 9: 2}.get(i % 10, 0) if held else 0 for i in range(count)], np.uint8), "row_ids": np.arange(count, dtype=np.int64)}
     if sort == "decoder":
         replies = [answer(label) for label in labels]
         tensors |= {"loss_mask": np.array(mask, np.uint8), "label_tokens": np.array(sum(replies, []), np.int32),
@@ -60,6 +68,37 @@ def write_tokens(sort, data_dir, model_dir, out, n):
     save_file(tensors, out, metadata={"format": "tailor-tokens", "version": "1", "n_labels": str(len(labels)),
                                       "vocab_size": str(len(tokenizer))})
     print(f"{count} rows, {len(tokens)} tokens, mean {len(tokens) / count:.1f}")
+
+
+def write_long(length, data_dir, model_dir, out, n):
+    from safetensors.numpy import save_file
+    tokenizer = tokenizer_of("decoder", model_dir)
+    tokens = []
+    with open(os.path.join(data_dir, "corpus.jsonl"), encoding="utf-8") as f:
+        for line in f:
+            tokens += tokenizer(json.loads(line)["text"]).input_ids + [tokenizer.eos_token_id]
+            if len(tokens) >= n * length:
+                break
+    n = min(n, len(tokens) // length)
+    save_file({"tokens": np.array(tokens[:n * length], np.int32), "offsets": np.arange(n + 1, dtype=np.int64) * length,
+               "labels": np.full(n, -1, np.int32), "parts": np.zeros(n, np.uint8), "row_ids": np.arange(n, dtype=np.int64),
+               "loss_mask": np.ones(n * length, np.uint8)}, out,
+              metadata={"format": "tailor-tokens", "version": "1", "n_labels": "0", "vocab_size": str(len(tokenizer))})
+    print(f"{n} rows of {length} tokens")
+
+
+def golden():
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "golden"))
+
+
+def order(file, steps, batch_size):
+    from safetensors.numpy import load_file
+    golden()
+    from encoder_golden import batches
+    lengths = np.diff(load_file(file)["offsets"])
+    read = [[int(i) for i in batch] for batch in batches(len(lengths), 0, batch_size, steps)]
+    print(json.dumps({"order": sum(read, []), "tokens": int(sum(lengths[b].sum() for b in read)),
+                      "padded": int(sum(len(b) * lengths[b].max() for b in read))}))
 
 
 def encoder_task(method, model_dir, tokens, labels):
@@ -115,7 +154,7 @@ def decoder_task(method, model_dir, tokens, masks):
 def train(method, model_dir, file, steps, batch_size, threads):
     import torch
     from safetensors.numpy import load_file
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "golden"))
+    golden()
     from encoder_golden import batches
     torch.set_num_threads(threads)
     data = load_file(file)
@@ -142,12 +181,22 @@ def train(method, model_dir, file, steps, batch_size, threads):
         seen += sum(len(tokens[i]) for i in batch)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     done = (steps - WARM_UP) * batch_size
+    from torch.utils.flop_counter import FlopCounterMode
+    with FlopCounterMode(display=False) as counter:
+        loss_of(batch).backward()
     print(json.dumps({"examples_per_cpu_second": done / cpu, "examples_per_second": done / wall, "tokens_per_second": seen / wall,
-                      "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "losses": losses}))
+                      "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "losses": losses,
+                      "gflop_a_step": counter.get_total_flops() / 1e9, "cpu_seconds_a_step": cpu / (steps - WARM_UP)}))
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "tokens":
-        write_tokens(*sys.argv[2:6], int(sys.argv[6]))
+        sort, *places = sys.argv[2:6]
+        if sort.startswith("long-"):
+            write_long(int(sort[5:]), *places, int(sys.argv[6]))
+        else:
+            write_tokens(sort, *places, int(sys.argv[6]))
+    elif sys.argv[1] == "order":
+        order(sys.argv[2], *(int(word) for word in sys.argv[3:5]))
     else:
         train(*sys.argv[2:5], *(int(word) for word in sys.argv[5:8]))

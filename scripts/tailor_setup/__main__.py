@@ -56,14 +56,14 @@ def set_up(arguments, cache):
     if "llama" not in skip:
         wanted.append(pins.LLAMA)
     if torch:
-        wanted += [pins.TORCH, pins.CUPTI, pins.CUDART]
+        wanted += [pins.TORCH, pins.CUPTI, pins.CUDART, *(pins.CUDA if arguments.cuda else ())]
     if "fetch" not in skip:
         for again in (True, False):
             with Stage("fetching") as stage:
                 stage.note = fetch(cache, wanted)
             try:
                 with Stage("unpacking") as stage:
-                    stage.note = unpack_all(cache, torch)
+                    stage.note = unpack_all(cache, torch, arguments.cuda)
                 break
             except unpack.Damaged as damaged:
                 pin = damaged.args[0]
@@ -92,11 +92,11 @@ def fetch(cache, wanted):
     return count
 
 
-def unpack_all(cache, torch):
+def unpack_all(cache, torch, cuda):
     changed = [cache.link("models/all-minilm-l6-v2", unpack.minilm(cache)),
                cache.link("models/smollm2-135m-instruct", unpack.smollm2(cache))]
     if torch:
-        changed.append(cache.link("libtorch", unpack.libtorch(cache)))
+        changed.append(cache.link("libtorch", unpack.libtorch(cache, cuda)))
     return "done" if any(changed) else "done before"
 
 
@@ -116,6 +116,8 @@ def main():
     parser = argparse.ArgumentParser(prog="scripts/setup.sh", description="Makes a Debian 12 machine ready to build Tailor. "
                                      "Environment: TAILOR_CACHE (default ~/.cache/tailor), TAILOR_NATIVE=OFF for any x86-64 with AVX2.")
     parser.add_argument("--skip", action="append", default=[], choices=STAGES, help="leave out a stage (may be repeated)")
+    parser.add_argument("--cuda", action="store_true", help="libtorch with its CUDA half and NVIDIA's libraries (about 2 GB more to "
+                        "fetch, 4 GB on disk), for builds with -DTAILOR_TORCH_CUDA=ON")
     parser.add_argument("--jobs", type=int, default=0, help="compiler processes at once (default: by cores and memory)")
     parser.add_argument("--peers", action="store_true", help="make the virtual environment of golden scripts and benchmarks instead")
     parser.add_argument("--prune", action="store_true", help="delete versions in the cache that are no longer used, and stop")

@@ -18,12 +18,20 @@ class Damaged(Exception):
     """A cached download does not unpack."""
 
 
-def libtorch(cache):
-    """libtorch/{include,lib} with nvidia/ beside it, where libtorch_cpu.so's own run path looks."""
-    parts = [pins.TORCH, pins.CUPTI, pins.CUDART]
+# Where the wheels of pins.CUDA keep their libraries, which is where libtorch looks for them.
+CUDA_PLACES = {"nvidia-cudnn-cu13": "nvidia/cudnn/lib/", "nvidia-cusparselt-cu13": "nvidia/cusparselt/lib/",
+               "nvidia-nccl-cu13": "nvidia/nccl/lib/", "nvidia-nvshmem-cu13": "nvidia/nvshmem/lib/"}
+CUDA_LIBRARIES = ("libtorch_cuda.so", "libc10_cuda.so", "libtorch_cuda_linalg.so", "libtorch_nvshmem.so", "libcaffe2_nvrtc.so")
+
+
+def libtorch(cache, cuda=False):
+    """libtorch/{include,lib} with nvidia/ beside it, where libtorch_cpu.so's own run path looks; `cuda`: the other half too."""
+    parts = [pins.TORCH, pins.CUPTI, pins.CUDART, *(pins.CUDA if cuda else ())]
+    more = {f"torch/lib/{name}": f"libtorch/lib/{name}" for name in CUDA_LIBRARIES} if cuda else {}
 
     def make(work):
         take(cache, pins.TORCH, work, {
+            **more,
             "torch/include/": "libtorch/include/",
             "torch/lib/libtorch_cpu.so": "libtorch/lib/libtorch_cpu.so",
             "torch/lib/libc10.so": "libtorch/lib/libc10.so",
@@ -34,8 +42,12 @@ def libtorch(cache):
                                        "nvidia_cuda_cupti-13.2.86.dist-info/": "nvidia/licenses/cupti/"})
         take(cache, pins.CUDART, work, {"nvidia/cu13/lib/libcudart.so.13": "nvidia/cu13/lib/libcudart.so.13",
                                         "nvidia_cuda_runtime-13.2.86.dist-info/": "nvidia/licenses/cudart/"})
+        for pin in pins.CUDA if cuda else ():
+            place = CUDA_PLACES.get(pin.name, "nvidia/cu13/lib/")
+            take(cache, pin, work, {place: place, f"{pin.name.replace('-', '_')}-{pin.version}.dist-info/":
+                                    f"nvidia/licenses/{pin.name.removeprefix('nvidia-')}/"})
 
-    return store(cache, f"libtorch-{pins.TORCH.version}", parts, 1, make) / "libtorch"
+    return store(cache, f"libtorch-{pins.TORCH.version}{'-cuda' if cuda else ''}", parts, 1, make) / "libtorch"
 
 
 def minilm(cache):

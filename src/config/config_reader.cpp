@@ -71,6 +71,21 @@ void ConfigReader::finish() {
              "keep one of them");
     }
   }
+  // What frozen matrices are kept as: the word for weights before that for arithmetic.
+  if (const Word* asked = storage ? &*storage : half_floats ? &*half_floats : nullptr; asked != nullptr) {
+    const GivenSetting* named = config.find("method");
+    const MethodPart* part = find_method_part(named == nullptr ? "lora" : named->value.get<std::string>());
+    const GivenSetting* pissa = config.find("lora.pissa");
+    const bool exact = (part != nullptr && part->method == "pissa") || (pissa != nullptr && pissa->value == true);
+    if (asked->value == "f32")
+      neutral(asked->item);
+    else if (part != nullptr && !exact && means_something(*find_setting("dtype"), *part, ModelSort::kUnknown))
+      give("dtype", "bf16", asked->item, "");
+    else
+      note(fmt::format("{}: {} changes nothing: {}", asked->item.where, asked->item.name,
+                       exact ? "pissa needs the exact weights" : "this method keeps no frozen matrix as floats"));
+    if (storage && half_floats) neutral(half_floats->item);
+  }
   // Rows of a step of the optimiser.
   const GivenSetting* batch = config.find("batch_size");
   if (micro_batch) {

@@ -122,6 +122,8 @@ TEST(Config, EveryAliasIsItsSetting) {
       if (setting.kind == ValueKind::kNumber || setting.kind == ValueKind::kWhole)
         value = setting.low >= 1 || setting.high > 1 ? "3" : "0.25";
       if (setting.kind == ValueKind::kFlag) value = "true";
+      if (setting.kind == ValueKind::kValues) value = "{a: 1}";
+      if (setting.kind == ValueKind::kWholes) value = "[3]";
       const TuneConfig config =
           read_tune_config(parse_yaml(fmt::format("{}: {}", alias.name, value), "t").value(), "t");
       ASSERT_EQ(config.given.size(), 1u) << alias.name << errors_of(config);
@@ -138,7 +140,9 @@ TEST(Config, NamesAreUnique) {
     add(setting.key);
     for (const Alias& alias : setting.aliases) add(alias.name);
   }
-  for (const Translation& translation : translations()) add(translation.name);
+  for (const Translation& translation : translations()) {
+    if (translation.name != "dtype") add(translation.name);  // ours, with words of other tools beside ours
+  }
   for (const ForeignKey& key : foreign_keys()) add(key.name);
 }
 
@@ -206,6 +210,39 @@ TEST(Config, TranslatesSchedulesEvaluationsAndTargets) {
   EXPECT_THAT(refusal("val_size: 500"), HasSubstr("a share of the rows"));
   EXPECT_EQ(options("template: \"{a}: {b}\"\nlabel: x").at("text_template"), "{a}: {b}");
   EXPECT_THAT(notes_of(read("template: qwen")), HasSubstr("own chat template"));
+}
+
+TEST(Config, WhatOtherToolsSayOfPrecisionAndCheckpointing) {
+  const auto dtype = [](const std::string& text) {
+    const Json settings = options(text).value("settings", Json::object());
+    return settings.value("dtype", "");
+  };
+  for (const char* text : {"dtype: bf16", "dtype: bfloat16", "torch_dtype: bfloat16", "bf16: true", "bfloat16: true",
+                           "pure_bf16: true", "bf16: true\ntorch_dtype: bfloat16", "method: ia3\nbf16: true"})
+    EXPECT_EQ(dtype(text), "bf16") << text;
+  EXPECT_EQ(dtype("dtype: f32"), "f32");
+  // The word for weights goes before that for arithmetic.
+  for (const char* text : {"dtype: float32", "torch_dtype: auto", "torch_dtype: float16", "bf16: auto", "bf16: false",
+                           "bf16: true\ntorch_dtype: float32", "method: full\nbf16: true",
+                           "method: qlora\ndtype: bfloat16", "method: pissa\nbf16: true", "fp16: true"})
+    EXPECT_EQ(dtype(text), "") << text;
+  EXPECT_THAT(notes_of(read("method: full\nbf16: true")), HasSubstr("t.yaml:2: bf16 changes nothing: this method"));
+  EXPECT_THAT(refusal("method: full\ndtype: bf16"), HasSubstr("dtype means nothing to method full"));
+  EXPECT_THAT(refusal("method: qlora\ndtype: bf16"), HasSubstr("dtype means nothing to method qlora"));
+  EXPECT_THAT(refusal("method: pissa\ndtype: bf16"), HasSubstr("has to stay exact"));
+  EXPECT_THAT(refusal("dtype: int8"), HasSubstr("dtype should be one of FLOAT32"));
+  const auto checkpointing = [](const std::string& text) {
+    return options(text).at("settings").at("activation_checkpointing");
+  };
+  EXPECT_EQ(checkpointing("activation_checkpointing: true"), true);
+  EXPECT_EQ(checkpointing("gradient_checkpointing: true"), true);
+  EXPECT_EQ(checkpointing("gradient_checkpointing: offload"), true);
+  EXPECT_EQ(checkpointing("gradient_checkpointing: false"), false);
+  EXPECT_EQ(checkpointing("disable_gradient_checkpointing: true"), false);
+  EXPECT_THAT(refusal("method: head\nactivation_checkpointing: true"), HasSubstr("means nothing to method head"));
+  EXPECT_THAT(refusal("gradient_checkpointing: true\nactivation_checkpointing: false"), HasSubstr("keep one of them"));
+  EXPECT_EQ(options("device: cuda").at("job").at("device"), "cuda");
+  EXPECT_THAT(refusal("device: tpu"), HasSubstr("one of cpu, cuda"));
 }
 
 TEST(Config, DataOfOtherTools) {
@@ -321,7 +358,7 @@ special_tokens:
                      "out": "./outputs/qlora", "method": "qlora", "max_tokens": 1024,
                      "settings": {"lora": {"r": 32, "alpha": 16.0, "dropout": 0.05, "target_modules": ["all-linear"]},
                                   "epochs": 4.0, "schedule": "cosine", "learning_rate": 0.0002, "warmup_ratio": 0.1,
-                                  "weight_decay": 0.0, "batch_size": 8},
+                                  "activation_checkpointing": true, "weight_decay": 0.0, "batch_size": 8},
                      "job": {"log_every_steps": 1, "evaluate_every_epochs": 0.25}})"));
   EXPECT_EQ(options(R"(
 ### model
@@ -368,7 +405,8 @@ eval_steps: 500
             json(R"({"model": "smollm2-135m-instruct", "method": "lora", "data": "data/chat.json", "max_tokens": 2048,
                      "out": "saves/lora/sft", "validation_fraction": 0.1,
                      "settings": {"lora": {"r": 8, "target_modules": ["all-linear"]}, "learning_rate": 1e-4,
-                                  "epochs": 3.0, "schedule": "cosine", "warmup_ratio": 0.1, "batch_size": 8},
+                                  "epochs": 3.0, "schedule": "cosine", "warmup_ratio": 0.1, "dtype": "bf16",
+                                  "batch_size": 8},
                      "job": {"log_every_steps": 10, "checkpoint_every_steps": 500, "evaluate_every_steps": 500}})"));
   // adapter_config.json of PEFT: JSON is YAML.
   EXPECT_EQ(options(R"({
@@ -412,6 +450,25 @@ TEST(Config, TheSchemaHasEveryName) {
   EXPECT_EQ(properties.at("lora").at("anyOf").at(0).at("properties").at("r"), properties.at("lora.r"));
   EXPECT_EQ(properties.at("adapter").at("anyOf").size(), 3u);  // ours, nothing, Axolotl's
   EXPECT_TRUE(schema.at("patternProperties").contains("^wandb_"));
+}
+
+TEST(TuneConfig, VariablesOfATemplate) {
+  const Sorted expected = json(R"({"template_variables": {"enable_thinking": false, "effort": "low", "n": 2}})");
+  EXPECT_EQ(options("template_variables: {enable_thinking: false, effort: low, n: 2}"), expected);
+  EXPECT_EQ(options("chat_template_kwargs:\n  enable_thinking: no\n  effort: low\n  n: 2"), expected);
+  EXPECT_EQ(options("enable_thinking: true"), json(R"({"template_variables": {"enable_thinking": true}})"));
+  EXPECT_THAT(refusal("template_variables: [a]"), HasSubstr("a map of names to values, it is a list"));
+  EXPECT_THAT(refusal("template_variables: {}"), HasSubstr("a map of names to values"));
+  EXPECT_THAT(refusal("template_variables: {a b: 1}"), HasSubstr("a map of names to values"));
+  TuneConfig line;
+  add_flag(line, *find_setting("template_variables"), "--template-variable",
+           {"enable_thinking=false", "effort=low", "n=2"});
+  EXPECT_EQ(Sorted(options_of(line)), expected);
+  for (const auto& words : {std::vector<std::string>{"a"}, {"=1"}, {"1a=2"}, {"a=1", "a=2"}, {"a={"}}) {
+    TuneConfig wrong;
+    add_flag(wrong, *find_setting("template_variables"), "--template-variable", words);
+    EXPECT_EQ(wrong.errors.size(), 1u) << words[0];
+  }
 }
 
 }  // namespace

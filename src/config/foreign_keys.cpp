@@ -5,8 +5,8 @@
 namespace tailor {
 namespace {
 
-constexpr std::string_view kPrecision = "training is in 32-bit floats";
-constexpr std::string_view kMemory = "memory is bounded by micro_batch_tokens, nothing is computed twice";
+constexpr std::string_view kPrecision = "arithmetic and what is trained are in 32-bit floats; dtype: bf16 halves what frozen matrices take";
+constexpr std::string_view kMemory = "memory is bounded by micro_batch_tokens and activation_checkpointing";
 constexpr std::string_view kAttention = "attention has one implementation here";
 constexpr std::string_view kPacking = "rows are always packed, each attending to itself alone";
 constexpr std::string_view kLoading = "the file is read and tokenised in one pass";
@@ -32,10 +32,9 @@ std::vector<ForeignKey> make_keys() {
     for (const auto name : names) keys.push_back({.name = name, .tools = tools, .neutral = neutral, .what = what});
   };
   note("TRL, Axolotl, LLaMA-Factory", kPrecision,
-       {"bf16", "fp16", "tf32", "bfloat16", "float16", "pure_bf16", "upcast_layernorm", "torch_dtype", "dtype"});
+       {"fp16", "tf32", "float16", "upcast_layernorm"});
   note("TRL, Axolotl, LLaMA-Factory", kMemory,
-       {"gradient_checkpointing", "gradient_checkpointing_kwargs", "disable_gradient_checkpointing",
-        "activation_offloading", "auto_find_batch_size"});
+       {"gradient_checkpointing_kwargs", "activation_offloading", "auto_find_batch_size"});
   note("TRL, Axolotl, LLaMA-Factory", kAttention,
        {"flash_attention", "flash_attn", "sdp_attention", "xformers_attention", "eager_attention",
         "attn_implementation", "use_liger_kernel", "enable_liger_kernel", "use_cache"});
@@ -75,12 +74,11 @@ std::vector<ForeignKey> make_keys() {
   only("PEFT", "every module has the same rank and alpha", {}, {"rank_pattern", "alpha_pattern"});
   only("PEFT, Axolotl", kAllLayers, {},
        {"layers_to_transform", "lora_layers_to_transform", "layers_pattern", "exclude_modules", "layer_replication",
-        "target_parameters", "lora_target_parameters", "trainable_token_indices", "feedforward_modules",
-        "peft_layers_to_transform"});
+        "target_parameters", "lora_target_parameters", "feedforward_modules", "peft_layers_to_transform"});
   only("PEFT", "there is no such kind of adapter here; leave it out", {false, "megatron.core"},
        {"loftq_config", "megatron_config", "megatron_core", "eva_config", "corda_config", "arrow_config", "lora_bias",
-        "use_qalora", "ensure_weight_tying", "alora_invocation_tokens", "use_bdlora",
-        "lora_ga_config", "monteclora_config", "velora_config"});
+        "use_qalora", "ensure_weight_tying", "alora_invocation_tokens", "use_bdlora", "lora_ga_config",
+        "monteclora_config", "velora_config"});
   only("PEFT", "the encoder has its own number of layers and no dropout", {0, 2},
        {"encoder_num_layers", "encoder_dropout"});
   only("PEFT", "the model's own file is read", {"main"},
@@ -123,10 +121,8 @@ std::vector<ForeignKey> make_keys() {
         "loraplus_lr_embedding",
         "pure_lora"});
   only("Axolotl, LLaMA-Factory", "the model's own tokens are used; leave it out", {false},
-       {"special_tokens", "tokens", "added_tokens_overrides", "add_tokens", "add_special_tokens", "resize_vocab",
-        "resize_token_embeddings_to_32x", "pad_token", "eos_token", "new_special_tokens"});
-  only("Axolotl, LLaMA-Factory", "a run starts at the base model; leave it out", {},
-       {"lora_model_dir", "adapter_name_or_path", "adapter_folder"});
+       {"special_tokens", "added_tokens_overrides", "resize_token_embeddings_to_32x", "pad_token", "eos_token"});
+  note("LLaMA-Factory", "the vocabulary grows where added_tokens need it", {"resize_vocab"});
   only("TRL, LLaMA-Factory", "data come from a file here: data: train.jsonl", {},
        {"dataset_name", "dataset_config", "dataset_dir", "dataset_train_split", "dataset_test_split",
         "pretraining_dataset", "mix_strategy", "interleave_probs", "media_dir"});

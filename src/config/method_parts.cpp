@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <iterator>
+
 #include "config/setting.h"
 
 namespace tailor {
@@ -39,6 +42,7 @@ const MethodPart* find_method_part(std::string_view method) {
 
 bool means_something(const Setting& setting, const MethodPart& method, ModelSort model) {
   const bool trains = setting.target.starts_with("/settings/") || setting.target.starts_with("/job/");
+  if (setting.key == "device") return true;
   if (method.method == "features" && (trains || setting.part == SettingPart::kHead)) return false;  // it trains nothing
   if (setting.key == "soft_prompt.reparameterise" && method.method == "p-tuning") return false;  // it is a network
   const bool encoder = model == ModelSort::kEncoder || (model == ModelSort::kUnknown && method.encoders);
@@ -48,11 +52,19 @@ bool means_something(const Setting& setting, const MethodPart& method, ModelSort
     case SettingPart::kLabels:
       return true;
     case SettingPart::kHead:
-      return encoder && method.part != SettingPart::kContrastive;
+      // Contrastive tuning always begins its head at a regression.
+      return encoder && !(setting.key == "head_start" && method.part == SettingPart::kContrastive);
     case SettingPart::kLabelNames:
       return encoder && method.part != SettingPart::kDistill;
     case SettingPart::kLora:  // a decoder that is a student learns a low-rank update
       return method.part == SettingPart::kLora || (method.part == SettingPart::kDistill && !encoder);
+    case SettingPart::kFrozen: {
+      static constexpr std::string_view kNone[] = {"full", "contrastive", "head", "features", "qlora"};
+      return std::find(std::begin(kNone), std::end(kNone), method.method) == std::end(kNone) &&
+             (method.part != SettingPart::kDistill || model != ModelSort::kEncoder);
+    }
+    case SettingPart::kLayers:
+      return method.method != "head" && method.method != "features";
     default:
       return setting.part == method.part;
   }

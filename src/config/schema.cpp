@@ -54,6 +54,11 @@ Json type_of(const Setting& s) {
       return one_or_list(s);
     case ValueKind::kWholes:
       return Json{{"type", "array"}, {"items", range_of(s, "integer")}, {"minItems", 1}};
+    case ValueKind::kValues:
+      return Json{{"type", "object"},
+                  {"patternProperties", Json{{"^[A-Za-z_][A-Za-z0-9_]*$", Json::object()}}},
+                  {"additionalProperties", false},
+                  {"minProperties", 1}};
   }
   return Json::object();
 }
@@ -94,6 +99,8 @@ std::string values_of(const Setting& s) {
       return "name, or a list";
     case ValueKind::kWholes:
       return "list of whole numbers";
+    case ValueKind::kValues:
+      return "map of names to values";
   }
   return "";
 }

@@ -19,6 +19,7 @@ enum class ValueKind {
   kTexts,   // one text or a list
   kNames,   // the same; one text may hold several with commas between them
   kWholes,  // a list of whole numbers
+  kValues,  // a map of names to any values; on the command line "name=value", repeated
 };
 
 /// Which runs a setting means something to.
@@ -32,6 +33,8 @@ enum class SettingPart {
   kUpperLayers,
   kContrastive,
   kDistill,
+  kFrozen,  // methods that freeze matrices and keep them as floats
+  kLayers,  // methods that train through the layers
   kTexts,   // conversations, instructions, completions
   kLabels,  // texts with labels
 };

@@ -105,6 +105,11 @@ void soft_encoder(ConfigReader& reader, const ConfigItem& item) {
     reader.give("soft_prompt.encoder", *word, item, "PEFT");
 }
 
+void thinking(ConfigReader& reader, const ConfigItem& item) {
+  if (const auto flag = flag_of(reader, item))
+    reader.give("template_variables", Json{{"enable_thinking", *flag}}, item, "LLaMA-Factory");
+}
+
 void prompt_init(ConfigReader& reader, const ConfigItem& item) {
   // TEXT: prompt_tuning_init_text says which, and goes before
   const auto word = word_of(reader, item, {{"TEXT", "labels"}, {"RANDOM", "random"}, {"SAMPLE_VOCAB", "vocabulary"}});
@@ -207,6 +212,52 @@ void optimiser(ConfigReader& reader, const ConfigItem& item) {
   reader.wrong(item, "adamw or one of its kind", "AdamW is the optimiser here");
 }
 
+/// What weights are loaded as. "f32" and "bf16" are our own words.
+void storage(ConfigReader& reader, const ConfigItem& item) {
+  const bool ours = item.name == "dtype" && item.value->kind == YamlNode::Kind::kScalar &&
+                    (item.value->text == "f32" || item.value->text == "bf16");
+  if (ours) return reader.read("dtype", item, "");
+  const auto word = word_of(reader, item,
+                            {{"FLOAT32", "f32"},
+                             {"F32", "f32"},
+                             {"FP32", "f32"},
+                             {"BFLOAT16", "bf16"},
+                             {"BF16", "bf16"},
+                             {"FLOAT16", "f16"},
+                             {"F16", "f16"},
+                             {"FP16", "f16"},
+                             {"AUTO", "auto"}});
+  if (!word) return;
+  if (*word == "f32" || *word == "bf16")
+    reader.storage = ConfigReader::Word{item, *word};
+  else
+    reader.note(fmt::format("{}: {} changes nothing: frozen matrices are 32-bit floats, or dtype: bf16", item.where,
+                            item.name));
+}
+
+void half_floats(ConfigReader& reader, const ConfigItem& item) {
+  const auto word =
+      word_of(reader, item, {{"TRUE", "true"}, {"FULL", "true"}, {"FALSE", "false"}, {"AUTO", "auto"}});
+  if (word && *word == "true")
+    reader.half_floats = ConfigReader::Word{item, "true"};
+  else if (word && *word == "false")
+    reader.neutral(item);
+  else if (word)
+    reader.note(fmt::format("{}: {} changes nothing: frozen matrices are 32-bit floats, or dtype: bf16", item.where,
+                            item.name));
+}
+
+void checkpointing(ConfigReader& reader, const ConfigItem& item) {
+  const auto word = word_of(
+      reader, item,
+      {{"TRUE", "true"}, {"FALSE", "false"}, {"OFFLOAD", "true"}, {"OFFLOAD_DISK", "true"}, {"UNSLOTH", "true"}});
+  if (word) reader.give("activation_checkpointing", *word == "true", item, "TRL, Axolotl, LLaMA-Factory");
+}
+
+void no_checkpointing(ConfigReader& reader, const ConfigItem& item) {
+  if (const auto flag = flag_of(reader, item)) reader.give("activation_checkpointing", !*flag, item, "LLaMA-Factory");
+}
+
 /// A share below 1 is a ratio (Transformers 5), anything else a count.
 void warmup(ConfigReader& reader, const ConfigItem& item) {
   const auto x = plain_number(*item.value);
@@ -285,6 +336,18 @@ std::vector<Translation> make_translations() {
        scheduler},
       {"optim", "TRL, LLaMA-Factory", "AdamW alone", R"({"type": "string", "pattern": "adamw"})", optimiser},
       {"optimizer", "Axolotl", "AdamW alone", R"({"type": "string", "pattern": "adamw"})", optimiser},
+      {"dtype", "TRL, LLaMA-Factory", "dtype f32 or bf16; where no matrix is frozen, a note",
+       R"({"enum": ["float32", "fp32", "bfloat16", "float16", "fp16", "f16", "auto"]})", storage},
+      {"torch_dtype", "TRL, Axolotl", "dtype f32 or bf16; where no matrix is frozen, a note",
+       R"({"enum": ["float32", "f32", "fp32", "bfloat16", "bf16", "float16", "f16", "fp16", "auto"]})", storage},
+      {"bf16", "TRL, Axolotl, LLaMA-Factory", "dtype bf16; where no matrix is frozen, a note",
+       R"({"enum": [true, false, "auto", "full"]})", half_floats},
+      {"bfloat16", "Axolotl", "dtype bf16; where no matrix is frozen, a note", kFlag, half_floats},
+      {"pure_bf16", "LLaMA-Factory", "dtype bf16; where no matrix is frozen, a note", kFlag, half_floats},
+      {"gradient_checkpointing", "TRL, Axolotl", "activation_checkpointing",
+       R"({"enum": [true, false, "offload", "offload_disk", "unsloth"]})", checkpointing},
+      {"disable_gradient_checkpointing", "LLaMA-Factory", "activation_checkpointing, the other way round", kFlag,
+       no_checkpointing},
       {"warmup_steps", "TRL, Axolotl, LLaMA-Factory", "warmup_ratio, with max_steps or as a share below 1",
        R"({"type": "number", "minimum": 0})", warmup},
       {"metric_for_best_model", "TRL, Axolotl, LLaMA-Factory", "metric",
@@ -300,8 +363,10 @@ std::vector<Translation> make_translations() {
        }},
       {"evals_per_epoch", "Axolotl", "evaluate_every_epochs", kCount,
        [](ConfigReader& r, const ConfigItem& i) { keep_number(r, i, r.evals_per_epoch, 1, "a whole number from 1"); }},
+      {"enable_thinking", "LLaMA-Factory", "template_variables enable_thinking", kFlag, thinking},
       {"encoder_reparameterization_type", "PEFT", "soft_prompt.encoder", R"({"enum": ["MLP", "LSTM"]})", soft_encoder},
-      {"prompt_tuning_init", "PEFT", "soft_prompt.init", R"({"enum": ["TEXT", "RANDOM", "SAMPLE_VOCAB"]})", prompt_init},
+      {"prompt_tuning_init", "PEFT", "soft_prompt.init", R"({"enum": ["TEXT", "RANDOM", "SAMPLE_VOCAB"]})",
+       prompt_init},
   };
 }
 

@@ -92,11 +92,13 @@ class FileReader {
       return;
     }
     const auto known = known_names().find(full);
-    if (known == known_names().end() && section.empty()) {
+    if (section.empty()) {  // before our own names: `dtype` has values of other tools beside ours
       if (const Translation* translation = find_translation(full)) {
         if (entry.value.kind == YamlNode::Kind::kNull) return nothing(item);
         return translation->read(reader_, item);
       }
+    }
+    if (known == known_names().end() && section.empty()) {
       if (const ForeignKey* foreign = find_foreign_key(full)) return this->foreign(*foreign, item);
     }
     if (known == known_names().end()) return unknown(item, section);
@@ -173,6 +175,11 @@ void add_flag(TuneConfig& config, const Setting& setting, std::string_view flag,
               const std::vector<std::string>& words) {
   if (flag.starts_with("--no-")) return add_value(config, setting, flag, false);
   if (setting.kind == ValueKind::kFlag) return add_value(config, setting, flag, true);
+  if (setting.kind == ValueKind::kValues) {
+    auto values = read_name_values(words, flag);
+    if (!values) return config.errors.push_back(values.error());
+    return add_value(config, setting, flag, std::move(*values));
+  }
   YamlNode node;
   const auto scalar = [](const std::string& word) {
     YamlNode out;
@@ -230,6 +237,9 @@ void check_together(TuneConfig& config) {
     refuse(given != nullptr ? *given : *config.find("lora.dora"), "dora and pissa exclude each other",
            "take one of them");
   }
+  if (const GivenSetting* dtype = config.find("dtype"); dtype != nullptr && dtype->value == "bf16" && asks_for("pissa"))
+    refuse(*dtype, "dtype is bf16, but pissa takes its start out of the base, which has to stay exact for that",
+           "take dtype f32, or method lora");
   const bool table = config.find("label") != nullptr || config.find("text") != nullptr;
   for (const GivenSetting& given : config.given) {
     if (method != nullptr && !means_something(*given.setting, *method, ModelSort::kUnknown))

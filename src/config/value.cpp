@@ -62,6 +62,22 @@ std::optional<Json> texts(const YamlNode& node, bool commas, bool typed) {
   return out.empty() ? std::nullopt : std::optional(out);
 }
 
+bool is_name(std::string_view text) {
+  const auto letter = [](char c) { return c == '_' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+  return !text.empty() && letter(text[0]) &&
+         std::all_of(text.begin(), text.end(), [&](char c) { return letter(c) || (c >= '0' && c <= '9'); });
+}
+
+std::optional<Json> read_map(const YamlNode& node) {
+  if (node.kind != YamlNode::Kind::kMap || node.entries.empty()) return {};
+  Json out = Json::object();
+  for (const YamlEntry& entry : node.entries) {
+    if (!is_name(entry.name) || out.contains(entry.name)) return {};
+    out[entry.name] = plain_json(entry.value);
+  }
+  return out;
+}
+
 }  // namespace
 
 std::optional<double> plain_number(const YamlNode& node) {
@@ -139,7 +155,7 @@ std::optional<Json> read_value(const Setting& s, const YamlNode& node, bool type
       if (s.may_be_empty && node.kind == YamlNode::Kind::kList && node.items.empty()) return Json::array();
       return texts(node, true, typed);
     case ValueKind::kWholes: {
-      if (node.kind != YamlNode::Kind::kList || node.items.empty()) return {};
+      if (node.kind != YamlNode::Kind::kList || (node.items.empty() && !s.may_be_empty)) return {};
       Json out = Json::array();
       for (const YamlNode& item : node.items) {
         const auto value = whole(s, item);
@@ -148,8 +164,29 @@ std::optional<Json> read_value(const Setting& s, const YamlNode& node, bool type
       }
       return out;
     }
+    case ValueKind::kValues:
+      return read_map(node);
   }
   return {};
+}
+
+Result<Json> read_name_values(const std::vector<std::string>& words, std::string_view flag) {
+  Json out = Json::object();
+  for (const std::string& word : words) {
+    const std::size_t equals = word.find('=');
+    const std::string name = word.substr(0, equals);
+    if (equals == std::string::npos || !is_name(name)) {
+      return Error{ErrorCode::kInvalidArgument, fmt::format("{} {}: expected name=value", flag, word),
+                   fmt::format("{} enable_thinking=false", flag)};
+    }
+    TAILOR_TRY(const YamlNode value,
+               parse_yaml(std::string_view(word).substr(equals + 1), fmt::format("{} {}", flag, name)));
+    const Json read = plain_json(value);
+    if (out.contains(name) && out[name] != read)
+      return Error{ErrorCode::kInvalidArgument, fmt::format("{}: {} is given twice", flag, name), "keep one of them"};
+    out[name] = read;
+  }
+  return out;
 }
 
 std::string expected_of(const Setting& s) {
@@ -178,6 +215,8 @@ std::string expected_of(const Setting& s) {
       return "a name or a list of names";
     case ValueKind::kWholes:
       return "a list of whole numbers " + range("").substr(1);
+    case ValueKind::kValues:
+      return "a map of names to values";
   }
   return "";
 }

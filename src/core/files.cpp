@@ -6,11 +6,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <sstream>
 #include <utility>
+
+#include "core/spool_file.h"
 
 namespace tailor {
 namespace fs = std::filesystem;
@@ -156,6 +160,61 @@ Status append_line(const fs::path& file, std::string_view line) {
   TAILOR_CHECK(write_all(fd.get(), bytes, file));
   if (::fsync(fd.get()) != 0 && errno != EINVAL) return io_error("cannot write", file, errno);
   return {};
+}
+
+Result<SpoolFile> SpoolFile::create_beside(const fs::path& file) {
+  std::string name = file.string() + ".spool-XXXXXX";
+  const int fd = ::mkostemp(name.data(), O_CLOEXEC);
+  if (fd < 0) return io_error("cannot write beside", file, errno);
+  ::unlink(name.c_str());  // killed or not, nothing stays behind
+  return SpoolFile(fd, file);
+}
+
+SpoolFile::SpoolFile(SpoolFile&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)),
+      file_(std::move(other.file_)),
+      buffer_(std::move(other.buffer_)),
+      written_(other.written_),
+      read_(other.read_) {}
+
+SpoolFile& SpoolFile::operator=(SpoolFile&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  file_ = std::move(other.file_);
+  buffer_ = std::move(other.buffer_);
+  written_ = other.written_;
+  read_ = other.read_;
+  return *this;
+}
+
+SpoolFile::~SpoolFile() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+Status SpoolFile::append(std::string_view bytes) {
+  constexpr std::size_t kCapacity = std::size_t{1} << 18;
+  buffer_.append(bytes);
+  return buffer_.size() < kCapacity ? Status() : flush();
+}
+
+Status SpoolFile::flush() {
+  TAILOR_CHECK(write_all(fd_, buffer_, file_));
+  written_ += buffer_.size();
+  buffer_.clear();
+  return {};
+}
+
+Result<std::string> SpoolFile::next(std::size_t most) {
+  TAILOR_CHECK(flush());
+  std::string bytes(static_cast<std::size_t>(std::min<std::uint64_t>(most, written_ - read_)), '\0');
+  std::size_t have = 0;
+  while (have < bytes.size()) {
+    const ssize_t n = ::pread(fd_, bytes.data() + have, bytes.size() - have, static_cast<off_t>(read_ + have));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return io_error("cannot read back", file_, n < 0 ? errno : EIO);
+    have += static_cast<std::size_t>(n);
+  }
+  read_ += have;
+  return bytes;
 }
 
 Status make_directories(const fs::path& dir) {

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "core/json.h"
+#include "core/safetensors_pieces.h"
 
 namespace tailor {
 namespace {
@@ -247,23 +248,42 @@ std::uint64_t StreamedTensor::size() const {
   return elements * safetensor_type_bytes(type);
 }
 
-Status write_safetensors(const std::filesystem::path& file, std::span<const StreamedTensor> tensors,
-                         const std::map<std::string, std::string>& metadata) {
+namespace {
+
+Status write_streamed(const std::filesystem::path& file, std::span<const StreamedTensor> tensors,
+                      const std::map<std::string, std::string>& metadata, bool in_pieces) {
   TAILOR_TRY(const std::string head, header_of(file, tensors, metadata));
   return write_stream_atomic(file, [&](std::ostream& out) -> Status {
     out.write(head.data(), static_cast<std::streamsize>(head.size()));
     for (const StreamedTensor& tensor : tensors) {
-      TAILOR_TRY(const std::string bytes, tensor.bytes());
-      if (bytes.size() != tensor.size()) {
+      std::uint64_t written = 0;
+      for (bool more = true; more;) {
+        TAILOR_TRY(const std::string bytes, tensor.bytes());
+        out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+        written += bytes.size();
+        more = in_pieces && !bytes.empty() && written < tensor.size();
+      }
+      if (written != tensor.size()) {
         return Error{ErrorCode::kInvalidArgument,
                      fmt::format("{}: tensor '{}' has {} bytes, which do not fill {} [{}]", file.string(), tensor.name,
-                                 bytes.size(), tensor.type, fmt::join(tensor.shape, ", ")),
+                                 written, tensor.type, fmt::join(tensor.shape, ", ")),
                      ""};
       }
-      out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
     }
     return {};
   });
+}
+
+}  // namespace
+
+Status write_safetensors(const std::filesystem::path& file, std::span<const StreamedTensor> tensors,
+                         const std::map<std::string, std::string>& metadata) {
+  return write_streamed(file, tensors, metadata, /*in_pieces=*/false);
+}
+
+Status write_safetensors_in_pieces(const std::filesystem::path& file, std::span<const StreamedTensor> tensors,
+                                   const std::map<std::string, std::string>& metadata) {
+  return write_streamed(file, tensors, metadata, /*in_pieces=*/true);
 }
 
 }  // namespace tailor

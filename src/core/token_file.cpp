@@ -10,6 +10,7 @@
 #include <string>
 
 #include "core/safetensors.h"
+#include "core/token_file_tensors.h"
 
 namespace tailor {
 namespace {
@@ -173,8 +174,7 @@ Status TokenFile::check(const std::filesystem::path& where) const {
   return {};
 }
 
-Status write_token_file(const std::filesystem::path& file, const TokenFile& content) {
-  TAILOR_CHECK(content.check(file));
+std::vector<SafeTensor> tensors_of(const TokenFile& content) {
   const auto count = [](const auto& v) { return std::vector<std::int64_t>{static_cast<std::int64_t>(v.size())}; };
   const std::span<const std::uint8_t> parts(reinterpret_cast<const std::uint8_t*>(content.parts.data()),
                                             content.parts.size());
@@ -207,8 +207,7 @@ Status write_token_file(const std::filesystem::path& file, const TokenFile& cont
         {static_cast<std::int64_t>(content.rows()), static_cast<std::int64_t>(content.target_width())},
         content.targets));
   }
-  const bool soft = !content.soft_targets.empty();
-  if (soft) {
+  if (!content.soft_targets.empty()) {
     tensors.push_back(safe_tensor<float>(
         "soft_targets", "F32", {static_cast<std::int64_t>(content.rows()), content.n_labels}, content.soft_targets));
   }
@@ -218,12 +217,22 @@ Status write_token_file(const std::filesystem::path& file, const TokenFile& cont
   }
   if (!content.types.empty())
     tensors.push_back(safe_tensor<std::uint8_t>("types", "U8", count(content.types), content.types));
-  std::map<std::string, std::string> metadata{{"format", std::string(kFormat)},
-                                              {"version", std::string(soft ? kSoftVersion : kVersion)},
-                                              {"n_labels", std::to_string(content.n_labels)},
-                                              {"vocab_size", std::to_string(content.vocab_size)}};
+  return tensors;
+}
+
+std::map<std::string, std::string> metadata_of(const TokenFile& content) {
+  std::map<std::string, std::string> metadata{
+      {"format", std::string(kFormat)},
+      {"version", std::string(content.soft_targets.empty() ? kVersion : kSoftVersion)},
+      {"n_labels", std::to_string(content.n_labels)},
+      {"vocab_size", std::to_string(content.vocab_size)}};
   if (!content.token_labels.empty()) metadata["tags"] = content.iob2 ? kIob2 : "plain";
-  return write_safetensors(file, tensors, metadata);
+  return metadata;
+}
+
+Status write_token_file(const std::filesystem::path& file, const TokenFile& content) {
+  TAILOR_CHECK(content.check(file));
+  return write_safetensors(file, tensors_of(content), metadata_of(content));
 }
 
 Result<TokenFile> read_token_file(const std::filesystem::path& path) {

@@ -8,6 +8,7 @@
 
 #include "core/files.h"
 #include "core/safetensors.h"
+#include "core/token_file_writer.h"
 
 namespace tailor {
 namespace {
@@ -175,6 +176,95 @@ TEST(Safetensors, HostileHeadersAreRefused) {
   EXPECT_EQ(file->tensors().at(0).elements(), 4);
   EXPECT_FALSE(file->get("a", "F32", 1));
   EXPECT_FALSE(file->get("b", "F32", 2));
+}
+
+/// The rows of `file` from `begin` to `end`, with the labels' answers.
+TokenFile block_of(const TokenFile& file, std::size_t begin, std::size_t end) {
+  TokenFile block = file;
+  clear_rows(block);
+  for (std::size_t i = begin; i < end; ++i) {
+    const auto row = file.row(i);
+    block.tokens.insert(block.tokens.end(), row.begin(), row.end());
+    const auto mask = file.mask(i);
+    block.loss_mask.insert(block.loss_mask.end(), mask.begin(), mask.end());
+    const auto types = file.types_of(i);
+    block.types.insert(block.types.end(), types.begin(), types.end());
+    const auto soft = file.soft_targets.begin() + static_cast<std::ptrdiff_t>(i) * file.n_labels;
+    if (!file.soft_targets.empty()) block.soft_targets.insert(block.soft_targets.end(), soft, soft + file.n_labels);
+    end_row(block, file.labels[i], file.parts[i], file.row_ids[i]);
+  }
+  return block;
+}
+
+TEST(TokenFileWriter, WritesTheBytesOfTheWholeFile) {
+  const TemporaryDirectory dir;
+  TokenFile file = example();
+  file.types = {0, 0, 1, 0, 0, 1};
+  file.soft_targets = {0.5f, 0.5f, 0, 0, 1, 0};
+  write_token_file(dir.path() / "whole", file).value();
+  const std::string whole = read_file(dir.path() / "whole").value();
+  for (const std::vector<std::size_t>& ends : {std::vector<std::size_t>{3}, {1, 3}, {0, 2, 2, 3}, {1, 2, 3}}) {
+    TokenFileWriter writer(dir.path() / "blocks");
+    std::size_t begin = 0;
+    for (const std::size_t end : ends) {
+      const TokenFile block = block_of(file, begin, end);
+      if (block.rows() == 0) continue;  // has no optional tensors
+      writer.append(block).value();
+      begin = end;
+    }
+    EXPECT_EQ(writer.rows(), 3);
+    writer.finish().value();
+    EXPECT_EQ(read_file(dir.path() / "blocks").value(), whole) << ends.size();
+  }
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir.path()), {}), 2) << "something stayed behind";
+}
+
+TEST(TokenFileWriter, ManyRowsKeepTheirPlaces) {
+  const TemporaryDirectory dir;
+  TokenFile block;
+  block.n_labels = 1;
+  block.vocab_size = 1000;
+  TokenFileWriter writer(dir.path() / "blocks");
+  for (int b = 0; b < 40; ++b) {
+    clear_rows(block);
+    for (int r = 0; r < 1000; ++r) {
+      for (int t = 0; t <= r % 7; ++t) block.tokens.push_back((b + r + t) % 1000);
+      end_row(block, r % 2 - 1, TokenPart::kTrain, b * 1000 + r);
+    }
+    writer.append(block).value();
+  }
+  writer.finish().value();
+  const TokenFile read = read_token_file(dir.path() / "blocks").value();
+  ASSERT_EQ(read.rows(), 40000u);
+  for (int i = 0; i < 40000; ++i) {
+    const auto row = read.row(static_cast<std::size_t>(i));
+    ASSERT_EQ(row.size(), static_cast<std::size_t>(i % 1000 % 7 + 1)) << i;
+    ASSERT_EQ(row[0], (i / 1000 + i % 1000) % 1000) << i;
+    ASSERT_EQ(read.row_ids[static_cast<std::size_t>(i)], i);
+  }
+}
+
+TEST(TokenFileWriter, RefusesWhatDoesNotFit) {
+  const TemporaryDirectory dir;
+  const TokenFile file = example();
+  TokenFileWriter writer(dir.path() / "t");
+  const auto nothing = writer.finish();
+  ASSERT_FALSE(nothing);
+  EXPECT_NE(nothing.error().message.find("no rows"), std::string::npos);
+  writer.append(file).value();
+  TokenFile other = file;
+  other.types.assign(other.tokens.size(), 1);
+  const auto more = writer.append(other);
+  ASSERT_FALSE(more);
+  EXPECT_NE(more.error().message.find("from row 3 on"), std::string::npos) << more.error().message;
+  TokenFile bad = file;
+  bad.tokens[0] = 50;
+  EXPECT_FALSE(writer.append(bad));
+  EXPECT_FALSE(std::filesystem::exists(dir.path() / "t"));
+  TokenFileWriter nowhere("/nowhere/t");
+  const auto absent = nowhere.append(file);
+  ASSERT_FALSE(absent);
+  EXPECT_NE(absent.error().message.find("/nowhere/t"), std::string::npos) << absent.error().message;
 }
 
 }  // namespace

@@ -79,6 +79,13 @@ Json make_plan(const TrialContext& context, std::size_t validation) {
               {"validation_rows", asked}};
 }
 
+Status write_rows(const TrialContext& context, const ReadyModel& base, const RowSet& rows, const fs::path& tokens) {
+  TokenFileWriter writer(tokens);
+  TAILOR_CHECK(tokenize_for_decoder(context.data, base, {rows, {}, {}}, context.threads,
+                                    [&](TokenFile& block) { return writer.append(block); }));
+  return writer.finish();
+}
+
 Result<TuneRun> train(const TrialContext& context, const ReadyModel& base, const fs::path& tokens, double rate,
                       double epochs, double max_steps, const std::string& name, const std::string& stage) {
   Json settings{{"learning_rate", rate}, {"epochs", epochs}, {"batch_size", static_cast<int>(kBatch)}};
@@ -151,8 +158,7 @@ Result<TrialOutcome> run_tuned_decoder(TrialContext& context) {
     const RowSet asked =
         stratified_sample(context.data, validation, out.plan.at("validation_rows"), context.options.seed + 2);
     const auto tokens = context.directory / "tokens.safetensors";
-    TAILOR_TRY(const TokenFile file, tokenize_for_decoder(context.data, base, {train_rows, {}, {}}));
-    TAILOR_CHECK(write_token_file(tokens, file));
+    TAILOR_CHECK(write_rows(context, base, train_rows, tokens));
     const auto rates = out.plan.at("rates").get<std::vector<double>>();
     epochs = out.plan.value("epochs", 0.0);
     rate = rates.front();
@@ -205,8 +211,7 @@ Result<TrialOutcome> run_tuned_decoder(TrialContext& context) {
   }
   if (!searching || context.data.kfold()) {
     const auto tokens = context.directory / "tokens-all.safetensors";
-    TAILOR_TRY(const TokenFile file, tokenize_for_decoder(context.data, base, {context.fit_rows, {}, {}}));
-    TAILOR_CHECK(write_token_file(tokens, file));
+    TAILOR_CHECK(write_rows(context, base, context.fit_rows, tokens));
     TAILOR_TRY(TuneRun all,
                train(context, base, tokens, rate, epochs, 0, searching ? "all" : "refit-run", "training on all rows"));
     TAILOR_CHECK(remove_tree(tokens));

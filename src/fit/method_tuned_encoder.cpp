@@ -122,7 +122,7 @@ Estimate estimate_tuned_encoder(const TrialContext& context) {
 Result<TrialOutcome> run_tuned_encoder(TrialContext& context) {
   const Stopwatch trial;
   const TunedSearch& search = *find_tuned_search(context.candidate.method);
-  const bool starts_head = search.method != "contrastive";  // its regression comes after
+  const bool unit_vectors = search.method == "contrastive";  // read by the head
   TrialOutcome out;
   TAILOR_TRY(const ReadyModel model, ready_model(context, ModelUse::kTraining));
   TAILOR_TRY(const Tokenizer tokenizer, Tokenizer::load(model.gguf));
@@ -142,13 +142,13 @@ Result<TrialOutcome> run_tuned_encoder(TrialContext& context) {
   const auto start_head = [&](const std::vector<std::size_t>& fitted, double c) -> Result<fs::path> {
     const fs::path to = context.directory / "start-head.safetensors";
     TAILOR_TRY(const CachedEmbeddings vectors,
-               cached_embeddings(context, served, rows, {.pooling = Pooling::kMean, .normalise = false}));
+               cached_embeddings(context, served, rows, {.pooling = Pooling::kMean, .normalise = unit_vectors}));
     const auto at = [&](const std::vector<std::size_t>& positions) {
       return LabelledVectors{gather_rows(vectors.matrix, positions), rows.labels_at(positions)};
     };
     const LabelledVectors held_out = c > 0 ? LabelledVectors{} : at(rows.splits[0].validation);
     TAILOR_TRY(const HeadStart begun, write_head_start(at(fitted), held_out, classes_of(context), c, context.threads,
-                                                       context.progress, context.cancel, /*unit_vectors=*/false, to));
+                                                       context.progress, context.cancel, unit_vectors, to));
     out.plan["head_start_c"] = begun.c;
     if (c <= 0) {
       out.plan["head_start_score"] = metric_of(context).score(held_out.labels, begun.predicted, classes_of(context));
@@ -160,14 +160,14 @@ Result<TrialOutcome> run_tuned_encoder(TrialContext& context) {
                            const char* name) -> Result<EncoderRows> {
     EncoderRows in{rows, fitted, held_out, context.directory / name};
     const TokenParts parts{rows_at(fitted), rows_at(held_out), {}};
-    TAILOR_CHECK(write_token_file(in.tokens, tokenize_for_encoder(context.data, tokenizer, parts, reading)));
+    TokenFileWriter writer(in.tokens);
+    TAILOR_CHECK(tokenize_for_encoder(context.data, tokenizer, parts, reading, context.threads,
+                                      [&](TokenFile& block) { return writer.append(block); }));
+    TAILOR_CHECK(writer.finish());
     return in;
   };
   if (searching) {
-    fs::path head;
-    if (starts_head) {
-      TAILOR_TRY(head, start_head(rows.splits[0].train, 0));
-    }
+    TAILOR_TRY(const fs::path head, start_head(rows.splits[0].train, 0));
     TAILOR_TRY(const EncoderRows in, rows_in(rows.splits[0].train, rows.splits[0].validation, "tokens.safetensors"));
     const auto rates = out.plan.at("rates").get<std::vector<double>>();
     rate = rates.front();
@@ -176,7 +176,7 @@ Result<TrialOutcome> run_tuned_encoder(TrialContext& context) {
     for (std::size_t i = 0; i < rates.size() && rates.size() > 1; ++i) {
       const double search_epochs = out.plan.at("search_epochs");
       const Stopwatch watch;
-      TAILOR_TRY(EncoderTraining tried, train_encoder(context, search, model, served, in,
+      TAILOR_TRY(EncoderTraining tried, train_encoder(context, search, model, in,
                                                       {.rate = rates[i],
                                                        .epochs = search_epochs,
                                                        .evaluate = true,
@@ -185,7 +185,7 @@ Result<TrialOutcome> run_tuned_encoder(TrialContext& context) {
                                                        .head = head}));
       const double seconds = watch.seconds();
       for (const char* part : {"wall_seconds", "evaluation_seconds"})
-        trained_seconds += tried.figures.at(part).get<double>();
+        trained_seconds += tried.run.result.at(part).get<double>();
       trained_epochs += search_epochs;
       searched_seconds += seconds;
       searches += 1;
@@ -216,7 +216,7 @@ Result<TrialOutcome> run_tuned_encoder(TrialContext& context) {
         TAILOR_CHECK(keep_plan(context, out.plan));
       }
       const Stopwatch watch;
-      TAILOR_TRY(EncoderTraining chosen, train_encoder(context, search, model, served, in,
+      TAILOR_TRY(EncoderTraining chosen, train_encoder(context, search, model, in,
                                                        {.rate = rate,
                                                         .epochs = epochs,
                                                         .evaluate = true,
@@ -229,42 +229,36 @@ Result<TrialOutcome> run_tuned_encoder(TrialContext& context) {
                             out.plan["final_fit_seconds"].get<double>(), chosen.validation.size()});
       final_run = std::move(chosen);
     }
-    if (!starts_head) out.plan["head_c"] = final_run->head_c;
   }
   if (!searching || context.data.kfold()) {
     // All rows, nothing held out: the settings are fixed.
     const Json& fixed = searching ? out.plan : *context.settings;
-    fs::path head;
-    if (starts_head) {
-      TAILOR_TRY(head, start_head(rows.fit, fixed.value("head_start_c", 0.0)));
-    }
+    TAILOR_TRY(const fs::path head, start_head(rows.fit, fixed.value("head_start_c", 0.0)));
     const std::vector<std::size_t> none;
     TAILOR_TRY(const EncoderRows in, rows_in(rows.fit, none, "tokens-all.safetensors"));
-    TAILOR_TRY(EncoderTraining all, train_encoder(context, search, model, served, in,
+    TAILOR_TRY(EncoderTraining all, train_encoder(context, search, model, in,
                                                   {.rate = rate,
                                                    .epochs = epochs,
                                                    .name = searching ? "all" : "refit-run",
                                                    .stage = "training on all rows",
-                                                   .head = head,
-                                                   .head_c = fixed.value("head_c", 0.0)}));
+                                                   .head = head}));
     if (final_run) TAILOR_CHECK(remove_tree(final_run->directory));  // measured; what is packaged has learnt from all
-    if (!starts_head) out.plan["head_c"] = all.head_c;
     final_run = std::move(all);
     TAILOR_CHECK(remove_tree(in.tokens));
   }
-  TAILOR_TRY(TunedPackage made, package_encoder(context, *final_run));
+  TAILOR_TRY(TunedPackage made,
+             package_tuned_encoder(final_run->run, model, served, TensorType::kF16, context.package));
   out.base = std::move(made.base);
   out.trained_bytes = made.trained_bytes;
   out.settings = Json{{"learning_rate", rate},
                       {"epochs", epochs},
                       {"batch_size", kEncoderBatch},
-                      {"steps", final_run->figures.at("steps")},
-                      {"trained_parameters", final_run->figures.at("trained_parameters")}};
-  const char* of_head = starts_head ? "head_start_c" : "head_c";
-  out.settings[of_head] = out.plan.at(of_head);
-  if (!final_run->figures.at("excluded_rows").empty()) {
+                      {"steps", final_run->run.result.at("steps")},
+                      {"trained_parameters", final_run->run.result.at("trained_parameters")}};
+  out.settings["head_start_c"] = out.plan.at("head_start_c");
+  if (!final_run->run.result.at("excluded_rows").empty()) {
     out.notes.push_back(fmt::format("{} rows were left out of training because their loss was not a number.",
-                                    final_run->figures.at("excluded_rows").size()));
+                                    final_run->run.result.at("excluded_rows").size()));
   }
   TAILOR_CHECK(remove_tree(final_run->directory));
   TAILOR_CHECK(remove_tree(context.directory / "start-head.safetensors"));

@@ -55,11 +55,16 @@ void visit_tune(Visitor&& v, Options& o) {
   v("patience", o.patience);
   v("head_start", o.head_start);
   v("label_names", o.label_names);
+  v("refit", o.refit);
+  v("adapter", o.adapter);
+  v("added_tokens", o.added_tokens);
   v("init_text", o.init_text);
   v("teacher", o.teacher);
   v("unlabelled_file", o.unlabelled_file);
   v("teacher_tokens", o.teacher_tokens);
   v("max_tokens", o.max_tokens);
+  v("template_variables", o.template_variables);
+  v("template_date", o.template_date);
   v("answers", o.answers);
   v("threads", o.threads);
 }
@@ -156,6 +161,7 @@ Result<TuneOptions> tune_options_of_run(const Json& run) {
     find.find(options);
     options.model = find(options.model).string();
     options.teacher = find(options.teacher);
+    options.adapter = find(options.adapter);
     options.unlabelled_file = find(options.unlabelled_file);
   }));
   return options;

@@ -66,16 +66,21 @@ struct TuneOptions : DataOptions {
   std::string metric;                // accuracy | macro_f1 | loss: which values are kept; empty: accuracy, texts: loss
   int patience = 0;                  // evaluations without a better metric before training stops; 0: never
   bool head_start = true;            // encoders: the head starts at a logistic regression on the untouched vectors
-  std::string label_names = "auto";  // encoders: whether labels' names are learnt from: auto, always, never
-  int threads = 0;                   // 0: all cores
-  std::string init_text;             // soft prompts: a text whose tokens the virtual ones begin as; empty: by settings
+  bool refit = false;  // labels: train once more, on training and validation rows, for as many epochs as were the best
+  std::string label_names = "auto";       // encoders: whether labels' names are learnt from: auto, always, never
+  int threads = 0;                        // 0: all cores
+  std::filesystem::path adapter;          // low-rank methods: the one that is gone on with; empty: a new one
+  std::vector<std::string> added_tokens;  // decoders
+  std::string init_text;  // soft prompts: a text whose tokens the virtual ones begin as; empty: by settings
   // method distill
   std::filesystem::path teacher;          // labels: a package, or a file of answers; texts: a package or model
   std::filesystem::path unlabelled_file;  // labels: texts that the teacher alone answers; empty: none
   int teacher_tokens = 512;               // texts: of an answer, at most; longer ones are not learnt
   // texts alone
-  std::size_t max_tokens = 0;  // of a row; longer ones lose their end. 0: 2048, or what the model reads
-  std::size_t answers = 32;    // test rows that are answered before and after, to be compared
+  std::size_t max_tokens = 0;                // of a row; longer ones lose their end. 0: 2048, or what the model reads
+  Json template_variables = Json::object();  // of the model's chat template, such as {"enable_thinking": false}
+  std::string template_date;  // that the template shows (infer/chat_template.h); empty: when the run begins
+  std::size_t answers = 32;   // test rows that are answered before and after, to be compared
   bool dry_run = false;
   std::filesystem::path out;
 };

@@ -1,12 +1,16 @@
 #include "fit/ready_model.h"
 
+#include <fmt/format.h>
+
 #include <cstdlib>
 #include <utility>
 
 #include "core/files.h"
 #include "core/hash.h"
+#include "model/added_tokens.h"
 #include "model/import.h"
 #include "model/requantize.h"
+#include "model/rounded_model.h"
 
 namespace tailor {
 namespace fs = std::filesystem;
@@ -25,6 +29,10 @@ fs::path model_cache_directory() {
 }
 
 Result<fs::path> ready_gguf(const ModelInfo& info, ModelUse use, const ProgressFn& progress) {
+  if (use == ModelUse::kRounded) {
+    TAILOR_TRY(const fs::path served, ready_gguf(info, ModelUse::kServing, progress));
+    return rounded_to_bf16_cached(served, model_cache_directory());
+  }
   const bool training = use == ModelUse::kTraining;
   const fs::path cache = model_cache_directory();
   TAILOR_CHECK(make_directories(cache));
@@ -56,6 +64,19 @@ Result<ReadyModel> ready_model(const ModelInfo& info, ModelUse use, const Progre
   if (ready.gguf != info.path) ready.base.source += ", as " + ready.gguf.filename().string();
   TAILOR_TRY(ready.base.sha256, sha256_file(ready.gguf));
   return ready;
+}
+
+Result<ReadyModel> with_added_tokens(ReadyModel model, const std::vector<std::string>& tokens) {
+  if (tokens.empty()) return model;
+  std::string key = model.base.sha256;
+  for (const std::string& token : tokens) key += "\n" + token;
+  constexpr std::size_t kEnough = 24;
+  const fs::path file = model_cache_directory() / ("tokens-" + sha256_hex(key).substr(0, kEnough) + ".gguf");
+  std::error_code ignored;
+  if (!fs::exists(file, ignored)) TAILOR_CHECK(add_tokens(model.gguf, tokens, file));
+  model.gguf = file;
+  model.base.source += fmt::format("; {} token(s) added", tokens.size());
+  return model;
 }
 
 BaseModel tuned_base(BaseModel base, const std::string& file) {

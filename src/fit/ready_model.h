@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "core/progress.h"
 #include "core/result.h"
@@ -14,6 +15,7 @@ namespace tailor {
 enum class ModelUse {
   kServing,   // the GGUF for llama.cpp: imported or requantised as F16, decoders above a thousand million parameters as
               // Q8_0
+  kRounded,   // as kServing, a decoder's matrices rounded to bf16 (model/rounded_model.h)
   kTraining,  // in the precision of its file: encoders imported as F32, decoders in the type of their weights, or the
               // GGUF that the user named
 };
@@ -27,6 +29,10 @@ struct ReadyModel {
 Result<ReadyModel> ready_model(const ModelInfo& info, ModelUse use, const ProgressFn& progress);
 /// The file of it, without its hash.
 Result<std::filesystem::path> ready_gguf(const ModelInfo& info, ModelUse use, const ProgressFn& progress);
+
+/// The model with these tokens in its vocabulary (model/added_tokens.h), kept in model_cache_directory(); it itself
+/// where there are none.
+Result<ReadyModel> with_added_tokens(ReadyModel model, const std::vector<std::string>& tokens);
 
 /// How a package names its base when `file` in it holds tuned weights: the model they came from, with its hash.
 BaseModel tuned_base(BaseModel base, const std::string& file);

@@ -71,12 +71,12 @@ TokenFile tokenize_tags(const PreparedTags& data, const Tokenizer& tokenizer, st
   file.iob2 = data.scheme.iob2;
   for (std::size_t r = 0; r < data.rows.size(); ++r) {
     const TaggedRow& row = data.rows[r];
-    std::size_t word = 0;
     for (const WordTokens& window : encode_words(tokenizer, row.text, row.words, row.in_words, limit)) {
       file.add_row(window.ids, -1, data.parts[r], static_cast<std::int64_t>(r));
       const std::size_t begin = file.token_labels.size();
       file.token_labels.resize(begin + window.ids.size(), kNotAnswered);
-      for (const std::uint32_t token : window.first_tokens) file.token_labels[begin + token] = data.tags[r][word++];
+      for (std::size_t i = 0; i < window.tokens.size(); ++i)
+        file.token_labels[begin + window.tokens[i]] = data.tags[r][window.first_word + i];
     }
   }
   return file;

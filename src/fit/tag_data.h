@@ -30,7 +30,8 @@ struct PreparedTags : SplitData {
 Result<PreparedTags> prepare_tags(const TuneOptions& options);
 
 /// Rows of the token file are windows of at most `limit` tokens: a text that is longer has several, one after another,
-/// with its number as their row id. Every word is answered once, at its first token.
+/// with its number as their row id. Every word is answered once, at its first token, in the window that answers it when
+/// it is served (model/word_tokens.h).
 TokenFile tokenize_tags(const PreparedTags& data, const Tokenizer& tokenizer, std::size_t limit);
 
 }  // namespace tailor

@@ -25,21 +25,19 @@ Result<std::vector<WordTags>> Tagger::tag(std::span<const TaggedRow> rows, const
   std::vector<WordTags> out(rows.size());
   std::vector<std::vector<std::int32_t>> windows;
   struct Window {
-    std::size_t row, word;  // the first of the window
+    std::size_t row, word;  // the first that is answered
     std::vector<std::uint32_t> tokens;
   };
   std::vector<Window> answers;
   const auto limit = static_cast<std::size_t>(encoder_.embedder.max_tokens());
   for (std::size_t r = 0; r < rows.size(); ++r) {
     const TaggedRow& row = rows[r];
-    std::size_t word = 0;
     for (WordTokens& window : encode_words(encoder_.embedder.tokenizer(), row.text, row.words, row.in_words, limit)) {
-      answers.push_back({r, word, std::move(window.first_tokens)});
-      word += answers.back().tokens.size();
+      answers.push_back({r, window.first_word, std::move(window.tokens)});
       windows.push_back(std::move(window.ids));
     }
-    out[r].tags.resize(word);
-    out[r].probabilities.resize(word);
+    out[r].tags.resize(row.words.size());
+    out[r].probabilities.resize(row.words.size());
   }
   const auto width = static_cast<std::size_t>(encoder_.embedder.dim());
   const auto store = [&](std::size_t w, std::span<const float> states) {

@@ -1,6 +1,6 @@
 #pragma once
 /// A package that answers with a tag for each word: the tuned encoder, one linear layer on the state of each word's
-/// first token. Texts longer than the encoder reads are answered window by window.
+/// first token. Texts longer than the encoder reads are answered by windows that overlap.
 
 #include <cstdint>
 #include <filesystem>

@@ -10,16 +10,31 @@
 
 namespace tailor {
 
+/// How a model's chat template is rendered, beside the conversation: the same in training as in serving.
+struct TemplateSettings {
+  Json variables = Json::object();  // {"enable_thinking": false}
+  std::string date;                 // that templates show (template_date()); empty: the present
+};
+
+/// The templates that a GGUF file carries.
+struct ModelTemplates {
+  std::string chat;      // tokenizer.chat_template; empty: none
+  std::string tool_use;  // tokenizer.chat_template.tool_use, of conversations with tools; empty: the same
+};
+Result<ModelTemplates> read_model_templates(const std::filesystem::path& gguf);
+
 /// The encoder for examples of this form. A model without a chat template gets ChatML for conversations, and `note`
-/// says so; else `note` stays as it is. Errors: those of ChatTemplate::make().
-Result<ChatEncoder> make_chat_encoder(const Tokenizer& tokenizer, const std::string& chat_template, ExampleForm form,
-                                      const std::string& model_name, std::string& note);
+/// says so; else `note` stays as it is. Errors: those of ChatTemplate::make(); a date that is none.
+Result<ChatEncoder> make_chat_encoder(const Tokenizer& tokenizer, const ModelTemplates& templates, ExampleForm form,
+                                      const TemplateSettings& settings, const std::string& model_name,
+                                      std::string& note);
 
 /// Immutable and safe to share between threads.
 class TextEncoder {
  public:
   /// Reads metadata and vocabulary of a GGUF file.
-  static Result<TextEncoder> load(const std::filesystem::path& gguf, ExampleForm form);
+  static Result<TextEncoder> load(const std::filesystem::path& gguf, ExampleForm form,
+                                  const TemplateSettings& settings = {});
 
   const ChatEncoder& encoder() const { return *encoder_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }

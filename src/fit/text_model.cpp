@@ -12,7 +12,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kFormat = "tailor-text";
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;  // 1: without what templates are rendered with
 
 struct FormName {
   ExampleForm form;
@@ -25,6 +25,10 @@ constexpr FormName kForms[] = {
 
 Json TextSettings::to_json() const {
   Json json{{"format", kFormat}, {"version", kVersion}, {"max_tokens", max_tokens}};
+  if (form == ExampleForm::kChat) {
+    json["template_variables"] = templates.variables;
+    json["template_date"] = templates.date;
+  }
   for (const FormName& f : kForms) {
     if (f.form == form) json["form"] = f.name;
   }
@@ -38,8 +42,9 @@ Result<TextSettings> TextSettings::load(const fs::path& package) {
     return Error{ErrorCode::kCorruptData, fmt::format("{}: {}", (package / kTextFile).string(), what),
                  "make the package again"};
   };
-  if (!json.is_object() || json.value("format", Json()) != kFormat || json.value("version", Json()) != kVersion)
-    return damaged(fmt::format("expected format {}, version {}", kFormat, kVersion));
+  const Json version = json.is_object() ? json.value("version", Json()) : Json();
+  if (!json.is_object() || json.value("format", Json()) != kFormat || (version != 1 && version != kVersion))
+    return damaged(fmt::format("expected format {}, version 1 or {}", kFormat, kVersion));
   const Json form = json.value("form", Json()), most = json.value("max_tokens", Json());
   const auto* known =
       std::find_if(std::begin(kForms), std::end(kForms), [&](const FormName& f) { return form == f.name; });
@@ -48,6 +53,11 @@ Result<TextSettings> TextSettings::load(const fs::path& package) {
     return damaged("max_tokens should be a whole number from 1");
   settings.form = known->form;
   settings.max_tokens = most.get<int>();
+  const Json variables = json.value("template_variables", Json(Json::object()));
+  const Json date = json.value("template_date", Json(""));
+  if (!variables.is_object()) return damaged("template_variables should be a map");
+  if (!date.is_string()) return damaged("template_date should be a text");
+  settings.templates = {variables, date.get<std::string>()};
   return settings;
 }
 
@@ -62,13 +72,14 @@ Result<TextModel> TextModel::load(const fs::path& gguf, const fs::path& soft_pro
   TAILOR_TRY(Generator generator,
              Generator::load(gguf, {.threads = threads, .soft_prompt = soft_prompt, .worker = worker}));
   model.generator_ = std::make_unique<Generator>(std::move(generator));
-  TAILOR_TRY(ChatEncoder encoder, make_chat_encoder(model.generator_->tokenizer(), model.generator_->chat_template(),
-                                                    settings.form, gguf.filename().string(), model.note_));
+  TAILOR_TRY(const ModelTemplates templates, read_model_templates(gguf));
+  TAILOR_TRY(ChatEncoder encoder, make_chat_encoder(model.generator_->tokenizer(), templates, settings.form,
+                                                    settings.templates, gguf.filename().string(), model.note_));
   model.encoder_ = std::make_unique<ChatEncoder>(std::move(encoder));
   return model;
 }
 
-Result<TextModel> TextModel::load_package(const fs::path& package, int threads) {
+Result<TextModel> TextModel::load_package(const fs::path& package, int threads, const Json& variables) {
   TAILOR_TRY(PackageManifest manifest, read_package(package));
   if (manifest.serving != kServeText) {
     return Error{
@@ -76,10 +87,19 @@ Result<TextModel> TextModel::load_package(const fs::path& package, int threads) 
         fmt::format("{} answers with one of {} labels, not with text", package.string(), manifest.labels.size()),
         fmt::format("tailor predict {} \"your text\"", package.string())};
   }
-  TAILOR_TRY(const TextSettings settings, TextSettings::load(package));
+  TAILOR_TRY(TextSettings settings, TextSettings::load(package));
+  std::string note;
+  for (const auto& [name, value] : variables.items()) {
+    Json& learnt = settings.templates.variables[name];
+    if (learnt != value)
+      note += fmt::format("{}the model learnt with {}, and is asked with {}", note.empty() ? "" : "; ",
+                          learnt.is_null() ? "no " + name : name + " = " + dump_json(learnt), dump_json(value));
+    learnt = value;
+  }
   const DecoderFiles files = decoder_files_of(package, base_model_path(package, manifest.base));
   TAILOR_TRY(TextModel model, load(files.gguf, files.soft_prompt, settings, threads, worker_files(files)));
   model.manifest_ = std::move(manifest);
+  if (!note.empty()) model.note_ += (model.note_.empty() ? "" : "; ") + note;
   return model;
 }
 

@@ -21,7 +21,8 @@ inline constexpr const char* kTextFile = "text.json";  // of such a package
 /// What text.json states.
 struct TextSettings {
   ExampleForm form = ExampleForm::kChat;
-  int max_tokens = 256;  // of an answer, where the caller does not say
+  int max_tokens = 256;             // of an answer, where the caller does not say
+  TemplateSettings templates = {};  // chat: what the model learnt with
 
   Json to_json() const;
   static Result<TextSettings> load(const std::filesystem::path& package);
@@ -41,8 +42,10 @@ class TextModel {
   /// `soft_prompt` may be empty, and so may `worker`.
   static Result<TextModel> load(const std::filesystem::path& gguf, const std::filesystem::path& soft_prompt,
                                 const TextSettings& settings, int threads, const TorchWorkerFiles& worker = {});
+  /// `variables` take the place of those that the model learnt with, by name; then note() says so.
   /// Errors: those of read_package(); a package that answers with labels.
-  static Result<TextModel> load_package(const std::filesystem::path& package, int threads);
+  static Result<TextModel> load_package(const std::filesystem::path& package, int threads,
+                                        const Json& variables = Json::object());
 
   Result<TokenList> prompt(const TextRequest& request) const;
   Result<GeneratedText> answer(const TextRequest& request, const SamplingOptions& options, const TextSink& sink,

@@ -12,7 +12,8 @@ const std::vector<TuneMethod>& tune_methods() {
       {"full", "every weight of the model and the head", true, true, kEncoder},
       {"upper-layers", "the uppermost layers and the head", true, true, kEncoder},
       {"head", "the output layer alone, on vectors computed once", true, false, kEncoder},
-      {"features", "nothing but a logistic regression on vectors of the untouched model", true, false, kEncoder},
+      {"features", "nothing but a logistic regression on vectors of the untouched model", true, false, kEncoder, false,
+       true},
       {"bitfit", "biases and the head", true, true, kEncoder},
       {"layernorm", "normalisation layers and the head", true, true, kEncoder},
       {"lora", "low-rank updates of linear layers", true, true, kEncoder},
@@ -28,11 +29,17 @@ const std::vector<TuneMethod>& tune_methods() {
       {"prompt-tuning", "vectors of virtual tokens before the prompt", false, true, kDecoder},
       {"p-tuning", "a small network that makes those vectors", false, true, kDecoder},
       {"prefix-tuning", "keys and values of virtual tokens in every layer", false, true, kDecoder},
-      {"contrastive", "every weight, so that texts of one label lie together; then a logistic regression", true, false,
-       kEncoder},
-      {"distill", "a small model learns a large one's answers (--teacher)", true, true, kEncoder},
+      {"contrastive", "every weight, so that texts of one label lie together, and the head", true, false, kEncoder,
+       false, true},
+      {"distill", "a small model learns a large one's answers (--teacher)", true, true, kEncoder, false, true},
   };
   return kMethods;
+}
+
+std::string uses_of(const TuneMethod& method) {
+  std::string uses = method.encoders ? (method.one_label ? "encoders, one label" : "encoders, any task") : "";
+  if (method.decoders) uses += uses.empty() ? "decoders" : "; decoders";
+  return uses;
 }
 
 Result<TuneMethod> find_tune_method(const std::string& name) {

@@ -28,26 +28,26 @@ bool has(const fs::path& directory, const char* file) {
 
 }  // namespace
 
-Result<TokenFile> tokenize_for_decoder(const PreparedData& data, const ReadyModel& model, const TokenParts& parts) {
+Status tokenize_for_decoder(const PreparedData& data, const ReadyModel& model, const TokenParts& parts, int threads,
+                            const TakeTokenBlock& take) {
   TAILOR_TRY(const LabelScorer scorer, LabelScorer::load(model.gguf, {.threads = 1}));
   TAILOR_TRY(const PromptBuilder builder,
              PromptBuilder::make(scorer.tokenizer(), "", scorer.max_context(), prompt_settings().prompt,
                                  readable_labels(data.label_names())));
-  TokenFile file;
-  file.n_labels = static_cast<std::int32_t>(data.label_names().size());
-  file.vocab_size = scorer.vocabulary();
-  for (const auto& answer : builder.labels()) file.add_label(answer);
-  const auto add = [&](const RowSet& rows, TokenPart part) -> Status {
-    for (const auto id : rows.ids) {
-      TAILOR_TRY(const TokenList tokens, builder.prompt(data.dataset.texts[id], {}));
-      file.add_row(tokens, data.dataset.labels[id], part, id);
-    }
-    return {};
-  };
-  TAILOR_CHECK(add(parts.train, TokenPart::kTrain));
-  TAILOR_CHECK(add(parts.validation, TokenPart::kValidation));
-  TAILOR_CHECK(add(parts.test, TokenPart::kTest));
-  return file;
+  TokenFile empty;
+  empty.n_labels = static_cast<std::int32_t>(data.label_names().size());
+  empty.vocab_size = scorer.vocabulary();
+  for (const auto& answer : builder.labels()) empty.add_label(answer);
+  return make_token_rows(
+      parts.size(), threads, empty,
+      [&](std::size_t row, TokenFile& block) -> Status {
+        const auto [id, part] = parts.at(row);
+        thread_local std::string scratch;
+        TAILOR_CHECK(builder.append_prompt(data.dataset.texts[id], scratch, block.tokens));
+        end_row(block, data.dataset.labels[id], part, id);
+        return {};
+      },
+      take);
 }
 
 DecoderFiles decoder_files_of(const fs::path& package, const fs::path& gguf) {

@@ -6,6 +6,7 @@
 
 #include "core/token_file.h"
 #include "fit/prepared_data.h"
+#include "fit/token_rows.h"
 #include "fit/tuned_model.h"
 #include "infer/torch_worker.h"
 #include "prompt/prompt_classifier.h"
@@ -13,8 +14,9 @@
 namespace tailor {
 
 /// Prompts of the rows, and the answers of the labels (their end is always learnt), in the tokens that serving will
-/// use. Row numbers of the token file are ids of the data.
-Result<TokenFile> tokenize_for_decoder(const PreparedData& data, const ReadyModel& model, const TokenParts& parts);
+/// use, block by block. Row numbers are ids of the data.
+Status tokenize_for_decoder(const PreparedData& data, const ReadyModel& model, const TokenParts& parts, int threads,
+                            const TakeTokenBlock& take);
 
 /// What llama.cpp loads; bottlenecks: tailor-tune answers with them.
 struct DecoderFiles {

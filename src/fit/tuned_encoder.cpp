@@ -94,7 +94,8 @@ Result<EncoderReading> encoder_reading(const fs::path& gguf, std::string_view te
 void add_encoder_row(TokenFile& file, const Tokenizer& tokenizer, std::string_view text, const EncoderReading& reading,
                      std::int32_t label, TokenPart part, std::int64_t row_id) {
   if (!reading.pairs) {
-    file.add_row(tokenizer.encode_truncated(text, reading.limit, /*add_special=*/true), label, part, row_id);
+    tokenizer.append_truncated(text, reading.limit, /*add_special=*/true, file.tokens);
+    end_row(file, label, part, row_id);
     return;
   }
   const PairTokens tokens = tokenizer.encode_pair(text, reading.limit);
@@ -102,20 +103,19 @@ void add_encoder_row(TokenFile& file, const Tokenizer& tokenizer, std::string_vi
   if (tokenizer.token_types() > 1) file.types.insert(file.types.end(), tokens.types.begin(), tokens.types.end());
 }
 
-TokenFile tokenize_for_encoder(const PreparedData& data, const Tokenizer& tokenizer, const TokenParts& parts,
-                               const EncoderReading& reading) {
-  TokenFile file;
-  file.n_labels = static_cast<std::int32_t>(data.label_names().size());
-  file.vocab_size = static_cast<std::int32_t>(tokenizer.vocabulary_size());
-  const auto add = [&](const RowSet& rows, TokenPart part) {
-    for (const auto id : rows.ids) {
-      add_encoder_row(file, tokenizer, data.dataset.texts[id], reading, data.dataset.labels[id], part, id);
-    }
-  };
-  add(parts.train, TokenPart::kTrain);
-  add(parts.validation, TokenPart::kValidation);
-  add(parts.test, TokenPart::kTest);
-  return file;
+Status tokenize_for_encoder(const PreparedData& data, const Tokenizer& tokenizer, const TokenParts& parts,
+                            const EncoderReading& reading, int threads, const TakeTokenBlock& take) {
+  TokenFile empty;
+  empty.n_labels = static_cast<std::int32_t>(data.label_names().size());
+  empty.vocab_size = static_cast<std::int32_t>(tokenizer.vocabulary_size());
+  return make_token_rows(
+      parts.size(), threads, empty,
+      [&](std::size_t row, TokenFile& block) -> Status {
+        const auto [id, part] = parts.at(row);
+        add_encoder_row(block, tokenizer, data.dataset.texts[id], reading, data.dataset.labels[id], part, id);
+        return {};
+      },
+      take);
 }
 
 Result<TunedPackage> package_tuned_encoder(const TuneRun& run, const ReadyModel& trained_on, const ReadyModel& served,

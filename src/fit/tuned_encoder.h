@@ -8,6 +8,7 @@
 
 #include "core/token_file.h"
 #include "fit/classifier.h"
+#include "fit/token_rows.h"
 #include "fit/tuned_model.h"
 #include "infer/embedder.h"
 #include "model/gguf_file.h"
@@ -23,7 +24,7 @@ bool makes_pairs(std::string_view text_template);
 /// How texts become rows of tokens.
 struct EncoderReading {
   bool pairs = false;
-  std::size_t limit = kEncoderTokens;  // tokens of a row
+  std::size_t limit = kEncoderTokens;      // tokens of a row
   std::size_t positions = kEncoderTokens;  // that the model has
 };
 /// `limit` is kEncoderTokens, or the positions of the model in `gguf` where it has fewer.
@@ -33,9 +34,9 @@ Result<EncoderReading> encoder_reading(const std::filesystem::path& gguf, std::s
 void add_encoder_row(TokenFile& file, const Tokenizer& tokenizer, std::string_view text, const EncoderReading& reading,
                      std::int32_t label, TokenPart part, std::int64_t row_id);
 
-/// Row numbers of the token file are ids of the data.
-TokenFile tokenize_for_encoder(const PreparedData& data, const Tokenizer& tokenizer, const TokenParts& parts,
-                               const EncoderReading& reading);
+/// Hands on the rows of the parts, block by block. Row numbers are ids of the data.
+Status tokenize_for_encoder(const PreparedData& data, const Tokenizer& tokenizer, const TokenParts& parts,
+                            const EncoderReading& reading, int threads, const TakeTokenBlock& take);
 
 /// Writes the head, and where the encoder was changed the whole of it (matrices as `matrices`) and its adapter, into
 /// `package`. A head on an untouched encoder is served on `served`.

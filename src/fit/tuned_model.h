@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <utility>
 
+#include "core/token_file.h"
 #include "fit/package.h"
 #include "fit/predictions.h"
 #include "fit/prepared_data.h"
@@ -14,12 +16,21 @@
 namespace tailor {
 
 inline constexpr const char* kTrainedWeights = "weights.safetensors";  // of a run: whole tensors that changed
-inline constexpr const char* kTunedFile = "tuned.gguf";      // of a package: tuned weights
+inline constexpr const char* kTunedFile = "tuned.gguf";                // of a package: tuned weights
 inline constexpr const char* kAdapterDirectory = "adapter";  // of a package: in PEFT's and in llama.cpp's layout
 
 /// Rows of the data by the part of the token file they go to.
 struct TokenParts {
   RowSet train, validation, test;
+
+  std::size_t size() const { return train.size() + validation.size() + test.size(); }
+  /// The i-th row of all, in this order, by its id, and its part.
+  std::pair<std::uint32_t, TokenPart> at(std::size_t i) const {
+    if (i < train.size()) return {train.ids[i], TokenPart::kTrain};
+    i -= train.size();
+    if (i < validation.size()) return {validation.ids[i], TokenPart::kValidation};
+    return {test.ids[i - validation.size()], TokenPart::kTest};
+  }
 };
 
 struct TunedPackage {
@@ -27,8 +38,8 @@ struct TunedPackage {
   std::uint64_t trained_bytes = 0;  // of what was trained, without the base
 };
 
-/// The model of `base` (GGUF) with the tensors of `weights` (safetensors, by GGUF names) in place, as llama.cpp runs it;
-/// matrices as `matrices`, all else f32. Atomic at `to`.
+/// The model of `base` (GGUF) with the tensors of `weights` (safetensors, by GGUF names) in place, as llama.cpp runs
+/// it; matrices as `matrices`, all else f32. Atomic at `to`.
 Status write_tuned_gguf(const std::filesystem::path& base, const std::filesystem::path& weights, TensorType matrices,
                         const std::filesystem::path& to);
 

@@ -104,8 +104,8 @@ std::vector<TunedSearch> make_rows() {
     rows.back().wanted_steps = kSteps;
     rows.back().most_epochs = kEpochs;
   };
-  encoder("contrastive", "Contrastive tuning, then logistic regression", kEveryWeight, {2.5e-5, 5e-5, 1e-4}, 18, 16);
-  rows.back().head_rate = 0;
+  encoder("contrastive", "Contrastive tuning with a classification head", kEveryWeight, {5e-5, 1e-4, 2e-4}, 18, 16);
+  rows.back().head_rate = 1e-3;
   rows.back().wanted_steps = 400;
   rows.back().most_epochs = 10;
   encoder("upper-layers", "Upper layers with a classification head", "the uppermost layers of the model",

@@ -294,7 +294,7 @@ Result<std::vector<BestLabel>> LabelScorer::best(std::span<const TokenList> prom
   const bool together = tasks.size() < 2 * static_cast<std::size_t>(self.threads);
   const int workers = together ? 1 : self.threads;
   const std::size_t cells_each = longest + Lockstep::kMaxPaths * deepest;
-  const std::size_t fitting = std::max<std::size_t>(1, kMaxCells / cells_each);
+  const std::size_t fitting = std::max<std::size_t>(1, self.cells_beside_prefix(kMaxCells) / cells_each);
   const auto places = static_cast<int>(
       std::min({fitting, static_cast<std::size_t>(kLockstep),
                 (tasks.size() + static_cast<std::size_t>(workers) - 1) / static_cast<std::size_t>(workers)}));

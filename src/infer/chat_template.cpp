@@ -50,7 +50,25 @@ bool holds(const Result<MarkedText>& rendered, std::string_view part) {
   return rendered.has_value() && rendered->bytes.find(part) != std::string::npos;
 }
 
+constexpr const char* kDateForm = "%Y-%m-%dT%H:%M:%S";
+
 }  // namespace
+
+std::string template_date(std::time_t moment) {
+  std::tm parts{};
+  localtime_r(&moment, &parts);
+  char out[32];
+  return std::string(out, std::strftime(out, sizeof out, kDateForm, &parts));
+}
+
+std::optional<std::time_t> read_template_date(const std::string& text) {
+  std::tm parts{};
+  const char* end = strptime(text.c_str(), kDateForm, &parts);
+  if (end == nullptr || *end != '\0') return std::nullopt;
+  parts.tm_isdst = -1;
+  const std::time_t moment = std::mktime(&parts);
+  return moment == -1 ? std::nullopt : std::optional(moment);
+}
 
 struct ChatTemplate::Impl {
   JinjaTemplate jinja;
@@ -155,8 +173,9 @@ const char* ChatTemplate::chatml() {
          "+ '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 }
 
-Result<ChatTemplate> ChatTemplate::make(const std::string& source, const Tokenizer& tokenizer,
-                                        const ChatTemplateOptions& options) {
+Result<std::shared_ptr<const ChatTemplate::Impl>> ChatTemplate::make_one(const std::string& source,
+                                                                         const Tokenizer& tokenizer,
+                                                                         const ChatTemplateOptions& options) {
   if (source.empty()) {
     return Error{ErrorCode::kInvalidArgument, "the model has no chat template",
                  "use a plain prompt, or a model that was trained to chat"};
@@ -178,16 +197,40 @@ Result<ChatTemplate> ChatTemplate::make(const std::string& source, const Tokeniz
   impl->variables = options.variables;
   impl->now = options.now.value_or(std::time(nullptr));
   TAILOR_CHECK(impl->probe());
-  return ChatTemplate(std::move(impl));
+  return std::shared_ptr<const Impl>(std::move(impl));
 }
 
-const ChatAbilities& ChatTemplate::abilities() const {
-  return impl_->abilities;
+Result<ChatTemplate> ChatTemplate::make(const std::string& source, const Tokenizer& tokenizer,
+                                        const ChatTemplateOptions& options) {
+  TAILOR_TRY(const std::shared_ptr<const Impl> plain, make_one(source, tokenizer, options));
+  std::shared_ptr<const Impl> with_tools;
+  if (!options.tool_use.empty()) {
+    TAILOR_TRY(with_tools, make_one(options.tool_use, tokenizer, options));
+  }
+  for (const auto& [name, value] : options.variables.items()) {
+    static constexpr std::string_view kOurs[] = {"messages", "tools", "documents", "add_generation_prompt"};
+    if (std::find(std::begin(kOurs), std::end(kOurs), name) != std::end(kOurs)) {
+      return Error{ErrorCode::kInvalidArgument,
+                   fmt::format("template variable {} comes from the conversation and cannot be set", name),
+                   "leave it out"};
+    }
+    if (plain->special.contains(name) || plain->jinja.mentions(name)) continue;
+    if (with_tools != nullptr && with_tools->jinja.mentions(name)) continue;
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("the model's chat template reads no variable {}: setting it changes nothing", name),
+                 "leave it out, or look at the template for the name it reads"};
+  }
+  return ChatTemplate(plain, std::move(with_tools));
+}
+
+const ChatAbilities& ChatTemplate::abilities(bool tools_offered) const {
+  return (tools_offered && with_tools_ != nullptr ? with_tools_ : impl_)->abilities;
 }
 
 Result<MarkedText> ChatTemplate::render(std::span<const ChatMessage> messages, const Json& tools,
                                         bool answer_follows) const {
-  const ChatAbilities& can = impl_->abilities;
+  const Impl& impl = !tools.empty() && with_tools_ != nullptr ? *with_tools_ : *impl_;
+  const ChatAbilities& can = impl.abilities;
   const auto lacks = [](std::string_view what) {
     return Error{ErrorCode::kInvalidArgument, fmt::format("the model's chat template has no place for {}", what),
                  "take a model that was trained to call tools, or write the calls into the texts"};
@@ -200,10 +243,10 @@ Result<MarkedText> ChatTemplate::render(std::span<const ChatMessage> messages, c
   const auto run = [&]() -> Result<MarkedText> {
     const bool merges =
         !can.system && messages.size() > 1 && messages[0].role == "system" && messages[1].role == "user";
-    if (!merges) return impl_->run(messages, tools, answer_follows);
+    if (!merges) return impl.run(messages, tools, answer_follows);
     std::vector<ChatMessage> merged(messages.begin() + 1, messages.end());
     merged[0].content = messages[0].content + "\n\n" + merged[0].content;
-    return impl_->run(merged, tools, answer_follows);
+    return impl.run(merged, tools, answer_follows);
   };
   Result<MarkedText> out = run();
   if (out.has_value()) return out;

@@ -126,6 +126,44 @@ TEST(ChatTemplate, VariablesOfTheTemplate) {
             "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n");
 }
 
+TEST(ChatTemplate, ANamedTemplateForTools) {
+  const std::vector<ChatMessage> talk{{"user", "Hi"}};
+  const std::string with_tools =
+      "{% for m in messages %}{{ m.content }}{% endfor %}{{ tools | length if tools else '' }}";
+  const ChatTemplate chat = ChatTemplate::make(ChatTemplate::chatml(), tokenizer(), {.tool_use = with_tools}).value();
+  EXPECT_EQ(chat.render(talk, nullptr, true).value().bytes, "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
+  EXPECT_FALSE(chat.abilities().tools);
+  // It shows how many tools there are, but none of them.
+  expect_error(chat.render(talk, golden().at("tools"), true), ErrorCode::kInvalidArgument, "has no place for tools");
+  const ChatTemplate better =
+      ChatTemplate::make(
+          ChatTemplate::chatml(), tokenizer(),
+          {.tool_use = "{% for t in tools or [] %}[{{ t.function.name }}]{% endfor %}{% for m in messages %}{{ "
+                       "m.content }}{% endfor %}"})
+          .value();
+  EXPECT_EQ(better.render(talk, golden().at("tools"), true).value().bytes, "[get_weather][add]Hi");
+  EXPECT_TRUE(better.abilities(true).tools);
+  expect_error(ChatTemplate::make(ChatTemplate::chatml(), tokenizer(), {.tool_use = "{% if %}"}),
+               ErrorCode::kUnavailable, "cannot be read");
+}
+
+TEST(ChatTemplate, VariablesThatNothingReadsAreRefused) {
+  const auto made = [&](const Json& variables) {
+    return ChatTemplate::make(ChatTemplate::chatml(), tokenizer(), {.variables = variables});
+  };
+  expect_error(made({{"enable_thinking", false}}), ErrorCode::kInvalidArgument, "reads no variable enable_thinking");
+  expect_error(made({{"tools", Json::array()}}), ErrorCode::kInvalidArgument, "cannot be set");
+  EXPECT_TRUE(made({{"bos_token", "<s>"}}).has_value());
+}
+
+TEST(ChatTemplate, DatesAreTheClocksHands) {
+  const std::time_t now = golden().at("now").get<std::time_t>();
+  EXPECT_EQ(template_date(now), "2026-06-01T12:00:00");
+  EXPECT_EQ(read_template_date("2026-06-01T12:00:00"), now);
+  for (const char* text : {"", "2026-06-01", "2026-06-01T12:00:00Z", "2026-13-01T12:00:00"})
+    EXPECT_FALSE(read_template_date(text)) << text;
+}
+
 TEST(ChatTemplate, ContentsInParts) {
   const ChatTemplate chat =
       ChatTemplate::make(

@@ -97,8 +97,8 @@ TEST_P(EncoderFamilyParity, WordsHaveTheirTokens) {
   const auto whole = encode_words(tokenizer, text, words, false, 48);
   ASSERT_EQ(whole.size(), 1u);
   EXPECT_EQ(whole[0].ids, tokenizer.encode(text, true));
-  ASSERT_EQ(whole[0].first_tokens.size(), words.size());
-  EXPECT_EQ(whole[0].first_tokens[0], 1u);
+  ASSERT_EQ(whole[0].tokens.size(), words.size());
+  EXPECT_EQ(whole[0].tokens[0], 1u);
   const auto windows = encode_words(tokenizer, text, words, false, 6);
   EXPECT_GT(windows.size(), 1u);
   std::size_t answered = 0;
@@ -106,12 +106,36 @@ TEST_P(EncoderFamilyParity, WordsHaveTheirTokens) {
     EXPECT_LE(window.ids.size(), 6u);
     EXPECT_EQ(window.ids.front(), whole[0].ids.front());
     EXPECT_EQ(window.ids.back(), whole[0].ids.back());
-    answered += window.first_tokens.size();
+    EXPECT_EQ(window.first_word, answered);  // one after another, each word once
+    answered += window.tokens.size();
   }
   EXPECT_EQ(answered, words.size());
   const std::string odd = "\xE2\x80\x8B";  // a zero-width space is a word of nothing to WordPiece
   const std::vector<WordSpan> one = {{0, 3}};
-  EXPECT_EQ(encode_words(tokenizer, odd, one, true, 8)[0].first_tokens.size(), 1u);
+  EXPECT_EQ(encode_words(tokenizer, odd, one, true, 8)[0].tokens.size(), 1u);
+}
+
+// 40 words of one token each, windows of 10 + 2 tokens that share 2: a word is answered where more stands around it.
+TEST_P(EncoderFamilyParity, AWordIsAnsweredWhereItStandsFarthestFromAnEdge) {
+  const testing::TinyEncoder model(GetParam());
+  const TemporaryDirectory dir("encoder-family"), out("encoder-family-out");
+  model.write(dir.path());
+  import_hugging_face(dir.path(), out.path() / "m.gguf").value();
+  const Tokenizer tokenizer = Tokenizer::load(out.path() / "m.gguf").value();
+  std::string text;
+  for (int i = 0; i < 40; ++i) text += text.empty() ? "a" : " a";
+  const auto words = word_spans(text);
+  ASSERT_EQ(words.size(), 40u);
+  ASSERT_EQ(encode_words(tokenizer, text, words, true, 100)[0].ids.size(), 42u);
+  const auto windows = encode_words(tokenizer, text, words, true, 12);
+  // They begin at words 0, 8, 16, 24, 32; the two that neighbours share are answered by one of them each.
+  ASSERT_EQ(windows.size(), 5u);
+  for (std::size_t i = 0; i < windows.size(); ++i) {
+    EXPECT_EQ(windows[i].ids.size(), i + 1 < windows.size() ? 12u : 10u);
+    EXPECT_EQ(windows[i].first_word, i == 0 ? 0u : 8 * i + 1);
+    EXPECT_EQ(windows[i].tokens.size(), i == 0 ? 9u : i + 1 < windows.size() ? 8u : 7u);
+    EXPECT_EQ(windows[i].tokens.front(), i == 0 ? 1u : 2u);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, EncoderFamilyParity, ::testing::Values("distilbert", "roberta", "modernbert"));

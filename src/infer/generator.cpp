@@ -121,7 +121,9 @@ struct Generator::Impl {
 Status Generator::Impl::prepare(int tokens) {
   if (torch) return {};
   const int need = (soft.length() + tokens + 255) / 256 * 256;
-  if (context != nullptr && cells >= need) return {};
+  const int limit = model->short_context();
+  const bool same_factors = limit == 0 || (cells > limit) == (need > limit);
+  if (context != nullptr && cells >= need && same_factors) return {};
   context.reset();  // before the new one is made: memory
   held.clear();
   cells = need;

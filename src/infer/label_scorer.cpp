@@ -113,6 +113,7 @@ Result<LabelScorer> LabelScorer::load(const std::filesystem::path& gguf, const L
   TAILOR_CHECK(impl->model->require_decoder("labels can be scored"));
   const int trained = llama_model_n_ctx_train(impl->model->get());
   impl->max_context = options.max_context > 0 ? std::min(options.max_context, trained) : trained;
+  if (const int limit = impl->model->short_context(); limit > 0) impl->max_context = std::min(impl->max_context, limit);
   impl->workers.resize(static_cast<std::size_t>(impl->threads));
   if (!options.worker.empty()) {
     TAILOR_TRY(impl->torch, TorchWorker::start(gguf, options.worker, impl->threads));
@@ -190,6 +191,14 @@ Status LabelScorer::Impl::prepare(ScoreWorker& worker, const ContextNeed& need) 
   if (worker.context == nullptr || worker.cells < cells || worker.ubatch < ubatch) {
     worker.context.reset();  // before the new one is made: memory
     worker.cells = round_up(std::max(cells, ubatch), 256);
+    if (const int limit = model->short_context(); limit > 0 && worker.cells > limit) {
+      return Error{
+          ErrorCode::kInvalidArgument,
+          fmt::format("{}: prompt and labels need {} places at once; up to {} the model turns positions by the "
+                      "factors that it answers short texts with",
+                      model->name(), worker.cells, limit),
+          "shorten the message or use fewer demonstrations"};
+    }
     worker.ubatch = ubatch;
     worker.threads = need.threads;
     worker.prefix_ready = false;
@@ -348,12 +357,13 @@ Result<std::vector<LabelScores>> LabelScorer::score_all(std::span<const TokenLis
   const auto size_of = [](const ScoreTask& task) {
     return task.tokens.size() + static_cast<std::size_t>(task.trie->internal_nodes);
   };
+  const std::size_t pack_tokens = self.cells_beside_prefix(kPackTokens);
   std::vector<std::size_t> starts;
   std::size_t tokens = 0, paths = 0, largest = 0;
   for (std::size_t i = 0; i < tasks.size(); ++i) {
     const std::size_t task_tokens = size_of(tasks[i]);
     const std::size_t task_paths = std::min<std::size_t>(static_cast<std::size_t>(tasks[i].trie->paths), kPathsAtOnce);
-    if (starts.empty() || tokens + task_tokens > kPackTokens || paths + task_paths > kPathsAtOnce) {
+    if (starts.empty() || tokens + task_tokens > pack_tokens || paths + task_paths > kPathsAtOnce) {
       starts.push_back(i);
       tokens = paths = 0;
     }

@@ -1,6 +1,7 @@
 #pragma once
 /// Shared by label_scorer.cpp (full scores) and best_first.cpp. Internal to this module.
 
+#include <algorithm>
 #include <functional>
 #include <optional>
 
@@ -52,6 +53,11 @@ struct LabelScorer::Impl {
 
   int prefix_length() const { return soft.length() + static_cast<int>(prefix.size()); }
   int vocabulary() const { return model->vocabulary(); }
+  /// Of `usual` cells beside the prefix, as many as keep a context in the reach of the first rotary factors.
+  std::size_t cells_beside_prefix(std::size_t usual) const {
+    const int limit = model->short_context();
+    return limit == 0 ? usual : std::min(usual, static_cast<std::size_t>(std::max(1, limit - prefix_length())));
+  }
   /// Checks prompts, cuts the prefix off and builds the tries of subsets into `owned`.
   Result<std::vector<ScoreTask>> tasks(std::span<const TokenList> prompts,
                                        std::span<const std::vector<std::int32_t>> subsets,

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 namespace tailor {
 
@@ -12,6 +13,13 @@ Result<std::shared_ptr<const LoadedModel>> LoadedModel::load(const std::filesyst
   TAILOR_TRY(loaded->model_, load_llama_model(gguf));
   TAILOR_TRY(loaded->tokenizer_, Tokenizer::of(loaded->model_.get()));
   loaded->name_ = gguf.filename().string();
+  const std::string scaling = loaded->metadata("general.architecture") + ".rope.scaling.";
+  if (const std::string original = loaded->metadata(scaling + "original_context_length"); !original.empty()) {
+    const int context = std::atoi(original.c_str());
+    const bool two_sets =
+        loaded->metadata(scaling + "type") != "yarn" && context < llama_model_n_ctx_train(loaded->model_.get());
+    if (two_sets) loaded->short_context_ = std::max(0, context);
+  }
   if (!adapter.empty()) {
     loaded->adapter_ = llama_adapter_lora_init(loaded->model_.get(), adapter.c_str());
     if (loaded->adapter_ == nullptr) {

@@ -38,6 +38,9 @@ class LoadedModel {
   /// An error for all but decoder-only transformers; `what` is what only those can do ("text can be generated").
   Status require_decoder(std::string_view what) const;
   std::string chat_template() const;  // empty: none
+  /// Models with two sets of rotary factors (longrope, such as Phi-3's long ones): the longest text that turns by the
+  /// first; 0: there is one set. llama.cpp chooses by the size of a context, transformers and tailor-tune by the text.
+  int short_context() const { return short_context_; }
   /// A metadata value as text; empty: absent.
   std::string metadata(const std::string& key) const;
   const std::string& name() const { return name_; }  // file name, for messages
@@ -49,6 +52,7 @@ class LoadedModel {
   std::optional<Tokenizer> tokenizer_;  // reads model_
   llama_adapter_lora* adapter_ = nullptr;
   std::string name_;
+  int short_context_ = 0;
 };
 
 /// Sequences of one token: half open [first, last). llama.cpp wants nested sets; ranges of a tree's leaves are.

@@ -97,6 +97,27 @@ bool is_chinese(std::uint32_t c) {
 
 }  // namespace
 
+std::array<AsciiRule, 128> ascii_rules(const WordPieceSettings& settings) {
+  std::array<AsciiRule, 128> rules;
+  for (std::uint32_t i = 0; i < rules.size(); ++i) {
+    std::uint32_t c = i;
+    AsciiRule& rule = rules[i];
+    if (settings.clean_text && (flags_of(c) & kIsRemoved) != 0) {
+      rule.kind = AsciiRule::kRemoved;
+      continue;
+    }
+    if (settings.clean_text && (flags_of(c) & kIsBlank) != 0) c = ' ';
+    if (settings.lowercase && (flags_of(c) & kIsLowered) != 0) c = find(kLowered, c)->to[0];
+    rule.as = static_cast<char>(c);
+    if ((flags_of(c) & kIsWhite) != 0) {
+      rule.kind = AsciiRule::kWhite;
+    } else if ((flags_of(c) & kIsPunctuation) != 0) {
+      rule.kind = AsciiRule::kPunctuation;
+    }
+  }
+  return rules;
+}
+
 BertWords::BertWords(const WordPieceSettings& settings, OnWord on_word)
     : settings_(settings), on_word_(std::move(on_word)) {}
 

@@ -2,6 +2,7 @@
 /// Texts into words as the tokenizers library's BertNormalizer and BertPreTokenizer do it: code points of BERT's
 /// training days (the library's own Unicode tables, bert_unicode_data.inc), so that no word differs from the reference.
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -42,5 +43,18 @@ class BertWords {
   std::size_t code_points_ = 0;
   std::vector<Mark> marks_;
 };
+
+/// What BertWords makes of an ASCII character.
+struct AsciiRule {
+  enum Kind : std::uint8_t {
+    kPart,
+    kWhite,
+    kPunctuation,
+    kRemoved
+  };  // of a word; between words; a word alone; nothing
+  Kind kind = kPart;
+  char as = 0;  // in the word
+};
+std::array<AsciiRule, 128> ascii_rules(const WordPieceSettings& settings);
 
 }  // namespace tailor

@@ -33,6 +33,10 @@ std::string id_of(const fs::path& path) {
 Result<ModelInfo> describe_gguf(const fs::path& path) {
   TAILOR_TRY(const GgufFile file, GgufFile::open(path));
   TAILOR_TRY(const std::string arch, file.architecture());
+  if (const GgufValue* type = file.find("general.type"); type != nullptr && type->as_string() == "adapter") {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("{}: is an adapter, not a model", path.string()),
+                 "name the model that it was trained on; `tailor tune --adapter` goes on with it"};
+  }
   const bool encoder = arch == "bert" || arch == "modern-bert";
   if (!encoder && !family_of_architecture(arch)) {
     return Error{

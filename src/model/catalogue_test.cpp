@@ -97,6 +97,10 @@ TEST(Catalogue, RefusesWhatIsNoModel) {
   expect_error(describe_model(dir.path()), ErrorCode::kInvalidArgument, "'mamba'");
   writer.write(dir.path() / "b.gguf").value();
   expect_error(describe_model(dir.path()), ErrorCode::kInvalidArgument, "2 .gguf files");
+  writer.set("general.architecture", GgufValue::string("llama"));
+  writer.set("general.type", GgufValue::string("adapter"));
+  writer.write(dir.path() / "b.gguf").value();
+  expect_error(describe_model(dir.path() / "b.gguf"), ErrorCode::kInvalidArgument, "is an adapter, not a model");
 }
 
 TEST(FileHash, IsRememberedUntilTheFileChanges) {

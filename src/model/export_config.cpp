@@ -87,6 +87,23 @@ Result<Json> llama3_scaling(const Metadata& m, double base) {
       "import the model from its Hugging Face directory: the file then keeps config.json"};
 }
 
+constexpr const char *kLongFactors = "rope_factors_long.weight", *kShortFactors = "rope_factors_short.weight";
+
+/// The scale of attention is left out where it is what the contexts say: older transformers take no other key.
+Result<Json> longrope_scaling(const Metadata& m) {
+  TAILOR_TRY(const std::vector<float> longer, m.file().tensor_f32(kLongFactors));
+  TAILOR_TRY(const std::vector<float> shorter, m.file().tensor_f32(kShortFactors));
+  Json scaling{{"type", "longrope"}, {"long_factor", longer}, {"short_factor", shorter}};
+  const auto context = static_cast<double>(m.whole("context_length", 0));
+  const auto original =
+      static_cast<double>(m.whole("rope.scaling.original_context_length", m.whole("context_length", 0)));
+  const double growth = context / original;
+  const double usual = growth > 1 ? std::sqrt(1 + std::log(growth) / std::log(original)) : 1;
+  const Json stated = m.number("rope.scaling.attn_factor", 1);
+  if (stated.get<float>() != static_cast<float>(usual)) scaling["attention_factor"] = stated;
+  return scaling;
+}
+
 Status set_rope(const Metadata& m, const DecoderSizes& s, Json& config) {
   const Json base = m.number("rope.freq_base", 10'000);
   config["rope_theta"] = base;
@@ -96,7 +113,17 @@ Status set_rope(const Metadata& m, const DecoderSizes& s, Json& config) {
   if (type == "yarn") {
     scaling = {{"rope_type", "yarn"},
                {"factor", m.number("rope.scaling.factor", 1)},
-               {"original_max_position_embeddings", m.whole("rope.scaling.original_context_length", 0)}};
+               {"original_max_position_embeddings",
+                m.whole("rope.scaling.original_context_length", m.whole("context_length", 0))}};
+    if (m.find("rope.scaling.attn_factor") != nullptr) {
+      const double factor = m.number("rope.scaling.factor", 1).get<double>();
+      const double times = m.number("rope.scaling.attn_factor", 1).get<double>();
+      scaling["attention_factor"] = times * (factor <= 1 ? 1 : 1 + 0.1 * std::log(factor));
+    }
+  }
+  if (s.family == DecoderFamily::kLlama && m.file().tensor(kLongFactors) != nullptr) {
+    TAILOR_TRY(scaling, longrope_scaling(m));
+    scaling["original_max_position_embeddings"] = m.whole("rope.scaling.original_context_length", 0);
   }
   if (s.family == DecoderFamily::kLlama && m.file().tensor("rope_freqs.weight") != nullptr) {
     TAILOR_TRY(scaling, llama3_scaling(m, base.get<double>()));
@@ -162,10 +189,8 @@ Status set_phi3(const Metadata& m, const DecoderSizes& s, Json& config) {
   const std::int64_t rotated = m.whole("rope.dimension_count", s.head_dim);
   config["partial_rotary_factor"] = static_cast<double>(rotated) / static_cast<double>(s.head_dim);
   config["rope_scaling"] = nullptr;
-  if (m.file().tensor("rope_factors_long.weight") == nullptr) return {};
-  TAILOR_TRY(const std::vector<float> longer, m.file().tensor_f32("rope_factors_long.weight"));
-  TAILOR_TRY(const std::vector<float> shorter, m.file().tensor_f32("rope_factors_short.weight"));
-  config["rope_scaling"] = {{"type", "longrope"}, {"long_factor", longer}, {"short_factor", shorter}};
+  if (m.file().tensor(kLongFactors) == nullptr) return {};
+  TAILOR_TRY(config["rope_scaling"], longrope_scaling(m));
   return {};
 }
 

@@ -9,9 +9,8 @@
 #include "core/files.h"
 #include "core/safetensors.h"
 #include "model/decoder_file.h"
+#include "model/encoder_file.h"
 #include "model/gguf_writer.h"
-#include "model/import_config.h"
-#include "model/import_modern_bert.h"
 #include "model/kept_files.h"
 
 namespace tailor {
@@ -91,39 +90,9 @@ std::vector<float> exact_values(const GgufFile& file, const Part& part) {
   return stored && to_gguf(part.layout, values) == *stored ? values : std::vector<float>{};
 }
 
-/// config.json as kept, where it still describes the file; else nothing.
-std::optional<Json> kept_config(const GgufFile& file, std::uint64_t vocabulary) {
-  const auto text = kept_file(file, "config.json");
-  if (!text) return std::nullopt;
-  auto json = parse_json(*text, "config.json");
-  if (!json || !json->is_object() || json->value("vocab_size", Json()) != vocabulary) return std::nullopt;
-  return *std::move(json);
-}
-
-/// BERT's config.json from the metadata: a RoBERTa of another converter is a BERT as well, its positions begin at 0.
-Result<Json> bert_config_json(const GgufFile& file) {
-  Json config = {{"architectures", {"BertModel"}}, {"model_type", "bert"}, {"hidden_act", "gelu"}};
-  const std::pair<const char*, const char*> keys[] = {{"hidden_size", "bert.embedding_length"},
-                                                      {"num_hidden_layers", "bert.block_count"},
-                                                      {"num_attention_heads", "bert.attention.head_count"},
-                                                      {"intermediate_size", "bert.feed_forward_length"},
-                                                      {"max_position_embeddings", "bert.context_length"}};
-  for (const auto& [name, key] : keys) {
-    TAILOR_TRY(config[name], file.integer(key));
-  }
-  config["vocab_size"] = file.tensor("token_embd.weight")->shape.back();
-  const GgufTensor* types = file.tensor("token_types.weight");
-  config["type_vocab_size"] = types != nullptr ? types->shape.back() : 1;
-  TAILOR_TRY(const double eps, file.number("bert.attention.layer_norm_epsilon"));
-  config["layer_norm_eps"] = std::strtod(fmt::format("{}", static_cast<float>(eps)).c_str(), nullptr);
-  return config;
-}
-
 /// The encoder's tensors; `config` is its config.json.
 Result<std::vector<Part>> encoder_layout(const GgufFile& file, const Json& config) {
-  const TemporaryDirectory dir("tailor-export");
-  TAILOR_CHECK(write_json_atomic(dir.path() / "config.json", config));
-  TAILOR_TRY(const EncoderConfig c, read_encoder_config(dir.path()));
+  TAILOR_TRY(const EncoderConfig c, encoder_config(config));
   std::vector<Part> parts;
   for (const EncoderPart& p : encoder_parts(c)) {
     Part part;
@@ -267,7 +236,7 @@ Result<ExportReport> export_hugging_face(const fs::path& gguf, const fs::path& o
   Json config;
   std::vector<Part> parts;
   if (arch == "bert" || arch == "modern-bert") {
-    TAILOR_TRY(config, kept ? Result(*kept) : arch == "bert" ? bert_config_json(file) : modern_bert_config_json(file));
+    TAILOR_TRY(config, encoder_config_json(file));
     TAILOR_TRY(parts, encoder_layout(file, config));
   } else {
     TAILOR_TRY(DecoderSizes sizes, decoder_sizes(file));

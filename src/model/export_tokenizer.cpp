@@ -114,25 +114,27 @@ Result<Json> byte_level(const GgufFile& file, const Vocabulary& v) {
     if (blank == std::string_view::npos) return cannot("a merge does not name two tokens");
     merges.push_back({std::string(merge.substr(0, blank)), std::string(merge.substr(blank + 1))});
   }
-  return Json{{"version", "1.0"},
-              {"truncation", nullptr},
-              {"padding", nullptr},
-              {"added_tokens", added_tokens(v)},
-              {"normalizer", flag(file, "tailor.tokenizer.nfc", pre == "qwen2" || pre == "modern-bert") ? Json{{"type", "NFC"}} : Json()},
-              {"pre_tokenizer", Json::parse(step->dump())},
-              {"post_processor", post_processor(file, v, true)},
-              {"decoder", {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}}},
-              {"model",
-               {{"type", "BPE"},
-                {"dropout", nullptr},
-                {"unk_token", nullptr},
-                {"continuing_subword_prefix", nullptr},
-                {"end_of_word_suffix", nullptr},
-                {"fuse_unk", false},
-                {"byte_fallback", false},
-                {"ignore_merges", ignores_merges(pre)},
-                {"vocab", vocab_of(v)},
-                {"merges", std::move(merges)}}}};
+  return Json{
+      {"version", "1.0"},
+      {"truncation", nullptr},
+      {"padding", nullptr},
+      {"added_tokens", added_tokens(v)},
+      {"normalizer",
+       flag(file, "tailor.tokenizer.nfc", pre == "qwen2" || pre == "modern-bert") ? Json{{"type", "NFC"}} : Json()},
+      {"pre_tokenizer", Json::parse(step->dump())},
+      {"post_processor", post_processor(file, v, true)},
+      {"decoder", {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}}},
+      {"model",
+       {{"type", "BPE"},
+        {"dropout", nullptr},
+        {"unk_token", nullptr},
+        {"continuing_subword_prefix", nullptr},
+        {"end_of_word_suffix", nullptr},
+        {"fuse_unk", false},
+        {"byte_fallback", false},
+        {"ignore_merges", ignores_merges(pre)},
+        {"vocab", vocab_of(v)},
+        {"merges", std::move(merges)}}}};
 }
 
 /// All pairs of pieces that make a piece, best piece first: what merging by score does.
@@ -216,6 +218,18 @@ Result<TokenizerFiles> tokenizer_files(const GgufFile& file) try {
   }
   if (const GgufValue* chat = file.find("tokenizer.chat_template"); chat != nullptr && chat->as_string()) {
     files.settings["chat_template"] = *chat->as_string();
+  }
+  const GgufValue* others = file.find("tokenizer.chat_templates");
+  if (const auto names = others == nullptr ? std::nullopt : others->as_strings(); names && !names->empty()) {
+    Json all = Json::array();
+    if (files.settings.contains("chat_template"))
+      all.push_back({{"name", "default"}, {"template", files.settings["chat_template"]}});
+    for (const std::string_view name : *names) {
+      const GgufValue* source = file.find(fmt::format("tokenizer.chat_template.{}", name));
+      if (source != nullptr && source->as_string())
+        all.push_back({{"name", std::string(name)}, {"template", std::string(*source->as_string())}});
+    }
+    files.settings["chat_template"] = std::move(all);
   }
   return files;
 } catch (const nlohmann::json::exception& e) {  // tokens that are no UTF-8

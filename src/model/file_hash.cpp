@@ -28,6 +28,7 @@ bool makes_the_model(const std::string& relative) {
                                                 "added_tokens.json",
                                                 "tokenizer.model",
                                                 "chat_template.jinja",
+                                                "additional_chat_templates/tool_use.jinja",
                                                 "generation_config.json",
                                                 "modules.json",
                                                 "sentence_bert_config.json",

@@ -140,8 +140,10 @@ class Metadata {
   std::string prefix_;
 };
 
+/// Beside the parameters it goes before the one in them, as in transformers.
 Result<std::int64_t> original_context(const Reader& r, const Rope& rope, std::int64_t otherwise) {
-  if (rope.parameters.contains("original_max_position_embeddings")) {
+  const bool inside = rope.parameters.contains("original_max_position_embeddings");
+  if (inside && r.find("original_max_position_embeddings") == nullptr) {
     return read_whole(r.file(), rope.parameters, "original_max_position_embeddings", 1, kMostPositions);
   }
   return r.whole_or({"original_max_position_embeddings"}, kMostPositions, otherwise);
@@ -171,6 +173,54 @@ Status set_llama3_factors(const Reader& r, const Rope& rope, DecoderConfig& c) {
   return {};
 }
 
+Result<std::vector<float>> read_factors(const Reader& r, const Rope& rope, const char* key, std::int64_t count) {
+  const auto it = rope.parameters.find(key);
+  if (it == rope.parameters.end() || !it->is_array() || static_cast<std::int64_t>(it->size()) != count) {
+    return r.bad(fmt::format("the rotary embedding's '{}' is not a list of {} numbers", key, count));
+  }
+  std::vector<float> factors;
+  for (const Json& x : *it) {
+    if (!x.is_number() || !(x.get<double>() > 0)) return r.bad(fmt::format("'{}' holds no positive number", key));
+    factors.push_back(x.get<float>());
+  }
+  return factors;
+}
+
+/// LongRoPE: two sets of divisors, and attention scaled by the growth of its entropy with the context.
+Status set_longrope(const Reader& r, const Rope& rope, std::int64_t original, std::int64_t pairs, Metadata& m,
+                    DecoderConfig& c) {
+  TAILOR_TRY(c.rope_long, read_factors(r, rope, "long_factor", pairs));
+  TAILOR_TRY(c.rope_short, read_factors(r, rope, "short_factor", pairs));
+  const double grown = static_cast<double>(c.context) / static_cast<double>(original);
+  TAILOR_TRY(const double growth, r.number_or(rope.parameters, "factor", grown, 0, 1e6));
+  const double usual = growth > 1 ? std::sqrt(1 + std::log(growth) / std::log(static_cast<double>(original))) : 1;
+  TAILOR_TRY(const double factor, r.number_or(rope.parameters, "attention_factor", usual, 1e-3, 1e3));
+  m.f32("rope.scaling.attn_factor", factor);
+  return {};
+}
+
+/// What llama.cpp computes in one way only.
+Status require_usual_yarn(const Reader& r, const Rope& rope) {
+  const std::pair<const char*, Json> usual[] = {{"beta_fast", 32}, {"beta_slow", 1}, {"truncate", true}};
+  for (const auto& [key, value] : usual) {
+    const auto it = rope.parameters.find(key);
+    if (it == rope.parameters.end() || it->is_null() || *it == value) continue;
+    return r.bad(fmt::format("the rotary embedding's '{}' is {}, llama.cpp computes with {}", key,
+                             dump_json(*it).substr(0, 40), dump_json(value)));
+  }
+  return {};
+}
+
+/// What cosines and sines are multiplied by, over what llama.cpp takes for the factor itself (1 + 0.1 ln factor).
+Result<double> yarn_attention(const Reader& r, const Rope& rope, double factor) {
+  const auto grown = [&](double scale) { return factor <= 1 ? 1.0 : 0.1 * scale * std::log(factor) + 1; };
+  TAILOR_TRY(const double mscale, r.number_or(rope.parameters, "mscale", 0, 0, 1e3));
+  TAILOR_TRY(const double all_dim, r.number_or(rope.parameters, "mscale_all_dim", 0, 0, 1e3));
+  const double usual = mscale > 0 && all_dim > 0 ? grown(mscale) / grown(all_dim) : grown(1);
+  TAILOR_TRY(const double given, r.number_or(rope.parameters, "attention_factor", usual, 1e-3, 1e3));
+  return given / grown(1);
+}
+
 /// The scaling of the rotary embedding that llama.cpp computes for llama, Qwen and Gemma 3.
 Status set_rope(const Reader& r, const Rope& rope, Metadata& m, DecoderConfig& c) {
   if (rope.type == "linear") {
@@ -178,18 +228,20 @@ Status set_rope(const Reader& r, const Rope& rope, Metadata& m, DecoderConfig& c
     m.text("rope.scaling.type", "linear");
     m.f32("rope.scaling.factor", factor);
   } else if (rope.type == "yarn" && c.sizes.family != DecoderFamily::kGemma3) {
-    TAILOR_TRY(const double factor, r.number_or(rope.parameters, "factor", 1, 1, 1e6));
     TAILOR_TRY(const std::int64_t context, original_context(r, rope, c.context));
-    for (const char* key : {"attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"}) {
-      const auto it = rope.parameters.find(key);
-      if (it == rope.parameters.end() || it->is_null()) continue;
-      const bool usual =
-          (std::string_view(key) == "beta_fast" && *it == 32) || (std::string_view(key) == "beta_slow" && *it == 1);
-      if (!usual) return r.bad(fmt::format("the rotary embedding's '{}' is set, which is not supported", key));
-    }
+    const double grown = static_cast<double>(c.context) / static_cast<double>(context);
+    TAILOR_TRY(const double factor, r.number_or(rope.parameters, "factor", grown, 1, 1e6));
+    TAILOR_CHECK(require_usual_yarn(r, rope));
+    TAILOR_TRY(const double attention, yarn_attention(r, rope, factor));
     m.text("rope.scaling.type", "yarn");
     m.f32("rope.scaling.factor", factor);
     m.u32("rope.scaling.original_context_length", context);
+    if (attention != 1) m.f32("rope.scaling.attn_factor", attention);
+  } else if (rope.type == "longrope" && c.sizes.family == DecoderFamily::kLlama) {
+    TAILOR_TRY(const std::int64_t original, original_context(r, rope, c.context));
+    m.text("rope.scaling.type", "longrope");
+    m.u32("rope.scaling.original_context_length", original);
+    TAILOR_CHECK(set_longrope(r, rope, original, c.sizes.head_dim / 2, m, c));
   } else if (rope.type == "llama3" && c.sizes.family == DecoderFamily::kLlama) {
     TAILOR_CHECK(set_llama3_factors(r, rope, c));
   } else if (rope.type != "default") {
@@ -202,19 +254,6 @@ Status set_rope(const Reader& r, const Rope& rope, Metadata& m, DecoderConfig& c
   }
   m.f32("rope.freq_base", rope.theta);
   return {};
-}
-
-Result<std::vector<float>> read_factors(const Reader& r, const Rope& rope, const char* key, std::int64_t count) {
-  const auto it = rope.parameters.find(key);
-  if (it == rope.parameters.end() || !it->is_array() || static_cast<std::int64_t>(it->size()) != count) {
-    return r.bad(fmt::format("the rotary embedding's '{}' is not a list of {} numbers", key, count));
-  }
-  std::vector<float> factors;
-  for (const Json& x : *it) {
-    if (!x.is_number() || !(x.get<double>() > 0)) return r.bad(fmt::format("'{}' holds no positive number", key));
-    factors.push_back(x.get<float>());
-  }
-  return factors;
 }
 
 /// Which layers look at a window only, from either generation of keys; empty: not said.
@@ -386,18 +425,11 @@ Status read_phi3(const Reader& r, DecoderConfig& c) {
   m.f32("rope.freq_base", rope.theta);
   m.u32("attention.sliding_window", window);
   if (rope.type == "default") return {};
-  if (rope.type != "longrope") {
+  if (rope.type != "longrope" && rope.type != "yarn") {  // Phi-3's first files say yarn and mean the same
     return r.bad(fmt::format("the rotary embedding is scaled as '{}', which is not supported for model type '{}'",
                              rope.type, c.model_type));
   }
-  TAILOR_TRY(c.rope_long, read_factors(r, rope, "long_factor", rotated / 2));
-  TAILOR_TRY(c.rope_short, read_factors(r, rope, "short_factor", rotated / 2));
-  // Su et al. scale attention by the growth of its entropy with the context.
-  const double growth = static_cast<double>(c.context) / static_cast<double>(original);
-  const double usual = growth > 1 ? std::sqrt(1 + std::log(growth) / std::log(static_cast<double>(original))) : 1;
-  TAILOR_TRY(const double factor, r.number_or(rope.parameters, "attention_factor", usual, 1e-3, 1e3));
-  m.f32("rope.scaling.attn_factor", factor);
-  return {};
+  return set_longrope(r, rope, original, rotated / 2, m, c);
 }
 
 Status read_gpt2(const Reader& r, DecoderConfig& c) {

@@ -1,6 +1,9 @@
 #include <gtest/gtest.h>
 #include <llama.h>
 
+#include <cmath>
+#include <map>
+
 #include "core/decoder_layout.h"
 #include "model/catalogue.h"
 #include "model/gguf_file.h"
@@ -181,6 +184,55 @@ TEST_F(ImportDecoder, MetadataIsThatOfLlamasConverter) {
   EXPECT_EQ(imported(TinyDecoder("gpt2")).tensor("position_embd.weight")->type, TensorType::kF32);
 }
 
+TEST_F(ImportDecoder, RotaryScalingInEitherSpelling) {
+  const auto values = [&](const TinyDecoder& model) {
+    std::map<std::string, std::string> out;
+    const GgufFile file = imported(model);
+    for (const auto& [key, value] : file.values()) {
+      if (!key.starts_with("tailor.") && !key.starts_with("tokenizer.")) out[key] = value.encoded();
+    }
+    for (const char* name : {"rope_factors_long.weight", "rope_factors_short.weight"}) {
+      if (const GgufTensor* t = file.tensor(name)) out[name] = std::string(t->bytes);
+    }
+    return out;
+  };
+  for (const char* name : {"qwen3_variant", "llama_yarn", "llama_longrope", "phi3_variant", "mistral"}) {
+    TinyDecoder model(name);
+    const auto now = values(model);
+    Json& config = model.files["config.json"];
+    Json scaling = config["rope_parameters"];
+    config.erase("rope_parameters");
+    config["rope_theta"] = scaling["rope_theta"];
+    if (scaling.contains("partial_rotary_factor")) config["partial_rotary_factor"] = scaling["partial_rotary_factor"];
+    scaling["type"] = scaling["rope_type"];
+    for (const char* key : {"rope_theta", "rope_type", "partial_rotary_factor"}) scaling.erase(key);
+    const bool phi = std::string(name) == "phi3_variant";
+    for (const char* type : phi ? std::vector<const char*>{"longrope", "su", "yarn"} : std::vector<const char*>{""}) {
+      if (*type != '\0') scaling["type"] = type;
+      config["rope_scaling"] = scaling;
+      EXPECT_EQ(values(model), now) << name << " " << type;
+    }
+  }
+}
+
+TEST_F(ImportDecoder, ScaleOfAttentionByYarn) {
+  const auto factor_of = [&](const Json& more) {
+    TinyDecoder model("llama_yarn");
+    Json& rope = model.files["config.json"]["rope_parameters"];
+    rope.erase("attention_factor");
+    rope.update(more);
+    const GgufFile file = imported(model);
+    const GgufValue* value = file.find("llama.rope.scaling.attn_factor");
+    return value == nullptr ? 1.0 : value->as_number().value();
+  };
+  const double usual = 1 + 0.1 * std::log(4.0);
+  EXPECT_EQ(factor_of(Json::object()), 1);
+  EXPECT_EQ(factor_of({{"beta_fast", 32.0}, {"beta_slow", 1}, {"truncate", true}, {"attention_factor", nullptr}}), 1);
+  EXPECT_NEAR(factor_of({{"attention_factor", 0.8}}), 0.8 / usual, 1e-6);
+  EXPECT_NEAR(factor_of({{"mscale", 0.5}, {"mscale_all_dim", 1.0}}), (1 + 0.05 * std::log(4.0)) / usual / usual, 1e-6);
+  EXPECT_EQ(factor_of({{"mscale", 0.5}}), 1);  // both or none, as in transformers
+}
+
 TEST_F(ImportDecoder, EveryTypeAndShards) {
   const TinyDecoder model("llama");
   const GgufFile whole = imported(model);
@@ -231,6 +283,14 @@ TEST_F(ImportDecoder, RefusesWhatIsNotSupported) {
   refuses(with("llama", "model_type", "mamba"), "cannot be imported");
   refuses(with("llama", "hidden_act", "relu"), "'hidden_act' is 'relu', expected 'silu'");
   refuses(with("llama", "rope_parameters", {{"rope_type", "dynamic"}}), "scaled as 'dynamic'");
+  const Json yarn = TinyDecoder("llama_yarn").files["config.json"]["rope_parameters"];
+  const std::pair<const char*, Json> unusual[] = {{"beta_fast", 16}, {"beta_slow", 2}, {"truncate", false}};
+  for (const auto& [key, value] : unusual) {
+    Json rope = yarn;
+    rope[key] = value;
+    refuses(with("llama_yarn", "rope_parameters", rope), std::string("'") + key + "' is");
+  }
+  refuses(with("gemma3", "rope_parameters", yarn), "scaled as 'yarn'");
   refuses(with("llama", "num_key_value_heads", 3), "cannot share 3 key-value heads");
   refuses(with("llama", "num_hidden_layers", 0), "'num_hidden_layers' is 0");
   refuses(with("llama", "num_hidden_layers", 1), "is not part of the model", ErrorCode::kCorruptData);

@@ -15,8 +15,9 @@ namespace {
 namespace fs = std::filesystem;
 using Json = TokenJson;
 
-constexpr std::string_view kBlank = "\xE2\x96\x81";           // SentencePiece's for a blank
-constexpr float kAddedScore = -1000, kUnusedScore = -10'000;  // as llama.cpp's converter
+constexpr std::string_view kBlank = "\xE2\x96\x81";                                    // SentencePiece's for a blank
+constexpr const char* kToolTemplateFile = "additional_chat_templates/tool_use.jinja";  // as transformers writes it
+constexpr float kAddedScore = -1000, kUnusedScore = -10'000;                           // as llama.cpp's converter
 
 Error unsupported(const fs::path& file, std::string_view what) {
   return {ErrorCode::kInvalidArgument, fmt::format("{}: {}", file.string(), what),
@@ -184,6 +185,15 @@ Status set_roles(const Files& f, const Json& config, const TokenTable& table, De
   return {};
 }
 
+/// As llama.cpp's converter makes a key of it.
+std::string plain_name(std::string name) {
+  for (char& c : name) {
+    const bool kept = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+    if (!kept) c = '_';
+  }
+  return name;
+}
+
 Status set_chat_template(const Files& f, DecoderVocabulary& v) {
   Json value = part_of(f.settings, "chat_template");
   if (value.is_null()) {
@@ -198,8 +208,16 @@ Status set_chat_template(const Files& f, DecoderVocabulary& v) {
   if (value.is_string()) v.chat_template = value.get<std::string>();
   if (value.is_array()) {  // several by name
     for (const Json& one : value) {
-      if (part_of(one, "name") == "default") v.chat_template = one.at("template").get<std::string>();
+      const Json name = part_of(one, "name"), source = part_of(one, "template");
+      if (!name.is_string() || !source.is_string()) continue;
+      (name == "default" ? v.chat_template : v.named_templates[plain_name(name.get<std::string>())]) =
+          source.get<std::string>();
     }
+  }
+  const fs::path tools = f.dir / kToolTemplateFile;
+  std::error_code ec;
+  if (fs::exists(tools, ec)) {
+    TAILOR_TRY(v.named_templates["tool_use"], read_file(tools, 16 << 20));
   }
   return {};
 }
@@ -409,6 +427,12 @@ void set_vocabulary(GgufWriter& writer, const DecoderVocabulary& v) {
   }
   if (v.composed) writer.set("tailor.tokenizer.nfc", GgufValue::boolean(true));
   if (!v.chat_template.empty()) writer.set("tokenizer.chat_template", GgufValue::string(v.chat_template));
+  std::vector<std::string> names;
+  for (const auto& [name, source] : v.named_templates) {
+    writer.set("tokenizer.chat_template." + name, GgufValue::string(source));
+    names.push_back(name);
+  }
+  if (!names.empty()) writer.set("tokenizer.chat_templates", GgufValue::strings(names));
 }
 
 }  // namespace tailor

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -31,6 +32,7 @@ struct DecoderVocabulary {
   bool metaspace = false;      // "llama" as well only where it has none
   bool composed = false;       // texts are brought to Unicode's NFC first
   std::string chat_template;   // Jinja; empty: none
+  std::map<std::string, std::string> named_templates;  // others by name: "tool_use" is for conversations with tools
 };
 
 /// `rows` is the number of embedding rows: more tokens than that are an error. `config` is config.json, which names

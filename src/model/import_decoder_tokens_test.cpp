@@ -145,7 +145,7 @@ TEST_F(DecoderTokens, SpecialTokensAndTemplates) {
                               Json{{"Sequence", {{"id", "A"}, {"type_id", 0}}}}})}};
   model_.files["tokenizer_config.json"] = {
       {"eos_token", {{"content", "<|im_end|>"}}},
-      {"chat_template", Json::array({Json{{"name", "tools"}, {"template", "x"}},
+      {"chat_template", Json::array({Json{{"name", "tool_use"}, {"template", "x"}},
                                      Json{{"name", "default"}, {"template", "{{ bos_token }}"}}})}};
   import().value();
   const GgufFile file = GgufFile::open(out_).value();
@@ -153,6 +153,8 @@ TEST_F(DecoderTokens, SpecialTokensAndTemplates) {
   EXPECT_EQ(file.integer("tokenizer.ggml.eos_token_id").value(), 2);
   EXPECT_EQ(file.find("tokenizer.ggml.add_bos_token")->as_bool(), true);
   EXPECT_EQ(file.string("tokenizer.chat_template").value(), "{{ bos_token }}");
+  EXPECT_EQ(file.string("tokenizer.chat_template.tool_use").value(), "x");
+  EXPECT_EQ(file.find("tokenizer.chat_templates")->as_strings(), std::vector<std::string_view>{"tool_use"});
   const Tokenizer t = Tokenizer::load(out_).value();
   EXPECT_EQ(t.encode("e\u0301", true), t.encode("\u00e9", true));  // composed
   EXPECT_EQ(t.encode("a", true)[0], 1);

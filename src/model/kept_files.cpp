@@ -20,6 +20,7 @@ constexpr std::string_view kNames[] = {kConfig,
                                        "special_tokens_map.json",
                                        "added_tokens.json",
                                        "chat_template.jinja",
+                                       "additional_chat_templates/tool_use.jinja",
                                        "vocab.txt",
                                        "vocab.json",
                                        "merges.txt",
@@ -49,9 +50,13 @@ Status keep_files(GgufWriter& writer, const fs::path& dir) {
   for (const std::string_view name : kNames) {
     if (!fs::exists(dir / name, ec)) continue;
     TAILOR_TRY(const std::string bytes, read_file(dir / name, kLargest));
-    writer.set(key_of(name), name == "tokenizer.model" ? bytes_value(bytes) : GgufValue::string(bytes));
+    keep_file(writer, name, bytes);
   }
   return {};
+}
+
+void keep_file(GgufWriter& writer, std::string_view name, std::string_view bytes) {
+  writer.set(key_of(name), name == "tokenizer.model" ? bytes_value(bytes) : GgufValue::string(bytes));
 }
 
 std::optional<std::string_view> kept_file(const GgufFile& file, std::string_view name) {

@@ -16,6 +16,9 @@ namespace tailor {
 
 Status keep_files(GgufWriter& writer, const std::filesystem::path& dir);
 
+/// Keeps `bytes` as the file of that name, which is one of those that keep_files() takes.
+void keep_file(GgufWriter& writer, std::string_view name, std::string_view bytes);
+
 /// The bytes of a kept file; nothing where it is not kept. They live as long as `file`.
 std::optional<std::string_view> kept_file(const GgufFile& file, std::string_view name);
 

@@ -2,15 +2,16 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <map>
 #include <optional>
 
 #include "core/decoder_layout.h"
-#include "core/files.h"
-#include "core/json.h"
-#include "core/safetensors.h"
+#include "core/peft_adapter.h"
 #include "model/changed_model.h"
 #include "model/decoder_file.h"
+#include "model/encoder_file.h"
 #include "model/model_weights.h"
 
 namespace tailor {
@@ -18,209 +19,190 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kPrefix = "base_model.model.";
 constexpr std::string_view kOutput = "lm_head";
+constexpr std::string_view kWeight = ".weight";
 
-/// What the adapter does to one module.
-struct Update {
-  const SafeTensor* a = nullptr;          // [r, in]
-  const SafeTensor* b = nullptr;          // [out, r]
-  const SafeTensor* magnitude = nullptr;  // [out]: DoRA
-  const SafeTensor* scale = nullptr;      // IA3: [out, 1], or [1, in] of a feed-forward module
+using Changes = std::map<std::string, TensorChange, std::less<>>;  // by GGUF name
+
+/// A whole tensor, and rows before those that the GGUF file has.
+struct Tensor {
+  DecoderTensor layout;
+  std::int64_t skipped_rows = 0;
 };
 
-struct Part {
-  std::string_view suffix;
-  const SafeTensor* Update::*place;
+/// The model by Hugging Face's names, every name that adapters may use for it.
+struct Layout {
+  std::map<std::string, DecoderModule> modules;
+  std::map<std::string, Tensor> tensors;
+  std::optional<EncoderFamily> encoder;
+  bool tied_output = false;
+
+  /// Belongs to what stands behind an encoder: a pooler, a head.
+  bool outside(const std::string& name) const { return encoder && !is_inside_encoder(*encoder, name); }
 };
-constexpr Part kParts[] = {{".lora_A.weight", &Update::a},
-                           {".lora_B.weight", &Update::b},
-                           {".lora_magnitude_vector.weight", &Update::magnitude},
-                           {".lora_magnitude_vector", &Update::magnitude},
-                           {".ia3_l", &Update::scale}};
 
-std::string without(std::string name, std::string_view part) {
-  if (const auto at = name.find(part); at != std::string::npos) name.erase(at, part.size());
-  return name;
+Result<Layout> decoder_layout(const GgufFile& model) {
+  TAILOR_TRY(const DecoderSizes sizes, decoder_sizes(model));
+  Layout layout;
+  layout.tied_output = sizes.tied_output;
+  // Adapters of a bare model (task_type FEATURE_EXTRACTION) leave out what stands before its layers.
+  const std::string prefix(base_prefix(sizes.family));
+  const auto add = [&](auto& to, const std::string& name, const auto& value) {
+    to.emplace(name, value);
+    if (!prefix.empty() && name.starts_with(prefix)) to.emplace(name.substr(prefix.size()), value);
+  };
+  for (const DecoderModule& m : decoder_modules(sizes)) add(layout.modules, m.hugging_face, m);
+  for (const DecoderTensor& t : decoder_tensors(sizes)) add(layout.tensors, t.hugging_face, Tensor{t});
+  return layout;
 }
 
-std::string shown(const std::vector<std::int64_t>& shape) {
-  std::string text;
-  for (const std::int64_t n : shape) text += (text.empty() ? "" : ", ") + std::to_string(n);
-  return "[" + text + "]";
+Result<Layout> encoder_layout(const GgufFile& model) {
+  TAILOR_TRY(const Json json, encoder_config_json(model));
+  TAILOR_TRY(const EncoderConfig config, encoder_config(json));
+  Layout layout;
+  layout.encoder = config.family;
+  for (const EncoderPart& part : encoder_parts(config)) {
+    if (part.source.empty()) continue;
+    Tensor tensor;
+    tensor.layout.hugging_face = part.source;
+    tensor.layout.gguf = part.target;
+    tensor.layout.shape = part.shape;
+    tensor.layout.role = part.target == "token_embd.weight" ? TensorRole::kEmbedding : TensorRole::kMatrix;
+    tensor.skipped_rows = part.skipped_rows;
+    for (const std::string& name : stored_names(config.family, part.source)) {
+      layout.tensors.emplace(name, tensor);
+      if (!part.target.starts_with("blk.") || part.shape.size() != 2) continue;
+      layout.modules.emplace(name.substr(0, name.size() - kWeight.size()),
+                             DecoderModule{.hugging_face = part.source.substr(0, part.source.size() - kWeight.size()),
+                                           .gguf = part.target.substr(0, part.target.size() - kWeight.size()),
+                                           .in = part.shape[1],
+                                           .out = part.shape[0],
+                                           .rows = {}});
+    }
+  }
+  return layout;
 }
 
-class PeftAdapter {
+class Merge {
  public:
-  explicit PeftAdapter(fs::path directory) : directory_(std::move(directory)) {}
+  Merge(const PeftAdapter& adapter, const GgufFile& model, Layout layout)
+      : adapter_(adapter), model_(model), layout_(std::move(layout)) {}
 
-  Status read_config() {
-    TAILOR_TRY(config_, read_json(directory_ / "adapter_config.json"));
-    if (!config_.is_object()) return unfit("adapter_config.json is no object");
-    const std::string type = text("peft_type");
-    if (type != "LORA" && type != "IA3")
-      return unfit(fmt::format("its peft_type is '{}'; LORA and IA3 can be folded into a model", type));
-    const std::string start = text("init_lora_weights");
-    for (const char* residual : {"pissa", "olora", "corda", "loftq"}) {
-      if (start.starts_with(residual))
-        return unfit(
-            fmt::format("it begins as {} and fits the rest that PEFT left of the base, not the base itself; "
-                        "save it with path_initial_model_for_weight_conversion",
-                        start));
+  Result<Changes> changes() {
+    for (const PeftAdapter::Whole& whole : adapter_.whole()) {
+      if (left_out(whole.name)) continue;
+      TAILOR_CHECK(add_whole(whole));
     }
-    for (const char* pattern : {"alpha_pattern", "rank_pattern"}) {
-      const Json given = config_.value(pattern, Json());
-      if (!given.is_null() && !given.is_object()) return unfit(fmt::format("{} is no object", pattern));
+    for (const PeftAdapter::Rows& rows : adapter_.rows()) TAILOR_CHECK(add_rows(rows));
+    for (const PeftUpdate& update : adapter_.updates()) {
+      if (left_out(update.module)) continue;
+      const auto module = layout_.modules.find(update.module);
+      if (module == layout_.modules.end())
+        return adapter_.unfit(fmt::format("it changes {}, which the model has not", update.module));
+      TAILOR_CHECK(check(module->second, update));
+      TAILOR_CHECK(add_update(module->second, update));
     }
-    return {};
+    if (out_.empty()) return adapter_.unfit(fmt::format("it changes nothing of the encoder, only {}", left_out_[0]));
+    return std::move(out_);
   }
-
-  Status open_weights() {
-    const fs::path file = directory_ / "adapter_model.safetensors";
-    std::error_code ignored;
-    if (!fs::exists(file, ignored) && fs::exists(directory_ / "adapter_model.bin", ignored))
-      return unfit("its weights are a pickle, adapter_model.bin; save it with safe_serialization=True");
-    TAILOR_TRY(SafetensorsFile opened, SafetensorsFile::open(file));
-    weights_.emplace(std::move(opened));
-    return {};
-  }
-
-  /// By GGUF name.
-  Result<std::map<std::string, TensorChange, std::less<>>> changes(const GgufFile& model) const {
-    TAILOR_TRY(const DecoderSizes sizes, decoder_sizes(model));
-    std::map<std::string, DecoderModule> modules;
-    for (DecoderModule& m : decoder_modules(sizes)) modules.emplace(m.hugging_face, std::move(m));
-    std::map<std::string, DecoderTensor> tensors;
-    for (DecoderTensor& t : decoder_tensors(sizes)) tensors.emplace(t.hugging_face, std::move(t));
-
-    std::map<std::string, Update> updates;
-    std::map<std::string, TensorChange, std::less<>> out;
-    for (const SafeTensor& tensor : weights_->tensors()) {
-      if (!tensor.name.starts_with(kPrefix))
-        return unfit(fmt::format("{} does not begin with {}", tensor.name, kPrefix));
-      std::string name = tensor.name.substr(kPrefix.size());
-      if (!is_float(tensor)) return unfit(fmt::format("{} is {}; numbers are expected", tensor.name, tensor.type));
-      const Part* part = nullptr;
-      for (const Part& p : kParts) part = part == nullptr && name.ends_with(p.suffix) ? &p : part;
-      if (part != nullptr) {
-        const std::string module = full_name(name.substr(0, name.size() - part->suffix.size()), sizes.family, modules);
-        if (!modules.contains(module)) return unfit(fmt::format("it changes {}, which the model has not", module));
-        updates[module].*(part->place) = &tensor;
-        continue;
-      }
-      TAILOR_CHECK(
-          add_whole(tensor, without(without(std::move(name), ".base_layer"), ".modules_to_save"), sizes, tensors, out));
-    }
-    for (const auto& [name, update] : updates) {
-      TAILOR_CHECK(check(name, modules.at(name), update));
-      TAILOR_CHECK(add_update(name, modules.at(name), update, model, out));
-    }
-    if (out.empty()) return unfit("it holds no tensor");
-    return out;
-  }
-
-  Error unfit(const std::string& what) const {
-    return {ErrorCode::kInvalidArgument, fmt::format("{}: {}", directory_.string(), what),
-            "an adapter fits only the model that it was trained on"};
-  }
+  std::vector<std::string> left_out() const { return left_out_; }
 
  private:
-  std::string text(const char* key) const {
-    const Json value = config_.value(key, Json());
-    return value.is_string() ? value.get<std::string>() : std::string();
-  }
-  bool flag(const char* key) const {
-    const Json value = config_.value(key, Json());
-    return value.is_boolean() && value.get<bool>();
-  }
-  static bool is_float(const SafeTensor& t) {
-    return t.type == "F32" || t.type == "F16" || t.type == "BF16" || t.type == "F64";
+  bool left_out(const std::string& name) {
+    if (!layout_.outside(name)) return false;
+    left_out_.push_back(name);
+    return true;
   }
 
-  /// Adapters of a bare model (task_type FEATURE_EXTRACTION) leave out what stands before its layers.
-  template <typename Known>
-  static std::string full_name(const std::string& name, DecoderFamily family, const Known& known) {
-    const std::string longer = std::string(base_prefix(family)) + name;
-    return !known.contains(name) && known.contains(longer) ? longer : name;
-  }
-
-  /// As PEFT looks a module up: the first key that is the module's path or the end of it.
-  std::optional<double> by_pattern(const char* pattern, const std::string& module) const {
-    const Json given = config_.value(pattern, Json());
-    if (!given.is_object()) return {};
-    for (const auto& [key, value] : given.items()) {
-      if ((module == key || module.ends_with("." + key)) && value.is_number()) return value.get<double>();
+  Status add_whole(const PeftAdapter::Whole& whole) {
+    const SafeTensor& tensor = *whole.tensor;
+    const auto found = layout_.tensors.find(whole.name);
+    if (found == layout_.tensors.end()) {
+      if (layout_.tied_output && whole.name.starts_with(kOutput)) {
+        return adapter_.unfit(
+            fmt::format("it has an output layer of its own, {}, but the model's is its token embedding", whole.name));
+      }
+      return adapter_.unfit(fmt::format("{} belongs to no part of the model", tensor.name));
     }
-    return {};
-  }
-
-  Status add_whole(const SafeTensor& tensor, const std::string& given, const DecoderSizes& sizes,
-                   const std::map<std::string, DecoderTensor>& tensors,
-                   std::map<std::string, TensorChange, std::less<>>& out) const {
-    const std::string name = full_name(given, sizes.family, tensors);
-    const auto found = tensors.find(name);
-    if (found == tensors.end()) {
-      if (sizes.tied_output && name.starts_with(kOutput))
-        return unfit(
-            fmt::format("it has an output layer of its own, {}, but the model's is its token embedding", name));
-      return unfit(fmt::format("{} belongs to no part of the model", tensor.name));
+    const Tensor& to = found->second;
+    std::vector<std::int64_t> shape = to.layout.shape;
+    if (to.layout.role == TensorRole::kEmbedding && tensor.shape.size() == 2 && tensor.shape[0] > shape[0])
+      return new_tokens(fmt::format("{} has rows for {} tokens", whole.name, tensor.shape[0]), shape[0]);
+    shape[0] += to.skipped_rows;
+    if (tensor.shape != shape) {
+      return adapter_.unfit(
+          fmt::format("{} has shape {}, the model's is {}", whole.name, shape_text(tensor.shape), shape_text(shape)));
     }
-    const DecoderTensor& to = found->second;
-    if (to.role == TensorRole::kEmbedding && tensor.shape.size() == 2 && tensor.shape[0] > to.shape[0]) {
-      return Error{
-          ErrorCode::kInvalidArgument,
-          fmt::format("{}: {} has rows for {} tokens, the model knows {}: it was trained with tokens that were "
-                      "added",
-                      directory_.string(), name, tensor.shape[0], to.shape[0]),
-          "add the tokens to the model first (resize_token_embeddings, save_pretrained with the tokenizer), "
-          "and name that directory as the model"};
-    }
-    if (tensor.shape != to.shape)
-      return unfit(fmt::format("{} has shape {}, the model's is {}", name, shown(tensor.shape), shown(to.shape)));
-    out[to.gguf].apply = [&tensor, to](std::vector<float>& values) -> Status {
-      values = to_gguf(to, to_f32(tensor));
+    out_[to.layout.gguf].apply = [&tensor, to](std::vector<float>& values) -> Status {
+      std::vector<float> all = to_f32(tensor);
+      if (to.skipped_rows > 0) all.erase(all.begin(), all.begin() + to.skipped_rows * to.layout.shape[1]);
+      values = to_gguf(to.layout, all);
       return {};
     };
     return {};
   }
 
-  Status check(const std::string& name, const DecoderModule& m, const Update& u) const {
-    using Shape = std::vector<std::int64_t>;
-    if (u.scale != nullptr) {
-      if (u.a != nullptr || u.b != nullptr) return unfit(fmt::format("{} has LoRA's matrices and IA3's scale", name));
-      if (u.scale->shape == Shape{m.out, 1} || u.scale->shape == Shape{1, m.in}) return {};
-      return unfit(fmt::format("the scale of {} has shape {}, expected [{}, 1] or [1, {}]", name, shown(u.scale->shape),
-                               m.out, m.in));
+  Error new_tokens(const std::string& what, std::int64_t known) const {
+    return {ErrorCode::kInvalidArgument,
+            fmt::format("{}: {}, the model knows {}: it was trained with tokens that were added",
+                        adapter_.directory().string(), what, known),
+            "add the tokens to the model first (resize_token_embeddings, save_pretrained with the tokenizer), "
+            "and name that directory as the model"};
+  }
+
+  Status add_rows(const PeftAdapter::Rows& rows) {
+    const auto found = layout_.tensors.find(rows.module + std::string(kWeight));
+    if (found == layout_.tensors.end())
+      return adapter_.unfit(fmt::format("it has rows of {}, which the model has not", rows.module));
+    const DecoderTensor& to = found->second.layout;
+    const std::int64_t width = to.shape.back(), known = to.shape[0];
+    if (to.shape.size() != 2 || rows.values->shape[1] != width) {
+      return adapter_.unfit(fmt::format("the rows of {} have shape {}, the model's tensor is {}", rows.module,
+                                        shape_text(rows.values->shape), shape_text(to.shape)));
     }
-    if (u.a == nullptr || u.b == nullptr) return unfit(fmt::format("one of the two matrices for {} is missing", name));
-    if (u.a->shape.size() != 2 || u.b->shape != Shape{m.out, u.a->shape[0]} || u.a->shape[1] != m.in) {
-      return unfit(fmt::format("the matrices of {} have shapes {} and {}, expected [r, {}] and [{}, r]", name,
-                               shown(u.a->shape), shown(u.b->shape), m.in, m.out));
-    }
-    if (u.magnitude != nullptr && u.magnitude->shape != Shape{m.out})
-      return unfit(
-          fmt::format("the lengths of {} have shape {}, expected [{}]", name, shown(u.magnitude->shape), m.out));
-    if (u.magnitude == nullptr && flag("use_dora")) return unfit(fmt::format("the lengths of {} are missing", name));
+    const std::int64_t highest = *std::max_element(rows.ids.begin(), rows.ids.end());
+    if (highest >= known)
+      return new_tokens(fmt::format("it has a row for token {} of {}", highest, rows.module), known);
+    const TensorChange before = out_[to.gguf];
+    out_[to.gguf].apply = [before, &rows, width](std::vector<float>& values) -> Status {
+      if (before.apply) TAILOR_CHECK(before.apply(values));
+      const std::vector<float> given = to_f32(*rows.values);
+      for (std::size_t i = 0; i < rows.ids.size(); ++i)
+        std::copy_n(given.begin() + static_cast<std::int64_t>(i) * width, width, values.begin() + rows.ids[i] * width);
+      return {};
+    };
     return {};
   }
 
-  double scale_of(const std::string& module, std::int64_t rank) const {
-    const Json alpha = config_.value("lora_alpha", Json());
-    const double given = by_pattern("alpha_pattern", module).value_or(alpha.is_number() ? alpha.get<double>() : 8.0);
-    return given / (flag("use_rslora") ? std::sqrt(static_cast<double>(rank)) : static_cast<double>(rank));
+  Status check(const DecoderModule& m, const PeftUpdate& u) const {
+    using Shape = std::vector<std::int64_t>;
+    if (u.scale != nullptr) {
+      if (u.scale->shape == Shape{m.out, 1} || u.scale->shape == Shape{1, m.in}) return {};
+      return adapter_.unfit(fmt::format("the scale of {} has shape {}, expected [{}, 1] or [1, {}]", u.module,
+                                        shape_text(u.scale->shape), m.out, m.in));
+    }
+    if (u.a->shape.size() != 2 || u.a->shape[0] < 1 || u.b->shape != Shape{m.out, u.a->shape[0]} ||
+        u.a->shape[1] != m.in) {
+      return adapter_.unfit(fmt::format("the matrices of {} have shapes {} and {}, expected [r, {}] and [{}, r]",
+                                        u.module, shape_text(u.a->shape), shape_text(u.b->shape), m.in, m.out));
+    }
+    if (u.magnitude != nullptr && u.magnitude->shape != Shape{m.out}) {
+      return adapter_.unfit(fmt::format("the lengths of {} have shape {}, expected [{}]", u.module,
+                                        shape_text(u.magnitude->shape), m.out));
+    }
+    return {};
   }
 
-  Status add_update(const std::string& name, const DecoderModule& m, const Update& u, const GgufFile& model,
-                    std::map<std::string, TensorChange, std::less<>>& out) const {
+  Status add_update(const DecoderModule& m, const PeftUpdate& u) {
     for (const char* kind : {".weight", ".bias"}) {
       const std::string at = m.gguf + kind;
-      if (model.tensor(at) == nullptr) continue;
+      if (model_.tensor(at) == nullptr) continue;
       const bool bias = std::string_view(kind) == ".bias";
       const bool by_input = u.scale != nullptr && u.scale->shape[0] == 1 && m.out != 1;
       if (bias && (u.scale == nullptr || by_input)) continue;
-      const TensorChange before = out.contains(at) ? out[at] : TensorChange{};  // a bias that was trained, then scaled
-      const double scale = u.scale == nullptr ? scale_of(name, u.a->shape[0]) : 0;
-      out[at].apply = [before, m, u, scale, by_input](std::vector<float>& values) -> Status {
+      const TensorChange before = out_.contains(at) ? out_[at] : TensorChange{};  // a trained bias, then scaled
+      const double scale = u.scale == nullptr ? adapter_.scale_of(u.module, u.a->shape[0]) : 0;
+      out_[at].apply = [before, m, u, scale, by_input](std::vector<float>& values) -> Status {
         if (before.apply) TAILOR_CHECK(before.apply(values));
         const auto width = values.size() / static_cast<std::size_t>(m.out);
         if (u.scale == nullptr)
@@ -232,7 +214,7 @@ class PeftAdapter {
         return {};
       };
     }
-    if (!out.contains(m.gguf + ".weight")) return unfit(fmt::format("the model's file has no {}.weight", m.gguf));
+    if (!out_.contains(m.gguf + ".weight")) return adapter_.unfit(fmt::format("the model has no {}.weight", m.gguf));
     return {};
   }
 
@@ -244,7 +226,7 @@ class PeftAdapter {
   }
 
   /// W + scale B A, and with lengths m: its rows brought to length m.
-  static void fold(const DecoderModule& m, const Update& u, double scale, std::vector<float>& values) {
+  static void fold(const DecoderModule& m, const PeftUpdate& u, double scale, std::vector<float>& values) {
     const auto rank = static_cast<std::size_t>(u.a->shape[0]), in = static_cast<std::size_t>(m.in);
     const std::vector<float> a = to_f32(*u.a), b = rows_to_gguf(m.rows, to_f32(*u.b), u.a->shape[0]);
     const std::vector<float> lengths =
@@ -263,22 +245,25 @@ class PeftAdapter {
     }
   }
 
-  fs::path directory_;
-  Json config_;
-  std::optional<SafetensorsFile> weights_;
+  const PeftAdapter& adapter_;
+  const GgufFile& model_;
+  const Layout layout_;
+  Changes out_;
+  std::vector<std::string> left_out_;
 };
 
 }  // namespace
 
-Status merge_peft_adapter(const fs::path& base, const fs::path& directory, const fs::path& out) {
-  PeftAdapter adapter(directory);
-  TAILOR_CHECK(adapter.read_config());
-  TAILOR_CHECK(adapter.open_weights());
+Result<PeftMerge> merge_peft_adapter(const fs::path& base, const fs::path& directory, const fs::path& out) {
+  TAILOR_TRY(const PeftAdapter adapter, PeftAdapter::open(directory));
   TAILOR_TRY(const GgufFile model, GgufFile::open(base));
-  TAILOR_TRY(const auto changes, adapter.changes(model));
+  TAILOR_TRY(const std::string arch, model.architecture());
+  TAILOR_TRY(Layout layout, arch == "bert" || arch == "modern-bert" ? encoder_layout(model) : decoder_layout(model));
+  Merge merge(adapter, model, std::move(layout));
+  TAILOR_TRY(const Changes changes, merge.changes());
   TAILOR_TRY(const bool changed, write_changed_model(model, changes, out));
   if (!changed) return adapter.unfit("folded into the model it changes not one weight");
-  return {};
+  return PeftMerge{merge.left_out()};
 }
 
 }  // namespace tailor

@@ -16,12 +16,12 @@
 
 namespace tailor::testing {
 
-/// All of them; those with "_variant" have logits but no gradients.
+/// All of them; some variants have logits but no gradients.
 inline const std::vector<std::string>& tiny_decoders() {
   static const std::vector<std::string> names = {
-      "llama",           "llama_variant", "mistral",    "qwen2",        "qwen3", "qwen3_variant",
-      "gemma2",          "gemma3",        "phi3",       "phi3_variant", "gpt2",  "gptneox",
-      "gptneox_variant", "falcon",        "falcon_new", "bloom",        "mpt"};
+      "llama",           "llama_variant", "llama_yarn", "llama_longrope", "mistral",      "qwen2", "qwen3",
+      "qwen3_variant",   "gemma2",        "gemma3",     "phi3",           "phi3_variant", "gpt2",  "gptneox",
+      "gptneox_variant", "falcon",        "falcon_new", "bloom",          "mpt"};
   return names;
 }
 

@@ -9,8 +9,10 @@
 #include <limits>
 #include <optional>
 
+#include "model/byte_level_words.h"
 #include "model/llama_runtime.h"
 #include "model/utf8.h"
+#include "model/word_cache.h"
 #include "model/wordpiece.h"
 #include "text/unicode.h"
 
@@ -36,6 +38,15 @@ std::optional<std::string> meta(const llama_model* model, const char* key) {
 bool flag(const llama_model* model, const char* key, bool otherwise) {
   const auto text = meta(model, key);
   return text ? *text == "true" : otherwise;
+}
+
+/// Tokens that users added are cut out of a text before it is split into words: such vocabularies go the long way.
+WordRule rule_of(const llama_model* model, const llama_vocab* vocab) {
+  for (std::int32_t i = 0; i < llama_vocab_n_tokens(vocab); ++i) {
+    if ((static_cast<unsigned>(llama_vocab_get_attr(vocab, i)) & LLAMA_TOKEN_ATTR_USER_DEFINED) != 0)
+      return WordRule::kUnknown;
+  }
+  return word_rule(meta(model, "tokenizer.ggml.pre").value_or(""));
 }
 
 /// BERT's vocabulary back from llama.cpp's form of it.
@@ -122,6 +133,9 @@ struct Tokenizer::Impl {
   const llama_vocab* vocab = nullptr;
   enum llama_vocab_type type = LLAMA_VOCAB_TYPE_NONE;
   std::unique_ptr<const WordPiece> word_piece;  // BERT only
+  WordRule words = WordRule::kUnknown;          // byte-level BPE: texts are split here, and words kept
+  mutable WordCachePool caches;                 // of them
+  std::vector<std::int32_t> head, tail;         // what add_special puts around a text
   bool cuts = false;                            // long texts may be cut: byte-level BPE, which never looks over a cut
   bool adds_prefix_space = false;               // as ByteLevel's add_prefix_space
   bool keeps_first_blank = false;               // as Metaspace: a text that begins with a blank is given no other
@@ -131,36 +145,28 @@ struct Tokenizer::Impl {
   std::int32_t unk = -1;
   int token_types = 1;
 
-  std::vector<std::int32_t> head() const {
-    std::vector<std::int32_t> ids;
+  void find_ends() {
     if (word_piece) {
-      ids.push_back(word_piece->vocabulary().cls);
-    } else if (llama_vocab_get_add_bos(vocab) && llama_vocab_bos(vocab) >= 0) {
-      ids.push_back(llama_vocab_bos(vocab));
+      head = {word_piece->vocabulary().cls};
+      tail = {word_piece->vocabulary().sep};
+      return;
     }
-    return ids;
-  }
-  std::vector<std::int32_t> tail() const {
-    std::vector<std::int32_t> ids;
-    if (word_piece) {
-      ids.push_back(word_piece->vocabulary().sep);
-      return ids;
-    }
-    if (llama_vocab_get_add_sep(vocab) && llama_vocab_sep(vocab) >= 0) ids.push_back(llama_vocab_sep(vocab));
+    if (llama_vocab_get_add_bos(vocab) && llama_vocab_bos(vocab) >= 0) head = {llama_vocab_bos(vocab)};
+    if (llama_vocab_get_add_sep(vocab) && llama_vocab_sep(vocab) >= 0) tail = {llama_vocab_sep(vocab)};
     // One token may be both: llama.cpp's converter asks for both in RoBERTa's files.
     const std::int32_t eos = llama_vocab_eos(vocab);
-    if (llama_vocab_get_add_eos(vocab) && eos >= 0 && (ids.empty() || ids[0] != eos)) ids.push_back(eos);
-    return ids;
+    if (llama_vocab_get_add_eos(vocab) && eos >= 0 && (tail.empty() || tail[0] != eos)) tail.push_back(eos);
   }
 
-  /// Appends the ids of the bare text until there are `limit`; more may come.
+  /// Appends the ids of the bare text until `out` holds `limit`; more may come.
   void body(std::string_view text, bool parse_special, std::size_t limit, std::vector<std::int32_t>& out) const {
     if (word_piece) {
       parse_special ? word_piece->encode_with_special(text, limit, out) : word_piece->encode(text, limit, out);
       return;
     }
     // Where the text cannot be cut into pieces at least no more of it is read than `limit` ids can need.
-    if (!cuts && limit < text.size() / kBytesPerToken) text = text.substr(0, (limit + 16) * kBytesPerToken);
+    const std::size_t wanted = limit - std::min(limit, out.size());
+    if (!cuts && wanted < text.size() / kBytesPerToken) text = text.substr(0, (wanted + 16) * kBytesPerToken);
     std::string repaired;
     if (!is_valid_utf8(text)) text = repaired = to_valid_utf8(text);
     if (composes) text = repaired = nfc(text);
@@ -172,8 +178,33 @@ struct Tokenizer::Impl {
     if (adds_prefix_space && !text.empty() && text[0] != ' ') text = repaired = " " + std::string(text);
     while (!text.empty() && out.size() < limit) {
       const std::size_t length = cuts ? piece_length(text) : text.size();
-      piece(text.substr(0, length), parse_special, out);
+      const std::string_view part = text.substr(0, length);
+      if (words == WordRule::kUnknown || parse_special) {
+        piece(part, parse_special, out);
+      } else {
+        word_by_word(part, out);
+      }
       text.remove_prefix(length);
+    }
+  }
+
+  void word_by_word(std::string_view text, std::vector<std::int32_t>& out) const {
+    const WordCachePool::Lease lease(caches);
+    WordCache& cache = *lease;
+    const auto by_llama = [this](std::string_view word, std::vector<std::int32_t>& to) { piece(word, false, to); };
+    for (std::size_t at = 0; at < text.size();) {
+      const TextPiece next = next_piece(text, at);
+      const std::string_view part = text.substr(at, next.end - at);
+      at = next.end;
+      if (!next.words) {
+        cache.append(part, out, by_llama);
+        continue;
+      }
+      for (std::size_t begin = 0; begin < part.size();) {
+        const std::size_t end = word_end(words, part, begin);
+        cache.append(part.substr(begin, end - begin), out, by_llama);
+        begin = end;
+      }
     }
   }
 
@@ -230,6 +261,7 @@ Result<Tokenizer> Tokenizer::make(const llama_model* model, std::unique_ptr<Impl
     }
     case LLAMA_VOCAB_TYPE_BPE:
       impl->cuts = true;
+      impl->words = rule_of(model, impl->vocab);
       impl->adds_prefix_space = flag(model, "tailor.tokenizer.add_prefix_space", false);
       impl->modern_bert = meta(model, "tokenizer.ggml.pre") == "modern-bert";
       impl->composes = flag(model, "tailor.tokenizer.nfc", impl->modern_bert);
@@ -258,6 +290,7 @@ Result<Tokenizer> Tokenizer::make(const llama_model* model, std::unique_ptr<Impl
   if (impl->unk < 0) {
     if (const auto text = meta(model, "tokenizer.ggml.unknown_token_id")) impl->unk = std::atoi(text->c_str());
   }
+  impl->find_ends();
   if (impl->word_piece) {
     const auto types = meta(model, "tokenizer.ggml.token_type_count");
     impl->token_types = types ? std::max(1, std::atoi(types->c_str())) : 2;
@@ -267,31 +300,37 @@ Result<Tokenizer> Tokenizer::make(const llama_model* model, std::unique_ptr<Impl
 
 std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool add_special, bool parse_special) const {
   std::vector<std::int32_t> ids;
-  if (add_special) ids = impl_->head();
+  if (add_special) ids = impl_->head;
   impl_->body(text, parse_special, kNoLimit, ids);
-  if (add_special) {
-    const auto tail = impl_->tail();
-    ids.insert(ids.end(), tail.begin(), tail.end());
-  }
+  if (add_special) ids.insert(ids.end(), impl_->tail.begin(), impl_->tail.end());
   return ids;
+}
+
+void Tokenizer::append(std::string_view text, std::vector<std::int32_t>& out) const {
+  impl_->body(text, false, kNoLimit, out);
 }
 
 std::vector<std::int32_t> Tokenizer::encode_truncated(std::string_view text, std::size_t max_tokens, bool add_special,
                                                       bool* truncated) const {
   std::vector<std::int32_t> ids;
-  std::vector<std::int32_t> tail;
-  if (add_special) {
-    ids = impl_->head();
-    tail = impl_->tail();
-  }
-  const std::size_t room = max_tokens > tail.size() ? max_tokens - tail.size() : 0;
-  // One id more than fits shows whether something is left out.
-  impl_->body(text, false, room + 1, ids);
-  if (truncated != nullptr) *truncated = ids.size() > room;
-  if (ids.size() > room) ids.resize(room);
-  ids.insert(ids.end(), tail.begin(), tail.end());
-  if (ids.size() > max_tokens) ids.resize(max_tokens);
+  const bool cut = append_truncated(text, max_tokens, add_special, ids);
+  if (truncated != nullptr) *truncated = cut;
   return ids;
+}
+
+bool Tokenizer::append_truncated(std::string_view text, std::size_t max_tokens, bool add_special,
+                                 std::vector<std::int32_t>& out) const {
+  const std::size_t before = out.size();
+  if (add_special) out.insert(out.end(), impl_->head.begin(), impl_->head.end());
+  const std::size_t tail = add_special ? impl_->tail.size() : 0;
+  const std::size_t room = max_tokens > tail ? max_tokens - tail : 0;
+  // One id more than fits shows whether something is left out.
+  impl_->body(text, false, before + room + 1, out);
+  const bool truncated = out.size() - before > room;
+  if (truncated) out.resize(before + room);
+  if (add_special) out.insert(out.end(), impl_->tail.begin(), impl_->tail.end());
+  if (out.size() - before > max_tokens) out.resize(before + max_tokens);
+  return truncated;
 }
 
 PairTokens Tokenizer::encode_pair(std::string_view pair, std::size_t max_tokens) const {
@@ -299,7 +338,7 @@ PairTokens Tokenizer::encode_pair(std::string_view pair, std::size_t max_tokens)
   std::vector<std::int32_t> first, second;
   impl_->body(pair.substr(0, border), false, kNoLimit, first);
   if (border < pair.size()) impl_->body(pair.substr(border + 1), false, kNoLimit, second);
-  const auto head = impl_->head(), tail = impl_->tail();
+  const std::vector<std::int32_t>&head = impl_->head, &tail = impl_->tail;
   const std::size_t separators = impl_->word_piece || impl_->modern_bert ? 1 : 2;  // between the texts
   const std::size_t special = head.size() + (separators + 1) * tail.size();
   const std::size_t room = max_tokens > special ? max_tokens - special : 0;
@@ -374,7 +413,7 @@ std::int32_t Tokenizer::unk() const {
   return impl_->unk;
 }
 bool Tokenizer::adds_bos() const {
-  return !impl_->head().empty();
+  return !impl_->head.empty();
 }
 bool Tokenizer::adds_eos() const {
   return !impl_->word_piece && llama_vocab_get_add_eos(impl_->vocab);

@@ -49,10 +49,18 @@ class Tokenizer {
   /// token; a run of 8 KiB without such a place (no real text) is cut anyway, so that time and stack stay bounded.
   std::vector<std::int32_t> encode(std::string_view text, bool add_special, bool parse_special = false) const;
 
+  /// encode(text, false) appended to `out`; nothing is allocated where it has room.
+  void append(std::string_view text, std::vector<std::int32_t>& out) const;
+
   /// The first `max_tokens` ids, special ones counted and kept (as transformers truncates); a long text is read only as
   /// far as needed. `truncated`, where given, tells whether something was left out.
   std::vector<std::int32_t> encode_truncated(std::string_view text, std::size_t max_tokens, bool add_special,
                                              bool* truncated = nullptr) const;
+
+  /// The same appended to `out`, which keeps what it holds; nothing is allocated where it has room. True: something was
+  /// left out.
+  bool append_truncated(std::string_view text, std::size_t max_tokens, bool add_special,
+                        std::vector<std::int32_t>& out) const;
 
   /// A pair as the encoder was trained to read it: "[CLS] first [SEP] second [SEP]" (BERT, DistilBERT), "<s> first
   /// </s></s> second </s>" (RoBERTa). Where both do not fit, tokens go from the longer text first, as transformers'

@@ -38,30 +38,75 @@ std::vector<std::int32_t> word_of(const Tokenizer& tokenizer, std::string_view t
   return ids;
 }
 
+/// Words [first, end) that one window holds.
+struct Piece {
+  std::size_t first = 0, end = 0;
+};
+
+/// All words (none is longer than `room`) in windows of `room` tokens; two neighbours have at most `overlap` tokens in
+/// common.
+std::vector<Piece> pieces_of(const std::vector<std::vector<std::int32_t>>& tokens, std::size_t room,
+                             std::size_t overlap) {
+  std::vector<Piece> pieces;
+  for (std::size_t first = 0; first < tokens.size();) {
+    std::size_t end = first;
+    for (std::size_t size = 0; end < tokens.size() && size + tokens[end].size() <= room;) size += tokens[end++].size();
+    pieces.push_back({first, end});
+    if (end == tokens.size()) break;
+    std::size_t next = end, again = 0;  // words that the next window has as well, beside one more at least
+    const std::size_t most = std::min(overlap, room - tokens[end].size());
+    while (next > first + 1 && again + tokens[next - 1].size() <= most) again += tokens[--next].size();
+    first = next;
+  }
+  return pieces;
+}
+
+/// By word: the window that answers it.
+std::vector<std::size_t> farthest_from_an_edge(const std::vector<std::vector<std::int32_t>>& tokens,
+                                               std::span<const Piece> pieces) {
+  std::vector<std::size_t> before{0};  // tokens before each word, and of all
+  for (const auto& word : tokens) before.push_back(before.back() + word.size());
+  std::vector<std::size_t> out(tokens.size(), 0), distance(tokens.size(), 0);
+  for (std::size_t p = 0; p < pieces.size(); ++p) {
+    const auto [first, end] = pieces[p];
+    for (std::size_t w = first; w < end; ++w) {
+      const std::size_t far = before.back() + 1;
+      const std::size_t left = first == 0 ? far : before[w] - before[first];
+      const std::size_t right = end == tokens.size() ? far : before[end] - before[w + 1];
+      if (const std::size_t d = std::min(left, right) + 1; d > distance[w]) {
+        distance[w] = d;
+        out[w] = p;
+      }
+    }
+  }
+  return out;
+}
+
 }  // namespace
 
 std::vector<WordTokens> encode_words(const Tokenizer& tokenizer, std::string_view text, std::span<const WordSpan> words,
                                      bool first_after_blank, std::size_t max_tokens) {
   const Frame frame(tokenizer);
   const std::size_t room = room_beside(frame.head.size() + frame.tail.size(), max_tokens);
+  std::vector<std::vector<std::int32_t>> tokens;
+  for (const WordSpan& span : words) tokens.push_back(word_of(tokenizer, text, span, first_after_blank, room));
+  const std::vector<Piece> pieces = pieces_of(tokens, room, room / 4);
+  const std::vector<std::size_t> answering = farthest_from_an_edge(tokens, pieces);
+
   std::vector<WordTokens> windows;
-  const auto close = [&] {
-    if (!windows.empty()) windows.back().ids.insert(windows.back().ids.end(), frame.tail.begin(), frame.tail.end());
-  };
-  std::size_t used = room;  // of the last window: full, so that the first word opens one
-  for (const WordSpan& span : words) {
-    const auto ids = word_of(tokenizer, text, span, first_after_blank, room);
-    if (used + ids.size() > room) {
-      close();
-      windows.push_back({frame.head, {}});
-      used = 0;
+  for (std::size_t p = 0; p < pieces.size(); ++p) {
+    WordTokens window{frame.head, 0, {}};
+    for (std::size_t w = pieces[p].first; w < pieces[p].end; ++w) {
+      if (answering[w] == p) {
+        if (window.tokens.empty()) window.first_word = w;
+        window.tokens.push_back(static_cast<std::uint32_t>(window.ids.size()));
+      }
+      window.ids.insert(window.ids.end(), tokens[w].begin(), tokens[w].end());
     }
-    WordTokens& window = windows.back();
-    window.first_tokens.push_back(static_cast<std::uint32_t>(window.ids.size()));
-    window.ids.insert(window.ids.end(), ids.begin(), ids.end());
-    used += ids.size();
+    if (window.tokens.empty()) continue;
+    window.ids.insert(window.ids.end(), frame.tail.begin(), frame.tail.end());
+    windows.push_back(std::move(window));
   }
-  close();
   return windows;
 }
 
@@ -82,22 +127,17 @@ std::vector<QuestionWindow> encode_question(const Tokenizer& tokenizer, std::str
   for (const WordSpan& span : words) tokens.push_back(word_of(tokenizer, text, span, false, room));
 
   std::vector<QuestionWindow> windows;
-  for (std::size_t first = 0; first < tokens.size();) {
+  for (const Piece& piece : pieces_of(tokens, room, limits.overlap)) {
     QuestionWindow window = start;
-    window.first_word = first;
-    std::size_t end = first, size = 0;
-    for (; end < tokens.size() && size + tokens[end].size() <= room; size += tokens[end++].size()) {
+    window.first_word = piece.first;
+    for (std::size_t w = piece.first; w < piece.end; ++w) {
       window.first_tokens.push_back(static_cast<std::uint32_t>(window.ids.size()));
-      window.ids.insert(window.ids.end(), tokens[end].begin(), tokens[end].end());
+      window.ids.insert(window.ids.end(), tokens[w].begin(), tokens[w].end());
     }
     window.end = static_cast<std::uint32_t>(window.ids.size());
     window.ids.insert(window.ids.end(), frame.tail.begin(), frame.tail.end());
     window.types.resize(window.ids.size(), second_type);
     windows.push_back(std::move(window));
-    if (end == tokens.size()) break;
-    std::size_t next = end, again = 0;  // words that the next window has as well
-    while (next > first + 1 && again + tokens[next - 1].size() <= limits.overlap) again += tokens[--next].size();
-    first = next;
   }
   return windows;
 }

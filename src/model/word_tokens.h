@@ -13,15 +13,17 @@
 
 namespace tailor {
 
-/// Some words of a text as an encoder reads them.
+/// Some words of a text as an encoder reads them, and those of them that it answers.
 struct WordTokens {
-  std::vector<std::int32_t> ids;            // with what the model wants around a text
-  std::vector<std::uint32_t> first_tokens;  // of each word, its place in `ids`
+  std::vector<std::int32_t> ids;      // with what the model wants around a text
+  std::size_t first_word = 0;         // of the text: the first that is answered here
+  std::vector<std::uint32_t> tokens;  // of each word that is answered here, the place of its first token in `ids`
 };
 
-/// The words of `text`. Where they do not fit into `max_tokens` there are several windows, one after another; a word
-/// that fills a window alone is cut. `first_after_blank`: the first word is read as if a blank stood before it, as
-/// transformers reads lists of words.
+/// The words of `text`. Where they do not fit into `max_tokens` there are several windows; a window has up to a quarter
+/// of them in common with the one before, and every word is answered once: by the window in which it stands farthest
+/// from an edge (the ends of the text are none), of two equals by the first. A word that fills a window alone is cut.
+/// `first_after_blank`: the first word is read as if a blank stood before it, as transformers reads lists of words.
 std::vector<WordTokens> encode_words(const Tokenizer& tokenizer, std::string_view text, std::span<const WordSpan> words,
                                      bool first_after_blank, std::size_t max_tokens);
 

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "model/bert_normalizer.h"
-
 namespace tailor {
 namespace {
 
@@ -21,7 +19,8 @@ void replace_all(std::string& text, std::string_view from, std::string_view to) 
 
 }  // namespace
 
-WordPiece::WordPiece(BertVocabulary vocabulary) : vocabulary_(std::move(vocabulary)) {
+WordPiece::WordPiece(BertVocabulary vocabulary)
+    : vocabulary_(std::move(vocabulary)), ascii_(ascii_rules(vocabulary_.settings)) {
   for (std::size_t i = 0; i < vocabulary_.tokens.size(); ++i) {
     const std::string_view token = vocabulary_.tokens[i];
     const auto id = static_cast<std::int32_t>(i);
@@ -68,12 +67,53 @@ void WordPiece::encode_word(std::string_view word, std::size_t code_points, std:
   }
 }
 
-void WordPiece::encode(std::string_view text, std::size_t limit, std::vector<std::int32_t>& out) const {
+bool WordPiece::encode_any(std::string_view text, std::size_t limit, WordCache& cache,
+                           std::vector<std::int32_t>& out) const {
   BertWords words(vocabulary_.settings, [&](std::string_view word, std::size_t code_points) {
-    encode_word(word, code_points, out);
+    cache.append(word, out,
+                 [&](std::string_view w, std::vector<std::int32_t>& to) { encode_word(w, code_points, to); });
     return out.size() < limit;
   });
-  words.run(text);
+  return words.run(text);
+}
+
+void WordPiece::encode(std::string_view text, std::size_t limit, std::vector<std::int32_t>& out) const {
+  const WordCachePool::Lease lease(caches_);
+  WordCache& cache = *lease;
+  std::array<char, WordCache::kLongestWord> word;
+  std::size_t length = 0;
+  const auto end_word = [&] {
+    if (length == 0) return true;
+    cache.append(std::string_view(word.data(), length), out,
+                 [&](std::string_view w, std::vector<std::int32_t>& to) { encode_word(w, w.size(), to); });
+    length = 0;
+    return out.size() < limit;
+  };
+  std::size_t begin = 0;  // of the word in the text
+  for (std::size_t at = 0; at < text.size();) {
+    const auto c = static_cast<unsigned char>(text[at]);
+    const AsciiRule rule = c < ascii_.size() ? ascii_[c] : AsciiRule();
+    if (c >= ascii_.size() || (rule.kind == AsciiRule::kPart && length == word.size())) {
+      // Foreign or long words; a blank ends them in any case.
+      at = std::min(text.find(' ', at), text.size());
+      if (!encode_any(text.substr(begin, at - begin), limit, cache, out)) return;
+      length = 0;
+      begin = at;
+      continue;
+    }
+    ++at;
+    if (rule.kind == AsciiRule::kRemoved) continue;
+    if (rule.kind == AsciiRule::kPart) {
+      word[length++] = rule.as;
+      continue;
+    }
+    if (!end_word()) return;
+    begin = at;
+    if (rule.kind == AsciiRule::kWhite) continue;
+    word[length++] = rule.as;
+    if (!end_word()) return;
+  }
+  end_word();
 }
 
 void WordPiece::encode_with_special(std::string_view text, std::size_t limit, std::vector<std::int32_t>& out) const {

@@ -3,6 +3,7 @@
 /// Ids equal those of the tokenizers library. llama.cpp's own version differs from it in control characters, in newer
 /// Unicode accents and punctuation, in the symbol U+2581 and in words of more than 100 characters.
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -11,7 +12,9 @@
 #include <unordered_map>
 #include <vector>
 
+#include "model/bert_normalizer.h"
 #include "model/bert_vocabulary.h"
+#include "model/word_cache.h"
 
 namespace tailor {
 
@@ -35,12 +38,16 @@ class WordPiece {
 
  private:
   void encode_word(std::string_view word, std::size_t code_points, std::vector<std::int32_t>& out) const;
+  /// By the rules for all of Unicode. False: stopped by the limit.
+  bool encode_any(std::string_view text, std::size_t limit, WordCache& cache, std::vector<std::int32_t>& out) const;
 
   BertVocabulary vocabulary_;
   std::unordered_map<std::string_view, std::int32_t> starts_;         // of words
   std::unordered_map<std::string_view, std::int32_t> continuations_;  // without "##"
   std::vector<std::int32_t> special_;                                 // control tokens, longest first
   std::size_t longest_piece_ = 0;                                     // bytes
+  std::array<AsciiRule, 128> ascii_;
+  mutable WordCachePool caches_;
 };
 
 }  // namespace tailor

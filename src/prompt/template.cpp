@@ -21,16 +21,21 @@ constexpr EndName kEndNames[] = {{LabelEnd::kAuto, "auto"},
                                  {LabelEnd::kNewline, "newline"},
                                  {LabelEnd::kEndOfTurn, "end_of_turn"}};
 
-/// One line without control characters: a message cannot open a line of the prompt's own.
-std::string one_line(std::string_view text) {
-  std::string out;
+/// Appends one line without control characters: a message cannot open a line of the prompt's own.
+void append_one_line(std::string_view text, std::string& out) {
+  const std::size_t begin = out.size();
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
     const bool blank = byte <= 0x20 || byte == 0x7F;
-    if (blank && (out.empty() || out.back() == ' ')) continue;
+    if (blank && (out.size() == begin || out.back() == ' ')) continue;
     out += blank ? ' ' : c;
   }
-  while (!out.empty() && out.back() == ' ') out.pop_back();
+  while (out.size() > begin && out.back() == ' ') out.pop_back();
+}
+
+std::string one_line(std::string_view text) {
+  std::string out;
+  append_one_line(text, out);
   return out;
 }
 
@@ -128,6 +133,12 @@ Result<PromptBuilder> PromptBuilder::make(const Tokenizer& tokenizer, const std:
   const bool chat = builder.settings_.chat;
   const LabelEnd wanted = builder.settings_.end;
   builder.end_ = wanted == LabelEnd::kAuto ? LabelEnd::kNone : wanted;
+  if (!chat) {
+    const std::string opening = builder.opening();
+    builder.before_message_ =
+        fmt::format("{}{}{}: ", opening, opening.empty() ? "" : "\n", builder.settings_.message_name);
+    builder.after_message_ = fmt::format("\n{}:", builder.settings_.label_name);
+  }
   Status found = builder.find_labels();
   if (!found.has_value() && wanted == LabelEnd::kAuto) {
     builder.end_ = chat ? LabelEnd::kEndOfTurn : LabelEnd::kNewline;
@@ -137,22 +148,27 @@ Result<PromptBuilder> PromptBuilder::make(const Tokenizer& tokenizer, const std:
   return builder;
 }
 
-PromptText PromptBuilder::render(std::string_view message, std::span<const Demonstration> demonstrations) const {
-  const auto label_of = [&](const Demonstration& d) -> const std::string& {
-    return label_texts_[static_cast<std::size_t>(d.label)];
-  };
+std::string PromptBuilder::opening() const {
   std::string opening = settings_.instruction;
   if (settings_.list_labels) {
     opening +=
         fmt::format("{}{}s: {}", opening.empty() ? "" : "\n", settings_.label_name, fmt::join(label_texts_, "; "));
   }
+  return opening;
+}
+
+PromptText PromptBuilder::render(std::string_view message, std::span<const Demonstration> demonstrations) const {
+  const auto label_of = [&](const Demonstration& d) -> const std::string& {
+    return label_texts_[static_cast<std::size_t>(d.label)];
+  };
+  const std::string opening = this->opening();
   if (!settings_.chat) {
     std::string text = opening.empty() ? "" : opening + "\n";
     for (const Demonstration& d : demonstrations) {
       text += fmt::format("{}: {}\n{}: {}\n", settings_.message_name,
                           shortened(d.text, settings_.max_demonstration_tokens), settings_.label_name, label_of(d));
     }
-    text += fmt::format("{}: {}\n{}:", settings_.message_name, message, settings_.label_name);
+    text += fmt::format("{}: {}{}", settings_.message_name, message, after_message_);
     return {{std::move(text), false}};
   }
   std::vector<ChatMessage> messages;
@@ -253,6 +269,33 @@ Result<TokenList> PromptBuilder::prompt(std::string_view message, std::span<cons
     }
     allowed = has - excess;
   }
+}
+
+Status PromptBuilder::append_prompt(std::string_view message, std::string& scratch, TokenList& out) const {
+  const std::size_t before = out.size();
+  // A line of ASCII has at most a token for each byte and a few around it, so that nothing of this one is left out.
+  const auto limit = static_cast<std::size_t>(settings_.max_message_tokens);
+  const bool usual =
+      !settings_.chat && message.size() + 8 <= limit &&
+      std::all_of(message.begin(), message.end(), [](char c) { return static_cast<signed char>(c) >= 0; });
+  if (usual) {
+    scratch = before_message_;
+    append_one_line(message, scratch);
+    scratch += after_message_;
+    const Tokenizer& tokenizer = encoder_.tokenizer();
+    if (tokenizer.adds_bos()) out.push_back(tokenizer.bos());
+    tokenizer.append(scratch, out);
+    const std::size_t length = out.size() - before;
+    if (length <= static_cast<std::size_t>(std::max(0, max_context_ - longest_label_)) && length > cue_tail_.size() &&
+        std::equal(cue_tail_.rbegin(), cue_tail_.rend(), out.rbegin())) {
+      out.resize(out.size() - cue_tail_.size());
+      return {};
+    }
+    out.resize(before);
+  }
+  TAILOR_TRY(const TokenList tokens, prompt(message, {}));
+  out.insert(out.end(), tokens.begin(), tokens.end());
+  return {};
 }
 
 Result<TokenList> PromptBuilder::common_prefix(std::span<const Demonstration> fixed) const {

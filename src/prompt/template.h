@@ -65,6 +65,8 @@ class PromptBuilder {
   /// many demonstrations for the context: the first (farthest) are left out; a message that is still too long loses its
   /// middle.
   Result<TokenList> prompt(std::string_view message, std::span<const Demonstration> demonstrations) const;
+  /// prompt(message, {}) appended to `out`, without an allocation for usual messages. `scratch` is overwritten.
+  Status append_prompt(std::string_view message, std::string& scratch, TokenList& out) const;
   /// The same as text, for people.
   std::string prompt_text(std::string_view message, std::span<const Demonstration> demonstrations) const;
 
@@ -80,6 +82,7 @@ class PromptBuilder {
  private:
   PromptBuilder(const Tokenizer& tokenizer, PromptTemplate settings)
       : encoder_(tokenizer), settings_(std::move(settings)) {}
+  std::string opening() const;
   PromptText render(std::string_view message, std::span<const Demonstration> demonstrations) const;
   Status find_labels();
   std::string shortened(std::string_view text, int max_tokens) const;
@@ -91,6 +94,7 @@ class PromptBuilder {
   int max_context_ = 0;
   int longest_label_ = 0;
   std::vector<TokenList> labels_;
+  std::string before_message_, after_message_;  // of prompts that are no chats and have no demonstrations
   TokenList cue_tail_;  // last tokens of every prompt that are scored with the label: the text joins there
   std::optional<ChatTemplate> chat_template_;  // of chat prompts
 };

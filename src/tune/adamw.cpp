@@ -1,26 +1,19 @@
 #include "tune/adamw.h"
 
-#include <ATen/Parallel.h>
-#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 
-#include <algorithm>
 #include <cmath>
 
-#include "tune/vector_math.h"
+#include "tune/flat_update.h"
+#include "tune/profile.h"
 
 namespace tailor::tune {
-namespace {
-
-constexpr std::int64_t kPageFloats = 1024;  // of 4,096 bytes
-constexpr std::int64_t kBlock = 16384;  // floats summed on their own, so that the norm does not depend on the threads
-
-}  // namespace
 
 AdamW::AdamW(ParameterSet& parameters, const Settings& settings)
     : parameters_(parameters),
       settings_(settings),
-      m_(at::zeros({parameters.element_count()}, at::kFloat)),
-      v_(at::zeros({parameters.element_count()}, at::kFloat)) {
+      m_(at::zeros_like(parameters.flat_values())),
+      v_(at::zeros_like(parameters.flat_values())) {
   for (const Parameter& p : parameters) {
     const bool head = p.options.head && settings.head_learning_rate > 0;
     Segment segment{p.offset, p.offset + p.value.numel(),
@@ -35,63 +28,35 @@ AdamW::AdamW(ParameterSet& parameters, const Settings& settings)
 }
 
 double AdamW::gradient_norm() const {
-  const std::int64_t n = parameters_.element_count();
-  const float* g = parameters_.flat_grad().data_ptr<float>();
-  std::vector<double> sums(static_cast<std::size_t>((n + kBlock - 1) / kBlock), 0);
-  at::parallel_for(0, static_cast<std::int64_t>(sums.size()), 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t b = begin; b < end; ++b) {
-      const std::int64_t last = std::min(n, (b + 1) * kBlock);
-      simd::F8 total = {};
-      for (std::int64_t i = b * kBlock; i < last; i += 8) {
-        const simd::F8 x = simd::load_part(g + i, last - i);
-        total += x * x;
-      }
-      sums[static_cast<std::size_t>(b)] = simd::sum(total);
-    }
-  });
-  double total = 0;
-  for (const double s : sums) total += s;
-  return std::sqrt(total);
+  const auto n = static_cast<double>(parameters_.element_count());
+  const ProfileScope scope(Kernel::kOptimiser, 2 * n, n);
+  return flat_update(parameters_.flat_grad()).norm(parameters_.flat_grad());
 }
 
 void AdamW::step(double rate_factor, double gradient_scale) {
+  const auto n = static_cast<double>(parameters_.element_count());
+  const ProfileScope scope(Kernel::kOptimiser, 14 * n, 8 * n);
   ++steps_;
   const double t = static_cast<double>(steps_);
-  const auto b1 = static_cast<float>(settings_.beta1);
-  const auto b2 = static_cast<float>(settings_.beta2);
-  const auto correction = static_cast<float>(1 / std::sqrt(1 - std::pow(settings_.beta2, t)));
-  const auto eps = static_cast<float>(settings_.epsilon);
-  const auto scale = static_cast<float>(gradient_scale);
-  float* p = parameters_.flat_values().data_ptr<float>();
-  float* g = parameters_.flat_grad().data_ptr<float>();
-  float* m = m_.data_ptr<float>();
-  float* v = v_.data_ptr<float>();
+  AdamStep step;
+  step.b1 = static_cast<float>(settings_.beta1);
+  step.b2 = static_cast<float>(settings_.beta2);
+  step.eps = static_cast<float>(settings_.epsilon);
+  step.correction = static_cast<float>(1 / std::sqrt(1 - std::pow(settings_.beta2, t)));
+  step.scale = static_cast<float>(gradient_scale);
   for (const Segment& segment : segments_) {
     const double rate = segment.rate * rate_factor;
-    const auto keep = static_cast<float>(1 - rate * segment.decay);
-    const auto step_size = static_cast<float>(rate / (1 - std::pow(settings_.beta1, t)));
-    at::parallel_for(segment.begin, segment.end, kBlock, [=](std::int64_t begin, std::int64_t end) {
-#pragma omp simd
-      for (std::int64_t i = begin; i < end; ++i) {
-        const float gi = g[i] * scale;
-        const float mi = b1 * m[i] + (1 - b1) * gi;
-        const float vi = b2 * v[i] + (1 - b2) * gi * gi;
-        m[i] = mi;
-        v[i] = vi;
-        p[i] = keep * p[i] - step_size * mi / (std::sqrt(vi) * correction + eps);
-        g[i] = 0;
-      }
-    });
+    step.begin = segment.begin;
+    step.end = segment.end;
+    step.keep = static_cast<float>(1 - rate * segment.decay);
+    step.size = static_cast<float>(rate / (1 - std::pow(settings_.beta1, t)));
+    flat_update(m_).adam(parameters_.flat_values(), parameters_.flat_grad(), m_, v_, step);
   }
   decay_ *= 1 - settings_.learning_rate * rate_factor * settings_.weight_decay;
 }
 
 void AdamW::touch() {
-  // Zeros that were never written share one page.
-  for (const at::Tensor& moment : {m_, v_}) {
-    auto* values = moment.data_ptr<float>();
-    for (std::int64_t i = 0; i < moment.numel(); i += kPageFloats) *const_cast<volatile float*>(values + i) = values[i];
-  }
+  for (const at::Tensor& moment : {m_, v_}) flat_update(moment).touch(moment);
 }
 
 }  // namespace tailor::tune

@@ -1,5 +1,6 @@
 #include "tune/checkpoint.h"
 
+#include <ATen/ops/from_blob.h>
 #include <fmt/format.h>
 
 #include <cstring>
@@ -14,6 +15,7 @@ namespace {
 constexpr const char* kFormat = "tailor-tune-checkpoint";
 constexpr const char* kVersion = "1";
 
+/// `t` is of the processor.
 SafeTensor flat(const char* name, const at::Tensor& t) {
   return safe_tensor<float>(name, "F32", {t.numel()},
                             std::span<const float>(t.data_ptr<float>(), static_cast<std::size_t>(t.numel())));
@@ -33,7 +35,8 @@ Result<SafeTensor> flat_of(const SafetensorsFile& file, const char* name, std::i
 }
 
 void copy_to(const SafeTensor& from, const at::Tensor& to) {
-  std::memcpy(to.data_ptr<float>(), from.bytes.data(), from.bytes.size());
+  at::Tensor target = to;
+  target.copy_(at::from_blob(const_cast<char*>(from.bytes.data()), to.sizes(), at::kFloat));
 }
 
 std::string meta(const SafetensorsFile& file, const std::string& key) {
@@ -70,13 +73,19 @@ Status remove_other_best_files(const std::filesystem::path& out, std::int64_t st
 
 Status write_checkpoint(const std::filesystem::path& file, const ParameterSet& parameters, const AdamW& optimiser,
                         const WeightAverage& average, const Json& state, const std::string& fingerprint) {
-  std::vector<SafeTensor> tensors = {flat("values", parameters.flat_values())};
+  std::vector<at::Tensor> alive;  // copies, where the device has a memory of its own
+  std::vector<SafeTensor> tensors;
+  const auto add = [&](const char* name, const at::Tensor& values) {
+    alive.push_back(values.cpu());
+    tensors.push_back(flat(name, alive.back()));
+  };
+  add("values", parameters.flat_values());
   if (optimiser.steps() > 0) {  // before the first step the moments are zero
-    tensors.push_back(flat("first_moment", optimiser.first_moment()));
-    tensors.push_back(flat("second_moment", optimiser.second_moment()));
+    add("first_moment", optimiser.first_moment());
+    add("second_moment", optimiser.second_moment());
   }
   const bool averaged = average.on() && average.updates() > 0;
-  if (averaged) tensors.push_back(flat("average", average.values()));
+  if (averaged) add("average", average.values());
   Json whole = state;
   whole["optimiser_steps"] = optimiser.steps();
   whole["decay"] = optimiser.decay();
@@ -122,7 +131,8 @@ Result<Json> read_checkpoint(const std::filesystem::path& path, ParameterSet& pa
 }
 
 Status write_values(const std::filesystem::path& file, const ParameterSet& parameters, double decay) {
-  const SafeTensor values[] = {flat("values", parameters.flat_values())};
+  const at::Tensor on_cpu = parameters.flat_values().cpu();
+  const SafeTensor values[] = {flat("values", on_cpu)};
   return write_safetensors(file, values,
                            {{"format", kFormat}, {"version", kVersion}, {"decay", fmt::format("{:.17g}", decay)}});
 }

@@ -7,12 +7,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "tune/checkpointed.h"
 #include "tune/decoder_pass.h"
 
 namespace tailor::tune::decoder {
 namespace {
-
-constexpr std::int64_t kLabelSlice = 64;  // label nodes whose logits are in memory at once
 
 /// Rows `soft.nodes` of x get `values`[soft.ids] from `column` on.
 at::Tensor with_rows(const at::Tensor& x, const SoftRows& soft, const at::Tensor& values, std::int64_t column) {
@@ -36,7 +35,7 @@ std::vector<float> alibi_slopes(const DecoderConfig& c) {
 
 }  // namespace
 
-SoftRows::SoftRows(const PackedTree& tree, std::int64_t vocabulary) {
+SoftRows::SoftRows(const PackedTree& tree, std::int64_t vocabulary, const at::Device& device) {
   std::vector<std::int64_t> at_node, which;
   for (std::size_t i = 0; i < tree.tokens.size(); ++i) {
     if (tree.tokens[i] < vocabulary) continue;
@@ -44,8 +43,8 @@ SoftRows::SoftRows(const PackedTree& tree, std::int64_t vocabulary) {
     which.push_back(tree.tokens[i] - vocabulary);
   }
   if (at_node.empty()) return;
-  nodes = at::tensor(at_node, at::kLong);
-  ids = at::tensor(which, at::kLong);
+  nodes = at::tensor(at_node, at::kLong).to(device);
+  ids = at::tensor(which, at::kLong).to(device);
 }
 
 LinearSpec Decoder::spec(std::int64_t layer, LinearGroup group, const DropoutKey* dropout) const {
@@ -97,7 +96,7 @@ std::shared_ptr<const AttentionPlan> Decoder::plan(const Pass& pass, bool local)
   if (pass.prefix()) {
     plan->key_turns = pass.tree->positions;
     for (std::size_t i = 0; i < pass.tree->tokens.size(); ++i) {
-      if (pass.tree->tokens[i] >= c.vocab) plan->key_turns[i] = 0;
+      if (pass.tree->tokens[i] >= c.vocab) plan->key_turns[i] = -1;
     }
   }
   return plan;
@@ -110,8 +109,20 @@ at::Tensor Decoder::embedded(const Pass& pass) {
     std::replace_if(
         words.begin(), words.end(), [&](std::int32_t t) { return t >= c.vocab; }, 0);
   }
-  at::Tensor x = weights_.embedding().trained() ? table_rows(weights_.embedding(), {words.begin(), words.end()})
-                                                : weights_.embed(words);
+  at::Tensor x = weights_.embedding().trained()
+                     ? table_rows(weights_.embedding(), std::vector<std::int64_t>(words.begin(), words.end()))
+                     : weights_.embed(words);
+  if (const DecoderWeights::TrainedRows& rows = weights_.trained_rows(); rows.defined()) {
+    std::vector<std::int64_t> nodes, which;
+    for (std::size_t i = 0; i < words.size(); ++i) {
+      const auto found = std::find(rows.ids.begin(), rows.ids.end(), words[i]);
+      if (found == rows.ids.end()) continue;
+      nodes.push_back(static_cast<std::int64_t>(i));
+      which.push_back(found - rows.ids.begin());
+    }
+    if (!nodes.empty())
+      x = x.index_copy(0, at::tensor(nodes, at::kLong).to(x.device()), table_rows(rows.embedding, which));
+  }
   if (c.embedding_scale != 1) x = x * static_cast<float>(c.embedding_scale);
   if (!pass.soft.empty() && !pass.in_layers) x = with_rows(x, pass.soft, soft_prompt_->embeddings(), 0);
   if (weights_.positions().defined()) x = x + table_rows(weights_.positions(), pass.tree->positions);
@@ -144,9 +155,7 @@ at::Tensor Decoder::attended(const Pass& pass, std::int64_t layer, at::Tensor& x
     const at::Tensor qkv = shaped(pass, layer, norm_linear(x, before, whole), q_width);
     if (seen != nullptr) {
       seen->push_back(qkv.narrow(1, q_width, kv_width).clone());
-      float* keys = seen->back().data_ptr<float>();
-      rope(plan->k_rope, plan->rope_table, pass.tree->positions.data(), pass.tree->size(), keys, kv_width, keys,
-           kv_width, false);
+      turn(seen->back(), plan->k_rope, *plan, pass.tree->positions);
     }
     return attention(qkv, plan);
   }
@@ -198,10 +207,9 @@ Decoder::Pass Decoder::pass_of(const std::shared_ptr<const PackedTree>& tree, co
   Pass pass;
   pass.tree = tree;
   pass.dropout = dropout;
-  if (soft_prompt_ != nullptr) pass.soft = SoftRows(*tree, c.vocab);
+  if (soft_prompt_ != nullptr) pass.soft = SoftRows(*tree, c.vocab, weights_.device());
   pass.in_layers = soft_prompt_ != nullptr && soft_prompt_->in_every_layer();
-  pass.label_nodes = at::from_blob(const_cast<std::int64_t*>(tree->label_nodes.data()),
-                                   {static_cast<std::int64_t>(tree->label_nodes.size())}, at::kLong);
+  pass.label_nodes = at::tensor(tree->label_nodes, at::kLong).to(weights_.device());
   pass.all_asked = tree->label_nodes.size() == tree->tokens.size();
   pass.everywhere = plan(pass, false);
   if (c.window > 0) pass.local = plan(pass, true);
@@ -224,119 +232,39 @@ Decoder::Start Decoder::start_at(const std::shared_ptr<const PackedTree>& tree, 
 
 at::Tensor Decoder::hidden_at_labels(const std::shared_ptr<const PackedTree>& tree, const DropoutKey* dropout,
                                      const Start& start, std::vector<at::Tensor>* seen) {
-  const Pass pass = pass_of(tree, dropout);
-  at::Tensor x = start.layer > 0 ? start.states : embedded(pass);
-  for (std::int64_t layer = start.layer; layer < weights_.config().layers; ++layer) x = through(pass, layer, x, seen);
+  const auto pass = std::make_shared<const Pass>(pass_of(tree, dropout));
+  at::Tensor x = start.layer > 0 ? start.states : embedded(*pass);
+  const std::int64_t last = weights_.config().layers - 1;
+  for (std::int64_t layer = start.layer; layer <= last; ++layer) {
+    // The last layer would be computed again at once, for no less memory.
+    const bool again =
+        checkpointing_ && at::GradMode::is_enabled() && layer < last && (x.requires_grad() || trains(*pass, layer));
+    x = again
+            ? checkpointed(x, [this, pass, layer](const at::Tensor& in) { return through(*pass, layer, in, nullptr); })
+            : through(*pass, layer, x, seen);
+  }
   return x;
 }
 
-at::Tensor Decoder::output(const at::Tensor& normed) {
-  const std::int64_t vocab = weights_.config().vocab;
-  if (const ProductPart part{weights_.output_matrix()}; fast_gemm_suits(part.w)) {
-    at::Tensor logits = at::empty({normed.size(0), vocab}, normed.options());
-    frozen_product({&part, 1}, normed.data_ptr<float>(), normed.size(1), normed.size(0), nullptr, 0, 1, nullptr,
-                   logits.data_ptr<float>(), vocab);
-    return logits;
+/// Whether something in the layer is trained.
+bool Decoder::trains(const Pass& pass, std::int64_t layer) const {
+  if (adapters_ != nullptr || pass.prefix()) return true;
+  for (std::size_t g = 0; g < kLinearGroups; ++g) {
+    const auto group = static_cast<LinearGroup>(g);
+    if (lora_ != nullptr && !lora_->group(layer, group).empty()) return true;
+    if (weights_.group_grad(layer, group).defined() || weights_.bias(layer, group).trained()) return true;
   }
-  const std::int64_t chunk = weights_.output_chunk();
-  at::Tensor logits = at::empty({normed.size(0), vocab}, normed.options());
-  for (std::int64_t begin = 0; begin < vocab; begin += chunk) {
-    const std::int64_t end = std::min(vocab, begin + chunk);
-    at::Tensor part = logits.narrow(1, begin, end - begin);
-    at::mm_out(part, normed, weights_.output_rows(begin, end).t());
-  }
-  return logits;
-}
-
-at::Tensor Decoder::output_backward(const at::Tensor& dlogits) {
-  const std::int64_t vocab = weights_.config().vocab;
-  if (const ProductPart part{weights_.output_matrix()}; fast_gemm_suits(part.w)) {
-    at::Tensor d = at::empty({dlogits.size(0), weights_.config().hidden}, dlogits.options());
-    frozen_product_backward({&part, 1}, dlogits.data_ptr<float>(), vocab, dlogits.size(0), nullptr, 0, nullptr,
-                            d.data_ptr<float>(), d.size(1));
-    return d;
-  }
-  const std::int64_t chunk = weights_.output_chunk();
-  at::Tensor d = at::zeros({dlogits.size(0), weights_.config().hidden}, dlogits.options());
-  for (std::int64_t begin = 0; begin < vocab; begin += chunk) {
-    const std::int64_t end = std::min(vocab, begin + chunk);
-    d.addmm_(dlogits.narrow(1, begin, end - begin), weights_.output_rows(begin, end));
-  }
-  return d;
-}
-
-namespace {
-
-/// The final norm of some rows, forward and backward, outside autograd.
-struct FinalNorm {
-  const NormSpec& spec;
-  at::Tensor mean, inverse;
-
-  at::Tensor forward(const at::Tensor& x) {
-    at::Tensor y = at::empty_like(x);
-    inverse = at::empty({x.size(0)}, x.options());
-    const float* w = spec.weights.gamma.value.data_ptr<float>();
-    if (spec.kind == NormKind::kRms) {
-      rms_norm(x.data_ptr<float>(), w, static_cast<float>(spec.eps), x.size(0), x.size(1), y.data_ptr<float>(),
-               inverse.data_ptr<float>());
-    } else {
-      mean = at::empty({x.size(0)}, x.options());
-      const Slot& beta = spec.weights.beta;
-      layer_norm(x.data_ptr<float>(), w, beta.defined() ? beta.value.data_ptr<float>() : nullptr,
-                 static_cast<float>(spec.eps), x.size(0), x.size(1), y.data_ptr<float>(), mean.data_ptr<float>(),
-                 inverse.data_ptr<float>());
-    }
-    return y;
-  }
-  void backward(const at::Tensor& dy, const at::Tensor& x, float* dx) const {
-    const float* w = spec.weights.gamma.value.data_ptr<float>();
-    const auto grad = [](const Slot& slot) { return slot.trained() ? slot.grad.data_ptr<float>() : nullptr; };
-    if (spec.kind == NormKind::kRms) {
-      rms_norm_backward(dy.data_ptr<float>(), x.data_ptr<float>(), w, inverse.data_ptr<float>(), x.size(0), x.size(1),
-                        dx, grad(spec.weights.gamma));
-    } else {
-      layer_norm_backward(dy.data_ptr<float>(), x.data_ptr<float>(), w, mean.data_ptr<float>(),
-                          inverse.data_ptr<float>(), x.size(0), x.size(1), dx, grad(spec.weights.gamma),
-                          grad(spec.weights.beta));
-    }
-  }
-};
-
-}  // namespace
-
-std::vector<float> Decoder::loss_head(const at::Tensor& hidden, const PackedTree& tree,
-                                      std::span<const float> target_weights, at::Tensor* dhidden) {
-  const DecoderConfig& c = weights_.config();
-  const NormSpec spec = norm_spec(weights_.final_norm());
-  const auto cap = static_cast<float>(c.logit_softcap);
-  std::vector<float> losses(tree.targets.size());
-  if (dhidden != nullptr) *dhidden = at::empty_like(hidden);
-  for (std::int64_t begin = 0; begin < hidden.size(0); begin += kLabelSlice) {
-    const std::int64_t n = std::min(kLabelSlice, hidden.size(0) - begin);
-    const at::Tensor x = hidden.narrow(0, begin, n);
-    FinalNorm norm{spec, {}, {}};
-    const at::Tensor normed = norm.forward(x);
-    const at::Tensor logits = output(normed);
-    at::Tensor slope;  // of the cap
-    if (cap > 0) {
-      softcap(logits.data_ptr<float>(), logits.numel(), cap);
-      if (dhidden != nullptr) slope = 1 - at::square(logits / cap);
-    }
-    cross_entropy(logits.data_ptr<float>(), n, c.vocab, tree.targets, begin, target_weights.data(), losses.data(),
-                  dhidden != nullptr);
-    if (dhidden == nullptr) continue;
-    if (slope.defined()) logits.mul_(slope);
-    if (at::Tensor grad = weights_.output_grad(); grad.defined()) grad.addmm_(logits.t(), normed);
-    norm.backward(output_backward(logits), x, dhidden->data_ptr<float>() + begin * c.hidden);
-  }
-  return losses;
+  const LayerNorms& n = weights_.norms(layer);
+  const auto learnt = [](const Norm& norm) { return norm.gamma.trained() || norm.beta.trained(); };
+  return learnt(n.attention) || learnt(n.feed_forward) || learnt(n.post_attention) || learnt(n.post_feed_forward) ||
+         learnt(n.q) || learnt(n.k);
 }
 
 std::vector<float> Decoder::losses(const std::shared_ptr<const PackedTree>& tree, const Start& start) {
   if (tree->targets.empty()) return {};
   const c10::NoGradGuard no_grad;
   const std::vector<float> ones(tree->targets.size(), 1.0f);
-  return loss_head(hidden_at_labels(tree, nullptr, start), *tree, ones, nullptr);
+  return losses_of(head(), hidden_at_labels(tree, nullptr, start), *tree, ones, nullptr);
 }
 
 std::vector<float> Decoder::losses_and_gradients(const std::shared_ptr<const PackedTree>& tree,
@@ -345,22 +273,14 @@ std::vector<float> Decoder::losses_and_gradients(const std::shared_ptr<const Pac
   if (tree->targets.empty()) return {};
   const at::Tensor hidden = hidden_at_labels(tree, dropout, start);
   at::Tensor dhidden;
-  std::vector<float> losses = loss_head(hidden.detach(), *tree, target_weights, &dhidden);
+  std::vector<float> losses = losses_of(head(), hidden.detach(), *tree, target_weights, &dhidden);
   if (hidden.requires_grad()) torch::autograd::backward({hidden}, {dhidden});
   return losses;
 }
 
-at::Tensor Decoder::logits_of(const at::Tensor& hidden) {
-  const NormSpec spec = norm_spec(weights_.final_norm());
-  at::Tensor logits = output(FinalNorm{spec, {}, {}}.forward(hidden));
-  if (const double cap = weights_.config().logit_softcap; cap > 0)
-    softcap(logits.data_ptr<float>(), logits.numel(), static_cast<float>(cap));
-  return logits;
-}
-
 at::Tensor Decoder::logits(const std::shared_ptr<const PackedTree>& tree) {
   const c10::NoGradGuard no_grad;
-  return logits_of(hidden_at_labels(tree, nullptr, {}));
+  return logits_of(head(), hidden_at_labels(tree, nullptr, {}));
 }
 
 }  // namespace tailor::tune::decoder

@@ -11,6 +11,7 @@
 #include "tune/decoder_adapters.h"
 #include "tune/decoder_functions.h"
 #include "tune/decoder_lora.h"
+#include "tune/decoder_loss.h"
 #include "tune/decoder_weights.h"
 #include "tune/packed_tree.h"
 #include "tune/soft_prompt.h"
@@ -25,6 +26,8 @@ class Decoder {
   Decoder(DecoderWeights& weights, const LoraAdapters* lora) : weights_(weights), lora_(lora) {}
   void set_lora(const LoraAdapters* lora) { lora_ = lora; }
   void set_adapters(const DecoderAdapters* adapters) { adapters_ = adapters; }
+  /// Between layers only their inputs are kept for the backward pass (checkpointed.h).
+  void set_checkpointing(bool on) { checkpointing_ = on; }
   /// Tokens from the vocabulary's size on are then its virtual ones. It must outlive the decoder.
   void set_soft_prompt(const SoftPrompt* prompt) { soft_prompt_ = prompt; }
 
@@ -76,6 +79,7 @@ class Decoder {
   struct Pass;
   Pass pass_of(const std::shared_ptr<const PackedTree>& tree, const DropoutKey* dropout);
   at::Tensor through(const Pass& pass, std::int64_t layer, at::Tensor x, std::vector<at::Tensor>* seen);
+  bool trains(const Pass& pass, std::int64_t layer) const;
   /// `seen` gets every layer's keys and values, where asked.
   at::Tensor hidden_at_labels(const std::shared_ptr<const PackedTree>& tree, const DropoutKey* dropout,
                               const Start& start, std::vector<at::Tensor>* seen = nullptr);
@@ -90,17 +94,13 @@ class Decoder {
   std::shared_ptr<const AttentionPlan> plan(const Pass& pass, bool local);
   LinearSpec spec(std::int64_t layer, LinearGroup group, const DropoutKey* dropout) const;
   NormSpec norm_spec(const Norm& norm) const { return {norm, weights_.config().norm, weights_.config().eps}; }
-  /// Final norm, output layer and cross entropy in slices of label nodes; the gradient of `hidden` where asked.
-  std::vector<float> loss_head(const at::Tensor& hidden, const PackedTree& tree, std::span<const float> target_weights,
-                               at::Tensor* dhidden);
-  at::Tensor output(const at::Tensor& normed);
-  at::Tensor logits_of(const at::Tensor& hidden);
-  at::Tensor output_backward(const at::Tensor& dlogits);
+  LossHead head() const { return {weights_, norm_spec(weights_.final_norm())}; }
 
   DecoderWeights& weights_;
   const LoraAdapters* lora_;
   const DecoderAdapters* adapters_ = nullptr;
   const SoftPrompt* soft_prompt_ = nullptr;
+  bool checkpointing_ = false;
 };
 
 }  // namespace tailor::tune::decoder

@@ -21,7 +21,8 @@ constexpr std::int64_t kPassTokens = 768;  // about so many of whole rows pass t
 
 std::unique_ptr<DecoderWeights> open_weights(const ModelInput& input, const DecoderOptions& options,
                                              ParameterSet& parameters) {
-  return std::move(DecoderWeights::open(input.weights, options.storage, options.trained, &parameters)).value();
+  return std::move(DecoderWeights::open(input.weights, options.storage, options.trained, &parameters, input.device))
+      .value();
 }
 
 std::string row_name(const TokenFile& file, std::int64_t row) {
@@ -81,8 +82,10 @@ DecoderClassifier::DecoderClassifier(const ModelInput& input, DecoderOptions opt
                        "every training row needs an answer after at least one token of prompt"});
     }
   }
+  weights_->train_rows(job_.settings.lora.trained_tokens, parameters_).value();
   if (options_.lora) {
-    lora_ = LoraAdapters::attach(*weights_, *options_.lora, job_.seed, parameters_).value();
+    const AdapterStart* start = options_.start ? &*options_.start : nullptr;
+    lora_ = LoraAdapters::attach(*weights_, *options_.lora, job_.seed, parameters_, start).value();
     decoder_.set_lora(&*lora_);
   }
   if (options_.scales) adapters_.add_scales(c, parameters_);
@@ -98,7 +101,13 @@ DecoderClassifier::DecoderClassifier(const ModelInput& input, DecoderOptions opt
                                  weights_->path().filename().string()),
                      "take another method"});
   }
-  parameters_.flatten();
+  parameters_.flatten(input.device);
+  if (options_.start) {
+    const at::NoGradGuard no_grad;
+    for (const auto& [tensor, value] : options_.start->whole) parameters_.at(tensor).value.copy_(value);
+    for (const auto& [tensor, values] : options_.start->rows)
+      parameters_.at(tensor == "output.weight" ? kOutputRows : kWordRows).value.copy_(values);
+  }
   weights_->bind(parameters_);
   adapters_.bind(parameters_);
   if (!adapters_.empty()) decoder_.set_adapters(&adapters_);
@@ -110,6 +119,7 @@ DecoderClassifier::DecoderClassifier(const ModelInput& input, DecoderOptions opt
     soft_prompt_->bind(parameters_);
     decoder_.set_soft_prompt(&*soft_prompt_);
   }
+  decoder_.set_checkpointing(job_.settings.activation_checkpointing);
   if (!distils()) states_ = FrozenStates::make(decoder_, *weights_, parameters_, job_, file_);
 }
 
@@ -275,7 +285,7 @@ Result<std::vector<std::string>> DecoderClassifier::save(const std::filesystem::
   std::vector<std::string> files;
   if (lora_) {
     TAILOR_TRY(files, write_peft_adapter(dir, *weights_, *lora_, options_.whole, parameters_));
-    if (!options_.lora->magnitudes && options_.whole.empty()) {  // llama.cpp knows neither
+    if (!merges_whole()) {  // llama.cpp's layout has no place for lengths and tables
       TAILOR_CHECK(write_gguf_adapter(dir / "adapter.gguf", *weights_, *lora_, parameters_));
       files.emplace_back("adapter.gguf");
     }
@@ -288,12 +298,15 @@ Result<std::vector<std::string>> DecoderClassifier::save(const std::filesystem::
     TAILOR_TRY(const std::vector<std::string> written, write_peft_scales(dir, *weights_, parameters_));
     files.insert(files.end(), written.begin(), written.end());
   }
-  const bool merged = options_.scales || options_.trained || (lora_ && options_.lora->magnitudes);
-  if (!merged) return files;
+  if (lora_ ? !merges_whole() : !(options_.scales || options_.trained)) return files;
   TAILOR_CHECK(
       write_changed_weights(dir / kWeightsFile, *weights_, lora_ ? &*lora_ : nullptr, parameters_, job_.method));
   files.emplace_back(kWeightsFile);
   return files;
+}
+
+bool DecoderClassifier::merges_whole() const {
+  return options_.lora->magnitudes || !options_.whole.empty() || weights_->trained_rows().defined();
 }
 
 nlohmann::ordered_json DecoderClassifier::describe() const {
@@ -304,7 +317,9 @@ nlohmann::ordered_json DecoderClassifier::describe() const {
             {"heads", c.heads},
             {"kv_heads", c.kv_heads},
             {"vocabulary", c.vocab},
-            {"base_in_memory", weights_->storage() == WeightStorage::kFloat ? "f32" : "blocks"}};
+            {"base_in_memory", weights_->storage() == WeightStorage::kBlocks ? "blocks"
+                               : weights_->storage() == WeightStorage::kBf16 ? "bf16"
+                                                                             : "f32"}};
   if (options_.lora) {
     json["adapter"] = {{"type", "lora"},
                        {"r", options_.lora->rank},
@@ -312,6 +327,8 @@ nlohmann::ordered_json DecoderClassifier::describe() const {
                        {"dropout", options_.lora->dropout},
                        {"target_modules", options_.lora->targets}};
     for (const WholeModule& module : options_.whole) json["adapter"]["trained_whole"].push_back(module.tensor);
+    if (weights_->trained_rows().defined()) json["adapter"]["trained_tokens"] = weights_->trained_rows().ids;
+    if (options_.start) json["adapter"]["began_at"] = job_.adapter.filename().string();
   }
   if (states_) json["frozen_layers_kept"] = states_->layer();
   if (soft_prompt_) json["soft_prompt"] = {{"tokens", soft_prompt_->length()}};
@@ -321,6 +338,8 @@ nlohmann::ordered_json DecoderClassifier::describe() const {
 namespace {
 
 std::unique_ptr<TrainableModel> make(const ModelInput& input, DecoderOptions options) {
+  const bool halved = input.job.settings.dtype == Dtype::kBf16 && options.storage == WeightStorage::kFloat;
+  if (halved) options.storage = WeightStorage::kBf16;
   return std::make_unique<DecoderClassifier>(input, std::move(options));
 }
 
@@ -329,7 +348,20 @@ DecoderOptions lora_options(const ModelInput& input) {
   const LoraSettings& settings = input.job.settings.lora;
   options.lora = lora_config(settings);
   const DecoderConfig config = DecoderConfig::read(input.weights).value();
-  options.whole = whole_modules(config, /*tied=*/!input.weights.has("output.weight"), settings.modules_to_save).value();
+  const bool tied = !input.weights.has("output.weight");
+  if (!input.job.adapter.empty()) {
+    options.start = decoder_start(input.job, input.weights, config, tied).value();
+  }
+  options.whole = whole_modules(config, tied, settings.modules_to_save).value();
+  for (const auto& [tensor, unused] : options.start ? options.start->whole : decltype(AdapterStart::whole)()) {
+    if (std::any_of(options.whole.begin(), options.whole.end(),
+                    [&](const WholeModule& m) { return m.tensor == tensor; }))
+      continue;
+    throw Exception({ErrorCode::kInvalidArgument,
+                     fmt::format("{}: it trained {} whole, which lora.modules_to_save does not name",
+                                 input.job.adapter.string(), tensor),
+                     "leave modules_to_save out: the adapter's own are taken"});
+  }
   if (!options.whole.empty()) {
     options.trained = [whole = options.whole](std::string_view tensor) {
       return std::any_of(whole.begin(), whole.end(), [&](const WholeModule& m) { return m.tensor == tensor; });

@@ -8,14 +8,15 @@
 #include <vector>
 
 #include "core/token_file.h"
+#include "tune/adapter_start.h"
 #include "tune/decoder.h"
 #include "tune/decoder_adapters.h"
 #include "tune/decoder_lora.h"
 #include "tune/decoder_states.h"
 #include "tune/methods.h"
 #include "tune/soft_prompt.h"
-#include "tune/whole_modules.h"
 #include "tune/trainable_model.h"
+#include "tune/whole_modules.h"
 
 namespace tailor::tune::decoder {
 
@@ -25,6 +26,7 @@ LoraConfig lora_config(const LoraSettings& settings);
 /// What is trained of a decoder.
 struct DecoderOptions {
   std::optional<LoraConfig> lora;
+  std::optional<AdapterStart> start;  // of lora
   std::optional<SoftPromptKind> soft_prompt;
   WeightStorage storage = WeightStorage::kFloat;  // of what is frozen
   TensorFilter trained;                           // whole tensors; empty: none
@@ -68,6 +70,7 @@ class DecoderClassifier final : public TrainableModel {
   void add_soft_prompt(Row& row) const;  // in front
   SoftPrompt::Start soft_start();
   Predictions row_losses(RowSpan rows);
+  bool merges_whole() const;  // of low-rank updates: what llama.cpp's layout of an adapter cannot hold
   bool distils() const { return job_.method == "distill" && job_.task == Task::kCausalLmLabels; }
   LossSum distil(RowSpan rows, const StepContext& context);  // decoder_distill.cpp
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 
@@ -173,12 +174,31 @@ Status read_sizes(const Numbers& n, DecoderConfig& c) {
 
 Status read_rope(const Numbers& n, DecoderConfig& c) {
   c.rope_base = n.find("rope.freq_base").value_or(c.rope_base);
-  const auto scaling = n.text("rope.scaling.type");
-  if (!scaling || *scaling == "none") return {};
-  c.rope_scale = n.find("rope.scaling.factor").value_or(1);
-  if (*scaling == "linear" && c.rope_scale > 0) return {};
-  return n.cannot(fmt::format("rotary scaling '{}' by {} cannot be tuned yet", *scaling, c.rope_scale),
-                  "none and linear can");
+  c.rope_attention = n.find("rope.scaling.attn_factor").value_or(1);
+  TAILOR_TRY(c.original_context, n.whole("rope.scaling.original_context_length", c.context));
+  const std::string scaling = n.text("rope.scaling.type").value_or("linear");  // as llama.cpp where it is not said
+  const double factor = n.find("rope.scaling.factor").value_or(n.find("rope.scale_linear").value_or(1));
+  if (!(factor > 0) || !(c.rope_attention > 0) || !(c.rope_base > 1) || c.original_context < 1) {
+    return Error{
+        ErrorCode::kCorruptData,
+        fmt::format("{}: a rotary embedding of base {}, factor {}, attention factor {} and original context {} "
+                    "makes no sense",
+                    n.where(), c.rope_base, factor, c.rope_attention, c.original_context),
+        ""};
+  }
+  if (scaling == "none") return {};
+  if (scaling == "linear" || scaling == "longrope") {
+    c.rope_scale = factor;
+    return {};
+  }
+  if (scaling == "yarn" && factor >= 1 && c.architecture != "gemma3") {
+    c.yarn = true;
+    c.rope_scale = factor;
+    c.rope_attention *= 1 + 0.1 * std::log(factor);
+    return {};
+  }
+  return n.cannot(fmt::format("rotary scaling '{}' by {} cannot be tuned with {}", scaling, factor, c.architecture),
+                  "none, linear, longrope and (but for Gemma 3) yarn can");
 }
 
 /// What only one architecture has.
@@ -253,6 +273,7 @@ Result<DecoderConfig> DecoderConfig::read(const BaseWeights& base) {
                                                           : "attention.layer_norm_epsilon"));
   TAILOR_CHECK(read_rope(numbers, c));
   TAILOR_CHECK(read_particulars(numbers, c));
+  if (c.rotates() && base.has(kShortFactors)) c.context = std::min(c.context, c.original_context);
   if (numbers.find("expert_count").value_or(0) > 0)
     return numbers.cannot("a mixture of experts cannot be tuned yet", "use a dense model");
   c.modules = modules_of(*family, c);

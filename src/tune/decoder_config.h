@@ -64,12 +64,17 @@ struct DecoderConfig {
   std::int64_t head_dim = 0;
   std::int64_t rotary = 0;  // dimensions of a head that turn; the rest stay
   std::int64_t ffn = 0;
-  std::int64_t context = 0;  // longest sequence the model was made for
+  /// Longest sequence the model was made for. With longrope (Ding et al., arXiv:2402.13753; Phi-3) the original one:
+  /// longer rows turn by other factors, and what such rows have in common with shorter ones could not be shared.
+  std::int64_t context = 0;
 
   NormKind norm = NormKind::kRms;
   double eps = 1e-5;
   Positions positions = Positions::kRotaryPairs;
   double rope_base = 10000, rope_scale = 1;  // positions are divided by the scale
+  bool yarn = false;                         // only slow pairs' positions are: Peng et al., arXiv:2309.00071
+  std::int64_t original_context = 0;         // yarn: that the model was first trained with
+  double rope_attention = 1;                 // cosines and sines are multiplied by it (yarn, longrope)
   double local_rope_base = 0;                // of layers with a window; 0: as the others, with rope_scale
   double alibi_bias = 0;                     // the largest
   Activation activation = Activation::kSwiglu;
@@ -99,6 +104,12 @@ struct DecoderConfig {
   /// or impossible.
   static Result<DecoderConfig> read(const BaseWeights& base);
 };
+
+/// What frequencies are divided by, [rotary / 2]: of Llama 3; of Phi-3's long models up to the original context, and
+/// beyond it.
+inline constexpr const char* kRopeFactors = "rope_freqs.weight";
+inline constexpr const char* kShortFactors = "rope_factors_short.weight";
+inline constexpr const char* kLongFactors = "rope_factors_long.weight";
 
 /// The architectures that read() knows, for messages.
 std::vector<std::string_view> decoder_architectures();

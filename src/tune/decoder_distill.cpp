@@ -4,8 +4,8 @@
 
 #include <ATen/ops/empty.h>
 
-#include "tune/distillation_loss.h"
 #include "tune/decoder_classifier.h"
+#include "tune/distillation_loss.h"
 
 namespace tailor::tune::decoder {
 namespace {

@@ -13,6 +13,7 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/safetensors.h"
+#include "tune/adapter_start.h"
 
 namespace tailor::tune::decoder {
 namespace {
@@ -21,7 +22,7 @@ namespace {
 class TensorList {
  public:
   void add(std::string name, at::Tensor value) {
-    value = value.detach().contiguous();
+    value = value.detach().cpu().contiguous();
     alive_.push_back(value);
     tensors_.push_back(
         safe_tensor<float>(std::move(name), "F32", value.sizes().vec(),
@@ -110,6 +111,17 @@ Result<std::vector<std::string>> write_peft_adapter(const std::filesystem::path&
       tensors.add("base_model.model." + name + ".weight", parameters.at(module.tensor).value);
     }
   }
+  const DecoderWeights::TrainedRows& rows = weights.trained_rows();
+  Json row_ids = rows.defined() ? Json::object() : Json();
+  if (rows.defined()) {
+    TAILOR_TRY(const auto tables, known_modules(config));
+    for (const auto& [table, parameter] : {std::pair{&tables[0], kWordRows}, {&tables[1], kOutputRows}}) {
+      if (!parameters.contains(parameter)) continue;  // an output layer that is the table of words
+      row_ids[table->last()] = rows.ids;
+      tensors.add(fmt::format("base_model.model.{}.token_adapter.trainable_tokens_delta", table->hugging_face),
+                  parameters.at(parameter).value);
+    }
+  }
   // PiSSA's adapter against the untouched weight has twice the rank; the same scale needs another alpha.
   const bool as_asked = rank == lora.rank;
   const Json config_json = {{"peft_type", "LORA"},
@@ -124,9 +136,11 @@ Result<std::vector<std::string>> write_peft_adapter(const std::filesystem::path&
                             {"inference_mode", true},
                             {"init_lora_weights", true},
                             {"modules_to_save", saved_whole},
+                            {"trainable_token_indices", row_ids},
                             {"use_rslora", as_asked && lora.rank_stabilised},
                             {"use_dora", lora.magnitudes}};
-  TAILOR_CHECK(write_safetensors(dir / "adapter_model.safetensors", tensors.tensors(), {{"format", "pt"}}));
+  TAILOR_CHECK(write_safetensors(dir / "adapter_model.safetensors", tensors.tensors(),
+                                 {{"format", "pt"}, {kAdapterBase, identity_of(weights.base())}}));
   TAILOR_CHECK(write_json_atomic(dir / "adapter_config.json", config_json));
   return std::vector<std::string>{"adapter_config.json", "adapter_model.safetensors"};
 }
@@ -143,7 +157,7 @@ Result<std::vector<std::string>> write_peft_scales(const std::filesystem::path& 
     targets.push_back(std::string(ffn ? module.hf_path : module.hf));
     if (ffn) feed_forward.push_back(std::string(module.hf_path));
     for (std::int64_t l = 0; l < config.layers; ++l) {
-      const auto scale = [&](const char* what) { return parameters.at(fmt::format("blk.{}.{}", l, what)).value; };
+      const auto scale = [&](const char* what) { return parameters.at(fmt::format("blk.{}.{}", l, what)).value.cpu(); };
       at::Tensor values;
       if (ffn) {
         values = scale("ia3_ffn").unsqueeze(0);
@@ -189,7 +203,7 @@ namespace {
 /// One layer's tensor with the scales of IA3 in it; undefined: it has none.
 at::Tensor scaled(const DecoderConfig& config, std::int64_t layer, const std::string& name, const at::Tensor& value,
                   const ParameterSet& parameters) {
-  const auto scale = [&](const char* what) { return parameters.at(fmt::format("blk.{}.{}", layer, what)).value; };
+  const auto scale = [&](const char* what) { return parameters.at(fmt::format("blk.{}.{}", layer, what)).value.cpu(); };
   const auto by_row = [&](const at::Tensor& s) { return value * (value.dim() == 2 ? s.unsqueeze(1) : s); };
   for (const char* kind : {"weight", "bias"}) {
     if (name == block_name(layer, "attn_k", kind)) return by_row(scale("ia3_k"));
@@ -210,10 +224,17 @@ Status write_changed_weights(const std::filesystem::path& file, const DecoderWei
   for (const Parameter& p : parameters) {
     if (weights.base().has(p.name)) tensors.add(p.name, p.value);
   }
+  const DecoderWeights::TrainedRows& rows = weights.trained_rows();
+  for (const auto& [table, parameter] : {std::pair{"token_embd.weight", kWordRows}, {"output.weight", kOutputRows}}) {
+    if (!parameters.contains(parameter)) continue;
+    at::Tensor whole = weights.base().load(table);
+    whole.index_copy_(0, rows.index, parameters.at(parameter).value.detach());
+    tensors.add(table, whole);
+  }
   if (lora != nullptr) {
     for (const LoraAdapters::Update& u : lora->updates(parameters)) {
       const std::string name = block_name(u.layer, config.modules[u.module].gguf);
-      at::Tensor value = weights.base().load(name);
+      at::Tensor value = weights.as_kept(name);
       value.addmm_(u.b, u.a, 1, u.scale);
       if (u.magnitude.defined())
         value.mul_((u.magnitude / at::linalg_vector_norm(value, 2, at::IntArrayRef{1})).unsqueeze(1));
@@ -225,7 +246,7 @@ Status write_changed_weights(const std::filesystem::path& file, const DecoderWei
       for (const char* kind : {"weight", "bias"}) {
         const std::string name = block_name(l, what, kind);
         if (!weights.base().has(name)) continue;
-        if (const at::Tensor value = scaled(config, l, name, weights.base().load(name), parameters); value.defined())
+        if (const at::Tensor value = scaled(config, l, name, weights.as_kept(name), parameters); value.defined())
           tensors.add(name, value);
       }
     }

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <initializer_list>
 #include <map>
 #include <string>
@@ -15,9 +16,10 @@
 
 namespace tailor::tune::decoder {
 
-inline constexpr const char* kTinyFamilies[] = {"llama",  "mistral",    "qwen2", "qwen3",   "gemma2",
-                                                "gemma3", "phi3",       "gpt2",  "gptneox", "gptneox_variant",
-                                                "falcon", "falcon_new", "bloom", "mpt"};
+inline constexpr const char* kTinyFamilies[] = {
+    "llama",   "llama_yarn", "llama_longrope", "mistral",         "qwen2",         "qwen3",
+    "gemma2",  "gemma3",     "phi3",           "phi3_variant",    "qwen3_variant", "gpt2",
+    "gptneox", "falcon",     "falcon_new",     "gptneox_variant", "bloom",         "mpt"};
 
 /// The first of several keys that a config.json has.
 template <typename T>
@@ -45,6 +47,28 @@ inline void add_rope(const Json& config, TestModel& m) {
   if (of_config<std::string>(rope, {"rope_type"}, "default") == "linear") {
     m.texts["rope.scaling.type"] = "linear";
     m.numbers["rope.scaling.factor"] = rope["factor"];
+  }
+  const auto kind = of_config<std::string>(rope, {"rope_type"}, "default");
+  if (kind == "yarn" || kind == "longrope")
+    m.numbers["rope.scaling.original_context_length"] = rope["original_max_position_embeddings"];
+  const double attention = of_config<double>(rope, {"attention_factor"}, 0);
+  if (kind == "yarn") {
+    const double factor = rope["factor"];
+    m.texts["rope.scaling.type"] = "yarn";
+    m.numbers["rope.scaling.factor"] = factor;
+    if (attention > 0) m.numbers["rope.scaling.attn_factor"] = attention / (1 + 0.1 * std::log(factor));
+  }
+  if (kind == "longrope") {
+    m.texts["rope.scaling.type"] = "longrope";
+    const double original = rope["original_max_position_embeddings"];
+    const double growth = static_cast<double>(m.context) / original;
+    m.numbers["rope.scaling.attn_factor"] =
+        attention > 0 ? attention : std::sqrt(1 + std::log(growth) / std::log(original));
+    for (const char* name : {"short", "long"}) {
+      const auto factors = rope[std::string(name) + "_factor"].get<std::vector<float>>();
+      m.tensors.push_back(
+          {"rope_factors_" + std::string(name) + ".weight", {static_cast<std::int64_t>(factors.size())}, factors});
+    }
   }
   const double part = of_config<double>(rope, {"partial_rotary_factor"}, 1);
   m.numbers["rope.dimension_count"] = part * m.numbers.at("attention.key_length");

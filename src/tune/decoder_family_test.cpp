@@ -13,6 +13,7 @@
 #include "tune/decoder_adapters.h"
 #include "tune/decoder_export.h"
 #include "tune/decoder_family_model.h"
+#include "tune/kernels.h"
 
 namespace tailor::tune::decoder {
 namespace {
@@ -29,8 +30,8 @@ std::vector<float> as_hugging_face(const DecoderTensor& tensor, const at::Tensor
 
 class DecoderFamilies : public ::testing::TestWithParam<const char*> {};
 
-TEST_P(DecoderFamilies, LogitsAndGradientsEqualTransformers) {
-  const TinyFamily t = tiny_family(GetParam());
+void compare_with_transformers(const std::string& family) {
+  const TinyFamily t = tiny_family(family);
   const TemporaryDirectory dir;
   write_gguf(t.model, dir.path() / "m.gguf");
   const BaseWeights base = BaseWeights::open(dir.path() / "m.gguf").value();
@@ -93,6 +94,28 @@ TEST_P(DecoderFamilies, LogitsAndGradientsEqualTransformers) {
     EXPECT_LT(off, 1e-4) << tensor.hugging_face;
   }
   EXPECT_EQ(seen, t.golden["gradients"].size());
+}
+
+TEST_P(DecoderFamilies, LogitsAndGradientsEqualTransformers) {
+  compare_with_transformers(GetParam());
+}
+TEST_P(DecoderFamilies, LogitsAndGradientsEqualTransformersInPlainAten) {
+  const KernelsGuard portable(Kernels::kPortable);
+  compare_with_transformers(GetParam());
+}
+
+TEST(DecoderFamily, LongFactorsEndTheContextWhereTheyBegin) {
+  OpenModel open(tiny_family("llama_longrope").model);
+  EXPECT_EQ(open->config().context, 256);
+  EXPECT_EQ(OpenModel(tiny_family("llama_yarn").model)->config().context, 64);
+  TestModel wrong = tiny_family("llama_yarn").model;
+  wrong.texts["rope.scaling.type"] = "dynamic";
+  const TemporaryDirectory dir;
+  write_gguf(wrong, dir.path() / "m.gguf");
+  const BaseWeights base = BaseWeights::open(dir.path() / "m.gguf").value();
+  const auto refused = DecoderConfig::read(base);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_NE(refused.error().message.find("rotary scaling 'dynamic'"), std::string::npos) << refused.error().message;
 }
 
 /// The model with its tensors replaced by those of the file.

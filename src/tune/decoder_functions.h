@@ -1,12 +1,14 @@
 #pragma once
 /// The steps of a decoder block as differentiable functions, each with a backward pass of its own that computes only
-/// the gradients somebody needs and keeps only what it cannot compute again cheaply. Tensors are f32 and contiguous;
-/// n tokens stand in rows. The gradients of parameters are added to their slots directly; autograd sees activations.
+/// the gradients somebody needs and keeps only what it cannot compute again cheaply; or, where our own kernels do not
+/// serve (kernels.h), as plain ATen. Tensors are f32 and contiguous; n tokens stand in rows. The gradients of
+/// parameters are added to their slots directly; autograd sees activations.
 
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "tune/decoder_kernels.h"
@@ -56,20 +58,24 @@ at::Tensor activated(const at::Tensor& x, Activation activation);
 /// where the rows are keys and values only, `k` where they are queries only.
 at::Tensor head_norms(const at::Tensor& qkv, const Norm& q, const Norm& k, double eps, const DecoderConfig& config);
 /// Rows `ids` of a table, [ids, width].
-at::Tensor table_rows(const Slot& table, std::vector<std::int64_t> ids);
+at::Tensor table_rows(const Slot& table, std::span<const std::int64_t> ids);
+
+struct PortablePlan;  // what the portable formulation makes of a plan
 
 /// What attention needs to know of the batch; shared by all layers of a kind, and by the passes.
 struct AttentionPlan {
   AttentionShape shape;
-  std::vector<float> slopes;          // what shape.slopes shows
-  RopeShape q_rope, k_rope;           // rotary 0: no turning
-  const float* rope_table = nullptr;  // DecoderWeights::rope_table, of at least tree->max_path positions
+  std::vector<float> slopes;  // what shape.slopes shows
+  RopeShape q_rope, k_rope;   // rotary 0: no turning
+  at::Tensor rope_table;      // DecoderWeights::rope_table, of at least tree->max_path positions
   std::shared_ptr<const PackedTree> tree;
   QuerySet all;                         // all_queries(*tree)
   QuerySet labels;                      // label_queries(*tree)
-  std::vector<std::int64_t> key_turns;  // [n] positions by which keys turn, where a prefix's do not (0); empty: all do
+  std::vector<std::int64_t> key_turns;  // [n] positions by which keys turn, where a prefix's do not (-1); empty: all do
+  mutable std::shared_ptr<const PortablePlan> portable;  // made where it is needed, once
 
-  const std::int64_t* key_positions() const { return key_turns.empty() ? all.position.data() : key_turns.data(); }
+  const float* turns() const { return rope_table.data_ptr<float>() + rope_table.size(1); }  // those of position 0
+  std::span<const std::int64_t> key_positions() const { return key_turns.empty() ? all.position : key_turns; }
 };
 
 /// Positions and causal attention. qkv [n, (heads + 2 kv_heads) * head_dim], result [n, heads * head_dim].
@@ -77,5 +83,13 @@ at::Tensor attention(const at::Tensor& qkv, const std::shared_ptr<const Attentio
 /// Only the tokens of plan->tree->label_nodes ask: q [labels, heads * head_dim], kv [n, 2 kv_heads * head_dim].
 at::Tensor attention_at_labels(const at::Tensor& q, const at::Tensor& kv,
                                const std::shared_ptr<const AttentionPlan>& plan);
+
+// Outside of autograd, where texts grow (Decoder::Seen):
+/// Turns the first heads * head_dim columns of `rows`, in place, by `positions`.
+void turn(const at::Tensor& rows, const RopeShape& shape, const AttentionPlan& plan,
+          std::span<const std::int64_t> positions);
+/// Of turned queries q [queries, heads * head_dim] over turned keys and their values [tokens, 2 kv_heads * head_dim].
+at::Tensor attention_over(const AttentionShape& shape, std::span<const TreeSegment> segments, const QuerySet& queries,
+                          const at::Tensor& q, const at::Tensor& keys_values);
 
 }  // namespace tailor::tune::decoder

@@ -12,10 +12,12 @@ namespace {
 constexpr std::int64_t kLeastRoom = 256;  // tokens
 
 /// The first `held` rows stay.
-void make_room(at::Tensor& keys_values, std::int64_t held, std::int64_t wanted, std::int64_t width) {
+void make_room(at::Tensor& keys_values, std::int64_t held, std::int64_t wanted, std::int64_t width,
+               const at::Device& device) {
   const std::int64_t room = keys_values.defined() ? keys_values.size(0) : 0;
   if (wanted <= room) return;
-  at::Tensor larger = at::empty({std::max({wanted, room + room / 2, kLeastRoom}), width}, at::kFloat);
+  at::Tensor larger = at::empty({std::max({wanted, room + room / 2, kLeastRoom}), width},
+                                at::TensorOptions().dtype(at::kFloat).device(device));
   if (held > 0) larger.narrow(0, 0, held).copy_(keys_values.narrow(0, 0, held));
   keys_values = larger;
 }
@@ -55,7 +57,7 @@ at::Tensor Decoder::hidden_after(Seen& seen, const std::shared_ptr<const PackedT
     const NormSpec before = norm_spec(weights_.norms(layer).attention);
     const LinearSpec whole = spec(layer, LinearGroup::kQkv, nullptr);
     at::Tensor& store = seen.keys_values[static_cast<std::size_t>(layer)];
-    make_room(store, held, held + n, 2 * kv_width);
+    make_room(store, held, held + n, 2 * kv_width, weights_.device());
     at::Tensor q, kv;
     const bool last = layer + 1 == c.layers && !pass.all_asked;  // where only label nodes ask
     if (last) {
@@ -68,17 +70,10 @@ at::Tensor Decoder::hidden_after(Seen& seen, const std::shared_ptr<const PackedT
       kv = qkv.narrow(1, q_width, 2 * kv_width);
     }
     store.narrow(0, held, n).copy_(kv);
-    float* keys = store.data_ptr<float>();
     const QuerySet& asking = last ? asked : all;
-    rope(plan.k_rope, plan.rope_table, plan.key_positions(), n, keys + held * 2 * kv_width, 2 * kv_width,
-         keys + held * 2 * kv_width, 2 * kv_width, false);
-    rope(plan.q_rope, plan.rope_table, asking.position.data(), asking.size(), q.data_ptr<float>(), q_width,
-         q.data_ptr<float>(), q_width, false);
-    at::Tensor heads = at::empty({asking.size(), q_width}, q.options());
-    at::Tensor lse = at::empty({asking.size(), c.heads}, q.options());
-    decoder::attention(plan.shape, segments, asking,
-                       {q.data_ptr<float>(), q_width, keys, keys + kv_width, 2 * kv_width}, heads.data_ptr<float>(),
-                       q_width, lse.data_ptr<float>());
+    turn(store.narrow(0, held, n), plan.k_rope, plan, plan.key_positions());
+    turn(q, plan.q_rope, plan, asking.position);
+    const at::Tensor heads = attention_over(plan.shape, segments, asking, q, store.narrow(0, 0, held + n));
     const at::Tensor behind = after_attention(pass, layer, heads, x);
     x = fed_forward(pass, layer, c.parallel ? x : behind, behind);
   }
@@ -90,7 +85,7 @@ at::Tensor Decoder::hidden_after(Seen& seen, const std::shared_ptr<const PackedT
 std::vector<float> Decoder::losses_after(Seen& seen, const std::shared_ptr<const PackedTree>& more) {
   const at::NoGradGuard no_grad;
   const std::vector<float> ones(more->targets.size(), 1.0f);
-  return loss_head(hidden_after(seen, more), *more, ones, nullptr);
+  return losses_of(head(), hidden_after(seen, more), *more, ones, nullptr);
 }
 
 at::Tensor Decoder::next_logits(Seen& seen, std::span<const std::int32_t> tokens) {
@@ -102,7 +97,7 @@ at::Tensor Decoder::next_logits(Seen& seen, std::span<const std::int32_t> tokens
   tree->segments.push_back({0, n, seen.tokens, static_cast<std::int32_t>(seen.segments.size()) - 1});
   tree->label_nodes.push_back(n - 1);
   tree->max_path = seen.tokens + n;
-  return logits_of(hidden_after(seen, tree)).squeeze(0);
+  return logits_of(head(), hidden_after(seen, tree)).squeeze(0);
 }
 
 }  // namespace tailor::tune::decoder

@@ -9,6 +9,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "tune/profile.h"
+
 namespace tailor::tune::decoder {
 namespace {
 
@@ -266,6 +268,22 @@ float soften(const AttentionShape& shape, std::int64_t head, std::int64_t visibl
   return 1.0f / total;
 }
 
+/// Sum over heads and queries of the keys that are seen, times the width of a head.
+double pairs(const AttentionShape& shape, const QuerySet& queries) {
+  double seen = 0;
+  for (const std::int64_t position : queries.position)
+    seen += static_cast<double>(shape.window > 0 ? std::min(position + 1, shape.window) : position + 1);
+  return seen * static_cast<double>(shape.heads * shape.head_dim);
+}
+
+/// Queries and outputs, keys and values, `times` over.
+double floats_moved(const AttentionShape& shape, std::span<const TreeSegment> segments, const QuerySet& queries,
+                    int times) {
+  const std::int64_t tokens = segments.empty() ? 0 : segments.back().begin + segments.back().length;
+  return static_cast<double>(times * shape.head_dim) *
+         static_cast<double>(queries.size() * shape.heads + tokens * shape.kv_heads);
+}
+
 void grow(std::vector<float>& v, std::int64_t n) {
   if (static_cast<std::int64_t>(v.size()) < n) v.resize(static_cast<std::size_t>(n));
 }
@@ -311,6 +329,7 @@ void attend(const AttentionShape& shape, std::int64_t head, std::int64_t kv, con
 
 void attention(const AttentionShape& shape, std::span<const TreeSegment> segments, const QuerySet& queries,
                const AttentionData& data, float* out, std::int64_t ld_out, float* lse) {
+  const ProfileScope scope(Kernel::kAttention, 4 * pairs(shape, queries), floats_moved(shape, segments, queries, 2));
   const std::int64_t group = shape.heads / shape.kv_heads;
   const std::int64_t dim = shape.head_dim;
   Schedule(segments, queries, shape.kv_heads).run([&](std::size_t s, std::int64_t kv) {
@@ -363,6 +382,8 @@ void attention(const AttentionShape& shape, std::span<const TreeSegment> segment
 void attention_backward(const AttentionShape& shape, std::span<const TreeSegment> segments, const QuerySet& queries,
                         const AttentionData& data, const float* out, const float* dout, std::int64_t ld_out,
                         const float* lse, float* dq, std::int64_t ld_dq, float* dk, float* dv, std::int64_t ld_dkv) {
+  const ProfileScope scope(Kernel::kAttentionBackward, 10 * pairs(shape, queries),
+                           floats_moved(shape, segments, queries, 4));
   const std::int64_t group = shape.heads / shape.kv_heads;
   const std::int64_t dim = shape.head_dim;
   const bool plain = shape.plain();
@@ -467,6 +488,8 @@ void attention_backward(const AttentionShape& shape, std::span<const TreeSegment
 
 void cross_entropy(float* logits, std::int64_t rows, std::int64_t n, std::span<const LabelTarget> targets,
                    std::int64_t first_node, const float* weights, float* losses, bool gradient) {
+  const ProfileScope scope(Kernel::kLoss, 10 * static_cast<double>(rows * n),
+                           static_cast<double>(rows * n) * (gradient ? 2 : 1));
   at::parallel_for(0, rows, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) {
       float* row = logits + r * n;

@@ -33,44 +33,6 @@ Error unknown_target(const DecoderConfig& model, const std::string& name) {
                   fmt::join(all, ", "), model.hf_layers, model.modules.front().hf_path)};
 }
 
-Result<std::vector<std::vector<bool>>> parse_targets(const DecoderConfig& model,
-                                                     const std::vector<std::string>& names) {
-  if (names.empty()) {
-    return Error{ErrorCode::kInvalidArgument, "LoRA has no target modules", "name some, or all-linear"};
-  }
-  const auto layers = static_cast<std::size_t>(model.layers);
-  std::vector<std::vector<bool>> targeted(layers, std::vector<bool>(model.modules.size(), false));
-  for (const std::string& name : names) {
-    bool known = false;
-    for (std::size_t m = 0; m < model.modules.size(); ++m) {
-      if (!names_module(name, model.modules[m])) continue;
-      known = true;
-      for (auto& layer : targeted) layer[m] = true;
-    }
-    if (known) continue;
-    if (name.find_first_of(".*+?()[]|\\^$") == std::string::npos) return unknown_target(model, name);
-    std::regex pattern;
-    try {
-      pattern = std::regex(name);
-    } catch (const std::regex_error& error) {
-      return Error{ErrorCode::kInvalidArgument,
-                   fmt::format("LoRA target '{}' is no regular expression: {}", name, error.what()), ""};
-    }
-    for (std::size_t l = 0; l < layers; ++l) {
-      for (std::size_t m = 0; m < model.modules.size(); ++m) {
-        const Module& module = model.modules[m];
-        if (!std::regex_match(fmt::format("{}{}.{}", model.hf_layers, l, module.hf_path), pattern) &&
-            !std::regex_match(fmt::format("blk.{}.{}", l, module.gguf), pattern))
-          continue;
-        targeted[l][m] = true;
-        known = true;
-      }
-    }
-    if (!known) return unknown_target(model, name);
-  }
-  return targeted;
-}
-
 Status check(const DecoderConfig& model, const LoraConfig& config, const std::vector<std::vector<bool>>& targeted) {
   if (!(config.dropout >= 0 && config.dropout < 1)) {
     return Error{ErrorCode::kInvalidArgument, fmt::format("LoRA dropout is {}", config.dropout),
@@ -124,6 +86,44 @@ void principal_parts(const at::Tensor& weight, double scale, std::int64_t rank, 
 
 }  // namespace
 
+Result<std::vector<std::vector<bool>>> parse_targets(const DecoderConfig& model,
+                                                     const std::vector<std::string>& names) {
+  if (names.empty()) {
+    return Error{ErrorCode::kInvalidArgument, "LoRA has no target modules", "name some, or all-linear"};
+  }
+  const auto layers = static_cast<std::size_t>(model.layers);
+  std::vector<std::vector<bool>> targeted(layers, std::vector<bool>(model.modules.size(), false));
+  for (const std::string& name : names) {
+    bool known = false;
+    for (std::size_t m = 0; m < model.modules.size(); ++m) {
+      if (!names_module(name, model.modules[m])) continue;
+      known = true;
+      for (auto& layer : targeted) layer[m] = true;
+    }
+    if (known) continue;
+    if (name.find_first_of(".*+?()[]|\\^$") == std::string::npos) return unknown_target(model, name);
+    std::regex pattern;
+    try {
+      pattern = std::regex(name);
+    } catch (const std::regex_error& error) {
+      return Error{ErrorCode::kInvalidArgument,
+                   fmt::format("LoRA target '{}' is no regular expression: {}", name, error.what()), ""};
+    }
+    for (std::size_t l = 0; l < layers; ++l) {
+      for (std::size_t m = 0; m < model.modules.size(); ++m) {
+        const Module& module = model.modules[m];
+        if (!std::regex_match(fmt::format("{}{}.{}", model.hf_layers, l, module.hf_path), pattern) &&
+            !std::regex_match(fmt::format("blk.{}.{}", l, module.gguf), pattern))
+          continue;
+        targeted[l][m] = true;
+        known = true;
+      }
+    }
+    if (!known) return unknown_target(model, name);
+  }
+  return targeted;
+}
+
 double LoraConfig::scale() const {
   return rank_stabilised ? alpha / std::sqrt(static_cast<double>(rank)) : alpha / static_cast<double>(rank);
 }
@@ -166,17 +166,27 @@ std::string lora_name(const DecoderConfig& config, std::int64_t layer, std::size
 }
 
 Result<LoraAdapters> LoraAdapters::attach(DecoderWeights& weights, const LoraConfig& config, std::uint64_t seed,
-                                          ParameterSet& parameters) {
+                                          ParameterSet& parameters, const AdapterStart* start) {
   const DecoderConfig& model = weights.config();
   LoraAdapters adapters;
   adapters.model_ = model;
   adapters.config_ = config;
   adapters.first_ = parameters.size();
-  TAILOR_TRY(adapters.targeted_, parse_targets(model, config.targets));
+  if (start == nullptr) {
+    TAILOR_TRY(adapters.targeted_, parse_targets(model, config.targets));
+  } else {
+    for (std::int64_t l = 0; l < model.layers; ++l) {
+      std::vector<bool>& layer = adapters.targeted_.emplace_back();
+      for (const Module& m : model.modules)
+        layer.push_back(start->modules.contains(fmt::format("blk.{}.{}", l, m.gguf)));
+    }
+  }
   TAILOR_CHECK(check(model, config, adapters.targeted_));
   if (config.principal && weights.storage() != WeightStorage::kFloat) {
-    return Error{ErrorCode::kInvalidArgument, "PiSSA takes its start out of the base, which stays in its blocks here",
-                 "use LoRA on a quantised base"};
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("PiSSA takes its start out of the base, which {} here",
+                             weights.storage() == WeightStorage::kBf16 ? "is rounded to bf16" : "stays in its blocks"),
+                 "use LoRA on such a base"};
   }
   if (config.principal)
     adapters.starts_.assign(static_cast<std::size_t>(model.layers), std::vector<Start>(model.modules.size()));
@@ -193,19 +203,23 @@ Result<LoraAdapters> LoraAdapters::attach(DecoderWeights& weights, const LoraCon
         const std::size_t module = model.index(m);
         if (!adapters.targets(layer, module)) continue;
         chosen.push_back(module);
-        Start start;
+        Start first;
         at::Tensor weight;
         if (config.principal || config.magnitudes) weight = weights.group(layer, group).narrow(0, begin, m.out);
         if (config.magnitudes) lengths.push_back(at::linalg_vector_norm(weight, 2, at::IntArrayRef{1}));
         if (config.principal) {
-          principal_parts(weight, config.scale(), config.rank, start.a, start.b);
-          weight.addmm_(start.b, start.a, 1, -config.scale());
-          adapters.starts_[static_cast<std::size_t>(layer)][module] = start;
+          principal_parts(weight, config.scale(), config.rank, first.a, first.b);
+          weight.addmm_(first.b, first.a, 1, -config.scale());
+          adapters.starts_[static_cast<std::size_t>(layer)][module] = first;
+        } else if (start != nullptr) {
+          const AdapterStart::Module& given = start->modules.at(fmt::format("blk.{}.{}", layer, m.gguf));
+          first = {given.a, given.b};
+          if (config.magnitudes) lengths.back() = given.magnitude;
         } else {
           const std::uint64_t stream = kStream + kStreamsALayer * static_cast<std::uint64_t>(layer) + module;
-          start = {uniform_start(config.rank, m.in, Rng(seed, stream)), at::zeros({m.out, config.rank}, at::kFloat)};
+          first = {uniform_start(config.rank, m.in, Rng(seed, stream)), at::zeros({m.out, config.rank}, at::kFloat)};
         }
-        starts.push_back(std::move(start));
+        starts.push_back(std::move(first));
       }
       // The A's of a group lie next to one another, so that they are one matrix.
       for (std::size_t i = 0; i < chosen.size(); ++i)
@@ -283,16 +297,17 @@ std::vector<LoraAdapters::Update> LoraAdapters::updates(const ParameterSet& para
       if (!targets(layer, m)) continue;
       Update u{layer,
                m,
-               parameters.at(lora_name(model_, layer, m, "a")).value.detach(),
-               parameters.at(lora_name(model_, layer, m, "b")).value.detach(),
+               parameters.at(lora_name(model_, layer, m, "a")).value.detach().cpu(),
+               parameters.at(lora_name(model_, layer, m, "b")).value.detach().cpu(),
                {},
                config_.scale()};
       if (!starts_.empty()) {  // B A - B0 A0 is a product of twice the rank
         const Start& start = starts_[static_cast<std::size_t>(layer)][m];
-        u.a = at::cat({u.a, start.a}, 0);
-        u.b = at::cat({u.b, -start.b}, 1);
+        u.a = at::cat({u.a, start.a.cpu()}, 0);
+        u.b = at::cat({u.b, -start.b.cpu()}, 1);
       }
-      if (config_.magnitudes) u.magnitude = parameters.at(lora_name(model_, layer, m, "magnitude")).value.detach();
+      if (config_.magnitudes)
+        u.magnitude = parameters.at(lora_name(model_, layer, m, "magnitude")).value.detach().cpu();
       all.push_back(std::move(u));
     }
   }

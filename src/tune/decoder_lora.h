@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "core/result.h"
+#include "tune/adapter_start.h"
 #include "tune/decoder_weights.h"
 #include "tune/parameters.h"
 
@@ -33,6 +34,9 @@ struct LoraConfig {
   double b_rate_scale = 1;  // learning rate of B relative to A: LoRA+, Hayou et al., arXiv:2402.12354 (there 16)
   double scale() const;
 };
+
+/// Which modules of which layers the targets name, [layer][module]. Errors: none, or one that is not known.
+Result<std::vector<std::vector<bool>>> parse_targets(const DecoderConfig& model, const std::vector<std::string>& names);
 
 /// Dropout's masks are a function of these numbers and the layer, and nothing else.
 struct DropoutKey {
@@ -71,10 +75,10 @@ class LoraAdapters {
  public:
   /// Adds "blk.N.attn_q.lora_a" and ".lora_b" (and ".lora_magnitude") for every layer and target. Numbers of A come
   /// from Rng(seed, 7000 + 7 * layer + module), row by row: value = (2 * uniform - 1) / sqrt(in). With `principal`
-  /// takes B A out of `weights`. Errors: no target, an unknown one (all names are listed), rank below 1 or above a
-  /// dimension, dropout out of range.
+  /// takes B A out of `weights`. With `start` its modules are the targets and its values the first ones. Errors: no
+  /// target, an unknown one (all names are listed), rank below 1 or above a dimension, dropout out of range.
   static Result<LoraAdapters> attach(DecoderWeights& weights, const LoraConfig& config, std::uint64_t seed,
-                                     ParameterSet& parameters);
+                                     ParameterSet& parameters, const AdapterStart* start = nullptr);
   void bind(const ParameterSet& parameters);
   /// Computes |V| anew. With magnitudes, after bind() and whenever the parameters changed.
   void refresh(DecoderWeights& weights);
@@ -87,7 +91,8 @@ class LoraAdapters {
     return targeted_[static_cast<std::size_t>(layer)][module];
   }
 
-  /// What was learnt of one module, against the untouched weight:  W + scale B A, rows rescaled to `magnitude`.
+  /// What was learnt of one module, against the untouched weight:  W + scale B A, rows rescaled to `magnitude`. In the
+  /// processor's memory.
   struct Update {
     std::int64_t layer = 0;
     std::size_t module = 0;

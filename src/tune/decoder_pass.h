@@ -15,7 +15,7 @@ struct SoftRows {
   at::Tensor nodes, ids;  // int64 [k]; undefined: none
 
   SoftRows() = default;
-  SoftRows(const PackedTree& tree, std::int64_t vocabulary);
+  SoftRows(const PackedTree& tree, std::int64_t vocabulary, const at::Device& device);
   bool empty() const { return !nodes.defined(); }
 };
 

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "tune/profile.h"
 #include "tune/vector_math.h"
 
 namespace tailor::tune::decoder {
@@ -122,6 +123,7 @@ void rms_row_backward(const float* dy, const float* x, const float* w, float r, 
 
 void rms_norm(const float* x, const float* w, float eps, std::int64_t rows, std::int64_t n, float* y,
               float* inverse_rms) {
+  const ProfileScope scope(Kernel::kNorm, 4 * static_cast<double>(rows * n), 2 * static_cast<double>(rows * n));
   at::parallel_for(0, rows, kRowsATask, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) {
       const float inverse = rms_row(x + r * n, w, eps, n, y + r * n);
@@ -132,6 +134,7 @@ void rms_norm(const float* x, const float* w, float eps, std::int64_t rows, std:
 
 void rms_norm_again(const float* x, const float* w, const float* inverse_rms, std::int64_t rows, std::int64_t n,
                     float* y) {
+  const ProfileScope scope(Kernel::kNorm, 2 * static_cast<double>(rows * n), 2 * static_cast<double>(rows * n));
   at::parallel_for(0, rows, kRowsATask, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) {
       const float inverse = inverse_rms[r];
@@ -142,6 +145,7 @@ void rms_norm_again(const float* x, const float* w, const float* inverse_rms, st
 
 void rms_norm_backward(const float* dy, const float* x, const float* w, const float* inverse_rms, std::int64_t rows,
                        std::int64_t n, float* dx, float* dw) {
+  const ProfileScope scope(Kernel::kNormBackward, 7 * static_cast<double>(rows * n), 3 * static_cast<double>(rows * n));
   // dy is read before dx is written: the two may be the same.
   if (dw != nullptr) {
     at::parallel_for(0, n, 64, [&](std::int64_t begin, std::int64_t end) {
@@ -158,6 +162,7 @@ void rms_norm_backward(const float* dy, const float* x, const float* w, const fl
 
 void layer_norm(const float* x, const float* w, const float* b, float eps, std::int64_t rows, std::int64_t n, float* y,
                 float* mean, float* inverse_std) {
+  const ProfileScope scope(Kernel::kNorm, 7 * static_cast<double>(rows * n), 2 * static_cast<double>(rows * n));
   at::parallel_for(0, rows, kRowsATask, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) {
       const float* xr = x + r * n;
@@ -177,6 +182,7 @@ void layer_norm(const float* x, const float* w, const float* b, float eps, std::
 
 void layer_norm_again(const float* x, const float* w, const float* b, const float* mean, const float* inverse_std,
                       std::int64_t rows, std::int64_t n, float* y) {
+  const ProfileScope scope(Kernel::kNorm, 4 * static_cast<double>(rows * n), 2 * static_cast<double>(rows * n));
   at::parallel_for(0, rows, kRowsATask, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) {
       for (std::int64_t i = 0; i < n; ++i)
@@ -187,6 +193,8 @@ void layer_norm_again(const float* x, const float* w, const float* b, const floa
 
 void layer_norm_backward(const float* dy, const float* x, const float* w, const float* mean, const float* inverse_std,
                          std::int64_t rows, std::int64_t n, float* dx, float* dw, float* db) {
+  const ProfileScope scope(Kernel::kNormBackward, 11 * static_cast<double>(rows * n),
+                           3 * static_cast<double>(rows * n));
   if (dw != nullptr || db != nullptr) {
     at::parallel_for(0, n, 64, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t r = 0; r < rows; ++r) {
@@ -223,6 +231,8 @@ void layer_norm_backward(const float* dy, const float* x, const float* w, const 
 
 void head_norm(const float* x, const float* w, float eps, std::int64_t rows, std::int64_t ld, std::int64_t heads,
                std::int64_t dim, float* y, float* inverse_rms) {
+  const ProfileScope scope(Kernel::kNorm, 4 * static_cast<double>(rows * heads * dim),
+                           2 * static_cast<double>(rows * heads * dim));
   at::parallel_for(0, rows, kRowsATask, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) {
       for (std::int64_t h = 0; h < heads; ++h) {
@@ -235,6 +245,8 @@ void head_norm(const float* x, const float* w, float eps, std::int64_t rows, std
 
 void head_norm_backward(const float* dy, const float* x, const float* w, const float* inverse_rms, std::int64_t rows,
                         std::int64_t ld, std::int64_t heads, std::int64_t dim, float* dx, float* dw) {
+  const ProfileScope scope(Kernel::kNormBackward, 7 * static_cast<double>(rows * heads * dim),
+                           3 * static_cast<double>(rows * heads * dim));
   if (dw != nullptr) {
     for (std::int64_t r = 0; r < rows; ++r) {
       for (std::int64_t h = 0; h < heads; ++h) {
@@ -254,6 +266,8 @@ void head_norm_backward(const float* dy, const float* x, const float* w, const f
 }
 
 void activate(Activation kind, const float* x, std::int64_t rows, std::int64_t n, float* h) {
+  const ProfileScope scope(Kernel::kActivation, 20 * static_cast<double>(rows * n),
+                           static_cast<double>(rows * n) * (is_gated(kind) ? 3 : 2));
   switch (kind) {
     case Activation::kSwiglu:
       return activate_rows<Activation::kSwiglu>(x, rows, n, h);
@@ -267,6 +281,8 @@ void activate(Activation kind, const float* x, std::int64_t rows, std::int64_t n
 }
 
 void activate_backward(Activation kind, const float* dh, const float* x, std::int64_t rows, std::int64_t n, float* dx) {
+  const ProfileScope scope(Kernel::kActivationBackward, 25 * static_cast<double>(rows * n),
+                           static_cast<double>(rows * n) * (is_gated(kind) ? 5 : 3));
   switch (kind) {
     case Activation::kSwiglu:
       return activate_rows_backward<Activation::kSwiglu>(dh, x, rows, n, dx);
@@ -281,6 +297,8 @@ void activate_backward(Activation kind, const float* dh, const float* x, std::in
 
 void rope(const RopeShape& shape, const float* table, const std::int64_t* positions, std::int64_t rows,
           const float* src, std::int64_t ld_src, float* dst, std::int64_t ld_dst, bool inverse) {
+  const ProfileScope scope(Kernel::kRotary, 3 * static_cast<double>(rows * shape.heads * shape.rotary),
+                           2 * static_cast<double>(rows * shape.heads * shape.head_dim));
   const float sign = inverse ? -1.0f : 1.0f;
   const std::int64_t pairs = shape.rotary / 2;
   at::parallel_for(0, rows, kRowsATask, [&](std::int64_t begin, std::int64_t end) {

@@ -21,7 +21,7 @@ std::optional<FrozenStates> FrozenStates::make(Decoder& decoder, const DecoderWe
   if (job.task == Task::kCausalLm) parts.push_back(TokenPart::kValidation);
   auto store = StateStore::make(job.out, file, parts, c.hidden);
   if (store == nullptr) return std::nullopt;
-  return FrozenStates(decoder, layer, std::move(store));
+  return FrozenStates(decoder, weights.device(), layer, std::move(store));
 }
 
 Decoder::Start FrozenStates::start(const std::shared_ptr<const PackedTree>& tree, RowSpan rows) {
@@ -35,10 +35,12 @@ Decoder::Start FrozenStates::start(const std::shared_ptr<const PackedTree>& tree
       store_->get(rows[static_cast<std::size_t>(tree->segment_rows[s])], segment.offset, segment.length,
                   states + segment.begin * width);
     }
+    start.states = start.states.to(device_);
     return start;
   }
   Decoder::Start start = decoder_->start_at(tree, layer_);
-  const float* states = start.states.data_ptr<float>();
+  const at::Tensor on_cpu = start.states.cpu();
+  const float* states = on_cpu.data_ptr<float>();
   std::vector<float> path;
   for (std::size_t r = 0; r < rows.size(); ++r) {
     if (!store_->wants(rows[r]) || tree->row_ends[r] < 0) continue;

@@ -22,10 +22,11 @@ class FrozenStates {
   std::int64_t layer() const { return layer_; }
 
  private:
-  FrozenStates(Decoder& decoder, std::int64_t layer, std::unique_ptr<StateStore> store)
-      : decoder_(&decoder), layer_(layer), store_(std::move(store)) {}
+  FrozenStates(Decoder& decoder, const at::Device& device, std::int64_t layer, std::unique_ptr<StateStore> store)
+      : decoder_(&decoder), device_(device), layer_(layer), store_(std::move(store)) {}
 
   Decoder* decoder_;
+  at::Device device_;
   std::int64_t layer_;
   std::unique_ptr<StateStore> store_;
 };

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "tune/decoder_test_model.h"
+#include "tune/kernels.h"
 
 namespace tailor::tune::decoder {
 namespace {
@@ -128,22 +129,29 @@ TEST(Decoder, LogitsOfSmolLm2EqualTransformersOnTheSameWeights) {
 
 TEST(Decoder, FirstGradientsEqualPeft) {
   const Json reference = golden("decoder_tiny.json");
-  OpenModel model(tiny_model(false));
-  Trained t(*model);
-  t.random_b(model->config());
-  Decoder decoder(*model, &t.adapters);
-  EXPECT_NEAR(mean_step(decoder, test_rows(reference["rows"], 0, 4)), reference["gradients"]["loss"].get<double>(),
-              1e-5);
-  double worst = 0;
-  for (const auto& [name, values] : reference["gradients"]["values"].items()) {
-    worst = std::max(worst, largest_difference(t.parameters.at(name).grad, values));
+  for (const Kernels kernels : {Kernels::kNative, Kernels::kPortable}) {
+    const KernelsGuard formulation(kernels);
+    OpenModel model(tiny_model(false));
+    Trained t(*model);
+    t.random_b(model->config());
+    Decoder decoder(*model, &t.adapters);
+    EXPECT_NEAR(mean_step(decoder, test_rows(reference["rows"], 0, 4)), reference["gradients"]["loss"].get<double>(),
+                1e-5);
+    double worst = 0;
+    for (const auto& [name, values] : reference["gradients"]["values"].items()) {
+      worst = std::max(worst, largest_difference(t.parameters.at(name).grad, values));
+    }
+    EXPECT_LT(worst, 1e-5);
   }
-  EXPECT_LT(worst, 1e-5);
 }
 
 TEST(Decoder, LossesOfTwentyStepsEqualPeft) {
   const Json reference = golden("decoder_tiny.json");
-  for (const WeightStorage storage : {WeightStorage::kFloat, WeightStorage::kBlocks}) {
+  for (const auto& [storage, kernels] : {std::pair{WeightStorage::kFloat, Kernels::kNative},
+                                         {WeightStorage::kBlocks, Kernels::kNative},
+                                         {WeightStorage::kFloat, Kernels::kPortable},
+                                         {WeightStorage::kBlocks, Kernels::kPortable}}) {
+    const KernelsGuard formulation(kernels);
     OpenModel model(tiny_model(false), storage);
     Trained t(*model);
     Decoder decoder(*model, &t.adapters);
@@ -212,6 +220,61 @@ TEST(Decoder, DropoutDependsOnItsKeyAlone) {
   EXPECT_EQ(first, mean_step(decoder, rows, Sharing::kTree, &key));
   EXPECT_NE(first, mean_step(decoder, rows, Sharing::kTree, &other));
   EXPECT_NE(first, mean_step(decoder, rows, Sharing::kTree, nullptr));
+}
+
+TEST(Decoder, DropoutDropsTheSameInPlainAten) {
+  const TestRows rows = test_rows(golden("decoder_tiny.json")["rows"], 0, 4);
+  std::vector<double> losses;
+  std::vector<at::Tensor> gradients;
+  for (const Kernels kernels : {Kernels::kNative, Kernels::kPortable}) {
+    const KernelsGuard formulation(kernels);
+    OpenModel model(tiny_model(false));
+    Trained t(*model, {.rank = 4, .alpha = 8, .dropout = 0.3});
+    t.random_b(model->config());
+    Decoder decoder(*model, &t.adapters);
+    const DropoutKey key{1, 2, 3};
+    losses.push_back(mean_step(decoder, rows, Sharing::kTree, &key));
+    gradients.push_back(t.parameters.flat_grad().clone());
+  }
+  EXPECT_NEAR(losses[0], losses[1], 1e-6);
+  EXPECT_LT(at::max(at::abs(gradients[0] - gradients[1])).item<float>(), 1e-6);
+}
+
+/// Rounded to bf16 in memory is as if the file held the rounded numbers.
+TEST(Decoder, MatricesKeptAsBf16AreTheRoundedOnes) {
+  const TestRows rows = test_rows(golden("decoder_tiny.json")["rows"], 0, 4);
+  for (const bool tied : {true, false}) {
+    TestModel rounded = tiny_model(tied);
+    for (TestTensor& t : rounded.tensors) {
+      if (t.shape.size() < 2) continue;
+      const at::Tensor values = at::tensor(t.values, at::kFloat).to(at::kBFloat16).to(at::kFloat);
+      t.values.assign(values.data_ptr<float>(), values.data_ptr<float>() + values.numel());
+    }
+    for (const Kernels kernels : {Kernels::kNative, Kernels::kPortable}) {
+      const KernelsGuard formulation(kernels);
+      std::vector<double> losses;
+      std::vector<at::Tensor> gradients;
+      OpenModel kept(tiny_model(tied), WeightStorage::kBf16), whole(rounded), untouched(tiny_model(tied));
+      for (OpenModel* model : {&kept, &whole, &untouched}) {
+        Trained t(**model, {.rank = 4, .alpha = 8, .magnitudes = true});
+        t.random_b((*model)->config());
+        t.adapters.refresh(**model);
+        Decoder decoder(**model, &t.adapters);
+        losses.push_back(mean_step(decoder, rows));
+        gradients.push_back(t.parameters.flat_grad().clone());
+      }
+      EXPECT_NEAR(losses[0], losses[1], 1e-6);
+      EXPECT_GT(std::abs(losses[0] - losses[2]), 1e-5);
+      EXPECT_LT(at::max(at::abs(gradients[0] - gradients[1])).item<float>(), 1e-5);
+    }
+    OpenModel kept(tiny_model(tied), WeightStorage::kBf16);
+    const auto name = block_name(0, "ffn_up");
+    EXPECT_EQ(kept->matrix(0, 4).row_bytes, 2U * 32U);
+    for (const TestTensor& t : rounded.tensors) {
+      if (t.name != name) continue;
+      EXPECT_TRUE(at::equal(kept->as_kept(name).flatten(), at::tensor(t.values, at::kFloat)));
+    }
+  }
 }
 
 TEST(Decoder, QuantisedBaseGivesTheSameEitherWayItIsKept) {

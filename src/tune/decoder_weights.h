@@ -21,9 +21,13 @@
 
 namespace tailor::tune::decoder {
 
+inline constexpr const char* kWordRows = "token_embd.rows";  // parameters of DecoderWeights::train_rows()
+inline constexpr const char* kOutputRows = "output.rows";
+
 /// How the frozen base is kept in memory.
 enum class WeightStorage : std::uint8_t {
   kFloat,   // dequantised once: 4 bytes a weight
+  kBf16,    // matrices rounded to bf16 once: 2 bytes a weight; vectors and learned positions stay f32
   kBlocks,  // left in the file's blocks and dequantised a group at a time, in the forward and again in the backward
             // pass
 };
@@ -51,19 +55,28 @@ class DecoderWeights {
   /// it), an impossible shape, a tensor missing, of another shape or not known.
   static Result<std::unique_ptr<DecoderWeights>> open(const BaseWeights& base, WeightStorage storage,
                                                       const TensorFilter& trained = {},
-                                                      ParameterSet* parameters = nullptr);
+                                                      ParameterSet* parameters = nullptr,
+                                                      const at::Device& device = at::kCPU);
+  /// Rows of these tokens in the table of words, and in an output layer of its own, are trained while all others stay:
+  /// parameters "token_embd.rows" and "output.rows", [ids, hidden]. Before flatten(). Errors: an id beyond the
+  /// vocabulary, a table that is trained whole.
+  Status train_rows(std::vector<std::int32_t> ids, ParameterSet& parameters);
   void bind(const ParameterSet& parameters);
 
   const DecoderConfig& config() const { return config_; }
   const std::filesystem::path& path() const { return base_.path(); }
   const BaseWeights& base() const { return base_; }
   WeightStorage storage() const { return storage_; }
+  const at::Device& device() const { return device_; }  // of all tensors; blocks stay in the file
 
-  /// One module's weights where they lie: the f32 copy, or the file's blocks.
+  /// A tensor of the file as a pass through the model sees it where it is frozen: with kBf16 a rounded matrix.
+  at::Tensor as_kept(const std::string& name) const;
+
+  /// One module's weights where they lie: the copy in the processor's memory, or the file's blocks.
   FrozenMatrix matrix(std::int64_t layer, std::size_t module) const;
   FrozenMatrix output_matrix() const;  // [vocab, hidden]
 
-  /// [out, in]; with kBlocks valid until the next call of group() or output_rows().
+  /// [out, in], f32; where not kept so, valid until the next call of group() or output_rows().
   at::Tensor group(std::int64_t layer, LinearGroup group);
   /// [out, in] where the group is trained, else undefined.
   at::Tensor group_grad(std::int64_t layer, LinearGroup group) const;
@@ -81,16 +94,23 @@ class DecoderWeights {
 
   /// Rows of the table of words, as stored, [n, hidden].
   at::Tensor embed(std::span<const std::int32_t> tokens) const;
-  const Slot& embedding() const { return embedding_; }  // kBlocks, frozen: undefined
+  const Slot& embedding() const { return embedding_; }  // kBlocks, frozen: undefined; kBf16, frozen: bf16
+  struct TrainedRows {
+    std::vector<std::int32_t> ids;
+    at::Tensor index;        // the same, I64
+    Slot embedding, output;  // [ids, hidden]; the same where tied
+    bool defined() const { return !ids.empty(); }
+  };
+  const TrainedRows& trained_rows() const { return rows_; }
   const Slot& positions() const { return positions_; }  // [context, hidden]; undefined: none
   const at::Tensor& output_grad() const { return output_.grad; }
   /// Rows [begin, end) of the output layer, as group(). Ask for output_chunk() rows at a time.
   at::Tensor output_rows(std::int64_t begin, std::int64_t end);
   std::int64_t output_chunk() const;
 
-  /// cos and sin of every position below `positions` (grown as needed): [positions, rotary], cos at 2i, sin at 2i + 1,
-  /// as the layer turns.
-  const float* rope_table(std::int64_t positions, bool local);
+  /// cos and sin of every position below `positions` (grown as needed): [positions + 1, rotary], cos at 2i, sin at 2i +
+  /// 1, as the layer turns. Row p + 1 is position p; row 0 leaves a vector as it is (a prefix's keys).
+  const at::Tensor& rope_table(std::int64_t positions, bool local);
 
  private:
   /// A slot whose value is one parameter, or several that lie one after another.
@@ -104,7 +124,7 @@ class DecoderWeights {
     double base = 10000, scale = 1;
   };
 
-  explicit DecoderWeights(const BaseWeights& base) : base_(base) {}
+  DecoderWeights(const BaseWeights& base, const at::Device& device) : base_(base), device_(device) {}
   Status read_tensors(const TensorFilter& trained, ParameterSet* parameters);
   Result<const StoredTensor*> tensor(const std::string& name, std::vector<std::int64_t> shape) const;
   Status fill_vectors(Slot& slot, const std::vector<std::string>& names, const std::vector<std::int64_t>& widths,
@@ -116,16 +136,18 @@ class DecoderWeights {
   at::Tensor scratch(std::int64_t rows, std::int64_t columns);
 
   const BaseWeights& base_;
+  const at::Device device_;
   DecoderConfig config_;
   WeightStorage storage_ = WeightStorage::kFloat;
   std::vector<std::vector<const StoredTensor*>> sources_;  // [layer][module]
-  std::vector<std::array<Slot, kLinearGroups>> leaves_;    // f32 groups; an undefined value: in blocks
+  std::vector<std::array<Slot, kLinearGroups>> leaves_;    // groups, f32 or bf16; an undefined value: in blocks
   std::vector<std::array<Slot, kLinearGroups>> biases_;
   std::vector<LayerNorms> norms_;
   Norm final_norm_, embedding_norm_;
   const StoredTensor* embedding_source_ = nullptr;
   const StoredTensor* output_source_ = nullptr;
   Slot embedding_, output_, positions_;  // the first two are the same where tied
+  TrainedRows rows_;
   std::vector<Binding> bindings_;
   std::vector<std::string> known_;
   at::Tensor scratch_;

@@ -1,7 +1,10 @@
 #include "tune/encoder.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/add.h>
+
+#include "tune/checkpointed.h"
 
 namespace tailor::tune {
 
@@ -89,9 +92,26 @@ at::Tensor Encoder::through(at::Tensor x, std::int64_t first, std::int64_t last,
                             std::uint64_t seed) const {
   for (std::int64_t l = first; l < last; ++l) {
     const Layer& layer = layers_[static_cast<std::size_t>(l)];
-    x = config_.modern ? modern_layer(layer, l, x, rows, seed) : bert_layer(layer, l, x, rows, seed);
+    const auto compute = [this, &layer, l, &rows, seed](const at::Tensor& in) {
+      return config_.modern ? modern_layer(layer, l, in, rows, seed) : bert_layer(layer, l, in, rows, seed);
+    };
+    // The last layer would be computed again at once, for no less memory.
+    const bool again = options_.checkpointing && at::GradMode::is_enabled() && l + 1 < config_.layers &&
+                       (x.requires_grad() || layer.trains());
+    x = again ? checkpointed(x, compute) : compute(x);
   }
   return x;
+}
+
+bool Encoder::Layer::trains() const {
+  if (keys_values_scale.trained() || after_attention || ffn_adapter || ffn_up_bias.trained()) return true;
+  for (const LinearSpec* linear : {&qkv, &attn_output, &ffn_up, &ffn_down}) {
+    if (linear->weight.trained() || linear->bias.trained() || linear->lora_a.trained()) return true;
+  }
+  for (const NormSpec* norm : {&attn_norm, &ffn_norm}) {
+    if (norm->gamma.trained() || norm->beta.trained() || norm->bias.trained()) return true;
+  }
+  return false;
 }
 
 at::Tensor Encoder::finished(at::Tensor x) const {

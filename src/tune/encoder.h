@@ -16,6 +16,7 @@
 #include "core/modern_bert.h"
 #include "core/rng.h"
 #include "core/token_file.h"
+#include "tune/adapter_start.h"
 #include "tune/encoder_functions.h"
 #include "tune/parameters.h"
 #include "tune/settings.h"
@@ -48,9 +49,13 @@ struct EncoderOptions {
   std::function<bool(std::string_view tensor)> trained;  // by GGUF name; empty: nothing
   std::vector<std::string> lora_targets;                 // "blk.0.attn_q", …, in order; empty: no adapters
   LoraSettings lora;
+  std::optional<AdapterStart> lora_start;  // first values of all targets
   bool ia3 = false;                        // learnt scales of keys, values and inner features
   std::optional<EncoderAdapters> adapter;  // bottlenecks
   double hidden_dropout = 0;
+  at::Device device = at::kCPU;
+  Dtype dtype = Dtype::kF32;   // of the layers' frozen matrices
+  bool checkpointing = false;  // between layers only their inputs are kept for the backward pass (checkpointed.h)
 };
 
 /// Whether Encoder trains models of this GGUF architecture.
@@ -95,7 +100,8 @@ class Encoder {
     at::Tensor value;  // f32; owned or a view of the parameters
   };
   /// Every tensor of the encoder as trained, whole (with unused token rows multiplied by `unused_decay`), adapters
-  /// merged in. Calls back one tensor at a time; with `changed_only`, only those that differ from the base.
+  /// merged in, frozen matrices as they were kept. Calls back one tensor at a time; with `changed_only`, only those
+  /// that differ from the base.
   void visit_merged(const BaseWeights& weights, const ParameterSet& parameters, double unused_decay, bool changed_only,
                     const std::function<void(const Named&)>& visit) const;
 
@@ -117,9 +123,10 @@ class Encoder {
     LinearSpec qkv, attn_output, ffn_up, ffn_down;
     NormSpec attn_norm, ffn_norm;  // after these parts, ModernBERT's before them
     Slot ffn_up_bias;
-    AttentionView view;
+    AttentionSpec view;
     Slot keys_values_scale, inner_scale;  // IA3; undefined values: none
     std::optional<BottleneckSpec> after_attention, ffn_adapter;
+    bool trains() const;  // something of it
   };
   /// A slot whose value is one parameter, or several that lie one after another.
   struct Binding {
@@ -141,6 +148,8 @@ class Encoder {
                               Rng& rng);
   std::pair<at::Tensor, bool> ia3_of(const std::string& name, const ParameterSet& parameters) const;
   bool trained(std::string_view tensor) const;
+  /// Whether the tensor is kept rounded to bf16.
+  bool rounded(std::string_view tensor, std::size_t dimensions) const;
   at::Tensor bert_layer(const Layer& layer, std::int64_t number, at::Tensor x, const PackedRows& rows,
                         std::uint64_t seed) const;
   at::Tensor modern_layer(const Layer& layer, std::int64_t number, at::Tensor x, const PackedRows& rows,
@@ -154,7 +163,7 @@ class Encoder {
   std::int64_t longest_row_ = 0;
   EmbeddingSpec embedding_;
   NormSpec embedding_norm_, final_norm_;
-  at::Tensor global_turns_, local_turns_;  // what AttentionView::rotary shows, [longest row, head width]
+  at::Tensor global_turns_, local_turns_;  // AttentionSpec::rotary, [longest row, head width]
   std::vector<Layer> layers_;
   std::vector<Binding> bindings_;
   std::map<std::string, std::pair<at::Tensor, at::Tensor>> first_;  // PiSSA: A and B at the start, by module

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "tune/encoder_kernels.h"
+#include "tune/profile.h"
 #include "tune/vector_math.h"
 
 // Legend: n tokens of a row, np = n rounded up to 8, e head width, ep = e rounded up to 8. A task is one head of one
@@ -99,6 +100,16 @@ void transpose(const float* from, std::int64_t n, std::int64_t np, std::int64_t 
   }
 }
 
+/// Pairs of a query and a key that it sees.
+double pairs(std::span<const std::int64_t> offsets, std::int64_t reach) {
+  double total = 0;
+  for (std::size_t r = 0; r + 1 < offsets.size(); ++r) {
+    const auto n = offsets[r + 1] - offsets[r];
+    total += static_cast<double>(n) * static_cast<double>(reach < 0 ? n : std::min(n, 2 * reach + 1));
+  }
+  return total;
+}
+
 /// Softmax of m rows of scores, of queries i, i + 1, … for the keys of the range; what a query does not see becomes 0.
 void softmax_rows(float* scores, std::int64_t m, std::int64_t i, std::int64_t n, const KeyRange& keys,
                   std::int64_t reach) {
@@ -171,6 +182,8 @@ void for_heads(std::span<const std::int64_t> offsets, std::int64_t heads, std::i
 
 void attention_forward(const float* qkv, std::span<const std::int64_t> offsets, std::int64_t heads, std::int64_t d,
                        float* out, const AttentionView& view) {
+  const ProfileScope scope(Kernel::kAttention, 4 * pairs(offsets, view.reach) * static_cast<double>(d),
+                           4 * static_cast<double>(offsets.back() * d));
   const std::int64_t e = d / heads;
   const std::int64_t ep = round_up_8(e);
   for_heads(offsets, heads, view.reach, [&](std::int64_t row, std::int64_t head, Scratch& scratch) {
@@ -200,6 +213,8 @@ void attention_forward(const float* qkv, std::span<const std::int64_t> offsets, 
 
 void attention_backward(const float* d_out, const float* qkv, std::span<const std::int64_t> offsets, std::int64_t heads,
                         std::int64_t d, float* d_qkv, const AttentionView& view) {
+  const ProfileScope scope(Kernel::kAttentionBackward, 10 * pairs(offsets, view.reach) * static_cast<double>(d),
+                           7 * static_cast<double>(offsets.back() * d));
   const std::int64_t e = d / heads;
   const std::int64_t ep = round_up_8(e);
   const float scale = 1.0f / std::sqrt(static_cast<float>(e));

@@ -13,6 +13,7 @@
 #include "tune/encoder_passes.h"
 #include "tune/export.h"
 #include "tune/head.h"
+#include "tune/methods.h"
 #include "tune/tensor_filters.h"
 
 namespace tailor::tune {
@@ -24,16 +25,12 @@ EncoderClassifier::EncoderClassifier(const BaseWeights& weights, const TokenFile
       job_(job),
       objective_(make_objective(job, file)),
       lora_(!options.lora_targets.empty()),
+      device_(options.device),
+      unit_vectors_(reads_unit_vectors(job)),
       rng_(job.seed, kInitialValuesStream),
       encoder_(weights, file, std::move(options), parameters_, rng_) {
-  if (reads_unit_vectors(job)) {
-    throw Exception({ErrorCode::kInvalidArgument,
-                     fmt::format("{} is a head for vectors of length 1, which method {} does not make",
-                                 job.head.string(), job.method),
-                     "give it to method head or features, or leave it out"});
-  }
   add_head(parameters_, encoder_.config().width, objective_->outputs(), job);
-  parameters_.flatten();
+  parameters_.flatten(device_);
   encoder_.bind(parameters_);
   head_ = bind_head(parameters_);
   first_trained_ = first_trained_layer(parameters_, encoder_.config().layers);
@@ -52,12 +49,14 @@ at::Tensor EncoderClassifier::states(RowSpan rows, const PackedRows& packed, std
     lower = at::empty({packed.tokens(), width}, at::kFloat);
     for (std::size_t r = 0; r < rows.size(); ++r)
       store_->get(rows[r], 0, offset(r + 1) - offset(r), lower.data_ptr<float>() + offset(r) * width);
+    lower = lower.to(device_);
   } else {
     const at::NoGradGuard no_grad;
     lower = encoder_.through(encoder_.embedded(packed, 0), 0, first_trained_, packed, 0);
+    const at::Tensor on_cpu = lower.cpu();
     for (std::size_t r = 0; r < rows.size(); ++r) {
       if (!store_->wants(rows[r])) continue;
-      store_->put(rows[r], {lower.data_ptr<float>() + offset(r) * width,
+      store_->put(rows[r], {on_cpu.data_ptr<float>() + offset(r) * width,
                             static_cast<std::size_t>((offset(r + 1) - offset(r)) * width)});
     }
   }
@@ -66,6 +65,7 @@ at::Tensor EncoderClassifier::states(RowSpan rows, const PackedRows& packed, std
 
 at::Tensor EncoderClassifier::scores(RowSpan rows, const PackedRows& packed, std::uint64_t seed) {
   at::Tensor read = units_of(states(rows, packed, seed), packed, rows, *objective_, job_.settings.pooling);
+  if (unit_vectors_) read = unit_rows(read);
   if (seed != 0) read = dropout(read, {Rng::mix(seed), job_.settings.dropout});
   return linear(read, head_, 0);
 }
@@ -73,14 +73,14 @@ at::Tensor EncoderClassifier::scores(RowSpan rows, const PackedRows& packed, std
 LossSum EncoderClassifier::forward_backward(RowSpan rows, const StepContext& context) {
   const PackedRows packed = encoder_.pack(rows);
   const at::Tensor seen = scores(rows, packed, dropout_seed(context));
-  const ClassificationLoss loss = objective_->loss(seen.detach(), rows, context.denominator);
+  const ClassificationLoss loss = objective_->loss(seen.detach().cpu(), rows, context.denominator);
   LossSum out{.loss_sum = loss.loss_sum,
               .weight = objective_->weight(rows),
               .tokens = packed.tokens(),
               .computed_tokens = packed.tokens(),
               .bad_rows = {}};
   for (const std::size_t r : loss.bad_rows) out.bad_rows.push_back(rows[r]);
-  if (out.bad_rows.empty()) seen.backward(loss.d_logits);
+  if (out.bad_rows.empty()) seen.backward(loss.d_logits.to(device_));
   return out;
 }
 
@@ -89,7 +89,7 @@ Predictions EncoderClassifier::predict(RowSpan rows) {
   Predictions out;
   for_passes(file_, rows, [&](std::size_t first, std::size_t count) {
     const RowSpan part = rows.subspan(first, count);
-    objective_->answer(scores(part, encoder_.pack(part), 0), part, out);
+    objective_->answer(scores(part, encoder_.pack(part), 0).cpu(), part, out);
   });
   return out;
 }
@@ -102,9 +102,10 @@ Result<std::vector<std::string>> EncoderClassifier::save(const std::filesystem::
                           [&](const Encoder::Named& named) { tensors.push_back(named); });
   }
   for (const char* name : {kHeadWeight, kHeadBias}) tensors.push_back({name, parameters_.at(name).value.detach()});
+  std::map<std::string, std::string> metadata{{"format", "tailor-weights"}, {"version", "1"}, {"method", job_.method}};
+  if (unit_vectors_) metadata[kUnitVectors] = "true";
   std::vector<std::string> files = {"weights.safetensors"};
-  TAILOR_CHECK(write_tensors(dir / files[0], tensors,
-                             {{"format", "tailor-weights"}, {"version", "1"}, {"method", job_.method}}));
+  TAILOR_CHECK(write_tensors(dir / files[0], tensors, metadata));
   if (job_.export_hugging_face) {
     TAILOR_TRY(const std::vector<std::string> whole, write_hugging_face(dir, weights_, [&](const auto& visit) {
                  encoder_.visit_merged(weights_, parameters_, decay_, /*changed_only=*/false, visit);
@@ -133,25 +134,28 @@ nlohmann::ordered_json EncoderClassifier::describe() const {
   return json;
 }
 
-at::Tensor encode_rows(const BaseWeights& weights, const TokenFile& file, const Objective& objective, Pooling pooling,
-                       const std::function<void(std::int64_t)>& report) {
+at::Tensor encode_rows(const ModelInput& input, const Objective& objective) {
   const at::NoGradGuard no_grad;
   ParameterSet none;
   Rng unused(0);
-  const Encoder encoder(weights, file, {}, none, unused);
+  EncoderOptions options;
+  options.device = input.device;
+  const TokenFile& file = input.file;
+  const Encoder encoder(input.weights, file, options, none, unused);
   std::vector<std::int64_t> rows(file.rows());
   for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<std::int64_t>(i);
   const auto tokens = objective.scored_tokens(rows);
   const auto units = static_cast<std::int64_t>(tokens ? tokens->size() : rows.size());
-  at::Tensor out = at::empty({units, encoder.config().width}, at::kFloat);
+  at::Tensor out =
+      at::empty({units, encoder.config().width}, at::TensorOptions().dtype(at::kFloat).device(input.device));
   std::int64_t done = 0;
   for_passes(file, rows, [&](std::size_t first, std::size_t count) {
     const RowSpan part = RowSpan(rows).subspan(first, count);
     const PackedRows packed = encoder.pack(part);
-    const at::Tensor read = units_of(encoder.forward(packed, 0), packed, part, objective, pooling);
+    const at::Tensor read = units_of(encoder.forward(packed, 0), packed, part, objective, input.job.settings.pooling);
     out.narrow(0, done, read.size(0)).copy_(read);
     done += read.size(0);
-    if (report) report(static_cast<std::int64_t>(first + count));
+    if (input.preparing) input.preparing(static_cast<std::int64_t>(first + count));
   });
   return out;
 }

@@ -1,6 +1,7 @@
 #pragma once
 /// An encoder with a linear head, trained together: scores = W dropout(x) + b, x the pooled vector of a row, or the
-/// states of its tokens. Which, and what the scores mean (labels, several labels, a number), is the job's objective.
+/// states of its tokens, brought to length 1 where the job's head is for such (core/head_file.h). Which, and what the
+/// scores mean (labels, several labels, a number), is the job's objective.
 
 #include <memory>
 
@@ -35,6 +36,8 @@ class EncoderClassifier final : public TrainableModel {
   const Job job_;
   const std::unique_ptr<const Objective> objective_;
   const bool lora_;
+  const at::Device device_;
+  const bool unit_vectors_;  // what the head reads is brought to length 1
   ParameterSet parameters_;
   Rng rng_;
   Encoder encoder_;
@@ -44,9 +47,9 @@ class EncoderClassifier final : public TrainableModel {
   std::unique_ptr<StateStore> store_;
 };
 
-/// What the head reads of all rows of the file, [units, width], by the frozen encoder; `report` gets rows done (may be
-/// empty).
-at::Tensor encode_rows(const BaseWeights& weights, const TokenFile& file, const Objective& objective, Pooling pooling,
-                       const std::function<void(std::int64_t)>& report);
+struct ModelInput;
+
+/// What the head reads of all rows of the file, [units, width], by the frozen encoder.
+at::Tensor encode_rows(const ModelInput& input, const Objective& objective);
 
 }  // namespace tailor::tune

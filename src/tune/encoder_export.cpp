@@ -23,15 +23,15 @@ std::vector<Encoder::Adapter> Encoder::adapters(const ParameterSet& parameters) 
   std::vector<Adapter> found;
   for (const std::string& name : options_.lora_targets) {
     Adapter adapter{name,
-                    parameters.at(name + ".lora_a").value.detach(),
-                    parameters.at(name + ".lora_b").value.detach(),
+                    parameters.at(name + ".lora_a").value.detach().cpu(),
+                    parameters.at(name + ".lora_b").value.detach().cpu(),
                     {},
                     options_.lora.scale()};
     if (const auto first = first_.find(name); first != first_.end()) {  // B A - B0 A0 is a product of twice the rank
-      adapter.a = at::cat({adapter.a, first->second.first}, 0);
-      adapter.b = at::cat({adapter.b, -first->second.second}, 1);
+      adapter.a = at::cat({adapter.a, first->second.first.cpu()}, 0);
+      adapter.b = at::cat({adapter.b, -first->second.second.cpu()}, 1);
     }
-    if (options_.lora.dora) adapter.magnitude = parameters.at(name + ".lora_magnitude").value.detach();
+    if (options_.lora.dora) adapter.magnitude = parameters.at(name + ".lora_magnitude").value.detach().cpu();
     found.push_back(std::move(adapter));
   }
   return found;
@@ -51,7 +51,7 @@ std::string_view Encoder::adapter_place() const {
 
 std::vector<Encoder::Named> Encoder::bottlenecks(const ParameterSet& parameters) const {
   std::vector<Named> found;
-  for (const std::string& name : bottleneck_names_) found.push_back({name, parameters.at(name).value.detach()});
+  for (const std::string& name : bottleneck_names_) found.push_back({name, parameters.at(name).value.detach().cpu()});
   return found;
 }
 
@@ -59,7 +59,8 @@ nlohmann::ordered_json Encoder::describe(const BaseWeights& weights) const {
   return {{"architecture", weights.architecture()},
           {"layers", config_.layers},
           {"width", config_.width},
-          {"labels", file_.n_labels}};
+          {"labels", file_.n_labels},
+          {"base_in_memory", options_.dtype == Dtype::kBf16 ? "bf16" : "f32"}};
 }
 
 /// IA3's scale of a tensor, and whether it scales columns (the input) or rows (the output, its bias too).
@@ -68,7 +69,7 @@ std::pair<at::Tensor, bool> Encoder::ia3_of(const std::string& name, const Param
   const auto named = [&](std::string_view module, std::string_view scale) {
     const std::size_t at = name.find(module);
     return at == std::string::npos ? at::Tensor()
-                                   : parameters.at(name.substr(0, at) + std::string(scale)).value.detach();
+                                   : parameters.at(name.substr(0, at) + std::string(scale)).value.detach().cpu();
   };
   if (name.ends_with("attn_qkv.weight")) {
     const at::Tensor k = named("attn_qkv.", "ia3_k"), v = named("attn_qkv.", "ia3_v");
@@ -88,9 +89,11 @@ void Encoder::visit_merged(const BaseWeights& weights, const ParameterSet& param
     const auto adapter = std::find_if(adapters_here.begin(), adapters_here.end(),
                                       [&](const Adapter& a) { return name == a.module + ".weight"; });
     const auto [scale, columns] = ia3_of(name, parameters);
-    if (changed_only && !here && adapter == adapters_here.end() && !scale.defined()) continue;
+    const bool rounded_here = rounded(name, weights.stored(name).shape.size());
+    if (changed_only && !here && adapter == adapters_here.end() && !scale.defined() && !rounded_here) continue;
     if (!here) {
       at::Tensor value = weights.load(name);
+      if (rounded_here) value = value.to(at::kBFloat16).to(at::kFloat);
       if (adapter != adapters_here.end()) {
         value.addmm_(adapter->b, adapter->a, 1, adapter->scale);
         if (adapter->magnitude.defined())
@@ -100,7 +103,7 @@ void Encoder::visit_merged(const BaseWeights& weights, const ParameterSet& param
       visit({name, value});
       continue;
     }
-    const at::Tensor trained_value = parameters.at(name).value.detach();
+    const at::Tensor trained_value = parameters.at(name).value.detach().cpu();
     if (name == kWords || name == kPositions || name == kTypes) {
       at::Tensor whole = weights.load(name);
       whole.mul_(unused_decay);

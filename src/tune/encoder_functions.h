@@ -1,6 +1,7 @@
 #pragma once
 /// The encoder's steps as autograd functions. Weight gradients are added straight into the flat gradient (one matrix
-/// product with beta = 1) instead of being made, returned and added; autograd sees only activations.
+/// product with beta = 1) instead of being made, returned and added; autograd sees only activations. Where our own
+/// kernels do not serve (kernels.h), the same in plain ATen.
 
 #include <ATen/core/Tensor.h>
 
@@ -25,7 +26,7 @@ struct LoraPart {
 /// LoRA: Hu et al., arXiv:2106.09685, section 4.1. With magnitudes m (DoRA: Liu et al., arXiv:2402.09353, equation 5)
 /// the rows of the updated weight V are rescaled to length m: y = (x V^T) m / |V| + bias, |V| taken as a constant.
 struct LinearSpec {
-  Slot weight;                  // [out, in]
+  Slot weight;                  // [out, in]; f32, where frozen also bf16
   Slot bias;                    // [out]; undefined value: none (a later step adds it)
   Slot lora_a;                  // [parts * rank, in]; undefined value: no adapter
   std::vector<LoraPart> parts;  // in the order of the stack
@@ -50,12 +51,21 @@ struct BottleneckSpec {
   Activation activation = Activation::kGelu;
 };
 
+/// AttentionView (encoder_kernels.h), with the table it shows.
+struct AttentionSpec {
+  std::int64_t reach = -1;
+  at::Tensor rotary;  // [places, e]; undefined: nothing turns
+};
+
+struct PortableRows;  // what the portable formulation makes of rows
+
 /// The rows of one pass, packed one after another without padding.
 struct PackedRows {
-  std::vector<std::int32_t> ids;      // [T] row of the token table (which may be compacted)
-  std::vector<std::int32_t> places;   // [T] position inside the row
-  std::vector<std::uint8_t> types;    // [T] row of the table of token types; empty: all 0
-  std::vector<std::int64_t> offsets;  // [R + 1]
+  std::vector<std::int32_t> ids;                         // [T] row of the token table (which may be compacted)
+  std::vector<std::int32_t> places;                      // [T] position inside the row
+  std::vector<std::uint8_t> types;                       // [T] row of the table of token types; empty: all 0
+  std::vector<std::int64_t> offsets;                     // [R + 1]
+  mutable std::shared_ptr<const PortableRows> portable;  // made where it is needed, once
   std::int64_t tokens() const { return static_cast<std::int64_t>(ids.size()); }
   std::int64_t rows() const { return static_cast<std::int64_t>(offsets.size()) - 1; }
 };
@@ -67,7 +77,7 @@ struct EmbeddingSpec {
 // Specs, views and rows are borrowed until backward has run. Shapes as in encoder_kernels.h.
 at::Tensor embed(const EmbeddingSpec& spec, const PackedRows& rows);
 at::Tensor linear(const at::Tensor& x, const LinearSpec& spec, std::uint64_t dropout_seed);
-at::Tensor attention(const at::Tensor& qkv, const PackedRows& rows, std::int64_t heads, const AttentionView& view);
+at::Tensor attention(const at::Tensor& qkv, const PackedRows& rows, std::int64_t heads, const AttentionSpec& spec);
 /// gelu(a) g of u = [a, g].
 at::Tensor gated_gelu(const at::Tensor& u);
 at::Tensor gelu(const at::Tensor& u, const Slot& bias);

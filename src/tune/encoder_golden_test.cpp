@@ -10,6 +10,7 @@
 #include "tune/encoder_classifier.h"
 #include "tune/encoder_test_model.h"
 #include "tune/hf_names.h"
+#include "tune/kernels.h"
 #include "tune/run_job.h"
 
 namespace tailor::tune {
@@ -61,6 +62,15 @@ TEST_F(EncoderGolden, FullTuningHasTheLossesOfTransformers) {
   }
 }
 
+TEST_F(EncoderGolden, PlainAtenHasTheLossesOfTransformersAndPeft) {
+  for (const std::string method : {"full", "lora"}) {
+    Job job = testing::tiny_job(dir_.path(), testing::tiny_rows(), method);
+    job.kernels = Kernels::kPortable;
+    expect_losses(train(job), reference_.at(method), 1e-5);
+    std::filesystem::remove_all(job.out);
+  }
+}
+
 TEST_F(EncoderGolden, LabelSmoothingIsThatOfTorch) {
   Job job = testing::tiny_job(dir_.path(), testing::tiny_rows());
   job.settings.label_smoothing = 0.1;
@@ -84,7 +94,11 @@ TEST_F(EncoderGolden, LoraOnSomeModulesHasTheLossesOfPeft) {
 }
 
 TEST_F(EncoderGolden, GradientsOfTheFirstStepAreThoseOfTransformersAndPeft) {
-  for (const std::string method : {"full", "lora"}) {
+  for (const auto& [method, kernels] : std::vector<std::pair<std::string, Kernels>>{{"full", Kernels::kNative},
+                                                                                    {"lora", Kernels::kNative},
+                                                                                    {"full", Kernels::kPortable},
+                                                                                    {"lora", Kernels::kPortable}}) {
+    const KernelsGuard formulation(kernels);
     const TokenFile rows = testing::tiny_rows();
     const Job job = testing::tiny_job(dir_.path(), rows, method);
     const BaseWeights weights = BaseWeights::open(job.base).value();

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "tune/profile.h"
 #include "tune/vector_math.h"
 
 namespace tailor::tune {
@@ -46,6 +47,8 @@ void for_columns(std::int64_t width, std::int64_t tokens, const Body& body) {
 
 void add_norm_forward(float* h, const float* bias, const float* residual, const float* gamma, const float* beta,
                       std::int64_t tokens, std::int64_t d, float eps, const DropoutSite& site, float* y, float* rstd) {
+  const ProfileScope scope(Kernel::kNorm, 9 * static_cast<double>(tokens * d),
+                           static_cast<double>(tokens * d) * (residual != nullptr ? 4 : 3));
   const simd::Dropout drop = prepare(site);
   at::parallel_for(0, tokens, row_grain(d), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = begin; t < end; ++t) {
@@ -86,6 +89,8 @@ void add_norm_forward(float* h, const float* bias, const float* residual, const 
 void add_norm_backward(const float* dy, const float* x_hat, const float* rstd, const float* gamma, std::int64_t tokens,
                        std::int64_t d, const DropoutSite& site, float* ds, float* dh, float* d_gamma, float* d_beta,
                        float* d_bias) {
+  const ProfileScope scope(Kernel::kNormBackward, 12 * static_cast<double>(tokens * d),
+                           static_cast<double>(tokens * d) * (dh != nullptr ? 4 : 3));
   const simd::Dropout drop = prepare(site);
   if (d_gamma != nullptr || d_beta != nullptr) {
     for_columns(d, tokens, [&](std::int64_t c, std::int64_t n) {
@@ -129,6 +134,8 @@ void add_norm_backward(const float* dy, const float* x_hat, const float* rstd, c
 }
 
 void gelu_forward(const float* u, const float* bias, std::int64_t tokens, std::int64_t width, float* y) {
+  const ProfileScope scope(Kernel::kActivation, 25 * static_cast<double>(tokens * width),
+                           2 * static_cast<double>(tokens * width));
   at::parallel_for(0, tokens, row_grain(width), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = begin; t < end; ++t) {
       for (std::int64_t c = 0; c < width; c += 8) {
@@ -142,6 +149,8 @@ void gelu_forward(const float* u, const float* bias, std::int64_t tokens, std::i
 
 void gelu_backward(const float* dy, const float* u, const float* bias, std::int64_t tokens, std::int64_t width,
                    float* du) {
+  const ProfileScope scope(Kernel::kActivationBackward, 35 * static_cast<double>(tokens * width),
+                           3 * static_cast<double>(tokens * width));
   at::parallel_for(0, tokens, row_grain(width), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = begin; t < end; ++t) {
       for (std::int64_t c = 0; c < width; c += 8) {
@@ -155,6 +164,8 @@ void gelu_backward(const float* dy, const float* u, const float* bias, std::int6
 }
 
 void gated_gelu_forward(const float* u, std::int64_t tokens, std::int64_t width, float* y) {
+  const ProfileScope scope(Kernel::kActivation, 26 * static_cast<double>(tokens * width),
+                           3 * static_cast<double>(tokens * width));
   at::parallel_for(0, tokens, row_grain(width), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = begin; t < end; ++t) {
       const float* row = u + t * 2 * width;
@@ -168,6 +179,8 @@ void gated_gelu_forward(const float* u, std::int64_t tokens, std::int64_t width,
 }
 
 void gated_gelu_backward(const float* dy, const float* u, std::int64_t tokens, std::int64_t width, float* du) {
+  const ProfileScope scope(Kernel::kActivationBackward, 38 * static_cast<double>(tokens * width),
+                           5 * static_cast<double>(tokens * width));
   at::parallel_for(0, tokens, row_grain(width), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = begin; t < end; ++t) {
       const float* row = u + t * 2 * width;
@@ -184,6 +197,8 @@ void gated_gelu_backward(const float* dy, const float* u, std::int64_t tokens, s
 }
 
 void add_column_sums(const float* x, std::int64_t tokens, std::int64_t width, std::int64_t stride, float* sums) {
+  const ProfileScope scope(Kernel::kWeightGradient, static_cast<double>(tokens * width),
+                           static_cast<double>(tokens * width));
   for_columns(width, tokens, [&](std::int64_t c, std::int64_t n) {
     F8 total = {};
     for (std::int64_t t = 0; t < tokens; ++t) total += load_part(x + t * stride + c, n);
@@ -235,6 +250,7 @@ static void add_row(const float* from, std::int64_t d, float* to) {
 void embed_forward(const float* tokens, std::span<const std::int32_t> ids, const float* positions,
                    std::span<const std::int32_t> places, const float* types, std::span<const std::uint8_t> kinds,
                    std::int64_t d, float* out) {
+  const ProfileScope scope(Kernel::kEmbedding, 0, 3 * static_cast<double>(d) * static_cast<double>(ids.size()));
   at::parallel_for(0, static_cast<std::int64_t>(ids.size()), row_grain(d), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = begin; t < end; ++t) {
       const float* a = tokens + ids[t] * d;
@@ -255,6 +271,8 @@ void embed_forward(const float* tokens, std::span<const std::int32_t> ids, const
 void embed_backward(const float* dy, std::span<const std::int32_t> ids, std::span<const std::int32_t> places,
                     std::span<const std::uint8_t> kinds, std::int64_t d, float* d_tokens, float* d_positions,
                     float* d_types) {
+  const ProfileScope scope(Kernel::kEmbedding, static_cast<double>(d) * static_cast<double>(ids.size()),
+                           3 * static_cast<double>(d) * static_cast<double>(ids.size()));
   const auto n_tokens = static_cast<std::int64_t>(ids.size());
   // Threads own columns, not tokens: the same word may stand in many rows.
   const std::int64_t grain = std::max<std::int64_t>(16, kGrainFloats / std::max<std::int64_t>(1, n_tokens));

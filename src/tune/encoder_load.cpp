@@ -38,7 +38,7 @@ void principal_parts(const at::Tensor& weight, double scale, at::Tensor& a, at::
   b.copy_(u.narrow(1, 0, rank) * root);
 }
 
-/// What AttentionView::rotary shows of `places` places: angle place base^(-2 i / width) of pair i.
+/// AttentionSpec::rotary of `places` places: angle place base^(-2 i / width) of pair i.
 at::Tensor turns(std::int64_t places, std::int64_t width, double base) {
   at::Tensor table = at::empty({places, width}, at::kFloat);
   float* to = table.data_ptr<float>();
@@ -109,7 +109,7 @@ void Encoder::fill_tables(const BaseWeights& weights, ParameterSet& parameters) 
       parameters.add(std::string(name), rows, {.decay = true});
       bindings_.push_back({&slot, {std::string(name)}, rows.sizes().vec()});
     } else {
-      slot.value = std::move(rows);
+      slot.value = rows.to(options_.device);
     }
   };
   std::vector<std::int64_t> places(static_cast<std::size_t>(longest_row_));
@@ -132,14 +132,14 @@ void Encoder::fill_tables(const BaseWeights& weights, ParameterSet& parameters) 
                    ? weights.load_rows(kTypes, std::span(rows).first(static_cast<std::size_t>(used_types)))
                    : weights.load(kTypes, {d}).view({1, d}));
   } else if (!config_.modern) {
-    embedding_.types.value = at::zeros({1, d}, at::kFloat);
+    embedding_.types.value = at::zeros({1, d}, at::kFloat).to(options_.device);
   }
   fill(embedding_norm_.gamma, {"token_embd_norm.weight"}, {d}, weights, parameters, false);
   if (!config_.modern) fill(embedding_norm_.beta, {"token_embd_norm.bias"}, {d}, weights, parameters, false);
   embedding_norm_.eps = config_.eps;
   if (!config_.modern) return;
-  global_turns_ = turns(longest_row_, d / config_.heads, config_.modern->global_base);
-  local_turns_ = turns(longest_row_, d / config_.heads, config_.modern->local_base);
+  global_turns_ = turns(longest_row_, d / config_.heads, config_.modern->global_base).to(options_.device);
+  local_turns_ = turns(longest_row_, d / config_.heads, config_.modern->local_base).to(options_.device);
 }
 
 void Encoder::fill_bert_layer(Layer& layer, int l, const BaseWeights& weights, ParameterSet& parameters, Rng& rng) {
@@ -177,8 +177,7 @@ void Encoder::fill_modern_layer(Layer& layer, int l, const BaseWeights& weights,
   fill(layer.ffn_down.weight, {block(l, "ffn_down.weight")}, {d, f}, weights, parameters, true);
   layer.attn_norm.eps = layer.ffn_norm.eps = config_.eps;
   const bool global = config_.modern->is_global(l);
-  layer.view = {.reach = global ? -1 : config_.modern->window / 2,
-                .rotary = (global ? global_turns_ : local_turns_).data_ptr<float>()};
+  layer.view = {.reach = global ? -1 : config_.modern->window / 2, .rotary = global ? global_turns_ : local_turns_};
   add_lora(layer.qkv, l, {"attn_qkv"}, {3 * d}, d, parameters, rng);
   add_lora(layer.attn_output, l, {"attn_output"}, {d}, d, parameters, rng);
   add_lora(layer.ffn_up, l, {"ffn_up"}, {2 * f}, d, parameters, rng);
@@ -205,16 +204,21 @@ bool Encoder::trained(std::string_view tensor) const {
   return options_.trained && options_.trained(tensor) && (tensor != kTypes || config_.trains_types);
 }
 
+bool Encoder::rounded(std::string_view tensor, std::size_t dimensions) const {
+  return options_.dtype == Dtype::kBf16 && dimensions == 2 && tensor.starts_with("blk.") && !trained(tensor);
+}
+
 void Encoder::fill(Slot& slot, std::vector<std::string> names, std::vector<std::int64_t> shape,
                    const BaseWeights& weights, ParameterSet& parameters, bool decay) {
   std::vector<std::int64_t> part = shape;
   part[0] /= static_cast<std::int64_t>(names.size());
   const bool train = trained(names[0]);
   if (!train) {
-    slot.value = at::empty(shape, at::kFloat);
+    slot.value = at::empty(shape, rounded(names[0], shape.size()) ? at::kBFloat16 : at::kFloat);
     for (std::size_t i = 0; i < names.size(); ++i) {
       slot.value.narrow(0, static_cast<std::int64_t>(i) * part[0], part[0]).copy_(weights.load(names[i], part));
     }
+    slot.value = slot.value.to(options_.device);
     return;
   }
   for (const std::string& name : names) {
@@ -254,8 +258,12 @@ void Encoder::add_lora(LinearSpec& linear, int layer, const std::vector<std::str
     if (options_.lora.pissa) {
       at::Tensor weight = linear.weight.value.narrow(0, columns[i], widths[i]);
       principal_parts(weight, options_.lora.scale(), a, b);
-      weight.addmm_(b, a, 1, -options_.lora.scale());
+      weight.addmm_(b.to(weight.device()), a.to(weight.device()), 1, -options_.lora.scale());
       first_[name] = {a, b};
+    } else if (options_.lora_start) {
+      const AdapterStart::Module& given = options_.lora_start->modules.at(name);
+      a = given.a;
+      b = given.b;
     } else {
       const double bound = 1.0 / std::sqrt(static_cast<double>(in));
       for (float *p = a.data_ptr<float>(), *end = p + a.numel(); p != end; ++p)
@@ -278,7 +286,10 @@ void Encoder::add_lora(LinearSpec& linear, int layer, const std::vector<std::str
     bindings_.push_back({&part.b, {name + ".lora_b"}, {widths[i], rank}});
     if (!options_.lora.dora) continue;
     parameters.add(name + ".lora_magnitude",
-                   at::linalg_vector_norm(linear.weight.value.narrow(0, columns[i], widths[i]), 2, at::IntArrayRef{1}),
+                   options_.lora_start
+                       ? options_.lora_start->modules.at(name).magnitude
+                       : at::linalg_vector_norm(linear.weight.value.narrow(0, columns[i], widths[i]).to(at::kFloat), 2,
+                                                at::IntArrayRef{1}),
                    {.decay = false});
     bindings_.push_back({&part.magnitude, {name + ".lora_magnitude"}, {widths[i]}});
   }

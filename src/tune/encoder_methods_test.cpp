@@ -5,7 +5,10 @@
 
 #include <cmath>
 
+#include "core/head_file.h"
+#include "core/safetensors.h"
 #include "tune/encoder_test_model.h"
+#include "tune/head.h"
 #include "tune/method_parity.h"
 
 namespace tailor::tune {
@@ -31,17 +34,38 @@ void add_teacher(TokenFile& file) {
 
 class EncoderMethodsTest : public ::testing::Test {
  protected:
-  testing::MethodRun train(const Json& golden, const std::string& method) {
+  testing::MethodRun train(const Json& golden, const std::string& method, const Json& more = Json::object()) {
     const TemporaryDirectory dir;
     testing::write_tiny_bert(dir.path());
     TokenFile rows = testing::tiny_rows(0, kTested);
     if (method == "distill") add_teacher(rows);
-    return testing::train_as(golden, method, "sequence-classification", testing::kSeed, dir.path(), rows, dir.path());
+    return testing::train_as(golden, method, "sequence-classification", testing::kSeed, dir.path(), rows, dir.path(),
+                             more);
+  }
+  /// With a head for vectors of length 1 whose first values are those of a random one.
+  testing::MethodRun train_with_unit_head(const Json& golden, const std::string& method) {
+    constexpr std::int64_t kWidth = 32;
+    const TemporaryDirectory dir;
+    testing::write_tiny_bert(dir.path());
+    Rng rng(testing::kSeed, kHeadStream);
+    std::vector<float> weight(testing::kLabels * kWidth), bias(testing::kLabels, 0.0f);
+    for (float& w : weight) w = static_cast<float>(0.02 * rng.normal());
+    const std::vector<SafeTensor> head{safe_tensor<float>(kHeadWeight, "F32", {testing::kLabels, kWidth}, weight),
+                                       safe_tensor<float>(kHeadBias, "F32", {testing::kLabels}, bias)};
+    write_safetensors(dir.path() / "head.safetensors", head, {{"format", kHeadFormat}, {kUnitVectors, "true"}}).value();
+    return testing::train_as(golden, method, "sequence-classification", testing::kSeed, dir.path(),
+                             testing::tiny_rows(0, kTested), dir.path(), {{"head", "head.safetensors"}});
+  }
+  static testing::NamedValues expected_of(const std::string& name) {
+    return testing::read_values(testing::golden("encoder_methods.safetensors"), name + "/");
   }
   const Json golden_ = read_json(testing::golden("encoder_methods.json")).value();
 };
 
-class EncoderMethods : public EncoderMethodsTest, public ::testing::WithParamInterface<const char*> {};
+class EncoderMethods : public EncoderMethodsTest, public ::testing::WithParamInterface<const char*> {
+ protected:
+  void train_and_compare(const Json& more);
+};
 
 /// A singular vector has no sign of its own: turns pairs of A's rows and B's columns to the side of `expected`.
 void align_signs(testing::NamedValues& seen, const testing::NamedValues& expected) {
@@ -64,10 +88,10 @@ void align_signs(testing::NamedValues& seen, const testing::NamedValues& expecte
   }
 }
 
-TEST_P(EncoderMethods, TrainsAsTheReference) {
+void EncoderMethods::train_and_compare(const Json& more) {
   const std::string method = GetParam();
   const Json& golden = golden_.at(method);
-  testing::MethodRun run = train(golden, method);
+  testing::MethodRun run = train(golden, method, more);
   testing::expect_run(run, golden);
   EXPECT_EQ(run.result.at("model").contains("frozen_layers_kept"), method == "upper-layers");
   testing::NamedValues expected = testing::read_values(testing::golden("encoder_methods.safetensors"), method + "/");
@@ -87,6 +111,13 @@ TEST_P(EncoderMethods, TrainsAsTheReference) {
   testing::expect_trained(run.trained, expected);
 }
 
+TEST_P(EncoderMethods, TrainsAsTheReference) {
+  train_and_compare(Json::object());
+}
+TEST_P(EncoderMethods, TrainsAsTheReferenceInPlainAten) {
+  train_and_compare(Json{{"kernels", "portable"}});
+}
+
 INSTANTIATE_TEST_SUITE_P(All, EncoderMethods,
                          ::testing::Values("dora", "rslora", "lora-plus", "pissa", "ia3", "bitfit", "layernorm",
                                            "upper-layers", "adapter-houlsby", "adapter-pfeiffer", "adapter-parallel",
@@ -97,19 +128,34 @@ INSTANTIATE_TEST_SUITE_P(All, EncoderMethods,
                            return name;
                          });
 
-TEST_F(EncoderMethodsTest, TheMovingAverageIsThatOfTorch) {
-  const Json& golden = golden_.at("full-ema");
-  testing::MethodRun run = train(golden, "full");
-  testing::expect_run(run, golden);
-  testing::NamedValues expected = testing::read_values(testing::golden("encoder_methods.safetensors"), "full-ema/");
-  for (testing::NamedValues* values : {&run.trained, &expected}) {  // keys' bias: as above
+/// Words and places apart, which encoder_golden_test.cpp compares, and the keys' bias: as above.
+void expect_whole(testing::NamedValues seen, testing::NamedValues expected) {
+  for (testing::NamedValues* values : {&seen, &expected}) {
     for (auto& [name, value] : *values) {
       if (name.ends_with("attn_k.bias")) std::fill(value.numbers.begin(), value.numbers.end(), 0.0f);
     }
   }
-  for (const char* table : {"token_embd.weight", "position_embd.weight", "token_types.weight"})
-    run.trained.erase(table);
-  testing::expect_trained(run.trained, expected);
+  for (const char* table : {"token_embd.weight", "position_embd.weight", "token_types.weight"}) seen.erase(table);
+  testing::expect_trained(seen, expected);
+}
+
+TEST_F(EncoderMethodsTest, TheMovingAverageIsThatOfTorch) {
+  const Json& golden = golden_.at("full-ema");
+  const testing::MethodRun run = train(golden, "full");
+  testing::expect_run(run, golden);
+  expect_whole(run.trained, expected_of("full-ema"));
+}
+
+TEST_F(EncoderMethodsTest, AHeadForUnitVectorsIsTrainedOnThem) {
+  const testing::MethodRun run = train_with_unit_head(golden_.at("full-unit"), "full");
+  testing::expect_run(run, golden_.at("full-unit"));
+  expect_whole(run.trained, expected_of("full-unit"));
+}
+
+TEST_F(EncoderMethodsTest, ContrastAndHeadTogetherAreThoseOfTorch) {
+  const testing::MethodRun run = train_with_unit_head(golden_.at("contrastive"), "contrastive");
+  testing::expect_run(run, golden_.at("contrastive"));
+  expect_whole(run.trained, expected_of("contrastive"));
 }
 
 // W = residual + scale B A: before the first step PiSSA is the untouched model, as LoRA is whose B is zero.

@@ -12,6 +12,7 @@
 #include "tune/encoder_test_model.h"
 #include "tune/export.h"
 #include "tune/job.h"
+#include "tune/kernels.h"
 #include "tune/method_parity.h"
 #include "tune/methods.h"
 #include "tune/objective.h"
@@ -122,11 +123,12 @@ class EncoderObjectives : public ::testing::TestWithParam<std::tuple<const char*
                         {"settings", golden().at("settings")}};
     return parse_job(value, "job.json", dir).value();
   }
+  void compare_with_transformers() const;
   const Json all_ = read_json(testing::golden("encoder_objectives.json")).value();
   const TemporaryDirectory dir_;
 };
 
-TEST_P(EncoderObjectives, ScoresAndGradientsAreThoseOfTransformers) {
+void EncoderObjectives::compare_with_transformers() const {
   const BaseWeights weights = BaseWeights::open(write_base(dir_.path())).value();
   const TokenFile file = rows_of_case(golden());
   const Job job = this->job(dir_.path());
@@ -188,6 +190,14 @@ TEST_P(EncoderObjectives, ScoresAndGradientsAreThoseOfTransformers) {
     ++compared;
   }
   EXPECT_EQ(compared, model->parameters().size());  // nothing else is trained, DistilBERT's token types neither
+}
+
+TEST_P(EncoderObjectives, ScoresAndGradientsAreThoseOfTransformers) {
+  compare_with_transformers();
+}
+TEST_P(EncoderObjectives, ScoresAndGradientsAreThoseOfTransformersInPlainAten) {
+  const KernelsGuard portable(Kernels::kPortable);
+  compare_with_transformers();
 }
 
 TEST_P(EncoderObjectives, TrainsAsTransformers) {

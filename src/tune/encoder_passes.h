@@ -1,7 +1,6 @@
 #pragma once
 /// What the models on an encoder share: pooling, and passes over many rows.
 
-#include <ATen/ops/empty.h>
 #include <ATen/ops/index_select.h>
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 #include "core/token_file.h"
 #include "tune/encoder_functions.h"
 #include "tune/objective.h"
+#include "tune/portable.h"
 #include "tune/settings.h"
 #include "tune/trainable_model.h"
 
@@ -23,9 +23,7 @@ inline at::Tensor units_of(const at::Tensor& x, const PackedRows& packed, RowSpa
                            Pooling pooling) {
   const auto places = objective.scored_tokens(rows);
   if (!places) return pool(x, packed, pooling);
-  at::Tensor index = at::empty({static_cast<std::int64_t>(places->size())}, at::kLong);
-  std::copy(places->begin(), places->end(), index.data_ptr<std::int64_t>());
-  return at::index_select(x, 0, index);
+  return at::index_select(x, 0, portable::index_of(std::span<const std::int64_t>(*places), x.device()));
 }
 
 /// Calls body(first, count) for consecutive rows that hold about so many tokens together, at most; a longer row comes

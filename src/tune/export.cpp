@@ -12,16 +12,17 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/safetensors.h"
+#include "tune/adapter_start.h"
 #include "tune/hf_names.h"
 
 namespace tailor::tune {
 
 Status write_tensors(const std::filesystem::path& file, const std::vector<Encoder::Named>& tensors,
                      const std::map<std::string, std::string>& metadata) {
-  std::vector<at::Tensor> alive;  // .contiguous() may have made copies
+  std::vector<at::Tensor> alive;  // which may be copies
   std::vector<SafeTensor> out;
   for (const auto& [name, value] : tensors) {
-    alive.push_back(value.contiguous());
+    alive.push_back(value.cpu().contiguous());
     const std::span<const float> values(alive.back().data_ptr<float>(), static_cast<std::size_t>(value.numel()));
     out.push_back(safe_tensor<float>(name, "F32", value.sizes().vec(), values));
   }
@@ -30,7 +31,7 @@ Status write_tensors(const std::filesystem::path& file, const std::vector<Encode
 
 static std::string escaped(std::string path) {
   for (std::size_t dot = path.find('.'); dot != std::string::npos; dot = path.find('.', dot + 2))
-    path.insert(dot, "\\");
+    path.insert(dot, 1, '\\');
   return path;
 }
 
@@ -87,7 +88,8 @@ Result<std::vector<std::string>> write_peft_adapter(const std::filesystem::path&
                        {"modules_to_save", nullptr},
                        {"use_rslora", as_asked && lora.rslora},
                        {"use_dora", lora.dora}};
-  TAILOR_CHECK(write_tensors(dir / "adapter_model.safetensors", tensors, {{"format", "pt"}}));
+  TAILOR_CHECK(
+      write_tensors(dir / "adapter_model.safetensors", tensors, {{"format", "pt"}, {kAdapterBase, identity_of(base)}}));
   TAILOR_CHECK(write_json_atomic(dir / "adapter_config.json", config));
   return std::vector<std::string>{"adapter_config.json", "adapter_model.safetensors"};
 }

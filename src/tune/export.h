@@ -28,8 +28,9 @@ inline constexpr const char* kHuggingFaceDirectory = "huggingface";
 
 /// config.json and model.safetensors (f32) in `dir`/huggingface, under the names of the family that `base` is or was
 /// imported from: what transformers' from_pretrained reads as the bare encoder (BertModel, DistilBertModel,
-/// RobertaModel, ModernBertModel). `visit` calls back with every tensor of the encoder, by GGUF name. Rows of RoBERTa's position table
-/// that belong to padding, which a GGUF file does not hold, are 0. Returns the files' names relative to `dir`.
+/// RobertaModel, ModernBertModel). `visit` calls back with every tensor of the encoder, by GGUF name. Rows of RoBERTa's
+/// position table that belong to padding, which a GGUF file does not hold, are 0. Returns the files' names relative to
+/// `dir`.
 Result<std::vector<std::string>> write_hugging_face(
     const std::filesystem::path& dir, const BaseWeights& base,
     const std::function<void(const std::function<void(const Encoder::Named&)>&)>& visit);

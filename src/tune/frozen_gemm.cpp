@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "tune/decoder_kernels.h"
+#include "tune/profile.h"
 
 namespace tailor::tune::decoder {
 namespace {
@@ -136,9 +137,24 @@ inline void unpack_nibbles(const char* q, float d, float m, float* out) {
   store(out + 24, from_unsigned(_mm_srli_si128(high, 8)) * splat(d) + splat(m));
 }
 
+inline Vec from_bf16(const char* eight) {
+  const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(eight));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+}
+
 /// The types that are met most; false: ggml's own code has to do it.
 bool unpack_here(int type, const char* from, std::int64_t n, float* out) {
   switch (type) {
+    case GGML_TYPE_BF16: {  // the upper half of a float
+      std::int64_t i = 0;
+      for (; i + kLanes <= n; i += kLanes, from += 2 * kLanes) store(out + i, from_bf16(from));
+      for (; i < n; ++i, from += 2) {
+        const std::uint32_t bits = static_cast<std::uint32_t>(static_cast<unsigned char>(from[0])) << 16 |
+                                   static_cast<std::uint32_t>(static_cast<unsigned char>(from[1])) << 24;
+        std::memcpy(out + i, &bits, sizeof(bits));
+      }
+      return true;
+    }
     case GGML_TYPE_Q4_0:  // half d; 16 bytes
       for (std::int64_t i = 0; i < n; i += 32, from += 18) {
         const float d = half(from);
@@ -236,6 +252,21 @@ std::pair<std::size_t, std::int64_t> panel_at(std::span<const ProductPart> parts
   return {part, i * kN};
 }
 
+double flops_of(std::span<const ProductPart> parts, std::int64_t m) {
+  double a_row = 0;
+  for (const ProductPart& p : parts) a_row += 2 * static_cast<double>(p.w.rows * (p.w.columns + p.rank));
+  return a_row * static_cast<double>(m);
+}
+
+/// Moved by a product: weights (a quarter of a float for four bits, …), inputs and outputs once.
+double floats_of(std::span<const ProductPart> parts, std::int64_t m) {
+  double floats = static_cast<double>(m * parts.front().w.columns);
+  for (const ProductPart& p : parts)
+    floats +=
+        static_cast<double>(p.w.rows) * (static_cast<double>(p.w.row_bytes) / sizeof(float) + static_cast<double>(m));
+  return floats;
+}
+
 void grow(std::vector<float>& v, std::int64_t n) {
   if (static_cast<std::int64_t>(v.size()) < n) v.resize(static_cast<std::size_t>(n));
 }
@@ -253,6 +284,7 @@ void unpack_row(const FrozenMatrix& w, std::int64_t row, std::int64_t begin, std
 void frozen_product(std::span<const ProductPart> parts, const float* x, std::int64_t ld_x, std::int64_t m,
                     const float* h, std::int64_t ld_h, float scale, const float* residual, float* y,
                     std::int64_t ld_y) {
+  const ProfileScope scope(Kernel::kProduct, flops_of(parts, m), floats_of(parts, m));
   const std::int64_t k = parts.front().w.columns;
   const std::int64_t tiles = tiles_of(m);
   thread_local std::vector<float> packed_x, packed_h;
@@ -313,6 +345,7 @@ void frozen_product(std::span<const ProductPart> parts, const float* x, std::int
 
 void frozen_product_backward(std::span<const ProductPart> parts, const float* dy, std::int64_t ld_dy, std::int64_t m,
                              const float* dh, std::int64_t ranks, const float* a, float* dx, std::int64_t ld_dx) {
+  const ProfileScope scope(Kernel::kProductBackward, flops_of(parts, m), floats_of(parts, m));
   const std::int64_t k = parts.front().w.columns;
   const std::int64_t tiles = tiles_of(m);
   // Slices of rows of W: each is a depth of the product. dy is packed slice by slice.
@@ -398,6 +431,7 @@ void frozen_product_backward(std::span<const ProductPart> parts, const float* dy
 
 void thin_product(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t a_row,
                   std::int64_t a_col, const float* b, std::int64_t ld_b, float* c, std::int64_t ld_c, bool add) {
+  const ProfileScope scope = ProfileScope::product(Kernel::kAdapterProduct, m, n, k);
   if (m >= n) {
     at::parallel_for(0, tiles_of(m), std::max<std::int64_t>(1, 65536 / (kM * n * k)),
                      [&](std::int64_t begin, std::int64_t end) {

@@ -83,6 +83,15 @@ TEST(FrozenProduct, UnpackedRowsEqualGgml) {
   }
 }
 
+TEST(FrozenProduct, RowsOfBf16HaveAnyLength) {
+  const Stored w(3, 45, GGML_TYPE_BF16, 1);
+  for (const std::int64_t n : {1, 8, 13, 45}) {
+    at::Tensor row = at::empty({n}, at::kFloat);
+    unpack_row(w.matrix, 2, 0, n, row.data_ptr<float>());
+    EXPECT_TRUE(at::equal(row, w.f32[2].narrow(0, 0, n))) << n;
+  }
+}
+
 TEST(FrozenProduct, OddShapesAreLeftToAten) {
   EXPECT_FALSE(fast_gemm_suits(Stored(24, 64, GGML_TYPE_F32, 1).matrix));
   EXPECT_FALSE(fast_gemm_suits(Stored(32, 40, GGML_TYPE_F32, 1).matrix));

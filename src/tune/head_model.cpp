@@ -1,7 +1,6 @@
 #include "tune/head_model.h"
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/index_select.h>
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 
 #include "core/rng.h"
 #include "tune/export.h"
+#include "tune/portable.h"
 
 namespace tailor::tune {
 
@@ -26,7 +26,7 @@ HeadModel::HeadModel(at::Tensor features, const TokenFile& file, const Job& job,
     first_.push_back(first_.back() + (tokens ? static_cast<std::int64_t>(tokens->size()) : 1));
   }
   add_head(parameters_, features_.size(1), objective_->outputs(), job);
-  parameters_.flatten();
+  parameters_.flatten(features_.device());
   head_ = bind_head(parameters_);
 }
 
@@ -36,29 +36,27 @@ at::Tensor HeadModel::gather(RowSpan rows) const {
     for (std::int64_t u = first_[static_cast<std::size_t>(r)]; u < first_[static_cast<std::size_t>(r) + 1]; ++u)
       units.push_back(u);
   }
-  at::Tensor index = at::empty({static_cast<std::int64_t>(units.size())}, at::kLong);
-  std::copy(units.begin(), units.end(), index.data_ptr<std::int64_t>());
-  return at::index_select(features_, 0, index);
+  return at::index_select(features_, 0, portable::index_of(std::span<const std::int64_t>(units), features_.device()));
 }
 
 LossSum HeadModel::forward_backward(RowSpan rows, const StepContext& context) {
   const at::Tensor x = dropout(gather(rows), {dropout_seed(context), job_.settings.dropout});
   const at::Tensor scores = linear(x, head_, 0);
-  const ClassificationLoss loss = objective_->loss(scores.detach(), rows, context.denominator);
+  const ClassificationLoss loss = objective_->loss(scores.detach().cpu(), rows, context.denominator);
   LossSum out;
   out.loss_sum = loss.loss_sum;
   out.weight = objective_->weight(rows);
   for (const std::int64_t r : rows)
     out.tokens += static_cast<std::int64_t>(file_.row(static_cast<std::size_t>(r)).size());
   for (const std::size_t r : loss.bad_rows) out.bad_rows.push_back(rows[r]);
-  if (out.bad_rows.empty()) scores.backward(loss.d_logits);
+  if (out.bad_rows.empty()) scores.backward(loss.d_logits.to(scores.device()));
   return out;
 }
 
 Predictions HeadModel::predict(RowSpan rows) {
   const at::NoGradGuard no_grad;
   Predictions out;
-  objective_->answer(linear(gather(rows), head_, 0), rows, out);
+  objective_->answer(linear(gather(rows), head_, 0).cpu(), rows, out);
   return out;
 }
 

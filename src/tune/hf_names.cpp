@@ -6,6 +6,7 @@
 #include <span>
 #include <utility>
 
+#include "core/decoder_layout.h"
 #include "core/json.h"
 #include "core/modern_bert.h"
 #include "tune/encoder.h"
@@ -269,6 +270,11 @@ Result<HfModel> read_hf_model(const fs::path& dir, const fs::path& only) {
   };
   const std::string type = text("model_type", "");
   const Family* family = find_family(type);
+  if (family == nullptr && family_of_model_type(type)) {
+    return bad_model(config_file,
+                     fmt::format("model_type '{}' is a decoder, and decoders are read from GGUF files", type),
+                     fmt::format("`tailor models import {}` makes one, without loss: give it as base", dir.string()));
+  }
   if (family == nullptr) {
     return bad_model(
         config_file,

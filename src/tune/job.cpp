@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "core/json.h"
+#include "tune/adapter_start.h"
 #include "tune/methods.h"
 
 namespace tailor::tune {
@@ -29,6 +30,9 @@ const Names<Task> kTasks = {{Task::kSequenceClassification, "sequence-classifica
 const Names<Schedule> kSchedules = {
     {Schedule::kLinear, "linear"}, {Schedule::kCosine, "cosine"}, {Schedule::kConstant, "constant"}};
 const Names<Pooling> kPoolings = {{Pooling::kMean, "mean"}, {Pooling::kCls, "cls"}};
+const Names<Dtype> kDtypes = {{Dtype::kF32, "f32"}, {Dtype::kBf16, "bf16"}};
+const Names<Device> kDevices = {{Device::kCpu, "cpu"}, {Device::kCuda, "cuda"}};
+const Names<Kernels> kKernels = {{Kernels::kNative, "native"}, {Kernels::kPortable, "portable"}};
 const Names<SoftPromptEncoder> kSoftEncoders = {{SoftPromptEncoder::kMlp, "mlp"}, {SoftPromptEncoder::kLstm, "lstm"}};
 const Names<SoftPromptInit> kSoftInits = {{SoftPromptInit::kLabels, "labels"},
                                           {SoftPromptInit::kVocabulary, "vocabulary"},
@@ -181,6 +185,17 @@ Status read_lora(const Json& value, const std::string& where, LoraSettings& lora
     lora.target_modules = std::move(names);
     return {};
   });
+  reader.custom("trained_tokens", [&](const Json& v) -> Status {
+    const auto whole = [](const Json& id) { return id.is_number_integer() && id.get<std::int64_t>() >= 0; };
+    if (!v.is_array() || !std::all_of(v.begin(), v.end(), whole))
+      return reader.bad("trained_tokens", "a list of token ids", v);
+    lora.trained_tokens = v.get<std::vector<std::int32_t>>();
+    std::vector<std::int32_t> sorted = lora.trained_tokens;
+    std::sort(sorted.begin(), sorted.end());
+    if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end())
+      return reader.bad("trained_tokens", "a list with each token once", v);
+    return {};
+  });
   return reader.read(value);
 }
 
@@ -234,6 +249,8 @@ Status read_settings(const Json& value, const std::string& where, Settings& s) {
     distill.number("alpha", s.distill.alpha, 0, 1);
     return distill.read(v);
   });
+  reader.choice("dtype", s.dtype, kDtypes);
+  reader.flag("activation_checkpointing", s.activation_checkpointing);
   reader.whole("upper_layers", s.upper_layers, 1, 1024);
   reader.number("temperature", s.temperature, 0, 100, true);
   reader.whole("hard_negatives", s.hard_negatives, 0, 64);
@@ -246,6 +263,13 @@ bool wants_targets(Task task) {
 
 bool wants_tokens(Task task) {
   return task == Task::kTokenClassification || task == Task::kSpanExtraction;
+}
+
+/// Whether the method freezes matrices that it keeps as floats.
+bool freezes_matrices(const Job& job) {
+  static constexpr std::string_view kNone[] = {"full", "contrastive", "head", "features", "qlora"};
+  return std::find(std::begin(kNone), std::end(kNone), job.method) == std::end(kNone) &&
+         (job.method != "distill" || !for_encoders(job.task));
 }
 
 /// What decides which values are kept: something that the task has.
@@ -273,7 +297,7 @@ Status check_metric(const Job& job, const std::string& where) {
 
 /// Settings of a part that the method does not have would change nothing: they are refused.
 Status refuse_foreign_settings(const Json& settings, const Job& job, const Method& method, const std::string& where) {
-  const bool head = for_encoders(job.task) && job.method != "contrastive";
+  const bool head = for_encoders(job.task) && (job.method != "contrastive" || !job.head.empty());
   const bool distills = job.method == "distill";
   const bool lora = method.family == MethodFamily::kLora || (distills && !for_encoders(job.task));
   const std::pair<const char*, bool> parts[] = {
@@ -282,6 +306,8 @@ Status refuse_foreign_settings(const Json& settings, const Job& job, const Metho
       {"adapter", method.family == MethodFamily::kAdapter},
       {"soft_prompt", method.family == MethodFamily::kSoftPrompt},
       {"upper_layers", job.method == "upper-layers"},
+      {"dtype", freezes_matrices(job)},
+      {"activation_checkpointing", job.method != "head" && job.method != "features"},
       {"temperature", job.method == "contrastive"},
       {"hard_negatives", job.method == "contrastive"},
       {"head_learning_rate", head},
@@ -308,6 +334,13 @@ Status refuse_foreign_settings(const Json& settings, const Job& job, const Metho
         fmt::format("{}: settings.lora.dropout is not there for method distill, which scores every row twice", where),
         "leave it out"};
   }
+  if (job.settings.dtype == Dtype::kBf16 && job.settings.lora.pissa) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("{}: settings.dtype is bf16, but pissa takes its start out of the base, which has to stay "
+                             "exact for that",
+                             where),
+                 "take dtype f32, or method lora"};
+  }
   if (job.settings.lora.dora && job.settings.lora.pissa) {
     return Error{ErrorCode::kInvalidArgument,
                  fmt::format("{}: settings.lora: dora and pissa exclude each other", where), "take one of them"};
@@ -322,6 +355,12 @@ const char* to_string(Task task) {
 }
 const char* to_string(Metric metric) {
   return name_of(kMetrics, metric);
+}
+const char* to_string(Dtype dtype) {
+  return name_of(kDtypes, dtype);
+}
+const char* to_string(Device device) {
+  return name_of(kDevices, device);
 }
 
 Result<Job> read_job(const std::filesystem::path& file) {
@@ -364,6 +403,7 @@ Result<Job> parse_job(const Json& value, const std::string& where, const std::fi
   reader.text("tokens", path(job.tokens));
   reader.text("out", path(job.out));
   reader.text("head", path(job.head));
+  reader.text("adapter", path(job.adapter));
   reader.whole("n_labels", job.n_labels, 0);
   reader.custom("settings", [&](const Json& v) { return read_settings(v, where, job.settings); });
   reader.number("evaluate_every_epochs", job.evaluate_every_epochs, 0, 1e6);
@@ -371,6 +411,8 @@ Result<Job> parse_job(const Json& value, const std::string& where, const std::fi
   reader.whole("early_stopping_patience", job.early_stopping_patience, 0);
   reader.choice("metric", job.metric, kMetrics);
   reader.whole("seed", job.seed, 0, std::numeric_limits<std::int64_t>::max());
+  reader.choice("device", job.device, kDevices);
+  reader.choice("kernels", job.kernels, kKernels);
   reader.whole("threads", job.threads, 0, 4096);
   reader.number("deadline_seconds", job.deadline_seconds, 0, 1e9);
   reader.number("checkpoint_every_seconds", job.checkpoint_every_seconds, 0, 1e9);
@@ -386,6 +428,17 @@ Result<Job> parse_job(const Json& value, const std::string& where, const std::fi
     return Error{ErrorCode::kInvalidArgument,
                  fmt::format("{}: method features answers by the head that it is given, and 'head' is missing", where),
                  "name one, or train it with method head"};
+  }
+  if (!job.adapter.empty()) {
+    const bool lora = method->family == MethodFamily::kLora || (job.method == "distill" && !for_encoders(job.task));
+    if (!lora) {
+      return Error{ErrorCode::kInvalidArgument,
+                   fmt::format("{}: 'adapter' means nothing to method {}", where, job.method),
+                   "a low-rank adapter is gone on with by method lora"};
+    }
+    TAILOR_TRY(const AdapterFile adapter, AdapterFile::open(job.adapter));
+    const Json settings = value.value("settings", Json::object());
+    TAILOR_CHECK(take_adapter_settings(adapter, settings.value("lora", Json::object()), where, job));
   }
   TAILOR_CHECK(check_metric(job, where));
   if ((wants_targets(job.task) || wants_tokens(job.task)) &&
@@ -445,6 +498,7 @@ Json settings_json(const Job& job) {
                    {"pissa", s.lora.pissa},
                    {"b_rate_scale", s.lora.b_rate_scale}};
     if (!s.lora.modules_to_save.empty()) out["lora"]["modules_to_save"] = s.lora.modules_to_save;
+    if (!s.lora.trained_tokens.empty()) out["lora"]["trained_tokens"] = s.lora.trained_tokens;
   }
   if (method != nullptr && method->family == MethodFamily::kAdapter)
     out["adapter"] = {{"size", s.adapter.size}, {"scale", s.adapter.scale}};
@@ -463,6 +517,8 @@ Json settings_json(const Job& job) {
     out["hard_negatives"] = s.hard_negatives;
   }
   if (job.method == "upper-layers") out["upper_layers"] = s.upper_layers;
+  if (freezes_matrices(job)) out["dtype"] = name_of(kDtypes, s.dtype);
+  if (job.method != "head" && job.method != "features") out["activation_checkpointing"] = s.activation_checkpointing;
   return out;
 }
 

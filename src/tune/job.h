@@ -21,5 +21,7 @@ nlohmann::ordered_json settings_json(const Job& job);
 
 const char* to_string(Task task);
 const char* to_string(Metric metric);
+const char* to_string(Dtype dtype);
+const char* to_string(Device device);
 
 }  // namespace tailor::tune

@@ -2,11 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include "core/files.h"
 #include "core/json.h"
 #include "tune/encoder.h"
 #include "tune/hf_names.h"
 #include "tune/methods.h"
 #include "tune/schedule.h"
+#include "tune/weights.h"
 
 namespace tailor::tune {
 namespace {
@@ -97,6 +99,15 @@ TEST(Job, RefusesSettingsThatMeanNothingToTheMethod) {
   EXPECT_EQ(error("distill", {{"lora", {{"r", 4}}}}, "causal-lm"), "");
   EXPECT_NE(error("distill", {{"lora", {{"dropout", 0.1}}}}, "causal-lm-labels"), "");
   EXPECT_NE(error("full", {{"hard_negatives", 1}}), "");
+  EXPECT_EQ(error("full", {{"dtype", "bf16"}}), "job.json: settings.dtype means nothing to method full (leave it out)");
+  EXPECT_EQ(error("lora", {{"dtype", "bf16"}}), "");
+  EXPECT_NE(error("qlora", {{"dtype", "bf16"}}, "causal-lm"), "");
+  EXPECT_NE(error("distill", {{"dtype", "bf16"}}), "");
+  EXPECT_EQ(error("distill", {{"dtype", "bf16"}}, "causal-lm"), "");
+  EXPECT_NE(error("pissa", {{"dtype", "bf16"}}).find("has to stay exact"), std::string::npos);
+  EXPECT_NE(error("lora", {{"dtype", "f16"}}).find("one of f32, bf16"), std::string::npos);
+  EXPECT_EQ(error("full", {{"activation_checkpointing", true}}), "");
+  EXPECT_NE(error("head", {{"activation_checkpointing", true}}), "");
   EXPECT_EQ(
       error("prefix-tuning", {{"soft_prompt", {{"reparameterise", true}, {"init", "random"}}}}, "causal-lm-labels"),
       "");
@@ -148,6 +159,19 @@ TEST(EncoderNames, AreThoseOfTheModelThatTheUserHas) {
   EXPECT_EQ(hf_module_of_encoder("blk.3.attn_q", "distilbert"), "transformer.layer.3.attention.q_lin");
   EXPECT_EQ(hf_module_of_encoder("blk.0.ffn_down", "distilbert"), "transformer.layer.0.ffn.lin2");
   EXPECT_EQ(hf_module_of_encoder("token_embd", "distilbert"), std::nullopt);
+}
+
+// Decoders are imported first (docs/DECISIONS.md); the message says how.
+TEST(HfModel, ADecodersDirectoryIsRefusedByName) {
+  const TemporaryDirectory dir;
+  write_json_atomic(dir.path() / "config.json", {{"model_type", "phi3"}}).value();
+  const auto refused = BaseWeights::open(dir.path());
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_NE(refused.error().message.find("model_type 'phi3' is a decoder"), std::string::npos)
+      << refused.error().message;
+  EXPECT_NE(refused.error().hint.find("tailor models import"), std::string::npos) << refused.error().hint;
+  write_json_atomic(dir.path() / "config.json", {{"model_type", "t5"}}).value();
+  EXPECT_NE(to_string(BaseWeights::open(dir.path()).error()).find("expected 'bert'"), std::string::npos);
 }
 
 }  // namespace

@@ -51,21 +51,23 @@ struct MethodRun {
 };
 
 /// Writes `rows` into `dir` and trains on them with the settings of `golden`, what it leaves out by the method's
-/// defaults.
+/// defaults. `more`: further keys of the job.
 inline MethodRun train_as(const Json& golden, const std::string& method, const char* task, std::uint64_t seed,
-                          const std::filesystem::path& base, const TokenFile& rows, const std::filesystem::path& dir) {
+                          const std::filesystem::path& base, const TokenFile& rows, const std::filesystem::path& dir,
+                          const Json& more = Json::object()) {
   write_token_file(dir / "tokens.safetensors", rows).value();
-  const Json value = {{"format", "tailor-tune-job"},
-                      {"version", 1},
-                      {"task", task},
-                      {"method", method},
-                      {"base", base.string()},
-                      {"tokens", "tokens.safetensors"},
-                      {"out", "out"},
-                      {"seed", seed},
-                      {"threads", 2},
-                      {"checkpoint_every_seconds", 0},
-                      {"settings", golden.at("settings")}};
+  Json value = {{"format", "tailor-tune-job"},
+                {"version", 1},
+                {"task", task},
+                {"method", method},
+                {"base", base.string()},
+                {"tokens", "tokens.safetensors"},
+                {"out", "out"},
+                {"seed", seed},
+                {"threads", 2},
+                {"checkpoint_every_seconds", 0},
+                {"settings", golden.at("settings")}};
+  value.update(more);
   const Job job = parse_job(value, "job.json", dir).value();
   MethodRun run;
   const auto listen = [&](const Json& event) {

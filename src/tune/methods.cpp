@@ -16,6 +16,9 @@ namespace {
 EncoderOptions encoder_options(const ModelInput& in) {
   EncoderOptions options;
   options.hidden_dropout = in.job.settings.hidden_dropout;
+  options.dtype = in.job.settings.dtype;
+  options.device = in.device;
+  options.checkpointing = in.job.settings.activation_checkpointing;
   return options;
 }
 
@@ -56,12 +59,23 @@ std::unique_ptr<TrainableModel> encoder_lora(const ModelInput& in) {
   options.lora = in.job.settings.lora;
   for (const std::string& name : options.lora.modules_to_save) {
     if (name == "classifier" || name == "score") continue;  // the head
-    throw Exception({ErrorCode::kInvalidArgument,
-                     fmt::format("lora.modules_to_save: '{}' cannot be trained whole beside an encoder's adapter", name),
-                     "the head always is; method full trains every module"});
+    throw Exception(
+        {ErrorCode::kInvalidArgument,
+         fmt::format("lora.modules_to_save: '{}' cannot be trained whole beside an encoder's adapter", name),
+         "the head always is; method full trains every module"});
+  }
+  if (!options.lora.trained_tokens.empty()) {
+    throw Exception({ErrorCode::kInvalidArgument, "lora.trained_tokens is for decoders", "leave it out"});
   }
   const EncoderConfig config = EncoderConfig::read(in.weights);
-  options.lora_targets = resolve_lora_targets(options.lora.target_modules, config.model_type, config.layers);
+  if (in.job.adapter.empty()) {
+    options.lora_targets = resolve_lora_targets(options.lora.target_modules, config.model_type, config.layers);
+  } else {
+    options.lora_start = encoder_start(in.job, in.weights).value();
+    options.lora_targets = resolve_lora_targets({"all-linear"}, config.model_type, config.layers);
+    std::erase_if(options.lora_targets,
+                  [&](const std::string& name) { return !options.lora_start->modules.contains(name); });
+  }
   return encoder_classifier(in, std::move(options));
 }
 
@@ -92,7 +106,7 @@ std::unique_ptr<TrainableModel> encoder_distill(const ModelInput& in) {
 
 std::unique_ptr<TrainableModel> encoder_head(const ModelInput& in) {
   const auto objective = make_objective(in.job, in.file);
-  at::Tensor features = encode_rows(in.weights, in.file, *objective, in.job.settings.pooling, in.preparing);
+  at::Tensor features = encode_rows(in, *objective);
   return std::make_unique<HeadModel>(std::move(features), in.file, in.job, in.weights.architecture());
 }
 
@@ -166,7 +180,9 @@ void head_defaults(Settings& s, Task) {
   s.weight_decay = 0;
 }
 void contrastive_defaults(Settings& s, Task) {
-  encoder_defaults(s, 5e-5);
+  encoder_defaults(s, 1e-4);
+  s.head_learning_rate = 1e-3;  // of weights that read vectors of length 1
+  s.hidden_dropout = 0.2;       // rows are few and seen often
   s.epochs = 3;
 }
 void distill_defaults(Settings& s, Task task) {
@@ -218,7 +234,7 @@ const std::vector<Method>& methods() {
        kSoftPrompt},
       {"prefix-tuning", "keys and values of virtual tokens in every layer", prefix_defaults, nullptr,
        decoder::make_prefix_tuning, kSoftPrompt},
-      {"contrastive", "every weight, so that texts of one label lie together; no head", contrastive_defaults,
+      {"contrastive", "every weight, so that texts of one label lie together, and the head", contrastive_defaults,
        encoder_contrastive, nullptr},
       {"distill", "a student learns a teacher's answers", distill_defaults, encoder_distill, decoder::make_lora},
   };
@@ -239,6 +255,10 @@ std::vector<std::string_view> method_names() {
 }
 
 Result<std::unique_ptr<TrainableModel>> make_model(const ModelInput& in) {
+  if (in.weights.text("general.type") == "adapter") {
+    return Error{ErrorCode::kInvalidArgument, fmt::format("{} is an adapter, not a model", in.weights.path().string()),
+                 "name the model that it was trained on as the base, and this file as the adapter"};
+  }
   const Method* method = find_method(in.job.method);
   const bool encoder = is_encoder_architecture(in.weights.architecture());
   const bool with_head = for_encoders(in.job.task);

@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include <ATen/core/Tensor.h>
+
 #include "core/result.h"
 #include "core/token_file.h"
 #include "tune/settings.h"
@@ -21,6 +23,7 @@ struct ModelInput {
   const BaseWeights& weights;
   const TokenFile& file;
   std::function<void(std::int64_t rows_done)> preparing;  // progress before the first step; may be empty
+  at::Device device = at::kCPU;
 };
 
 using ModelBuilder = std::unique_ptr<TrainableModel> (*)(const ModelInput&);  // throws tailor::Exception

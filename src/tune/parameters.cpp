@@ -18,9 +18,10 @@ std::size_t ParameterSet::add(std::string name, const at::Tensor& initial, Param
   return parameters_.size() - 1;
 }
 
-void ParameterSet::flatten() {
-  values_ = at::empty({count_}, at::kFloat);
-  grads_ = at::zeros({count_}, at::kFloat);
+void ParameterSet::flatten(const at::Device& device) {
+  const auto options = at::TensorOptions().dtype(at::kFloat).device(device);
+  values_ = at::empty({count_}, options);
+  grads_ = at::zeros({count_}, options);
   for (Parameter& p : parameters_) {
     const auto shape = p.value.sizes().vec();
     const at::Tensor initial = p.value;

@@ -33,8 +33,8 @@ class ParameterSet {
   /// in the order of adding and without gaps. Returns the index. A name that is already there is kInternal (throws).
   std::size_t add(std::string name, const at::Tensor& initial, ParameterOptions options = {});
 
-  /// Moves all tensors into the flat buffers and makes them leaves of autograd. Call once.
-  void flatten();
+  /// Moves all tensors into flat buffers of the device and makes them leaves of autograd. Call once.
+  void flatten(const at::Device& device = at::kCPU);
 
   std::size_t size() const { return parameters_.size(); }
   const Parameter& operator[](std::size_t i) const { return parameters_[i]; }

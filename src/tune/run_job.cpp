@@ -5,6 +5,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
+#include <optional>
+#include <string_view>
 
 #include "core/files.h"
 #include "core/hash.h"
@@ -14,13 +17,17 @@
 #include "core/system.h"
 #include "tune/data_order.h"
 #include "tune/job.h"
+#include "tune/kernels.h"
 #include "tune/methods.h"
 #include "tune/objective.h"
+#include "tune/profile.h"
 #include "tune/trainer.h"
 #include "tune/trainer_state.h"
 
 namespace tailor::tune {
 namespace {
+
+constexpr const char* kProfileVariable = "TAILOR_TUNE_PROFILE";  // 1: result.json tells where the time went
 
 Result<TokenFile> read_rows(const Job& job) {
   TAILOR_TRY(TokenFile file, read_token_file(job.tokens));
@@ -39,6 +46,12 @@ Result<std::string> fingerprint(const Job& job, const BaseWeights& weights) {
   if (!job.head.empty()) {
     TAILOR_TRY(head, sha256_file(job.head));
   }
+  std::string adapter;
+  if (!job.adapter.empty()) {
+    std::error_code ignored;
+    const bool directory = std::filesystem::is_directory(job.adapter, ignored);
+    TAILOR_TRY(adapter, sha256_file(directory ? job.adapter / "adapter_model.safetensors" : job.adapter));
+  }
   std::uint64_t base = 0;
   for (const std::string& name : weights.names()) {
     // The ends of every tensor: enough to tell models of one shape apart without reading gigabytes.
@@ -49,6 +62,7 @@ Result<std::string> fingerprint(const Job& job, const BaseWeights& weights) {
     base = hash64(bytes.substr(bytes.size() - std::min(kSample, bytes.size())), base);
   }
   Json settings = settings_json(job);
+  settings.erase("activation_checkpointing");
   if (job.method != "contrastive") settings.erase("micro_batch_tokens");
   return sha256_hex(dump_json({{"task", to_string(job.task)},
                                {"method", job.method},
@@ -57,6 +71,7 @@ Result<std::string> fingerprint(const Job& job, const BaseWeights& weights) {
                                {"tokens", tokens},
                                {"base", base},
                                {"head", head},
+                               {"adapter", adapter},
                                {"evaluate_every_epochs", job.evaluate_every_epochs},
                                {"evaluate_every_steps", job.evaluate_every_steps},
                                {"patience", job.early_stopping_patience},
@@ -105,10 +120,20 @@ Status write_predictions(const std::filesystem::path& path, const Predictions& p
   return write_safetensors(path, tensors, {{"format", "tailor-predictions"}, {"version", "1"}});
 }
 
+Result<at::Device> device_of(const Job& job) {
+  try {
+    return open_device(job.device);
+  } catch (const Exception& error) {
+    return error.error();
+  }
+}
+
 }  // namespace
 
 Result<Json> run_job(const Job& job, const EventSink& events, const CancelToken& cancel, SteadyTime process_start) {
   at::set_num_threads(job.threads > 0 ? job.threads : system_info().cores);
+  const Result<at::Device> device = device_of(job);
+  if (!device) return device.error();
   TAILOR_TRY(const TokenFile file, read_rows(job));
   TAILOR_TRY(const BaseWeights weights, BaseWeights::open(job.base));
   TAILOR_CHECK(make_directories(job.out / "checkpoint"));
@@ -117,7 +142,10 @@ Result<Json> run_job(const Job& job, const EventSink& events, const CancelToken&
   const auto preparing = [&](std::int64_t rows) {
     events({{"event", "preparing"}, {"rows", rows}, {"of", file.rows()}});
   };
-  TAILOR_TRY(const auto model, make_model({job, weights, file, preparing}));
+  const KernelsGuard formulation(job.kernels);
+  TAILOR_TRY(const auto model, make_model({job, weights, file, preparing, *device}));
+  std::optional<Profile> profile;
+  if (const char* on = std::getenv(kProfileVariable); on != nullptr && std::string_view(on) == "1") profile.emplace();
   Trainer trainer(job, file, *model, print, events, cancel, process_start);
   TAILOR_TRY(const TrainerResult trained, trainer.run());
 
@@ -131,6 +159,7 @@ Result<Json> run_job(const Job& job, const EventSink& events, const CancelToken&
                  {"settings", settings_json(job)},
                  {"seed", job.seed},
                  {"threads", at::get_num_threads()},
+                 {"device", to_string(job.device)},
                  {"stopped", trained.stopped},
                  {"steps", state.step},
                  {"total_steps", trained.total_steps},
@@ -174,6 +203,7 @@ Result<Json> run_job(const Job& job, const EventSink& events, const CancelToken&
   result["estimates"] = {
       {"peak_memory_bytes", estimates.peak_memory_bytes > 0 ? Json(estimates.peak_memory_bytes) : Json()},
       {"training_seconds", estimates.training_seconds > 0 ? Json(estimates.training_seconds) : Json()}};
+  if (profile) result["profile"] = profile->json();
   TAILOR_CHECK(write_json_atomic(job.out / "result.json", result));
   // A finished run needs no checkpoint; a paused one lives by it.
   if (trained.stopped != "paused") TAILOR_CHECK(remove_tree(job.out / "checkpoint"));

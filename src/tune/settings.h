@@ -25,6 +25,11 @@ constexpr bool for_encoders(Task task) {
 }
 enum class Schedule { kLinear, kCosine, kConstant };  // after warm-up: to 0 on a line, to 0 on half a cosine, flat
 enum class Pooling { kMean, kCls };
+/// What frozen matrices are kept as. Arithmetic and what is trained are f32 either way.
+enum class Dtype { kF32, kBf16 };
+enum class Device { kCpu, kCuda };
+/// Of tensors on the processor: our own kernels, or the plain ATen formulation that every other device has.
+enum class Kernels { kNative, kPortable };
 enum class Metric { kAccuracy, kMacroF1, kLoss, kMicroF1, kEntityF1 };
 
 struct LoraSettings {
@@ -35,6 +40,9 @@ struct LoraSettings {
   /// Modules that are trained whole beside the adapters, by the last part of Hugging Face's name or GGUF's. Decoders:
   /// the table of words and the output layer. Encoders: the head, which is always trained.
   std::vector<std::string> modules_to_save;
+  /// Decoders: tokens whose rows of the table of words (and of an output layer of its own) are trained beside the
+  /// adapters, all other rows staying as they are; PEFT's trainable_token_indices. Each once.
+  std::vector<std::int32_t> trained_tokens;
   bool rslora = false;      // scaled by alpha / sqrt(r): Kalajdzievski, arXiv:2312.03732
   bool dora = false;        // direction by LoRA, length learnt beside it: Liu et al., arXiv:2402.09353
   bool pissa = false;       // starts at the largest singular values of the weight: Meng et al., arXiv:2404.02948
@@ -104,7 +112,9 @@ struct Settings {
   DistillSettings distill;
   double temperature = 0.07;  // method contrastive: cosines are divided by it
   int hard_negatives = 1;     // method contrastive: near texts of other labels that each row brings along; 0: none
-  int upper_layers = 2;       // method upper-layers: how many are trained, 1 .. all
+  Dtype dtype = Dtype::kF32;  // of frozen matrices; kBf16: half the memory, rounded to 8 bits
+  bool activation_checkpointing = false;  // layers keep their input alone and are computed again in the backward pass
+  int upper_layers = 2;                   // method upper-layers: how many are trained, 1 .. all
   Pooling pooling = Pooling::kMean;
 };
 
@@ -120,13 +130,17 @@ struct Job {
   int early_stopping_patience = 0;        // evaluations without a better metric; 0: off
   Metric metric = Metric::kAccuracy;
   std::uint64_t seed = 0;
+  Device device = Device::kCpu;
+  Kernels kernels = Kernels::kNative;
   int threads = 0;                          // 0: all cores this process may use
   double deadline_seconds = 0;              // of training, from the start of this process; 0: none
   double checkpoint_every_seconds = 60;     // 0: only when interrupted
   std::int64_t checkpoint_every_steps = 0;  // 0: not by steps
   std::int64_t pause_after_steps = 0;       // stops there with a checkpoint, to be resumed; 0: never
   std::int64_t log_every_steps = 1;         // step events
-  std::filesystem::path head;        // weights.safetensors of an earlier run whose head is the start; empty: random
+  std::filesystem::path head;  // weights.safetensors of an earlier run whose head is the start; empty: random
+  /// Low-rank methods: an adapter that is gone on with, as PEFT or llama.cpp lays it out; empty: a new one.
+  std::filesystem::path adapter;
   std::filesystem::path out;         // made where absent
   bool resume = false;               // go on from out/checkpoint where there is one
   bool export_merged = false;        // adapters: also write the merged weights

@@ -134,7 +134,7 @@ at::Tensor SoftPrompt::embeddings() const {
         weights.push_back(at(fmt::format("prompt.lstm.{}.{}.{}", layer, direction, part)));
     }
   }
-  const at::Tensor zero = at::zeros({4, 1, h}, at::kFloat);
+  const at::Tensor zero = at::zeros({4, 1, h}, e.options());
   const at::Tensor states = std::get<0>(at::lstm(e.unsqueeze(0), {zero, zero}, weights, /*has_biases=*/true,
                                                  /*num_layers=*/2, /*dropout=*/0.0, /*train=*/true,
                                                  /*bidirectional=*/true, /*batch_first=*/true))
@@ -156,7 +156,7 @@ Result<std::vector<std::string>> SoftPrompt::save(const std::filesystem::path& d
   std::vector<at::Tensor> alive;
   std::vector<SafeTensor> tensors;
   const auto add = [&](std::vector<SafeTensor>& to, const std::string& name, const at::Tensor& value) {
-    alive.push_back(value.contiguous());
+    alive.push_back(value.cpu().contiguous());
     const at::Tensor& kept = alive.back();
     to.push_back(
         safe_tensor<float>(name, "F32", kept.sizes().vec(),

@@ -14,6 +14,7 @@
 #include "core/process.h"
 #include "tune/checkpoint.h"
 #include "tune/job.h"
+#include "tune/profile.h"
 #include "tune/trainer_state.h"
 
 namespace tailor::tune {
@@ -154,6 +155,7 @@ Status Trainer::begin() {
 }
 
 Trainer::StepOutcome Trainer::train_step() {
+  const ProfileStep profiled;
   const RowSpan batch = order_.batch(state_.step);
   std::vector<std::int64_t> rows(batch.begin(), batch.end());
   std::erase_if(rows, [&](std::int64_t r) {
@@ -259,7 +261,7 @@ Error Trainer::what_would_fit(RowSpan part, const StepContext& context) {
     }
     error.hint = fmt::format(
         "{} of these rows with {} tokens fit: set settings.micro_batch_tokens to {} (now {}), which changes nothing "
-        "but the memory; or take method lora or head, which keep less",
+        "but the memory; or settings.activation_checkpointing; or take method lora or head, which keep less",
         less.size(), tokens_of(less), tokens_of(less) - tokens_of(less) / 8, job_.settings.micro_batch_tokens);
     return error;
   }

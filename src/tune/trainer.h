@@ -65,7 +65,8 @@ class Trainer {
   /// Trains to the end; the model then holds the best values (by the metric on the validation rows; the last ones where
   /// there are none), of the moving average where settings.ema_decay asks for it. Errors: kCancelled after a
   /// checkpoint; kIo when a checkpoint cannot be written (the one before stays whole); kInvalidArgument when training
-  /// diverges for good. Throws Exception{kOutOfMemory} where a pass does not fit, with the largest part of it that does.
+  /// diverges for good. Throws Exception{kOutOfMemory} where a pass does not fit, with the largest part of it that
+  /// does.
   Result<TrainerResult> run();
 
  private:
@@ -76,9 +77,11 @@ class Trainer {
   /// not hours later, and what the run needs is known. Changes nothing.
   Status rehearse();
   std::vector<std::vector<std::int64_t>> largest_passes();  // the largest first
-  std::vector<std::int64_t> longest_predicted() const;  // rows that fill a pass
-  void estimate_time();          // after a step
-  double rows_tokens_of_probe();  // of the rows alone
+  std::vector<std::int64_t> longest_predicted() const;      // rows that fill a pass
+  /// After a first pass over the rows, which took so many seconds of the processors.
+  void compare_visits(RowSpan rows, const StepContext& context, double seconds);
+  void estimate_time();               // after a step
+  double cost_of(std::int64_t step);  // in tokens of a first visit
   std::int64_t tokens_of(RowSpan rows) const;
   StepOutcome train_step();
   LossSum pass(RowSpan part, const StepContext& context);          // throws Exception{kOutOfMemory}
@@ -116,8 +119,9 @@ class Trainer {
   SteadyTime last_time_, last_checkpoint_;
   double last_cpu_ = 0;
   Estimates estimates_;
-  double probe_seconds_ = 0;       // when the steps began that the time is estimated by
-  std::int64_t probe_tokens_ = 0;  // trained on by then
+  double probe_seconds_ = 0;  // when the steps began that the time is estimated by
+  double later_visit_ = 1;    // time of a row's second visit over that of its first
+  double epoch_seconds_ = 0;  // that an epoch begins with, beside its steps
 };
 
 }  // namespace tailor::tune

@@ -1,5 +1,7 @@
 // What a run needs, found out before it is needed.
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 
 #include "core/files.h"
@@ -14,6 +16,7 @@ namespace {
 constexpr std::size_t kMostRows = 1'000'000;  // looked at for the largest pass, and for the tokens that are left
 constexpr std::int64_t kFirstSteps = 2, kProbe = 10;  // steps before those that the time is estimated by, and the last
 constexpr std::size_t kPredictTokens = 8192;          // that fill a pass of any model's predictions
+constexpr std::size_t kScoredTokens = 768;            // and one in which a decoder's labels are scored: it takes long
 constexpr std::size_t kPasses = 3;                    // the first one leaves holes that the next do not fit
 constexpr double kMemoryMargin = 1.075;               // for what the allocator loses on the way
 
@@ -44,8 +47,9 @@ std::vector<std::int64_t> Trainer::longest_predicted() const {
   rows.insert(rows.end(), test_rows_.begin(), test_rows_.end());
   const auto length = [&](std::int64_t row) { return file_.row(static_cast<std::size_t>(row)).size(); };
   std::stable_sort(rows.begin(), rows.end(), [&](std::int64_t a, std::int64_t b) { return length(a) > length(b); });
+  const std::size_t most = job_.task == Task::kCausalLmLabels ? kScoredTokens : kPredictTokens;
   std::size_t tokens = 0, count = 0;
-  while (count < rows.size() && tokens < kPredictTokens) tokens += length(rows[count++]);
+  while (count < rows.size() && tokens < most) tokens += length(rows[count++]);
   rows.resize(count);
   return rows;
 }
@@ -54,15 +58,20 @@ Status Trainer::rehearse() {
   if (state_.step >= total_steps_) return {};
   optimiser_.touch();
   average_.touch();
+  bool first = true;
   for (const std::vector<std::int64_t>& rows : largest_passes()) {
     const StepContext context{
         .denominator = model_.weight(rows), .seed = job_.seed, .step = state_.step, .micro_batch = 0};
-    if (context.denominator > 0) pass(rows, context);
+    if (context.denominator <= 0) continue;
+    const double before = usage_so_far().cpu_seconds;
+    pass(rows, context);
     model_.parameters().zero_grad();
+    if (first) compare_visits(rows, context, usage_so_far().cpu_seconds - before);
+    first = false;
   }
 
-  // Labels of decoders are scored in small passes, for long; the prototypes of `contrastive` take a pass over all rows.
-  if (job_.task != Task::kCausalLmLabels && job_.method != "contrastive") model_.predict(longest_predicted());
+  // The prototypes of `contrastive` take a pass over all rows, as did its first step here.
+  if (job_.method != "contrastive") model_.predict(longest_predicted());
 
   release_free_memory();
   const std::filesystem::path saved = job_.out / "checkpoint" / "rehearsal";
@@ -75,36 +84,44 @@ Status Trainer::rehearse() {
   return {};
 }
 
+void Trainer::compare_visits(RowSpan rows, const StepContext& context, double seconds) {
+  const bool keeps = model_.describe().contains("frozen_layers_kept");
+  const bool mines = job_.method == "contrastive" && job_.settings.hard_negatives > 0;
+  if (!keeps && !mines) return;
+  const double before = usage_so_far().cpu_seconds;
+  pass(rows, context);
+  model_.parameters().zero_grad();
+  const double again = usage_so_far().cpu_seconds - before;
+  if (again <= 0 || again >= seconds) return;
+  if (keeps) later_visit_ = again / seconds;
+  if (mines) epoch_seconds_ = (seconds - again) / at::get_num_threads();
+}
+
+double Trainer::cost_of(std::int64_t step) {
+  const auto tokens = static_cast<double>(tokens_of(order_.batch(step)));
+  return step < order_.steps_per_epoch() ? tokens : later_visit_ * tokens;
+}
+
 void Trainer::estimate_time() {
   const std::int64_t done = state_.step - resumed_from_;
-  if (done == kFirstSteps) {
-    probe_seconds_ = state_.seconds;
-    probe_tokens_ = state_.tokens;
-  }
-  if (done != kProbe || state_.tokens <= probe_tokens_) return;
-  const double per_token = (state_.seconds - probe_seconds_) / static_cast<double>(state_.tokens - probe_tokens_);
-  double tokens = 0;
+  if (done == kFirstSteps) probe_seconds_ = state_.seconds;
+  if (done != kProbe) return;
+  double probe = 0, left = 0;
+  for (std::int64_t step = state_.step - (kProbe - kFirstSteps); step < state_.step; ++step) probe += cost_of(step);
+  if (probe <= 0) return;
   std::size_t seen = 0;
   std::int64_t step = state_.step;
   for (; step < total_steps_ && seen < kMostRows; ++step) {
-    const RowSpan batch = order_.batch(step);
-    seen += batch.size();
-    tokens += static_cast<double>(tokens_of(batch));
+    left += cost_of(step);
+    seen += order_.batch(step).size();
   }
   if (step < total_steps_)  // the rest as those
-    tokens *= static_cast<double>(total_steps_ - state_.step) / static_cast<double>(step - state_.step);
-  // state_.tokens counts what is trained beside the rows, such as answers and companions, too.
-  const double rows_seen = rows_tokens_of_probe();
-  if (rows_seen > 0) tokens *= static_cast<double>(state_.tokens - probe_tokens_) / rows_seen;
-  estimates_.training_seconds = state_.seconds + per_token * tokens;
+    left *= static_cast<double>(total_steps_ - state_.step) / static_cast<double>(step - state_.step);
+  const std::int64_t epochs_to_come =
+      (total_steps_ - 1) / order_.steps_per_epoch() - (state_.step - 1) / order_.steps_per_epoch();
+  estimates_.training_seconds = state_.seconds + (state_.seconds - probe_seconds_) / probe * left +
+                                epoch_seconds_ * static_cast<double>(epochs_to_come);
   events_({{"event", "estimate"}, {"step", state_.step}, {"training_seconds", estimates_.training_seconds}});
-}
-
-double Trainer::rows_tokens_of_probe() {
-  double tokens = 0;
-  for (std::int64_t step = state_.step - (kProbe - kFirstSteps); step < state_.step; ++step)
-    tokens += static_cast<double>(tokens_of(order_.batch(step)));
-  return tokens;
 }
 
 std::int64_t Trainer::tokens_of(RowSpan rows) const {

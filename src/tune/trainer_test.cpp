@@ -2,6 +2,7 @@
 
 #include "tune/trainer.h"
 
+#include <ATen/Context.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
@@ -93,6 +94,69 @@ TEST_F(TrainerTest, ARunThatIsPausedAndResumedIsBitEqualToOneThatIsNot) {
       EXPECT_EQ(bytes(parts.out / file), bytes(whole.out / file)) << method << " " << file;
     }
   }
+}
+
+TEST_F(TrainerTest, CheckpointingMayChangeWhenARunIsResumed) {
+  for (const std::string method : {"full", "lora"}) {
+    Job whole = job(method + "-kept");
+    whole.method = method;
+    whole.settings.lora.dropout = 0.1;
+    ASSERT_TRUE(train(whole).result);
+    Job parts = job(method + "-sparing");
+    parts.method = method;
+    parts.settings.lora.dropout = 0.1;
+    parts.settings.activation_checkpointing = true;
+    parts.pause_after_steps = 9;
+    ASSERT_TRUE(train(parts).result);
+    parts.resume = true;
+    parts.settings.activation_checkpointing = false;
+    parts.pause_after_steps = 15;
+    ASSERT_TRUE(train(parts).result);
+    parts.settings.activation_checkpointing = true;
+    parts.pause_after_steps = 0;
+    const Trained last = train(parts);
+    ASSERT_TRUE(last.result) << last.result.error().message;
+    EXPECT_EQ(last.result->at("resumed_from_step"), 15);
+    EXPECT_EQ(last.result->at("settings").at("activation_checkpointing"), true);
+    EXPECT_EQ(bytes(parts.out / "weights.safetensors"), bytes(whole.out / "weights.safetensors")) << method;
+  }
+}
+
+TEST_F(TrainerTest, AnotherFormulationGoesOnWithARunWithinRounding) {
+  Job whole = job("native");
+  whole.settings.ema_decay = 0.7;
+  const Trained expected = train(whole);
+  ASSERT_TRUE(expected.result);
+  Job parts = job("portable");
+  parts.settings.ema_decay = 0.7;
+  parts.kernels = Kernels::kPortable;
+  parts.pause_after_steps = 6;
+  ASSERT_TRUE(train(parts).result);
+  parts.resume = true;
+  parts.kernels = Kernels::kNative;
+  parts.pause_after_steps = 12;
+  ASSERT_TRUE(train(parts).result);
+  parts.kernels = Kernels::kPortable;
+  parts.pause_after_steps = 0;
+  const Trained last = train(parts);
+  ASSERT_TRUE(last.result) << last.result.error().message;
+  const auto seen = last.result->at("losses").get<std::vector<double>>();
+  const auto wanted = expected.result->at("losses").get<std::vector<double>>();
+  ASSERT_EQ(seen.size(), wanted.size());
+  for (std::size_t i = 0; i < seen.size(); ++i) EXPECT_NEAR(seen[i], wanted[i], 2e-4) << i;
+}
+
+TEST_F(TrainerTest, ADeviceThatIsNotThereIsNamedWithWhatToDo) {
+  if (at::globalContext().hasCUDA())
+    GTEST_SKIP() << "this machine has a CUDA device, and this build its half of libtorch";
+  Job asked = job("cuda");
+  asked.device = Device::kCuda;
+  const Trained run = train(asked);
+  ASSERT_FALSE(run.result);
+  EXPECT_EQ(run.result.error().code, ErrorCode::kUnavailable);
+  EXPECT_NE(run.result.error().message.find("device cuda"), std::string::npos);
+  EXPECT_NE(run.result.error().hint.find("TAILOR_TORCH_CUDA=ON (docs/BUILD.md)"), std::string::npos);
+  EXPECT_FALSE(std::filesystem::exists(asked.out / "checkpoint"));
 }
 
 TEST_F(TrainerTest, AStudentNeedsALabelOrATeachersAnswerForEveryRow) {
@@ -439,12 +503,13 @@ TEST_F(TrainerTest, AHeadForUnitVectorsReadsThem) {
     for (std::size_t i = 0; i < unit[r].size(); ++i) EXPECT_NEAR(unit[r][i], plain[r][i] / length, 1e-4);
   }
 
-  Job full = job("full-unit");
-  full.head = dir_.path() / "unit-0" / "head.safetensors";
-  const Trained refused = train(full);
+  // Contrast has no other vectors.
+  Job contrast = job("contrastive-plain");
+  contrast.method = "contrastive";
+  contrast.head = dir_.path() / "plain-0" / "head.safetensors";
+  const Trained refused = train(contrast);
   ASSERT_FALSE(refused.result);
-  EXPECT_NE(refused.result.error().message.find("a head for vectors of length 1, which method full does not make"),
-            std::string::npos);
+  EXPECT_NE(refused.result.error().message.find("is no head for vectors of length 1"), std::string::npos);
 }
 
 TEST_F(TrainerTest, TheHeadOfAnEarlierRunIsTheStart) {

@@ -1,31 +1,20 @@
 #include "tune/weight_average.h"
 
-#include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 
-#include <utility>
+#include "tune/flat_update.h"
 
 namespace tailor::tune {
-namespace {
-
-constexpr std::int64_t kBlock = 16384;
-
-}  // namespace
 
 WeightAverage::WeightAverage(ParameterSet& parameters, double decay) : parameters_(parameters), decay_(decay) {
-  if (on()) values_ = at::empty({parameters.element_count()}, at::kFloat);
+  if (on()) values_ = at::empty_like(parameters.flat_values());
 }
 
 void WeightAverage::update(double untrained) {
   if (!on()) return;
-  const auto keep = static_cast<float>(updates_ == 0 ? 0 : decay_);
   untrained_ = updates_ == 0 ? untrained : decay_ * untrained_ + (1 - decay_) * untrained;
   const bool first = updates_++ == 0;
-  float* average = values_.data_ptr<float>();
-  const float* p = parameters_.flat_values().data_ptr<float>();
-  at::parallel_for(0, parameters_.element_count(), kBlock, [=](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) average[i] = first ? p[i] : keep * average[i] + (1 - keep) * p[i];
-  });
+  flat_update(values_).average(values_, parameters_.flat_values(), static_cast<float>(decay_), first);
 }
 
 void WeightAverage::touch() {
@@ -34,11 +23,7 @@ void WeightAverage::touch() {
 
 void WeightAverage::swap() {
   if (!on() || updates_ == 0) return;
-  float* average = values_.data_ptr<float>();
-  float* p = parameters_.flat_values().data_ptr<float>();
-  at::parallel_for(0, parameters_.element_count(), kBlock, [=](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) std::swap(average[i], p[i]);
-  });
+  flat_update(values_).swap(values_, parameters_.flat_values());
 }
 
 void WeightAverage::restore(std::int64_t updates, double untrained) {

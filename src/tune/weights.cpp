@@ -27,9 +27,10 @@ struct BaseWeights::Impl {
   std::vector<StoredTensor> tensors;
   std::unordered_map<std::string, std::size_t> index;
 
-  void add(StoredTensor tensor) {
-    index.emplace(tensor.name, tensors.size());
+  bool add(StoredTensor tensor) {  // false: there is one of that name
+    if (!index.emplace(tensor.name, tensors.size()).second) return false;
     tensors.push_back(std::move(tensor));
+    return true;
   }
   const StoredTensor* find(std::string_view name) const {
     const auto found = index.find(std::string(name));
@@ -157,7 +158,10 @@ Result<BaseWeights> BaseWeights::open(const fs::path& given) {
   if (!directory && given.extension() != ".safetensors") {
     std::vector<StoredTensor> tensors;
     TAILOR_CHECK(open_gguf(given, impl->maps, impl->numbers, impl->texts, tensors));
-    for (StoredTensor& t : tensors) impl->add(std::move(t));
+    for (StoredTensor& t : tensors) {
+      const std::string name = t.name;
+      if (!impl->add(std::move(t))) return corrupt(given, fmt::format("tensor '{}' is there twice", name));
+    }
   } else {
     const fs::path dir = directory ? given : given.parent_path();
     TAILOR_TRY(const HfModel model, read_hf_model(dir, directory ? fs::path() : given));
@@ -180,7 +184,8 @@ Result<BaseWeights> BaseWeights::open(const fs::path& given) {
                                      static_cast<std::size_t>(model.first_position));
           tensor.shape[0] -= model.first_position;
         }
-        impl->add(std::move(tensor));
+        if (!impl->add(std::move(tensor)))
+          return corrupt(shard, fmt::format("tensor '{}' is there twice, as {}", t.name, *name));
       }
       impl->safetensors.push_back(std::move(file));
     }

@@ -3,24 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 
 #include "core/decoder_layout.h"
 
 namespace tailor::tune::decoder {
-namespace {
-
-struct Known {
-  std::string tensor;        // without ".weight"
-  std::string hugging_face;  // the same
-  std::string last() const { return hugging_face.substr(hugging_face.rfind('.') + 1); }
-};
-
-/// Table of words, output layer.
-Result<std::array<Known, 2>> known_modules(const DecoderConfig& config) {
+Result<std::array<KnownModule, 2>> known_modules(const DecoderConfig& config) {
   const auto family = family_of_architecture(config.architecture);
   if (!family) return Error{ErrorCode::kInternal, config.architecture + " has no table of names", ""};
-  std::array<Known, 2> known;
+  std::array<KnownModule, 2> known;
   for (const DecoderTensor& tensor : decoder_tensors({.family = *family,
                                      .vocabulary = config.vocab,
                                      .hidden = config.hidden,
@@ -34,15 +24,13 @@ Result<std::array<Known, 2>> known_modules(const DecoderConfig& config) {
   return known;
 }
 
-}  // namespace
-
 Result<std::vector<WholeModule>> whole_modules(const DecoderConfig& config, bool tied,
                                                const std::vector<std::string>& names) {
   if (names.empty()) return std::vector<WholeModule>();
   TAILOR_TRY(const auto known, known_modules(config));
   std::array<bool, 2> wanted{};
   for (const std::string& name : names) {
-    const auto found = std::find_if(known.begin(), known.end(), [&](const Known& k) {
+    const auto found = std::find_if(known.begin(), known.end(), [&](const KnownModule& k) {
       return name == k.tensor || name == k.hugging_face || name == k.last();
     });
     if (found == known.end()) {

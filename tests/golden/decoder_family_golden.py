@@ -11,7 +11,8 @@ and config.json are those of transformers' own save_pretrained().
 `tokens` is one text; `logits` are those after each of its tokens, [tokens, vocabulary]. `loss` is the mean cross
 entropy of each token given those before it (the first has none). `gradients` holds d loss / d tensor in Hugging
 Face's layout: all values, or of the embeddings the rows named in `embedding_rows`; `gradient_norms` are of all tensors
-(Frobenius). Variants of a family have logits and loss alone.
+(Frobenius). Some variants of a family have logits and loss alone. `long` is a text
+beyond the original context of a model with two sets of rotary factors, with its loss.
 """
 
 import json
@@ -34,7 +35,7 @@ from counter_rng import Rng
 
 DATA = pathlib.Path(__file__).parent / "data"
 VOCAB, HIDDEN, INNER, LAYERS, HEADS, KV_HEADS = 288, 32, 64, 2, 4, 2
-POSITIONS, TOKENS = 64, 14
+POSITIONS, TOKENS, LONG = 64, 14, 300
 IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 SIZES = {"vocab_size": VOCAB, "hidden_size": HIDDEN, "intermediate_size": INNER, "num_hidden_layers": LAYERS,
          "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "max_position_embeddings": POSITIONS, **IDS}
@@ -61,6 +62,16 @@ def cases():
                                       tie_word_embeddings=True, rope_parameters=rope(
                                           "llama3", 500000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
                                           original_max_position_embeddings=16)), []),
+        "llama_yarn": (LlamaForCausalLM,
+                       LlamaConfig(**SIZES, rms_norm_eps=1e-5, rope_parameters=rope(
+                           "yarn", 10000.0, factor=4.0, original_max_position_embeddings=16, attention_factor=0.8)),
+                       standard),
+        "llama_longrope": (LlamaForCausalLM,
+                           LlamaConfig(**{**SIZES, "max_position_embeddings": 1024}, rms_norm_eps=1e-5,
+                                       rope_parameters=rope("longrope", original_max_position_embeddings=256,
+                                                            short_factor=[1.0, 1.1, 1.25, 1.5],
+                                                            long_factor=[1.5, 2.0, 4.0, 8.0], attention_factor=1.3)),
+                           standard),
         "mistral": (MistralForCausalLM, MistralConfig(**SIZES, head_dim=8, sliding_window=None, rope_parameters=rope(
             "linear", 10000.0, factor=2.0)), []),
         "qwen2": (Qwen2ForCausalLM, Qwen2Config(**SIZES, tie_word_embeddings=True, rope_parameters=rope(base=1e6)),
@@ -70,7 +81,7 @@ def cases():
                   standard + ["layers.0.self_attn.q_norm.weight", "layers.1.self_attn.k_norm.weight"]),
         "qwen3_variant": (Qwen3ForCausalLM,
                           Qwen3Config(**SIZES, head_dim=8, tie_word_embeddings=True, rope_parameters=rope(
-                              "yarn", 10000.0, factor=4.0, original_max_position_embeddings=16)), []),
+                              "yarn", 10000.0, factor=4.0, original_max_position_embeddings=16)), standard[:-1]),
         "gemma2": (Gemma2ForCausalLM,
                    Gemma2Config(**SIZES, head_dim=16, query_pre_attn_scalar=16, sliding_window=5,
                                 attn_logit_softcapping=2.0, final_logit_softcapping=5.0, rope_parameters=rope()),
@@ -91,7 +102,9 @@ def cases():
                          Phi3Config(**{**SIZES, "max_position_embeddings": 1024}, original_max_position_embeddings=256,
                                     rope_parameters=rope("longrope", partial_rotary_factor=0.5,
                                                          original_max_position_embeddings=256,
-                                                         short_factor=[1.0, 1.25], long_factor=[2.0, 5.0])), []),
+                                                         short_factor=[1.0, 1.25], long_factor=[2.0, 5.0])),
+                         ["layers.0.self_attn.qkv_proj.weight", "layers.1.self_attn.o_proj.weight",
+                          "layers.0.input_layernorm.weight", "embed_tokens"]),
         "gpt2": (GPT2LMHeadModel,
                  GPT2Config(vocab_size=VOCAB, n_embd=HIDDEN, n_layer=LAYERS, n_head=HEADS, n_positions=POSITIONS,
                             **IDS),
@@ -181,6 +194,13 @@ def golden(name, model_class, config, kept):
     out = {"made_by": f"tests/golden/decoder_family_golden.py, transformers {transformers.__version__}",
            "config": saved, "seed": seed, "tensors": tensors, "tokens": tokens, "loss": float(loss.detach()),
            "logits": rounded(logits.detach().numpy(), 7)}
+    original = getattr(config, "rope_parameters", None) or {}
+    if original.get("rope_type") == "longrope":
+        with torch.no_grad():
+            text = Rng(seed, 901).below(VOCAB, LONG)
+            row = torch.tensor([text.tolist()])
+            out["long"] = {"tokens": text.tolist(), "loss": float(torch.nn.functional.cross_entropy(
+                model(input_ids=row).logits[0, :-1], row[0, 1:]))}
     if kept:
         grads = {t: parameters[t].grad for t, _ in names}
         out["gradient_norms"] = {t: float(f"{float(g.double().norm()):.7g}") for t, g in grads.items()}

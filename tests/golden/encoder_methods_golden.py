@@ -23,6 +23,7 @@ from encoder_golden import BATCH, INITIAL_STREAM, LABELS, LAYER, SEED, TINY, Cla
 from tuning_steps import adapter_files, parameter_groups, store, train
 
 STEPS, TESTED = 10, 10
+CONTRAST_WEIGHT = 0.5  # kContrastWeight of src/tune/contrastive_model.cpp
 COMMON = dict(head_learning_rate=1e-2, weight_decay=0.05, batch_size=BATCH, max_steps=STEPS, warmup_ratio=0,
               schedule="constant", dropout=0)
 ADAPTER = dict(r=2, alpha=4, target_modules="all-linear")
@@ -157,6 +158,32 @@ def matrices(name, p):
     return p.ndim == 2 and "ia3_l" not in name
 
 
+class UnitClassifier(Classifier):
+    """The head reads vectors of length 1."""
+
+    def vectors(self, rows):
+        head, self.head = self.head, torch.nn.Identity()
+        pooled = super().forward(rows)
+        self.head = head
+        return torch.nn.functional.normalize(pooled, dim=1)
+
+    def forward(self, rows):
+        return self.head(self.vectors(rows))
+
+
+def contrast(z, labels, temperature=0.07):
+    """Khosla et al., equation 2, over the rows that have another of their label."""
+    others = ~torch.eye(len(z), dtype=torch.bool)
+    total, counted = 0.0, 0
+    for i in range(len(z)):
+        positives = others[i] & (labels == labels[i])
+        if positives.any():
+            scores = z @ z[i] / temperature
+            total = total - (scores[positives] - torch.logsumexp(scores[others[i]], 0)).mean()
+            counted += 1
+    return total / counted
+
+
 TEACHER_STREAM = 77  # of a teacher's probabilities, in src/tune/encoder_methods_test.cpp too
 
 
@@ -201,29 +228,38 @@ def cases():
         settings = dict(learning_rate=5e-3, adapter=dict(size=8))  # the scale is the method's own
         yield f"adapter-{place}", settings, bottlenecks(bert(), place, 8, scale), bottleneck_state, None
     yield "full-ema", dict(learning_rate=1e-3, ema_decay=0.8), bert(), whole_state, None
+    # Vectors of length 1, as the head's file asks; the contrast has all rows in one pass, so that no row comes along.
+    yield "full-unit", dict(learning_rate=1e-3), bert(), whole_state, None
+    yield ("contrastive", dict(learning_rate=1e-3, batch_size=len(tiny_rows()), hard_negatives=0, hidden_dropout=0,
+                               label_smoothing=0.1), bert(), whole_state, None)
     yield ("distill", dict(learning_rate=1e-3, distill=dict(temperature=3, alpha=0.6)), bert(), whole_state, None)
 
 
 def main():
     rows, results, tensors = tiny_rows(), {}, {}
-    order = batches(len(rows), SEED, BATCH, STEPS)
     answers = teacher(len(rows))
     tested = [rows[len(rows) - 1 - i][0] for i in range(TESTED)]
     for name, own, encoder, state, scale in cases():
         settings = COMMON | own
-        model = Classifier(encoder, TINY["hidden_size"], LABELS, SEED)
+        unit = name in ("full-unit", "contrastive")
+        model = (UnitClassifier if unit else Classifier)(encoder, TINY["hidden_size"], LABELS, SEED)
+        steps = batches(len(rows), SEED, settings["batch_size"], STEPS)
 
         def loss_of(batch):
             labels = torch.tensor([rows[i][1] for i in batch])
             if name == "distill":
                 return distillation(**own["distill"])(model([rows[i][0] for i in batch]), labels, batch, answers)
+            if name == "contrastive":
+                z = model.vectors([rows[i][0] for i in batch])
+                head = torch.nn.functional.cross_entropy(model.head(z), labels, label_smoothing=own["label_smoothing"])
+                return CONTRAST_WEIGHT * contrast(z, labels) + head
             return torch.nn.functional.cross_entropy(model([rows[i][0] for i in batch]), labels)
 
         optimiser = torch.optim.AdamW(parameter_groups(model, settings, matrices, scale or (lambda n: 1)))
         average = None
         if "ema_decay" in own:
             average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(own["ema_decay"]))
-        losses, norms = train(model, optimiser, order, loss_of, average)
+        losses, norms = train(model, optimiser, steps, loss_of, average)
         if average is not None:
             model = average.module
         with torch.no_grad():

@@ -6,7 +6,8 @@ Needs:  torch, transformers, peft, numpy, safetensors
 
 Each case is a model of decoder_family_golden.py with an adapter that PEFT made and saved: `config` is its
 adapter_config.json, `tensors` lists [name, shape, shift] as in its adapter_model.safetensors, tensor i being
-shift + 0.2 * Rng(seed, i).normal(). `logits` are those after the last two tokens of the model's text.
+shift + 0.2 * Rng(seed, i).normal(). `logits` are those after the last two tokens of the model's text. "all_<family>" are
+adapters of all linear layers, one of each family.
 """
 
 import json
@@ -43,6 +44,10 @@ CASES = {
     "gptneox": ("gptneox", LoraConfig(r=4, lora_alpha=8, target_modules=["query_key_value", "dense"],
                                       task_type="CAUSAL_LM")),
 }
+FAMILIES = ["llama", "llama_yarn", "llama_longrope", "mistral", "qwen2", "qwen3", "qwen3_variant", "gemma2", "gemma3", "phi3",
+            "phi3_variant", "gpt2", "gptneox", "gptneox_variant", "falcon", "falcon_new", "bloom", "mpt"]
+CASES |= {f"all_{name}": (name, LoraConfig(r=3, lora_alpha=6, fan_in_fan_out=name == "gpt2", target_modules="all-linear",
+                                           task_type="CAUSAL_LM")) for name in FAMILIES}
 
 
 def logits_of(model, tokens):
@@ -75,7 +80,7 @@ def golden(name, base, config):
         merged = logits_of(loaded.merge_and_unload(), tokens)
     assert np.abs(logits - merged).max() < 1e-4, name
     assert np.abs(logits - before).max() > 0.1, name
-    keep = {k: v for k, v in written.items() if v not in (None, [], {}, False)}
+    keep = {k: sorted(v) if k == "target_modules" else v for k, v in written.items() if v not in (None, [], {}, False)}
     return {"base": base, "config": keep, "tensors": tensors, "logits": family.rounded(logits, 7)}
 
 

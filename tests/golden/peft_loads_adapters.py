@@ -1,12 +1,14 @@
 """Adapter directories of tailor-tune in PEFT: loads each and holds its answers against those of the program.
 
 Run:    python tests/golden/peft_loads_adapters.py build/release/tailor-tune       by hand; writes nothing
-Needs:  torch, transformers, peft, safetensors, numpy, gguf.
+Needs:  torch, transformers, peft, safetensors, numpy, gguf; `tailor` beside the program.
 
 Trains the cases of encoder_methods.json and decoder_methods.json that have PEFT's layout, and the low-rank ones of
 encoder_objectives.json (DistilBERT, RoBERTa), puts the adapter on the base with PeftModel.from_pretrained, and compares
 the probabilities of the test rows; of encoders also the merged weights, of the families also what export_hugging_face
-writes, as AutoModel.from_pretrained reads it.
+writes, as AutoModel.from_pretrained reads it. Of every family of decoders (decoder_family_golden.py) a low-rank adapter,
+with DoRA's lengths and with rows of single tokens, loses as much on a text as the program says. What runs without PEFT is
+src/tune/decoder_family_adapters_test.cpp, by the same adapters as files.
 """
 
 import json
@@ -19,13 +21,16 @@ import gguf
 import numpy as np
 import torch
 from peft import PeftModel
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoModel
 from safetensors.numpy import load_file, save_file
 
+import decoder_family_golden as decoder_families_golden
 import decoder_golden
 import decoder_methods_golden as decoder
 import encoder_methods_golden as encoder
 import encoder_objectives_golden as families
+import peft_adapter_golden
 from encoder_golden import LABELS, SEED, TINY, Classifier, tiny_rows, tiny_state
 
 DATA = pathlib.Path(__file__).parent / "data"
@@ -125,7 +130,51 @@ def decoder_case(program, directory, method, case):
     return expected, np.array([decoder.label_probabilities(model, r) for r in rows[decoder.TRAINED:]])
 
 
+def decoder_families(program, name):
+    """Losses of rows after some steps, by the program and by PEFT."""
+    model_class, config, _ = decoder_families_golden.cases()[name]
+    base, _, _, _ = decoder_families_golden.made(name, model_class, config)
+    rows = [decoder_families_golden.Rng(5, i).below(decoder_families_golden.VOCAB, 12).tolist() for i in range(10)]
+    ids = rows[0][3:6]
+    for method, lora in (("lora", {"trained_tokens": ids}), ("dora", {})):
+        with tempfile.TemporaryDirectory() as folder:
+            folder = pathlib.Path(folder)
+            base.save_pretrained(folder / "hf")
+            (folder / "hf" / "tokenizer.json").write_text(json.dumps(byte_tokenizer()))
+            subprocess.run([pathlib.Path(program).with_name("tailor"), "models", "import", folder / "hf", "--out",
+                            folder / "base.gguf", "--type", "f32"], check=True, stdout=subprocess.DEVNULL)
+            write_tokens(folder / "tokens.safetensors", rows, [-1] * 10, 4, base.config.vocab_size)
+            job = {"format": "tailor-tune-job", "version": 1, "task": "causal-lm", "method": method, "base": "base.gguf",
+                   "tokens": "tokens.safetensors", "out": "out", "seed": 3,
+                   "settings": {"max_steps": 4, "batch_size": 3, "learning_rate": 0.02, "warmup_ratio": 0, "lora": {"r": 3, **lora}}}
+            (folder / "job.json").write_text(json.dumps(job))
+            subprocess.run([program, folder / "job.json"], check=True, stdout=subprocess.DEVNULL)
+            expected = load_file(folder / "out" / "test_predictions.safetensors")["losses"]
+            fresh, _, _, _ = decoder_families_golden.made(name, model_class, config)
+            model = PeftModel.from_pretrained(fresh, folder / "out").eval()
+            seen = []
+            for row in rows[6:]:
+                with torch.no_grad():
+                    logits = model(input_ids=torch.tensor([row])).logits[0]
+                seen.append(float(torch.nn.functional.cross_entropy(logits[:-1].double(), torch.tensor(row[1:]), reduction="sum")))
+        worst = float(np.abs(expected - np.array(seen)).max())
+        print(f"{name} {method:5} largest difference of a row's loss {worst:.1e}")
+        assert worst < 1e-3, name
+
+
+def byte_tokenizer():
+    """A tokenizer that the importer takes; no text is read."""
+    vocab = {letter: i for i, letter in enumerate(sorted(ByteLevel.alphabet()))}
+    return {"version": "1.0", "added_tokens": [], "normalizer": None, "post_processor": None, "truncation": None, "padding": None,
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+            "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+            "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
+                      "fuse_unk": False, "byte_fallback": False, "ignore_merges": False, "vocab": vocab, "merges": []}}
+
+
 def main(program):
+    for name in peft_adapter_golden.FAMILIES:
+        decoder_families(program, name)
     for name, run in (("encoder_methods", encoder_case), ("encoder_objectives", family_case), ("decoder_methods", decoder_case)):
         for method, case in json.loads((DATA / f"{name}.json").read_text()).items():
             family_lora = case.get("task") == "sequence-classification" and case["method"] == "lora"

@@ -138,9 +138,10 @@ TEST_F(Distill, SaysWhatIsWrong) {
   expect({"--method", "distill", "--teacher", path("strange.jsonl")}, "answers none of the");
 }
 
-TEST_F(Distill, AnInterruptedContrastiveRunKeepsItsFinishedHalf) {
-  const std::vector<std::string> contrastive{"--method", "contrastive", "--max-steps", "3"};
-  ASSERT_EQ(interrupt("run", contrastive, [](const Json& e) { return e.value("event", "") == "done"; }), 130);
+TEST_F(Distill, AnInterruptedRefitKeepsItsFinishedHalf) {
+  write_file_atomic(csv_, small_csv(40)).value();  // enough for a validation part
+  const std::vector<std::string> refit{"--method", "head", "--epochs", "3", "--refit"};
+  ASSERT_EQ(interrupt("run", refit, [](const Json& e) { return e.value("event", "") == "done"; }), 130);
   std::vector<std::string> command{program().string(), "tune", "--resume", path("run"), "--json"};
   int steps = 0;
   const CancelToken never;
@@ -153,10 +154,42 @@ TEST_F(Distill, AnInterruptedContrastiveRunKeepsItsFinishedHalf) {
                 .value()
                 .exit_code,
             0);
-  EXPECT_EQ(steps, 0);
-  ASSERT_EQ(tune("whole", contrastive).code, 0);
-  EXPECT_EQ(result("run").at("test"), result("whole").at("test"));
-  EXPECT_EQ(result("run").at("losses"), result("whole").at("losses"));
+  const Json run = result("run");
+  EXPECT_LE(steps, run.at("refit").at("steps").get<int>()) << "those of the first training are not taken again";
+  ASSERT_EQ(tune("whole", refit).code, 0);
+  const Json whole = result("whole");
+  EXPECT_EQ(run.at("test"), whole.at("test"));
+  EXPECT_EQ(run.at("losses"), whole.at("losses"));
+  EXPECT_EQ(run.at("refit").at("losses"), whole.at("refit").at("losses"));
+}
+
+TEST_F(Distill, ARefitLearnsFromAllRowsForTheEpochsThatWereBest) {
+  write_file_atomic(csv_, small_csv(40)).value();
+  ASSERT_EQ(tune("run", {"--method", "lora", "--epochs", "2", "--refit"}).code, 0);
+  const Json run = result("run");
+  const Json& split = run.at("split");
+  const Json& refit = run.at("refit");
+  const auto rows = [&](const char* part) { return split.at(part).get<int>(); };
+  ASSERT_GT(rows("validation"), 0);
+  EXPECT_EQ(refit.at("rows"), rows("train") + rows("validation"));
+  EXPECT_EQ(refit.at("validation_is_held_out"), false);
+  const int steps_per_epoch = (rows("train") + 31) / 32;
+  EXPECT_EQ(refit.at("epochs").get<double>() * steps_per_epoch, run.at("best_step").get<double>());
+  const double examples = refit.at("rows").get<double>() * refit.at("epochs").get<double>();
+  EXPECT_EQ(refit.at("examples").get<double>(), examples);
+  EXPECT_GT(run.at("evaluations").size(), 0U) << "of the first training";
+  EXPECT_EQ(run.at("served").at("same_labels"), run.at("test").at("n_scored"));
+  const Json manifest = read_json(path("run/package/manifest.json")).value();
+  EXPECT_EQ(manifest.at("data").at("fitted_on"), "train+validation");
+  EXPECT_EQ(manifest.at("data").at("rows"), refit.at("rows"));
+
+  write_file_atomic(csv_, small_csv(24)).value();
+  ASSERT_EQ(tune("few", {"--method", "features", "--refit"}).code, 0);
+  EXPECT_FALSE(result("few").contains("refit")) << "no row was held out";
+
+  const Outcome distilled = tune("distilled", {"--method", "distill", "--teacher", path("run/package"), "--refit"});
+  EXPECT_EQ(distilled.code, 2);
+  EXPECT_TRUE(contains(distilled.err, "refit is for one label a text, not for method distill")) << distilled.err;
 }
 
 TEST_F(Distill, SoftPromptsBeginAsATextOrAtRandomAndLoseTheirNetwork) {

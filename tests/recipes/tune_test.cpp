@@ -2,6 +2,9 @@
 /// goes on to the same end.
 
 #include <algorithm>
+#include <map>
+#include <set>
+#include <sstream>
 
 #include "core/json.h"
 #include "data/csv.h"
@@ -64,6 +67,21 @@ INSTANTIATE_TEST_SUITE_P(OfADecoder, Tune,
 
 using TuneWords = Tune;
 
+TEST_F(TuneWords, WithBf16WhatAnswersIsTheRoundedModelThatWasTrained) {
+  for (const std::string method : {"lora", "layernorm", "adapter-pfeiffer"}) {
+    const Outcome r = tune(method, {"--method", method, "--max-steps", "4", "--dtype", "bf16"});
+    ASSERT_EQ(r.code, 0) << r.err;
+    const Json result = read_json(dir_.path() / method / "result.json").value();
+    EXPECT_EQ(result.at("base_in_memory"), "bf16");
+    EXPECT_EQ(result.at("served").at("same_labels"),
+              read_jsonl(dir_.path() / method / "test_predictions.jsonl").value().size());
+  }
+  const Outcome refused = tune("none", {"--device", "cuda", "--method", "head"});
+  if (refused.code == 0) GTEST_SKIP() << "this machine has a CUDA device, and this build its half of libtorch";
+  EXPECT_TRUE(contains(refused.err, "device cuda: this tailor-tune sees none")) << refused.err;
+  EXPECT_TRUE(contains(refused.err, "docs/BUILD.md")) << refused.err;
+}
+
 TEST_F(TuneWords, SayWhatIsWrong) {
   const Outcome method = tune("a", {"--method", "lorra"});
   EXPECT_EQ(method.code, 2);
@@ -96,6 +114,43 @@ TEST_F(TuneWords, BothProgramsKnowTheSameMethods) {
     listed += (listed.ends_with(": ") ? "" : ", ") + list.substr(name, list.find(' ', name) - name);
   }
   EXPECT_EQ(listed, refusal);
+}
+
+/// docs/methods/README.md says what each method is tuned on; `--method list` is what it is held against.
+TEST_F(TuneWords, TheTableOfTheDocumentsIsTheProgramsOwn) {
+  std::map<std::string, std::string> uses;
+  const std::string list = run({"tune", "--method", "list"}).out;
+  std::istringstream lines(list);
+  for (std::string line; std::getline(lines, line);) {
+    std::string name;
+    std::istringstream(line) >> name;
+    uses[name] = line.substr(line.find_first_not_of(' ', line.find(name) + name.size()));
+  }
+  const fs::path docs = fs::path(std::getenv("TAILOR_SOURCE_DIR")) / "docs" / "methods";
+  const std::string page = read_file(docs / "README.md").value();
+  std::istringstream table(page.substr(page.find("## What applies to what"), page.find("## Encoders")));
+  std::set<std::string> seen;
+  for (std::string line; std::getline(table, line) && line != "## Encoders";) {
+    if (!line.starts_with("| [")) continue;
+    const std::string name = line.substr(3, line.find(']') - 3);
+    seen.insert(name);
+    EXPECT_TRUE(fs::exists(docs / (name + ".md"))) << name;
+    std::vector<std::string> cells;
+    std::size_t at = line.find('|', 1);
+    for (std::size_t end = line.find('|', at + 1); end != std::string::npos; end = line.find('|', at + 1)) {
+      cells.push_back(line.substr(at + 2, end - at - 3));
+      at = end;
+    }
+    ASSERT_EQ(cells.size(), 8u) << line;
+    ASSERT_TRUE(uses.contains(name)) << name << " is not in --method list";
+    const bool any_task = uses[name].starts_with("encoders, any task");
+    const bool encoders = uses[name].starts_with("encoders"), decoders = contains(uses[name].substr(0, 30), "decoders");
+    for (std::size_t i = 0; i < cells.size(); ++i) {
+      const bool applies = i < 2 ? encoders : i < 6 ? any_task : decoders;
+      EXPECT_EQ(cells[i] != "–", applies) << name << ", column " << i + 1;
+    }
+  }
+  EXPECT_EQ(seen.size(), uses.size());
 }
 
 }  // namespace

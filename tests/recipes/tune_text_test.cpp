@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "core/json.h"
+#include "infer/chat_template.h"
 #include "infer/test_models.h"
 #include "tests/recipes/cli.h"
 
@@ -26,6 +27,19 @@ std::string conversations() {
     }
   }
   return out;
+}
+
+/// The tiny llama with templates of its own: by key of the GGUF.
+void write_with_templates(const fs::path& to, const std::vector<std::pair<std::string, std::string>>& templates) {
+  const GgufFile base = GgufFile::open(tailor::testing::tiny_llama()).value();
+  GgufWriter writer;
+  for (const auto& [key, value] : base.values()) writer.set(key, value);
+  for (const auto& [key, source] : templates) writer.set(key, GgufValue::string(source));
+  for (const GgufTensor& tensor : base.tensors()) {
+    writer.add_raw(tensor.name, tensor.type, tensor.shape,
+                   [&tensor]() -> Result<std::string_view> { return tensor.bytes; });
+  }
+  writer.write(to).value();
 }
 
 class TuneText : public ::testing::TestWithParam<const char*> {
@@ -93,6 +107,25 @@ TEST_F(TuneTextWords, CompletionsOfACsvGoOnWithTheRawText) {
   EXPECT_EQ(system.code, 2);
 }
 
+TEST_F(TuneTextWords, WithBf16WhatAnswersIsTheRoundedModelThatWasTrained) {
+  for (const std::string method : {"lora", "prompt-tuning"}) {
+    const Outcome r = tune(method, {"--method", method, "--max-steps", "3", "--answers", "1", "--dtype", "bf16",
+                                    "--activation-checkpointing"});
+    ASSERT_EQ(r.code, 0) << r.err;
+    const Json result = read_json(dir_.path() / method / "result.json").value();
+    EXPECT_EQ(result.at("base_in_memory"), "bf16");
+    EXPECT_EQ(result.at("device"), "cpu");
+    EXPECT_EQ(result.at("settings").at("activation_checkpointing"), true);
+    EXPECT_LT(result.at("served").at("largest_difference").get<double>(), 0.02);  // f16 cache
+    EXPECT_NEAR(result.at("served").at("loss").get<double>(), result.at("test").at("loss").get<double>(), 0.02);
+    const Json manifest = read_json(dir_.path() / method / "package" / "manifest.json").value();
+    EXPECT_TRUE(contains(dump_json(manifest), "-bf16.gguf")) << manifest.dump();
+  }
+  const Outcome refused = tune("none", {"--method", "full", "--dtype", "bf16"});
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_TRUE(contains(refused.err, "dtype means nothing to method full")) << refused.err;
+}
+
 TEST_F(TuneTextWords, ADryRunShowsWhatIsLearntAndWritesNothing) {
   const Outcome r = run({"tune", data_, "--dry-run", "--max-tokens", "42", "--out", (dir_.path() / "none").string()});
   ASSERT_EQ(r.code, 0) << r.err;
@@ -120,16 +153,9 @@ TEST_F(TuneTextWords, CallsOfToolsAreLearntAsTheTemplateWritesThem) {
   EXPECT_TRUE(contains(refused.err, "line 1: the model's chat template has no place for tools")) << refused.err;
   // The same vocabulary with a template that has.
   const fs::path model = dir_.path() / "with-tools.gguf";
-  const GgufFile base = GgufFile::open(tailor::testing::tiny_llama()).value();
   const Json golden = read_json(tailor::testing::golden("chat_templates.json")).value();
-  GgufWriter writer;
-  for (const auto& [key, value] : base.values()) writer.set(key, value);
-  writer.set("tokenizer.chat_template", GgufValue::string(golden.at("templates").at("qwen-tools").get<std::string>()));
-  for (const GgufTensor& tensor : base.tensors()) {
-    writer.add_raw(tensor.name, tensor.type, tensor.shape,
-                   [&tensor]() -> Result<std::string_view> { return tensor.bytes; });
-  }
-  writer.write(model).value();
+  write_with_templates(model,
+                       {{"tokenizer.chat_template", golden.at("templates").at("qwen-tools").get<std::string>()}});
   const Outcome shown = run({"tune", data_, "--dry-run", "--model", model.string()});
   ASSERT_EQ(shown.code, 0) << shown.err;
   std::string joined = shown.out;
@@ -137,6 +163,85 @@ TEST_F(TuneTextWords, CallsOfToolsAreLearntAsTheTemplateWritesThem) {
   EXPECT_TRUE(contains(joined, "learnt  <think>")) << shown.out;
   EXPECT_TRUE(contains(joined, R"({"name": "weather", "arguments": {"town": )")) << shown.out;
   EXPECT_TRUE(contains(joined, "# Tools\\n<tools>")) << shown.out;
+  // A template of its own for conversations with tools, as Command R and Hermes carry one.
+  const fs::path named = dir_.path() / "named.gguf";
+  write_with_templates(
+      named, {{"tokenizer.chat_template", ChatTemplate::chatml()},
+              {"tokenizer.chat_template.tool_use",
+               "{% for t in tools or [] %}OFFERED {{ t.function.name }}. {% endfor %}{% for m in messages "
+               "%}{{ m.role }}:{{ m.content or '' }}{% for c in m.tool_calls or [] %}CALL {{ c.function.name }} "
+               "{{ c.function.arguments | tojson }}{% endfor %}{{ eos_token }}{% endfor %}{% if "
+               "add_generation_prompt %}assistant:{% endif %}"}});
+  const Outcome by_name = run({"tune", data_, "--dry-run", "--model", named.string()});
+  ASSERT_EQ(by_name.code, 0) << by_name.err;
+  joined = by_name.out;
+  std::erase(joined, '|');
+  EXPECT_TRUE(contains(joined, "OFFERED weather. user:Weather in town")) << by_name.out;
+  EXPECT_TRUE(contains(joined, R"(CALL weather {"town": )")) << by_name.out;
+  write_file_atomic(data_, conversations()).value();  // without tools: the other one
+  const Outcome plain = run({"tune", data_, "--dry-run", "--model", named.string()});
+  EXPECT_TRUE(contains(plain.out, "read  <|im_start|>|user|")) << plain.out;
+}
+
+TEST_F(TuneTextWords, ATemplateIsServedWithTheVariablesAndTheDateItWasLearntWith) {
+  const fs::path model = dir_.path() / "thinks.gguf";
+  write_with_templates(
+      model, {{"tokenizer.chat_template",
+               "Today is {{ strftime_now('%d %B %Y') }}. {% for m in messages %}<|im_start|>{{ m.role }}\n{{ "
+               "m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% if "
+               "enable_thinking is defined and not enable_thinking %}(at once) {% endif %}{% endif %}"}});
+  const std::vector<std::string> words{
+      "--model",         model.string(),       "--template-variable", "enable_thinking=false",
+      "--template-date", "2024-02-29T08:00:00"};
+  std::vector<std::string> dry = words;
+  dry.insert(dry.begin(), {"tune", data_, "--dry-run"});
+  const Outcome shown = run(dry);
+  ASSERT_EQ(shown.code, 0) << shown.err;
+  std::string joined = shown.out;
+  std::erase(joined, '|');
+  EXPECT_TRUE(contains(joined, "Today is 29 February 2024.")) << shown.out;
+  EXPECT_TRUE(contains(joined, "(at once)")) << shown.out;
+  std::vector<std::string> more = words;
+  more.insert(more.end(), {"--max-steps", "4", "--answers", "2"});
+  const Outcome tuned = tune("run", more);
+  ASSERT_EQ(tuned.code, 0) << tuned.err;
+  const fs::path package = dir_.path() / "run" / "package";
+  const Json text = read_json(package / "text.json").value();
+  EXPECT_EQ(text.at("template_variables"), Json({{"enable_thinking", false}}));
+  EXPECT_EQ(text.at("template_date"), "2024-02-29T08:00:00");
+  // What the package's losses and answers were computed on is what was trained on.
+  const Json result = read_json(dir_.path() / "run" / "result.json").value();
+  EXPECT_LT(result.at("served").at("largest_difference").get<double>(), 0.02);
+  const auto answers = read_jsonl(dir_.path() / "run" / "answers.jsonl").value();
+  const std::string question = answers[0].at("prompt").at(0).at("content");
+  const Outcome asked = run({"generate", package.string(), question, "--json"});
+  ASSERT_EQ(asked.code, 0) << asked.err;
+  EXPECT_EQ(parse_json(asked.out, "answer").value().at("text"), answers[0].at("tuned"));
+  const Outcome other =
+      run({"generate", package.string(), question, "--json", "--template-variable", "enable_thinking=true"});
+  ASSERT_EQ(other.code, 0) << other.err;
+  EXPECT_TRUE(contains(other.err, "learnt with enable_thinking = false, and is asked with true")) << other.err;
+  EXPECT_LT(parse_json(other.out, "answer").value().at("prompt_tokens").get<int>(),
+            parse_json(asked.out, "answer").value().at("prompt_tokens").get<int>());
+
+  // A run records when it began, and goes on with that.
+  ASSERT_EQ(tune("dated", {"--model", model.string(), "--max-steps", "2", "--answers", "1"}).code, 0);
+  const Json dated = read_json(dir_.path() / "dated" / "run.json").value();
+  EXPECT_EQ(dated.at("options").at("template_date"),
+            read_json(dir_.path() / "dated" / "package" / "text.json").value().at("template_date"));
+  EXPECT_EQ(dated.at("options").at("template_date").get<std::string>().size(), 19u);
+
+  int refusals = 0;
+  const auto refused = [&](std::vector<std::string> arguments, std::string_view part) {
+    arguments.insert(arguments.begin(), {"--model", model.string()});
+    const Outcome r = tune("refused" + std::to_string(++refusals), arguments);
+    EXPECT_EQ(r.code, 2);
+    EXPECT_TRUE(contains(r.err, part)) << r.err;
+  };
+  refused({"--template-variable", "enable_thinkng=false"}, "reads no variable enable_thinkng");
+  refused({"--template-variable", "messages=1"}, "cannot be set");
+  refused({"--template-variable", "enable_thinking"}, "expected name=value");
+  refused({"--template-date", "yesterday"}, "expected one such as 2026-06-01T12:00:00");
 }
 
 TEST_F(TuneTextWords, AnInterruptedRunGoesOnToTheSameEnd) {

@@ -169,6 +169,40 @@ class Unpacking(Setup):
         self.assertTrue(unpack.drop_damaged(self.cache, pin))
         self.assertIsNone(cached(self.cache, pin))
 
+    def test_libtorch_has_its_cuda_half_where_it_is_asked_for(self):
+        def wheel(pin, files):
+            path = self.index / f"{pin.name.replace('-', '_')}-{pin.version}-py3-none-any.whl"
+            info = f"{pin.name.replace('-', '_')}-{pin.version}.dist-info/"
+            with zipfile.ZipFile(path, "w") as archive:
+                for name in (*files, info + "licenses/License.txt"):
+                    archive.writestr(name, name)
+            kept = self.cache.downloads / sha256_of(path)
+            kept.mkdir()
+            path.rename(kept / path.name)
+            return dataclasses.replace(pin, sha256=kept.name)
+
+        usual = ("torch/include/a.h", "torch/lib/libtorch_cpu.so", "torch/lib/libc10.so", "torch/lib/libgomp.so.1")
+        cuda = tuple(f"torch/lib/{name}" for name in unpack.CUDA_LIBRARIES)
+        changed = {"TORCH": wheel(pins.TORCH, usual + cuda), "CUPTI": wheel(pins.CUPTI, ("nvidia/cu13/lib/libcupti.so.13",)),
+                   "CUDART": wheel(pins.CUDART, ("nvidia/cu13/lib/libcudart.so.13",)),
+                   "CUDA": tuple(wheel(pin, (unpack.CUDA_PLACES.get(pin.name, "nvidia/cu13/lib/") + f"lib{pin.name}.so",))
+                                 for pin in pins.CUDA)}
+        with mock.patch.multiple(pins, **changed):
+            plain, whole = unpack.libtorch(self.cache), unpack.libtorch(self.cache, cuda=True)
+        self.assertNotEqual(plain.parent, whole.parent)
+        self.assertFalse((plain / "lib" / "libtorch_cuda.so").exists())
+        self.assertFalse((plain.parent / "nvidia" / "cudnn").exists())
+        for name in unpack.CUDA_LIBRARIES:
+            self.assertTrue((whole / "lib" / name).is_file(), name)
+        for place, library in (("cu13", "nvidia-cublas"), ("cudnn", "nvidia-cudnn-cu13"), ("nccl", "nvidia-nccl-cu13")):
+            self.assertTrue((whole.parent / "nvidia" / place / "lib" / f"lib{library}.so").is_file(), library)
+        self.assertTrue((whole.parent / "nvidia" / "licenses" / "cublas" / "licenses" / "License.txt").is_file())
+
+    def test_every_pin_has_a_version_and_a_hash(self):
+        for pin in (pins.LLAMA, pins.TORCH, pins.CUPTI, pins.CUDART, *pins.CUDA, pins.MINILM, pins.SMOLLM2):
+            self.assertRegex(pin.sha256, "^[0-9a-f]{64}$", pin.name)
+            self.assertRegex(pin.version, "^[0-9.]+$", pin.name)
+
     def test_paths_that_leave_the_directory_are_refused(self):
         for name in ("/etc/passwd", "a/../../b"):
             with self.assertRaisesRegex(SetupError, "unsafe path"):

@@ -1,0 +1,176 @@
+"""Parts of scripts/bench.py about what tuning reaches: tags and tickets on real data, rates and ranking of the methods.
+
+Every choice (rate, number of steps) is made on validation rows; test rows are scored once, by the run that was chosen.
+"""
+import csv
+import json
+import random
+import shutil
+import statistics
+
+# Of methods of an encoder, as published: means of WikiSQL and MNLI-m (GPT-3, Hu et al. 2021, table 4, the larger sizes).
+PUBLISHED = {"lora": 82.8, "adapter-houlsby": 82.35, "full": 81.65, "bitfit": 81.15}
+ENCODER_METHODS = ["full", "upper-layers", "head", "bitfit", "layernorm", "lora", "rslora", "dora", "lora-plus", "pissa", "ia3",
+                   "adapter-houlsby", "adapter-pfeiffer", "adapter-parallel", "contrastive"]
+FIRST_RATES = {"full": 2e-4, "upper-layers": 2e-4, "head": 1e-3, "bitfit": 5e-3, "layernorm": 5e-3, "lora": 1e-3, "rslora": 1e-3, "dora": 1e-3,
+               "lora-plus": 2.5e-4, "pissa": 2e-4, "ia3": 5e-3, "adapter-houlsby": 2e-3, "adapter-pfeiffer": 2e-3, "adapter-parallel": 1e-3,
+               "contrastive": 5e-5}  # of src/fit/tuned_search.cpp
+
+
+def tuned(bench, name, arguments, threads=None):
+    """result.json of a run of `tailor tune`. A finished one is not run again."""
+    out = bench.out / name
+    if not (out / "result.json").exists():
+        shutil.rmtree(out, ignore_errors=True)
+        limit = ["--threads", threads] if threads else []
+        bench.run([bench.build / "bin" / "tailor", "tune", *arguments, *limit, "--out", out, "--quiet"], quiet=True)
+    return json.loads((out / "result.json").read_text())
+
+
+def reached(result):
+    """The metric of the best evaluation."""
+    return max((e[result["metric"]] for e in result["evaluations"]), default=float("nan"))
+
+
+def best_of(bench, name, arguments, rates, threads=None):
+    """The run whose rate is best on validation rows, and its rate."""
+    runs = [(tuned(bench, f"{name}-{rate:g}", [*arguments, "--learning-rate", f"{rate:g}"], threads), rate) for rate in rates]
+    for result, rate in runs:
+        print(f"  {name} rate {rate:g}: {result['metric']} {reached(result):.4f} on validation rows, best at step {result['best_step']} of {result['total_steps']}",
+              flush=True)
+    return max(runs, key=lambda run: reached(run[0]))
+
+
+def interval(metric):
+    return f"{metric['value']:.4f} ({metric['low']:.4f} to {metric['high']:.4f})" if "low" in metric else f"{metric['value']:.4f}"
+
+
+def tags(bench, threads=None):
+    """Entities of WNUT-17 and slots of SNIPS by all-minilm-l6-v2, method full; F1 of spans as seqeval counts them."""
+    for name, published, epochs in (("ner_wnut17", "best of the shared task 0.419, RoBERTa-base 0.55", 8), ("snips", "BERT 0.969", 4)):
+        directory = bench.data / name
+        arguments = [directory / "train.jsonl", "--test", directory / "test.jsonl", "--task", "token-classification", "--method", "full",
+                     "--epochs", epochs, *(["--validation", directory / "val.jsonl"] if (directory / "val.jsonl").exists() else [])]
+        result, rate = best_of(bench, f"tags-{name}", arguments, (2e-4, 5e-4), threads)
+        metrics, served = result["test"]["metrics"], result["served"]
+        print(f"  => {name}: F1 {interval(metrics['f1'])}, precision {metrics['precision']['value']:.4f}, recall {metrics['recall']['value']:.4f} on "
+              f"{result['test']['n_scored']} test texts at rate {rate:g}; served: {served['same_tags']} of {served['words']} tags the same; published: {published}")
+
+
+def tickets_of_snips(bench, rows):
+    """Commands as conversations that are answered with one JSON object: the intent, and the slots by name."""
+    paths = {}
+    for part, most in (("train", rows), ("test", 200)):
+        lines = (bench.data / "snips" / f"{part}.jsonl").read_text(encoding="utf-8").splitlines()
+        random.Random(1).shuffle(lines)
+        path = paths[part] = bench.out / f"snips-{part}-{most}.jsonl"
+        with open(path, "w", encoding="utf-8") as file:
+            for line in lines[:most]:
+                row = json.loads(line)
+                answer = {"intent": row["label"], **{s["label"]: row["text"][s["start"]:s["end"]] for s in row["spans"]}}
+                turns = [("system", "Answer with one JSON object: the intent, and each slot by its name."), ("user", row["text"]),
+                         ("assistant", json.dumps(answer, ensure_ascii=False))]
+                file.write(json.dumps({"messages": [{"role": r, "content": c} for r, c in turns]}, ensure_ascii=False) + "\n")
+    return paths
+
+
+def chat(bench, threads=None):
+    """SmolLM2-135M taught to answer commands with JSON (SNIPS, 3,000 rows, LoRA): loss, and form of 64 answers, before and after."""
+    files = tickets_of_snips(bench, 3000)
+    result = tuned(bench, "chat-snips", [files["train"], "--test", files["test"], "--method", "lora", "--epochs", "2", "--answers", "64"], threads)
+    for when in ("untouched", "served"):
+        answers = result[when]["answers"]
+        print(f"  {when}: loss {result[when]['loss']:.4f} a token; of {answers['n']} answers {answers['valid_json']:.3f} valid JSON, {answers['exact']:.3f} exact, "
+              f"{answers['ended']:.3f} ended, Rouge-L {answers['rouge_l']:.3f}")
+    print(f"  => {result['examples']} examples in {result['wall_seconds']:.0f} s; losses of package and trainer at most {result['served']['largest_difference']:.4f} apart")
+
+
+def sample(bench, rows, seed):
+    """Rows of Banking77's training file, as many of each class as there are room for."""
+    path = bench.out / f"banking77-{rows}-{seed}.csv"
+    with open(bench.data / "banking77" / "train.csv", newline="", encoding="utf-8") as file:
+        by_label = {}
+        for row in csv.DictReader(file):
+            by_label.setdefault(row["label"], []).append(row["text"])
+    draw = random.Random(seed)
+    for texts in by_label.values():
+        draw.shuffle(texts)
+    order = [(text, label) for i in range(max(map(len, by_label.values()))) for label, texts in sorted(by_label.items()) for text in texts[i:i + 1]]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *order[:rows]])
+    return path
+
+
+def rates(bench, threads=None, methods=None, epochs=2):
+    """Validation accuracy after two epochs on 2,000 rows of Banking77 at a third of, at and at three times each method's first rate."""
+    data = sample(bench, 2000, 0)
+    print(f"  {'method':<18}{'first rate':>12}{'a third':>10}{'first':>10}{'three times':>13}")
+    for method in methods or ENCODER_METHODS:
+        found = []
+        for times in (1 / 3, 1, 3):
+            rate = FIRST_RATES[method] * times
+            result = tuned(bench, f"rates-{method}-{times:.2f}", [data, "--text", "text", "--label", "label", "--method", method, "--learning-rate", f"{rate:g}",
+                                                                  "--epochs", epochs, "--test-fraction", "0.01"], threads)
+            found.append(reached(result))
+        print(f"  {method:<18}{FIRST_RATES[method]:>12g}{found[0]:>10.4f}{found[1]:>10.4f}{found[2]:>13.4f}", flush=True)
+
+
+def spearman(a, b):
+    def ranks(values):
+        return [1 + sum(w < v for w in values) + (sum(w == v for w in values) - 1) / 2 for v in values]
+    x, y = ranks(a), ranks(b)
+    mx, my = statistics.mean(x), statistics.mean(y)
+    up = sum((p - mx) * (q - my) for p, q in zip(x, y))
+    down = (sum((p - mx) ** 2 for p in x) * sum((q - my) ** 2 for q in y)) ** 0.5
+    return up / down if down else float("nan")
+
+
+def ranking(bench, threads=None, methods=None, seeds=(1, 2, 3), epochs=4):
+    """Every method of an encoder on 770 rows of Banking77 and on SNIPS' intents, the rate by validation, three seeds; test accuracy."""
+    suites = {"banking77": ([bench.data / "banking77" / "fewshot_10.csv"], bench.data / "banking77" / "test.csv"),
+              "snips": ([few(bench, "snips", 140)], bench.data / "snips" / "test.csv")}
+    for name, (train, test) in suites.items():
+        means = {}
+        for method in methods or ENCODER_METHODS:
+            found = []
+            for seed in seeds:
+                arguments = [*train, "--text", "text", "--label", "label", "--test", test, "--method", method, "--epochs", epochs, "--seed", seed,
+                             "--validation", held_out(bench, name, seed)]
+                result, rate = best_of(bench, f"ranking-{name}-{method}-{seed}", arguments, [FIRST_RATES[method] * t for t in (1 / 3, 1, 3)], threads)
+                found.append(result["test"]["metrics"]["accuracy"]["value"])
+            means[method] = statistics.mean(found)
+            spread = statistics.stdev(found) if len(found) > 1 else 0.0
+            print(f"  {name} {method:<18} accuracy {means[method]:.4f} +- {spread:.4f} ({', '.join(f'{x:.4f}' for x in found)})", flush=True)
+        known = [m for m in PUBLISHED if m in means]
+        if len(known) > 2:
+            rho = spearman([means[m] for m in known], [PUBLISHED[m] for m in known])
+            print(f"  => {name}: Spearman's correlation with the published order of {', '.join(known)}: {rho:.2f}")
+
+
+def few(bench, name, rows):
+    """A small training file: the same number of rows of each class."""
+    path = bench.out / f"{name}-few.csv"
+    with open(bench.data / name / "train.csv", newline="", encoding="utf-8") as file:
+        by_label = {}
+        for row in csv.DictReader(file):
+            by_label.setdefault(row["label"], []).append(row["text"])
+    lines = [(text, label) for label, texts in sorted(by_label.items()) for text in texts[:rows // len(by_label)]]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *lines])
+    return path
+
+
+def held_out(bench, name, seed):
+    """500 rows of the full training file that the small one does not hold, to choose rates by."""
+    path = bench.out / f"{name}-held-out-{seed}.csv"
+    small = bench.data / name / "fewshot_10.csv" if name == "banking77" else bench.out / f"{name}-few.csv"
+    with open(small, newline="", encoding="utf-8") as file:
+        used = {row["text"] for row in csv.DictReader(file)}
+    with open(bench.data / name / "train.csv", newline="", encoding="utf-8") as file:
+        rest = [(row["text"], row["label"]) for row in csv.DictReader(file) if row["text"] not in used]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *random.Random(seed).sample(rest, 500)])
+    return path
+
+
+PARTS = {"tags": tags, "chat": chat, "rates": rates, "ranking": ranking}
