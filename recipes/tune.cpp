@@ -100,6 +100,7 @@ class TuneRecipe {
   Json figures_;                    // result.json of the training
   Json refit_;                      // what of the second one is reported; null: there was none
   double head_c_ = 0;               // of the head's start
+  fs::path first_encoder_;          // with the adapter; empty: not made yet
   Predictions trained_, answered_;
   ScoreIntervals scores_;
   Json served_json_ = nullptr;
@@ -279,18 +280,19 @@ Status TuneRecipe::choose_label_names() {
 
 Result<fs::path> TuneRecipe::first_encoder() {
   if (options_.adapter.empty()) return served_.gguf;
+  if (!first_encoder_.empty()) return first_encoder_;
   const fs::path encoder = options_.out / kTrainDirectory / "with-adapter.gguf";
   std::error_code ignored;
   if (!fs::is_directory(options_.adapter, ignored)) {
     TAILOR_CHECK(merge_adapter(served_.gguf, options_.adapter, encoder));
-    return encoder;
+    return first_encoder_ = encoder;
   }
   TAILOR_TRY(const PeftMerge merged, merge_peft_adapter(served_.gguf, options_.adapter, encoder));
   if (!merged.left_out.empty()) {
     ui_.note(fmt::format("Of the adapter {} stand behind the encoder and are left out; the output layer begins anew.",
                          fmt::join(merged.left_out, ", ")));
   }
-  return encoder;
+  return first_encoder_ = encoder;
 }
 
 Status TuneRecipe::start_head(const RowSet& rows, const RowSet& held_out, double c, const fs::path& to) {

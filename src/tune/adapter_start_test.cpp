@@ -44,21 +44,6 @@ testing::NamedValues expected_of(const std::string& name) {
   return values;
 }
 
-/// Nine rows to train on and three to answer, as in decoder_methods_test.cpp.
-TokenFile decoder_rows() {
-  const Json rows = decoder::golden("decoder_tiny.json").at("rows");
-  TokenFile file;
-  file.vocab_size = 128;
-  file.n_labels = 3;
-  for (const std::vector<std::int32_t>& answer : {std::vector<std::int32_t>{5, 2}, {5, 6, 2}, {90, 2}})
-    file.add_label(answer);
-  for (std::int32_t r = 0; r < 12; ++r) {
-    file.add_row(rows[static_cast<std::size_t>(r)].at("tokens").get<std::vector<std::int32_t>>(), r % 3,
-                 r < 9 ? TokenPart::kTrain : TokenPart::kTest, r);
-  }
-  return file;
-}
-
 class ContinuedDecoder : public ::testing::TestWithParam<const char*> {};
 
 void train_decoder(const std::string& name, Json more) {
@@ -70,7 +55,7 @@ void train_decoder(const std::string& name, Json more) {
     more["adapter"] = "start";
   }
   testing::MethodRun run = testing::train_as(reference, "lora", "causal-lm-labels", 5, dir.path() / "base.gguf",
-                                             decoder_rows(), dir.path(), more);
+                                             decoder::labelled_rows(), dir.path(), more);
   testing::expect_run(run, reference);
   const testing::NamedValues expected = expected_of(name);
   // Beside PEFT's layout the merged tensors are saved, where llama.cpp's has no place.
@@ -115,7 +100,7 @@ class AdapterStartTest : public ::testing::Test {
  protected:
   Result<Json> run(const std::string& name, const Json& lora = Json::object(), const std::string& method = "lora") {
     decoder::write_gguf(model_, dir_.path() / "base.gguf");
-    write_token_file(dir_.path() / "tokens.safetensors", decoder_rows()).value();
+    write_token_file(dir_.path() / "tokens.safetensors", decoder::labelled_rows()).value();
     Json value = {{"format", "tailor-tune-job"},
                   {"version", 1},
                   {"task", "causal-lm-labels"},

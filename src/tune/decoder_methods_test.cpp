@@ -8,21 +8,6 @@
 namespace tailor::tune::decoder {
 namespace {
 
-/// Nine rows to train on and three to answer; label = row number mod 3, as the golden script has it.
-TokenFile labelled_rows() {
-  const Json rows = golden("decoder_tiny.json").at("rows");
-  TokenFile file;
-  file.vocab_size = 128;
-  file.n_labels = 3;
-  for (const std::vector<std::int32_t>& answer : {std::vector<std::int32_t>{5, 2}, {5, 6, 2}, {90, 2}})
-    file.add_label(answer);
-  for (std::int32_t r = 0; r < 12; ++r) {
-    file.add_row(rows[static_cast<std::size_t>(r)].at("tokens").get<std::vector<std::int32_t>>(), r % 3,
-                 r < 9 ? TokenPart::kTrain : TokenPart::kTest, r);
-  }
-  return file;
-}
-
 /// A teacher's answers as the golden script has them: row 4 has none, row 5 no label.
 void add_teacher(TokenFile& file) {
   const float teacher[3][3] = {{0.7f, 0.2f, 0.1f}, {0.1f, 0.6f, 0.3f}, {0.05f, 0.15f, 0.8f}};

@@ -16,6 +16,7 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/rng.h"
+#include "core/token_file.h"
 #include "tune/decoder_weights.h"
 #include "tune/packed_tree.h"
 
@@ -158,5 +159,20 @@ class OpenModel {
   std::unique_ptr<BaseWeights> base_;
   std::unique_ptr<DecoderWeights> weights_;
 };
+
+/// Nine rows to train on and three to answer; label = row number mod 3, as the golden script has it.
+inline TokenFile labelled_rows() {
+  const Json rows = golden("decoder_tiny.json").at("rows");
+  TokenFile file;
+  file.vocab_size = 128;
+  file.n_labels = 3;
+  for (const std::vector<std::int32_t>& answer : {std::vector<std::int32_t>{5, 2}, {5, 6, 2}, {90, 2}})
+    file.add_label(answer);
+  for (std::int32_t r = 0; r < 12; ++r) {
+    file.add_row(rows[static_cast<std::size_t>(r)].at("tokens").get<std::vector<std::int32_t>>(), r % 3,
+                 r < 9 ? TokenPart::kTrain : TokenPart::kTest, r);
+  }
+  return file;
+}
 
 }  // namespace tailor::tune::decoder

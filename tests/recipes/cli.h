@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/files.h"
+#include "core/json.h"
 #include "core/process.h"
 
 namespace tailor::test {
@@ -65,6 +66,24 @@ inline std::string small_csv(int rows_per_label = 24) {
     }
   }
   return csv;
+}
+
+/// 24 conversations of one question each, in JSON lines; `answer` makes the answer to question i about a thing.
+template <typename Answer>
+std::string small_conversations(Answer answer) {
+  const char* things[] = {"flat", "garage", "garden", "kitchen", "cellar", "attic"};
+  const char* asked[] = {"Is the {} free?", "How large is the {}?", "When can I see the {}?", "Who owns the {}?"};
+  std::string out;
+  for (const char* thing : things) {
+    for (std::size_t i = 0; i < 4; ++i) {
+      std::string question = asked[i];
+      question.replace(question.find("{}"), 2, thing);
+      const Json messages{{{"role", "user"}, {"content", question}},
+                          {{"role", "assistant"}, {"content", answer(thing, i)}}};
+      out += dump_json({{"messages", messages}}) + "\n";
+    }
+  }
+  return out;
 }
 
 }  // namespace tailor::test

@@ -17,19 +17,8 @@ namespace fs = std::filesystem;
 
 /// 24 conversations whose answers use a mark of their own.
 std::string conversations() {
-  const char* things[] = {"flat", "garage", "garden", "kitchen", "cellar", "attic"};
-  const char* asked[] = {"Is the {} free?", "How large is the {}?", "When can I see the {}?", "Who owns the {}?"};
-  std::string out;
-  for (const char* thing : things) {
-    for (std::size_t i = 0; i < 4; ++i) {
-      std::string question = asked[i];
-      question.replace(question.find("{}"), 2, thing);
-      const Json messages{{{"role", "user"}, {"content", question}},
-                          {{"role", "assistant"}, {"content", fmt::format("<part>{} {}</part>", thing, i)}}};
-      out += dump_json({{"messages", messages}}) + "\n";
-    }
-  }
-  return out;
+  return small_conversations(
+      [](const char* thing, std::size_t i) { return fmt::format("<part>{} {}</part>", thing, i); });
 }
 
 /// The tiny model with its tensors and metadata changed.
