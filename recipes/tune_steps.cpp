@@ -69,7 +69,7 @@ Status check_adapter(const TuneOptions& options) {
     return {};
   }
   TAILOR_TRY(const PeftAdapter adapter, PeftAdapter::open(options.adapter));
-  return adapter.is_lora() ? Status() : adapter.unfit("it is of the kind IA3; low-rank adapters can be gone on with");
+  return adapter.check_low_rank();
 }
 
 Status write_report(const std::filesystem::path& out, const Json& result) {

@@ -57,9 +57,17 @@ Result<PeftAdapter> PeftAdapter::open(const fs::path& directory) {
   return adapter;
 }
 
-Error PeftAdapter::unfit(const std::string& what) const {
-  return {ErrorCode::kInvalidArgument, fmt::format("{}: {}", directory_.string(), what),
+Error unfit_adapter(const fs::path& adapter, const std::string& what) {
+  return {ErrorCode::kInvalidArgument, fmt::format("{}: {}", adapter.string(), what),
           "an adapter fits only the model that it was trained on"};
+}
+
+Error PeftAdapter::unfit(const std::string& what) const {
+  return unfit_adapter(directory_, what);
+}
+
+Status PeftAdapter::check_low_rank() const {
+  return lora_ ? Status() : unfit("it is of the kind IA3; low-rank adapters can be gone on with");
 }
 
 std::string PeftAdapter::text(const char* key) const {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -34,6 +35,7 @@ class PeftAdapter {
   const std::filesystem::path& directory() const { return directory_; }
   const Json& config() const { return config_; }
   bool is_lora() const { return lora_; }  // else IA3
+  Status check_low_rank() const;          // IA3 is an error: only low-rank adapters can be gone on with
   const std::vector<PeftUpdate>& updates() const { return updates_; }
 
   /// A tensor of a module that was trained whole: "lm_head.weight", "classifier.out_proj.bias".
@@ -57,7 +59,10 @@ class PeftAdapter {
   /// lora_alpha of the module, alpha_pattern included.
   double alpha_of(const std::string& module) const;
 
-  /// kInvalidArgument that names the directory.
+  /// Of the file of tensors.
+  const std::map<std::string, std::string>& metadata() const { return weights_->metadata(); }
+
+  /// unfit_adapter() of the directory.
   Error unfit(const std::string& what) const;
 
  private:
@@ -76,6 +81,9 @@ class PeftAdapter {
   std::vector<Whole> whole_;
   std::vector<Rows> rows_;
 };
+
+/// kInvalidArgument that names the adapter, a directory or a file.
+Error unfit_adapter(const std::filesystem::path& adapter, const std::string& what);
 
 /// "[4, 32]".
 std::string shape_text(const std::vector<std::int64_t>& shape);

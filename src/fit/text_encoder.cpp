@@ -6,13 +6,12 @@
 
 namespace tailor {
 
-Result<ModelTemplates> read_model_templates(const std::filesystem::path& gguf) {
-  TAILOR_TRY(const GgufFile file, GgufFile::open(gguf));
+ModelTemplates model_templates(const GgufFile& file) {
   const auto text = [&](const char* key) {
     const GgufValue* value = file.find(key);
     return value != nullptr && value->as_string() ? std::string(*value->as_string()) : std::string();
   };
-  return ModelTemplates{text("tokenizer.chat_template"), text("tokenizer.chat_template.tool_use")};
+  return {text("tokenizer.chat_template"), text("tokenizer.chat_template.tool_use")};
 }
 
 Result<ChatEncoder> make_chat_encoder(const Tokenizer& tokenizer, const ModelTemplates& templates, ExampleForm form,
@@ -44,13 +43,14 @@ Result<ChatEncoder> make_chat_encoder(const Tokenizer& tokenizer, const ModelTem
 Result<TextEncoder> TextEncoder::load(const std::filesystem::path& gguf, ExampleForm form,
                                       const TemplateSettings& settings) {
   TextEncoder out;
+  ModelTemplates templates;
   {
     TAILOR_TRY(const GgufFile file, GgufFile::open(gguf));
     TAILOR_TRY(const std::string architecture, file.architecture());
     TAILOR_TRY(const std::int64_t context, file.integer(architecture + ".context_length"));
     out.max_context_ = static_cast<int>(context);
+    templates = model_templates(file);
   }
-  TAILOR_TRY(const ModelTemplates templates, read_model_templates(gguf));
   TAILOR_TRY(Tokenizer tokenizer, Tokenizer::load(gguf));
   out.tokenizer_ = std::make_unique<const Tokenizer>(std::move(tokenizer));
   TAILOR_TRY(ChatEncoder encoder,

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "data/chat_examples.h"
+#include "model/gguf_file.h"
 #include "prompt/chat_encoder.h"
 
 namespace tailor {
@@ -21,7 +22,7 @@ struct ModelTemplates {
   std::string chat;      // tokenizer.chat_template; empty: none
   std::string tool_use;  // tokenizer.chat_template.tool_use, of conversations with tools; empty: the same
 };
-Result<ModelTemplates> read_model_templates(const std::filesystem::path& gguf);
+ModelTemplates model_templates(const GgufFile& file);
 
 /// The encoder for examples of this form. A model without a chat template gets ChatML for conversations, and `note`
 /// says so; else `note` stays as it is. Errors: those of ChatTemplate::make(); a date that is none.

@@ -72,8 +72,8 @@ Result<TextModel> TextModel::load(const fs::path& gguf, const fs::path& soft_pro
   TAILOR_TRY(Generator generator,
              Generator::load(gguf, {.threads = threads, .soft_prompt = soft_prompt, .worker = worker}));
   model.generator_ = std::make_unique<Generator>(std::move(generator));
-  TAILOR_TRY(const ModelTemplates templates, read_model_templates(gguf));
-  TAILOR_TRY(ChatEncoder encoder, make_chat_encoder(model.generator_->tokenizer(), templates, settings.form,
+  TAILOR_TRY(const GgufFile file, GgufFile::open(gguf));
+  TAILOR_TRY(ChatEncoder encoder, make_chat_encoder(model.generator_->tokenizer(), model_templates(file), settings.form,
                                                     settings.templates, gguf.filename().string(), model.note_));
   model.encoder_ = std::make_unique<ChatEncoder>(std::move(encoder));
   return model;

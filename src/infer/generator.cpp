@@ -202,9 +202,6 @@ const Tokenizer& Generator::tokenizer() const {
 int Generator::vocabulary() const {
   return impl_->model->vocabulary();
 }
-std::string Generator::chat_template() const {
-  return impl_->model->chat_template();
-}
 
 Result<Generator> Generator::load(const std::filesystem::path& gguf, const GeneratorOptions& options) {
   auto impl = std::make_unique<Impl>();

@@ -65,8 +65,7 @@ class Generator {
   Result<std::vector<double>> losses(std::span<const std::int32_t> tokens, std::span<const std::uint8_t> mask,
                                      const CancelToken& cancel);
 
-  std::string chat_template() const;  // empty: none
-  int max_context() const;            // a soft prompt not counted
+  int max_context() const;  // a soft prompt not counted
   const Tokenizer& tokenizer() const;
   int vocabulary() const;
 

@@ -65,7 +65,7 @@ Result<AdapterFile> open_peft(const fs::path& directory) {
   TAILOR_TRY(const PeftAdapter adapter, PeftAdapter::open(directory));
   AdapterFile file;
   file.path = directory;
-  if (!adapter.is_lora()) return file.unfit("it is of the kind IA3; low-rank adapters can be gone on with");
+  TAILOR_CHECK(adapter.check_low_rank());
   file.rslora = adapter.flag("use_rslora");
   file.dora = adapter.flag("use_dora");
   const Json dropout = adapter.config().value("lora_dropout", Json());
@@ -93,8 +93,7 @@ Result<AdapterFile> open_peft(const fs::path& directory) {
     TAILOR_TRY(at::Tensor values, to_float(adapter, *rows.values));
     file.rows.push_back({rows.module, {rows.ids.begin(), rows.ids.end()}, std::move(values)});
   }
-  TAILOR_TRY(const SafetensorsFile weights, SafetensorsFile::open(directory / "adapter_model.safetensors"));
-  if (const auto base = weights.metadata().find(kAdapterBase); base != weights.metadata().end())
+  if (const auto base = adapter.metadata().find(kAdapterBase); base != adapter.metadata().end())
     file.base = base->second;
   return file;
 }
@@ -193,8 +192,7 @@ std::string identity_of(const BaseWeights& base) {
 }
 
 Error AdapterFile::unfit(const std::string& what) const {
-  return {ErrorCode::kInvalidArgument, fmt::format("{}: {}", path.string(), what),
-          "an adapter fits only the model that it was trained on"};
+  return unfit_adapter(path, what);
 }
 
 Result<AdapterFile> AdapterFile::open(const fs::path& path) {
@@ -250,12 +248,6 @@ Status take_adapter_settings(const AdapterFile& file, const Json& given, const s
     lora.trained_tokens = std::move(ids);
   }
   return {};
-}
-
-std::vector<std::string> AdapterStart::targets() const {
-  std::vector<std::string> names;
-  for (const auto& [name, unused] : modules) names.push_back(name);
-  return names;
 }
 
 Result<AdapterStart> decoder_start(const Job& job, const BaseWeights& base, const decoder::DecoderConfig& config,
@@ -348,8 +340,7 @@ Result<AdapterStart> encoder_start(const Job& job, const BaseWeights& base) {
     const auto place = places.find(name);
     if (place == places.end()) {
       if (inside(name)) return file.unfit(fmt::format("it changes {}, which the model has not", m.name));
-      start.left_out.push_back(m.name);
-      continue;
+      continue;  // of what stands behind the encoder
     }
     const StoredTensor& weight = base.stored(place->second + ".weight");
     TAILOR_CHECK(check_shapes(file, m, weight.shape.front(), weight.shape.back()));
@@ -361,7 +352,6 @@ Result<AdapterStart> encoder_start(const Job& job, const BaseWeights& base) {
       return file.unfit(
           fmt::format("{} was trained whole, which no method here does beside an encoder's adapter", whole.name));
     }
-    start.left_out.push_back(whole.name);
   }
   if (!file.rows.empty()) return file.unfit("it has rows of single tokens, which are for decoders");
   if (job.settings.lora.target_modules != file.targets) {

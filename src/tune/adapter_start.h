@@ -69,11 +69,9 @@ struct AdapterStart {
   std::map<std::string, Module, std::less<>> modules;    // "blk.0.attn_q"
   std::map<std::string, at::Tensor, std::less<>> whole;  // "token_embd.weight"
   std::map<std::string, at::Tensor, std::less<>> rows;   // the same, [settings.lora.trained_tokens, width]
-  std::vector<std::string> left_out;                     // of an encoder: what stands behind it
-
-  std::vector<std::string> targets() const;
 };
-/// Errors: another base, modules that it has not, shapes that do not fit, other targets than the job asks for.
+/// Errors: another base, modules that it has not, shapes that do not fit, other targets than the job asks for. What
+/// stands behind an encoder is left out.
 Result<AdapterStart> decoder_start(const Job& job, const BaseWeights& base, const decoder::DecoderConfig& config,
                                    bool tied);
 Result<AdapterStart> encoder_start(const Job& job, const BaseWeights& base);

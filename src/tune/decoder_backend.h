@@ -1,6 +1,5 @@
 #pragma once
-/// Inside of decoder_functions.cpp and decoder_loss.cpp: what a formulation (kernels.h) of a decoder's steps has to
-/// give.
+/// Inside of decoder_functions.cpp: what a formulation (kernels.h) of a decoder's steps has to give.
 
 #include <ATen/core/Tensor.h>
 

@@ -265,6 +265,16 @@ bool wants_tokens(Task task) {
   return task == Task::kTokenClassification || task == Task::kSpanExtraction;
 }
 
+/// By low-rank updates; a decoder that learns from a teacher does too.
+bool learns_low_rank(const Job& job, const Method& method) {
+  return method.family == MethodFamily::kLora || (job.method == "distill" && !for_encoders(job.task));
+}
+
+/// Else the layers are untouched and computed once.
+bool trains_layers(const Job& job) {
+  return job.method != "head" && job.method != "features";
+}
+
 /// Whether the method freezes matrices that it keeps as floats.
 bool freezes_matrices(const Job& job) {
   static constexpr std::string_view kNone[] = {"full", "contrastive", "head", "features", "qlora"};
@@ -299,7 +309,7 @@ Status check_metric(const Job& job, const std::string& where) {
 Status refuse_foreign_settings(const Json& settings, const Job& job, const Method& method, const std::string& where) {
   const bool head = for_encoders(job.task) && (job.method != "contrastive" || !job.head.empty());
   const bool distills = job.method == "distill";
-  const bool lora = method.family == MethodFamily::kLora || (distills && !for_encoders(job.task));
+  const bool lora = learns_low_rank(job, method);
   const std::pair<const char*, bool> parts[] = {
       {"lora", lora},
       {"distill", distills && job.task != Task::kCausalLm},
@@ -307,7 +317,7 @@ Status refuse_foreign_settings(const Json& settings, const Job& job, const Metho
       {"soft_prompt", method.family == MethodFamily::kSoftPrompt},
       {"upper_layers", job.method == "upper-layers"},
       {"dtype", freezes_matrices(job)},
-      {"activation_checkpointing", job.method != "head" && job.method != "features"},
+      {"activation_checkpointing", trains_layers(job)},
       {"temperature", job.method == "contrastive"},
       {"hard_negatives", job.method == "contrastive"},
       {"head_learning_rate", head},
@@ -430,8 +440,7 @@ Result<Job> parse_job(const Json& value, const std::string& where, const std::fi
                  "name one, or train it with method head"};
   }
   if (!job.adapter.empty()) {
-    const bool lora = method->family == MethodFamily::kLora || (job.method == "distill" && !for_encoders(job.task));
-    if (!lora) {
+    if (!learns_low_rank(job, *method)) {
       return Error{ErrorCode::kInvalidArgument,
                    fmt::format("{}: 'adapter' means nothing to method {}", where, job.method),
                    "a low-rank adapter is gone on with by method lora"};
@@ -487,8 +496,7 @@ Json settings_json(const Job& job) {
               {"pooling", name_of(kPoolings, s.pooling)}};
   const Method* method = find_method(job.method);
   const bool distills = job.method == "distill";
-  const bool student_lora = distills && !for_encoders(job.task);
-  if (student_lora || (method != nullptr && method->family == MethodFamily::kLora)) {
+  if (method != nullptr && learns_low_rank(job, *method)) {
     out["lora"] = {{"r", s.lora.r},
                    {"alpha", s.lora.alpha},
                    {"dropout", s.lora.dropout},
@@ -518,7 +526,7 @@ Json settings_json(const Job& job) {
   }
   if (job.method == "upper-layers") out["upper_layers"] = s.upper_layers;
   if (freezes_matrices(job)) out["dtype"] = name_of(kDtypes, s.dtype);
-  if (job.method != "head" && job.method != "features") out["activation_checkpointing"] = s.activation_checkpointing;
+  if (trains_layers(job)) out["activation_checkpointing"] = s.activation_checkpointing;
   return out;
 }
 

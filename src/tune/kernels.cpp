@@ -3,8 +3,6 @@
 #include <ATen/Context.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 
-#include "core/result.h"
-
 namespace tailor::tune {
 namespace {
 
@@ -12,12 +10,8 @@ thread_local Kernels on_the_processor = Kernels::kNative;
 
 }  // namespace
 
-bool native(const at::Device& device) {
-  return device.is_cpu() && on_the_processor == Kernels::kNative;
-}
-
 bool native(const at::Tensor& x) {
-  return native(x.device());
+  return x.device().is_cpu() && on_the_processor == Kernels::kNative;
 }
 
 KernelsGuard::KernelsGuard(Kernels kernels) : before_(on_the_processor) {
@@ -28,17 +22,17 @@ KernelsGuard::~KernelsGuard() {
   on_the_processor = before_;
 }
 
-at::Device open_device(Device device) {
-  if (device == Device::kCpu) return at::kCPU;
+Result<at::Device> open_device(Device device) {
+  if (device == Device::kCpu) return at::Device(at::kCPU);
   if (!at::globalContext().hasCUDA()) {
-    throw Exception(
-        {ErrorCode::kUnavailable,
-         "device cuda: this tailor-tune sees none (it is built without CUDA's half of libtorch, or there is no "
-         "CUDA device with a driver that libtorch can use)",
-         "build with `scripts/setup.sh --cuda` and -DTAILOR_TORCH_CUDA=ON (docs/BUILD.md), look at nvidia-smi, or "
-         "take device cpu"});
+    return Error{
+        ErrorCode::kUnavailable,
+        "device cuda: this tailor-tune sees none (it is built without CUDA's half of libtorch, or there is no CUDA "
+        "device with a driver that libtorch can use)",
+        "build with `scripts/setup.sh --cuda` and -DTAILOR_TORCH_CUDA=ON (docs/BUILD.md), look at nvidia-smi, or take "
+        "device cpu"};
   }
-  return {at::kCUDA, 0};
+  return at::Device(at::kCUDA, 0);
 }
 
 }  // namespace tailor::tune

@@ -6,12 +6,12 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "core/result.h"
 #include "tune/settings.h"
 
 namespace tailor::tune {
 
-/// Whether our own kernels serve tensors of this device, or this tensor.
-bool native(const at::Device& device);
+/// Whether our own kernels serve this tensor.
 bool native(const at::Tensor& x);
 
 /// While it lives, tensors of the processor that this thread computes on take the formulation it names; as
@@ -27,7 +27,7 @@ class KernelsGuard {
   const Kernels before_;
 };
 
-/// The ATen device of a job. Throws Exception{kUnavailable} where this build or machine has none.
-at::Device open_device(Device device);
+/// The ATen device of a job; kUnavailable where this build or machine has none.
+Result<at::Device> open_device(Device device);
 
 }  // namespace tailor::tune

@@ -120,20 +120,11 @@ Status write_predictions(const std::filesystem::path& path, const Predictions& p
   return write_safetensors(path, tensors, {{"format", "tailor-predictions"}, {"version", "1"}});
 }
 
-Result<at::Device> device_of(const Job& job) {
-  try {
-    return open_device(job.device);
-  } catch (const Exception& error) {
-    return error.error();
-  }
-}
-
 }  // namespace
 
 Result<Json> run_job(const Job& job, const EventSink& events, const CancelToken& cancel, SteadyTime process_start) {
   at::set_num_threads(job.threads > 0 ? job.threads : system_info().cores);
-  const Result<at::Device> device = device_of(job);
-  if (!device) return device.error();
+  TAILOR_TRY(const at::Device device, open_device(job.device));
   TAILOR_TRY(const TokenFile file, read_rows(job));
   TAILOR_TRY(const BaseWeights weights, BaseWeights::open(job.base));
   TAILOR_CHECK(make_directories(job.out / "checkpoint"));
@@ -143,7 +134,7 @@ Result<Json> run_job(const Job& job, const EventSink& events, const CancelToken&
     events({{"event", "preparing"}, {"rows", rows}, {"of", file.rows()}});
   };
   const KernelsGuard formulation(job.kernels);
-  TAILOR_TRY(const auto model, make_model({job, weights, file, preparing, *device}));
+  TAILOR_TRY(const auto model, make_model({job, weights, file, preparing, device}));
   std::optional<Profile> profile;
   if (const char* on = std::getenv(kProfileVariable); on != nullptr && std::string_view(on) == "1") profile.emplace();
   Trainer trainer(job, file, *model, print, events, cancel, process_start);

@@ -55,24 +55,30 @@ def logits_of(model, tokens):
         return model(input_ids=torch.tensor([tokens])).logits[0, -2:].numpy()
 
 
+def save_with_numbers(model, config, folder, seed, deviation):
+    """Has PEFT save an adapter of the model and gives it numbers that a test can make again: [name, shape, shift] of
+    every tensor, and adapter_config.json."""
+    get_peft_model(model, config).save_pretrained(folder)
+    saved = load_file(folder / "adapter_model.safetensors")
+    tensors, values = [], {}
+    for i, key in enumerate(sorted(saved)):
+        # Lengths, scales and norms stand about one; DoRA's lengths are always positive.
+        shift = 1.0 if key.endswith(("magnitude_vector", "ia3_l")) else 0.0
+        shape = list(saved[key].shape)
+        tensors.append([key, shape, shift])
+        numbers = shift + deviation * Rng(seed, i).normal(math.prod(shape))
+        values[key] = torch.tensor(numbers.astype(np.float32).reshape(shape))
+    save_file(values, folder / "adapter_model.safetensors")
+    return tensors, json.loads((folder / "adapter_config.json").read_text())
+
+
 def golden(name, base, config):
     model_class, model_config, _ = family.cases()[base]
     model, _, _, _ = family.made(base, model_class, model_config)
     tokens = json.loads((family.DATA / f"decoder_family_{base}.json").read_text())["tokens"]
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        get_peft_model(model, config).save_pretrained(folder)
-        saved = load_file(folder / "adapter_model.safetensors")
-        tensors, values = [], {}
-        for i, key in enumerate(sorted(saved)):
-            # Lengths, scales and norms stand about one; DoRA's lengths are always positive.
-            shift = 1.0 if key.endswith(("magnitude_vector", "ia3_l")) else 0.0
-            shape = list(saved[key].shape)
-            tensors.append([key, shape, shift])
-            numbers = shift + 0.2 * Rng(SEED, i).normal(math.prod(shape))
-            values[key] = torch.tensor(numbers.astype(np.float32).reshape(shape))
-        save_file(values, folder / "adapter_model.safetensors")
-        written = json.loads((folder / "adapter_config.json").read_text())
+        tensors, written = save_with_numbers(model, config, folder, SEED, 0.2)
         fresh, _, _, _ = family.made(base, model_class, model_config)
         before = logits_of(fresh, tokens)
         loaded = peft.PeftModel.from_pretrained(fresh, folder).eval()

@@ -12,17 +12,15 @@ beside the model; `left_out` what stands behind the encoder.
 """
 
 import json
-import math
 import pathlib
 import tempfile
 
 import numpy as np
 import peft
 import torch
-from counter_rng import Rng
 from encoder_family_golden import HEADS, INNER, LAYERS, POSITIONS, WIDTH, fill
-from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file, save_file
+from peft import IA3Config, LoraConfig, PeftModel
+from peft_adapter_golden import save_with_numbers
 from transformers import AutoConfig, AutoModel, BertConfig, BertForSequenceClassification, BertModel
 
 DATA = pathlib.Path(__file__).parent / "data"
@@ -88,17 +86,7 @@ def golden(name, family, model_class, config):
     before = vectors(inner, family)
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        get_peft_model(model, config).save_pretrained(folder)
-        saved = load_file(folder / "adapter_model.safetensors")
-        tensors, values = [], {}
-        for i, key in enumerate(sorted(saved)):
-            shift = 1.0 if key.endswith(("magnitude_vector", "ia3_l")) else 0.0
-            shape = list(saved[key].shape)
-            tensors.append([key, shape, shift])
-            numbers = shift + 0.1 * Rng(SEED, i).normal(math.prod(shape))
-            values[key] = torch.tensor(numbers.astype(np.float32).reshape(shape))
-        save_file(values, folder / "adapter_model.safetensors")
-        written = json.loads((folder / "adapter_config.json").read_text())
+        tensors, written = save_with_numbers(model, config, folder, SEED, 0.1)
         fresh, _, names = base(family, model_class)
         loaded = PeftModel.from_pretrained(fresh, folder).eval()
         beside = vectors(inner_of(loaded), family)
@@ -107,7 +95,7 @@ def golden(name, family, model_class, config):
     assert np.abs(beside - folded).max() < 1e-5, name
     assert np.abs(beside - before).max() > 0.02, name
     keep = {k: sorted(v) if isinstance(v, list) else v for k, v in written.items()
-            if v not in (None, [], {}, False) and k != "auto_mapping"}
+            if v not in (None, [], {}, False) and k not in ("auto_mapping", "base_model_name_or_path")}
     outside = sorted({t[0].split("base_model.model.")[1].split(".lora_")[0] for t in tensors
                       if ".pooler." in t[0] or ".classifier." in t[0]})
     print(name, np.abs(beside - before).max(), outside)
