@@ -14,8 +14,8 @@ from .errors import SetupError
 TRIES = 3
 # The libraries are for the program, not for this Python: one build of each wheel, whatever Python runs the set-up.
 WHEEL_FLAGS = ["--only-binary", ":all:", "--python-version", "3.11", "--implementation", "cp", "--abi", "cp311", "--abi", "none",
-               "--platform", "manylinux_2_28_x86_64", "--platform", "manylinux_2_25_x86_64",
-               "--platform", "manylinux_2_17_x86_64", "--platform", "manylinux2014_x86_64"]
+               *(word for minor in range(28, 16, -1) for word in ("--platform", f"manylinux_2_{minor}_x86_64")),  # pip takes none but those named
+               "--platform", "manylinux2014_x86_64"]
 OFFLINE = re.compile(r"NewConnectionError|Name or service not known|name resolution|Failed to resolve|NameResolutionError|Network is unreachable|Connection refused|"
                      r"No route to host|ConnectTimeout|timed out|ProxyError|Max retries exceeded|connection broken|SSLError|"
                      r"Errno -[235]\b", re.IGNORECASE)
