@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <ctime>
+#include <optional>
 
 #include "core/files.h"
 #include "core/rng.h"
@@ -72,8 +73,9 @@ struct Prepared {
   TunedBy by;
   PreparedChat data;
   ReadyModel base, trained_on;  // as it is served; qlora trains on the blocks of the model's own file
-  ChatTokens tokens;
+  std::optional<TextEncoder> encoder;
   std::size_t max_tokens = 0;
+  ChatTokens tokens;
 };
 
 TemplateSettings templates_of(const TuneOptions& options) {
@@ -92,7 +94,8 @@ Status read(const TuneOptions& options, Prepared& p, RunUi& ui) {
   return {};
 }
 
-Status tokenise(const TuneOptions& options, Prepared& p, RunUi& ui, const ProgressFn& progress) {
+/// The model, and whether its template takes what the options say: before anything is written.
+Status make_ready(const TuneOptions& options, Prepared& p, RunUi& ui, const ProgressFn& progress) {
   ui.stage(fmt::format("making {} ready", p.by.model.id));
   TAILOR_TRY(p.base, ready_model(p.by.model, serving_use(options, p.by.model), progress));
   p.trained_on = p.base;
@@ -101,10 +104,9 @@ Status tokenise(const TuneOptions& options, Prepared& p, RunUi& ui, const Progre
   }
   TAILOR_TRY(p.base, with_added_tokens(std::move(p.base), options.added_tokens));
   TAILOR_TRY(p.trained_on, with_added_tokens(std::move(p.trained_on), options.added_tokens));
-  ui.stage("tokenising");
-  TAILOR_TRY(const TextEncoder model, TextEncoder::load(p.base.gguf, p.data.form, templates_of(options)));
-  if (!model.note().empty()) ui.warning(model.note());
-  const auto context = static_cast<std::size_t>(model.max_context());
+  TAILOR_TRY(p.encoder, TextEncoder::load(p.base.gguf, p.data.form, templates_of(options)));
+  if (!p.encoder->note().empty()) ui.warning(p.encoder->note());
+  const auto context = static_cast<std::size_t>(p.encoder->max_context());
   if (options.max_tokens > context) {
     return Error{ErrorCode::kInvalidArgument,
                  fmt::format("--max-tokens {} is more than the {} tokens that {} reads", options.max_tokens, context,
@@ -112,7 +114,12 @@ Status tokenise(const TuneOptions& options, Prepared& p, RunUi& ui, const Progre
                  "lower it, or take a model with a longer context"};
   }
   p.max_tokens = options.max_tokens > 0 ? options.max_tokens : std::min(kUsualMaxTokens, context);
-  TAILOR_TRY(p.tokens, tokenize_chat(p.data, model.encoder(), model.vocabulary(), p.max_tokens));
+  return {};
+}
+
+Status tokenise(Prepared& p, RunUi& ui) {
+  ui.stage("tokenising");
+  TAILOR_TRY(p.tokens, tokenize_chat(p.data, p.encoder->encoder(), p.encoder->vocabulary(), p.max_tokens));
   for (const std::string& warning : p.tokens.warnings) ui.warning(warning);
   return {};
 }
@@ -124,6 +131,7 @@ class TextRecipe {
 
   Status choose() { return tailor::choose(options_, prepared_); }
   Status read() { return tailor::read(options_, prepared_, ui_); }
+  Status make_ready() { return tailor::make_ready(options_, prepared_, ui_, progress()); }
   Status write_start(const std::string& command_line) const;
   Status same_data(const Json& run) const;
   Status teach();  // method distill
@@ -131,7 +139,7 @@ class TextRecipe {
   Status package();
   Status prove();
   Result<TuneSummary> finish();
-  Status tokenise() { return tailor::tokenise(options_, prepared_, ui_, progress()); }
+  Status tokenise() { return tailor::tokenise(prepared_, ui_); }
 
  private:
   RunDirectory run_directory() const { return {options_.out}; }
@@ -376,6 +384,7 @@ Result<TuneSummary> tune_texts(TuneOptions options, const std::string& command_l
   TextRecipe recipe(std::move(options), ui, cancel);
   TAILOR_CHECK(recipe.choose());
   TAILOR_CHECK(recipe.read());
+  TAILOR_CHECK(recipe.make_ready());
   TAILOR_CHECK(recipe.write_start(command_line));
   return go_through(recipe);
 }
@@ -385,6 +394,7 @@ Result<TuneSummary> resume_texts(TuneOptions options, const Json& run, RunUi& ui
   TAILOR_CHECK(recipe.choose());
   TAILOR_CHECK(recipe.read());
   TAILOR_CHECK(recipe.same_data(run));
+  TAILOR_CHECK(recipe.make_ready());
   return go_through(recipe);
 }
 
@@ -392,7 +402,8 @@ Result<TextPreview> preview_texts(const TuneOptions& options, std::size_t rows, 
   Prepared p;
   TAILOR_CHECK(choose(options, p));
   TAILOR_CHECK(read(options, p, ui));
-  TAILOR_CHECK(tokenise(options, p, ui, {}));
+  TAILOR_CHECK(make_ready(options, p, ui, {}));
+  TAILOR_CHECK(tokenise(p, ui));
   TAILOR_TRY(const Tokenizer tokenizer, Tokenizer::load(p.base.gguf));
   const TokenFile& file = p.tokens.file;
   TextPreview out;

@@ -31,7 +31,7 @@ PROMPT = "Classify the intent of the customer message.\nMessage: {}\nIntent:"
 
 def tokenizer_of(sort, model_dir):
     from transformers import AutoTokenizer
-    return AutoTokenizer.from_pretrained(model_dir, **({} if sort == "encoder" else {"gguf_file": GGUF}))
+    return AutoTokenizer.from_pretrained(model_dir, **({} if sort.startswith("encoder") else {"gguf_file": GGUF}))
 
 
 def write_tokens(sort, data_dir, model_dir, out, n):

@@ -1,4 +1,8 @@
 #include <gtest/gtest.h>
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -164,6 +168,27 @@ TEST(Process, MissingProgramIsAnErrorNotAChild) {
   const auto result = run_process({.command = {"/nonexistent/program"}}, {}, cancel);
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().code, ErrorCode::kUnavailable);
+}
+
+TEST(System, MemoryOfThisProcessAndWhatItsHeapHoldsInReserve) {
+#ifdef __GLIBC__
+  constexpr std::size_t kBytes = 64 << 20;
+  mallopt(M_MMAP_THRESHOLD, 1 << 30);  // large blocks into the heap
+  auto large = std::make_unique<char[]>(kBytes);
+  const auto above = std::make_unique<char[]>(1 << 20);  // the heap cannot shrink below it
+  std::fill_n(large.get(), kBytes, 'x');
+  std::fill_n(above.get(), 1 << 20, 'y');
+  const MemoryNow with = memory_now();
+  EXPECT_GT(with.resident, kBytes);
+  large.reset();
+  release_free_memory();
+  const MemoryNow without = memory_now();
+  EXPECT_LT(without.resident + kBytes / 2, with.resident);
+  EXPECT_GT(without.idle_heap, with.idle_heap + kBytes / 2);
+  // Nearly what all of it was.
+  const auto all = [](const MemoryNow& m) { return static_cast<double>(m.resident + m.idle_heap); };
+  EXPECT_NEAR(all(without), all(with), 4 << 20);
+#endif
 }
 
 TEST(System, ReportsCoresAndMemory) {

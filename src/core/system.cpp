@@ -93,6 +93,24 @@ std::filesystem::path program_directory() {
   return error ? std::filesystem::current_path() : program.parent_path();
 }
 
+MemoryNow memory_now() {
+  MemoryNow now;
+  const auto kilobytes_of = [](std::string_view line) {  // "Rss:   123 kB"
+    std::uint64_t value = 0;
+    std::istringstream(std::string(line.substr(line.find(':') + 1))) >> value;
+    return value * 1024;
+  };
+  std::ifstream maps("/proc/self/smaps");
+  bool heap = false;
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find('-') != std::string::npos && line.find(':') > line.find('-')) heap = line.ends_with("[heap]");
+    if (line.starts_with("Rss:")) now.resident += kilobytes_of(line);
+    if (heap && line.starts_with("Size:")) now.idle_heap += kilobytes_of(line);
+    if (heap && line.starts_with("Rss:")) now.idle_heap -= kilobytes_of(line);
+  }
+  return now;
+}
+
 void release_free_memory() {
 #ifdef __GLIBC__
   malloc_trim(0);

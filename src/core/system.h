@@ -17,9 +17,16 @@ struct SystemInfo {
 };
 SystemInfo system_info();
 
-/// Gives memory that was freed back to the system, as far as the C library can; what comes next does not stand on top of
-/// it then.
+/// Gives memory that was freed back to the system, as far as the C library can; what comes next does not stand on top
+/// of it then.
 void release_free_memory();
+
+/// Bytes in memory now, of this process (`resident`), and of the C library's heap those that were given back or never
+/// used (`idle_heap`): where allocations fall otherwise they come back.
+struct MemoryNow {
+  std::uint64_t resident = 0, idle_heap = 0;
+};
+MemoryNow memory_now();
 
 /// Directory of the running program; and where set-up put models and libraries.
 std::filesystem::path program_directory();

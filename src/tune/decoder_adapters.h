@@ -17,6 +17,7 @@
 #include "tune/parameters.h"
 #include "tune/settings.h"
 #include "tune/slot.h"
+#include "tune/slot_bindings.h"
 
 namespace tailor::tune::decoder {
 
@@ -46,16 +47,8 @@ class DecoderAdapters {
   const std::vector<std::string>& bottleneck_names() const { return names_; }
 
  private:
-  struct Binding {
-    Slot* slot;
-    std::vector<std::string> names;
-    std::vector<std::int64_t> shape;
-  };
-  void add_bottleneck_to(std::optional<BottleneckSpec>& spec, const std::string& name, std::int64_t width,
-                         AdapterPlace place, const AdapterSettings& settings, ParameterSet& parameters, Rng& rng);
-
   std::vector<Layer> layers_;
-  std::vector<Binding> bindings_;
+  SlotBindings bindings_;
   std::vector<std::string> names_;
   std::optional<AdapterPlace> place_;
 };

@@ -148,7 +148,7 @@ Status DecoderWeights::fill_vectors(Slot& slot, const std::vector<std::string>& 
     if (!parameters->contains(names[i])) parameters->add(names[i], parts[i], {.decay = false});
     all += widths[i];
   }
-  bindings_.push_back({&slot, names, {all}});
+  bindings_.add(slot, names, {all});
   return {};
 }
 
@@ -179,7 +179,7 @@ Status DecoderWeights::fill_table(Slot& slot, const std::string& name, const Ten
     return {};
   }
   parameters->add(name, value);
-  bindings_.push_back({&slot, {name}, value.sizes().vec()});
+  bindings_.add(slot, {name}, value.sizes().vec());
   return {};
 }
 
@@ -223,7 +223,7 @@ Status DecoderWeights::fill_group(std::int64_t layer, LinearGroup group, const T
       parameters->add(name, base_.load(name));
       rows += base_.stored(name).shape.front();
     }
-    bindings_.push_back({&leaves_[l][g], weights, {rows, config_.of(group).front().in}});
+    bindings_.add(leaves_[l][g], weights, {rows, config_.of(group).front().in});
   }
   if (learnt > 0 || storage_ != WeightStorage::kBlocks) {
     for (const std::string& name : weights) forget(base_.stored(name));
@@ -316,7 +316,7 @@ Status DecoderWeights::train_rows(std::vector<std::int32_t> ids, ParameterSet& p
   }
   const auto add = [&](Slot& slot, const char* table, const char* name) {
     parameters.add(name, base_.load_rows(table, rows));
-    bindings_.push_back({&slot, {name}, {static_cast<std::int64_t>(rows.size()), config_.hidden}});
+    bindings_.add(slot, {name}, {static_cast<std::int64_t>(rows.size()), config_.hidden});
   };
   add(rows_.embedding, kWords, kWordRows);
   if (!config_.tied) add(rows_.output, kOutput, kOutputRows);
@@ -326,19 +326,7 @@ Status DecoderWeights::train_rows(std::vector<std::int32_t> ids, ParameterSet& p
 }
 
 void DecoderWeights::bind(const ParameterSet& parameters) {
-  for (const Binding& binding : bindings_) {
-    const std::int64_t offset = parameters.at(binding.names[0]).offset;
-    std::int64_t count = 0;
-    for (const std::string& name : binding.names) {
-      const Parameter& p = parameters.at(name);
-      if (p.offset != offset + count)
-        throw Exception({ErrorCode::kInternal, name + " does not lie beside its neighbours", ""});
-      count += p.value.numel();
-    }
-    binding.slot->value =
-        parameters.flat_values().narrow(0, offset, count).view(binding.shape).detach().requires_grad_();
-    binding.slot->grad = parameters.flat_grad().narrow(0, offset, count).view(binding.shape);
-  }
+  bindings_.bind(parameters);
   if (config_.tied) output_ = embedding_;
   if (config_.tied) rows_.output = rows_.embedding;
 }

@@ -17,6 +17,7 @@
 #include "tune/frozen_gemm.h"
 #include "tune/parameters.h"
 #include "tune/slot.h"
+#include "tune/slot_bindings.h"
 #include "tune/weights.h"
 
 namespace tailor::tune::decoder {
@@ -113,12 +114,6 @@ class DecoderWeights {
   const at::Tensor& rope_table(std::int64_t positions, bool local);
 
  private:
-  /// A slot whose value is one parameter, or several that lie one after another.
-  struct Binding {
-    Slot* slot;
-    std::vector<std::string> names;
-    std::vector<std::int64_t> shape;
-  };
   struct RopeTable {
     at::Tensor values;
     double base = 10000, scale = 1;
@@ -148,7 +143,7 @@ class DecoderWeights {
   const StoredTensor* output_source_ = nullptr;
   Slot embedding_, output_, positions_;  // the first two are the same where tied
   TrainedRows rows_;
-  std::vector<Binding> bindings_;
+  SlotBindings bindings_;
   std::vector<std::string> known_;
   at::Tensor scratch_;
   std::vector<double> rope_factors_;  // empty, or what each pair's frequency is divided by

@@ -15,19 +15,7 @@ static DropoutSite site(std::uint64_t seed, double probability, std::int64_t lay
 }
 
 void Encoder::bind(const ParameterSet& parameters) {
-  for (const Binding& binding : bindings_) {
-    const std::int64_t offset = parameters.at(binding.names[0]).offset;
-    std::int64_t count = 0;
-    for (const std::string& name : binding.names) {
-      const Parameter& p = parameters.at(name);
-      if (p.offset != offset + count)
-        throw Exception({ErrorCode::kInternal, name + " does not lie beside its neighbours", ""});
-      count += p.value.numel();
-    }
-    binding.slot->value =
-        parameters.flat_values().narrow(0, offset, count).view(binding.shape).detach().requires_grad_();
-    binding.slot->grad = parameters.flat_grad().narrow(0, offset, count).view(binding.shape);
-  }
+  bindings_.bind(parameters);
 }
 
 PackedRows Encoder::pack(RowSpan rows) const {

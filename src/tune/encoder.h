@@ -20,6 +20,7 @@
 #include "tune/encoder_functions.h"
 #include "tune/parameters.h"
 #include "tune/settings.h"
+#include "tune/slot_bindings.h"
 #include "tune/trainable_model.h"
 #include "tune/weights.h"
 
@@ -128,12 +129,6 @@ class Encoder {
     std::optional<BottleneckSpec> after_attention, ffn_adapter;
     bool trains() const;  // something of it
   };
-  /// A slot whose value is one parameter, or several that lie one after another.
-  struct Binding {
-    Slot* slot;
-    std::vector<std::string> names;
-    std::vector<std::int64_t> shape;
-  };
   void read_rows();  // of the token file: ids in use, the longest row
   void fill_tables(const BaseWeights& weights, ParameterSet& parameters);
   void fill_bert_layer(Layer& layer, int number, const BaseWeights& weights, ParameterSet& parameters, Rng& rng);
@@ -144,8 +139,8 @@ class Encoder {
   void add_lora(LinearSpec& linear, int layer, const std::vector<std::string>& modules,
                 const std::vector<std::int64_t>& widths, std::int64_t in, ParameterSet& parameters, Rng& rng);
   void add_scale(Slot& slot, std::vector<std::string> names, std::int64_t width, ParameterSet& parameters);
-  void add_bottleneck_adapter(std::optional<BottleneckSpec>& spec, const std::string& name, ParameterSet& parameters,
-                              Rng& rng);
+  void fill_bottleneck(std::optional<BottleneckSpec>& spec, const std::string& name, ParameterSet& parameters,
+                       Rng& rng);
   std::pair<at::Tensor, bool> ia3_of(const std::string& name, const ParameterSet& parameters) const;
   bool trained(std::string_view tensor) const;
   /// Whether the tensor is kept rounded to bf16.
@@ -165,7 +160,7 @@ class Encoder {
   NormSpec embedding_norm_, final_norm_;
   at::Tensor global_turns_, local_turns_;  // AttentionSpec::rotary, [longest row, head width]
   std::vector<Layer> layers_;
-  std::vector<Binding> bindings_;
+  SlotBindings bindings_;
   std::map<std::string, std::pair<at::Tensor, at::Tensor>> first_;  // PiSSA: A and B at the start, by module
   std::vector<std::string> bottleneck_names_;
 };

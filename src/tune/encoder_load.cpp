@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "tune/bottleneck.h"
 #include "tune/encoder.h"
 
 namespace tailor::tune {
@@ -18,7 +19,6 @@ namespace {
 constexpr std::string_view kWords = "token_embd.weight";
 constexpr std::string_view kPositions = "position_embd.weight";
 constexpr std::string_view kTypes = "token_types.weight";
-constexpr double kAdapterStd = 0.01;  // of a bottleneck's first weights: close to the identity
 
 bool decays(std::string_view name) {
   return !name.ends_with(".bias") && name.find("norm") == std::string_view::npos;
@@ -107,7 +107,7 @@ void Encoder::fill_tables(const BaseWeights& weights, ParameterSet& parameters) 
   const auto fill_table = [&](Slot& slot, std::string_view name, at::Tensor rows) {
     if (trained(name)) {
       parameters.add(std::string(name), rows, {.decay = true});
-      bindings_.push_back({&slot, {std::string(name)}, rows.sizes().vec()});
+      bindings_.add(slot, {std::string(name)}, rows.sizes().vec());
     } else {
       slot.value = rows.to(options_.device);
     }
@@ -191,11 +191,11 @@ void Encoder::add_method(Layer& layer, int l, ParameterSet& parameters, Rng& rng
     add_scale(layer.inner_scale, {block(l, "ia3_ffn")}, config_.feed_forward, parameters);
   }
   if (options_.adapter && options_.adapter->place == AdapterPlace::kHoulsby) {
-    add_bottleneck_adapter(layer.after_attention, block(l, "adapter_attn"), parameters, rng);
+    fill_bottleneck(layer.after_attention, block(l, "adapter_attn"), parameters, rng);
     std::swap(layer.attn_output.bias, layer.attn_norm.bias);  // the adapter reads what the linear layer gives, whole
   }
   if (options_.adapter) {
-    add_bottleneck_adapter(layer.ffn_adapter, block(l, "adapter_ffn"), parameters, rng);
+    fill_bottleneck(layer.ffn_adapter, block(l, "adapter_ffn"), parameters, rng);
     if (options_.adapter->place != AdapterPlace::kParallel) std::swap(layer.ffn_down.bias, layer.ffn_norm.bias);
   }
 }
@@ -227,7 +227,7 @@ void Encoder::fill(Slot& slot, std::vector<std::string> names, std::vector<std::
     }
     parameters.add(name, weights.load(name, part), {.decay = decay && decays(name)});
   }
-  bindings_.push_back({&slot, std::move(names), std::move(shape)});
+  bindings_.add(slot, std::move(names), std::move(shape));
 }
 
 void Encoder::add_lora(LinearSpec& linear, int layer, const std::vector<std::string>& modules,
@@ -240,7 +240,7 @@ void Encoder::add_lora(LinearSpec& linear, int layer, const std::vector<std::str
       chosen.push_back(i);
   }
   if (chosen.empty()) return;
-  Binding stack{&linear.lora_a, {}, {static_cast<std::int64_t>(chosen.size()) * rank, in}};
+  std::vector<std::string> stacked;
   std::vector<std::int64_t> columns(modules.size(), 0);
   for (std::size_t i = 1; i < modules.size(); ++i) columns[i] = columns[i - 1] + widths[i - 1];
   std::vector<at::Tensor> starts;
@@ -270,10 +270,10 @@ void Encoder::add_lora(LinearSpec& linear, int layer, const std::vector<std::str
         *p = static_cast<float>((2 * rng.uniform() - 1) * bound);
     }
     parameters.add(name + ".lora_a", a, {});
-    stack.names.push_back(name + ".lora_a");
+    stacked.push_back(name + ".lora_a");
     starts.push_back(b);
   }
-  bindings_.push_back(std::move(stack));
+  bindings_.add(linear.lora_a, std::move(stacked), {static_cast<std::int64_t>(chosen.size()) * rank, in});
   linear.lora_scale = options_.lora.scale();
   linear.lora_dropout = options_.lora.dropout;
   linear.parts.reserve(chosen.size());
@@ -283,7 +283,7 @@ void Encoder::add_lora(LinearSpec& linear, int layer, const std::vector<std::str
     LoraPart& part = linear.parts.back();
     const std::string name = block(layer, modules[i]);
     parameters.add(name + ".lora_b", starts[c], {.rate_scale = options_.lora.b_rate_scale});
-    bindings_.push_back({&part.b, {name + ".lora_b"}, {widths[i], rank}});
+    bindings_.add(part.b, {name + ".lora_b"}, {widths[i], rank});
     if (!options_.lora.dora) continue;
     parameters.add(name + ".lora_magnitude",
                    options_.lora_start
@@ -291,7 +291,7 @@ void Encoder::add_lora(LinearSpec& linear, int layer, const std::vector<std::str
                        : at::linalg_vector_norm(linear.weight.value.narrow(0, columns[i], widths[i]).to(at::kFloat), 2,
                                                 at::IntArrayRef{1}),
                    {.decay = false});
-    bindings_.push_back({&part.magnitude, {name + ".lora_magnitude"}, {widths[i]}});
+    bindings_.add(part.magnitude, {name + ".lora_magnitude"}, {widths[i]});
   }
 }
 
@@ -299,37 +299,14 @@ void Encoder::add_lora(LinearSpec& linear, int layer, const std::vector<std::str
 void Encoder::add_scale(Slot& slot, std::vector<std::string> names, std::int64_t width, ParameterSet& parameters) {
   for (const std::string& name : names) parameters.add(name, at::ones({width}, at::kFloat), {.decay = false});
   const std::int64_t all = width * static_cast<std::int64_t>(names.size());
-  bindings_.push_back({&slot, std::move(names), {all}});
+  bindings_.add(slot, std::move(names), {all});
 }
 
-void Encoder::add_bottleneck_adapter(std::optional<BottleneckSpec>& spec, const std::string& name,
-                                     ParameterSet& parameters, Rng& rng) {
-  const std::int64_t d = config_.width, m = options_.adapter->settings.size;
-  if (m > d) {
-    throw Exception({ErrorCode::kInvalidArgument,
-                     fmt::format("settings.adapter.size is {}, the model is only {} wide", m, d),
-                     "a bottleneck is narrower than the model"});
-  }
-  const auto normal = [&](std::vector<std::int64_t> shape) {
-    at::Tensor t = at::empty(shape, at::kFloat);
-    for (float *p = t.data_ptr<float>(), *end = p + t.numel(); p != end; ++p)
-      *p = static_cast<float>(kAdapterStd * rng.normal());
-    return t;
-  };
-  spec.emplace();
-  spec->scale = options_.adapter->settings.scale;
-  // Houlsby's own code has GELU; Pfeiffer's and the parallel one have ReLU.
-  spec->activation = options_.adapter->place == AdapterPlace::kHoulsby ? Activation::kGelu : Activation::kRelu;
-  const auto add = [&](Slot& slot, const std::string& rest, at::Tensor first, bool decay) {
-    const auto shape = first.sizes().vec();
-    parameters.add(name + rest, first, {.decay = decay});
-    bindings_.push_back({&slot, {name + rest}, shape});
-    bottleneck_names_.push_back(name + rest);
-  };
-  add(spec->down.weight, ".down.weight", normal({m, d}), true);
-  add(spec->down_bias, ".down.bias", at::zeros({m}, at::kFloat), false);
-  add(spec->up.weight, ".up.weight", normal({d, m}), true);
-  add(spec->up.bias, ".up.bias", at::zeros({d}, at::kFloat), false);
+void Encoder::fill_bottleneck(std::optional<BottleneckSpec>& spec, const std::string& name, ParameterSet& parameters,
+                              Rng& rng) {
+  const auto names = add_bottleneck_parameters(spec.emplace(), name, config_.width, options_.adapter->place,
+                                               options_.adapter->settings, parameters, bindings_, rng);
+  bottleneck_names_.insert(bottleneck_names_.end(), names.begin(), names.end());
 }
 
 }  // namespace tailor::tune

@@ -76,6 +76,7 @@ class Trainer {
   /// The largest passes of the run and saving, once, before the first step: memory or disk that will not do show now,
   /// not hours later, and what the run needs is known. Changes nothing.
   Status rehearse();
+  Status rehearse_saving();
   std::vector<std::vector<std::int64_t>> largest_passes();  // the largest first
   std::vector<std::int64_t> longest_predicted() const;      // rows that fill a pass
   /// After a first pass over the rows, which took so many seconds of the processors.

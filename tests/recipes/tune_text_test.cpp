@@ -225,6 +225,7 @@ TEST_F(TuneTextWords, ATemplateIsServedWithTheVariablesAndTheDateItWasLearntWith
     const Outcome r = tune("refused" + std::to_string(++refusals), arguments);
     EXPECT_EQ(r.code, 2);
     EXPECT_TRUE(contains(r.err, part)) << r.err;
+    EXPECT_FALSE(fs::exists(dir_.path() / ("refused" + std::to_string(refusals)) / "run.json"));  // nothing to resume
   };
   refused({"--template-variable", "enable_thinkng=false"}, "reads no variable enable_thinkng");
   refused({"--template-variable", "messages=1"}, "cannot be set");

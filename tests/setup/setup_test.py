@@ -25,12 +25,12 @@ from tailor_setup.download import Fetch, cached, explain, merge, sha256_of  # no
 from tailor_setup.errors import SetupError  # noqa: E402
 
 
-def make_wheel(directory, name="tiny_model", text="hello"):
-    path = directory / f"{name}-1.0-py3-none-any.whl"
+def make_wheel(directory, name="tiny_model", text="hello", platform="any"):
+    path = directory / f"{name}-1.0-py3-none-{platform}.whl"
     with zipfile.ZipFile(path, "w") as wheel:
         wheel.writestr(f"{name}/weights.bin", text)
         wheel.writestr(f"{name}-1.0.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        wheel.writestr(f"{name}-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{name}-1.0.dist-info/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-{platform}\n")
         wheel.writestr(f"{name}-1.0.dist-info/RECORD", "")
     return path
 
@@ -88,6 +88,14 @@ class Fetching(Setup):
         pin = self.pin(make_source(self.index), source=True)
         Fetch(self.cache).all([pin])
         self.assertIsNotNone(cached(self.cache, pin))
+
+    def test_a_wheel_of_any_level_of_manylinux_that_debian_12_runs_is_taken(self):
+        for minor in (17, 18, 27, 28):  # CUDA's libraries come as 18 and 27
+            pin = self.pin(make_wheel(self.index, name=f"tiny{minor}", platform=f"manylinux_2_{minor}_x86_64"))
+            Fetch(self.cache).all([pin])
+            self.assertIsNotNone(cached(self.cache, pin))
+        with self.assertRaisesRegex(SetupError, "no such file"):
+            Fetch(self.cache).all([self.pin(make_wheel(self.index, name="tiny40", platform="manylinux_2_40_x86_64"))])
 
     def test_a_file_with_another_hash_is_refused_and_deleted(self):
         pin = self.pin(make_wheel(self.index), sha256="0" * 64)
