@@ -291,6 +291,8 @@ TEST(Config, SaysEverythingThatIsWrongAtOnce) {
   EXPECT_THAT(refusal("method: dora\ninit_lora_weights: pissa"), HasSubstr("t.yaml:2: dora and pissa exclude"));
   EXPECT_THAT(refusal("method: pissa\nuse_dora: true"), HasSubstr("t.yaml:2: dora and pissa exclude"));
   EXPECT_THAT(refusal("method: features\nlearning_rate: 1"), HasSubstr("means nothing to method features"));
+  EXPECT_EQ(options("method: features\nmax_steps: 30"),
+            json(R"({"method": "features", "settings": {"max_steps": 30}})"));
 }
 
 TEST(Config, FlagsAndSetWinOverTheFile) {

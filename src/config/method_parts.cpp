@@ -42,9 +42,9 @@ const MethodPart* find_method_part(std::string_view method) {
 
 bool means_something(const Setting& setting, const MethodPart& method, ModelSort model) {
   const bool trains = setting.target.starts_with("/settings/") || setting.target.starts_with("/job/");
-  if (setting.key == "device") return true;
+  if (setting.key == "device" || setting.key == "max_steps") return true;  // a method without steps keeps any limit
   if (method.method == "features" && (trains || setting.part == SettingPart::kHead)) return false;  // it trains nothing
-  if (setting.key == "soft_prompt.reparameterise" && method.method == "p-tuning") return false;  // it is a network
+  if (setting.key == "soft_prompt.reparameterise" && method.method == "p-tuning") return false;     // it is a network
   const bool encoder = model == ModelSort::kEncoder || (model == ModelSort::kUnknown && method.encoders);
   switch (setting.part) {
     case SettingPart::kEvery:

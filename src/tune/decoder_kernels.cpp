@@ -10,59 +10,15 @@
 #include <cstring>
 
 #include "tune/profile.h"
+#include "tune/vector_math.h"
 
 namespace tailor::tune::decoder {
 namespace {
 
-// Eight floats; the compiler makes one or two registers of it, as the machine has them.
-using Vec [[gnu::vector_size(32)]] = float;
-using VecInt [[gnu::vector_size(32)]] = std::int32_t;
+using Vec = simd::F8;  // the compiler makes one or two registers of it, as the machine has them
+using simd::exp, simd::load, simd::splat, simd::store, simd::sum;
 constexpr std::int64_t kLanes = 8;
 
-inline Vec load(const float* p) {
-  Vec v;
-  std::memcpy(&v, p, sizeof(v));
-  return v;
-}
-inline void store(float* p, Vec v) {
-  std::memcpy(p, &v, sizeof(v));
-}
-inline Vec splat(float x) {
-  return Vec{x, x, x, x, x, x, x, x};
-}
-inline float sum(Vec v) {
-  return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
-}
-inline Vec max(Vec a, Vec b) {
-  return a > b ? a : b;
-}
-inline Vec min(Vec a, Vec b) {
-  return a < b ? a : b;
-}
-
-/// exp by range reduction and a polynomial (Moshier's Cephes, expf): relative error below 2e-7 in [-87, 88].
-inline Vec exp(Vec x) {
-  x = min(max(x, splat(-87.0f)), splat(88.0f));
-  const Vec shifted = x * splat(1.44269504088896341f) + splat(0.5f);
-  VecInt n = __builtin_convertvector(shifted, VecInt);  // towards zero
-  Vec floor = __builtin_convertvector(n, Vec);
-  const VecInt above = floor > shifted;  // -1 where rounded up
-  n += above;
-  floor = __builtin_convertvector(n, Vec);
-  x -= floor * splat(0.693359375f);
-  x -= floor * splat(-2.12194440e-4f);
-  Vec y = splat(1.9875691500e-4f);
-  y = y * x + splat(1.3981999507e-3f);
-  y = y * x + splat(8.3334519073e-3f);
-  y = y * x + splat(4.1665795894e-2f);
-  y = y * x + splat(1.6666665459e-1f);
-  y = y * x + splat(5.0000001201e-1f);
-  y = y * x * x + x + splat(1.0f);
-  const VecInt bits = (n + 127) << 23;
-  Vec power;
-  std::memcpy(&power, &bits, sizeof(power));
-  return y * power;
-}
 inline float exp1(float x) {
   return exp(splat(x))[0];
 }
@@ -186,7 +142,7 @@ void exponentials(float* row, std::int64_t visible, std::int64_t width, float sc
 float row_max(const float* row, std::int64_t n) {
   Vec m = splat(row[0]);
   std::int64_t j = 0;
-  for (; j + kLanes <= n; j += kLanes) m = max(m, load(row + j));
+  for (; j + kLanes <= n; j += kLanes) m = simd::maximum(m, load(row + j));
   float best = m[0];
   for (int i = 1; i < kLanes; ++i) best = std::max(best, m[i]);
   for (; j < n; ++j) best = std::max(best, row[j]);

@@ -16,6 +16,7 @@
 
 #include "tune/decoder_kernels.h"
 #include "tune/profile.h"
+#include "tune/vector_math.h"
 
 namespace tailor::tune::decoder {
 namespace {
@@ -26,25 +27,14 @@ constexpr bool kFastBuild = true;
 constexpr bool kFastBuild = false;  // at::mm brings its own kernels for the machine it finds
 #endif
 
-using Vec [[gnu::vector_size(32)]] = float;
-using Index8 [[gnu::vector_size(32)]] = std::int32_t;
+using Vec = simd::F8;
+using Index8 = simd::I8;
+using simd::load, simd::splat, simd::store;
 constexpr std::int64_t kLanes = 8;
 constexpr std::int64_t kM = 6;           // micro-kernel rows
 constexpr std::int64_t kN = 2 * kLanes;  // micro-kernel columns
 constexpr std::int64_t kWidth = 64;      // columns of W unpacked at once in the backward product
 constexpr std::int64_t kDepth = 320;     // a panel of W of this depth (20 KB) stays in the first-level cache
-
-inline Vec load(const float* p) {
-  Vec v;
-  std::memcpy(&v, p, sizeof(v));
-  return v;
-}
-inline void store(float* p, Vec v) {
-  std::memcpy(p, &v, sizeof(v));
-}
-inline Vec splat(float x) {
-  return Vec{x, x, x, x, x, x, x, x};
-}
 
 /// c [6, 16] = or += a [k][6] b [k][16].
 inline void tile(std::int64_t k, const float* a, const float* b, float* c, std::int64_t ld_c, bool add) {

@@ -10,13 +10,13 @@ namespace tailor::tune {
 double Scores::value(Metric metric) const {
   switch (metric) {
     case Metric::kAccuracy:
-      return accuracy;
+      return accuracy.value_or(0);
     case Metric::kMacroF1:
-      return macro_f1;
+      return macro_f1.value_or(0);
     case Metric::kMicroF1:
-      return micro_f1;
+      return micro_f1.value_or(0);
     case Metric::kEntityF1:
-      return entity_f1;
+      return entity_f1.value_or(0);
     case Metric::kLoss:
       break;
   }
@@ -45,12 +45,13 @@ void score_label_sets(const Predictions& predictions, const TokenFile& file, Row
   if (out.rows == 0) return;
   out.accuracy = right / static_cast<double>(out.rows);
   const auto f1 = [](double hit, double both) { return both > 0 ? 2 * hit / both : 0; };
-  double all_hits = 0, all = 0;
+  double all_hits = 0, all = 0, sum = 0;
   for (std::size_t l = 0; l < labels; ++l) {
-    out.macro_f1 += f1(hits[l], predicted[l] + truth[l]) / static_cast<double>(labels);
+    sum += f1(hits[l], predicted[l] + truth[l]);
     all_hits += hits[l];
     all += predicted[l] + truth[l];
   }
+  out.macro_f1 = sum / static_cast<double>(labels);
   out.micro_f1 = f1(all_hits, all);
 }
 
@@ -113,7 +114,10 @@ Scores score(const Predictions& predictions, const TokenFile& file, RowSpan rows
     return out;
   }
   const auto labels = static_cast<std::size_t>(predictions.labels);
-  if (labels == 0) return out;
+  if (labels == 0) {
+    out.rows = static_cast<std::int64_t>(rows.size());
+    return out;
+  }
   if (!file.targets.empty()) {
     score_label_sets(predictions, file, rows, out);
     return out;

@@ -1,6 +1,8 @@
 #pragma once
 /// The task metric that decides which weights are kept.
 
+#include <optional>
+
 #include "core/token_file.h"
 #include "tune/settings.h"
 #include "tune/trainable_model.h"
@@ -8,14 +10,14 @@
 namespace tailor::tune {
 
 struct Scores {
-  double loss = 0;      // mean over the loss weights
-  double accuracy = 0;  // of rows (token-classification: words) with a label or span; 0 where the task has no labels
-  double macro_f1 = 0;  // mean F1 over the labels that occur in truth or prediction (as scikit-learn's f1_score, macro)
-  double micro_f1 = 0;  // multi-label: F1 over all pairs of row and label
-  double entity_f1 = 0;  // token-classification: micro F1 of spans that are right in type and both borders (as seqeval)
-  std::int64_t rows = 0;
+  double loss = 0;                  // mean over the loss weights
+  std::optional<double> accuracy;   // of rows (token-classification: words) with a label or span
+  std::optional<double> macro_f1;   // mean F1 over the labels in truth or prediction (scikit-learn's f1_score, macro)
+  std::optional<double> micro_f1;   // multi-label: F1 over all pairs of row and label
+  std::optional<double> entity_f1;  // token-classification: micro F1 of spans right in type and both borders (seqeval)
+  std::int64_t rows = 0;            // that were judged
 
-  /// Larger is better: accuracy, macro_f1, micro_f1, entity_f1, or -loss.
+  /// Larger is better: accuracy, macro_f1, micro_f1, entity_f1 (0 where the task has none), or -loss.
   double value(Metric metric) const;
 };
 

@@ -2,19 +2,28 @@
 
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "core/json.h"
 
 namespace tailor::tune {
+namespace {
+
+/// Those that a task may have or not.
+constexpr std::pair<const char*, std::optional<double> Scores::*> kScores[] = {{"accuracy", &Scores::accuracy},
+                                                                               {"macro_f1", &Scores::macro_f1},
+                                                                               {"micro_f1", &Scores::micro_f1},
+                                                                               {"entity_f1", &Scores::entity_f1}};
+
+}  // namespace
 
 Json to_json(const TrainerState::Evaluation& e) {
-  return {{"step", e.step},
-          {"loss", e.scores.loss},
-          {"accuracy", e.scores.accuracy},
-          {"macro_f1", e.scores.macro_f1},
-          {"micro_f1", e.scores.micro_f1},
-          {"entity_f1", e.scores.entity_f1},
-          {"rows", e.scores.rows}};
+  Json out{{"step", e.step}, {"loss", e.scores.loss}};
+  for (const auto& [name, score] : kScores) {
+    if (const std::optional<double>& value = e.scores.*score) out[name] = *value;
+  }
+  out["rows"] = e.scores.rows;
+  return out;
 }
 
 Json to_json(const TrainerState& s) {
@@ -52,10 +61,9 @@ Result<TrainerState> state_from_json(const Json& v, const std::string& where) {
       TrainerState::Evaluation evaluation;
       e.at("step").get_to(evaluation.step);
       e.at("loss").get_to(evaluation.scores.loss);
-      e.at("accuracy").get_to(evaluation.scores.accuracy);
-      e.at("macro_f1").get_to(evaluation.scores.macro_f1);
-      evaluation.scores.micro_f1 = e.value("micro_f1", 0.0);
-      evaluation.scores.entity_f1 = e.value("entity_f1", 0.0);
+      for (const auto& [name, score] : kScores) {
+        if (e.contains(name)) evaluation.scores.*score = e.at(name).get<double>();
+      }
       e.at("rows").get_to(evaluation.scores.rows);
       s.evaluations.push_back(evaluation);
     }

@@ -59,8 +59,8 @@ TEST_P(Tune, ThePackageAnswersAsTheTrainerDid) {
 }
 
 INSTANTIATE_TEST_SUITE_P(OfAnEncoder, Tune,
-                         testing::Values("full", "head", "bitfit", "lora", "dora", "pissa", "ia3", "adapter-houlsby",
-                                         "adapter-parallel", "contrastive"));
+                         testing::Values("full", "head", "features", "bitfit", "lora", "dora", "pissa", "ia3",
+                                         "adapter-houlsby", "adapter-parallel", "contrastive"));
 INSTANTIATE_TEST_SUITE_P(OfADecoder, Tune,
                          testing::Values("qlora", "full", "dora", "pissa", "ia3", "adapter-parallel", "prompt-tuning",
                                          "prefix-tuning"));

@@ -59,6 +59,11 @@ TEST_P(TuneText, ThePackageScoresAndAnswersAsRecorded) {
   EXPECT_LT(result.at("served").at("largest_difference").get<double>(), 0.02);  // f16 weights and cache
   EXPECT_NEAR(result.at("served").at("loss").get<double>(), result.at("test").at("loss").get<double>(), 0.02);
   EXPECT_TRUE(result.at("served").at("answers").at("valid_json").is_number());
+  ASSERT_FALSE(result.at("evaluations").empty());
+  for (const Json& e : result.at("evaluations")) {
+    EXPECT_EQ(e.at("rows"), result.at("data").at("validation"));
+    EXPECT_FALSE(e.contains("accuracy")) << "texts have no labels";
+  }
   const auto rows = read_jsonl(out / "test_predictions.jsonl").value();
   EXPECT_EQ(rows.size(), result.at("test").at("n_scored").get<std::size_t>());
   EXPECT_FALSE(fs::exists(out / "train"));
