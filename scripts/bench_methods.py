@@ -47,14 +47,14 @@ def interval(metric):
 
 def tags(bench, threads=None):
     """Entities of WNUT-17 and slots of SNIPS by all-minilm-l6-v2, method full; F1 of spans as seqeval counts them."""
-    for name, published, epochs in (("ner_wnut17", "best of the shared task 0.419, RoBERTa-base 0.55", 8), ("snips", "BERT 0.969", 4)):
+    for name, published, epochs in (("ner_wnut17", "best of the shared task 0.419, RoBERTa-base 0.55", 6), ("snips", "BERT 0.969", 3)):
         directory = bench.data / name
         arguments = [directory / "train.jsonl", "--test", directory / "test.jsonl", "--task", "token-classification", "--method", "full",
                      "--epochs", epochs, *(["--validation", directory / "val.jsonl"] if (directory / "val.jsonl").exists() else [])]
-        result, rate = best_of(bench, f"tags-{name}", arguments, (2e-4, 5e-4), threads)
+        result = tuned(bench, f"tags-{name}", arguments, threads)
         metrics, served = result["test"]["metrics"], result["served"]
         print(f"  => {name}: F1 {interval(metrics['f1'])}, precision {metrics['precision']['value']:.4f}, recall {metrics['recall']['value']:.4f} on "
-              f"{result['test']['n_scored']} test texts at rate {rate:g}; served: {served['same_tags']} of {served['words']} tags the same; published: {published}")
+              f"{result['test']['n_scored']} test texts, best at step {result['best_step']} of {result['total_steps']}; served: {served['same_tags']} of {served['words']} tags the same; published: {published}")
 
 
 def tickets_of_snips(bench, rows):
