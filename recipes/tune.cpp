@@ -330,12 +330,6 @@ Status TuneRecipe::train() {
   TAILOR_CHECK(choose_label_names());
   TAILOR_TRY(const std::size_t learnt, write_tokens(parts_, options_.out / kTokensFile));
   const bool fits = by_.method.name == "features";  // no step changes its head
-  for (const auto& [key, value] : options_.settings.items()) {
-    if (!fits || key == "max_steps") continue;  // it takes no step, so it keeps any limit
-    return Error{ErrorCode::kInvalidArgument,
-                 fmt::format("method features trains nothing: {} means nothing to it", key),
-                 "leave it out, or train the output layer with method head"};
-  }
   Json job = this->job();
   if (!fits) {
     TAILOR_TRY(job["settings"], job_settings(options_, base_.gguf));

@@ -139,7 +139,11 @@ class TextRecipe {
   Status package();
   Status prove();
   Result<TuneSummary> finish();
-  Status tokenise() { return tailor::tokenise(prepared_, ui_); }
+  Status tokenise() {
+    TAILOR_CHECK(tailor::tokenise(prepared_, ui_));
+    prepared_.encoder.reset();  // its vocabulary is not needed while the model is trained
+    return {};
+  }
 
  private:
   RunDirectory run_directory() const { return {options_.out}; }
@@ -404,7 +408,7 @@ Result<TextPreview> preview_texts(const TuneOptions& options, std::size_t rows, 
   TAILOR_CHECK(read(options, p, ui));
   TAILOR_CHECK(make_ready(options, p, ui, {}));
   TAILOR_CHECK(tokenise(p, ui));
-  TAILOR_TRY(const Tokenizer tokenizer, Tokenizer::load(p.base.gguf));
+  const Tokenizer& tokenizer = p.encoder->tokenizer();
   const TokenFile& file = p.tokens.file;
   TextPreview out;
   out.model = p.by.model.id;

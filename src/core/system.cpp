@@ -49,11 +49,15 @@ int usable_cores() {
   return std::max(1, cores);
 }
 
-std::uint64_t kilobytes(std::string_view key) {
-  std::istringstream in(field_of("/proc/meminfo", key, ':'));
+/// "123 kB" in bytes.
+std::uint64_t bytes_of(std::string_view kilobytes) {
   std::uint64_t value = 0;
-  in >> value;
+  std::istringstream(std::string(kilobytes)) >> value;
   return value * 1024;
+}
+
+std::uint64_t memory_field(std::string_view key) {
+  return bytes_of(field_of("/proc/meminfo", key, ':'));
 }
 
 }  // namespace
@@ -64,8 +68,8 @@ SystemInfo system_info() {
   constexpr auto kUnlimited = std::numeric_limits<std::uint64_t>::max();
   const std::uint64_t cgroup_limit = number_in("/sys/fs/cgroup/memory.max", kUnlimited);
   const std::uint64_t cgroup_used = number_in("/sys/fs/cgroup/memory.current", 0);
-  info.memory_bytes = std::min(kilobytes("MemTotal"), cgroup_limit);
-  info.available_bytes = kilobytes("MemAvailable");
+  info.memory_bytes = std::min(memory_field("MemTotal"), cgroup_limit);
+  info.available_bytes = memory_field("MemAvailable");
   if (cgroup_limit != kUnlimited && cgroup_limit > cgroup_used)
     info.available_bytes = std::min(info.available_bytes, cgroup_limit - cgroup_used);
   info.cpu_model = field_of("/proc/cpuinfo", "model name", ':');
@@ -95,18 +99,14 @@ std::filesystem::path program_directory() {
 
 MemoryNow memory_now() {
   MemoryNow now;
-  const auto kilobytes_of = [](std::string_view line) {  // "Rss:   123 kB"
-    std::uint64_t value = 0;
-    std::istringstream(std::string(line.substr(line.find(':') + 1))) >> value;
-    return value * 1024;
-  };
   std::ifstream maps("/proc/self/smaps");
   bool heap = false;
   for (std::string line; std::getline(maps, line);) {
     if (line.find('-') != std::string::npos && line.find(':') > line.find('-')) heap = line.ends_with("[heap]");
-    if (line.starts_with("Rss:")) now.resident += kilobytes_of(line);
-    if (heap && line.starts_with("Size:")) now.idle_heap += kilobytes_of(line);
-    if (heap && line.starts_with("Rss:")) now.idle_heap -= kilobytes_of(line);
+    const std::string_view value = std::string_view(line).substr(line.find(':') + 1);
+    if (line.starts_with("Rss:")) now.resident += bytes_of(value);
+    if (heap && line.starts_with("Size:")) now.idle_heap += bytes_of(value);
+    if (heap && line.starts_with("Rss:")) now.idle_heap -= bytes_of(value);
   }
   return now;
 }
