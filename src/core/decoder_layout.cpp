@@ -259,6 +259,12 @@ std::optional<DecoderFamily> family_of_architecture(std::string_view name) {
   return std::nullopt;
 }
 
+LayerWindows usual_windows(DecoderFamily family) {
+  if (family == DecoderFamily::kGemma2) return {4096, 2};
+  if (family == DecoderFamily::kGemma3) return {0, 6};
+  return {};
+}
+
 std::optional<DecoderFamily> family_of_model_type(std::string_view name) {
   for (const FamilyNames& n : kNames) {
     for (const std::string_view type : n.model_types) {

@@ -49,6 +49,16 @@ std::string decoder_model_types();
 /// What stands before the names of a model with an output layer and is absent from a bare model's: "model.", ….
 std::string_view base_prefix(DecoderFamily family);
 
+/// Layers that see a window of the text instead of all of it: all but every `every`-th one.
+struct LayerWindows {
+  std::int64_t tokens = 0;  // of a window, the token itself included; 0: no layer has one
+  std::int64_t every = 1;
+
+  bool has(std::int64_t layer) const { return tokens > 0 && every > 1 && layer % every != every - 1; }
+};
+/// What llama.cpp takes where a file does not say it: Gemma 2 and 3; other families have no windows in llama.cpp.
+LayerWindows usual_windows(DecoderFamily family);
+
 /// What decides names and shapes.
 struct DecoderSizes {
   DecoderFamily family = DecoderFamily::kLlama;

@@ -31,10 +31,13 @@ Result<std::shared_ptr<const LoadedModel>> LoadedModel::load(const std::filesyst
   return std::shared_ptr<const LoadedModel>(std::move(loaded));
 }
 
-std::string LoadedModel::metadata(const std::string& key) const {
+std::string model_metadata(const llama_model* model, const std::string& key) {
   char value[128];
-  return llama_model_meta_val_str(model_.get(), key.c_str(), value, sizeof value) < 0 ? std::string()
-                                                                                      : std::string(value);
+  return llama_model_meta_val_str(model, key.c_str(), value, sizeof value) < 0 ? std::string() : std::string(value);
+}
+
+std::string LoadedModel::metadata(const std::string& key) const {
+  return model_metadata(model_.get(), key);
 }
 
 bool LoadedModel::is_encoder() const {

@@ -6,10 +6,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
+#include <optional>
 
+#include "core/decoder_layout.h"
 #include "core/safetensors.h"
 #include "core/soft_prompt_file.h"
+#include "infer/llama_context.h"
 
 namespace tailor {
 namespace {
@@ -30,10 +34,16 @@ Error does_not_fit(const std::string& what) {
 }
 
 Status decode_embeddings(llama_context* context, const Matrix& embeddings, int most) {
-  const auto width = static_cast<std::size_t>(llama_model_n_embd(llama_get_model(context)));
+  const llama_model* model = llama_get_model(context);
+  const auto width = static_cast<std::size_t>(llama_model_n_embd(model));
   if (embeddings.cols != width)
     return does_not_fit(fmt::format("its vectors have {} numbers, the model's {}", embeddings.cols, width));
   std::vector<float> values = embeddings.data;  // the interface takes no const
+  // Of the families whose words are scaled, llama.cpp scales vectors that come in the place of words in this one only.
+  if (model_metadata(model, "general.architecture") == gguf_architecture(DecoderFamily::kGemma2)) {
+    const float scale = std::sqrt(static_cast<float>(width));
+    for (float& v : values) v /= scale;
+  }
   for (std::size_t first = 0; first < embeddings.rows; first += static_cast<std::size_t>(most)) {
     const std::size_t n = std::min(static_cast<std::size_t>(most), embeddings.rows - first);
     std::vector<llama_pos> positions(n);
@@ -58,7 +68,16 @@ Status decode_embeddings(llama_context* context, const Matrix& embeddings, int m
 /// Walks through the bytes of llama.cpp's saved sequence; every field is checked against what is expected there.
 class StatePatcher {
  public:
-  StatePatcher(std::vector<std::uint8_t>& bytes, std::size_t at) : bytes_(bytes), at_(at) {}
+  explicit StatePatcher(std::vector<std::uint8_t>& bytes) : bytes_(bytes) {}
+
+  template <typename T>
+  std::optional<T> read() {
+    if (at_ + sizeof(T) > bytes_.size()) return std::nullopt;
+    T value;
+    std::memcpy(&value, bytes_.data() + at_, sizeof value);
+    at_ += sizeof value;
+    return value;
+  }
 
   template <typename T>
   bool expect(T value) {
@@ -83,29 +102,48 @@ class StatePatcher {
 
  private:
   std::vector<std::uint8_t>& bytes_;
-  std::size_t at_;
+  std::size_t at_ = 0;
 };
 
-/// Keys (a row a cell), then values: a row a cell, or turned (without flash attention). At the end of the state.
-bool patch(std::vector<std::uint8_t>& state, const SoftPrompt& prompt, ggml_type type, bool turned) {
-  const std::size_t n = prompt.keys[0].rows, width = prompt.keys[0].cols, layers = prompt.keys.size();
-  const std::size_t size = ggml_type_size(type);
-  const std::size_t key_part = sizeof(std::int32_t) + sizeof(std::uint64_t) + n * width * size;
-  const std::size_t value_part =
-      turned ? sizeof(std::int32_t) + 2 * sizeof(std::uint32_t) + n * width * size : key_part;
-  const std::size_t tail = 2 * sizeof(std::uint32_t) + layers * (key_part + value_part);
-  if (state.size() < tail) return false;
-  StatePatcher at(state, state.size() - tail);
-  if (!at.expect<std::uint32_t>(turned ? 1 : 0) || !at.expect(static_cast<std::uint32_t>(layers))) return false;
+/// The layers of each cache of llama.cpp, in the order in which it saves them: one cache of all layers; or one of those
+/// that see the whole text and one of those that see a window.
+std::vector<std::vector<std::size_t>> layers_of_caches(const llama_model* model) {
+  const std::string architecture = model_metadata(model, "general.architecture");
+  const auto family = family_of_architecture(architecture);
+  LayerWindows windows = family ? usual_windows(*family) : LayerWindows{};
+  if (windows.every > 1) {
+    const auto number = [&](const char* key, std::int64_t usual) {
+      const std::string text = model_metadata(model, architecture + ".attention." + key);
+      return text.empty() ? usual : static_cast<std::int64_t>(std::strtoll(text.c_str(), nullptr, 10));
+    };
+    windows = {number("sliding_window", windows.tokens), number("sliding_window_pattern", windows.every)};
+  }
+  std::vector<std::vector<std::size_t>> caches(windows.tokens > 0 ? 2 : 1);
+  for (std::int64_t layer = 0; layer < llama_model_n_layer(model); ++layer)
+    caches[windows.has(layer) ? 1 : 0].push_back(static_cast<std::size_t>(layer));
+  return caches;
+}
+
+/// The cells' keys (a row a cell), then their values: a row a cell, or turned (without flash attention).
+bool patch_cells(StatePatcher& at, const SoftPrompt& prompt, const std::vector<std::size_t>& layers,
+                 const std::vector<std::size_t>& cells, ggml_type type, bool turned) {
+  const std::size_t width = prompt.keys[0].cols, size = ggml_type_size(type);
+  if (!at.expect<std::uint32_t>(turned ? 1 : 0) || !at.expect(static_cast<std::uint32_t>(layers.size()))) return false;
   const auto rows = [&](const Matrix& m) {
     if (!at.expect(static_cast<std::int32_t>(type)) || !at.expect(static_cast<std::uint64_t>(width * size)))
       return false;
-    return std::all_of(m.data.begin(), m.data.end(), [&](float v) { return at.put(v, type); });
+    for (const std::size_t cell : cells) {
+      for (std::size_t j = 0; j < width; ++j) {
+        if (!at.put(m.row(cell)[j], type)) return false;
+      }
+    }
+    return true;
   };
-  for (const Matrix& keys : prompt.keys) {
-    if (!rows(keys)) return false;
+  for (const std::size_t layer : layers) {
+    if (!rows(prompt.keys[layer])) return false;
   }
-  for (const Matrix& values : prompt.values) {
+  for (const std::size_t layer : layers) {
+    const Matrix& values = prompt.values[layer];
     if (!turned) {
       if (!rows(values)) return false;
       continue;
@@ -114,9 +152,35 @@ bool patch(std::vector<std::uint8_t>& state, const SoftPrompt& prompt, ggml_type
         !at.expect(static_cast<std::uint32_t>(width)))
       return false;
     for (std::size_t j = 0; j < width; ++j) {
-      for (std::size_t i = 0; i < n; ++i) {
-        if (!at.put(values.row(i)[j], type)) return false;
+      for (const std::size_t cell : cells) {
+        if (!at.put(values.row(cell)[j], type)) return false;
       }
+    }
+  }
+  return true;
+}
+
+/// Sequence 0 as llama_state_seq_get_data() gives it: two numbers, then for each cache its streams, of which the first
+/// holds the sequence, and of that the cells' positions and contents. A window's cache holds the last cells only.
+bool patch(std::vector<std::uint8_t>& state, const SoftPrompt& prompt,
+           const std::vector<std::vector<std::size_t>>& caches, ggml_type type, bool turned) {
+  StatePatcher at(state);
+  if (!at.read<std::uint32_t>() || !at.expect<llama_seq_id>(0)) return false;
+  for (const std::vector<std::size_t>& layers : caches) {
+    const auto streams = at.read<std::uint32_t>();
+    if (!streams) return false;
+    for (std::uint32_t stream = 0; stream < *streams; ++stream) {
+      const auto count = at.read<std::uint32_t>();
+      if (!count || (stream > 0 && *count > 0) || *count > prompt.keys[0].rows) return false;
+      if (*count == 0) continue;
+      std::vector<std::size_t> cells;
+      for (std::uint32_t i = 0; i < *count; ++i) {
+        const auto position = at.read<llama_pos>();
+        if (!position || *position < 0 || static_cast<std::size_t>(*position) >= prompt.keys[0].rows) return false;
+        if (!at.expect<std::uint32_t>(1) || !at.expect<llama_seq_id>(0)) return false;  // held by one sequence: this
+        cells.push_back(static_cast<std::size_t>(*position));
+      }
+      if (!patch_cells(at, prompt, layers, cells, type, turned)) return false;
     }
   }
   return at.at_end();
@@ -134,12 +198,13 @@ Status set_keys_and_values(llama_context* context, const SoftPrompt& prompt, int
   std::vector<std::uint8_t> state(llama_state_seq_get_size(context, 0));
   if (llama_state_seq_get_data(context, state.data(), state.size(), 0) != state.size())
     return Error{ErrorCode::kInternal, "llama.cpp did not hand out the state of a sequence", ""};
+  const auto caches = layers_of_caches(model);
   bool patched = false;
   for (const ggml_type type : {GGML_TYPE_F16, GGML_TYPE_F32}) {
     for (const bool turned : {false, true}) {
       if (patched) break;
       std::vector<std::uint8_t> changed = state;
-      patched = patch(changed, prompt, type, turned);
+      patched = patch(changed, prompt, caches, type, turned);
       if (patched) state = std::move(changed);
     }
   }

@@ -158,15 +158,13 @@ Status set_llama_like(const Metadata& m, const DecoderSizes& s, Json& config) {
   if (gemma) {
     const std::int64_t largest = s.family == DecoderFamily::kGemma2 ? 46 : 62;
     config["query_pre_attn_scalar"] = s.layers == largest ? s.hidden / s.heads : s.head_dim;
-    const std::int64_t window = m.whole("attention.sliding_window", 0);
-    config["sliding_window"] = window > 0 ? Json(window) : Json(4096);
-    const std::int64_t usual = s.family == DecoderFamily::kGemma2 ? 2 : 6;
-    const std::int64_t pattern =
-        window > 0 || s.family == DecoderFamily::kGemma2 ? m.whole("attention.sliding_window_pattern", usual) : 1;
+    const LayerWindows usual = usual_windows(s.family);
+    const LayerWindows windows{m.whole("attention.sliding_window", usual.tokens),
+                               m.whole("attention.sliding_window_pattern", usual.every)};
+    config["sliding_window"] = windows.tokens > 0 ? windows.tokens : 4096;
     Json types = Json::array();
-    for (std::int64_t i = 0; i < s.layers; ++i) {
-      types.push_back(i % pattern < pattern - 1 ? "sliding_attention" : "full_attention");
-    }
+    for (std::int64_t i = 0; i < s.layers; ++i)
+      types.push_back(windows.has(i) ? "sliding_attention" : "full_attention");
     config["layer_types"] = std::move(types);
     for (const char* key : {"attn_logit_softcapping", "final_logit_softcapping"}) {
       if (m.find(key) != nullptr) config[key] = m.number(key, 0);

@@ -77,7 +77,7 @@ AttentionShape Decoder::attention_shape(bool local, const std::vector<float>& sl
           .head_dim = c.head_dim,
           .scale = static_cast<float>(c.attention_scale),
           .softcap = static_cast<float>(c.attention_softcap),
-          .window = local ? c.window : 0,
+          .window = local ? c.windows.tokens : 0,
           .slopes = slopes.empty() ? nullptr : slopes.data()};
 }
 
@@ -150,7 +150,7 @@ at::Tensor Decoder::attended(const Pass& pass, std::int64_t layer, at::Tensor& x
   const std::int64_t q_width = c.q_width(), kv_width = 2 * c.kv_width();  // keys, then values
   const LinearSpec whole = spec(layer, LinearGroup::kQkv, pass.dropout);
   const NormSpec before = norm_spec(norms.attention);
-  const auto& plan = c.local(layer) ? pass.local : pass.everywhere;
+  const auto& plan = c.windows.has(layer) ? pass.local : pass.everywhere;
   if (layer + 1 < c.layers || pass.all_asked) {
     const at::Tensor qkv = shaped(pass, layer, norm_linear(x, before, whole), q_width);
     if (seen != nullptr) {
@@ -212,7 +212,7 @@ Decoder::Pass Decoder::pass_of(const std::shared_ptr<const PackedTree>& tree, co
   pass.label_nodes = at::tensor(tree->label_nodes, at::kLong).to(weights_.device());
   pass.all_asked = tree->label_nodes.size() == tree->tokens.size();
   pass.everywhere = plan(pass, false);
-  if (c.window > 0) pass.local = plan(pass, true);
+  if (c.windows.tokens > 0) pass.local = plan(pass, true);
   return pass;
 }
 

@@ -211,13 +211,13 @@ Status read_particulars(const Numbers& n, DecoderConfig& c) {
       c.attention_scale = 1 / std::sqrt(static_cast<double>(c.hidden / c.heads));
     c.embedding_scale = std::sqrt(static_cast<double>(c.hidden));
     c.post_norms = true;
-    const std::int64_t usual = a == "gemma2" ? 4096 : 0;
-    TAILOR_TRY(c.window, n.whole("attention.sliding_window", usual));
-    TAILOR_TRY(c.pattern, n.whole("attention.sliding_window_pattern", a == "gemma2" ? 2 : 6));
+    const LayerWindows usual = usual_windows(a == "gemma2" ? DecoderFamily::kGemma2 : DecoderFamily::kGemma3);
+    TAILOR_TRY(c.windows.tokens, n.whole("attention.sliding_window", usual.tokens));
+    TAILOR_TRY(c.windows.every, n.whole("attention.sliding_window_pattern", usual.every));
     c.logit_softcap = n.find("final_logit_softcapping").value_or(a == "gemma2" ? 30 : 0);
     if (a == "gemma2") c.attention_softcap = n.find("attn_logit_softcapping").value_or(50);
-    if (a == "gemma3" && c.window > 0) c.local_rope_base = n.find("rope.freq_base_swa").value_or(10000);
-    if (c.pattern < 1 || c.window < 0) return n.cannot("its window makes no sense", "");
+    if (a == "gemma3" && c.windows.tokens > 0) c.local_rope_base = n.find("rope.freq_base_swa").value_or(10000);
+    if (c.windows.every < 1 || c.windows.tokens < 0) return n.cannot("its window makes no sense", "");
   } else if (a == "gptneox") {
     c.parallel = n.find("use_parallel_residual").value_or(1) != 0;
   } else if (a == "falcon") {

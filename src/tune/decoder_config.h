@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/decoder_layout.h"
 #include "core/result.h"
 #include "tune/weights.h"
 
@@ -85,15 +86,13 @@ struct DecoderConfig {
   double attention_scale = 1;    // of the scores
   double attention_softcap = 0;  // c tanh(score / c); 0: none
   double logit_softcap = 0;
-  double clamp_qkv = 0;      // 0: none
-  std::int64_t window = 0;   // tokens that a local layer sees, its own included; 0: all
-  std::int64_t pattern = 1;  // every pattern-th layer sees all, the others the window
+  double clamp_qkv = 0;  // 0: none
+  LayerWindows windows;  // of layers that see no more than that
 
   std::vector<Module> modules;  // in the order of groups
   std::string_view hf_layers;   // "model.layers.", what stands before a layer's number
   bool hf_transposed = false;   // Hugging Face stores [in, out] (GPT-2's Conv1D)
 
-  bool local(std::int64_t layer) const { return window > 0 && layer % pattern != pattern - 1; }
   bool rotates() const { return positions == Positions::kRotaryPairs || positions == Positions::kRotaryHalves; }
   std::span<const Module> of(LinearGroup group) const;
   std::size_t index(const Module& module) const { return static_cast<std::size_t>(&module - modules.data()); }

@@ -53,7 +53,7 @@ at::Tensor Decoder::hidden_after(Seen& seen, const std::shared_ptr<const PackedT
 
   at::Tensor x = embedded(pass);
   for (std::int64_t layer = 0; layer < c.layers; ++layer) {
-    const AttentionPlan& plan = *(c.local(layer) ? pass.local : pass.everywhere);
+    const AttentionPlan& plan = *(c.windows.has(layer) ? pass.local : pass.everywhere);
     const NormSpec before = norm_spec(weights_.norms(layer).attention);
     const LinearSpec whole = spec(layer, LinearGroup::kQkv, nullptr);
     at::Tensor& store = seen.keys_values[static_cast<std::size_t>(layer)];
