@@ -6,6 +6,7 @@
 
 #include "core/files.h"
 #include "core/system.h"
+#include "fit/quantized_package.h"
 
 namespace tailor {
 namespace {
@@ -116,17 +117,28 @@ Status EncoderTask::prove() {
   std::string lines;
   for (std::size_t i = 0; i < rows; ++i) lines += dump_json(prediction(i)) + "\n";
   TAILOR_CHECK(write_file_atomic(options_.out / kPredictions, lines));
-  ui_.stage("asking the package");
+  TAILOR_TRY(served_figures_, ask_package("asking the package"));
+  if (options_.quantize.empty()) return {};
+  TAILOR_CHECK(quantize_package(package_directory(), options_.quantize, threads()));
+  TAILOR_TRY(quantized_figures_, ask_package("asking the quantized package"));
+  quantized_figures_["type"] = options_.quantize;
+  return {};
+}
+
+Result<Json> EncoderTask::ask_package(std::string_view stage) {
+  ui_.stage(stage);
+  const std::size_t rows = data().rows_of(TokenPart::kTest).size();
   TAILOR_TRY(PackageManifest manifest, read_package(package_directory()));
   TAILOR_TRY(Answered answered, ask(manifest));
-  answered_ = std::move(answered.figures);
-  answered_["n_scored"] = rows;
-  answered_["seconds_per_row"] = answered.seconds / static_cast<double>(std::max<std::size_t>(1, rows));
-  answered_["package_bytes"] = tree_bytes(package_directory());
+  Json figures = std::move(answered.figures);
   Json plain{{"n_scored", rows}};
-  for (const auto& [name, value] : answered_.at("metrics").items()) plain[name] = value.at("value");
+  for (const auto& [name, value] : figures.at("metrics").items()) plain[name] = value.at("value");
   manifest.scores = std::move(plain);
-  return close_package(package_directory(), std::move(manifest), /*include_base_model=*/true);
+  TAILOR_CHECK(close_package(package_directory(), std::move(manifest), /*include_base_model=*/true));
+  figures["n_scored"] = rows;
+  figures["seconds_per_row"] = answered.seconds / static_cast<double>(std::max<std::size_t>(1, rows));
+  figures["package_bytes"] = tree_bytes(package_directory());
+  return figures;
 }
 
 Result<TuneSummary> EncoderTask::go_on() {
@@ -138,7 +150,8 @@ Result<TuneSummary> EncoderTask::go_on() {
   report(result);
   const auto rows = [&](TokenPart part) { return data().rows_of(part).size(); };
   result["test"]["n_scored"] = rows(TokenPart::kTest);
-  result["served"] = answered_;
+  result["served"] = served_figures_;
+  if (!quantized_figures_.is_null()) result["quantized"] = quantized_figures_;
   result["data"]["files"] = data().files;
   result["data"]["rows"] = data().parts.size();
   result["split"] = Json{{"train", rows(TokenPart::kTrain)},

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "core/cancel.h"
 #include "core/json.h"
@@ -63,6 +64,8 @@ class EncoderTask {
   Status train();
   Status package();
   Status prove();  // the test part, as trained and as served
+  /// Asks the package for the test rows, and writes its figures into its manifest.
+  Result<Json> ask_package(std::string_view stage);
   Result<TuneSummary> go_on();
 
   const TuneOptions options_;
@@ -72,7 +75,7 @@ class EncoderTask {
   TunedBy by_;
   ReadyModel base_, served_;  // served_: what an untouched base is served as
   TuneRun run_;
-  Json answered_;
+  Json served_figures_, quantized_figures_;  // the second null where nothing is quantized
 };
 
 }  // namespace tailor

@@ -18,6 +18,7 @@
 #include "fit/label_names.h"
 #include "fit/package.h"
 #include "fit/paths.h"
+#include "fit/quantized_package.h"
 #include "fit/ready_model.h"
 #include "fit/serving.h"
 #include "fit/trial.h"
@@ -81,6 +82,8 @@ class TuneRecipe {
   /// Trains once more, on training and validation rows, for as many epochs as were the best; `learnt`: rows of the
   /// first.
   Status refit(Json job, std::size_t learnt);
+  /// Asks the package for the test rows, and writes its figures into its manifest.
+  Result<Json> ask(std::string_view stage);
   /// The encoder whose vectors the head sees first: the untouched one, or with the adapter that is gone on with.
   Result<fs::path> first_encoder();
 
@@ -101,9 +104,9 @@ class TuneRecipe {
   Json refit_;                      // what of the second one is reported; null: there was none
   double head_c_ = 0;               // of the head's start
   fs::path first_encoder_;          // with the adapter; empty: not made yet
-  Predictions trained_, answered_;
+  Predictions trained_;
   ScoreIntervals scores_;
-  Json served_json_ = nullptr;
+  Json served_json_, quantized_json_;  // of the package's answers; the second null where nothing is quantized
 };
 
 Status TuneRecipe::choose_model() {
@@ -415,30 +418,40 @@ Status TuneRecipe::prove() {
   TAILOR_TRY(trained_, read_tune_predictions(data_, run_.directory / "test_predictions.safetensors"));
   TAILOR_CHECK(save_predictions(options_.out / "test_predictions.jsonl", trained_, data_.label_names()));
   scores_ = bootstrap_scores(trained_.truth, trained_.predicted, classes(), {.seed = options_.seed});
-  ui_.stage("asking the package");
+  TAILOR_TRY(served_json_, ask("asking the package"));
+  if (options_.quantize.empty()) return {};
+  TAILOR_CHECK(quantize_package(run_directory().package(), options_.quantize, threads()));
+  TAILOR_TRY(quantized_json_, ask("asking the quantized package"));
+  quantized_json_["type"] = options_.quantize;
+  return {};
+}
+
+Result<Json> TuneRecipe::ask(std::string_view stage) {
+  ui_.stage(stage);
   TAILOR_TRY(LoadedPackage package, load_package(run_directory().package(), {.threads = threads()}));
   const Stopwatch watch;
   TAILOR_TRY(Matrix p, package.classifier->probabilities(data_.texts_of(parts_.test), progress(), cancel_));
   const double seconds = watch.seconds();
-  answered_ = make_predictions(parts_.test.ids, data_.labels_of(parts_.test), std::move(p));
-  TAILOR_TRY(const CommonRows common, common_rows(answers_of(trained_), answers_of(answered_)));
+  const Predictions answered = make_predictions(parts_.test.ids, data_.labels_of(parts_.test), std::move(p));
+  TAILOR_TRY(const CommonRows common, common_rows(answers_of(trained_), answers_of(answered)));
   std::size_t same = 0;
   for (std::size_t i = 0; i < common.rows.size(); ++i) same += common.a[i] == common.b[i] ? 1 : 0;
   const ScoreIntervals served =
-      bootstrap_scores(answered_.truth, answered_.predicted, classes(), {.seed = options_.seed});
-  served_json_ = Json{{"n_scored", answered_.size()},
-                      {"same_labels", same},
-                      {"metrics", to_json(served)},
-                      {"seconds_per_row", seconds / static_cast<double>(std::max<std::size_t>(1, answered_.size()))},
-                      {"package_bytes", tree_bytes(run_directory().package())}};
-  package.manifest.scores = package_scores(answered_.size(), served);
-  return close_package(run_directory().package(), std::move(package.manifest), /*include_base_model=*/true);
+      bootstrap_scores(answered.truth, answered.predicted, classes(), {.seed = options_.seed});
+  package.manifest.scores = package_scores(answered.size(), served);
+  TAILOR_CHECK(close_package(run_directory().package(), std::move(package.manifest), /*include_base_model=*/true));
+  return Json{{"n_scored", answered.size()},
+              {"same_labels", same},
+              {"metrics", to_json(served)},
+              {"seconds_per_row", seconds / static_cast<double>(std::max<std::size_t>(1, answered.size()))},
+              {"package_bytes", tree_bytes(run_directory().package())}};
 }
 
 Result<TuneSummary> TuneRecipe::finish() {
   Json result = training_figures(by_, options_, threads(), figures_);
   result["test"] = Json{{"n_scored", trained_.size()}, {"metrics", to_json(scores_)}};
   result["served"] = served_json_;
+  if (!quantized_json_.is_null()) result["quantized"] = quantized_json_;
   if (distills()) result["teacher"] = taught_.about;
   if (!refit_.is_null()) result["refit"] = refit_;
   TAILOR_TRY(result["data"], read_json(run_directory().data_report()));

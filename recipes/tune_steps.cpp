@@ -155,6 +155,11 @@ Result<TunedBy> choose_tuning(const TuneOptions& options, std::optional<ModelKin
     TAILOR_CHECK(refuse_foreign_settings(options, by));
     TAILOR_CHECK(check_added_tokens(options, by));
     TAILOR_CHECK(check_adapter(options));
+    if (encoder && !options.quantize.empty() && options.quantize != "q8_0") {
+      return Error{ErrorCode::kInvalidArgument,
+                   fmt::format("--quantize {} is for decoders, {} is an encoder", options.quantize, by.model.id),
+                   "an encoder's package takes q8_0"};
+    }
     return by;
   }
   return Error{ErrorCode::kInvalidArgument,

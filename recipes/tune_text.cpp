@@ -16,6 +16,7 @@
 #include "eval/text_scores.h"
 #include "fit/chat_data.h"
 #include "fit/prepared_data.h"
+#include "fit/quantized_package.h"
 #include "fit/ready_model.h"
 #include "fit/serving.h"
 #include "fit/text_encoder.h"
@@ -124,6 +125,13 @@ Status tokenise(Prepared& p, RunUi& ui) {
   return {};
 }
 
+/// What the package says to the test rows.
+struct AskedPackage {
+  RowLosses losses;
+  std::vector<GeneratedAnswer> answers;
+  Json figures;  // for result.json
+};
+
 class TextRecipe {
  public:
   TextRecipe(TuneOptions options, RunUi& ui, const CancelToken& cancel)
@@ -154,6 +162,8 @@ class TextRecipe {
   Result<RowLosses> losses_of(TextModel& model, std::string_view stage);
   Result<std::vector<GeneratedAnswer>> answers_of(TextModel& model, std::span<const std::size_t> examples,
                                                   std::string_view stage);
+  /// Asks the package, and writes its figures into its manifest.
+  Result<AskedPackage> ask_package(std::string_view name);
   Status write_answers();
 
   TuneOptions options_;
@@ -164,11 +174,13 @@ class TextRecipe {
   Json teacher_;  // of result.json
   TuneRun run_;
   TextSettings settings_;
-  RowLosses trained_, served_, untouched_;
+  RowLosses trained_, untouched_;
+  AskedPackage served_;
+  std::optional<AskedPackage> quantized_;
   std::vector<std::size_t> asked_;  // examples of the test part that are answered
   std::vector<std::string> wanted_;
-  std::vector<GeneratedAnswer> before_, after_;
-  TextScores scores_before_, scores_after_;
+  std::vector<GeneratedAnswer> before_;
+  TextScores scores_before_;
 };
 
 Status TextRecipe::write_start(const std::string& command_line) const {
@@ -291,14 +303,31 @@ Status TextRecipe::prove() {
     TAILOR_TRY(untouched_, losses_of(untouched, "scoring the untouched model"));
     TAILOR_TRY(before_, answers_of(untouched, asked_, "asking the untouched model"));
   }
-  TAILOR_TRY(TextModel package, TextModel::load_package(run_directory().package(), threads()));
-  TAILOR_TRY(served_, losses_of(package, "scoring the package"));
-  TAILOR_TRY(after_, answers_of(package, asked_, "asking the package"));
   scores_before_ = score_texts(before_, wanted_);
-  scores_after_ = score_texts(after_, wanted_);
+  TAILOR_TRY(served_, ask_package("the package"));
+  if (options_.quantize.empty()) return {};
+  TAILOR_CHECK(quantize_package(run_directory().package(), options_.quantize, threads()));
+  TAILOR_TRY(quantized_, ask_package("the quantized package"));
+  return {};
+}
+
+Result<AskedPackage> TextRecipe::ask_package(std::string_view name) {
+  const fs::path directory = run_directory().package();
+  TAILOR_TRY(TextModel package, TextModel::load_package(directory, threads()));
+  AskedPackage out;
+  TAILOR_TRY(out.losses, losses_of(package, fmt::format("scoring {}", name)));
+  TAILOR_TRY(out.answers, answers_of(package, asked_, fmt::format("asking {}", name)));
   PackageManifest manifest = package.manifest();
-  manifest.scores = Json{{"n_scored", served_.loss.size()}, {"loss", served_.per_token()}};
-  return close_package(run_directory().package(), std::move(manifest), /*include_base_model=*/true);
+  manifest.scores = Json{{"n_scored", out.losses.loss.size()}, {"loss", out.losses.per_token()}};
+  TAILOR_CHECK(close_package(directory, std::move(manifest), /*include_base_model=*/true));
+  double largest = 0;  // difference of a row's loss a token
+  for (std::size_t i = 0; i < trained_.loss.size(); ++i)
+    largest = std::max(largest, std::abs(trained_.loss[i] - out.losses.loss[i]) / std::max(1.0, trained_.tokens[i]));
+  out.figures = to_json(out.losses);
+  out.figures["largest_difference"] = largest;
+  out.figures["answers"] = to_json(score_texts(out.answers, wanted_));
+  out.figures["package_bytes"] = tree_bytes(directory);
+  return out;
 }
 
 /// test_predictions.jsonl: every test row's loss as trained and as served. answers.jsonl: what was answered.
@@ -306,12 +335,13 @@ Status TextRecipe::write_answers() {
   const auto line_of = [&](std::int64_t example) {
     return prepared_.data.examples[static_cast<std::size_t>(example)].line;
   };
+  const AskedPackage& answering = quantized_ ? *quantized_ : served_;
   std::string rows, answers;
   for (std::size_t i = 0; i < trained_.loss.size(); ++i) {
     rows += dump_json({{"line", line_of(trained_.examples[i])},
                        {"loss", trained_.loss[i]},
                        {"learnt_tokens", trained_.tokens[i]},
-                       {"served_loss", served_.loss[i]},
+                       {"served_loss", served_.losses.loss[i]},
                        {"untouched_loss", untouched_.loss[i]}}) +
             "\n";
   }
@@ -327,7 +357,7 @@ Status TextRecipe::write_answers() {
                           {"prompt", question.messages.empty() ? Json(question.raw) : messages},
                           {"wanted", wanted_[i]},
                           {"untouched", before_[i].text},
-                          {"tuned", after_[i].text}}) +
+                          {"tuned", answering.answers[i].text}}) +
                "\n";
   }
   return write_file_atomic(options_.out / "answers.jsonl", answers);
@@ -336,9 +366,6 @@ Status TextRecipe::write_answers() {
 Result<TuneSummary> TextRecipe::finish() {
   TAILOR_CHECK(write_answers());
   Json result = training_figures(prepared_.by, options_, threads(), run_.result);
-  double largest = 0;  // difference of a row's loss a token
-  for (std::size_t i = 0; i < trained_.loss.size(); ++i)
-    largest = std::max(largest, std::abs(trained_.loss[i] - served_.loss[i]) / std::max(1.0, trained_.tokens[i]));
   result["data"] = Json{{"shape", prepared_.data.shape},
                         {"files", prepared_.data.file_names},
                         {"train", prepared_.data.of(TokenPart::kTrain).size()},
@@ -352,10 +379,11 @@ Result<TuneSummary> TextRecipe::finish() {
   result["test"]["n_scored"] = trained_.loss.size();
   result["untouched"] = to_json(untouched_);
   result["untouched"]["answers"] = to_json(scores_before_);
-  result["served"] = to_json(served_);
-  result["served"]["largest_difference"] = largest;
-  result["served"]["answers"] = to_json(scores_after_);
-  result["served"]["package_bytes"] = tree_bytes(run_directory().package());
+  result["served"] = served_.figures;
+  if (quantized_) {
+    result["quantized"] = quantized_->figures;
+    result["quantized"]["type"] = options_.quantize;
+  }
   Json files{"result.json", "test_predictions.jsonl", "answers.jsonl", "package", "log.txt"};
   if (!teacher_.is_null()) {
     result["teacher"] = teacher_;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <tuple>
 
 #include "fit/budget.h"
 
@@ -109,6 +110,37 @@ std::string text_scores(const Json& r) {
                            after.at("largest_difference").get<double>());
 }
 
+/// What fewer bits changed; empty where the package holds the weights as trained.
+std::string quantized_scores(const Json& r) {
+  if (!r.contains("quantized")) return "";
+  const Json &q = r.at("quantized"), &served = r.at("served");
+  std::string out = fmt::format("\nQuantized to {} it has {} in the place of {}", q.at("type").get<std::string>(),
+                                human_bytes(q.at("package_bytes").get<double>()),
+                                human_bytes(served.at("package_bytes").get<double>()));
+  if (r.contains("untouched")) {
+    out += fmt::format("; so its loss is {:.3f} a token", q.at("loss").get<double>());
+    if (const Json& exact = q.at("answers").at("exact"); exact.is_number())
+      out += fmt::format(", {:.0f} % of its answers as wanted", 100 * exact.get<double>());
+    return out;
+  }
+  const auto figure = [&](const char* metric, const char* name, double factor, const char* unit) {
+    const Json& metrics = q.at("metrics");
+    if (metrics.contains(metric))
+      out += fmt::format("; so its {} is {:.4g}{}", name, factor * metrics.at(metric).at("value").get<double>(), unit);
+    return metrics.contains(metric);
+  };
+  figure("exact_match", "exact match", 100, " %") || figure("f1", "F1 of spans", 100, " %") ||
+      figure("micro_f1", "micro F1", 100, " %") || figure("rmse", "RMSE", 1, "") ||
+      figure("accuracy", "accuracy", 100, " %");
+  for (const auto& [same, all, what] : {std::tuple{"same_labels", "n_scored", "rows have the trainer's label"},
+                                        {"same_tags", "words", "words have the trainer's tag"},
+                                        {"same_answers", "n_scored", "questions have the trainer's answer"}}) {
+    if (q.contains(same))
+      out += fmt::format(", {} of {} {}", q.at(same).get<std::int64_t>(), q.at(all).get<std::int64_t>(), what);
+  }
+  return out;
+}
+
 /// One line of a terminal: control characters shown, breaks as signs.
 std::string shown(const std::vector<std::string>& tokens) {
   std::string out;
@@ -147,7 +179,7 @@ std::string tune_result_text(const TuneSummary& s) {
           : r.contains("tags")      ? tag_scores(r)
           : r.contains("task")      ? target_scores(r)
                                     : label_scores(r)) +
-         ending;
+         quantized_scores(r) + ending;
 }
 
 void print_text_preview(const TextPreview& p) {

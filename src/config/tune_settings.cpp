@@ -59,6 +59,15 @@ std::vector<Setting> make_settings() {
        .word = "DIR",
        .summary = "run directory",
        .aliases = {{"output_dir", "TRL, Axolotl, LLaMA-Factory"}}},
+      {.key = "quantize",
+       .target = "/quantize",
+       .section = kWhat,
+       .kind = kChoice,
+       .choices = {"q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0"},
+       .usual = "f16",
+       .flag = "--quantize",
+       .word = "TYPE",
+       .summary = "the package's model in these blocks; what that changes in its answers is measured"},
   });
 
   add({

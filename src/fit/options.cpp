@@ -56,6 +56,7 @@ void visit_tune(Visitor&& v, Options& o) {
   v("head_start", o.head_start);
   v("label_names", o.label_names);
   v("refit", o.refit);
+  v("quantize", o.quantize);
   v("adapter", o.adapter);
   v("added_tokens", o.added_tokens);
   v("init_text", o.init_text);

@@ -81,6 +81,7 @@ struct TuneOptions : DataOptions {
   Json template_variables = Json::object();  // of the model's chat template, such as {"enable_thinking": false}
   std::string template_date;  // that the template shows (infer/chat_template.h); empty: when the run begins
   std::size_t answers = 32;   // test rows that are answered before and after, to be compared
+  std::string quantize;       // blocks of the package's model (model/requantize.h); empty: f16
   bool dry_run = false;
   std::filesystem::path out;
 };

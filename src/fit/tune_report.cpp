@@ -121,7 +121,9 @@ std::vector<KeyFigure> figures_of(const Json& result) {
   cards.push_back({"Training", human_seconds(json_number(result, "wall_seconds")),
                    human_seconds(json_number(result, "cpu_seconds")) + " of processors"});
   cards.push_back({"Peak memory", human_bytes(json_number(result, "peak_memory_bytes")), "while training"});
-  cards.push_back({"Package", human_bytes(json_number(served, "package_bytes")), "with the model"});
+  const Json& quantized = at(result, "quantized");
+  cards.push_back({"Package", human_bytes(json_number(quantized.is_null() ? served : quantized, "package_bytes")),
+                   quantized.is_null() ? "with the model" : "with the model as " + word(quantized, "type")});
   return cards;
 }
 
@@ -253,6 +255,27 @@ std::vector<std::string> warnings_of(const Json& result) {
   return out;
 }
 
+/// What the fewer bits of the package's model change; empty where it has the weights as trained.
+std::string quantized_sentence(const Json& r) {
+  const Json &q = at(r, "quantized"), &served = at(r, "served");
+  if (q.is_null()) return "";
+  const std::string what =
+      fmt::format("The package holds the model as {}, {} in the place of {}: ", word(q, "type"),
+                  human_bytes(json_number(q, "package_bytes")), human_bytes(json_number(served, "package_bytes")));
+  if (writes_texts(r))
+    return what + fmt::format("its loss is {:.3f} a token in the place of {:.3f}.", json_number(q, "loss"),
+                              json_number(served, "loss"));
+  const auto both = [&](std::string_view key, double factor, std::string_view name, std::string_view unit) {
+    const auto value = [&](const Json& of) { return factor * json_number(at(at(of, "metrics"), key), "value"); };
+    return what + fmt::format("{} {:.4g}{} in the place of {:.4g}{}.", name, value(q), unit, value(served), unit);
+  };
+  if (const auto figures = task_figures(r); !figures.empty())
+    return both(figures[0].key, figures[0].percent ? 100 : 1, figures[0].name, figures[0].percent ? " %" : "");
+  return both("accuracy", 100, "accuracy", " %") + fmt::format(" It gives {} of {} the label that the trainer gave.",
+                                                               format_count(count(q, "same_labels")),
+                                                               plural(count(q, "n_scored"), "test row", "test rows"));
+}
+
 }  // namespace
 
 std::vector<std::string> tune_report_sentences(const Json& r) {
@@ -293,6 +316,7 @@ std::vector<std::string> tune_report_sentences(const Json& r) {
                               format_count(count(served, "same_labels")),
                               plural(count(served, "n_scored"), "test row", "test rows")));
   }
+  if (const std::string sentence = quantized_sentence(r); !sentence.empty()) out.push_back(sentence);
   const std::string stopped = word(r, "stopped");
   const std::string ending = stopped == "early"      ? "It stopped early: the metric had stopped rising."
                              : stopped == "deadline" ? "It stopped at its deadline."

@@ -19,30 +19,35 @@ namespace {
 
 namespace fs = std::filesystem;
 
-llama_ftype file_type_of(QuantType type) {
-  switch (type) {
-    case QuantType::kF16:
-      return LLAMA_FTYPE_MOSTLY_F16;
-    case QuantType::kQ8_0:
-      return LLAMA_FTYPE_MOSTLY_Q8_0;
-    case QuantType::kQ4_0:
-      return LLAMA_FTYPE_MOSTLY_Q4_0;
+struct TypeRow {
+  QuantType type;
+  std::string_view name;
+  llama_ftype file_type;
+};
+constexpr TypeRow kTypes[] = {
+    {QuantType::kF16, "f16", LLAMA_FTYPE_MOSTLY_F16},        {QuantType::kQ8_0, "q8_0", LLAMA_FTYPE_MOSTLY_Q8_0},
+    {QuantType::kQ6K, "q6_k", LLAMA_FTYPE_MOSTLY_Q6_K},      {QuantType::kQ5KM, "q5_k_m", LLAMA_FTYPE_MOSTLY_Q5_K_M},
+    {QuantType::kQ4KM, "q4_k_m", LLAMA_FTYPE_MOSTLY_Q4_K_M}, {QuantType::kQ4_0, "q4_0", LLAMA_FTYPE_MOSTLY_Q4_0},
+};
+
+const TypeRow& row_of(QuantType type) {
+  for (const TypeRow& row : kTypes) {
+    if (row.type == type) return row;
   }
-  return LLAMA_FTYPE_MOSTLY_Q8_0;
+  return kTypes[0];
 }
 
 }  // namespace
 
 std::string_view name_of(QuantType type) {
-  switch (type) {
-    case QuantType::kF16:
-      return "f16";
-    case QuantType::kQ8_0:
-      return "q8_0";
-    case QuantType::kQ4_0:
-      return "q4_0";
+  return row_of(type).name;
+}
+
+std::optional<QuantType> quant_type(std::string_view name) {
+  for (const TypeRow& row : kTypes) {
+    if (row.name == name) return row.type;
   }
-  return "?";
+  return std::nullopt;
 }
 
 Status requantize(const fs::path& in, const fs::path& out, QuantType type, int threads) {
@@ -53,7 +58,7 @@ Status requantize(const fs::path& in, const fs::path& out, QuantType type, int t
   init_llama();
   llama_model_quantize_params params = llama_model_quantize_default_params();
   params.nthread = threads;
-  params.ftype = file_type_of(type);
+  params.ftype = row_of(type).file_type;
   params.allow_requantize = true;
   const fs::path temporary = fmt::format("{}.tmp-{}", out.string(), ::getpid());
   std::error_code ec;

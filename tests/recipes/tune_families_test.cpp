@@ -10,7 +10,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class TuneFamilies : public ::testing::TestWithParam<std::string> {
+class TuneDecoderFamilies : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
     if (!fs::exists(program().parent_path() / "tailor-tune")) GTEST_SKIP() << "this build has no tailor-tune";
@@ -19,7 +19,7 @@ class TuneFamilies : public ::testing::TestWithParam<std::string> {
   TemporaryDirectory dir_;
 };
 
-TEST_P(TuneFamilies, ServedAsTrained) {
+TEST_P(TuneDecoderFamilies, ServedAsTrained) {
   tailor::testing::TinyDecoder(GetParam()).write(path("model"));
   const Outcome imported = run({"models", "import", path("model"), "--out", path("tiny.gguf")});
   ASSERT_EQ(imported.code, 0) << imported.err;
@@ -43,7 +43,7 @@ TEST_P(TuneFamilies, ServedAsTrained) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, TuneFamilies, ::testing::ValuesIn(tailor::testing::tiny_decoders()),
+INSTANTIATE_TEST_SUITE_P(All, TuneDecoderFamilies, ::testing::ValuesIn(tailor::testing::tiny_decoders()),
                          [](const auto& test) { return test.param; });
 
 }  // namespace

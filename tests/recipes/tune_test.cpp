@@ -1,10 +1,13 @@
 /// `tailor tune` as a user runs it, on small data: what is served answers as what was trained, and an interrupted run
 /// goes on to the same end.
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <map>
 #include <set>
 #include <sstream>
+#include <tuple>
 
 #include "core/json.h"
 #include "data/csv.h"
@@ -15,7 +18,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class Tune : public ::testing::TestWithParam<const char*> {
+/// A model, and a method.
+class Tune : public ::testing::TestWithParam<std::tuple<const char*, const char*>> {
  protected:
   void SetUp() override {
     if (!fs::exists(program().parent_path() / "tailor-tune")) GTEST_SKIP() << "this build has no tailor-tune";
@@ -33,11 +37,12 @@ class Tune : public ::testing::TestWithParam<const char*> {
 };
 
 TEST_P(Tune, ThePackageAnswersAsTheTrainerDid) {
-  const Outcome r = tune("run", {"--method", GetParam(), "--max-steps", "4"});
+  const auto [model, method] = GetParam();
+  const Outcome r = tune("run", {"--model", model, "--method", method, "--max-steps", "4"});
   ASSERT_EQ(r.code, 0) << r.err;
   const fs::path out = dir_.path() / "run";
   const Json result = read_json(out / "result.json").value();
-  EXPECT_EQ(result.at("method"), GetParam());
+  EXPECT_EQ(result.at("method"), method);
   EXPECT_GT(result.at("trained_parameters").get<std::int64_t>(), 0);
   const auto rows = read_jsonl(out / "test_predictions.jsonl").value();
   ASSERT_EQ(result.at("served").at("same_labels").get<std::size_t>(), rows.size());
@@ -59,11 +64,14 @@ TEST_P(Tune, ThePackageAnswersAsTheTrainerDid) {
 }
 
 INSTANTIATE_TEST_SUITE_P(OfAnEncoder, Tune,
-                         testing::Values("full", "head", "features", "bitfit", "lora", "dora", "pissa", "ia3",
-                                         "adapter-houlsby", "adapter-parallel", "contrastive"));
+                         testing::Combine(testing::Values("all-minilm-l6-v2"),
+                                          testing::Values("full", "head", "features", "bitfit", "lora", "dora", "pissa",
+                                                          "ia3", "adapter-houlsby", "adapter-parallel",
+                                                          "contrastive")));
 INSTANTIATE_TEST_SUITE_P(OfADecoder, Tune,
-                         testing::Values("qlora", "full", "dora", "pissa", "ia3", "adapter-parallel", "prompt-tuning",
-                                         "prefix-tuning"));
+                         testing::Combine(testing::Values("smollm2-135m-instruct"),
+                                          testing::Values("qlora", "full", "dora", "pissa", "ia3", "adapter-parallel",
+                                                          "prompt-tuning", "prefix-tuning")));
 
 using TuneWords = Tune;
 
@@ -80,6 +88,34 @@ TEST_F(TuneWords, WithBf16WhatAnswersIsTheRoundedModelThatWasTrained) {
   if (refused.code == 0) GTEST_SKIP() << "this machine has a CUDA device, and this build its half of libtorch";
   EXPECT_TRUE(contains(refused.err, "device cuda: this tailor-tune sees none")) << refused.err;
   EXPECT_TRUE(contains(refused.err, "docs/BUILD.md")) << refused.err;
+}
+
+TEST_F(TuneWords, WhatFewerBitsChangeIsMeasuredAndThePackageIsSmaller) {
+  for (const auto& [model, method, type] :
+       {std::tuple{"all-minilm-l6-v2", "lora", "q8_0"}, std::tuple{"smollm2-135m-instruct", "lora", "q4_k_m"},
+        std::tuple{"smollm2-135m-instruct", "prefix-tuning", "q8_0"}}) {
+    SCOPED_TRACE(fmt::format("{} of {} as {}", method, model, type));
+    const std::string out = fmt::format("{}-{}", method, type);
+    const Outcome r = tune(out, {"--model", model, "--method", method, "--max-steps", "4", "--quantize", type});
+    ASSERT_EQ(r.code, 0) << r.err;
+    const fs::path package = dir_.path() / out / "package";
+    const Json result = read_json(dir_.path() / out / "result.json").value();
+    const Json &served = result.at("served"), &quantized = result.at("quantized");
+    EXPECT_EQ(served.at("same_labels"), served.at("n_scored")) << "of the weights as trained";
+    EXPECT_EQ(quantized.at("type"), type);
+    EXPECT_EQ(quantized.at("n_scored"), served.at("n_scored"));
+    EXPECT_LT(quantized.at("package_bytes").get<double>(), 0.75 * served.at("package_bytes").get<double>());
+    // What lies in the package is what was measured last, and says so.
+    const Json manifest = read_json(package / "manifest.json").value();
+    EXPECT_EQ(manifest.at("scores").at("accuracy"), quantized.at("metrics").at("accuracy").at("value"));
+    EXPECT_TRUE(
+        contains(manifest.at("base_model").at("source").get<std::string>(), std::string("quantized to ") + type));
+    EXPECT_EQ(run({"predict", package.string(), "my card is lost"}).code, 0);
+    EXPECT_TRUE(contains(read_file(dir_.path() / out / "report.md").value(), type));
+  }
+  const Outcome refused = tune("none", {"--method", "head", "--quantize", "q4_0"});
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_TRUE(contains(refused.err, "an encoder's package takes q8_0")) << refused.err;
 }
 
 TEST_F(TuneWords, SayWhatIsWrong) {

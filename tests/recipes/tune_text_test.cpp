@@ -85,6 +85,21 @@ INSTANTIATE_TEST_SUITE_P(OfADecoder, TuneText,
 
 using TuneTextWords = TuneText;
 
+TEST_F(TuneTextWords, AQuantizedPackageAnswersAsRecorded) {
+  const Outcome r = tune("run", {"--method", "lora", "--max-steps", "3", "--answers", "2", "--quantize", "q8_0"});
+  ASSERT_EQ(r.code, 0) << r.err;
+  const fs::path out = dir_.path() / "run";
+  const Json result = read_json(out / "result.json").value();
+  EXPECT_LT(result.at("served").at("largest_difference").get<double>(), 0.02);
+  EXPECT_EQ(result.at("quantized").at("type"), "q8_0");
+  EXPECT_NE(result.at("quantized").at("loss"), result.at("served").at("loss"));
+  EXPECT_NEAR(result.at("quantized").at("loss").get<double>(), result.at("served").at("loss").get<double>(), 0.1);
+  for (const Json& answer : read_jsonl(out / "answers.jsonl").value()) {
+    const Outcome g = run({"generate", (out / "package").string(), answer.at("prompt").at(0).at("content"), "--json"});
+    EXPECT_EQ(parse_json(g.out, "answer").value().at("text"), answer.at("tuned"));
+  }
+}
+
 TEST_F(TuneTextWords, CompletionsOfACsvGoOnWithTheRawText) {
   std::string csv = "prompt,completion\n";
   for (int i = 0; i < 20; ++i) csv += fmt::format("{} plus one is, {}\n", i, i + 1);

@@ -1,0 +1,38 @@
+#include "fit/quantized_package.h"
+
+#include <fmt/format.h>
+
+#include <system_error>
+
+#include "core/files.h"
+#include "fit/package.h"
+#include "model/requantize.h"
+
+namespace tailor {
+
+namespace fs = std::filesystem;
+
+Status quantize_package(const fs::path& package, std::string_view type, int threads) {
+  const auto wanted = quant_type(type);
+  if (!wanted) return Error{ErrorCode::kInvalidArgument, fmt::format("there is no type '{}' of weights", type), ""};
+  TAILOR_TRY(PackageManifest manifest, read_package(package));
+  const fs::path model = base_model_path(package, manifest.base);
+  if (manifest.base.id.empty() || model.parent_path() != package) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("{}: the package holds no model that could be quantized", package.string()), ""};
+  }
+  const fs::path smaller = model.string() + ".new";
+  TAILOR_CHECK(requantize(model, smaller, *wanted, threads));
+  std::error_code ec;
+  fs::rename(smaller, model, ec);
+  if (ec) {
+    const std::string why = ec.message();
+    fs::remove(smaller, ec);
+    return Error{ErrorCode::kIo, fmt::format("{}: {}", model.string(), why), ""};
+  }
+  manifest.base.sha256.clear();  // closing computes it
+  manifest.base.source += fmt::format(", quantized to {}", type);
+  return close_package(package, std::move(manifest), /*include_base_model=*/true);
+}
+
+}  // namespace tailor
