@@ -23,10 +23,10 @@ struct LlamaContextFree {
 };
 using LlamaContextPtr = std::unique_ptr<llama_context, LlamaContextFree>;
 
-/// A model with at most one LoRA adapter, shared by several contexts. The adapter lives as long as the model.
 /// A metadata value as text; empty: absent.
 std::string model_metadata(const llama_model* model, const std::string& key);
 
+/// A model with at most one LoRA adapter, shared by several contexts. The adapter lives as long as the model.
 class LoadedModel {
  public:
   /// `adapter` (a GGUF adapter) may be empty.
