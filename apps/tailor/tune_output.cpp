@@ -31,18 +31,19 @@ std::string target_scores(const Json& r) {
   std::string out = fmt::format("Test part, {} rows:", r.at("test").at("n_scored").get<std::int64_t>());
   const auto add = [&](const char* name, const char* metric, double factor, const char* unit) {
     const Json& m = metrics.at(metric);
-    out += fmt::format(" {} {:.4g}{} [{:.4g}–{:.4g}]", name, factor * m.at("value").get<double>(), unit,
-                       factor * m.at("low").get<double>(), factor * m.at("high").get<double>());
+    out += fmt::format("{} {} {:.4g}{} [{:.4g}–{:.4g}]", out.ends_with(':') ? "" : ",", name,
+                       factor * m.at("value").get<double>(), unit, factor * m.at("low").get<double>(),
+                       factor * m.at("high").get<double>());
   };
   if (number) {
-    add("RMSE", "rmse", 1, ",");
-    add("Pearson", "pearson", 1, ",");
+    add("RMSE", "rmse", 1, "");
+    add("Pearson", "pearson", 1, "");
     add("Spearman", "spearman", 1, "");
     return out + fmt::format("\nThe package's numbers are within {:.3g} of the trainer's",
                              served.at("largest_difference").get<double>());
   }
-  add("micro F1", "micro_f1", 100, " %,");
-  add("macro F1", "macro_f1", 100, " %,");
+  add("micro F1", "micro_f1", 100, " %");
+  add("macro F1", "macro_f1", 100, " %");
   add("all labels right", "subset_accuracy", 100, " %");
   return out + fmt::format(
                    "\nLabels of at least {:.0f} % are answered (chosen on the validation part); the package "
@@ -123,15 +124,18 @@ std::string quantized_scores(const Json& r) {
       out += fmt::format(", {:.0f} % of its answers as wanted", 100 * exact.get<double>());
     return out;
   }
-  const auto figure = [&](const char* metric, const char* name, double factor, const char* unit) {
-    const Json& metrics = q.at("metrics");
-    if (metrics.contains(metric))
-      out += fmt::format("; so its {} is {:.4g}{}", name, factor * metrics.at(metric).at("value").get<double>(), unit);
-    return metrics.contains(metric);
-  };
-  figure("exact_match", "exact match", 100, " %") || figure("f1", "F1 of spans", 100, " %") ||
-      figure("micro_f1", "micro F1", 100, " %") || figure("rmse", "RMSE", 1, "") ||
-      figure("accuracy", "accuracy", 100, " %");
+  const Json& metrics = q.at("metrics");
+  for (const auto& [metric, name] : {std::pair{"exact_match", "exact match"},
+                                     {"f1", "F1 of spans"},
+                                     {"micro_f1", "micro F1"},
+                                     {"rmse", "RMSE"},
+                                     {"accuracy", "accuracy"}}) {
+    if (!metrics.contains(metric)) continue;
+    const auto value = metrics.at(metric).at("value").get<double>();
+    out += fmt::format("; so its {} is {}", name,
+                       r.contains("target") ? fmt::format("{:.4g}", value) : fmt::format("{:.1f} %", 100 * value));
+    break;
+  }
   for (const auto& [same, all, what] : {std::tuple{"same_labels", "n_scored", "rows have the trainer's label"},
                                         {"same_tags", "words", "words have the trainer's tag"},
                                         {"same_answers", "n_scored", "questions have the trainer's answer"}}) {

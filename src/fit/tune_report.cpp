@@ -265,15 +265,18 @@ std::string quantized_sentence(const Json& r) {
   if (writes_texts(r))
     return what + fmt::format("its loss is {:.3f} a token in the place of {:.3f}.", json_number(q, "loss"),
                               json_number(served, "loss"));
-  const auto both = [&](std::string_view key, double factor, std::string_view name, std::string_view unit) {
-    const auto value = [&](const Json& of) { return factor * json_number(at(at(of, "metrics"), key), "value"); };
-    return what + fmt::format("{} {:.4g}{} in the place of {:.4g}{}.", name, value(q), unit, value(served), unit);
+  const auto both = [&](std::string_view key, bool percent, std::string_view name) {
+    const auto shown = [&](const Json& of) {
+      const double value = json_number(at(at(of, "metrics"), key), "value");
+      return percent ? format_percent(value) : fmt::format("{:.4g}", value);
+    };
+    return what + fmt::format("{} {} in the place of {}.", name, shown(q), shown(served));
   };
   if (const auto figures = task_figures(r); !figures.empty())
-    return both(figures[0].key, figures[0].percent ? 100 : 1, figures[0].name, figures[0].percent ? " %" : "");
-  return both("accuracy", 100, "accuracy", " %") + fmt::format(" It gives {} of {} the label that the trainer gave.",
-                                                               format_count(count(q, "same_labels")),
-                                                               plural(count(q, "n_scored"), "test row", "test rows"));
+    return both(figures[0].key, figures[0].percent, figures[0].name);
+  return both("accuracy", true, "accuracy") + fmt::format(" It gives {} of {} the label that the trainer gave.",
+                                                          format_count(count(q, "same_labels")),
+                                                          plural(count(q, "n_scored"), "test row", "test rows"));
 }
 
 }  // namespace
