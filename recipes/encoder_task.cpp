@@ -87,12 +87,12 @@ Status EncoderTask::train() {
   return {};
 }
 
-Status EncoderTask::package() {
+Status EncoderTask::package(TensorType matrices) {
   ui_.stage("making the package");
   const fs::path staging = options_.out / "package.new";
   TAILOR_CHECK(remove_tree(staging));
   TAILOR_CHECK(make_directories(staging));
-  TAILOR_TRY(TunedPackage made, package_tuned_encoder(run_, base_, served_, TensorType::kF16, staging));
+  TAILOR_TRY(TunedPackage made, package_tuned_encoder(run_, base_, served_, matrices, staging));
   Json files = Json::array();
   for (std::size_t i = 0; i < data().files.size(); ++i)
     files.push_back(Json{{"file", fs::path(data().files[i]).filename().string()}, {"sha256", data().file_hashes[i]}});
@@ -118,6 +118,13 @@ Status EncoderTask::prove() {
   for (std::size_t i = 0; i < rows; ++i) lines += dump_json(prediction(i)) + "\n";
   TAILOR_CHECK(write_file_atomic(options_.out / kPredictions, lines));
   TAILOR_TRY(served_figures_, ask_package("asking the package"));
+  served_figures_["matrices"] = "f16";
+  if (!answers_as_trained(served_figures_) && holds_changed_weights(package_directory())) {
+    ui_.note(f32_note(served_figures_));
+    TAILOR_CHECK(package(TensorType::kF32));
+    TAILOR_TRY(served_figures_, ask_package("asking the package"));
+    served_figures_["matrices"] = "f32";
+  }
   if (options_.quantize.empty()) return {};
   TAILOR_CHECK(quantize_package(package_directory(), options_.quantize, threads()));
   TAILOR_TRY(quantized_figures_, ask_package("asking the quantized package"));

@@ -62,7 +62,7 @@ class EncoderTask {
  private:
   Status begin();  // model, method, rows
   Status train();
-  Status package();
+  Status package(TensorType matrices = TensorType::kF16);
   Status prove();  // the test part, as trained and as served
   /// Asks the package for the test rows, and writes its figures into its manifest.
   Result<Json> ask_package(std::string_view stage);

@@ -55,7 +55,7 @@ class TuneRecipe {
   Status make_ready();
   Status teach();  // method distill
   Status train();
-  Status package();
+  Status package(TensorType matrices = TensorType::kF16);
   Status prove();  // the test part, as trained and as served
   Result<TuneSummary> finish();
 
@@ -386,7 +386,7 @@ Status TuneRecipe::refit(Json job, std::size_t learnt) {
   return {};
 }
 
-Status TuneRecipe::package() {
+Status TuneRecipe::package(TensorType matrices) {
   ui_.stage("making the package");
   const fs::path staging = options_.out / "package.new";
   TAILOR_CHECK(remove_tree(staging));
@@ -401,11 +401,12 @@ Status TuneRecipe::package() {
       .text_template = options_.text_template,
       .data = provenance(data_, parts_.train, refit_.is_null() ? "train" : "train+validation", options_.seed)};
   if (encoder()) {
-    TAILOR_TRY(TunedPackage made, package_tuned_encoder(run_, base_, served_, TensorType::kF16, staging));
+    TAILOR_TRY(TunedPackage made, package_tuned_encoder(run_, base_, served_, matrices, staging));
     manifest.base = std::move(made.base);
     manifest.serving = kServeTunedEncoder;
   } else {
-    TAILOR_TRY(const PromptClassifier classifier, load_tuned_decoder(data_, served_, run_, staging, threads()));
+    TAILOR_TRY(const PromptClassifier classifier,
+               load_tuned_decoder(data_, served_, run_, staging, threads(), matrices));
     TAILOR_TRY(TunedPackage made, package_tuned_decoder(run_, served_, classifier, staging));
     manifest.base = std::move(made.base);
     manifest.serving = kServeScoredLabels;
@@ -419,6 +420,13 @@ Status TuneRecipe::prove() {
   TAILOR_CHECK(save_predictions(options_.out / "test_predictions.jsonl", trained_, data_.label_names()));
   scores_ = bootstrap_scores(trained_.truth, trained_.predicted, classes(), {.seed = options_.seed});
   TAILOR_TRY(served_json_, ask("asking the package"));
+  served_json_["matrices"] = "f16";
+  if (!answers_as_trained(served_json_) && holds_changed_weights(run_directory().package())) {
+    ui_.note(f32_note(served_json_));
+    TAILOR_CHECK(package(TensorType::kF32));
+    TAILOR_TRY(served_json_, ask("asking the package"));
+    served_json_["matrices"] = "f32";
+  }
   if (options_.quantize.empty()) return {};
   TAILOR_CHECK(quantize_package(run_directory().package(), options_.quantize, threads()));
   TAILOR_TRY(quantized_json_, ask("asking the quantized package"));

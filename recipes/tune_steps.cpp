@@ -13,6 +13,7 @@
 #include "fit/paths.h"
 #include "fit/trial.h"
 #include "fit/tune_report.h"
+#include "fit/tuned_model.h"
 #include "model/gguf_file.h"
 #include "model/tokenizer.h"
 
@@ -95,6 +96,36 @@ Status check_tune_options(const TuneOptions& options) {
   if (options.method != "distill" || !options.teacher.empty()) return {};
   return Error{ErrorCode::kInvalidArgument, "method distill needs a teacher",
                "--teacher names a package, or a file of its answers"};
+}
+
+bool answers_as_trained(const Json& served) {
+  constexpr double kSame = 0.995, kLossApart = 0.01;
+  if (served.contains("loss")) return served.at("largest_difference").get<double>() <= kLossApart;
+  for (const auto& [same, all] :
+       {std::pair{"same_labels", "n_scored"}, {"same_tags", "words"}, {"same_answers", "n_scored"}}) {
+    if (served.contains(same)) return served.at(same).get<double>() >= kSame * served.at(all).get<double>();
+  }
+  return true;  // numbers: how far they are apart is said, in their own unit
+}
+
+bool holds_changed_weights(const std::filesystem::path& package) {
+  std::error_code ignored;
+  return std::filesystem::exists(package / kTunedFile, ignored);
+}
+
+std::string f32_note(const Json& served) {
+  const auto differing = [&](const char* same, const char* all) {
+    return served.at(all).get<std::int64_t>() - served.at(same).get<std::int64_t>();
+  };
+  const std::string what =
+      served.contains("loss") ? fmt::format("losses are up to {:.3f} a token from the trainer's",
+                                            served.at("largest_difference").get<double>())
+      : served.contains("same_tags")
+          ? fmt::format("{} words get another tag than the trainer's", differing("same_tags", "words"))
+      : served.contains("same_answers")
+          ? fmt::format("{} questions get another answer than the trainer's", differing("same_answers", "n_scored"))
+          : fmt::format("{} test rows get another label than the trainer's", differing("same_labels", "n_scored"));
+  return fmt::format("With weights rounded to f16 {}; the package keeps them in f32.", what);
 }
 
 ModelUse serving_use(const TuneOptions& options, const ModelInfo& model) {

@@ -144,7 +144,7 @@ class TextRecipe {
   Status same_data(const Json& run) const;
   Status teach();  // method distill
   Status train();
-  Status package();
+  Status package(TensorType matrices = TensorType::kF16);
   Status prove();
   Result<TuneSummary> finish();
   Status tokenise() {
@@ -221,7 +221,7 @@ Status TextRecipe::train() {
   return {};
 }
 
-Status TextRecipe::package() {
+Status TextRecipe::package(TensorType matrices) {
   ui_.stage("making the package");
   const fs::path staging = options_.out / "package.new";
   TAILOR_CHECK(remove_tree(staging));
@@ -231,7 +231,7 @@ Status TextRecipe::package() {
   // Half as much again as the longest answer that was learnt from.
   settings_.max_tokens = static_cast<int>(std::max<std::int64_t>(64, prepared_.tokens.longest_answer * 3 / 2));
   TAILOR_CHECK(settings_.save(staging));
-  TAILOR_CHECK(make_decoder_files(run_, prepared_.base, staging));
+  TAILOR_CHECK(make_decoder_files(run_, prepared_.base, staging, matrices));
   TAILOR_TRY(TunedPackage made, package_adapter(run_, prepared_.base, staging));
   Json data_files = Json::array();
   for (std::size_t i = 0; i < prepared_.data.file_names.size(); ++i) {
@@ -305,6 +305,13 @@ Status TextRecipe::prove() {
   }
   scores_before_ = score_texts(before_, wanted_);
   TAILOR_TRY(served_, ask_package("the package"));
+  served_.figures["matrices"] = "f16";
+  if (!answers_as_trained(served_.figures) && holds_changed_weights(run_directory().package())) {
+    ui_.note(f32_note(served_.figures));
+    TAILOR_CHECK(package(TensorType::kF32));
+    TAILOR_TRY(served_, ask_package("the package"));
+    served_.figures["matrices"] = "f32";
+  }
   if (options_.quantize.empty()) return {};
   TAILOR_CHECK(quantize_package(run_directory().package(), options_.quantize, threads()));
   TAILOR_TRY(quantized_, ask_package("the quantized package"));

@@ -63,7 +63,8 @@ TorchWorkerFiles worker_files(const DecoderFiles& files) {
   return {find_tune_program(), files.bottlenecks};
 }
 
-Result<DecoderFiles> make_decoder_files(const TuneRun& run, const ReadyModel& model, const fs::path& directory) {
+Result<DecoderFiles> make_decoder_files(const TuneRun& run, const ReadyModel& model, const fs::path& directory,
+                                        TensorType matrices) {
   DecoderFiles files;
   if (has(run.directory, kSoftPromptFile)) {
     files.gguf = model.gguf;
@@ -82,9 +83,9 @@ Result<DecoderFiles> make_decoder_files(const TuneRun& run, const ReadyModel& mo
   }
   files.gguf = directory / kTunedFile;
   if (has(run.directory, kTrainedWeights)) {
-    TAILOR_CHECK(write_tuned_gguf(model.gguf, run.directory / kTrainedWeights, TensorType::kF16, files.gguf));
+    TAILOR_CHECK(write_tuned_gguf(model.gguf, run.directory / kTrainedWeights, matrices, files.gguf));
   } else {
-    const Status merged = merge_adapter(model.gguf, run.directory / kAdapterFile, files.gguf);
+    const Status merged = merge_adapter(model.gguf, run.directory / kAdapterFile, files.gguf, matrices);
     if (!merged) {
       const Json best = run.result.value("best", Json());
       return Error{merged.error().code,
@@ -118,8 +119,8 @@ Result<TunedPackage> package_adapter(const TuneRun& run, const ReadyModel& model
 }
 
 Result<PromptClassifier> load_tuned_decoder(const PreparedData& data, const ReadyModel& model, const TuneRun& run,
-                                            const fs::path& directory, int threads) {
-  TAILOR_TRY(const DecoderFiles files, make_decoder_files(run, model, directory));
+                                            const fs::path& directory, int threads, TensorType matrices) {
+  TAILOR_TRY(const DecoderFiles files, make_decoder_files(run, model, directory, matrices));
   TAILOR_TRY(LabelScorer scorer,
              LabelScorer::load(files.gguf,
                                {.threads = threads, .soft_prompt = files.soft_prompt, .worker = worker_files(files)}));

@@ -27,16 +27,17 @@ DecoderFiles decoder_files_of(const std::filesystem::path& package, const std::f
 /// For LabelScorer and Generator.
 TorchWorkerFiles worker_files(const DecoderFiles& files);
 /// Trained tensors take their places in a copy of `model` in `directory`, an adapter is folded into one, a soft prompt
-/// is put there beside it.
+/// is put there beside it. `matrices` that training changed: kF16 or kF32.
 Result<DecoderFiles> make_decoder_files(const TuneRun& run, const ReadyModel& model,
-                                        const std::filesystem::path& directory);
+                                        const std::filesystem::path& directory, TensorType matrices = TensorType::kF16);
 /// Completes a package whose files make_decoder_files() made: the adapter as others read it.
 Result<TunedPackage> package_adapter(const TuneRun& run, const ReadyModel& model, const std::filesystem::path& package);
 
 /// The tuned model as it is served. An adapter is folded into `model`, a soft prompt put beside it: in `directory`,
 /// which exists.
 Result<PromptClassifier> load_tuned_decoder(const PreparedData& data, const ReadyModel& model, const TuneRun& run,
-                                            const std::filesystem::path& directory, int threads);
+                                            const std::filesystem::path& directory, int threads,
+                                            TensorType matrices = TensorType::kF16);
 
 /// Completes the package of `classifier`, which load_tuned_decoder() has begun there.
 Result<TunedPackage> package_tuned_decoder(const TuneRun& run, const ReadyModel& model,

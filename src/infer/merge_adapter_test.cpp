@@ -82,6 +82,22 @@ TEST(MergeAdapter, QuantisedMatricesBecomeF16) {
   EXPECT_EQ(merged.tensor("blk.0.attn_k.weight")->type, TensorType::kQ4_0);
 }
 
+TEST(MergeAdapter, WithF32WhatChangesIsNotRounded) {
+  TemporaryDirectory dir;
+  write_adapter(dir.path() / "adapter.gguf", 64, "", 0.003);  // near to a step of f16
+  requantize(testing::tiny_llama(), dir.path() / "f16.gguf", QuantType::kF16, 1).value();
+  merge_adapter(dir.path() / "f16.gguf", dir.path() / "adapter.gguf", dir.path() / "f32.gguf", TensorType::kF32)
+      .value();
+  merge_adapter(dir.path() / "f16.gguf", dir.path() / "adapter.gguf", dir.path() / "rounded.gguf").value();
+  const GgufFile exact = GgufFile::open(dir.path() / "f32.gguf").value();
+  const GgufFile rounded = GgufFile::open(dir.path() / "rounded.gguf").value();
+  EXPECT_EQ(exact.tensor("blk.0.attn_q.weight")->type, TensorType::kF32);
+  EXPECT_EQ(exact.tensor("blk.0.attn_k.weight")->type, TensorType::kF16);
+  const auto a = exact.tensor_f32("blk.0.attn_q.weight").value(), b = rounded.tensor_f32("blk.0.attn_q.weight").value();
+  EXPECT_GT(largest_difference(a, b), 0);
+  EXPECT_LT(largest_difference(a, b), 1e-3);
+}
+
 TEST(MergeAdapter, OneThatChangesNothingIsAnError) {
   TemporaryDirectory dir;
   write_adapter(dir.path() / "adapter.gguf", 64, "", 0);

@@ -25,7 +25,7 @@ Result<std::vector<float>> applied(const GgufTensor& tensor, const TensorChange&
 }  // namespace
 
 Result<bool> write_changed_model(const GgufFile& model, const std::map<std::string, TensorChange, std::less<>>& changes,
-                                 const std::filesystem::path& out) {
+                                 const std::filesystem::path& out, TensorType least) {
   bool changed = false;
   GgufWriter writer;
   for (const auto& [key, value] : model.values()) writer.set(key, value);
@@ -36,7 +36,7 @@ Result<bool> write_changed_model(const GgufFile& model, const std::map<std::stri
                      [&tensor]() -> Result<std::string_view> { return tensor.bytes; });
       continue;
     }
-    const TensorType as = is_whole(tensor.type) ? tensor.type : TensorType::kF16;
+    const TensorType as = is_whole(tensor.type) && least != TensorType::kF32 ? tensor.type : least;
     const TensorChange& change = found->second;
     writer.add(tensor.name, as, tensor.shape,
                [&tensor, &changed, &change, as] { return applied(tensor, change, as, changed); });

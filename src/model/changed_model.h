@@ -16,9 +16,9 @@ struct TensorChange {
 };
 
 /// Writes `model` with `changes` (by name, each a tensor of it) made; atomic at `out`. Tensors keep their types, but
-/// those that are quantised become f16: in their own type a change below a step would be lost. False: not one value
-/// came out otherwise than it was, and nothing is written.
+/// those that change and are quantised become f16: in their own type a change below a step would be lost. With `least`
+/// kF32 all that change become f32. False: not one value came out otherwise than it was, and nothing is written.
 Result<bool> write_changed_model(const GgufFile& model, const std::map<std::string, TensorChange, std::less<>>& changes,
-                                 const std::filesystem::path& out);
+                                 const std::filesystem::path& out, TensorType least = TensorType::kF16);
 
 }  // namespace tailor

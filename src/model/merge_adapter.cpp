@@ -68,7 +68,7 @@ Status fold(const GgufTensor& w, const Pair& pair, double alpha, std::vector<flo
 
 }  // namespace
 
-Status merge_adapter(const fs::path& base, const fs::path& adapter, const fs::path& out) {
+Status merge_adapter(const fs::path& base, const fs::path& adapter, const fs::path& out, TensorType least) {
   TAILOR_TRY(const GgufFile model, GgufFile::open(base));
   TAILOR_TRY(const GgufFile change, GgufFile::open(adapter));
   TAILOR_TRY(const double alpha, change.number("adapter.lora.alpha"));
@@ -78,7 +78,7 @@ Status merge_adapter(const fs::path& base, const fs::path& adapter, const fs::pa
     const GgufTensor* w = model.tensor(name);
     changes[name].apply = [w, pair, alpha](std::vector<float>& values) { return fold(*w, pair, alpha, values); };
   }
-  TAILOR_TRY(const bool changed, write_changed_model(model, changes, out));
+  TAILOR_TRY(const bool changed, write_changed_model(model, changes, out, least));
   if (!changed) return unfit(adapter, "folded into the model it changes not one weight");
   return {};
 }

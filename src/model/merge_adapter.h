@@ -6,13 +6,15 @@
 #include <filesystem>
 
 #include "core/result.h"
+#include "model/gguf_file.h"
 
 namespace tailor {
 
 /// Writes `base` (GGUF) with `adapter` (GGUF, as llama.cpp takes it) folded in; atomic at `out`. Matrices keep their
-/// types, but those that are quantised become f16: in their own type a change below a step would be lost. Errors: the
-/// adapter has no alpha, half a pair, a tensor that the base has not, one of another shape, or it changes nothing.
+/// types, but those that are quantised become f16: in their own type a change below a step would be lost; with `least`
+/// kF32 all that change become f32. Errors: the adapter has no alpha, half a pair, a tensor that the base has not, one
+/// of another shape, or it changes nothing.
 Status merge_adapter(const std::filesystem::path& base, const std::filesystem::path& adapter,
-                     const std::filesystem::path& out);
+                     const std::filesystem::path& out, TensorType least = TensorType::kF16);
 
 }  // namespace tailor

@@ -96,10 +96,10 @@ DecoderClassifier::DecoderClassifier(const ModelInput& input, DecoderOptions opt
   if (options_.soft_prompt)
     soft_prompt_.emplace(c, *options_.soft_prompt, job_.settings.soft_prompt, job_.seed, soft_start(), parameters_);
   if (parameters_.size() == 0) {
-    throw Exception({ErrorCode::kInvalidArgument,
-                     fmt::format("method {} trains nothing of {}: the model has no such tensors", job_.method,
-                                 weights_->path().filename().string()),
-                     "take another method"});
+    throw Exception(
+        {ErrorCode::kInvalidArgument,
+         fmt::format("method {} trains biases, and {} has none", job_.method, weights_->path().filename().string()),
+         "layernorm changes as little, lora is the usual one"});
   }
   parameters_.flatten(input.device);
   if (options_.start) {
