@@ -88,7 +88,9 @@ class Check:
 
     def teacher(self, use):
         """A package whose answers `distill` learns: made by another method of the same check."""
-        by = {"labels": "full", "pairs": "full", "decoder labels": "lora", "chat": "lora"}[use]
+        by = {"pairs": "full", "decoder labels": "lora", "chat": "lora"}.get(use)
+        if by is None:  # where it is to be refused, any will do
+            use, by = "labels", "full"
         return self.directory / "runs" / f"{use.replace(' ', '-')}-{by}" / "package"
 
     def steps(self, method, use):
