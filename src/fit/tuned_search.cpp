@@ -138,12 +138,12 @@ std::vector<TunedSearch> make_rows() {
   decoder("upper-layers-decoder", "upper-layers", "Upper layers of the decoder", "the uppermost layers of the model",
           {5e-5, 1e-4, 2e-4}, 2.6, 6);
   decoder("prompt-tuning", "prompt-tuning", "Prompt tuning", "vectors before the prompt; the base model is unchanged",
-          {5e-3, 1e-2, 3e-2}, 4.2, 4.5);
+          {1e-2, 3e-2, 9e-2}, 4.2, 4.5);
   decoder("prefix-tuning", "prefix-tuning", "Prefix tuning",
-          "keys and values before the prompt; the base model is unchanged", {2e-3, 5e-3, 1e-2}, 4.2, 4.5);
+          "keys and values before the prompt; the base model is unchanged", {5e-3, 1e-2, 3e-2}, 4.2, 4.5);
   decoder("p-tuning", "p-tuning", "P-tuning", "vectors before the prompt; the base model is unchanged",
-          {5e-4, 1e-3, 2e-3}, 4.2, 4.5);
-  decoder("ia3-decoder", "ia3", "IA3 of the decoder", kFew, {2e-3, 5e-3, 1e-2}, 4.2, 4.5);
+          {5e-4, 1e-3, 3e-3}, 4.2, 4.5);
+  decoder("ia3-decoder", "ia3", "IA3 of the decoder", kFew, {5e-3, 1e-2, 3e-2}, 4.2, 4.5);
   decoder("layernorm-decoder", "layernorm", "Normalisation layers of the decoder", kFew, {2e-3, 5e-3, 1e-2}, 4.2, 4.5);
   decoder("bitfit-decoder", "bitfit", "BitFit of the decoder", "biases alone", {2e-3, 5e-3, 1e-2}, 4.2, 4.5);
   decoder("full-decoder", "full", "Full fine-tuning of the decoder", kEveryWeight, {2e-5, 5e-5, 1e-4}, 6, 16);
