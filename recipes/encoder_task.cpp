@@ -6,7 +6,6 @@
 
 #include "core/files.h"
 #include "core/system.h"
-#include "fit/quantized_package.h"
 
 namespace tailor {
 namespace {
@@ -117,23 +116,14 @@ Status EncoderTask::prove() {
   std::string lines;
   for (std::size_t i = 0; i < rows; ++i) lines += dump_json(prediction(i)) + "\n";
   TAILOR_CHECK(write_file_atomic(options_.out / kPredictions, lines));
-  TAILOR_TRY(served_figures_, ask_package("asking the package"));
-  served_figures_["matrices"] = "f16";
-  if (!answers_as_trained(served_figures_) && holds_changed_weights(package_directory())) {
-    ui_.note(f32_note(served_figures_));
-    TAILOR_CHECK(package(TensorType::kF32));
-    TAILOR_TRY(served_figures_, ask_package("asking the package"));
-    served_figures_["matrices"] = "f32";
-  }
-  if (options_.quantize.empty()) return {};
-  TAILOR_CHECK(quantize_package(package_directory(), options_.quantize, threads()));
-  TAILOR_TRY(quantized_figures_, ask_package("asking the quantized package"));
-  quantized_figures_["type"] = options_.quantize;
+  TAILOR_TRY(proven_, prove_package(
+                          options_, threads(), ui_, [this](std::string_view name) { return ask_package(name); },
+                          [this](TensorType matrices) { return package(matrices); }));
   return {};
 }
 
-Result<Json> EncoderTask::ask_package(std::string_view stage) {
-  ui_.stage(stage);
+Result<Json> EncoderTask::ask_package(std::string_view what) {
+  ui_.stage(fmt::format("asking {}", what));
   const std::size_t rows = data().rows_of(TokenPart::kTest).size();
   TAILOR_TRY(PackageManifest manifest, read_package(package_directory()));
   TAILOR_TRY(Answered answered, ask(manifest));
@@ -157,8 +147,8 @@ Result<TuneSummary> EncoderTask::go_on() {
   report(result);
   const auto rows = [&](TokenPart part) { return data().rows_of(part).size(); };
   result["test"]["n_scored"] = rows(TokenPart::kTest);
-  result["served"] = served_figures_;
-  if (!quantized_figures_.is_null()) result["quantized"] = quantized_figures_;
+  result["served"] = proven_.served;
+  if (!proven_.quantized.is_null()) result["quantized"] = proven_.quantized;
   result["data"]["files"] = data().files;
   result["data"]["rows"] = data().parts.size();
   result["split"] = Json{{"train", rows(TokenPart::kTrain)},

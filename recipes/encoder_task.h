@@ -65,7 +65,7 @@ class EncoderTask {
   Status package(TensorType matrices = TensorType::kF16);
   Status prove();  // the test part, as trained and as served
   /// Asks the package for the test rows, and writes its figures into its manifest.
-  Result<Json> ask_package(std::string_view stage);
+  Result<Json> ask_package(std::string_view what);
   Result<TuneSummary> go_on();
 
   const TuneOptions options_;
@@ -75,7 +75,7 @@ class EncoderTask {
   TunedBy by_;
   ReadyModel base_, served_;  // served_: what an untouched base is served as
   TuneRun run_;
-  Json served_figures_, quantized_figures_;  // the second null where nothing is quantized
+  ProvenPackage proven_;
 };
 
 }  // namespace tailor

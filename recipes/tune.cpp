@@ -18,7 +18,6 @@
 #include "fit/label_names.h"
 #include "fit/package.h"
 #include "fit/paths.h"
-#include "fit/quantized_package.h"
 #include "fit/ready_model.h"
 #include "fit/serving.h"
 #include "fit/trial.h"
@@ -83,7 +82,7 @@ class TuneRecipe {
   /// first.
   Status refit(Json job, std::size_t learnt);
   /// Asks the package for the test rows, and writes its figures into its manifest.
-  Result<Json> ask(std::string_view stage);
+  Result<Json> ask(std::string_view name);
   /// The encoder whose vectors the head sees first: the untouched one, or with the adapter that is gone on with.
   Result<fs::path> first_encoder();
 
@@ -106,7 +105,7 @@ class TuneRecipe {
   fs::path first_encoder_;          // with the adapter; empty: not made yet
   Predictions trained_;
   ScoreIntervals scores_;
-  Json served_json_, quantized_json_;  // of the package's answers; the second null where nothing is quantized
+  ProvenPackage proven_;
 };
 
 Status TuneRecipe::choose_model() {
@@ -419,23 +418,14 @@ Status TuneRecipe::prove() {
   TAILOR_TRY(trained_, read_tune_predictions(data_, run_.directory / "test_predictions.safetensors"));
   TAILOR_CHECK(save_predictions(options_.out / "test_predictions.jsonl", trained_, data_.label_names()));
   scores_ = bootstrap_scores(trained_.truth, trained_.predicted, classes(), {.seed = options_.seed});
-  TAILOR_TRY(served_json_, ask("asking the package"));
-  served_json_["matrices"] = "f16";
-  if (!answers_as_trained(served_json_) && holds_changed_weights(run_directory().package())) {
-    ui_.note(f32_note(served_json_));
-    TAILOR_CHECK(package(TensorType::kF32));
-    TAILOR_TRY(served_json_, ask("asking the package"));
-    served_json_["matrices"] = "f32";
-  }
-  if (options_.quantize.empty()) return {};
-  TAILOR_CHECK(quantize_package(run_directory().package(), options_.quantize, threads()));
-  TAILOR_TRY(quantized_json_, ask("asking the quantized package"));
-  quantized_json_["type"] = options_.quantize;
+  TAILOR_TRY(proven_, prove_package(
+                          options_, threads(), ui_, [this](std::string_view name) { return ask(name); },
+                          [this](TensorType matrices) { return package(matrices); }));
   return {};
 }
 
-Result<Json> TuneRecipe::ask(std::string_view stage) {
-  ui_.stage(stage);
+Result<Json> TuneRecipe::ask(std::string_view name) {
+  ui_.stage(fmt::format("asking {}", name));
   TAILOR_TRY(LoadedPackage package, load_package(run_directory().package(), {.threads = threads()}));
   const Stopwatch watch;
   TAILOR_TRY(Matrix p, package.classifier->probabilities(data_.texts_of(parts_.test), progress(), cancel_));
@@ -458,8 +448,8 @@ Result<Json> TuneRecipe::ask(std::string_view stage) {
 Result<TuneSummary> TuneRecipe::finish() {
   Json result = training_figures(by_, options_, threads(), figures_);
   result["test"] = Json{{"n_scored", trained_.size()}, {"metrics", to_json(scores_)}};
-  result["served"] = served_json_;
-  if (!quantized_json_.is_null()) result["quantized"] = quantized_json_;
+  result["served"] = proven_.served;
+  if (!proven_.quantized.is_null()) result["quantized"] = proven_.quantized;
   if (distills()) result["teacher"] = taught_.about;
   if (!refit_.is_null()) result["refit"] = refit_;
   TAILOR_TRY(result["data"], read_json(run_directory().data_report()));

@@ -11,6 +11,7 @@
 #include "core/peft_adapter.h"
 #include "fit/package.h"
 #include "fit/paths.h"
+#include "fit/quantized_package.h"
 #include "fit/trial.h"
 #include "fit/tune_report.h"
 #include "fit/tuned_model.h"
@@ -73,6 +74,31 @@ Status check_adapter(const TuneOptions& options) {
   return adapter.check_low_rank();
 }
 
+bool answers_as_trained(const Json& served) {
+  constexpr double kSame = 0.995, kLossApart = 0.01;
+  if (served.contains("loss")) return served.at("largest_difference").get<double>() <= kLossApart;
+  for (const auto& [same, all] :
+       {std::pair{"same_labels", "n_scored"}, {"same_tags", "words"}, {"same_answers", "n_scored"}}) {
+    if (served.contains(same)) return served.at(same).get<double>() >= kSame * served.at(all).get<double>();
+  }
+  return true;  // numbers: how far they are apart is said, in their own unit
+}
+
+std::string f32_note(const Json& served) {
+  const auto differing = [&](const char* same, const char* all) {
+    return served.at(all).get<std::int64_t>() - served.at(same).get<std::int64_t>();
+  };
+  const std::string what =
+      served.contains("loss") ? fmt::format("losses are up to {:.3f} a token from the trainer's",
+                                            served.at("largest_difference").get<double>())
+      : served.contains("same_tags")
+          ? fmt::format("{} words get another tag than the trainer's", differing("same_tags", "words"))
+      : served.contains("same_answers")
+          ? fmt::format("{} questions get another answer than the trainer's", differing("same_answers", "n_scored"))
+          : fmt::format("{} test rows get another label than the trainer's", differing("same_labels", "n_scored"));
+  return fmt::format("With weights rounded to f16 {}; the package keeps them in f32.", what);
+}
+
 Status write_report(const std::filesystem::path& out, const Json& result) {
   TuneReportInput input{result, read_training_log(out), "", ""};
   if (const auto run = read_json(RunDirectory{out}.options()); run && run->is_object()) {
@@ -98,34 +124,25 @@ Status check_tune_options(const TuneOptions& options) {
                "--teacher names a package, or a file of its answers"};
 }
 
-bool answers_as_trained(const Json& served) {
-  constexpr double kSame = 0.995, kLossApart = 0.01;
-  if (served.contains("loss")) return served.at("largest_difference").get<double>() <= kLossApart;
-  for (const auto& [same, all] :
-       {std::pair{"same_labels", "n_scored"}, {"same_tags", "words"}, {"same_answers", "n_scored"}}) {
-    if (served.contains(same)) return served.at(same).get<double>() >= kSame * served.at(all).get<double>();
-  }
-  return true;  // numbers: how far they are apart is said, in their own unit
-}
-
-bool holds_changed_weights(const std::filesystem::path& package) {
+Result<ProvenPackage> prove_package(const TuneOptions& options, int threads, RunUi& ui,
+                                    const std::function<Result<Json>(std::string_view name)>& ask,
+                                    const std::function<Status(TensorType matrices)>& make) {
+  const std::filesystem::path package = RunDirectory{options.out}.package();
+  ProvenPackage out;
+  TAILOR_TRY(out.served, ask("the package"));
+  out.served["matrices"] = "f16";
   std::error_code ignored;
-  return std::filesystem::exists(package / kTunedFile, ignored);
-}
-
-std::string f32_note(const Json& served) {
-  const auto differing = [&](const char* same, const char* all) {
-    return served.at(all).get<std::int64_t>() - served.at(same).get<std::int64_t>();
-  };
-  const std::string what =
-      served.contains("loss") ? fmt::format("losses are up to {:.3f} a token from the trainer's",
-                                            served.at("largest_difference").get<double>())
-      : served.contains("same_tags")
-          ? fmt::format("{} words get another tag than the trainer's", differing("same_tags", "words"))
-      : served.contains("same_answers")
-          ? fmt::format("{} questions get another answer than the trainer's", differing("same_answers", "n_scored"))
-          : fmt::format("{} test rows get another label than the trainer's", differing("same_labels", "n_scored"));
-  return fmt::format("With weights rounded to f16 {}; the package keeps them in f32.", what);
+  if (!answers_as_trained(out.served) && std::filesystem::exists(package / kTunedFile, ignored)) {
+    ui.note(f32_note(out.served));
+    TAILOR_CHECK(make(TensorType::kF32));
+    TAILOR_TRY(out.served, ask("the package"));
+    out.served["matrices"] = "f32";
+  }
+  if (options.quantize.empty()) return out;
+  TAILOR_CHECK(quantize_package(package, options.quantize, threads));
+  TAILOR_TRY(out.quantized, ask("the quantized package"));
+  out.quantized["type"] = options.quantize;
+  return out;
 }
 
 ModelUse serving_use(const TuneOptions& options, const ModelInfo& model) {

@@ -2,6 +2,7 @@
 /// Steps that tuning for labels and tuning for texts have in common.
 
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string_view>
 
@@ -14,6 +15,7 @@
 #include "fit/training_log.h"
 #include "fit/tune_methods.h"
 #include "fit/tune_process.h"
+#include "model/gguf_file.h"
 #include "recipes/fit_ui.h"
 #include "recipes/tune.h"
 
@@ -62,14 +64,18 @@ Json training_figures(const TunedBy& by, const TuneOptions& options, int threads
 /// wrote, and the tokenizer's files where the base model was such a directory. Adds its name to `files`.
 Status keep_hugging_face(const TuneOptions& options, const TunedBy& by, const TuneRun& run, Json& files);
 
-/// Whether a package that answered so answers as the trainer did: the same label, tags or answer on 99.5 % of rows or
-/// words, a text's loss within 0.01 a token. Where it does not, its weights are kept in f32: in f16 a short or careful
-/// training of a whole model changes weights by hardly more than the rounding does.
-bool answers_as_trained(const Json& served);
-/// Whether the package holds weights that training changed, so that it can have them in f32.
-bool holds_changed_weights(const std::filesystem::path& package);
-/// That f32 is kept, in words for the user.
-std::string f32_note(const Json& served);
+/// What a package answers to the test rows, for result.json: with the weights as trained, and quantized (null: not
+/// asked for).
+struct ProvenPackage {
+  Json served, quantized;
+};
+/// Asks the package of the run and, where it does not answer as the trainer did (the same label, tags or answer on 99.5
+/// % of rows or words, a text's loss within 0.01 a token), has it made again with f32: in f16 a short or careful
+/// training of a whole model changes weights by hardly more than the rounding does. Then quantizes it where `options`
+/// say so, and asks again. `ask` gets the package's name in words; `make` makes the package with such matrices.
+Result<ProvenPackage> prove_package(const TuneOptions& options, int threads, RunUi& ui,
+                                    const std::function<Result<Json>(std::string_view name)>& ask,
+                                    const std::function<Status(TensorType matrices)>& make);
 
 /// Completes result.json with what every run states, writes the report, keeps `run`'s log, removes what only training
 /// needed, and writes result.json last: its presence means the run is whole. `files`: what the run directory holds.

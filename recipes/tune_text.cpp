@@ -16,7 +16,6 @@
 #include "eval/text_scores.h"
 #include "fit/chat_data.h"
 #include "fit/prepared_data.h"
-#include "fit/quantized_package.h"
 #include "fit/ready_model.h"
 #include "fit/serving.h"
 #include "fit/text_encoder.h"
@@ -174,12 +173,11 @@ class TextRecipe {
   Json teacher_;  // of result.json
   TuneRun run_;
   TextSettings settings_;
-  RowLosses trained_, untouched_;
-  AskedPackage served_;
-  std::optional<AskedPackage> quantized_;
+  RowLosses trained_, untouched_, served_;  // served_: with the weights as trained
+  ProvenPackage proven_;
   std::vector<std::size_t> asked_;  // examples of the test part that are answered
   std::vector<std::string> wanted_;
-  std::vector<GeneratedAnswer> before_;
+  std::vector<GeneratedAnswer> before_, answers_;  // of the untouched model, and of the package as it is left
   TextScores scores_before_;
 };
 
@@ -304,17 +302,15 @@ Status TextRecipe::prove() {
     TAILOR_TRY(before_, answers_of(untouched, asked_, "asking the untouched model"));
   }
   scores_before_ = score_texts(before_, wanted_);
-  TAILOR_TRY(served_, ask_package("the package"));
-  served_.figures["matrices"] = "f16";
-  if (!answers_as_trained(served_.figures) && holds_changed_weights(run_directory().package())) {
-    ui_.note(f32_note(served_.figures));
-    TAILOR_CHECK(package(TensorType::kF32));
-    TAILOR_TRY(served_, ask_package("the package"));
-    served_.figures["matrices"] = "f32";
-  }
-  if (options_.quantize.empty()) return {};
-  TAILOR_CHECK(quantize_package(run_directory().package(), options_.quantize, threads()));
-  TAILOR_TRY(quantized_, ask_package("the quantized package"));
+  std::vector<AskedPackage> asked;
+  const auto ask = [&](std::string_view name) -> Result<Json> {
+    TAILOR_TRY(AskedPackage answered, ask_package(name));
+    return asked.emplace_back(std::move(answered)).figures;
+  };
+  TAILOR_TRY(proven_,
+             prove_package(options_, threads(), ui_, ask, [this](TensorType matrices) { return package(matrices); }));
+  answers_ = asked.back().answers;
+  served_ = std::move(asked[asked.size() - (options_.quantize.empty() ? 1 : 2)].losses);
   return {};
 }
 
@@ -342,13 +338,12 @@ Status TextRecipe::write_answers() {
   const auto line_of = [&](std::int64_t example) {
     return prepared_.data.examples[static_cast<std::size_t>(example)].line;
   };
-  const AskedPackage& answering = quantized_ ? *quantized_ : served_;
   std::string rows, answers;
   for (std::size_t i = 0; i < trained_.loss.size(); ++i) {
     rows += dump_json({{"line", line_of(trained_.examples[i])},
                        {"loss", trained_.loss[i]},
                        {"learnt_tokens", trained_.tokens[i]},
-                       {"served_loss", served_.losses.loss[i]},
+                       {"served_loss", served_.loss[i]},
                        {"untouched_loss", untouched_.loss[i]}}) +
             "\n";
   }
@@ -364,7 +359,7 @@ Status TextRecipe::write_answers() {
                           {"prompt", question.messages.empty() ? Json(question.raw) : messages},
                           {"wanted", wanted_[i]},
                           {"untouched", before_[i].text},
-                          {"tuned", answering.answers[i].text}}) +
+                          {"tuned", answers_[i].text}}) +
                "\n";
   }
   return write_file_atomic(options_.out / "answers.jsonl", answers);
@@ -386,11 +381,8 @@ Result<TuneSummary> TextRecipe::finish() {
   result["test"]["n_scored"] = trained_.loss.size();
   result["untouched"] = to_json(untouched_);
   result["untouched"]["answers"] = to_json(scores_before_);
-  result["served"] = served_.figures;
-  if (quantized_) {
-    result["quantized"] = quantized_->figures;
-    result["quantized"]["type"] = options_.quantize;
-  }
+  result["served"] = proven_.served;
+  if (!proven_.quantized.is_null()) result["quantized"] = proven_.quantized;
   Json files{"result.json", "test_predictions.jsonl", "answers.jsonl", "package", "log.txt"};
   if (!teacher_.is_null()) {
     result["teacher"] = teacher_;
