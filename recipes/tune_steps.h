@@ -69,8 +69,8 @@ Status keep_hugging_face(const TuneOptions& options, const TunedBy& by, const Tu
 struct ProvenPackage {
   Json served, quantized;
 };
-/// Asks the package of the run and, where it does not answer as the trainer did (the same label, tags or answer on 99.5
-/// % of rows or words, a text's loss within 0.01 a token), has it made again with f32: in f16 a short or careful
+/// Asks the package of the run and, where it does not answer as the trainer did (the same label, tags or answer on 995
+/// of 1,000 rows or words, a text's loss within 0.01 a token), has it made again with f32: in f16 a short or careful
 /// training of a whole model changes weights by hardly more than the rounding does. Then quantizes it where `options`
 /// say so, and asks again. `ask` gets the package's name in words; `make` makes the package with such matrices.
 Result<ProvenPackage> prove_package(const TuneOptions& options, int threads, RunUi& ui,

@@ -88,20 +88,34 @@ def chat(bench, threads=None):
     print(f"  => {result['examples']} examples in {result['wall_seconds']:.0f} s; losses of package and trainer at most {result['served']['largest_difference']:.4f} apart")
 
 
+def read_rows(path):
+    """(text, label) of a file."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return [(row["text"], row["label"]) for row in csv.DictReader(file)]
+
+
+def write_rows(path, rows):
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
+    return path
+
+
+def by_label(path):
+    """The texts of each label, in the order of the file."""
+    texts = {}
+    for text, label in read_rows(path):
+        texts.setdefault(label, []).append(text)
+    return texts
+
+
 def sample(bench, rows, seed):
     """Rows of Banking77's training file, as many of each class as there are room for."""
-    path = bench.out / f"banking77-{rows}-{seed}.csv"
-    with open(bench.data / "banking77" / "train.csv", newline="", encoding="utf-8") as file:
-        by_label = {}
-        for row in csv.DictReader(file):
-            by_label.setdefault(row["label"], []).append(row["text"])
+    found = by_label(bench.data / "banking77" / "train.csv")
     draw = random.Random(seed)
-    for texts in by_label.values():
+    for texts in found.values():
         draw.shuffle(texts)
-    order = [(text, label) for i in range(max(map(len, by_label.values()))) for label, texts in sorted(by_label.items()) for text in texts[i:i + 1]]
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("text", "label"), *order[:rows]])
-    return path
+    order = [(text, label) for i in range(max(map(len, found.values()))) for label, texts in sorted(found.items()) for text in texts[i:i + 1]]
+    return write_rows(bench.out / f"banking77-{rows}-{seed}.csv", order[:rows])
 
 
 def rates(bench, threads=None, methods=None, epochs=2):
@@ -158,38 +172,21 @@ def ranking(bench, threads=None, seeds=(1, 2, 3), suites=("banking77", "snips", 
 
 def some(bench, file, rows):
     """Rows of a file, drawn."""
-    path = bench.out / f"{file.parent.name}-{file.stem}-{rows}.csv"
-    with open(file, newline="", encoding="utf-8") as source:
-        lines = [(row["text"], row["label"]) for row in csv.DictReader(source)]
-    with open(path, "w", newline="", encoding="utf-8") as target:
-        csv.writer(target).writerows([("text", "label"), *random.Random(1).sample(lines, rows)])
-    return path
+    return write_rows(bench.out / f"{file.parent.name}-{file.stem}-{rows}.csv", random.Random(1).sample(read_rows(file), rows))
 
 
 def few(bench, name, rows):
     """A small training file: the same number of rows of each class."""
-    path = bench.out / f"{name}-few.csv"
-    with open(bench.data / name / "train.csv", newline="", encoding="utf-8") as file:
-        by_label = {}
-        for row in csv.DictReader(file):
-            by_label.setdefault(row["label"], []).append(row["text"])
-    lines = [(text, label) for label, texts in sorted(by_label.items()) for text in texts[:rows // len(by_label)]]
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("text", "label"), *lines])
-    return path
+    found = by_label(bench.data / name / "train.csv")
+    return write_rows(bench.out / f"{name}-few.csv", [(text, label) for label, texts in sorted(found.items()) for text in texts[:rows // len(found)]])
 
 
 def held_out(bench, name, seed, rows):
     """Rows of the full training file that the small one does not hold, to choose rates by."""
-    path = bench.out / f"{name}-held-out-{seed}-{rows}.csv"
     small = bench.data / name / "fewshot_10.csv" if name == "banking77" else bench.out / f"{name}-few.csv"
-    with open(small, newline="", encoding="utf-8") as file:
-        used = {row["text"] for row in csv.DictReader(file)}
-    with open(bench.data / name / "train.csv", newline="", encoding="utf-8") as file:
-        rest = [(row["text"], row["label"]) for row in csv.DictReader(file) if row["text"] not in used]
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("text", "label"), *random.Random(seed).sample(rest, rows)])
-    return path
+    used = {text for text, _ in read_rows(small)}
+    rest = [row for row in read_rows(bench.data / name / "train.csv") if row[0] not in used]
+    return write_rows(bench.out / f"{name}-held-out-{seed}-{rows}.csv", random.Random(seed).sample(rest, rows))
 
 
 PARTS = {"tags": tags, "chat": chat, "rates": rates, "ranking": ranking}

@@ -2,9 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <system_error>
-
-#include "core/files.h"
 #include "fit/package.h"
 #include "model/requantize.h"
 
@@ -21,15 +18,7 @@ Status quantize_package(const fs::path& package, std::string_view type, int thre
     return Error{ErrorCode::kInvalidArgument,
                  fmt::format("{}: the package holds no model that could be quantized", package.string()), ""};
   }
-  const fs::path smaller = model.string() + ".new";
-  TAILOR_CHECK(requantize(model, smaller, *wanted, threads));
-  std::error_code ec;
-  fs::rename(smaller, model, ec);
-  if (ec) {
-    const std::string why = ec.message();
-    fs::remove(smaller, ec);
-    return Error{ErrorCode::kIo, fmt::format("{}: {}", model.string(), why), ""};
-  }
+  TAILOR_CHECK(requantize(model, model, *wanted, threads));
   manifest.base.sha256.clear();  // closing computes it
   manifest.base.source += fmt::format(", quantized to {}", type);
   return close_package(package, std::move(manifest), /*include_base_model=*/true);

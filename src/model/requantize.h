@@ -18,7 +18,7 @@ std::optional<QuantType> quant_type(std::string_view name);
 /// Writes `in`'s model with its matrices as `type`; norms and biases stay f32, and llama.cpp keeps the token embeddings
 /// of a q4_0 model a little finer, and matrices whose rows are no multiple of 256 in blocks of 32 instead of k-quants.
 /// Weights that are quantised already are quantised again from what they hold (quality only goes down). Atomic at
-/// `out`. `threads` 0: all.
+/// `out`, which may be `in`. `threads` 0: all.
 Status requantize(const std::filesystem::path& in, const std::filesystem::path& out, QuantType type, int threads = 0);
 
 /// The same through a cache: "<cache_dir>/<name>-<content hash>-<type>.gguf", made only where absent.

@@ -36,6 +36,11 @@ TEST(Requantize, KeepsTheModelAndItsValues) {
     EXPECT_LT(std::sqrt(error / power), tolerance) << name_of(type);
     EXPECT_TRUE(load_llama_model(out, {.vocab_only = true}));
   }
+  // A file may be put in its own place.
+  const fs::path again = requantize_cached(testing::smollm_file(), dir.path() / "cache", QuantType::kF16).value();
+  requantize(again, again, QuantType::kQ4KM).value();
+  EXPECT_EQ(GgufFile::open(again).value().tensors().size(), original.tensors().size());
+  EXPECT_LT(fs::file_size(again), fs::file_size(testing::smollm_file()) * 3 / 2);
   // Nothing but the three files: temporary ones are gone.
   EXPECT_EQ(std::distance(fs::directory_iterator(dir.path() / "cache"), fs::directory_iterator()), 3);
 }

@@ -19,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 
 /// A model, and a method.
-class Tune : public ::testing::TestWithParam<std::tuple<const char*, const char*>> {
+class Tune : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {
  protected:
   void SetUp() override {
     if (!fs::exists(program().parent_path() / "tailor-tune")) GTEST_SKIP() << "this build has no tailor-tune";
