@@ -8,91 +8,13 @@
 #include "infer/llama_context.h"
 #include "infer/log_softmax.h"
 #include "infer/soft_prompt.h"
+#include "infer/text_stream.h"
 
 namespace tailor {
 namespace {
 
 constexpr int kUbatch = 512;            // tokens computed together
 constexpr std::size_t kLossSlice = 64;  // tokens whose logits are in memory at once: 4 bytes times the vocabulary each
-
-struct SamplerFree {
-  void operator()(llama_sampler* sampler) const { llama_sampler_free(sampler); }
-};
-using SamplerPtr = std::unique_ptr<llama_sampler, SamplerFree>;
-
-SamplerPtr make_sampler(const SamplingOptions& o) {
-  SamplerPtr chain(llama_sampler_chain_init(llama_sampler_chain_default_params()));
-  const auto add = [&](llama_sampler* sampler) { llama_sampler_chain_add(chain.get(), sampler); };
-  if (o.temperature <= 0) {
-    add(llama_sampler_init_greedy());
-    return chain;
-  }
-  if (o.top_k > 0) add(llama_sampler_init_top_k(o.top_k));
-  if (o.top_p < 1) add(llama_sampler_init_top_p(static_cast<float>(o.top_p), 1));
-  if (o.min_p > 0) add(llama_sampler_init_min_p(static_cast<float>(o.min_p), 1));
-  add(llama_sampler_init_temp(static_cast<float>(o.temperature)));
-  add(llama_sampler_init_dist(static_cast<std::uint32_t>(o.seed ^ (o.seed >> 32))));
-  return chain;
-}
-
-/// Bytes at the end of `text` that begin a character which is not whole yet.
-std::size_t unfinished_bytes(std::string_view text) {
-  for (std::size_t n = 1; n <= std::min<std::size_t>(3, text.size()); ++n) {
-    const auto byte = static_cast<unsigned char>(text[text.size() - n]);
-    if ((byte & 0xC0u) == 0x80u) continue;  // a later byte of a character
-    const std::size_t length = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC0 ? 2 : 1;
-    return length > n ? n : 0;
-  }
-  return 0;
-}
-
-/// Text that leaves in whole characters, held back while a stop text may be about to begin.
-class TextStream {
- public:
-  TextStream(const std::vector<std::string>& stops, const TextSink& sink) : stops_(stops), sink_(sink) {}
-
-  /// False: the text is at its end.
-  bool add(std::string_view bytes) {
-    text_ += bytes;
-    for (const std::string& stop : stops_) {
-      if (stop.empty()) continue;
-      const std::size_t from = sent_ >= stop.size() ? sent_ - stop.size() : 0;
-      if (const std::size_t at = text_.find(stop, from); at != std::string::npos) {
-        text_.resize(at);
-        send(text_.size());
-        return false;
-      }
-    }
-    std::size_t held = unfinished_bytes(text_);
-    for (const std::string& stop : stops_) {
-      for (std::size_t n = std::min(stop.size(), text_.size()); n > held; --n) {
-        if (std::string_view(text_).substr(text_.size() - n) == std::string_view(stop).substr(0, n)) {
-          held = n;
-          break;
-        }
-      }
-    }
-    return send(text_.size() - held);
-  }
-  std::string finish() {
-    text_.resize(text_.size() - unfinished_bytes(text_));  // half a character is nothing
-    send(text_.size());
-    return std::move(text_);
-  }
-
- private:
-  bool send(std::size_t end) {
-    if (end <= sent_) return !refused_;
-    if (sink_ && !refused_) refused_ = !sink_(std::string_view(text_).substr(sent_, end - sent_));
-    sent_ = end;
-    return !refused_;
-  }
-  const std::vector<std::string>& stops_;
-  const TextSink& sink_;
-  std::string text_;
-  std::size_t sent_ = 0;
-  bool refused_ = false;
-};
 
 }  // namespace
 
@@ -104,6 +26,7 @@ struct Generator::Impl {
   SoftPrompt soft;  // at positions 0 … n-1
   LlamaContextPtr context;
   int cells = 0;
+  std::vector<std::int32_t> ends;
   TokenList held;                      // in the context, after the soft prompt
   std::unique_ptr<TorchWorker> torch;  // computes instead of the context, where there is one
 
@@ -115,7 +38,7 @@ struct Generator::Impl {
   Status decode(std::span<const std::int32_t> tokens, bool outputs);
   Status check(std::span<const std::int32_t> tokens) const;
   /// The token after `last`, which follows what is held.
-  Result<std::int32_t> next(std::int32_t last, llama_sampler* sampler, const CancelToken& cancel);
+  Result<std::int32_t> next(std::int32_t last, Sampler& sampler, const CancelToken& cancel);
 };
 
 Status Generator::Impl::prepare(int tokens) {
@@ -172,20 +95,19 @@ Result<std::size_t> Generator::Impl::hold(std::span<const std::int32_t> tokens) 
   return common;
 }
 
-Result<std::int32_t> Generator::Impl::next(std::int32_t last, llama_sampler* sampler, const CancelToken& cancel) {
-  if (!torch) {
+Result<std::int32_t> Generator::Impl::next(std::int32_t last, Sampler& sampler, const CancelToken& cancel) {
+  std::vector<float> computed;
+  std::span<float> logits;
+  if (torch) {
+    held.push_back(last);
+    TAILOR_TRY(computed, torch->logits(held, cancel));
+    logits = computed;
+  } else {
     TAILOR_CHECK(decode({&last, 1}, true));
-    return llama_sampler_sample(sampler, context.get(), -1);
+    logits = {llama_get_logits_ith(context.get(), -1), static_cast<std::size_t>(model->vocabulary())};
   }
-  held.push_back(last);
-  TAILOR_TRY(const std::vector<float> logits, torch->logits(held, cancel));
-  std::vector<llama_token_data> choices(logits.size());
-  for (std::size_t i = 0; i < logits.size(); ++i) choices[i] = {static_cast<llama_token>(i), logits[i], 0.0f};
-  llama_token_data_array list{choices.data(), choices.size(), -1, false};
-  llama_sampler_apply(sampler, &list);
-  const llama_token chosen = list.data[list.selected].id;
-  llama_sampler_accept(sampler, chosen);
-  return chosen;
+  TAILOR_TRY(const SampledToken token, sampler.next(logits));
+  return token.token;
 }
 
 Generator::Generator(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -214,6 +136,7 @@ Result<Generator> Generator::load(const std::filesystem::path& gguf, const Gener
   }
   const int trained = llama_model_n_ctx_train(impl->model->get());
   impl->max_context = options.max_context > 0 ? std::min(options.max_context, trained) : trained;
+  impl->ends = impl->model->end_tokens();
   if (!options.worker.empty()) {
     TAILOR_TRY(impl->torch, TorchWorker::start(gguf, options.worker, impl->threads));
   }
@@ -238,21 +161,26 @@ Result<GeneratedText> Generator::generate(std::span<const std::int32_t> prompt, 
   GeneratedText out;
   out.prompt_tokens = prompt.size();
   TAILOR_TRY(out.reused_tokens, self.hold(prompt.first(prompt.size() - 1)));
-  const SamplerPtr sampler = make_sampler(options);
-  TextStream stream(options.stop, sink);
+  Sampler sampler(options, prompt, self.ends, 0, nullptr);
+  TextStream stream(options.stop, options.keep_stop);
+  const auto wanted = [&] {
+    const std::string piece = stream.take();
+    return piece.empty() || !sink || sink(piece);
+  };
   out.finish = FinishReason::kLength;
   std::int32_t next = prompt.back();
   for (int n = 0; n < most; ++n) {
     if (cancel.cancelled()) return Error{ErrorCode::kCancelled, "the answer was interrupted", ""};
-    TAILOR_TRY(next, self.next(next, sampler.get(), cancel));
+    TAILOR_TRY(next, self.next(next, sampler, cancel));
     out.tokens.push_back(next);
-    const bool end = tokenizer().ends_generation(next);
-    if (end || !stream.add(tokenizer().decode({&next, 1}))) {
+    if (tokenizer().ends_generation(next) || !stream.add(tokenizer().decode({&next, 1})) || !wanted()) {
       out.finish = FinishReason::kStop;
       break;
     }
   }
-  out.text = stream.finish();
+  if (stream.stop().empty()) stream.finish();
+  (void)wanted();
+  out.text = stream.text();
   return out;
 }
 

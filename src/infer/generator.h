@@ -12,6 +12,7 @@
 
 #include "core/cancel.h"
 #include "core/result.h"
+#include "infer/engine.h"
 #include "infer/torch_worker.h"
 #include "model/tokenizer.h"
 
@@ -25,18 +26,6 @@ struct GeneratorOptions {
   std::filesystem::path soft_prompt;  // virtual tokens before every prompt (infer/soft_prompt.h); empty: none
   TorchWorkerFiles worker;            // where it names bottlenecks, tailor-tune computes instead of llama.cpp
 };
-
-struct SamplingOptions {
-  int max_tokens = 256;    // of the answer; >= 1
-  double temperature = 0;  // 0: always the likeliest token
-  int top_k = 0;           // the k likeliest alone; 0: all
-  double top_p = 1;        // the likeliest that hold this probability together
-  double min_p = 0;        // none below this share of the likeliest one's probability
-  std::uint64_t seed = 1;
-  std::vector<std::string> stop;  // the answer ends before the first of these
-};
-
-enum class FinishReason : std::uint8_t { kStop, kLength };  // the model's end or a stop text; max_tokens or context
 
 struct GeneratedText {
   std::string text;  // valid UTF-8

@@ -58,6 +58,14 @@ std::string LoadedModel::chat_template() const {
   return text == nullptr ? std::string() : std::string(text);
 }
 
+std::vector<std::int32_t> LoadedModel::end_tokens() const {
+  std::vector<std::int32_t> ends;
+  for (std::int32_t t = 0; t < vocabulary(); ++t) {
+    if (tokenizer_->ends_generation(t)) ends.push_back(t);
+  }
+  return ends;
+}
+
 Result<LlamaContextPtr> LoadedModel::make_context(const llama_context_params& params) const {
   LlamaContextPtr context(llama_init_from_model(model_.get(), params));
   if (context == nullptr) {

@@ -41,6 +41,7 @@ class LoadedModel {
   /// An error for all but decoder-only transformers; `what` is what only those can do ("text can be generated").
   Status require_decoder(std::string_view what) const;
   std::string chat_template() const;  // empty: none
+  std::vector<std::int32_t> end_tokens() const;  // with which the model ends an answer
   /// Models with two sets of rotary factors (longrope, such as Phi-3's long ones): the longest text that turns by the
   /// first; 0: there is one set. llama.cpp chooses by the size of a context, transformers and tailor-tune by the text.
   int short_context() const { return short_context_; }

@@ -1,0 +1,307 @@
+#include "infer/engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/system.h"
+#include "infer/engine_impl.h"
+#include "model/gguf_file.h"
+
+namespace tailor {
+namespace {
+
+constexpr int kMostLanes = 8;
+constexpr std::uint64_t kSmallModel = std::uint64_t{1} << 30;  // below, computing costs more than reading the weights
+constexpr int kMostSequences = 96;
+constexpr std::size_t kFirstCells = 1024;
+
+/// Bytes of keys and values of one token.
+std::uint64_t cell_bytes(const llama_model* model, bool f32) {
+  const auto heads = static_cast<std::uint64_t>(std::max(1, llama_model_n_head(model)));
+  const auto kv_heads = static_cast<std::uint64_t>(std::max(1, llama_model_n_head_kv(model)));
+  std::uint64_t head_width = static_cast<std::uint64_t>(llama_model_n_embd(model)) / heads;
+  const std::string key = model_metadata(model, "general.architecture") + ".attention.key_length";
+  if (const std::string text = model_metadata(model, key); !text.empty())
+    head_width = std::max<std::uint64_t>(head_width, std::strtoull(text.c_str(), nullptr, 10));
+  return 2 * static_cast<std::uint64_t>(llama_model_n_layer(model)) * kv_heads * head_width * (f32 ? 4 : 2);
+}
+
+}  // namespace
+
+Engine::Impl::~Impl() {
+  {
+    const std::lock_guard lock(mutex);
+    stopping = true;
+    changed.notify_all();
+  }
+  for (const auto& lane : lanes) lane->join();  // before any of them goes: they look at each other
+  lanes.clear();
+  for (auto& [id, job] : waiting)
+    job->listener->on_error(job->choice, {ErrorCode::kCancelled, "the engine was stopped before the answer", ""});
+}
+
+LaneMemoryOptions Engine::Impl::lane_options(bool alone) const {
+  LaneMemoryOptions lane;
+  lane.sequences = alone ? 1 : std::min(200, options.lane_sequences * 2);
+  lane.max_cells = alone ? static_cast<std::size_t>(max_context + 512) : lane_cells;
+  lane.first_cells = kFirstCells;
+  lane.f32_cache = options.f32_cache;
+  lane.flash_attention = options.flash_attention;
+  return lane;
+}
+
+void Engine::Impl::open_lanes() {
+  bool alone = false, together = false, other_adapter = false;
+  for (const auto& [id, job] : waiting) {
+    (job->alone ? alone : together) = true;
+    const bool bound = std::any_of(lanes.begin(), lanes.end(), [&, &waits = job](const auto& lane) {
+      return !lane->alone() && (lane->load() == 0 || lane->adapter() == waits->adapter->id);
+    });
+    if (!job->alone && !bound) other_adapter = true;
+  }
+  int usual = 0;
+  bool alone_open = false;
+  std::size_t least = SIZE_MAX;
+  for (const auto& lane : lanes) {
+    alone_open = alone_open || lane->alone();
+    if (lane->alone()) continue;
+    ++usual;
+    least = std::min(least, lane->load());
+  }
+  if (alone && !alone_open) lanes.push_back(std::make_unique<Lane>(*this, true));
+  // As many lanes as cores while they are short; then more, since each attends over all of its own cells.
+  const std::size_t busy = usual < usual_lanes ? 1 : static_cast<std::size_t>(options.lane_sequences) / 2;
+  if (together && usual < most_lanes && (usual == 0 || least >= busy || other_adapter))
+    lanes.push_back(std::make_unique<Lane>(*this, false));
+}
+
+void Engine::Impl::release(EngineAdapter& adapter) {
+  --adapter.users;
+  forget_if_unused(adapter);
+}
+
+void Engine::Impl::forget_if_unused(EngineAdapter& adapter) {
+  if (!adapter.removed || adapter.users > 0) return;
+  for (const auto& lane : lanes) {
+    if (lane->adapter() == adapter.id) return changed.notify_all();  // which drops it when it has nothing else to do
+  }
+  const std::string spaces = fmt::format("{}/", adapter.id);
+  kept->drop_spaces([&](const std::string& space) { return space.starts_with(spaces); });
+  if (adapter.lora != nullptr) llama_adapter_lora_free(adapter.lora);
+  adapters.erase(adapter.id);
+}
+
+Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Engine::Engine(Engine&&) noexcept = default;
+Engine& Engine::operator=(Engine&&) noexcept = default;
+Engine::~Engine() = default;
+
+Result<Engine> Engine::load(const std::filesystem::path& gguf, const EngineOptions& options) {
+  auto impl = std::make_unique<Impl>();
+  impl->options = options;
+  impl->options.lane_sequences = std::clamp(options.lane_sequences, 1, kMostSequences);
+  impl->options.chunk_tokens = std::clamp(options.chunk_tokens, 16, 512 - impl->options.lane_sequences);
+  TAILOR_TRY(impl->model, LoadedModel::load(gguf, {}));
+  TAILOR_CHECK(impl->model->require_decoder("text can be generated"));
+  const llama_model* model = impl->model->get();
+  const int cores = options.threads > 0 ? options.threads : system_info().cores;
+  impl->share = options.share ? options.share : std::make_shared<ComputeShare>(cores);
+  // A large model's step is as long as reading its weights takes; more lanes would read them more often.
+  const bool small = llama_model_size(model) <= kSmallModel;
+  impl->usual_lanes = options.lanes > 0 ? options.lanes : small ? std::min(impl->share->cores(), kMostLanes) : 1;
+  impl->most_lanes = options.lanes > 0 ? options.lanes : small ? std::min(2 * impl->usual_lanes, kMostLanes) : 1;
+  const int trained = llama_model_n_ctx_train(model);
+  impl->max_context = options.max_context > 0 ? std::min(options.max_context, trained) : trained;
+
+  const std::uint64_t cell = cell_bytes(model, options.f32_cache);
+  const std::uint64_t budget = options.cache_bytes > 0 ? options.cache_bytes : system_info().memory_bytes / 4;
+  std::uint64_t cells = budget / cell / static_cast<std::uint64_t>(impl->most_lanes);
+  // More than this no lane can use: all its sequences at full length.
+  cells = std::min<std::uint64_t>(cells, static_cast<std::uint64_t>(impl->options.lane_sequences) *
+                                             static_cast<std::uint64_t>(impl->max_context));
+  if (const int limit = impl->model->short_context(); limit > 0)
+    cells = std::min(cells, static_cast<std::uint64_t>(limit));
+  impl->lane_cells = static_cast<std::size_t>(cells / 256 * 256);
+  if (impl->lane_cells == 0) {
+    return Error{ErrorCode::kOutOfMemory,
+                 fmt::format("{}: {} bytes are too few for keys and values: 256 tokens in {} lane(s) take {}",
+                             impl->model->name(), budget, impl->most_lanes,
+                             256 * cell * static_cast<std::uint64_t>(impl->most_lanes)),
+                 "give the cache more memory, or use fewer lanes"};
+  }
+  impl->queue = RequestQueue(options.queue);
+  impl->kept = std::make_unique<KeptPrefixes>(options.kept_bytes);
+  impl->adapters[0] = EngineAdapter{};
+  impl->ends = impl->model->end_tokens();
+  impl->counts.last_step = std::chrono::steady_clock::now();
+  return Engine(std::move(impl));
+}
+
+const Tokenizer& Engine::tokenizer() const {
+  return impl_->model->tokenizer();
+}
+std::string Engine::chat_template() const {
+  return impl_->model->chat_template();
+}
+int Engine::max_context() const {
+  return impl_->max_context;
+}
+int Engine::vocabulary() const {
+  return impl_->model->vocabulary();
+}
+
+Result<AdapterId> Engine::Impl::add(EngineAdapter adapter) {
+  const std::lock_guard lock(mutex);
+  adapter.id = next_adapter++;
+  adapters[adapter.id] = adapter;
+  return adapter.id;
+}
+
+Result<AdapterId> Engine::add_adapter(const std::filesystem::path& file) {
+  { TAILOR_CHECK(GgufFile::open(file)); }  // llama.cpp trusts a file's structure
+  EngineAdapter adapter;
+  adapter.lora = llama_adapter_lora_init(impl_->model->get(), file.c_str());
+  if (adapter.lora == nullptr) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("{}: cannot be used as an adapter of {}", file.string(), impl_->model->name()),
+                 "an adapter fits only the model that it was trained on; give a GGUF adapter of this model"};
+  }
+  return impl_->add(adapter);
+}
+
+Result<SequenceBytes> Engine::Impl::soft_state(const SoftPrompt& prompt) const {
+  LaneMemoryOptions scratch = lane_options(true);
+  scratch.first_cells = scratch.max_cells = static_cast<std::size_t>(prompt.length()) + 512;
+  LaneMemory memory(model, scratch);
+  TAILOR_CHECK(memory.open());
+  TAILOR_CHECK(decode_soft_prompt(memory.context(), prompt, scratch.batch));
+  auto bytes = std::make_shared<std::vector<std::uint8_t>>(llama_state_seq_get_size(memory.context(), 0));
+  if (llama_state_seq_get_data(memory.context(), bytes->data(), bytes->size(), 0) != bytes->size())
+    return Error{ErrorCode::kInternal, "llama.cpp did not hand out the state of a sequence", ""};
+  return SequenceBytes(std::move(bytes));
+}
+
+Result<AdapterId> Engine::add_soft_prompt(const std::filesystem::path& file) {
+  TAILOR_TRY(const SoftPrompt prompt, SoftPrompt::load(file));
+  EngineAdapter adapter;
+  TAILOR_TRY(adapter.soft, impl_->soft_state(prompt));
+  adapter.soft_tokens = static_cast<std::size_t>(prompt.length());
+  return impl_->add(adapter);
+}
+
+void Engine::remove_adapter(AdapterId id) {
+  const std::lock_guard lock(impl_->mutex);
+  const auto adapter = impl_->adapters.find(id);
+  if (adapter == impl_->adapters.end() || id == 0) return;
+  adapter->second.removed = true;
+  impl_->forget_if_unused(adapter->second);
+}
+
+int Engine::soft_tokens(AdapterId id) const {
+  const std::lock_guard lock(impl_->mutex);
+  const auto adapter = impl_->adapters.find(id);
+  return adapter == impl_->adapters.end() ? 0 : static_cast<int>(adapter->second.soft_tokens);
+}
+
+Result<std::shared_ptr<EngineTicket>> Engine::submit(EngineRequest request, std::shared_ptr<AnswerListener> listener) {
+  Impl& self = *impl_;
+  if (request.prompt.empty())
+    return Error{ErrorCode::kInvalidArgument, "there is nothing to go on from: the prompt is empty", ""};
+  const int vocabulary = self.model->vocabulary();
+  const auto unknown = [&](std::int32_t t) { return t < 0 || t >= vocabulary; };
+  const auto check = [&](std::int32_t t) -> Status {
+    if (!unknown(t)) return {};
+    return Error{ErrorCode::kInvalidArgument, fmt::format("token {} is not one of the model's {}", t, vocabulary), ""};
+  };
+  for (const std::int32_t t : request.prompt) TAILOR_CHECK(check(t));
+  for (const auto& [t, bias] : request.sampling.logit_bias) TAILOR_CHECK(check(t));
+  for (const std::int32_t t : request.sampling.stop_tokens) TAILOR_CHECK(check(t));
+
+  const std::lock_guard lock(self.mutex);
+  const auto adapter = self.adapters.find(request.adapter);
+  if (adapter == self.adapters.end() || adapter->second.removed)
+    return Error{ErrorCode::kNotFound, "the adapter was removed", "ask for another model"};
+  const int short_context = self.model->short_context();
+  const auto soft = adapter->second.soft_tokens;
+  const bool alone = request.invariant || (short_context > 0 && soft + request.prompt.size() +
+                                                                        static_cast<std::size_t>(request.sampling.max_tokens) >
+                                                                    static_cast<std::size_t>(short_context));
+  const std::size_t reach =
+      std::min(static_cast<std::size_t>(self.max_context), alone ? SIZE_MAX : self.lane_cells) - soft;
+  const std::size_t needed = request.prompt.size() + (request.only_prompt ? 0 : 1);
+  if (needed > reach) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("the prompt has {} tokens; the model reads {}, its answer included", request.prompt.size(),
+                             reach),
+                 "shorten the prompt"};
+  }
+  const auto ticket = std::make_shared<EngineTicket>();
+  const int choices = std::max(1, request.choices);
+  const auto shared = std::make_shared<const EngineRequest>(std::move(request));
+  const SteadyTime now = std::chrono::steady_clock::now();
+  std::vector<std::int64_t> queued;
+  for (int choice = 0; choice < choices; ++choice) {
+    auto job = std::make_unique<Job>();
+    job->id = self.next_id++;
+    job->request = shared;
+    job->choice = choice;
+    job->listener = listener;
+    job->ticket = ticket;
+    job->adapter = &adapter->second;
+    job->space = fmt::format("{}/{}", shared->adapter, shared->cache_space);
+    job->alone = alone;
+    job->max_tokens = shared->only_prompt
+                          ? 0
+                          : static_cast<int>(std::min(static_cast<std::size_t>(std::max(1, shared->sampling.max_tokens)),
+                                                      reach - shared->prompt.size()));
+    job->submitted = now;
+    job->tokens = shared->prompt;
+    job->text = TextStream(shared->sampling.stop, shared->sampling.keep_stop);
+    const auto work = shared->prompt.size() + static_cast<std::size_t>(job->max_tokens);
+    const Status pushed = self.queue.push({.id = job->id,
+                                           .client = shared->client,
+                                           .priority = shared->priority,
+                                           .tokens = work,
+                                           .group = alone ? -1 - shared->adapter : shared->adapter,
+                                           .since = now},
+                                          now);
+    if (!pushed.has_value()) {  // all choices or none
+      for (const std::int64_t id : queued) {
+        self.queue.remove(id);
+        self.waiting.erase(id);
+        --adapter->second.users;
+      }
+      return pushed.error();
+    }
+    queued.push_back(job->id);
+    ++adapter->second.users;
+    self.waiting[job->id] = std::move(job);
+  }
+  self.open_lanes();
+  self.changed.notify_all();
+  return ticket;
+}
+
+EngineStats Engine::stats() const {
+  const std::lock_guard lock(impl_->mutex);
+  EngineStats out = impl_->counts;
+  out.lanes = static_cast<int>(impl_->lanes.size());
+  out.waiting = static_cast<int>(impl_->waiting.size());
+  out.waiting_tokens = impl_->queue.tokens();
+  out.cells = impl_->lane_cells * static_cast<std::size_t>(impl_->most_lanes);
+  for (const auto& lane : impl_->lanes) {
+    out.running += static_cast<int>(lane->load());
+    out.cells_used += lane->used_cells();
+    if (lane->load() > 0) out.running_adapters.push_back(lane->adapter());
+  }
+  impl_->queue.for_each([&](const QueuedRequest& r) {
+    const AdapterId id = r.group < 0 ? -1 - r.group : r.group;
+    if (std::find(out.waiting_adapters.begin(), out.waiting_adapters.end(), id) == out.waiting_adapters.end())
+      out.waiting_adapters.push_back(id);
+  });
+  out.kept_bytes = impl_->kept->bytes();
+  return out;
+}
+
+}  // namespace tailor

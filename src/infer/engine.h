@@ -1,0 +1,154 @@
+#pragma once
+/// The engine under serving: many requests to one decoder at a time.
+///
+/// Continuous batching (Yu et al., Orca, OSDI 2022): requests join and leave between two steps; long prompts are
+/// computed in chunks beside the answers of others (Agrawal et al., Sarathi, arXiv:2308.16369). What prompts have in
+/// common is computed once and kept (a tree of shared beginnings, as in Zheng et al., SGLang, arXiv:2312.07104).
+///
+/// Lanes. A llama.cpp context computes one adapter at a time and attends over all of its cells, so requests are spread
+/// over a few contexts ("lanes"), each with an adapter and sequences of its own. Lanes run side by side, each on its
+/// share of the cores (infer/compute_share.h); beginnings move between them as bytes.
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/cancel.h"
+#include "core/result.h"
+#include "infer/compute_share.h"
+#include "infer/request_queue.h"
+#include "infer/sampling.h"
+#include "model/tokenizer.h"
+
+namespace tailor {
+
+struct EngineOptions {
+  int threads = 0;  // of all lanes together; 0: all cores
+  int lanes = 0;    // at most; 0: by the model's size and the cores. More lanes: other memory, fewer barriers
+  int max_context = 0;                                   // tokens of prompt and answer; 0: as the model was trained
+  std::uint64_t cache_bytes = 0;                         // keys and values of all lanes; 0: a quarter of the memory
+  std::uint64_t kept_bytes = std::uint64_t{256} << 20;   // of beginnings kept outside of lanes
+  int lane_sequences = 32;                               // answers a lane computes at once; 1 to 96
+  int chunk_tokens = 128;                                // of prompts in a step that also writes answers
+  std::chrono::milliseconds adapter_wait{1000};          // an adapter without a lane waits no longer than for this and the
+                                                         // end of the answers of one lane
+  QueueLimits queue;
+  bool f32_cache = false;
+  bool flash_attention = false;  // of llama.cpp on processors: slower here, see docs/DECISIONS.md
+  std::shared_ptr<ComputeShare> share;  // null: one of its own
+};
+
+enum class FinishReason : std::uint8_t { kStop, kLength };  // the model's end or a stop text; max_tokens or context
+
+/// 0: the model itself.
+using AdapterId = std::int64_t;
+
+struct EngineRequest {
+  TokenList prompt;  // at least one token
+  SamplingOptions sampling;
+  int choices = 1;  // answers to the prompt, each with random numbers of its own
+  AdapterId adapter = 0;
+  std::string client;         // whom it is accounted to
+  std::string cache_space;    // beginnings are shared with requests of the same space only
+  bool use_cache = true;      // take and leave shared beginnings
+  bool only_prompt = false;   // no answer; with prompt_logprobs
+  int prompt_logprobs = -1;   // >= 0: log p of every token of the prompt after the first, and of so many likeliest ones
+  bool invariant = false;     // the same tokens alone and in company; computed alone, so slower
+  int priority = 0;
+  std::optional<SteadyTime> deadline;  // ends with kCancelled
+  /// Makes what each answer must follow; empty: nothing.
+  std::function<Result<std::unique_ptr<TokenConstraint>>()> constraint;
+};
+
+struct PromptRead {
+  std::size_t tokens = 0, cached = 0;  // of the prompt; of these, not computed
+  double queued_s = 0, computed_s = 0;
+  std::vector<SampledToken> logprobs;  // where asked for: of tokens 1, 2, …
+};
+
+struct AnswerEnd {
+  FinishReason reason = FinishReason::kLength;
+  std::string stop_text;         // that ended it; empty: another reason
+  std::int32_t stop_token = -1;  // that ended it
+  std::size_t tokens = 0;        // computed, the end included
+  double seconds = 0;            // from the first token to the last
+};
+
+/// Called from the engine's threads, for one choice one after the other; must not block and must not call the engine
+/// but for EngineTicket::cancel().
+class AnswerListener {
+ public:
+  virtual ~AnswerListener() = default;
+  virtual void on_prompt(int choice, const PromptRead& read) = 0;
+  /// Whole characters, perhaps none, and the tokens behind them (their text may come later).
+  virtual void on_text(int choice, std::string_view text, std::span<const SampledToken> tokens) = 0;
+  virtual void on_end(int choice, const AnswerEnd& end) = 0;
+  /// Instead of on_end(): cancelled, timed out, or a failure.
+  virtual void on_error(int choice, const Error& error) = 0;
+};
+
+class EngineTicket {
+ public:
+  /// The answers end within one step with kCancelled. Any thread, any number of times.
+  void cancel() { cancelled_.store(true, std::memory_order_relaxed); }
+  bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<bool> cancelled_{false};
+};
+
+struct EngineStats {
+  int lanes = 0;
+  int running = 0, waiting = 0;              // answers
+  std::uint64_t waiting_tokens = 0;          // estimated
+  std::uint64_t cells_used = 0, cells = 0;   // of keys and values; as many as the budget allows
+  std::uint64_t prompt_tokens = 0;           // of requests that began
+  std::uint64_t cached_tokens = 0;           // of these, not computed
+  std::uint64_t computed_tokens = 0;         // of prompts and answers
+  std::uint64_t answer_tokens = 0;
+  std::uint64_t steps = 0, preempted = 0, finished = 0, failed = 0;
+  std::uint64_t kept_bytes = 0;
+  SteadyTime last_step;                       // heartbeat: the end of the last step
+  std::vector<AdapterId> running_adapters, waiting_adapters;
+};
+
+/// Threads: all calls from any thread.
+class Engine {
+ public:
+  static Result<Engine> load(const std::filesystem::path& gguf, const EngineOptions& options = {});
+  Engine(Engine&&) noexcept;
+  Engine& operator=(Engine&&) noexcept;
+  ~Engine();  // ends what runs with kCancelled
+
+  /// A GGUF LoRA adapter, or a soft prompt (infer/soft_prompt.h).
+  Result<AdapterId> add_adapter(const std::filesystem::path& file);
+  Result<AdapterId> add_soft_prompt(const std::filesystem::path& file);
+  /// Requests that name it are refused from now on; it is dropped when the last one that runs has ended.
+  void remove_adapter(AdapterId id);
+
+  /// Errors: an empty prompt or one that fills the context or the cache, a token beyond the vocabulary, an unknown
+  /// adapter (kNotFound), a full queue (kUnavailable). After success the listener hears of every choice's end.
+  Result<std::shared_ptr<EngineTicket>> submit(EngineRequest request, std::shared_ptr<AnswerListener> listener);
+
+  EngineStats stats() const;
+  const Tokenizer& tokenizer() const;
+  std::string chat_template() const;
+  int max_context() const;  // an adapter's soft prompt not counted
+  int vocabulary() const;
+  int soft_tokens(AdapterId adapter) const;
+
+  struct Impl;  // engine_impl.h
+
+ private:
+  explicit Engine(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tailor

@@ -1,0 +1,197 @@
+#pragma once
+/// Shared by engine.cpp (what callers see) and engine_lane.cpp (what computes). Internal to this module.
+
+#include <atomic>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+
+#include "infer/engine.h"
+#include "infer/kept_prefixes.h"
+#include "infer/lane_memory.h"
+#include "infer/prefix_tree.h"
+#include "infer/soft_prompt.h"
+#include "infer/text_stream.h"
+
+namespace tailor {
+
+class Lane;
+
+struct EngineAdapter {
+  AdapterId id = 0;
+  llama_adapter_lora* lora = nullptr;
+  SequenceBytes soft;          // virtual tokens as a sequence; null: none
+  std::size_t soft_tokens = 0;
+  int users = 0;               // answers that wait or run
+  bool removed = false;        // goes with its last user
+};
+
+/// One answer on its way.
+struct Job {
+  std::int64_t id = 0;
+  std::shared_ptr<const EngineRequest> request;
+  int choice = 0;
+  std::shared_ptr<AnswerListener> listener;
+  std::shared_ptr<EngineTicket> ticket;
+  EngineAdapter* adapter = nullptr;
+  std::string space;    // of beginnings: adapter and the request's own
+  bool alone = false;   // computed by the lane that computes one at a time
+  int max_tokens = 0;
+  SteadyTime submitted, begun, first_token;
+
+  TokenList tokens;          // prompt and answer so far
+  std::size_t computed = 0;  // of these, in the lane
+  std::size_t cached = 0;    // of the prompt, not computed
+  std::optional<Sampler> sampler;
+  TextStream text;
+  bool told_prompt = false;
+  std::vector<SampledToken> prompt_logprobs;
+
+  // In a lane:
+  bool begun_here = false;
+  LaneSequence sequence;
+  std::int64_t entry = -1;         // of the sequence; -1: others may not begin with it
+  std::int64_t awaited = -1;       // entry of this lane whose first `awaited_tokens` are waited for
+  std::size_t awaited_tokens = 0;
+  bool importing = false;          // bytes are on their way
+
+  std::size_t prompt_size() const { return request->prompt.size(); }
+  std::size_t answer_size() const { return tokens.size() - prompt_size(); }
+};
+
+/// A sequence of some lane that others may begin with.
+struct KnownEntry {
+  Lane* lane = nullptr;
+  std::size_t computed = 0;  // tokens, virtual ones not counted
+  bool awaits = false;       // another entry's tokens, so that none may wait for it
+};
+
+/// Bytes of a beginning, asked of the lane that has it.
+struct PrefixOrder {
+  std::int64_t entry = -1;
+  std::size_t tokens = 0;
+  Lane* to = nullptr;
+  std::int64_t job = 0;
+};
+struct PrefixDelivery {
+  std::int64_t job = 0;
+  std::size_t tokens = 0;
+  SequenceBytes bytes;  // null: it is gone
+};
+
+struct Engine::Impl {
+  std::shared_ptr<const LoadedModel> model;
+  EngineOptions options;
+  std::shared_ptr<ComputeShare> share;
+  int max_context = 0;
+  std::size_t lane_cells = 0;  // at most, a lane
+  std::size_t cached_cells = 2048;  // a lane keeps for those to come; more make every step slower
+  std::vector<std::int32_t> ends;
+  int usual_lanes = 1, most_lanes = 1;
+
+  mutable std::mutex mutex;  // all below
+  std::condition_variable changed;
+  bool stopping = false;
+  std::int64_t next_id = 1, next_entry = 1, next_adapter = 1;
+  std::map<AdapterId, EngineAdapter> adapters;
+  RequestQueue queue;
+  std::unordered_map<std::int64_t, std::unique_ptr<Job>> waiting;
+  PrefixTree tree;  // of the entries of all lanes
+  std::unordered_map<std::int64_t, KnownEntry> entries;
+  std::unique_ptr<KeptPrefixes> kept;
+  std::vector<std::unique_ptr<Lane>> lanes;
+  EngineStats counts;
+
+  ~Impl();
+  LaneMemoryOptions lane_options(bool alone) const;
+  /// Starts another lane where one is missing. Under the lock.
+  void open_lanes();
+  /// The adapter's user has ended. Under the lock.
+  void release(EngineAdapter& adapter);
+  /// Drops a removed adapter that no answer and no lane has. Under the lock.
+  void forget_if_unused(EngineAdapter& adapter);
+  Result<AdapterId> add(EngineAdapter adapter);
+  Result<SequenceBytes> soft_state(const SoftPrompt& prompt) const;
+};
+
+/// One context and the thread that computes in it.
+class Lane {
+ public:
+  Lane(Engine::Impl& engine, bool alone);
+  ~Lane();
+  void join();  // after Impl::stopping: waits for the thread
+
+  // Under the engine's lock:
+  std::size_t load() const { return load_; }
+  bool alone() const { return alone_; }
+  AdapterId adapter() const { return adapter_; }
+  std::size_t used_cells() const { return shown_used_; }
+  std::vector<PrefixOrder> orders;
+  std::vector<PrefixDelivery> deliveries;
+
+ private:
+  struct Cached {
+    std::int64_t entry;
+    std::string space;
+    TokenList tokens;
+    LaneSequence sequence;
+    std::uint64_t used;
+  };
+
+  void run();
+  // Under the engine's lock:
+  bool has_work() const;
+  bool runnable(const Job& job) const;
+  bool may_admit(const QueuedRequest& request) const;
+  bool must_drain() const;
+  bool adapter_removed() const;
+  void drop_removed_adapter();
+  void admit(std::vector<std::unique_ptr<Job>>& expired);
+
+  void begin_new();
+  Status begin(Job& job);
+  Status find_beginning(Job& job);
+  Status begin_with_soft_prompt(Job& job);
+  Status use_awaited(Job& job);
+  void end_expired();
+  void serve_orders();
+  void take_deliveries(const std::vector<PrefixDelivery>& arrived);
+
+  struct Piece {
+    Job* job = nullptr;
+    std::size_t count = 0;
+    int first_index = 0;  // in the batch
+  };
+  void step();
+  std::vector<Piece> plan();
+  /// False: not even by giving up what is kept and others' places.
+  Result<bool> room_for(std::size_t tokens);
+  Status compute(std::vector<Piece>& pieces);
+  void read(const Piece& piece);
+  Status take_token(Job& job, std::span<float> logits, std::optional<AnswerEnd>& end);
+
+  void fail(Job& job, const Error& error);
+  void leave(Job& job, bool keep);  // the lane; `keep`: what was computed, for others
+  void give_back(Job& job);         // to the queue, to be computed anew
+  void remember(Cached cached);
+  bool evict_one();
+  void forget_last();
+  void publish();
+  const LaneSequence* sequence_of(std::int64_t entry) const;
+
+  Engine::Impl& engine_;
+  const bool alone_;
+  LaneMemory memory_;
+  std::vector<std::unique_ptr<Job>> jobs_;  // in the order in which they came
+  std::vector<Cached> cached_;
+  std::vector<PrefixOrder> pending_;  // of others, not computed far enough yet
+  AdapterId adapter_ = 0;
+  std::size_t load_ = 0, shown_used_ = 0;
+  std::uint64_t clock_ = 0;
+  std::uint64_t new_prompt_ = 0, new_cached_ = 0, new_computed_ = 0, new_answer_ = 0;  // not in the engine's counts yet
+  std::thread thread_;
+};
+
+}  // namespace tailor

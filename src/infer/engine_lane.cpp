@@ -1,0 +1,624 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <exception>
+
+#include "infer/engine_impl.h"
+
+namespace tailor {
+namespace {
+
+constexpr std::size_t kBatch = 512;
+constexpr std::size_t kLogprobSlice = 64;     // tokens whose logits are in memory at once: 4 bytes times the vocabulary each
+constexpr std::size_t kLeastShared = 16;      // a shorter beginning is computed faster than it is found
+constexpr std::size_t kWorthCopying = 64;     // tokens by which a copy must be longer than what is here
+constexpr std::size_t kWorthKeeping = 64;
+
+double seconds(SteadyTime from, SteadyTime to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+SteadyTime now() {
+  return std::chrono::steady_clock::now();
+}
+
+std::optional<Error> expiry(const Job& job, SteadyTime at) {
+  if (job.ticket->cancelled()) return Error{ErrorCode::kCancelled, "the request was cancelled", ""};
+  if (job.request->deadline && at >= *job.request->deadline)
+    return Error{ErrorCode::kCancelled, "the request took longer than its time-out", "ask for fewer tokens, or allow more time"};
+  return std::nullopt;
+}
+
+}  // namespace
+
+Lane::Lane(Engine::Impl& engine, bool alone)
+    : engine_(engine), alone_(alone), memory_(engine.model, engine.lane_options(alone)), thread_([this] { run(); }) {}
+
+Lane::~Lane() {
+  join();
+}
+
+void Lane::join() {
+  if (thread_.joinable()) thread_.join();
+}
+
+void Lane::run() {
+  ComputeShare::Busy busy(*engine_.share);
+  for (;;) {
+    std::vector<std::unique_ptr<Job>> expired;
+    std::vector<PrefixDelivery> arrived;
+    {
+      std::unique_lock lock(engine_.mutex);
+      if (!has_work()) busy.set(false);
+      engine_.changed.wait(lock, [&] { return engine_.stopping || has_work(); });
+      if (engine_.stopping) break;
+      admit(expired);
+      drop_removed_adapter();
+      pending_.insert(pending_.end(), orders.begin(), orders.end());
+      orders.clear();
+      arrived.swap(deliveries);
+    }
+    for (const auto& job : expired) job->listener->on_error(job->choice, *expiry(*job, SteadyTime::max()));
+    busy.set(true);
+    try {
+      take_deliveries(arrived);
+      begin_new();
+      step();
+      serve_orders();
+    } catch (const std::exception& e) {  // out of memory; whatever it was, nobody waits for ever
+      while (!jobs_.empty()) fail(*jobs_.back(), {ErrorCode::kInternal, fmt::format("the engine failed: {}", e.what()), ""});
+      while (!cached_.empty()) forget_last();
+    }
+    publish();
+  }
+  while (!jobs_.empty())
+    fail(*jobs_.back(), {ErrorCode::kCancelled, "the engine was stopped before the end of the answer", ""});
+}
+
+bool Lane::adapter_removed() const {
+  const auto adapter = engine_.adapters.find(adapter_);
+  return jobs_.empty() && adapter != engine_.adapters.end() && adapter->second.removed;
+}
+
+void Lane::drop_removed_adapter() {
+  if (!adapter_removed()) return;
+  memory_.set_adapter(nullptr);
+  engine_.forget_if_unused(engine_.adapters.at(std::exchange(adapter_, 0)));
+}
+
+bool Lane::runnable(const Job& job) const {
+  if (!job.begun_here) return true;
+  if (job.importing) return false;
+  if (job.awaited < 0) return true;
+  const auto source = engine_.entries.find(job.awaited);
+  return source == engine_.entries.end() || source->second.computed >= job.awaited_tokens;
+}
+
+bool Lane::has_work() const {
+  if (!orders.empty() || !deliveries.empty() || adapter_removed()) return true;
+  if (std::any_of(jobs_.begin(), jobs_.end(), [&](const auto& job) { return runnable(*job); })) return true;
+  return engine_.queue.oldest([&](const QueuedRequest& r) { return may_admit(r); }) != nullptr;
+}
+
+bool Lane::may_admit(const QueuedRequest& request) const {
+  if (alone_ != (request.group < 0)) return false;
+  if (alone_) return jobs_.empty();
+  if (static_cast<int>(jobs_.size()) >= engine_.options.lane_sequences) return false;
+  if (request.group != adapter_ && !jobs_.empty()) return false;
+  for (const auto& lane : engine_.lanes) {
+    if (lane.get() == this || lane->alone()) continue;
+    const bool could = lane->adapter() == request.group || lane->load() == 0;
+    if (could && lane->load() < load_) return false;
+  }
+  return !must_drain();
+}
+
+/// An adapter that no lane has waits for one to become free; the lane with the fewest answers makes room.
+bool Lane::must_drain() const {
+  const auto homeless = [&](const QueuedRequest& r) {
+    return r.group >= 0 && std::none_of(engine_.lanes.begin(), engine_.lanes.end(), [&](const auto& lane) {
+             return !lane->alone() && (lane->adapter() == r.group || lane->load() == 0);
+           });
+  };
+  const QueuedRequest* oldest = engine_.queue.oldest(homeless);
+  if (oldest == nullptr || now() - oldest->since < engine_.options.adapter_wait) return false;
+  for (const auto& lane : engine_.lanes) {
+    if (lane.get() != this && !lane->alone() && lane->load() < load_) return false;
+  }
+  return true;
+}
+
+void Lane::admit(std::vector<std::unique_ptr<Job>>& expired) {
+  const SteadyTime at = now();
+  for (auto waiting = engine_.waiting.begin(); waiting != engine_.waiting.end();) {
+    if (!expiry(*waiting->second, at)) {
+      ++waiting;
+      continue;
+    }
+    engine_.queue.remove(waiting->first);
+    engine_.release(*waiting->second->adapter);
+    ++engine_.counts.failed;
+    expired.push_back(std::move(waiting->second));
+    waiting = engine_.waiting.erase(waiting);
+  }
+  while (const auto taken = engine_.queue.take([&](const QueuedRequest& r) { return may_admit(r); }, at)) {
+    const auto waiting = engine_.waiting.find(taken->id);
+    adapter_ = waiting->second->adapter->id;
+    jobs_.push_back(std::move(waiting->second));
+    engine_.waiting.erase(waiting);
+    load_ = jobs_.size();
+  }
+  engine_.open_lanes();
+}
+
+void Lane::begin_new() {
+  for (std::size_t i = 0; i < jobs_.size(); ++i) {
+    Job& job = *jobs_[i];
+    if (job.begun_here) continue;
+    if (const Status status = begin(job); !status.has_value()) {
+      fail(job, status.error());
+      --i;
+    }
+  }
+}
+
+Status Lane::begin(Job& job) {
+  if (alone_) {
+    const std::size_t most = job.prompt_size() + static_cast<std::size_t>(job.max_tokens) + job.adapter->soft_tokens;
+    TAILOR_CHECK(memory_.reopen(most));
+  } else {
+    TAILOR_CHECK(memory_.open());
+  }
+  memory_.set_adapter(job.adapter->lora);
+  while (!memory_.has_sequence()) {
+    if (!evict_one()) return Error{ErrorCode::kInternal, "no place for another answer in the key-value cache", ""};
+  }
+  job.sequence = memory_.add_sequence();
+  job.begun_here = true;
+  if (!job.sampler && !job.request->only_prompt) {
+    std::unique_ptr<TokenConstraint> constraint;
+    if (job.request->constraint) {
+      TAILOR_TRY(constraint, job.request->constraint());
+    }
+    job.sampler.emplace(job.request->sampling, job.request->prompt, engine_.ends, job.choice, std::move(constraint));
+  }
+  if (job.begun == SteadyTime{}) {
+    job.begun = now();
+    new_prompt_ += job.prompt_size();
+  }
+  return find_beginning(job);
+}
+
+Status Lane::begin_with_soft_prompt(Job& job) {
+  const std::size_t soft = job.adapter->soft_tokens;
+  if (soft == 0) return {};
+  TAILOR_TRY(const bool room, room_for(soft));
+  if (room && memory_.restore(*job.adapter->soft, soft, soft, job.sequence)) return {};
+  return Error{ErrorCode::kOutOfMemory, "no room for the soft prompt in the key-value cache", "give the cache more memory"};
+}
+
+const LaneSequence* Lane::sequence_of(std::int64_t entry) const {
+  for (const Cached& cached : cached_) {
+    if (cached.entry == entry) return &cached.sequence;
+  }
+  for (const auto& job : jobs_) {
+    if (job->entry == entry) return &job->sequence;
+  }
+  return nullptr;
+}
+
+Status Lane::find_beginning(Job& job) {
+  const std::size_t soft = job.adapter->soft_tokens;
+  job.awaited = -1;
+  job.importing = false;
+  if (alone_ || !job.request->use_cache) return begin_with_soft_prompt(job);
+  // The last token is computed in any case: what follows it is asked for.
+  const auto wanted = job.request->prompt_logprobs >= 0 ? PrefixTree::Tokens{}
+                                                        : PrefixTree::Tokens(job.tokens).first(job.tokens.size() - 1);
+  KeptPrefixes::Match kept;
+  {
+    const std::lock_guard lock(engine_.mutex);
+    const auto in_lanes = [&](bool mine) {
+      return engine_.tree.longest(job.space, wanted, [&, mine](std::int64_t entry) {
+        const KnownEntry& known = engine_.entries.at(entry);
+        return (known.lane == this) == mine && !known.awaits;
+      });
+    };
+    const PrefixTree::Match here = in_lanes(true), there = in_lanes(false);
+    kept = engine_.kept->longest(job.space, wanted);
+    const std::size_t copied = std::max(kept.length, there.length);
+    if (here.length >= kLeastShared && here.length + kWorthCopying >= copied) {
+      kept = {};
+      job.awaited = here.entry;
+      job.awaited_tokens = here.length;
+    } else if (there.length >= kWorthCopying && there.length >= kept.length + kWorthCopying) {
+      kept = {};
+      job.importing = true;
+      engine_.entries.at(there.entry).lane->orders.push_back({there.entry, there.length, this, job.id});
+      engine_.changed.notify_all();
+    } else if (kept.length < kWorthCopying) {
+      kept = {};
+    }
+    if (job.entry < 0) job.entry = engine_.next_entry++;
+    engine_.tree.insert(job.space, job.tokens, job.entry);
+    engine_.entries[job.entry] = {this, 0, job.awaited >= 0};
+  }
+  if (job.awaited >= 0) return use_awaited(job);
+  if (job.importing) return {};
+  if (kept.bytes) {
+    TAILOR_TRY(const bool room, room_for(soft + kept.tokens));
+    if (room && memory_.restore(*kept.bytes, soft + kept.tokens, soft + kept.length, job.sequence)) {
+      job.computed = job.cached = kept.length;
+      return {};
+    }
+  }
+  return begin_with_soft_prompt(job);
+}
+
+Status Lane::use_awaited(Job& job) {
+  const LaneSequence* source = sequence_of(job.awaited);
+  if (source == nullptr) return find_beginning(job);  // it is gone
+  const std::size_t positions = job.adapter->soft_tokens + job.awaited_tokens;
+  if (source->cells.size() < positions) return {};
+  memory_.share(*source, positions, job.sequence);
+  job.computed = job.awaited_tokens;
+  job.cached = std::min(job.computed, job.prompt_size());
+  for (Cached& cached : cached_) {
+    if (cached.entry == job.awaited) cached.used = ++clock_;
+  }
+  job.awaited = -1;
+  const std::lock_guard lock(engine_.mutex);
+  engine_.entries[job.entry] = {this, job.computed, false};
+  return {};
+}
+
+void Lane::take_deliveries(const std::vector<PrefixDelivery>& arrived) {
+  for (const PrefixDelivery& delivery : arrived) {
+    const auto found = std::find_if(jobs_.begin(), jobs_.end(), [&](const auto& j) { return j->id == delivery.job; });
+    if (found == jobs_.end() || !(*found)->importing) continue;
+    Job& job = **found;
+    job.importing = false;
+    const std::size_t soft = job.adapter->soft_tokens, positions = soft + delivery.tokens;
+    if (delivery.bytes) {
+      const auto room = room_for(positions);
+      if (room.has_value() && *room && memory_.restore(*delivery.bytes, positions, positions, job.sequence)) {
+        job.computed = job.cached = delivery.tokens;
+        continue;
+      }
+    }
+    if (const Status status = begin_with_soft_prompt(job); !status.has_value()) fail(job, status.error());
+  }
+}
+
+void Lane::serve_orders() {
+  std::vector<PrefixOrder> later;
+  for (const PrefixOrder& order : pending_) {
+    PrefixDelivery delivery{order.job, order.tokens, nullptr};
+    std::size_t soft = 0;
+    TokenList tokens;
+    std::string space;
+    for (const auto& job : jobs_) {
+      if (job->entry != order.entry) continue;
+      soft = job->adapter->soft_tokens;
+      tokens = job->tokens;
+      space = job->space;
+    }
+    for (const Cached& cached : cached_) {
+      if (cached.entry != order.entry) continue;
+      soft = cached.sequence.cells.size() - cached.tokens.size();
+      tokens = cached.tokens;
+      space = cached.space;
+    }
+    if (const LaneSequence* source = sequence_of(order.entry)) {
+      if (source->cells.size() < soft + order.tokens) {
+        later.push_back(order);
+        continue;
+      }
+      delivery.bytes = memory_.save(*source, soft + order.tokens);
+    }
+    const std::lock_guard lock(engine_.mutex);
+    if (delivery.bytes) {
+      tokens.resize(order.tokens);
+      engine_.kept->put(space, std::move(tokens), delivery.bytes);
+    }
+    order.to->deliveries.push_back(std::move(delivery));
+    engine_.changed.notify_all();
+  }
+  pending_ = std::move(later);
+}
+
+void Lane::end_expired() {
+  const SteadyTime at = now();
+  for (std::size_t i = 0; i < jobs_.size(); ++i) {
+    if (const auto error = expiry(*jobs_[i], at)) {
+      fail(*jobs_[i], *error);
+      --i;
+    }
+  }
+}
+
+std::vector<Lane::Piece> Lane::plan() {
+  std::vector<Piece> pieces;
+  std::size_t total = 0;
+  const auto waits = [](const Job& job) { return job.importing || job.awaited >= 0; };
+  for (const auto& job : jobs_) {
+    if (waits(*job) || job->tokens.size() - job->computed != 1) continue;
+    pieces.push_back({job.get(), 1});
+    ++total;
+  }
+  std::size_t left = total > 0 ? static_cast<std::size_t>(engine_.options.chunk_tokens) : kBatch;
+  left = std::min(left, kBatch - total);
+  for (const auto& job : jobs_) {
+    const std::size_t remaining = job->tokens.size() - job->computed;
+    if (waits(*job) || remaining <= 1 || left == 0) continue;
+    std::size_t count = std::min(remaining, left);
+    if (job->request->prompt_logprobs >= 0) count = std::min(count, kLogprobSlice);
+    pieces.push_back({job.get(), count});
+    left -= count;
+  }
+  return pieces;
+}
+
+void Lane::step() {
+  end_expired();
+  for (std::size_t i = 0; i < jobs_.size(); ++i) {
+    Job& job = *jobs_[i];
+    if (job.awaited < 0) continue;
+    if (const Status status = use_awaited(job); !status.has_value()) {
+      fail(job, status.error());
+      --i;
+    }
+  }
+  for (;;) {
+    std::vector<Piece> pieces = plan();
+    if (pieces.empty()) return;
+    std::size_t total = 0;
+    for (const Piece& piece : pieces) total += piece.count;
+    const Result<bool> room = room_for(total);
+    if (room.has_value() && *room) {
+      if (const Status status = compute(pieces); !status.has_value()) {
+        for (const Piece& piece : pieces) fail(*piece.job, status.error());
+      }
+      return;
+    }
+    if (!room.has_value() || jobs_.size() == 1) {
+      fail(*jobs_.back(), room.has_value() ? Error{ErrorCode::kOutOfMemory,
+                                                   fmt::format("the key-value cache of {} tokens is full", memory_.max_cells()),
+                                                   "give the cache more memory, or ask for fewer tokens"}
+                                           : room.error());
+      return;
+    }
+    give_back(*jobs_.back());
+  }
+}
+
+Result<bool> Lane::room_for(std::size_t tokens) {
+  for (;;) {
+    bool lost = false;
+    TAILOR_TRY(const bool room, memory_.make_room(tokens, lost));
+    if (lost) throw Exception({ErrorCode::kInternal, "llama.cpp lost the key-value cache when it grew", ""});
+    if (room) return true;
+    if (!evict_one()) return false;
+  }
+}
+
+void Lane::forget_last() {
+  const std::lock_guard lock(engine_.mutex);
+  engine_.tree.remove(cached_.back().entry);
+  engine_.entries.erase(cached_.back().entry);
+  memory_.drop(cached_.back().sequence);
+  cached_.pop_back();
+}
+
+Status Lane::compute(std::vector<Piece>& pieces) {
+  DecodeBatch batch;
+  for (Piece& piece : pieces) {
+    const Job& job = *piece.job;
+    const std::int32_t sequence = job.sequence.id;
+    const auto position = static_cast<int>(job.sequence.cells.size());
+    for (std::size_t i = 0; i < piece.count; ++i) {
+      const std::size_t at = job.computed + i;
+      const bool last = at + 1 == job.tokens.size() && !job.request->only_prompt;
+      const bool scored = job.request->prompt_logprobs >= 0 && at + 1 < job.prompt_size();
+      const int index =
+          batch.add(job.tokens[at], position + static_cast<int>(i), {sequence, sequence + 1}, last || scored);
+      if (i == 0) piece.first_index = index;
+    }
+  }
+  const ComputeShare::Turn turn(*engine_.share);
+  memory_.set_threads(alone_ ? 1 : turn.threads());
+  TAILOR_CHECK(batch.decode(memory_.context(), engine_.model->name()));
+  for (const Piece& piece : pieces) memory_.extend(piece.job->sequence, piece.count);
+  for (const Piece& piece : pieces) read(piece);
+  return {};
+}
+
+void Lane::read(const Piece& piece) {
+  Job& job = *piece.job;
+  const EngineRequest& request = *job.request;
+  const auto vocabulary = static_cast<std::size_t>(engine_.model->vocabulary());
+  const auto logits = [&](std::size_t i) {
+    return std::span<float>(llama_get_logits_ith(memory_.context(), piece.first_index + static_cast<int>(i)), vocabulary);
+  };
+  const std::size_t before = job.computed;
+  job.computed += piece.count;
+  new_computed_ += piece.count;
+  if (request.prompt_logprobs >= 0) {
+    for (std::size_t i = 0; i < piece.count && before + i + 1 < job.prompt_size(); ++i)
+      job.prompt_logprobs.push_back(read_logprobs(logits(i), job.tokens[before + i + 1], request.prompt_logprobs));
+  }
+  if (job.computed < job.tokens.size()) return;
+  if (!job.told_prompt) {
+    job.told_prompt = true;
+    new_cached_ += job.cached;
+    const SteadyTime at = now();
+    job.first_token = at;
+    job.listener->on_prompt(job.choice, {job.prompt_size(), job.cached, seconds(job.submitted, job.begun),
+                                         seconds(job.begun, at), std::move(job.prompt_logprobs)});
+  }
+  std::optional<AnswerEnd> end;
+  if (request.only_prompt) {
+    end.emplace();
+  } else if (const Status status = take_token(job, logits(piece.count - 1), end); !status.has_value()) {
+    return fail(job, status.error());
+  }
+  if (!end) return;
+  end->tokens = job.answer_size();
+  end->seconds = seconds(job.first_token, now());
+  const auto listener = job.listener;
+  const int choice = job.choice;
+  leave(job, true);
+  listener->on_end(choice, *end);
+}
+
+Status Lane::take_token(Job& job, std::span<float> logits, std::optional<AnswerEnd>& end) {
+  const SamplingOptions& sampling = job.request->sampling;
+  TAILOR_TRY(const SampledToken token, job.sampler->next(logits));
+  job.tokens.push_back(token.token);
+  ++new_answer_;
+  const auto is = [&](const std::vector<std::int32_t>& ends) {
+    return std::find(ends.begin(), ends.end(), token.token) != ends.end();
+  };
+  if ((is(engine_.ends) && !sampling.ignore_end) || is(sampling.stop_tokens)) {
+    end = AnswerEnd{.reason = FinishReason::kStop, .stop_token = token.token};
+  } else if (!job.text.add(engine_.model->tokenizer().decode({&token.token, 1}))) {
+    end = AnswerEnd{.reason = FinishReason::kStop, .stop_text = job.text.stop()};
+  } else if (static_cast<int>(job.answer_size()) >= job.max_tokens) {
+    end = AnswerEnd{.reason = FinishReason::kLength};
+  }
+  if (end && end->stop_text.empty()) job.text.finish();
+  job.listener->on_text(job.choice, job.text.take(), {&token, 1});
+  return {};
+}
+
+void Lane::fail(Job& job, const Error& error) {
+  const auto listener = job.listener;
+  const int choice = job.choice;
+  {
+    const std::lock_guard lock(engine_.mutex);
+    ++engine_.counts.failed;
+  }
+  leave(job, false);
+  listener->on_error(choice, error);
+}
+
+void Lane::leave(Job& job, bool keep) {
+  keep = keep && job.entry >= 0 && job.computed > 0;
+  const auto place = std::find_if(jobs_.begin(), jobs_.end(), [&](const auto& j) { return j.get() == &job; });
+  const std::unique_ptr<Job> owned = std::move(*place);
+  jobs_.erase(place);
+  if (!keep) memory_.drop(job.sequence);
+  {
+    const std::lock_guard lock(engine_.mutex);
+    if (job.entry >= 0) {
+      engine_.tree.remove(job.entry);
+      if (!keep) engine_.entries.erase(job.entry);
+    }
+    engine_.counts.finished += keep ? 1 : 0;
+    engine_.release(*job.adapter);
+    load_ = jobs_.size();
+    engine_.changed.notify_all();
+  }
+  if (!keep) return;
+  job.tokens.resize(job.computed);
+  remember({job.entry, job.space, std::move(job.tokens), std::move(job.sequence), ++clock_});
+}
+
+void Lane::give_back(Job& job) {
+  const auto place = std::find_if(jobs_.begin(), jobs_.end(), [&](const auto& j) { return j.get() == &job; });
+  std::unique_ptr<Job> owned = std::move(*place);
+  jobs_.erase(place);
+  memory_.drop(job.sequence);
+  job.begun_here = false;
+  job.computed = 0;
+  job.prompt_logprobs.clear();
+  const std::lock_guard lock(engine_.mutex);
+  if (job.entry >= 0) {
+    engine_.tree.remove(job.entry);
+    engine_.entries.erase(job.entry);
+    job.entry = -1;
+  }
+  ++engine_.counts.preempted;
+  load_ = jobs_.size();
+  engine_.queue.push_front({.id = job.id,
+                            .client = job.request->client,
+                            .priority = job.request->priority,
+                            .tokens = static_cast<std::uint64_t>(job.max_tokens),
+                            .group = job.alone ? -1 - job.adapter->id : job.adapter->id,
+                            .since = job.submitted});
+  engine_.waiting[job.id] = std::move(owned);
+  engine_.changed.notify_all();
+}
+
+void Lane::remember(Cached cached) {
+  std::vector<std::int64_t> shorter;
+  bool continued = false;
+  {
+    const std::lock_guard lock(engine_.mutex);
+    engine_.tree.insert(cached.space, cached.tokens, cached.entry);
+    engine_.entries[cached.entry] = {this, cached.tokens.size(), false};
+    shorter = engine_.tree.beginnings_of(cached.entry);
+    // Whether something cached here goes on from it; its cells stay there.
+    for (const Cached& other : cached_) {
+      continued = continued || (other.space == cached.space && other.tokens.size() >= cached.tokens.size() &&
+                                std::equal(cached.tokens.begin(), cached.tokens.end(), other.tokens.begin()));
+    }
+  }
+  const auto forget = [&](Cached& gone) {
+    memory_.drop(gone.sequence);
+    const std::lock_guard lock(engine_.mutex);
+    engine_.tree.remove(gone.entry);
+    engine_.entries.erase(gone.entry);
+  };
+  if (continued) return forget(cached);
+  std::erase_if(cached_, [&](Cached& other) {
+    if (std::find(shorter.begin(), shorter.end(), other.entry) == shorter.end()) return false;
+    forget(other);
+    return true;
+  });
+  cached_.push_back(std::move(cached));
+  const auto kept_cells = [&] {
+    std::size_t n = 0;
+    for (const Cached& c : cached_) n += memory_.own(c.sequence);
+    return n;
+  };
+  while (cached_.size() > 1 && kept_cells() > engine_.cached_cells) evict_one();
+}
+
+bool Lane::evict_one() {
+  if (cached_.empty()) return false;
+  const auto oldest = std::min_element(cached_.begin(), cached_.end(),
+                                       [](const Cached& a, const Cached& b) { return a.used < b.used; });
+  bool elsewhere = false;
+  {
+    const std::lock_guard lock(engine_.mutex);
+    elsewhere = engine_.tree.continued(oldest->entry);
+  }
+  SequenceBytes bytes;
+  if (oldest->tokens.size() >= kWorthKeeping && !elsewhere && engine_.options.kept_bytes > 0)
+    bytes = memory_.save(oldest->sequence, oldest->sequence.cells.size());
+  memory_.drop(oldest->sequence);
+  const std::lock_guard lock(engine_.mutex);
+  engine_.tree.remove(oldest->entry);
+  engine_.entries.erase(oldest->entry);
+  if (bytes) engine_.kept->put(oldest->space, std::move(oldest->tokens), bytes);
+  cached_.erase(oldest);
+  return true;
+}
+
+void Lane::publish() {
+  const std::lock_guard lock(engine_.mutex);
+  for (const auto& job : jobs_) {
+    if (const auto entry = engine_.entries.find(job->entry); entry != engine_.entries.end())
+      entry->second.computed = job->computed;
+  }
+  EngineStats& counts = engine_.counts;
+  counts.prompt_tokens += std::exchange(new_prompt_, 0);
+  counts.cached_tokens += std::exchange(new_cached_, 0);
+  counts.computed_tokens += std::exchange(new_computed_, 0);
+  counts.answer_tokens += std::exchange(new_answer_, 0);
+  ++counts.steps;
+  counts.last_step = now();
+  shown_used_ = memory_.used();
+}
+
+}  // namespace tailor
