@@ -11,29 +11,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// An adapter of rank 4 for two matrices of tiny_llama(), with numbers that change its answers.
-void write_adapter(const fs::path& to, std::uint64_t width = 64, const std::string& extra = "", double size = 0.1) {
-  GgufWriter writer;
-  writer.set("general.architecture", GgufValue::string("llama"));
-  writer.set("general.type", GgufValue::string("adapter"));
-  writer.set("adapter.type", GgufValue::string("lora"));
-  writer.set("adapter.lora.alpha", GgufValue::f32(8));
-  const auto add = [&](const std::string& name, std::uint64_t columns, std::uint64_t rows, std::uint64_t stream) {
-    writer.add(name, TensorType::kF32, {columns, rows}, [=]() -> Result<std::vector<float>> {
-      Rng rng(5, stream);
-      std::vector<float> values(columns * rows);
-      for (float& v : values) v = static_cast<float>(size * rng.normal());
-      return values;
-    });
-  };
-  add("blk.0.attn_q.weight.lora_a", width, 4, 1);
-  add("blk.0.attn_q.weight.lora_b", 4, 64, 2);
-  add("blk.1.ffn_down.weight.lora_a", 96, 4, 3);
-  add("blk.1.ffn_down.weight.lora_b", 4, 64, 4);
-  if (!extra.empty()) add(extra, 64, 4, 5);
-  writer.write(to).value();
-}
-
 std::vector<float> logits(const fs::path& gguf, const fs::path& adapter) {
   LabelScorer scorer =
       LabelScorer::load(gguf, {.threads = 1, .f32_cache = true, .flash_attention = false, .adapter = adapter}).value();
@@ -48,7 +25,7 @@ double largest_difference(const std::vector<float>& a, const std::vector<float>&
 
 TEST(MergeAdapter, AnswersAsLlamaCppWithTheAdapterBeside) {
   TemporaryDirectory dir;
-  write_adapter(dir.path() / "adapter.gguf");
+  testing::write_tiny_adapter(dir.path() / "adapter.gguf");
   merge_adapter(testing::tiny_llama(), dir.path() / "adapter.gguf", dir.path() / "merged.gguf").value();
   const auto beside = logits(testing::tiny_llama(), dir.path() / "adapter.gguf");
   const auto merged = logits(dir.path() / "merged.gguf", {});
@@ -61,20 +38,20 @@ TEST(MergeAdapter, RefusesWhatDoesNotFit) {
   const auto merge = [&] {
     return merge_adapter(testing::tiny_llama(), dir.path() / "adapter.gguf", dir.path() / "merged.gguf");
   };
-  write_adapter(dir.path() / "adapter.gguf", 32);
+  testing::write_tiny_adapter(dir.path() / "adapter.gguf", 32);
   testing::expect_error(merge(), ErrorCode::kInvalidArgument, "blk.0.attn_q.weight have another shape");
-  write_adapter(dir.path() / "adapter.gguf", 64, "blk.7.attn_q.weight.lora_a");
+  testing::write_tiny_adapter(dir.path() / "adapter.gguf", 64, "blk.7.attn_q.weight.lora_a");
   testing::expect_error(merge(), ErrorCode::kInvalidArgument, "blk.7.attn_q.weight, which the model has not");
-  write_adapter(dir.path() / "adapter.gguf", 64, "blk.1.attn_q.weight.lora_a");
+  testing::write_tiny_adapter(dir.path() / "adapter.gguf", 64, "blk.1.attn_q.weight.lora_a");
   testing::expect_error(merge(), ErrorCode::kInvalidArgument, "one of the two matrices for blk.1.attn_q.weight");
-  write_adapter(dir.path() / "adapter.gguf", 64, "something");
+  testing::write_tiny_adapter(dir.path() / "adapter.gguf", 64, "something");
   testing::expect_error(merge(), ErrorCode::kInvalidArgument, "something is no part of an adapter");
   EXPECT_FALSE(fs::exists(dir.path() / "merged.gguf"));
 }
 
 TEST(MergeAdapter, QuantisedMatricesBecomeF16) {
   TemporaryDirectory dir;
-  write_adapter(dir.path() / "adapter.gguf", 64, "", 0.003);  // far below a step of q4_0
+  testing::write_tiny_adapter(dir.path() / "adapter.gguf", 64, "", 0.003);  // far below a step of q4_0
   requantize(testing::tiny_llama(), dir.path() / "q4.gguf", QuantType::kQ4_0, 1).value();
   merge_adapter(dir.path() / "q4.gguf", dir.path() / "adapter.gguf", dir.path() / "merged.gguf").value();
   const GgufFile merged = GgufFile::open(dir.path() / "merged.gguf").value();
@@ -84,7 +61,7 @@ TEST(MergeAdapter, QuantisedMatricesBecomeF16) {
 
 TEST(MergeAdapter, WithF32WhatChangesIsNotRounded) {
   TemporaryDirectory dir;
-  write_adapter(dir.path() / "adapter.gguf", 64, "", 0.003);  // near to a step of f16
+  testing::write_tiny_adapter(dir.path() / "adapter.gguf", 64, "", 0.003);  // near to a step of f16
   requantize(testing::tiny_llama(), dir.path() / "f16.gguf", QuantType::kF16, 1).value();
   merge_adapter(dir.path() / "f16.gguf", dir.path() / "adapter.gguf", dir.path() / "f32.gguf", TensorType::kF32)
       .value();
@@ -100,7 +77,7 @@ TEST(MergeAdapter, WithF32WhatChangesIsNotRounded) {
 
 TEST(MergeAdapter, OneThatChangesNothingIsAnError) {
   TemporaryDirectory dir;
-  write_adapter(dir.path() / "adapter.gguf", 64, "", 0);
+  testing::write_tiny_adapter(dir.path() / "adapter.gguf", 64, "", 0);
   testing::expect_error(merge_adapter(testing::tiny_llama(), dir.path() / "adapter.gguf", dir.path() / "merged.gguf"),
                         ErrorCode::kInvalidArgument, "changes not one weight");
   EXPECT_FALSE(fs::exists(dir.path() / "merged.gguf"));

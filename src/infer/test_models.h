@@ -80,4 +80,28 @@ inline std::filesystem::path tiny_llama() {
   return out;
 }
 
+/// An adapter of rank 4 for two matrices of tiny_llama(), with numbers that change its answers.
+inline void write_tiny_adapter(const std::filesystem::path& to, std::uint64_t width = 64, const std::string& extra = "",
+                               double size = 0.1, std::uint64_t seed = 5) {
+  GgufWriter writer;
+  writer.set("general.architecture", GgufValue::string("llama"));
+  writer.set("general.type", GgufValue::string("adapter"));
+  writer.set("adapter.type", GgufValue::string("lora"));
+  writer.set("adapter.lora.alpha", GgufValue::f32(8));
+  const auto add = [&](const std::string& name, std::uint64_t columns, std::uint64_t rows, std::uint64_t stream) {
+    writer.add(name, TensorType::kF32, {columns, rows}, [=]() -> Result<std::vector<float>> {
+      Rng rng(seed, stream);
+      std::vector<float> values(columns * rows);
+      for (float& v : values) v = static_cast<float>(size * rng.normal());
+      return values;
+    });
+  };
+  add("blk.0.attn_q.weight.lora_a", width, 4, 1);
+  add("blk.0.attn_q.weight.lora_b", 4, 64, 2);
+  add("blk.1.ffn_down.weight.lora_a", 96, 4, 3);
+  add("blk.1.ffn_down.weight.lora_b", 4, 64, 4);
+  if (!extra.empty()) add(extra, 64, 4, 5);
+  writer.write(to).value();
+}
+
 }  // namespace tailor::testing

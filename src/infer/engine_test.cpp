@@ -1,0 +1,437 @@
+#include "infer/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+#include "core/safetensors.h"
+#include "core/soft_prompt_file.h"
+#include "infer/generator.h"
+#include "infer/label_scorer.h"
+#include "infer/test_models.h"
+
+namespace tailor {
+namespace {
+
+using testing::expect_error;
+using testing::tiny_llama;
+
+const CancelToken kNever;
+
+/// Exact arithmetic, so that company changes nothing by more than rounding.
+EngineOptions exact() {
+  EngineOptions options;
+  options.threads = 2;
+  options.lanes = 2;
+  options.cache_bytes = std::uint64_t{64} << 20;
+  options.f32_cache = true;
+  return options;
+}
+
+TokenList some_tokens(std::size_t n, std::uint64_t seed = 4) {
+  Rng rng(seed);
+  TokenList tokens(n);
+  for (std::int32_t& t : tokens) t = static_cast<std::int32_t>(20 + rng.below(40000));
+  return tokens;
+}
+TokenList joined(TokenList a, const TokenList& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+/// Keeps what it hears of all choices.
+class Heard final : public AnswerListener {
+ public:
+  struct Choice {
+    PromptRead prompt;
+    std::string text;
+    TokenList tokens;
+    std::vector<SampledToken> sampled;
+    std::optional<AnswerEnd> end;
+    std::optional<Error> error;
+  };
+  explicit Heard(int choices = 1) : choices_(static_cast<std::size_t>(choices)), left_(choices) {}
+
+  void on_prompt(int choice, const PromptRead& read) override {
+    const std::lock_guard lock(mutex_);
+    at(choice).prompt = read;
+  }
+  void on_text(int choice, std::string_view text, std::span<const SampledToken> tokens) override {
+    std::unique_lock lock(mutex_);
+    at(choice).text += text;
+    for (const SampledToken& t : tokens) {
+      at(choice).tokens.push_back(t.token);
+      at(choice).sampled.push_back(t);
+    }
+    if (on_token) on_token(at(choice));
+    changed_.notify_all();
+  }
+  void on_end(int choice, const AnswerEnd& end) override {
+    const std::lock_guard lock(mutex_);
+    at(choice).end = end;
+    --left_;
+    changed_.notify_all();
+  }
+  void on_error(int choice, const Error& error) override {
+    const std::lock_guard lock(mutex_);
+    at(choice).error = error;
+    --left_;
+    changed_.notify_all();
+  }
+  const std::vector<Choice>& wait() {
+    std::unique_lock lock(mutex_);
+    EXPECT_TRUE(changed_.wait_for(lock, std::chrono::seconds(120), [&] { return left_ == 0; })) << "no end";
+    return choices_;
+  }
+  void wait_for_tokens(std::size_t n) {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, std::chrono::seconds(120), [&] { return choices_[0].tokens.size() >= n || left_ == 0; });
+  }
+  std::function<void(const Choice&)> on_token;
+
+ private:
+  Choice& at(int choice) { return choices_[static_cast<std::size_t>(choice)]; }
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<Choice> choices_;
+  int left_;
+};
+
+EngineRequest ask(TokenList prompt, int max_tokens = 12) {
+  EngineRequest request;
+  request.prompt = std::move(prompt);
+  request.sampling.max_tokens = max_tokens;
+  return request;
+}
+
+Heard::Choice answer(Engine& engine, EngineRequest request) {
+  const auto heard = std::make_shared<Heard>();
+  engine.submit(std::move(request), heard).value();
+  return heard->wait()[0];
+}
+
+/// The same by the object that does one thing at a time.
+GeneratedText alone(const TokenList& prompt, int max_tokens = 12, const std::filesystem::path& soft = {}) {
+  Generator generator = Generator::load(tiny_llama(), {.threads = 1,
+                                                       .f32_cache = true,
+                                                       .flash_attention = false,
+                                                       .soft_prompt = soft})
+                            .value();
+  return generator.generate(prompt, {.max_tokens = max_tokens}, {}, kNever).value();
+}
+
+TEST(Engine, ManyAtOnceAnswerAsOneAlone) {
+  Engine engine = Engine::load(tiny_llama(), exact()).value();
+  constexpr int kMany = 24;
+  std::vector<TokenList> prompts;
+  std::vector<std::shared_ptr<Heard>> heard;
+  for (int i = 0; i < kMany; ++i) {
+    prompts.push_back(some_tokens(5 + static_cast<std::size_t>(i) * 37 % 400, static_cast<std::uint64_t>(i)));
+    heard.push_back(std::make_shared<Heard>());
+    engine.submit(ask(prompts.back()), heard.back()).value();
+  }
+  for (int i = 0; i < kMany; ++i) {
+    const Heard::Choice& got = heard[static_cast<std::size_t>(i)]->wait()[0];
+    const GeneratedText expected = alone(prompts[static_cast<std::size_t>(i)]);
+    EXPECT_EQ(got.tokens, expected.tokens) << i;
+    EXPECT_EQ(got.text, expected.text) << i;
+    EXPECT_EQ(got.prompt.tokens, prompts[static_cast<std::size_t>(i)].size());
+    ASSERT_TRUE(got.end.has_value());
+    EXPECT_EQ(got.end->reason, expected.finish);
+  }
+  const EngineStats stats = engine.stats();
+  EXPECT_EQ(stats.finished, static_cast<std::uint64_t>(kMany));
+  EXPECT_EQ(stats.running, 0);
+  EXPECT_EQ(stats.waiting, 0);
+  EXPECT_EQ(stats.answer_tokens, static_cast<std::uint64_t>(kMany) * 12);
+}
+
+TEST(Engine, ASharedBeginningIsComputedOnce) {
+  Engine engine = Engine::load(tiny_llama(), exact()).value();
+  const TokenList common = some_tokens(1000);
+  std::vector<std::shared_ptr<Heard>> heard;
+  for (int i = 0; i < 16; ++i) {  // all at once: those that come while the first one is computed wait for it
+    heard.push_back(std::make_shared<Heard>());
+    engine.submit(ask(joined(common, some_tokens(10, 50 + static_cast<std::uint64_t>(i)))), heard.back()).value();
+  }
+  std::size_t cached = 0;
+  for (int i = 0; i < 16; ++i) {
+    const Heard::Choice& got = heard[static_cast<std::size_t>(i)]->wait()[0];
+    cached += got.prompt.cached;
+    EXPECT_EQ(got.tokens, alone(joined(common, some_tokens(10, 50 + static_cast<std::uint64_t>(i)))).tokens) << i;
+  }
+  EXPECT_EQ(cached, 15u * 1000);
+  EXPECT_EQ(engine.stats().computed_tokens, 1000u + 16 * 10 + 16 * 11);  // an answer's last token is not computed
+  // And for those that come later, after an answer as well.
+  const Heard::Choice first = answer(engine, ask(common));
+  const Heard::Choice later = answer(engine, ask(joined(joined(common, first.tokens), some_tokens(5))));
+  EXPECT_EQ(first.prompt.cached, 999u);
+  EXPECT_EQ(later.prompt.cached, 1000u + 11);
+  EXPECT_EQ(later.tokens, alone(joined(joined(common, first.tokens), some_tokens(5))).tokens);
+}
+
+TEST(Engine, SpacesShareNothing) {
+  Engine engine = Engine::load(tiny_llama(), exact()).value();
+  EngineRequest request = ask(some_tokens(300));
+  request.cache_space = "one";
+  answer(engine, request);
+  EXPECT_EQ(answer(engine, request).prompt.cached, 299u);
+  request.cache_space = "another";
+  EXPECT_EQ(answer(engine, request).prompt.cached, 0u);
+  request.use_cache = false;
+  EXPECT_EQ(answer(engine, request).prompt.cached, 0u);
+}
+
+TEST(Engine, CancellationTakesOneStep) {
+  Engine engine = Engine::load(tiny_llama(), exact()).value();
+  const auto heard = std::make_shared<Heard>();
+  std::shared_ptr<EngineTicket> ticket;
+  std::mutex ready;
+  std::unique_lock hold(ready);
+  heard->on_token = [&](const Heard::Choice& choice) {
+    if (choice.tokens.size() != 3) return;
+    const std::lock_guard lock(ready);
+    ticket->cancel();
+  };
+  EngineRequest request = ask(some_tokens(20), 1000);
+  request.sampling.ignore_end = true;
+  ticket = engine.submit(request, heard).value();
+  hold.unlock();
+  const Heard::Choice& got = heard->wait()[0];
+  ASSERT_TRUE(got.error.has_value());
+  EXPECT_EQ(got.error->code, ErrorCode::kCancelled);
+  EXPECT_EQ(got.tokens.size(), 3u);
+  EXPECT_EQ(engine.stats().running, 0);
+}
+
+TEST(Engine, TimeOutsEndRequestsThatWaitOrRun) {
+  EngineOptions options = exact();
+  options.lanes = 1;
+  options.lane_sequences = 1;
+  Engine engine = Engine::load(tiny_llama(), options).value();
+  EngineRequest running = ask(some_tokens(20), 1900);
+  running.sampling.ignore_end = true;
+  const auto first = std::make_shared<Heard>(), second = std::make_shared<Heard>();
+  const auto ticket = engine.submit(running, first).value();
+  first->wait_for_tokens(1);
+  EngineRequest late = ask(some_tokens(20));
+  late.deadline = std::chrono::steady_clock::now();
+  engine.submit(late, second).value();
+  EXPECT_EQ(second->wait()[0].error->code, ErrorCode::kCancelled);
+  EXPECT_NE(second->wait()[0].error->message.find("time-out"), std::string::npos);
+  ticket->cancel();
+  first->wait();
+}
+
+TEST(Engine, TooLittleMemoryForAllMakesThemWait) {
+  EngineOptions options = exact();
+  options.lanes = 1;
+  options.cache_bytes = 1024 * 2 * 2 * 32 * 4;  // two layers' keys and values of 1,024 tokens
+  options.kept_bytes = 0;
+  Engine engine = Engine::load(tiny_llama(), options).value();
+  std::vector<std::shared_ptr<Heard>> heard;
+  for (int i = 0; i < 6; ++i) {
+    heard.push_back(std::make_shared<Heard>());
+    EngineRequest request = ask(some_tokens(250, static_cast<std::uint64_t>(i)), 100);
+    request.sampling.ignore_end = true;
+    engine.submit(request, heard.back()).value();
+  }
+  for (int i = 0; i < 6; ++i) {
+    Generator generator =
+        Generator::load(tiny_llama(), {.threads = 1, .f32_cache = true, .flash_attention = false}).value();
+    const auto expected = generator
+                              .generate(some_tokens(250, static_cast<std::uint64_t>(i)),
+                                        {.max_tokens = 100, .ignore_end = true}, {}, kNever)
+                              .value();
+    EXPECT_EQ(heard[static_cast<std::size_t>(i)]->wait()[0].tokens, expected.tokens) << i;
+  }
+  EXPECT_GT(engine.stats().preempted, 0u);
+  expect_error(engine.submit(ask(some_tokens(1100)), std::make_shared<Heard>()), ErrorCode::kInvalidArgument,
+               "the model reads 1024");
+}
+
+TEST(Engine, AdaptersHaveLanesAndBeginningsOfTheirOwn) {
+  TemporaryDirectory dir("engine");
+  Engine engine = Engine::load(tiny_llama(), exact()).value();
+  std::vector<AdapterId> adapters{0};
+  std::vector<std::filesystem::path> merged{tiny_llama()};
+  for (std::uint64_t i = 1; i < 5; ++i) {
+    const auto file = dir.path() / ("adapter" + std::to_string(i) + ".gguf");
+    testing::write_tiny_adapter(file, 64, "", 0.2, i);
+    adapters.push_back(engine.add_adapter(file).value());
+  }
+  const TokenList prompt = some_tokens(200);
+  std::vector<std::shared_ptr<Heard>> heard;
+  for (int round = 0; round < 3; ++round) {
+    for (const AdapterId id : adapters) {
+      EngineRequest request = ask(prompt, 16);
+      request.adapter = id;
+      heard.push_back(std::make_shared<Heard>());
+      engine.submit(request, heard.back()).value();
+    }
+  }
+  for (std::size_t i = 0; i < adapters.size(); ++i) {
+    LabelScorer scorer =
+        LabelScorer::load(tiny_llama(), {.threads = 1,
+                                         .f32_cache = true,
+                                         .flash_attention = false,
+                                         .adapter = i == 0 ? std::filesystem::path()
+                                                           : dir.path() / ("adapter" + std::to_string(i) + ".gguf")})
+            .value();
+    const TokenList tokens = heard[i]->wait()[0].tokens;
+    TokenList text = prompt;
+    for (const std::int32_t token : tokens) {
+      const std::vector<float> logits = scorer.next_token_logits(text).value();
+      EXPECT_EQ(token, std::max_element(logits.begin(), logits.end()) - logits.begin()) << i;
+      text.push_back(token);
+    }
+    for (std::size_t round = 1; round < 3; ++round)
+      EXPECT_EQ(heard[i + round * adapters.size()]->wait()[0].tokens, tokens);
+    if (i > 0) {
+      EXPECT_NE(tokens, heard[0]->wait()[0].tokens);
+    }
+  }
+  engine.remove_adapter(adapters[2]);
+  EngineRequest removed = ask(prompt);
+  removed.adapter = adapters[2];
+  expect_error(engine.submit(removed, std::make_shared<Heard>()), ErrorCode::kNotFound, "removed");
+  expect_error(engine.add_adapter(dir.path() / "none.gguf"), ErrorCode::kNotFound, "none.gguf");
+  testing::write_tiny_adapter(dir.path() / "wide.gguf", 32);
+  expect_error(engine.add_adapter(dir.path() / "wide.gguf"), ErrorCode::kInvalidArgument, "cannot be used as an adapter");
+}
+
+TEST(Engine, SoftPromptsAreServedAsTheGeneratorServesThem) {
+  TemporaryDirectory dir("engine");
+  std::vector<float> vectors(7 * 64);
+  Rng rng(3);
+  for (float& v : vectors) v = static_cast<float>(rng.normal());
+  const SafeTensor tensor{.name = kSoftPromptEmbeddings,
+                          .type = "F32",
+                          .shape = {7, 64},
+                          .bytes = {reinterpret_cast<const char*>(vectors.data()), vectors.size() * sizeof(float)}};
+  write_safetensors(dir.path() / "soft.safetensors", std::span(&tensor, 1),
+                    {{"format", kSoftPromptFormat}, {"version", "1"}})
+      .value();
+  Engine engine = Engine::load(tiny_llama(), exact()).value();
+  const AdapterId id = engine.add_soft_prompt(dir.path() / "soft.safetensors").value();
+  EXPECT_EQ(engine.soft_tokens(id), 7);
+  const TokenList prompt = some_tokens(90);
+  const TokenList expected = alone(prompt, 12, dir.path() / "soft.safetensors").tokens;
+  EngineRequest request = ask(prompt);
+  request.adapter = id;
+  EXPECT_EQ(answer(engine, request).tokens, expected);
+  const Heard::Choice again = answer(engine, request);
+  EXPECT_EQ(again.tokens, expected);
+  EXPECT_EQ(again.prompt.cached, 89u);
+  EXPECT_NE(answer(engine, ask(prompt)).tokens, expected);
+}
+
+TEST(Engine, PromptLogprobsAreTheGeneratorsLosses) {
+  Engine engine = Engine::load(tiny_llama(), exact()).value();
+  const TokenList prompt = some_tokens(150);
+  EngineRequest request = ask(prompt);
+  request.only_prompt = true;
+  request.prompt_logprobs = 2;
+  const Heard::Choice got = answer(engine, request);
+  Generator generator =
+      Generator::load(tiny_llama(), {.threads = 1, .f32_cache = true, .flash_attention = false}).value();
+  const std::vector<double> losses =
+      generator.losses(prompt, std::vector<std::uint8_t>(prompt.size(), 1), kNever).value();
+  ASSERT_EQ(got.prompt.logprobs.size(), losses.size());
+  for (std::size_t i = 0; i < losses.size(); ++i) {
+    EXPECT_NEAR(-got.prompt.logprobs[i].logprob, losses[i], 1e-3) << i;
+    ASSERT_EQ(got.prompt.logprobs[i].top.size(), 2u);
+    EXPECT_GE(got.prompt.logprobs[i].top[0].logprob, got.prompt.logprobs[i].top[1].logprob);
+  }
+  EXPECT_TRUE(got.tokens.empty());
+}
+
+TEST(Engine, ChoicesDifferAndSeedsRepeat) {
+  Engine engine = Engine::load(tiny_llama(), exact()).value();
+  EngineRequest request = ask(some_tokens(30));
+  request.choices = 4;
+  request.sampling.temperature = 1;
+  const auto draw = [&](std::uint64_t seed) {
+    request.sampling.seed = seed;
+    const auto heard = std::make_shared<Heard>(4);
+    engine.submit(request, heard).value();
+    std::vector<TokenList> out;
+    for (const Heard::Choice& choice : heard->wait()) out.push_back(choice.tokens);
+    return out;
+  };
+  const auto first = draw(7);
+  EXPECT_EQ(first, draw(7));
+  EXPECT_NE(first, draw(8));
+  EXPECT_NE(first[0], first[1]);
+  EXPECT_NE(first[2], first[3]);
+}
+
+/// With quantized weights the shape of a batch changes the numbers; an invariant request's it does not.
+TEST(Engine, InvariantRequestsAnswerTheSameInCompany) {
+  EngineOptions options;
+  options.threads = 2;
+  options.cache_bytes = std::uint64_t{256} << 20;
+  Engine engine = Engine::load(testing::smollm_file(), options).value();
+  EngineRequest request = ask(some_tokens(70), 16);
+  request.invariant = true;
+  request.sampling.top_logprobs = 3;
+  request.sampling.temperature = 1.5;  // near ties decide
+  const Heard::Choice first = answer(engine, request);
+  std::vector<std::shared_ptr<Heard>> company;
+  for (int i = 0; i < 6; ++i) {
+    company.push_back(std::make_shared<Heard>());
+    engine.submit(ask(some_tokens(40 + static_cast<std::size_t>(i), static_cast<std::uint64_t>(i)), 24), company.back())
+        .value();
+  }
+  const Heard::Choice second = answer(engine, request);
+  for (const auto& other : company) other->wait();
+  EXPECT_EQ(first.tokens, second.tokens);
+  ASSERT_EQ(first.sampled.size(), second.sampled.size());
+  for (std::size_t i = 0; i < first.sampled.size(); ++i) EXPECT_EQ(first.sampled[i].logprob, second.sampled[i].logprob);
+}
+
+TEST(Engine, Refusals) {
+  EngineOptions options = exact();
+  options.queue.requests = 2;
+  options.lanes = 1;
+  options.lane_sequences = 1;
+  Engine engine = Engine::load(tiny_llama(), options).value();
+  const auto nobody = std::make_shared<Heard>();
+  expect_error(engine.submit(ask({}), nobody), ErrorCode::kInvalidArgument, "the prompt is empty");
+  expect_error(engine.submit(ask({1, 1 << 20}), nobody), ErrorCode::kInvalidArgument, "is not one of");
+  expect_error(engine.submit(ask(some_tokens(2048)), nobody), ErrorCode::kInvalidArgument, "the model reads 2048");
+  EngineRequest long_one = ask(some_tokens(20), 2000);
+  long_one.sampling.ignore_end = true;
+  const auto running = std::make_shared<Heard>();
+  const auto ticket = engine.submit(long_one, running).value();
+  running->wait_for_tokens(1);
+  const auto third = std::make_shared<Heard>(), fourth = std::make_shared<Heard>();
+  engine.submit(ask(some_tokens(5)), third).value();
+  engine.submit(ask(some_tokens(5)), fourth).value();
+  expect_error(engine.submit(ask(some_tokens(5)), nobody), ErrorCode::kUnavailable, "the queue is full");
+  ticket->cancel();
+  EXPECT_TRUE(third->wait()[0].end.has_value());
+  EXPECT_TRUE(fourth->wait()[0].end.has_value());
+  expect_error(Engine::load(testing::minilm_gguf(ImportType::kF16)), ErrorCode::kUnavailable, "decoder-only");
+}
+
+TEST(Engine, StoppingEndsWhatRuns) {
+  const auto heard = std::make_shared<Heard>(3);
+  {
+    Engine engine = Engine::load(tiny_llama(), exact()).value();
+    EngineRequest request = ask(some_tokens(20), 2000);
+    request.sampling.ignore_end = true;
+    request.choices = 3;
+    engine.submit(request, heard).value();
+    heard->wait_for_tokens(1);
+  }
+  for (const Heard::Choice& choice : heard->wait()) {
+    ASSERT_TRUE(choice.error.has_value());
+    EXPECT_EQ(choice.error->code, ErrorCode::kCancelled);
+  }
+}
+
+}  // namespace
+}  // namespace tailor
