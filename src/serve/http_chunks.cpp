@@ -55,10 +55,29 @@ bool ChunkDecoder::take_size(char c) {
   } else if (c == ';') {
     state_ = State::kExtension;
     extension_ = 0;
+    in_word_ = in_value_ = false;
   } else {
     return fail("a chunk size is not followed by a line end");
   }
   return true;
+}
+
+/// *( ";" name [ "=" value ] ), of which the first ";" is there. Quoted values, which nobody sends, are refused:
+/// whether a CRLF may stand in them is what parsers disagree about.
+bool ChunkDecoder::take_extension(char c) {
+  if (++extension_ > kMaxExtension || ++extensions_ > kMaxExtensions) return fail("a chunk extension is too long");
+  if (is_token_char(c)) {
+    in_word_ = true;
+    return true;
+  }
+  if (!in_word_ || (c == '=' && in_value_)) return fail("a chunk extension is not \"name=value\"");
+  in_word_ = false;
+  in_value_ = c == '=';
+  if (c == '\r') {
+    state_ = State::kSizeLf;
+    return true;
+  }
+  return c == '=' || c == ';' || fail("a chunk extension is not \"name=value\"");
 }
 
 bool ChunkDecoder::take_trailer(char c) {
@@ -66,9 +85,10 @@ bool ChunkDecoder::take_trailer(char c) {
   if (state_ == State::kTrailer) {
     if (c == '\r') {
       state_ = State::kTrailerLf;
-    } else {
-      line_ += c;
+      return true;
     }
+    if (is_control(c)) return fail("a trailer has a control character");
+    line_ += c;
     return true;
   }
   if (c != '\n') return fail("a trailer does not end with CRLF");
@@ -88,13 +108,7 @@ bool ChunkDecoder::take(char c) {
     case State::kSize:
       return take_size(c);
     case State::kExtension:
-      if (c == '\r') {
-        state_ = State::kSizeLf;
-        return true;
-      }
-      if (is_control(c)) return fail("a chunk extension has a control character");
-      if (++extension_ > kMaxExtension || ++extensions_ > kMaxExtensions) return fail("a chunk extension is too long");
-      return true;
+      return take_extension(c);
     case State::kSizeLf:
       if (c != '\n') return fail("a chunk size does not end with CRLF");
       state_ = size_ > 0 ? State::kData : State::kTrailer;

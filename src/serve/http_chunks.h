@@ -9,8 +9,9 @@
 namespace tailor {
 
 /// Bytes in any cut give the same pieces joined. Refused: sizes without or with more than 16 digits, white space around
-/// a size, line ends other than CRLF, control characters, extensions beyond 256 bytes a chunk or 4 KiB together,
-/// trailers beyond `trailer_bytes` or that are no fields. Extensions and trailers are checked and dropped.
+/// a size, line ends other than CRLF, control characters, quoted extensions, extensions beyond 256 bytes a chunk or 4
+/// KiB together, trailers beyond `trailer_bytes` or that are no fields. Extensions and trailers are checked and
+/// dropped.
 class ChunkDecoder {
  public:
   explicit ChunkDecoder(std::size_t trailer_bytes) : trailer_bytes_(trailer_bytes) {}
@@ -29,6 +30,7 @@ class ChunkDecoder {
   enum class State : std::uint8_t { kSize, kExtension, kSizeLf, kData, kDataCr, kDataLf, kTrailer, kTrailerLf, kEnd };
   bool take(char c);  // false: flaw_ says why
   bool take_size(char c);
+  bool take_extension(char c);
   bool take_trailer(char c);
   bool fail(const char* why);
 
@@ -36,7 +38,8 @@ class ChunkDecoder {
   std::size_t trailer_bytes_;
   std::uint64_t size_ = 0;  // of the chunk, then what is left of it
   std::size_t digits_ = 0, extension_ = 0, extensions_ = 0, trailers_ = 0;
-  std::string line_;  // of a trailer
+  bool in_word_ = false, in_value_ = false;  // of an extension
+  std::string line_;                         // of a trailer
   const char* flaw_ = "";
 };
 

@@ -21,16 +21,18 @@ bool is_version(std::string_view text) {
   return text.size() == 8 && text.substr(0, 5) == "HTTP/" && is_digit(text[5]) && text[6] == '.' && is_digit(text[7]);
 }
 
-/// Whether a list of words ("close, Keep-Alive") holds `word`.
-bool lists(std::string_view list, std::string_view word) {
+/// Words of a list ("close, Keep-Alive"); nothing where one is no token.
+std::optional<std::vector<std::string_view>> words_of(std::string_view list) {
+  std::vector<std::string_view> words;
   while (!list.empty()) {
-    std::string_view item = list.substr(0, list.find(','));
-    list.remove_prefix(std::min(list.size(), item.size() + 1));
-    while (!item.empty() && (item.front() == ' ' || item.front() == '\t')) item.remove_prefix(1);
-    while (!item.empty() && (item.back() == ' ' || item.back() == '\t')) item.remove_suffix(1);
-    if (same_name(item, word)) return true;
+    std::string_view word = list.substr(0, list.find(','));
+    list.remove_prefix(std::min(list.size(), word.size() + 1));
+    while (!word.empty() && (word.front() == ' ' || word.front() == '\t')) word.remove_prefix(1);
+    while (!word.empty() && (word.back() == ' ' || word.back() == '\t')) word.remove_suffix(1);
+    if (!std::all_of(word.begin(), word.end(), is_token_char)) return std::nullopt;
+    if (!word.empty()) words.push_back(word);
   }
-  return false;
+  return words;
 }
 
 }  // namespace
@@ -167,8 +169,12 @@ bool HttpParser::interpret_fields() {
   bool close = false, keep = false;
   for (const HttpHeader& field : head_.headers) {
     if (!same_name(field.name, "Connection")) continue;
-    close = close || lists(field.value, "close");
-    keep = keep || lists(field.value, "keep-alive");
+    const auto words = words_of(field.value);
+    if (!words) return refuse(400, "the Connection field is no list of words");
+    for (const std::string_view word : *words) {
+      close = close || same_name(word, "close");
+      keep = keep || same_name(word, "keep-alive");
+    }
   }
   keep_alive_ = !close && (keep || !http_1_0_);
   if (const std::string* expect = head_.headers.find("Expect"); expect != nullptr && !http_1_0_) {
