@@ -7,6 +7,7 @@ find_package(simdjson 3.0 REQUIRED)
 find_package(yaml-cpp 0.7 REQUIRED)
 find_package(ICU REQUIRED COMPONENTS uc i18n)
 find_package(CLI11 REQUIRED)
+find_package(Boost 1.81 REQUIRED)
 find_package(GTest REQUIRED)
 
 # OpenBLAS: f32 GEMM for the linear models.

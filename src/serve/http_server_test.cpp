@@ -1,0 +1,451 @@
+#include "serve/http_server.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <fstream>
+#include <thread>
+
+#include "core/files.h"
+#include "serve/test_server.h"
+
+namespace tailor::test {
+namespace {
+
+using testing::HasSubstr;
+
+std::string post(const std::string& target, const std::string& body, const std::string& fields = "") {
+  return "POST " + target + " HTTP/1.1\r\nHost: test\r\nContent-Length: " + std::to_string(body.size()) + "\r\n" +
+         fields + "\r\n" + body;
+}
+
+TEST(HttpServer, AnswersAndKeepsTheConnection) {
+  TestHandler handler;
+  TestServer server(handler);
+  TestClient client = server.client();
+  const Answer first = client.get("/v1/models?a=b");
+  EXPECT_EQ(first.status, 200);
+  EXPECT_EQ(first.body, "GET /v1/models?a=b ");
+  EXPECT_EQ(*first.headers.find("X-Content-Type-Options"), "nosniff");
+  EXPECT_NE(first.headers.find("Date"), nullptr);
+  EXPECT_EQ(first.headers.find("Server"), nullptr);
+  EXPECT_EQ(first.headers.find("Connection"), nullptr);
+  EXPECT_EQ(client.ask(post("/x", "hello")).body, "POST /x? hello");
+  EXPECT_EQ(
+      client.ask("POST /c HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+          .body,
+      "POST /c? abcde");
+  const Answer last = client.ask("GET / HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
+  EXPECT_EQ(*last.headers.find("Connection"), "close");
+  EXPECT_TRUE(client.closed());
+  EXPECT_EQ(server.metrics().requests, 4U);
+  EXPECT_EQ(server.metrics().accepted, 1U);
+}
+
+TEST(HttpServer, TellsTheHandlerWhoAsks) {
+  TestHandler handler;
+  HttpHead seen;
+  handler.handle_with = [&](HttpRequest&& request, std::shared_ptr<HttpResponder> responder) {
+    seen = request.head;
+    responder->send({204, {}, ""});
+  };
+  TestServer server(handler);
+  EXPECT_EQ(server.ask("DELETE /a%20b HTTP/1.1\r\nHost: Name:80\r\nX-K: v\r\n\r\n").status, 204);
+  EXPECT_EQ(seen.method, "DELETE");
+  EXPECT_EQ(seen.path, "/a b");
+  EXPECT_EQ(seen.host, "name");
+  EXPECT_EQ(*seen.headers.find("x-k"), "v");
+  EXPECT_EQ(seen.remote_address, "127.0.0.1");
+  EXPECT_FALSE(seen.over_tls);
+  EXPECT_FALSE(seen.over_unix_socket);
+}
+
+TEST(HttpServer, AnswersRequestsSentAheadInTheirOrder) {
+  TestHandler handler;
+  std::vector<std::thread> threads;
+  handler.handle_with = [&](HttpRequest&& request, std::shared_ptr<HttpResponder> responder) {
+    if (threads.size() % 2 == 0) {
+      threads.emplace_back([path = request.head.path, responder] { responder->send({200, {}, path}); });
+    } else {
+      responder->send({200, {}, request.head.path});
+      threads.emplace_back([] {});
+    }
+  };
+  TestServer server(handler);
+  TestClient client = server.client();
+  std::string all;
+  for (int i = 0; i < 50; ++i) all += "GET /" + std::to_string(i) + " HTTP/1.1\r\nHost: t\r\n\r\n";
+  client.send(all);
+  for (int i = 0; i < 50; ++i) EXPECT_EQ(client.read_answer().body, "/" + std::to_string(i));
+  server.server.stop();
+  for (auto& thread : threads) thread.join();
+}
+
+TEST(HttpServer, HeadHasTheHeadersOfGetAndNoBody) {
+  TestHandler handler;
+  const auto prepared = std::make_shared<PreparedResponse>(HttpResponse{200, {}, "12345"});
+  handler.handle_with = [&](HttpRequest&& request, std::shared_ptr<HttpResponder> responder) {
+    if (request.head.path == "/prepared") return responder->send(prepared);
+    if (request.head.path == "/whole") return responder->send({200, {}, "12345"});
+    responder->begin_stream(200, {});
+    responder->write("12345");
+    responder->finish();
+  };
+  TestServer server(handler);
+  TestClient client = server.client();
+  for (const std::string path : {"/prepared", "/whole", "/stream"}) {
+    const Answer answer = client.ask("HEAD " + path + " HTTP/1.1\r\nHost: t\r\n\r\n");
+    EXPECT_EQ(answer.status, 200);
+    const std::string* length = answer.headers.find("Content-Length");
+    EXPECT_EQ(length == nullptr ? "" : *length, path == "/stream" ? "" : "5") << path;
+    EXPECT_EQ(client.get(path).body, "12345") << path;
+  }
+}
+
+TEST(HttpServer, OldClientsGetWhatTheyUnderstand) {
+  TestHandler handler;
+  handler.handle_with = [&](HttpRequest&& request, std::shared_ptr<HttpResponder> responder) {
+    if (request.head.path != "/stream") return responder->send({200, {}, "whole"});
+    responder->begin_stream(200, {});
+    responder->write("one");
+    responder->write("two");
+    responder->finish();
+  };
+  TestServer server(handler);
+  const Answer stream = server.ask("GET /stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+  EXPECT_EQ(stream.headers.find("Transfer-Encoding"), nullptr);
+  EXPECT_EQ(*stream.headers.find("Connection"), "close");
+  EXPECT_EQ(stream.body, "onetwo");
+  TestClient client = server.client();
+  EXPECT_EQ(*client.ask("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").headers.find("Connection"), "keep-alive");
+  EXPECT_EQ(client.ask("GET / HTTP/1.0\r\n\r\n").body, "whole");
+  EXPECT_TRUE(client.closed());
+}
+
+TEST(HttpServer, ContinueIsSaidOnlyWhenTheBodyIsWanted) {
+  TestHandler handler;
+  const auto take = handler.admit_with;
+  handler.admit_with = [&](const HttpHead& head) {
+    if (head.path == "/ok") return take(head);
+    HttpAdmission admission;
+    admission.refusal = HttpResponse{401, {{"WWW-Authenticate", "Bearer"}}, "no"};
+    return admission;
+  };
+  TestServer server(handler);
+  const std::string fields = " HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+  TestClient client = server.client();
+  EXPECT_EQ(client.ask("POST /ok" + fields).status, 100);
+  EXPECT_EQ(client.ask("hello").body, "POST /ok? hello");
+  EXPECT_EQ(client.ask("POST /ok" + fields + "hello").status, 200) << "the body was there already";
+  const Answer refused = client.ask("POST /no" + fields);
+  EXPECT_EQ(refused.status, 401);
+  EXPECT_EQ(*refused.headers.find("WWW-Authenticate"), "Bearer");
+  EXPECT_EQ(*refused.headers.find("Connection"), "close") << "whether the body comes is not known";
+  EXPECT_TRUE(client.closed());
+}
+
+TEST(HttpServer, RefusedRequestsKeepTheConnectionWhereTheirBodyIsSmall) {
+  TestHandler handler;
+  handler.admit_with = [](const HttpHead&) {
+    HttpAdmission admission;
+    admission.refusal = HttpResponse{404, {}, "none"};
+    return admission;
+  };
+  TestServer server(handler);
+  TestClient client = server.client();
+  EXPECT_EQ(client.ask(post("/a", "hello")).status, 404);
+  EXPECT_EQ(client.get("/a").status, 404);
+  EXPECT_EQ(client.ask(post("/a", std::string(60'000, 'x'))).status, 404);
+  const Answer large = client.ask(post("/a", std::string(1 << 20, 'x')));
+  EXPECT_EQ(large.status, 404);
+  EXPECT_EQ(*large.headers.find("Connection"), "close");
+  TestClient chunked = server.client();
+  EXPECT_EQ(chunked.ask("POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe").status, 404);
+  EXPECT_TRUE(chunked.closed());
+}
+
+TEST(HttpServer, TooLongBodiesAreRefusedBeforeTheyAreRead) {
+  TestHandler handler;
+  handler.admit_with = [](const HttpHead&) {
+    HttpAdmission admission;
+    admission.max_body_bytes = 4;
+    return admission;
+  };
+  TestServer server(handler);
+  EXPECT_EQ(server.ask(post("/", "1234")).status, 200);
+  EXPECT_EQ(server.ask("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\n").status, 413);
+  EXPECT_EQ(server.ask("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 999999999999\r\n\r\n").status, 413);
+  const std::string chunked = "POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n";
+  EXPECT_EQ(server.ask(chunked + "4\r\n1234\r\n0\r\n\r\n").status, 200);
+  TestClient client = server.client();
+  EXPECT_EQ(client.ask(chunked + "4\r\n1234\r\n1\r\n5\r\n").status, 413);
+  EXPECT_TRUE(client.closed());
+}
+
+class CountingSink final : public HttpBodySink {
+ public:
+  explicit CountingSink(std::atomic<int>& alive) : alive_(alive) { ++alive_; }
+  ~CountingSink() override { --alive_; }
+  Status write(std::string_view piece) override {
+    bytes += piece.size();
+    largest = std::max(largest, piece.size());
+    if (piece.find('!') == std::string_view::npos) return {};
+    return Error{ErrorCode::kIo, "the disk is full", ""};
+  }
+  int error_status() const override { return 507; }
+  std::size_t bytes = 0, largest = 0;
+
+ private:
+  std::atomic<int>& alive_;
+};
+
+TEST(HttpServer, UploadsGoThroughInPieces) {
+  std::atomic<int> sinks = 0;
+  TestHandler handler;
+  handler.admit_with = [&](const HttpHead&) {
+    HttpAdmission admission;
+    admission.max_body_bytes = std::uint64_t{1} << 30;
+    admission.sink = std::make_unique<CountingSink>(sinks);
+    admission.context = std::make_shared<std::string>("key 7");
+    return admission;
+  };
+  handler.handle_with = [](HttpRequest&& request, std::shared_ptr<HttpResponder> responder) {
+    EXPECT_EQ(request.body, "");
+    auto& sink = dynamic_cast<CountingSink&>(*request.sink);
+    EXPECT_LE(sink.largest, std::size_t{64} << 10);
+    responder->send(
+        {200, {}, std::to_string(sink.bytes) + " " + *std::static_pointer_cast<std::string>(request.context)});
+  };
+  TestServer server(handler);
+  const std::size_t size = 20 << 20;
+  EXPECT_EQ(server.ask(post("/", std::string(size, 'x'))).body, std::to_string(size) + " key 7");
+  const Answer full = server.ask(post("/", "12!45"));
+  EXPECT_EQ(full.status, 507);
+  EXPECT_THAT(full.body, HasSubstr("the disk is full"));
+  TestClient gone = server.client();
+  gone.send("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 1000\r\n\r\nhalf");
+  ASSERT_TRUE(eventually([&] { return sinks == 1; }));
+  gone.close();
+  EXPECT_TRUE(eventually([&] { return sinks == 0; })) << "an unfinished upload is dropped";
+}
+
+TEST(HttpServer, ExceptionsAndSilenceBecomeStatus500) {
+  TestHandler handler;
+  handler.handle_with = [](HttpRequest&& request, std::shared_ptr<HttpResponder> responder) {
+    if (request.head.path == "/throw") throw std::runtime_error("secret");
+    if (request.head.path == "/null") responder->send(std::shared_ptr<const PreparedResponse>());
+  };
+  const auto take = handler.admit_with;
+  handler.admit_with = [&](const HttpHead& head) {
+    if (head.path == "/admit") throw std::runtime_error("secret");
+    return take(head);
+  };
+  TestServer server(handler);
+  for (const std::string path : {"/throw", "/drop", "/admit", "/null"}) {
+    const Answer answer = server.client().get(path);
+    EXPECT_EQ(answer.status, 500) << path;
+    EXPECT_EQ(answer.body.find("secret"), std::string::npos);
+  }
+  EXPECT_TRUE(server.no_connections());
+}
+
+TEST(HttpServer, TheHandlerWritesErrorsInItsOwnForm) {
+  class Json final : public TestHandler {
+    HttpResponse error_response(int status, std::string_view message) override {
+      return {status, {{"Content-Type", "application/json"}}, "{\"error\":\"" + std::string(message) + "\"}"};
+    }
+  };
+  Json handler;
+  TestServer server(handler);
+  const Answer answer = server.ask("GET / HTTP/1.1\r\n\r\n");
+  EXPECT_EQ(answer.status, 400);
+  EXPECT_EQ(answer.body, "{\"error\":\"the head has no Host field\"}");
+}
+
+TEST(HttpServer, BadRequestsAreAnsweredAndTheConnectionCloses) {
+  TestHandler handler;
+  TestServer server(handler);
+  const std::string valid = "GET /smuggled HTTP/1.1\r\nHost: t\r\n\r\n";
+  const std::pair<std::string, int> cases[] = {
+      {"GET / HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n" + valid, 400},
+      {"GET / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n" + valid, 400},
+      {"POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxx\r\n" + valid, 400},
+      {"GET / HTTP/1.1\r\nHost: t\r\nX: " + std::string(20'000, 'x') + "\r\n\r\n" + valid, 431},
+      {"GET /" + std::string(9'000, 'x') + " HTTP/1.1\r\nHost: t\r\n\r\n" + valid, 414},
+      {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505},
+      {"TRACE / HTTP/1.1\r\nHost: t\r\n\r\n" + valid, 501},
+  };
+  for (const auto& [bytes, status] : cases) {
+    TestClient client = server.client();
+    const Answer answer = client.ask(bytes);
+    EXPECT_EQ(answer.status, status) << bytes.substr(0, 60);
+    EXPECT_EQ(*answer.headers.find("Connection"), "close");
+    EXPECT_TRUE(client.closed()) << "nothing after it is answered";
+  }
+  EXPECT_EQ(server.metrics().bad_requests, std::size(cases));
+  EXPECT_EQ(server.client().get("/").status, 200);
+}
+
+TEST(HttpServer, AHalfClosedClientGetsWhatIsReady) {
+  TestHandler handler;
+  handler.handle_with = [](HttpRequest&&, std::shared_ptr<HttpResponder> responder) {
+    responder->send({200, {}, std::string(4 << 20, 'x')});
+  };
+  TestServer server(handler);
+  TestClient client = server.client();
+  client.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n");
+  client.end_writing();
+  const Answer answer = client.read_answer();
+  EXPECT_EQ(answer.body.size(), std::size_t{4} << 20);
+  EXPECT_TRUE(client.closed());
+}
+
+TEST(HttpServer, ListensAtSeveralPlacesWithSeveralThreads) {
+  const TemporaryDirectory dir;
+  const auto path = dir.path() / "http.sock";
+  TestHandler handler;
+  handler.handle_with = [](HttpRequest&& request, std::shared_ptr<HttpResponder> responder) {
+    responder->send({200, {}, request.head.over_unix_socket ? "unix" : request.head.remote_address});
+  };
+  HttpServerOptions options = local_options();
+  options.endpoints.push_back({.host = "::1"});
+  options.endpoints.push_back({.unix_path = path, .unix_mode = 0620});
+  options.io_threads = 3;
+  TestServer server(handler, options);
+  const auto places = server.server.endpoints();
+  ASSERT_EQ(places.size(), 3U);
+  EXPECT_NE(places[0].port, 0);
+  for (int i = 0; i < 6; ++i) {
+    EXPECT_EQ(server.client().get("/").body, "127.0.0.1");
+    EXPECT_EQ(TestClient::to_port(places[1].port, "::1").get("/").body, "::1");
+    EXPECT_EQ(TestClient::to_unix(path).get("/").body, "unix");
+  }
+  struct stat status {};
+  ASSERT_EQ(stat(path.c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 0777U, 0620U);
+  TestHandler other_handler;
+  TestServer other(other_handler);
+  EXPECT_EQ(other.client().get("/o").body, "GET /o? ");
+  server.server.stop();
+  EXPECT_NE(stat(path.c_str(), &status), 0) << "the socket file is removed";
+  EXPECT_EQ(other.client().get("/o").status, 200);
+}
+
+TEST(HttpServer, SaysWhyItCannotListen) {
+  const TemporaryDirectory dir;
+  TestHandler handler;
+  TestServer first(handler);
+  const auto start = [&](HttpEndpoint endpoint) {
+    HttpServerOptions options;
+    options.endpoints = {std::move(endpoint)};
+    HttpServer server(handler, options);
+    const Status status = server.start();
+    return status ? Error{ErrorCode::kInternal, "started", ""} : status.error();
+  };
+  const Error in_use = start({.host = "127.0.0.1", .port = first.port});
+  EXPECT_THAT(in_use.message, HasSubstr("port " + std::to_string(first.port)));
+  EXPECT_THAT(in_use.message, HasSubstr("in use"));
+  EXPECT_THAT(in_use.hint, HasSubstr("another port"));
+  EXPECT_THAT(start({.host = "192.0.2.1"}).message, HasSubstr("192.0.2.1:0"));
+  EXPECT_THAT(start({.host = "not a host"}).message, HasSubstr("not a host"));
+  const auto file = dir.path() / "file";
+  write_file_atomic(file, "precious").value();
+  EXPECT_THAT(start({.unix_path = file}).message, HasSubstr("not a socket"));
+  EXPECT_EQ(read_file(file).value(), "precious");
+  EXPECT_THAT(start({.unix_path = dir.path() / "absent" / "s"}).message, HasSubstr("absent"));
+  EXPECT_THAT(start({.unix_path = dir.path() / std::string(120, 'x')}).message, HasSubstr("longer than 107 bytes"));
+  HttpServer nowhere(handler, {});
+  EXPECT_FALSE(nowhere.start());
+  HttpServerOptions no_threads = local_options();
+  no_threads.io_threads = 0;
+  EXPECT_FALSE(HttpServer(handler, no_threads).start());
+}
+
+TEST(HttpServer, ADeadUnixSocketIsReplacedAndALiveOneIsNot) {
+  const TemporaryDirectory dir;
+  const auto path = dir.path() / "http.sock";
+  {  // as a killed server leaves it
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::strncpy(address.sun_path, path.c_str(), sizeof(address.sun_path) - 1);
+    const int dead = ::socket(AF_UNIX, SOCK_STREAM, 0);
+    ASSERT_EQ(bind(dead, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    ::close(dead);
+  }
+  TestHandler handler;
+  HttpServerOptions options;
+  options.endpoints.push_back({.unix_path = path});
+  HttpServer first(handler, options);
+  first.start().value();
+  HttpServer second(handler, options);
+  const Status status = second.start();
+  ASSERT_FALSE(status);
+  EXPECT_THAT(status.error().message, HasSubstr("another server is listening"));
+  EXPECT_EQ(TestClient::to_unix(path).get("/").status, 200) << "the first one still serves";
+}
+
+TEST(HttpServer, DrainsWithoutLosingAnAnswer) {
+  TestHandler handler;
+  std::shared_ptr<HttpResponder> kept;
+  Event arrived;
+  handler.handle_with = [&](HttpRequest&& request, std::shared_ptr<HttpResponder> responder) {
+    if (request.head.path != "/slow") return responder->send({200, {}, "quick"});
+    kept = std::move(responder);
+    arrived.set();
+  };
+  TestServer server(handler);
+  TestClient idle = server.client(), busy = server.client();
+  EXPECT_EQ(idle.get("/").status, 200);
+  busy.send("GET /slow HTTP/1.1\r\nHost: t\r\n\r\n");
+  ASSERT_TRUE(arrived.wait());
+  server.server.stop_accepting();
+  EXPECT_TRUE(idle.closed());
+  EXPECT_FALSE(server.server.wait_drained(std::chrono::milliseconds(0)));
+  EXPECT_THROW(server.client(), std::runtime_error) << "the port is closed";
+  kept->send({200, {}, "late"});
+  const Answer answer = busy.read_answer();
+  EXPECT_EQ(answer.body, "late");
+  EXPECT_EQ(*answer.headers.find("Connection"), "close");
+  EXPECT_TRUE(busy.closed());
+  busy.close();
+  EXPECT_TRUE(server.server.wait_drained(std::chrono::seconds(20)));
+}
+
+TEST(HttpServer, StopsWithAnswersStillDue) {
+  TestHandler handler;
+  std::vector<std::shared_ptr<HttpResponder>> kept;
+  std::atomic<int> disconnected = 0;
+  Event arrived;
+  handler.handle_with = [&](HttpRequest&& request, std::shared_ptr<HttpResponder> responder) {
+    responder->on_disconnect([&] { ++disconnected; });
+    kept.push_back(responder);
+    if (request.head.path == "/stream") {
+      responder->begin_stream(200, {});
+      responder->write("one");
+    }
+    if (kept.size() == 2) arrived.set();
+  };
+  auto server = std::make_unique<TestServer>(handler);
+  TestClient whole = server->client(), stream = server->client();
+  whole.send("GET /whole HTTP/1.1\r\nHost: t\r\n\r\n");
+  stream.send("GET /stream HTTP/1.1\r\nHost: t\r\n\r\n");
+  ASSERT_TRUE(arrived.wait());
+  server->server.stop();
+  EXPECT_EQ(disconnected, 2);
+  EXPECT_EQ(server->metrics().open_connections, 0U);
+  server.reset();
+  for (const auto& responder : kept) {  // all without effect, and without harm
+    EXPECT_TRUE(responder->gone());
+    EXPECT_FALSE(responder->write("x"));
+    responder->send({200, {}, ""});
+    responder->finish();
+    bool at_once = false;
+    responder->on_disconnect([&] { at_once = true; });
+    EXPECT_TRUE(at_once);
+  }
+  EXPECT_FALSE(stream.read_answer().complete);
+}
+
+}  // namespace
+}  // namespace tailor::test

@@ -1,0 +1,47 @@
+#pragma once
+/// What all connections of one server share.
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+
+#include "serve/http_handler.h"
+#include "serve/http_metrics.h"
+#include "serve/http_options.h"
+
+namespace tailor {
+
+struct HttpPeer {
+  std::string address;  // as in HttpHead; empty for a Unix socket
+  std::string key;      // what connections_per_address counts: the address, of IPv6 its /64 network
+};
+
+/// Threads: all.
+class HttpShared {
+ public:
+  HttpShared(const HttpServerOptions& options, HttpHandler& served)
+      : limits(options.limits), timeouts(options.timeouts), handler(served) {}
+
+  const HttpLimits limits;
+  const HttpTimeouts timeouts;
+  HttpHandler& handler;
+  const std::shared_ptr<HttpMetrics> metrics = std::make_shared<HttpMetrics>();
+  std::atomic<std::size_t> body_memory{0};
+
+  /// A connection begins; false where it may not.
+  bool enter(const HttpPeer& peer);
+  void leave(const HttpPeer& peer);
+  bool wait_empty(std::chrono::milliseconds timeout);
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable left_;
+  std::size_t connections_ = 0;
+  std::unordered_map<std::string, std::size_t> by_address_;
+};
+
+}  // namespace tailor
