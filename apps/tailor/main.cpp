@@ -108,6 +108,7 @@ int run(int argc, char** argv) {
   add_config(app, invocation);
   add_predict(app, invocation);
   add_generate(app, invocation);
+  add_serve(app, invocation);
   add_compare(app, invocation);
   add_advise(app, invocation);
   add_doctor(app, invocation);

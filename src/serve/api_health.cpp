@@ -1,0 +1,48 @@
+// Whether the server lives, and whether it should be given work.
+
+#include "serve/api_handlers.h"
+
+namespace tailor {
+namespace {
+
+/// A lane with work that has made no step for so long has stopped.
+constexpr std::chrono::seconds kLongestStep{60};
+
+/// Empty: ready.
+std::string reason_not_ready(const ApiServices& services) {
+  if (services.draining != nullptr && services.draining->load()) return "the server is draining";
+  const auto models = services.models->list();
+  if (models.empty()) return "no model is loaded";
+  for (const ServedModelPtr& model : models) {
+    if (!model->text) continue;
+    const EngineStats stats = model->text->engine().stats();
+    if (stats.running > 0 && std::chrono::steady_clock::now() - stats.last_step > kLongestStep)
+      return "an engine has made no step for a minute";
+  }
+  return {};
+}
+
+}  // namespace
+
+void handle_livez(const ApiServices& /*services*/, const ApiCallPtr& call) {
+  call->answer(Json{{"status", "ok"}});
+}
+
+void handle_readyz(const ApiServices& services, const ApiCallPtr& call) {
+  if (const std::string reason = reason_not_ready(services); !reason.empty())
+    return call->answer(ApiError{503, "unavailable_error", "not_ready", reason, "", 1});
+  call->answer(Json{{"status", "ok"}});
+}
+
+/// As llama.cpp has it.
+void handle_health(const ApiServices& services, const ApiCallPtr& call) {
+  if (const std::string reason = reason_not_ready(services); !reason.empty())
+    return call->answer(Json{{"error", {{"code", 503}, {"message", reason}, {"type", "unavailable_error"}}}}, 503);
+  call->answer(Json{{"status", "ok"}});
+}
+
+void handle_version(const ApiServices& /*services*/, const ApiCallPtr& call) {
+  call->answer(Json{{"version", TAILOR_VERSION}});
+}
+
+}  // namespace tailor

@@ -1,0 +1,109 @@
+// The list of models, and tokens and templates of one.
+
+#include <fmt/format.h>
+
+#include "serve/api_handlers.h"
+#include "serve/chat_request.h"
+
+namespace tailor {
+namespace {
+
+ApiResult<std::shared_ptr<const TextBackend>> text_model(const ApiServices& services, FieldReader& in) {
+  TAILOR_TRY(const ServedModelPtr model, named_model(services, in));
+  if (!model->text) return ApiError::invalid("model", fmt::format("'{}' has no tokens to show", model->id));
+  return model->text;
+}
+
+void note_ignored(FieldReader& in, ApiCall& call) {
+  for (const std::string& name : in.unread()) call.ignored.push_back(name);
+}
+
+ApiResult<Json> tokenize(const ApiServices& services, ApiCall& call) {
+  TAILOR_TRY(const Json body, parse_body(call.request.body));
+  FieldReader in(body);
+  TAILOR_TRY(const auto text, text_model(services, in));
+  TokenList tokens;
+  if (in.has("messages")) {
+    const std::vector<ChatMessage> messages = read_messages(in, services.limits);
+    if (in.error()) return *in.error();
+    TAILOR_TRY(tokens, text->encoder().prompt(messages, nullptr));
+  } else {
+    const bool special = in.boolean("add_special", in.boolean("add_special_tokens", false));
+    const bool parse = in.boolean("parse_special", true);
+    const std::string content = in.has("content") ? in.text("content") : in.required_text("prompt");
+    if (in.error()) return *in.error();
+    tokens = text->tokenizer().encode(content, special, parse);
+  }
+  const bool pieces = in.boolean("with_pieces", false);
+  if (in.error()) return *in.error();
+  note_ignored(in, call);
+  Json list = Json::array();
+  for (const std::int32_t t : tokens) {
+    if (pieces)
+      list.push_back({{"id", t}, {"piece", text->tokenizer().decode({&t, 1}, true)}});
+    else
+      list.push_back(t);
+  }
+  return Json{{"tokens", std::move(list)}, {"count", tokens.size()}, {"max_model_len", text->max_context()}};
+}
+
+ApiResult<Json> detokenize(const ApiServices& services, ApiCall& call) {
+  TAILOR_TRY(const Json body, parse_body(call.request.body));
+  FieldReader in(body);
+  TAILOR_TRY(const auto text, text_model(services, in));
+  const Json* list = in.find("tokens");
+  if (list == nullptr || !list->is_array()) return ApiError::invalid("tokens", "'tokens': expected a list of token ids");
+  TokenList tokens;
+  for (const Json& t : *list) {
+    if (!t.is_number_integer() || t.get<std::int64_t>() < 0 || t.get<std::int64_t>() >= text->engine().vocabulary())
+      return ApiError::invalid("tokens", fmt::format("'tokens': expected token ids below {}", text->engine().vocabulary()));
+    tokens.push_back(t.get<std::int32_t>());
+  }
+  note_ignored(in, call);
+  const std::string content = text->tokenizer().decode(tokens, true);
+  return Json{{"content", content}, {"prompt", content}};
+}
+
+ApiResult<Json> apply_template(const ApiServices& services, ApiCall& call) {
+  TAILOR_TRY(const Json body, parse_body(call.request.body));
+  FieldReader in(body);
+  TAILOR_TRY(const auto text, text_model(services, in));
+  const std::vector<ChatMessage> messages = read_messages(in, services.limits);
+  if (in.error()) return *in.error();
+  note_ignored(in, call);
+  TAILOR_TRY(const TokenList tokens, text->encoder().prompt(messages, nullptr));
+  return Json{{"prompt", text->tokenizer().decode(tokens, true)}, {"count", tokens.size()}};
+}
+
+void answer(const ApiCallPtr& call, ApiResult<Json> result) {
+  if (result.has_value())
+    call->answer(*result);
+  else
+    call->answer(result.error());
+}
+
+}  // namespace
+
+void handle_tokenize(const ApiServices& services, const ApiCallPtr& call) {
+  answer(call, tokenize(services, *call));
+}
+void handle_detokenize(const ApiServices& services, const ApiCallPtr& call) {
+  answer(call, detokenize(services, *call));
+}
+void handle_apply_template(const ApiServices& services, const ApiCallPtr& call) {
+  answer(call, apply_template(services, *call));
+}
+
+void handle_models(const ApiServices& services, const ApiCallPtr& call) {
+  Json data = Json::array();
+  for (const ServedModelPtr& model : services.models->list()) data.push_back(model->describe());
+  call->answer(Json{{"object", "list"}, {"data", std::move(data)}});
+}
+
+void handle_model(const ApiServices& services, const ApiCallPtr& call) {
+  const std::string& id = call->path.at("id");
+  if (const ServedModelPtr model = services.models->find(id); model && !id.empty()) return call->answer(model->describe());
+  call->answer(ApiError{404, "invalid_request_error", "model_not_found", fmt::format("the model '{}' does not exist", id.substr(0, 128)), "model"});
+}
+
+}  // namespace tailor

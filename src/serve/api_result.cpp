@@ -1,0 +1,44 @@
+#include "serve/api_result.h"
+
+#include "core/json.h"
+
+namespace tailor {
+
+ApiError api_error(const Error& error) {
+  const std::string text = to_string(error);
+  switch (error.code) {
+    case ErrorCode::kInvalidArgument:
+    case ErrorCode::kCorruptData:
+      return {400, "invalid_request_error", "", text, ""};
+    case ErrorCode::kNotFound:
+      return {404, "not_found_error", "", text, ""};
+    case ErrorCode::kUnavailable:
+      return {503, "server_overloaded", "server_overloaded", text, "", 1};
+    case ErrorCode::kCancelled:
+      return {408, "timeout_error", "timeout", text, ""};
+    case ErrorCode::kOutOfMemory:
+      return {503, "server_overloaded", "out_of_memory", "the server has no memory left for this request", "", 5};
+    case ErrorCode::kIo:
+    case ErrorCode::kInternal:
+      break;
+  }
+  return {500, "server_error", "internal_error", "the server failed on this request; its log has the reason", ""};
+}
+
+std::string error_json(const ApiError& error) {
+  const auto or_null = [](const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); };
+  return dump_json({{"error",
+                     {{"message", error.message},
+                      {"type", error.type},
+                      {"param", or_null(error.param)},
+                      {"code", or_null(error.code)}}}});
+}
+
+HttpResponse error_response(const ApiError& error) {
+  HttpResponse response{error.status, {{"Content-Type", "application/json"}}, error_json(error)};
+  if (error.retry_after_s > 0) response.headers.add("Retry-After", std::to_string(error.retry_after_s));
+  if (error.status == 401) response.headers.add("WWW-Authenticate", "Bearer");
+  return response;
+}
+
+}  // namespace tailor

@@ -1,0 +1,64 @@
+#include "serve/api_routes.h"
+
+#include "serve/api_handlers.h"
+
+namespace tailor {
+namespace {
+
+bool matches(std::string_view pattern, std::string_view path, std::map<std::string, std::string>& out) {
+  while (!pattern.empty() || !path.empty()) {
+    if (pattern.empty() || path.empty() || pattern.front() != '/' || path.front() != '/') return false;
+    pattern.remove_prefix(1);
+    path.remove_prefix(1);
+    const std::string_view wanted = pattern.substr(0, pattern.find('/')), got = path.substr(0, path.find('/'));
+    if (wanted.size() > 2 && wanted.front() == '{') {
+      if (got.empty()) return false;
+      out[std::string(wanted.substr(1, wanted.size() - 2))] = std::string(got);
+    } else if (wanted != got) {
+      return false;
+    }
+    pattern.remove_prefix(wanted.size());
+    path.remove_prefix(got.size());
+  }
+  return true;
+}
+
+}  // namespace
+
+const std::vector<ApiRoute>& api_routes() {
+  static const std::vector<ApiRoute> kRoutes{
+      {"GET", "/livez", ApiScope::kNone, handle_livez, true},
+      {"GET", "/readyz", ApiScope::kNone, handle_readyz, true},
+      {"GET", "/health", ApiScope::kNone, handle_health, true},
+      {"GET", "/v1/health", ApiScope::kNone, handle_health, true},
+      {"GET", "/ping", ApiScope::kNone, handle_livez, true},
+      {"GET", "/version", ApiScope::kInfer, handle_version, true},
+      {"GET", "/v1/models", ApiScope::kInfer, handle_models, true},
+      {"GET", "/v1/models/{id}", ApiScope::kInfer, handle_model, true},
+      {"POST", "/v1/chat/completions", ApiScope::kInfer, handle_chat_completions},
+      {"POST", "/v1/completions", ApiScope::kInfer, handle_completions},
+      {"POST", "/v1/embeddings", ApiScope::kInfer, handle_embeddings},
+      {"POST", "/v1/rerank", ApiScope::kInfer, handle_rerank},
+      {"POST", "/rerank", ApiScope::kInfer, handle_rerank},
+      {"POST", "/v1/classify", ApiScope::kInfer, handle_classify},
+      {"POST", "/tokenize", ApiScope::kInfer, handle_tokenize},
+      {"POST", "/detokenize", ApiScope::kInfer, handle_detokenize},
+      {"POST", "/apply-template", ApiScope::kInfer, handle_apply_template},
+  };
+  return kRoutes;
+}
+
+RouteMatch find_route(std::string_view method, std::string_view path) {
+  RouteMatch out;
+  if (path.size() > 1 && path.back() == '/') path.remove_suffix(1);
+  const std::string_view wanted = method == "HEAD" ? "GET" : method;
+  for (const ApiRoute& route : api_routes()) {
+    std::map<std::string, std::string> parameters;
+    if (!matches(route.path, path, parameters)) continue;
+    if (wanted == route.method) return {&route, std::move(parameters), ""};
+    out.other_methods += (out.other_methods.empty() ? "" : ", ") + std::string(route.method);
+  }
+  return out;
+}
+
+}  // namespace tailor

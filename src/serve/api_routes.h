@@ -1,0 +1,35 @@
+#pragma once
+/// The routes of the API as a table: what openapi.json describes, keys guard and handlers answer.
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "serve/api_context.h"
+
+namespace tailor {
+
+enum class ApiScope : std::uint8_t { kNone, kInfer, kAdmin, kMetrics };  // what a key must allow
+
+struct ApiRoute {
+  const char* method;
+  const char* path;  // "{name}" takes one segment
+  ApiScope scope;
+  void (*handle)(const ApiServices&, const ApiCallPtr&);
+  bool quick = false;  // answered on the I/O thread
+};
+
+const std::vector<ApiRoute>& api_routes();
+
+struct RouteMatch {
+  const ApiRoute* route = nullptr;           // null: see `other_methods`
+  std::map<std::string, std::string> path;
+  std::string other_methods;                 // that the path has, "GET, POST"; empty: no such path
+};
+/// HEAD is answered as GET.
+RouteMatch find_route(std::string_view method, std::string_view path);
+
+}  // namespace tailor

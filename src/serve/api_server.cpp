@@ -1,0 +1,115 @@
+#include "serve/api_server.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace tailor {
+namespace {
+
+bool is_json(const HttpHead& head) {
+  const std::string* type = head.headers.find("Content-Type");
+  if (type == nullptr) return false;
+  const std::string media = type->substr(0, type->find(';'));
+  return same_name(media.substr(0, media.find_last_not_of(" \t") + 1), "application/json");
+}
+
+/// The client's own, where it is plain; else a new one.
+std::string request_id(const HttpHead& head) {
+  const std::string* given = head.headers.find("X-Request-Id");
+  const auto plain = [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '_' || c == '.';
+  };
+  if (given != nullptr && !given->empty() && given->size() <= 128 && std::all_of(given->begin(), given->end(), plain))
+    return *given;
+  return random_id("req-");
+}
+
+}  // namespace
+
+struct ApiServer::Admitted {
+  RouteMatch match;
+  Principal principal;
+  SteadyTime arrived;
+};
+
+ApiServer::ApiServer(ModelRegistry& models, Authenticator& door, Logger& log, ApiServerOptions options)
+    : door_(door), options_(std::move(options)), workers_(options_.workers) {
+  services_.models = &models;
+  services_.limits = options_.limits;
+  services_.log = &log;
+  services_.draining = &draining_;
+}
+
+HttpAdmission ApiServer::admit(const HttpHead& head) {
+  const auto refuse = [](const ApiError& error) {
+    HttpAdmission out;
+    out.refusal = tailor::error_response(error);
+    return out;
+  };
+  if (!options_.hosts.empty() && std::find(options_.hosts.begin(), options_.hosts.end(), head.host) == options_.hosts.end())
+    return refuse({403, "permission_error", "host_not_allowed", "this server does not answer for that host name", "", 0});
+  auto admitted = std::make_shared<Admitted>();
+  admitted->arrived = std::chrono::steady_clock::now();
+  admitted->match = find_route(head.method, head.path);
+  const ApiRoute* route = admitted->match.route;
+  // A key is asked for before anything is told, also of paths that do not exist.
+  const ApiScope scope = route == nullptr ? ApiScope::kInfer : route->scope;
+  if (scope != ApiScope::kNone) {
+    ApiResult<Principal> principal = door_.check(head, scope);
+    if (!principal.has_value()) return refuse(principal.error());
+    admitted->principal = std::move(*principal);
+  }
+  if (route == nullptr) {
+    if (admitted->match.other_methods.empty())
+      return refuse({404, "invalid_request_error", "unknown_url", "there is nothing at this path; GET /openapi.json lists what there is", ""});
+    HttpAdmission out = refuse({405, "invalid_request_error", "method_not_allowed",
+                                "this path is asked with " + admitted->match.other_methods, ""});
+    out.refusal->headers.add("Allow", admitted->match.other_methods);
+    return out;
+  }
+  const bool post = head.method == "POST";
+  if (draining_.load() && post)
+    return refuse({503, "server_overloaded", "shutting_down", "the server is shutting down", "", 2});
+  if (post && !is_json(head))
+    return refuse({415, "invalid_request_error", "unsupported_media_type", "expected Content-Type: application/json", ""});
+  HttpAdmission out;
+  out.max_body_bytes = post ? services_.limits.body_bytes : 0;
+  out.context = std::move(admitted);
+  return out;
+}
+
+void ApiServer::handle(HttpRequest&& request, std::shared_ptr<HttpResponder> responder) {
+  const auto admitted = std::static_pointer_cast<Admitted>(request.context);
+  auto call = std::make_shared<ApiCall>();
+  call->id = request_id(request.head);
+  call->request = std::move(request);
+  call->responder = std::move(responder);
+  call->principal = std::move(admitted->principal);
+  call->path = std::move(admitted->match.path);
+  call->arrived = admitted->arrived;
+  const ApiRoute& route = *admitted->match.route;
+  const auto run = [this, call, &route] {
+    try {
+      route.handle(services_, call);
+    } catch (const std::exception& e) {
+      services_.log->warning(fmt::format("{} {} {}: {}", call->id, route.method, route.path, e.what()));
+      call->answer(api_error(Error{ErrorCode::kInternal, e.what(), ""}));
+    }
+  };
+  if (route.quick)
+    run();
+  else
+    workers_.add(run);
+}
+
+HttpResponse ApiServer::error_response(int status, std::string_view message) {
+  ApiError error{status, status >= 500 ? "server_error" : "invalid_request_error", "", std::string(message), ""};
+  if (status == 503) {
+    error.type = error.code = "server_overloaded";
+    error.retry_after_s = 1;
+  }
+  return tailor::error_response(error);
+}
+
+}  // namespace tailor

@@ -1,0 +1,59 @@
+#pragma once
+/// The API over HTTP: routes, keys, request ids; what is slow goes to a few worker threads.
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "serve/api_context.h"
+#include "serve/api_routes.h"
+#include "serve/http_handler.h"
+#include "serve/work_pool.h"
+
+namespace tailor {
+
+/// Who may ask what. The seam where keys come in.
+class Authenticator {
+ public:
+  virtual ~Authenticator() = default;
+  /// From a request's head. An error has status 401, 403 or 429.
+  virtual ApiResult<Principal> check(const HttpHead& head, ApiScope scope) = 0;
+};
+
+/// Lets everybody in; for servers that listen on this machine alone.
+class OpenDoor final : public Authenticator {
+ public:
+  ApiResult<Principal> check(const HttpHead&, ApiScope) override { return Principal{}; }
+};
+
+struct ApiServerOptions {
+  ApiLimits limits;
+  int workers = 2;
+  std::vector<std::string> hosts;  // that Host may name, beside addresses of this machine; empty: any (against DNS
+                                   // rebinding where there are no keys)
+};
+
+/// Threads: called by the HTTP server.
+class ApiServer final : public HttpHandler {
+ public:
+  ApiServer(ModelRegistry& models, Authenticator& door, Logger& log, ApiServerOptions options);
+  HttpAdmission admit(const HttpHead& head) override;
+  void handle(HttpRequest&& request, std::shared_ptr<HttpResponder> responder) override;
+  HttpResponse error_response(int status, std::string_view message) override;
+
+  /// New work is refused with 503, what runs goes on.
+  void drain() { draining_.store(true); }
+  ApiServices& services() { return services_; }
+
+ private:
+  struct Admitted;
+  ApiServices services_;
+  Authenticator& door_;
+  ApiServerOptions options_;
+  std::atomic<bool> draining_{false};
+  WorkPool workers_;  // last: ends first
+};
+
+}  // namespace tailor

@@ -1,0 +1,180 @@
+// Chat completions and completions.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "serve/api_handlers.h"
+#include "serve/chat_request.h"
+#include "serve/generation_call.h"
+
+namespace tailor {
+namespace {
+
+constexpr int kUsualCompletion = 16;  // tokens, as OpenAI's
+
+void note_ignored(FieldReader& in, ApiCall& call) {
+  for (const std::string& name : in.unread()) call.ignored.push_back(name);
+}
+
+EngineRequest engine_request(const ApiServices& services, const ApiCall& call, const ServedModel& model,
+                             const GenerationParams& params) {
+  EngineRequest out;
+  out.sampling = params.sampling;
+  out.choices = params.choices;
+  out.adapter = model.text->adapter();
+  out.client = call.principal.key_id;
+  out.cache_space = call.principal.cache_salt + "\n" + params.cache_salt;
+  out.invariant = params.invariant;
+  out.priority = call.principal.priority + params.priority;
+  out.deadline = call.arrived + services.limits.request_timeout;
+  return out;
+}
+
+void tell_when_done(const ApiServices& services, const ServedModelPtr& model, GenerationCall& generation) {
+  if (!services.on_generation) return;
+  generation.on_done = [tell = services.on_generation, model](const GenerationReport& report) { tell(*model, report); };
+}
+
+ApiError answers_no_text(const ServedModel& model) {
+  return ApiError::invalid("model", fmt::format("'{}' answers with no text; its capabilities are listed by /v1/models", model.id),
+                           "model_not_supported");
+}
+
+/// What stands in the place of a text that cannot be enforced.
+void read_response_format(FieldReader& in) {
+  const Json* format = in.find("response_format");
+  if (format == nullptr) return;
+  FieldReader inner(*format, "response_format");
+  const std::string type = inner.required_text("type");
+  if (inner.error()) return in.fail(*inner.error());
+  if (type != "text")
+    in.fail(ApiError::invalid("response_format.type", fmt::format("'{}' cannot be enforced by this server", type.substr(0, 64)),
+                              "unsupported_parameter"));
+}
+
+struct Prompts {
+  std::vector<GenerationCall::Prompt> list;
+};
+
+/// A text, texts, token ids, or lists of token ids.
+void read_prompts(FieldReader& in, const ApiLimits& limits, const TextBackend& model, Prompts& out) {
+  const Json* prompt = in.find("prompt");
+  if (prompt == nullptr) return in.fail("prompt", "is missing", "missing_required_parameter");
+  const Tokenizer& tokenizer = model.tokenizer();
+  const auto add_text = [&](const Json& item) {
+    // The caller writes the whole prompt, control tokens included, as with other servers of this interface.
+    const auto& text = item.get_ref<const std::string&>();
+    out.list.push_back({tokenizer.encode(text, true, true), text});
+  };
+  const auto add_tokens = [&](const Json& list) {
+    TokenList tokens;
+    for (const Json& t : list) {
+      if (!t.is_number_integer() || t.get<std::int64_t>() < 0 || t.get<std::int64_t>() >= model.engine().vocabulary())
+        return in.fail("prompt", fmt::format("expected token ids below {}", model.engine().vocabulary()));
+      tokens.push_back(t.get<std::int32_t>());
+    }
+    std::string text = tokenizer.decode(tokens, true);
+    out.list.push_back({std::move(tokens), std::move(text)});
+  };
+  if (prompt->is_string()) return add_text(*prompt);
+  if (!prompt->is_array() || prompt->empty()) return in.fail("prompt", "expected a string, strings, token ids or lists of token ids");
+  if (prompt->front().is_number()) return add_tokens(*prompt);
+  if (prompt->size() > limits.prompts) return in.fail("prompt", fmt::format("expected at most {} prompts, got {}", limits.prompts, prompt->size()));
+  for (const Json& item : *prompt) {
+    if (item.is_string())
+      add_text(item);
+    else if (item.is_array() && !item.empty())
+      add_tokens(item);
+    else
+      return in.fail("prompt", "expected a string, strings, token ids or lists of token ids");
+  }
+}
+
+void chat(const ApiServices& services, const ApiCallPtr& call, ApiResult<Json> body) {
+  if (!body.has_value()) return call->answer(body.error());
+  FieldReader in(*body);
+  ApiResult<ServedModelPtr> named = named_model(services, in);
+  if (!named.has_value()) return call->answer(named.error());
+  const ServedModelPtr model = *named;
+  const std::vector<ChatMessage> messages = read_messages(in, services.limits);
+  if (in.error()) return call->answer(*in.error());
+  if (model->labels) {
+    const bool stream = in.boolean("stream", false);
+    bool usage = false;
+    if (const Json* options = in.find("stream_options")) usage = FieldReader(*options).boolean("include_usage", false);
+    if (in.error()) return call->answer(*in.error());
+    note_ignored(in, *call);
+    const auto last = std::find_if(messages.rbegin(), messages.rend(), [](const ChatMessage& m) { return m.role == "user"; });
+    if (last == messages.rend()) return call->answer(ApiError::invalid("messages", "there is no message of a user to classify"));
+    return answer_chat_with_label(services, call, model, last->content, stream, usage);
+  }
+  if (!model->text) return call->answer(answers_no_text(*model));
+  const TextBackend& text = *model->text;
+  if (!text.encoder().can_chat()) return call->answer(ApiError::invalid("model", fmt::format("'{}' goes on with texts and holds no conversation; use /v1/completions", model->id)));
+  GenerationParams params = read_generation_params(in, services.limits, text.engine().vocabulary(), text.max_context());
+  const bool logprobs = in.boolean("logprobs", false);
+  const auto top = static_cast<int>(in.integer("top_logprobs", 0, 0, services.limits.top_logprobs));
+  if (top > 0 && !logprobs) in.fail("top_logprobs", "needs 'logprobs' to be true");
+  if (params.sampling.max_tokens < 1) in.fail("max_tokens", "expected at least 1");
+  if (logprobs) params.sampling.top_logprobs = top;
+  read_response_format(in);
+  if (in.error()) return call->answer(*in.error());
+  note_ignored(in, *call);
+  Result<TokenList> prompt = text.encoder().prompt(messages, nullptr);
+  if (!prompt.has_value()) {
+    ApiError error = api_error(prompt.error());
+    error.param = "messages";
+    return call->answer(error);
+  }
+  const auto generation = std::make_shared<GenerationCall>(
+      call, model, GenerationStyle{.chat = true, .logprobs = logprobs, .model = model->id}, params, services.limits.stream_keep_alive);
+  tell_when_done(services, model, *generation);
+  std::vector<GenerationCall::Prompt> prompts;
+  prompts.push_back({std::move(*prompt), ""});
+  generation->start(std::move(prompts), engine_request(services, *call, *model, params));
+}
+
+void completion(const ApiServices& services, const ApiCallPtr& call, ApiResult<Json> body) {
+  if (!body.has_value()) return call->answer(body.error());
+  FieldReader in(*body);
+  ApiResult<ServedModelPtr> named = named_model(services, in);
+  if (!named.has_value()) return call->answer(named.error());
+  const ServedModelPtr model = *named;
+  if (!model->text) return call->answer(answers_no_text(*model));
+  const TextBackend& text = *model->text;
+  GenerationParams params = read_generation_params(in, services.limits, text.engine().vocabulary(), kUsualCompletion);
+  const bool echo = in.boolean("echo", false);
+  const auto logprobs = static_cast<int>(in.integer("logprobs", -1, 0, services.limits.top_logprobs));
+  const auto best_of = in.integer("best_of", params.choices, 1, services.limits.choices);
+  if (best_of != params.choices) in.fail("best_of", "other values than that of 'n' are not supported", "unsupported_parameter");
+  if (!in.text("suffix").empty()) in.fail("suffix", "is not supported: the model writes forwards", "unsupported_parameter");
+  if (params.sampling.max_tokens == 0 && !echo) in.fail("max_tokens", "0 needs 'echo' to be true: there would be no answer");
+  Prompts prompts;
+  if (!in.error()) read_prompts(in, services.limits, text, prompts);
+  if (!in.error() && prompts.list.size() * static_cast<std::size_t>(params.choices) > services.limits.prompts)
+    in.fail("prompt", fmt::format("prompts times 'n' may be at most {}", services.limits.prompts));
+  if (in.error()) return call->answer(*in.error());
+  note_ignored(in, *call);
+  if (logprobs >= 0) params.sampling.top_logprobs = logprobs;
+  EngineRequest shape = engine_request(services, *call, *model, params);
+  shape.only_prompt = params.sampling.max_tokens == 0;
+  if (echo && logprobs >= 0) shape.prompt_logprobs = logprobs;
+  const auto generation = std::make_shared<GenerationCall>(
+      call, model, GenerationStyle{.chat = false, .logprobs = logprobs >= 0, .echo = echo, .model = model->id}, params,
+      services.limits.stream_keep_alive);
+  tell_when_done(services, model, *generation);
+  generation->start(std::move(prompts.list), std::move(shape));
+}
+
+}  // namespace
+
+void handle_chat_completions(const ApiServices& services, const ApiCallPtr& call) {
+  chat(services, call, parse_body(call->request.body));
+}
+
+void handle_completions(const ApiServices& services, const ApiCallPtr& call) {
+  completion(services, call, parse_body(call->request.body));
+}
+
+}  // namespace tailor

@@ -1,0 +1,178 @@
+#include "serve/field_reader.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "text/unicode.h"
+
+namespace tailor {
+namespace {
+
+const char* kind_of(const Json& value) {
+  if (value.is_string()) return "a string";
+  if (value.is_boolean()) return "a boolean";
+  if (value.is_number_integer()) return "an integer";
+  if (value.is_number()) return "a number";
+  if (value.is_array()) return "an array";
+  if (value.is_object()) return "an object";
+  return "null";
+}
+
+}  // namespace
+
+FieldReader::FieldReader(const Json& object, std::string path) : object_(object), path_(std::move(path)) {
+  if (!object.is_object()) fail(ApiError::invalid(path_, fmt::format("expected an object, got {}", kind_of(object))));
+}
+
+const Json* FieldReader::find(std::string_view name) {
+  if (!object_.is_object()) return nullptr;
+  read_.insert(std::string(name));
+  const auto found = object_.find(std::string(name));
+  return found == object_.end() || found->is_null() ? nullptr : &*found;
+}
+
+std::string FieldReader::path_of(std::string_view name) const {
+  return path_.empty() ? std::string(name) : path_ + "." + std::string(name);
+}
+
+void FieldReader::fail(ApiError error) {
+  if (!error_) error_ = std::move(error);
+}
+
+void FieldReader::fail(std::string_view name, std::string message, std::string code) {
+  const std::string path = path_of(name);
+  fail(ApiError::invalid(path, fmt::format("'{}': {}", path, message), std::move(code)));
+}
+
+bool FieldReader::boolean(std::string_view name, bool usual) {
+  const Json* value = find(name);
+  if (value == nullptr) return usual;
+  if (value->is_boolean()) return value->get<bool>();
+  fail(name, fmt::format("expected true or false, got {}", kind_of(*value)));
+  return usual;
+}
+
+double FieldReader::number(std::string_view name, double usual, double least, double most) {
+  const Json* value = find(name);
+  if (value == nullptr) return usual;
+  if (!value->is_number()) {
+    fail(name, fmt::format("expected a number, got {}", kind_of(*value)));
+    return usual;
+  }
+  const auto out = value->get<double>();
+  if (std::isfinite(out) && out >= least && out <= most) return out;
+  fail(name, fmt::format("expected a number from {} to {}, got {}", least, most, out));
+  return usual;
+}
+
+std::int64_t FieldReader::integer(std::string_view name, std::int64_t usual, std::int64_t least, std::int64_t most) {
+  const Json* value = find(name);
+  if (value == nullptr) return usual;
+  if (!value->is_number_integer() && !(value->is_number_float() && std::floor(value->get<double>()) == value->get<double>())) {
+    fail(name, fmt::format("expected an integer, got {}", kind_of(*value)));
+    return usual;
+  }
+  const bool large = value->is_number_unsigned() && value->get<std::uint64_t>() > static_cast<std::uint64_t>(INT64_MAX);
+  const bool far = value->is_number_float() && std::abs(value->get<double>()) > 9e15;
+  const std::int64_t out = large || far ? 0 : value->get<std::int64_t>();
+  if (!large && !far && out >= least && out <= most) return out;
+  fail(name, fmt::format("expected an integer from {} to {}, got {}", least, most, dump_json(*value)));
+  return usual;
+}
+
+std::string FieldReader::text(std::string_view name, std::string usual, std::size_t most_bytes) {
+  const Json* value = find(name);
+  if (value == nullptr) return usual;
+  if (!value->is_string()) {
+    fail(name, fmt::format("expected a string, got {}", kind_of(*value)));
+    return usual;
+  }
+  const auto& out = value->get_ref<const std::string&>();
+  if (out.size() <= most_bytes) return out;
+  fail(name, fmt::format("expected at most {} bytes, got {}", most_bytes, out.size()));
+  return usual;
+}
+
+std::string FieldReader::required_text(std::string_view name) {
+  if (find(name) == nullptr) fail(name, "is missing", "missing_required_parameter");
+  return text(name);
+}
+
+std::vector<std::string> FieldReader::texts(std::string_view name, std::size_t most, std::size_t most_bytes) {
+  const Json* value = find(name);
+  if (value == nullptr) return {};
+  std::vector<std::string> out;
+  const auto add = [&](const Json& item) {
+    if (!item.is_string()) return fail(name, fmt::format("expected a string or strings, got {}", kind_of(item)));
+    const auto& text = item.get_ref<const std::string&>();
+    if (text.size() > most_bytes) return fail(name, fmt::format("expected at most {} bytes each, got {}", most_bytes, text.size()));
+    out.push_back(text);
+  };
+  if (!value->is_array()) {
+    add(*value);
+    return out;
+  }
+  if (value->size() > most) {
+    fail(name, fmt::format("expected at most {}, got {}", most, value->size()));
+    return out;
+  }
+  for (const Json& item : *value) add(item);
+  return out;
+}
+
+std::vector<std::string> FieldReader::unread() const {
+  std::vector<std::string> out;
+  if (!object_.is_object()) return out;
+  for (const auto& [name, value] : object_.items()) {
+    if (!read_.contains(name)) out.push_back(path_of(name));
+  }
+  return out;
+}
+
+ApiResult<Json> parse_body(std::string_view body) {
+  constexpr std::size_t kDepth = 64;
+  // Names of the objects that are open, so that one that comes twice is seen; ordered_json would keep the first.
+  std::vector<std::unordered_set<std::string>> names;
+  std::optional<ApiError> error;
+  const auto see = [&](int depth, Json::parse_event_t event, Json& parsed) {
+    if (static_cast<std::size_t>(depth) >= kDepth && !error)
+      error = ApiError::invalid("", fmt::format("the request is nested deeper than {}", kDepth));
+    if (event == Json::parse_event_t::object_start) names.emplace_back();
+    if (event == Json::parse_event_t::object_end && !names.empty()) names.pop_back();
+    if (event == Json::parse_event_t::key && !names.empty()) {
+      const auto& name = parsed.get_ref<const std::string&>();
+      if (!names.back().insert(name).second && !error)
+        error = ApiError::invalid(name.substr(0, 128), fmt::format("'{}' is given twice", name.substr(0, 128)));
+    }
+    return true;
+  };
+  // The parser itself does not recurse, but what it builds does when it ends.
+  std::size_t depth = 0;
+  bool in_string = false;
+  for (std::size_t i = 0; i < body.size(); ++i) {
+    const char c = body[i];
+    if (in_string) {
+      if (c == '\\') ++i;
+      if (c == '"') in_string = false;
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == '[' || c == '{') {
+      if (++depth > kDepth) return ApiError::invalid("", fmt::format("the request is nested deeper than {}", kDepth));
+    } else if ((c == ']' || c == '}') && depth > 0) {
+      --depth;
+    }
+  }
+  try {
+    Json json = Json::parse(body, see);
+    if (error) return *error;
+    if (!json.is_object()) return ApiError::invalid("", fmt::format("expected a JSON object, got {}", kind_of(json)));
+    return json;
+  } catch (const Json::exception& e) {
+    std::string reason = e.what();
+    if (const auto bracket = reason.find("] "); bracket != std::string::npos) reason.erase(0, bracket + 2);
+    return ApiError::invalid("", "the request is not valid JSON: " + reason);
+  }
+}
+
+}  // namespace tailor

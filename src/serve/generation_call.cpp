@@ -1,0 +1,324 @@
+#include "serve/generation_call.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace tailor {
+namespace {
+
+double since(SteadyTime begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+/// JSON has no infinity; what a probability of nothing is told as.
+Json number(float logprob) {
+  return std::isfinite(logprob) ? Json(logprob) : Json(-9999.0);
+}
+
+}  // namespace
+
+/// The engine numbers the choices of one prompt; the client those of all.
+class GenerationCall::Part final : public AnswerListener {
+ public:
+  Part(std::shared_ptr<GenerationCall> call, std::size_t first) : call_(std::move(call)), first_(first) {}
+  void on_prompt(int choice, const PromptRead& read) override { call_->on_prompt(at(choice), read); }
+  void on_text(int choice, std::string_view text, std::span<const SampledToken> tokens) override {
+    call_->on_text(at(choice), text, tokens);
+  }
+  void on_end(int choice, const AnswerEnd& end) override { call_->on_end(at(choice), end); }
+  void on_error(int choice, const Error& error) override { call_->on_error(at(choice), error); }
+
+ private:
+  std::size_t at(int choice) const { return first_ + static_cast<std::size_t>(choice); }
+  std::shared_ptr<GenerationCall> call_;
+  std::size_t first_;
+};
+
+GenerationCall::GenerationCall(ApiCallPtr call, ServedModelPtr model, GenerationStyle style, GenerationParams params,
+                               std::chrono::milliseconds keep_alive)
+    : call_(std::move(call)),
+      model_(std::move(model)),
+      style_(std::move(style)),
+      params_(std::move(params)),
+      keep_alive_(keep_alive),
+      id_(random_id(style_.chat ? "chatcmpl-" : "cmpl-")),
+      created_(unix_seconds()) {}
+
+void GenerationCall::start(std::vector<Prompt> prompts, EngineRequest shape) {
+  const auto n = static_cast<std::size_t>(params_.choices);
+  only_prompt_ = shape.only_prompt;
+  {
+    const std::lock_guard lock(mutex_);
+    prompts_ = std::move(prompts);
+    choices_.resize(prompts_.size() * n);
+    left_ = choices_.size();
+  }
+  call_->responder->on_disconnect([weak = weak_from_this()] {
+    if (const auto self = weak.lock()) {
+      const std::lock_guard lock(self->mutex_);
+      self->gone_ = true;
+      self->cancel_all();
+    }
+  });
+  for (std::size_t i = 0; i < prompts_.size(); ++i) {
+    EngineRequest request = shape;
+    request.prompt = prompts_[i].tokens;
+    auto ticket = model_->text->engine().submit(std::move(request), std::make_shared<Part>(shared_from_this(), i * n));
+    const std::lock_guard lock(mutex_);
+    if (ticket.has_value()) {
+      tickets_.push_back(*ticket);
+      if (gone_ || over_) cancel_all();
+      continue;
+    }
+    left_ -= (prompts_.size() - i) * n;
+    ApiError error = api_error(ticket.error());
+    if (error.status == 400) {
+      error.param = style_.chat ? "messages" : "prompt";
+      if (error.message.find("the model reads") != std::string::npos) error.code = "context_length_exceeded";
+    }
+    fail(error);
+    return;
+  }
+}
+
+void GenerationCall::cancel_all() {
+  for (const auto& ticket : tickets_) ticket->cancel();
+}
+
+Json GenerationCall::event(Json choice) const {
+  const char* object = !style_.chat ? "text_completion" : params_.stream ? "chat.completion.chunk" : "chat.completion";
+  Json out{{"id", id_},
+           {"object", object},
+           {"created", created_},
+           {"model", style_.model},
+           {"system_fingerprint", model_->fingerprint},
+           {"choices", Json::array()}};
+  if (!choice.is_null()) out["choices"].push_back(std::move(choice));
+  return out;
+}
+
+void GenerationCall::send_event(const Json& json) {
+  if (gone_) return;
+  if (call_->responder->write("data: " + dump_json(json) + "\n\n")) return;
+  gone_ = true;
+  cancel_all();
+}
+
+void GenerationCall::begin_stream() {
+  if (streaming_) return;
+  streaming_ = true;
+  HttpHeaders headers = call_->headers("text/event-stream");
+  headers.add("X-Accel-Buffering", "no");
+  call_->responder->begin_stream(200, std::move(headers));
+  call_->responder->set_keep_alive_comment(keep_alive_);
+}
+
+void GenerationCall::on_prompt(std::size_t index, const PromptRead& read) {
+  const std::lock_guard lock(mutex_);
+  choices_[index].prompt = read;
+  if (first_token_s_ < 0) first_token_s_ = since(call_->arrived);
+  if (!params_.stream || over_) return;
+  begin_stream();
+  choices_[index].begun = true;
+  if (style_.chat) {
+    Json choice{{"index", index}, {"delta", {{"role", "assistant"}, {"content", ""}}}, {"logprobs", nullptr}, {"finish_reason", nullptr}};
+    send_event(event(std::move(choice)));
+  } else if (style_.echo) {
+    Json choice{{"index", index}, {"text", prompts_[index / static_cast<std::size_t>(params_.choices)].text}};
+    choice["logprobs"] = style_.logprobs ? completion_logprobs(index, {}, true) : Json(nullptr);
+    choice["finish_reason"] = nullptr;
+    send_event(event(std::move(choice)));
+  }
+}
+
+void GenerationCall::on_text(std::size_t index, std::string_view text, std::span<const SampledToken> tokens) {
+  const std::lock_guard lock(mutex_);
+  Choice& choice = choices_[index];
+  choice.text += text;
+  choice.answer_tokens += tokens.size();
+  std::vector<SampledToken> shown;
+  for (const SampledToken& token : tokens) {
+    if (!model_->text->tokenizer().ends_generation(token.token)) shown.push_back(token);
+  }
+  if (style_.logprobs) choice.tokens.insert(choice.tokens.end(), shown.begin(), shown.end());
+  if (!params_.stream || over_ || (text.empty() && (!style_.logprobs || shown.empty()))) return;
+  Json out{{"index", index}};
+  if (style_.chat)
+    out["delta"] = {{"content", std::string(text)}};
+  else
+    out["text"] = std::string(text);
+  out["logprobs"] = !style_.logprobs ? Json(nullptr) : style_.chat ? chat_logprobs(shown) : completion_logprobs(index, shown, false);
+  out["finish_reason"] = nullptr;
+  Json chunk = event(std::move(out));
+  if (params_.continuous_usage) chunk["usage"] = usage();
+  send_event(chunk);
+}
+
+void GenerationCall::on_end(std::size_t index, const AnswerEnd& end) {
+  const std::lock_guard lock(mutex_);
+  Choice& choice = choices_[index];
+  choice.reason = end.reason == FinishReason::kStop ? "stop" : "length";
+  choice.stop_text = end.stop_text;
+  choice.stop_token = end.stop_token;
+  if (only_prompt_) choice.reason = "length";
+  --left_;
+  if (over_) return;
+  if (params_.stream) {
+    Json out{{"index", index}};
+    if (style_.chat)
+      out["delta"] = Json::object();
+    else
+      out["text"] = "";
+    out["logprobs"] = nullptr;
+    out["finish_reason"] = choice.reason;
+    if (!choice.stop_text.empty()) out["stop_reason"] = choice.stop_text;
+    send_event(event(std::move(out)));
+  }
+  if (left_ == 0) finish_all();
+}
+
+void GenerationCall::on_error(std::size_t /*index*/, const Error& error) {
+  const std::lock_guard lock(mutex_);
+  --left_;
+  fail(api_error(error));
+}
+
+void GenerationCall::fail(const ApiError& error) {
+  if (over_) return;
+  over_ = true;
+  cancel_all();
+  if (streaming_) {
+    if (!gone_) call_->responder->write("data: " + error_json(error) + "\n\n");
+    call_->responder->finish();
+  } else {
+    call_->answer(error);
+  }
+  report(gone_ ? 499 : error.status);
+}
+
+Json GenerationCall::usage() const {
+  std::size_t prompt = 0, cached = 0, answer = 0;
+  const auto n = static_cast<std::size_t>(params_.choices);
+  for (std::size_t i = 0; i < choices_.size(); ++i) {
+    if (i % n == 0) {  // a prompt counts once, however many answers it has
+      prompt += prompts_[i / n].tokens.size();
+      cached += choices_[i].prompt.cached;
+    }
+    answer += choices_[i].answer_tokens;
+  }
+  return {{"prompt_tokens", prompt},
+          {"completion_tokens", answer},
+          {"total_tokens", prompt + answer},
+          {"prompt_tokens_details", {{"cached_tokens", cached}}}};
+}
+
+Json GenerationCall::chat_logprobs(std::span<const SampledToken> tokens) const {
+  const Tokenizer& tokenizer = model_->text->tokenizer();
+  const auto shown = [&](std::int32_t token, float logprob) {
+    const std::string bytes = tokenizer.decode({&token, 1}, true);
+    Json list = Json::array();
+    for (const char c : bytes) list.push_back(static_cast<unsigned char>(c));
+    return Json{{"token", bytes}, {"logprob", number(logprob)}, {"bytes", std::move(list)}};
+  };
+  Json content = Json::array();
+  for (const SampledToken& token : tokens) {
+    Json item = shown(token.token, token.logprob);
+    item["top_logprobs"] = Json::array();
+    for (const TokenLogprob& top : token.top) item["top_logprobs"].push_back(shown(top.token, top.logprob));
+    content.push_back(std::move(item));
+  }
+  return {{"content", std::move(content)}, {"refusal", nullptr}};
+}
+
+Json GenerationCall::completion_logprobs(std::size_t index, std::span<const SampledToken> tokens, bool with_prompt) const {
+  const Tokenizer& tokenizer = model_->text->tokenizer();
+  const auto spelt = [&](std::int32_t token) { return tokenizer.decode({&token, 1}, true); };
+  Json names = Json::array(), logprobs = Json::array(), tops = Json::array(), offsets = Json::array();
+  std::size_t offset = 0;
+  const auto add = [&](std::int32_t token, const SampledToken* known) {
+    const std::string name = spelt(token);
+    names.push_back(name);
+    offsets.push_back(offset);
+    offset += name.size();
+    logprobs.push_back(known == nullptr ? Json(nullptr) : number(known->logprob));
+    if (known == nullptr) {
+      tops.push_back(nullptr);
+      return;
+    }
+    Json top = Json::object();
+    for (const TokenLogprob& t : known->top) {
+      std::string key = spelt(t.token);
+      if (!top.contains(key)) top[std::move(key)] = number(t.logprob);
+    }
+    // The token itself is always among them, as in OpenAI's own.
+    if (!top.contains(name)) top[name] = number(known->logprob);
+    tops.push_back(std::move(top));
+  };
+  if (with_prompt) {
+    const TokenList& prompt = prompts_[index / static_cast<std::size_t>(params_.choices)].tokens;
+    const std::vector<SampledToken>& known = choices_[index].prompt.logprobs;
+    for (std::size_t i = 0; i < prompt.size(); ++i)
+      add(prompt[i], i > 0 && i <= known.size() ? &known[i - 1] : nullptr);
+  }
+  for (const SampledToken& token : tokens) add(token.token, &token);
+  return {{"tokens", std::move(names)},
+          {"token_logprobs", std::move(logprobs)},
+          {"top_logprobs", std::move(tops)},
+          {"text_offset", std::move(offsets)}};
+}
+
+Json GenerationCall::shown_choice(std::size_t index) const {
+  const Choice& choice = choices_[index];
+  Json out{{"index", index}};
+  if (style_.chat) {
+    out["message"] = {{"role", "assistant"}, {"content", choice.text}, {"refusal", nullptr}};
+    out["logprobs"] = style_.logprobs ? chat_logprobs(choice.tokens) : Json(nullptr);
+  } else {
+    out["text"] = (style_.echo ? prompts_[index / static_cast<std::size_t>(params_.choices)].text : "") + choice.text;
+    out["logprobs"] = style_.logprobs ? completion_logprobs(index, choice.tokens, style_.echo) : Json(nullptr);
+  }
+  out["finish_reason"] = choice.reason;
+  if (!choice.stop_text.empty()) out["stop_reason"] = choice.stop_text;
+  return out;
+}
+
+void GenerationCall::finish_all() {
+  over_ = true;
+  if (params_.stream) {
+    begin_stream();
+    if (params_.include_usage) {
+      Json last = event(nullptr);
+      last["usage"] = usage();
+      send_event(last);
+    }
+    if (!gone_) call_->responder->write("data: [DONE]\n\n");
+    call_->responder->finish();
+  } else {
+    Json out = event(nullptr);
+    for (std::size_t i = 0; i < choices_.size(); ++i) out["choices"].push_back(shown_choice(i));
+    out["usage"] = usage();
+    call_->answer(out);
+  }
+  report(gone_ ? 499 : 200);
+}
+
+void GenerationCall::report(int status) {
+  if (!on_done) return;
+  GenerationReport out;
+  out.status = status;
+  const auto n = static_cast<std::size_t>(params_.choices);
+  for (std::size_t i = 0; i < choices_.size(); ++i) {
+    if (i % n == 0 && i / n < prompts_.size()) {
+      out.prompt_tokens += prompts_[i / n].tokens.size();
+      out.cached_tokens += choices_[i].prompt.cached;
+    }
+    out.answer_tokens += choices_[i].answer_tokens;
+    out.queued_s = std::max(out.queued_s, choices_[i].prompt.queued_s);
+    out.finish_reasons.push_back(choices_[i].reason);
+  }
+  out.first_token_s = first_token_s_;
+  out.total_s = since(call_->arrived);
+  on_done(out);
+}
+
+}  // namespace tailor

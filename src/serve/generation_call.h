@@ -1,0 +1,93 @@
+#pragma once
+/// One request for text between the engine and its client: the answers of all its prompts and choices, told whole or as
+/// an event stream, as chat completion or completion.
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "serve/generation_params.h"
+
+namespace tailor {
+
+struct GenerationStyle {
+  bool chat = true;        // else a completion
+  bool logprobs = false;
+  bool echo = false;       // completion: the prompt comes first
+  std::string model;       // as answers name it
+};
+
+/// What became of a request, for metrics and logs.
+struct GenerationReport {
+  std::size_t prompt_tokens = 0, cached_tokens = 0, answer_tokens = 0;
+  double queued_s = 0, first_token_s = 0, total_s = 0;
+  int status = 200;  // 499: the client went
+  std::vector<std::string> finish_reasons;
+};
+
+/// Threads: start() once; the rest is the engine's and the connection's.
+class GenerationCall : public std::enable_shared_from_this<GenerationCall> {
+ public:
+  GenerationCall(ApiCallPtr call, ServedModelPtr model, GenerationStyle style, GenerationParams params,
+                 std::chrono::milliseconds keep_alive);
+
+  struct Prompt {
+    TokenList tokens;
+    std::string text;  // of an echo
+  };
+  /// Submits each prompt with all its choices. What the engine refuses is answered here.
+  void start(std::vector<Prompt> prompts, EngineRequest shape);
+
+  std::function<void(const GenerationReport&)> on_done;
+
+ private:
+  struct Choice {
+    std::string text;
+    std::vector<SampledToken> tokens;
+    std::string reason;  // empty: not at its end
+    std::string stop_text;
+    std::int32_t stop_token = -1;
+    std::size_t answer_tokens = 0;
+    bool begun = false;
+    PromptRead prompt;
+  };
+  class Part;
+
+  // Under mutex_:
+  void begin_stream();
+  void send_event(const Json& event);
+  Json event(Json choice) const;
+  Json shown_choice(std::size_t index) const;
+  Json chat_logprobs(std::span<const SampledToken> tokens) const;
+  Json completion_logprobs(std::size_t index, std::span<const SampledToken> tokens, bool with_prompt) const;
+  Json usage() const;
+  void fail(const ApiError& error);
+  void finish_all();
+  void report(int status);
+  void cancel_all();
+
+  void on_prompt(std::size_t index, const PromptRead& read);
+  void on_text(std::size_t index, std::string_view text, std::span<const SampledToken> tokens);
+  void on_end(std::size_t index, const AnswerEnd& end);
+  void on_error(std::size_t index, const Error& error);
+
+  ApiCallPtr call_;
+  ServedModelPtr model_;
+  GenerationStyle style_;
+  GenerationParams params_;
+  std::chrono::milliseconds keep_alive_;
+  std::string id_;
+  std::int64_t created_ = 0;
+  std::vector<Prompt> prompts_;
+
+  std::mutex mutex_;
+  std::vector<Choice> choices_;
+  std::vector<std::shared_ptr<EngineTicket>> tickets_;
+  std::size_t left_ = 0;
+  bool streaming_ = false, over_ = false, gone_ = false, only_prompt_ = false;
+  double first_token_s_ = -1;
+};
+
+}  // namespace tailor

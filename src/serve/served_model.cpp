@@ -1,0 +1,223 @@
+#include "serve/served_model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "core/hash.h"
+#include "core/soft_prompt_file.h"
+#include "fit/paths.h"
+#include "fit/ready_model.h"
+#include "fit/serving.h"
+#include "fit/tuned_decoder.h"
+#include "infer/embedder.h"
+#include "model/catalogue.h"
+#include "model/file_hash.h"
+#include "model/gguf_file.h"
+
+namespace tailor {
+namespace fs = std::filesystem;
+namespace {
+
+std::int64_t unix_now() {
+  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+std::string fingerprint_of(const std::string& sha256) {
+  return fmt::format("tailor-{}-{}", TAILOR_VERSION, sha256.substr(0, 12));
+}
+
+Result<std::shared_ptr<EngineHost>> make_host(const fs::path& gguf, const ModelLoadOptions& options) {
+  TAILOR_TRY(Engine engine, Engine::load(gguf, {.threads = options.threads,
+                                                .max_context = options.max_context,
+                                                .cache_bytes = options.cache_bytes,
+                                                .queue = options.queue,
+                                                .share = options.share}));
+  TAILOR_TRY(const std::string sha256, cached_sha256(gguf));
+  return std::make_shared<EngineHost>(EngineHost{gguf, sha256, std::move(engine)});
+}
+
+Json meta_of(const fs::path& gguf) {
+  const auto info = describe_model(gguf);
+  if (!info.has_value()) return Json::object();
+  return {{"vocab_size", info->vocabulary},   {"n_ctx_train", info->context_length}, {"n_embd", info->embedding_length},
+          {"n_params", info->parameters},     {"size", info->bytes},                 {"file_type", info->file_type},
+          {"architecture", info->architecture}};
+}
+
+/// The file in a directory that an adapter is served from.
+Result<fs::path> adapter_file(const fs::path& path) {
+  std::error_code ignored;
+  if (!fs::is_directory(path, ignored)) return path;
+  for (const fs::path& inside : {fs::path(kSoftPromptFile), fs::path("adapter.gguf"), fs::path(kAdapterDirectory) / "adapter.gguf"}) {
+    if (fs::exists(path / inside, ignored)) return path / inside;
+  }
+  return Error{ErrorCode::kNotFound,
+               fmt::format("{}: holds neither adapter.gguf nor {}", path.string(), kSoftPromptFile),
+               "name a GGUF adapter, a soft prompt, or a package of `tailor tune` with one"};
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const TextBackend>> TextBackend::make(std::shared_ptr<EngineHost> host, const fs::path& adapter,
+                                                             const TextSettings& settings) {
+  std::shared_ptr<TextBackend> out(new TextBackend(std::move(host)));
+  out->settings_ = settings;
+  TAILOR_TRY(const GgufFile file, GgufFile::open(out->host_->gguf));
+  TAILOR_TRY(ChatEncoder encoder,
+             make_chat_encoder(out->tokenizer(), model_templates(file), settings.form, settings.templates,
+                               out->host_->gguf.filename().string(), out->note_));
+  out->encoder_ = std::make_unique<ChatEncoder>(std::move(encoder));
+  if (!adapter.empty()) {
+    if (adapter.extension() == ".safetensors") {
+      TAILOR_TRY(out->adapter_, out->engine().add_soft_prompt(adapter));
+    } else {
+      TAILOR_TRY(out->adapter_, out->engine().add_adapter(adapter));
+    }
+  }
+  return std::shared_ptr<const TextBackend>(std::move(out));
+}
+
+TextBackend::~TextBackend() {
+  if (adapter_ != 0) host_->engine.remove_adapter(adapter_);
+}
+
+Result<EmbeddingBackend::Ready> EmbeddingBackend::get() {
+  const std::lock_guard lock(mutex_);
+  if (!batcher_) {
+    TAILOR_TRY(Embedder embedder, Embedder::load(gguf_, {.threads = share_->cores()}));
+    embedder_ = std::make_unique<Embedder>(std::move(embedder));
+    batcher_ = std::make_unique<TextBatcher>(
+        [this](std::span<const std::string> texts) { return embedder_->embed(texts, {}, CancelToken()); }, share_);
+  }
+  return Ready{batcher_.get(), &embedder_->tokenizer(), embedder_->dim(), embedder_->max_tokens()};
+}
+
+Json ServedModel::describe() const {
+  Json out{{"id", id}, {"object", "model"}, {"created", created}, {"owned_by", "tailor"}, {"root", id}};
+  out["parent"] = parent.empty() ? Json(nullptr) : Json(parent);
+  if (text) out["max_model_len"] = text->max_context();
+  Json abilities = Json::array();
+  if (text && text->encoder().can_chat()) abilities.push_back("chat");
+  if (text) abilities.push_back("completions");
+  if (labels) abilities.push_back("classify");
+  if (embedding) abilities.push_back("embeddings");
+  out["capabilities"] = abilities;
+  if (labels) out["labels"] = labels->manifest.labels;
+  if (!meta.empty()) out["meta"] = meta;
+  return out;
+}
+
+void ModelRegistry::put(ServedModelPtr model) {
+  ServedModelPtr old;  // ends outside the lock
+  const std::lock_guard lock(mutex_);
+  ++version_;
+  for (ServedModelPtr& known : models_) {
+    if (known->id != model->id) continue;
+    old = std::exchange(known, std::move(model));
+    return;
+  }
+  models_.push_back(std::move(model));
+}
+
+bool ModelRegistry::remove(const std::string& id) {
+  ServedModelPtr old;
+  const std::lock_guard lock(mutex_);
+  const auto found = std::find_if(models_.begin(), models_.end(), [&](const auto& m) { return m->id == id; });
+  if (found == models_.end()) return false;
+  old = *found;
+  models_.erase(found);
+  ++version_;
+  return true;
+}
+
+ServedModelPtr ModelRegistry::find(const std::string& id) const {
+  const std::lock_guard lock(mutex_);
+  if (id.empty()) return models_.empty() ? nullptr : models_.front();
+  const auto found = std::find_if(models_.begin(), models_.end(), [&](const auto& m) { return m->id == id; });
+  return found == models_.end() ? nullptr : *found;
+}
+
+std::vector<ServedModelPtr> ModelRegistry::list() const {
+  const std::lock_guard lock(mutex_);
+  return models_;
+}
+
+std::uint64_t ModelRegistry::version() const {
+  const std::lock_guard lock(mutex_);
+  return version_;
+}
+
+Result<ServedModelPtr> serve_base_model(const std::string& model, const std::string& id, const ModelLoadOptions& options) {
+  TAILOR_TRY(const ModelInfo info, resolve_model(model, default_models_directory()));
+  TAILOR_TRY(const fs::path gguf, ready_gguf(info, ModelUse::kTraining, {}));  // in the precision of its file
+  auto out = std::make_shared<ServedModel>();
+  out->id = id.empty() ? info.id : id;
+  out->created = unix_now();
+  out->embedding = std::make_shared<EmbeddingBackend>(gguf, options.share);
+  if (info.kind == ModelKind::kDecoder) {
+    TAILOR_TRY(const auto host, make_host(gguf, options));
+    TAILOR_TRY(out->text, TextBackend::make(host, {}, {}));
+    out->fingerprint = fingerprint_of(host->sha256);
+  } else {
+    TAILOR_TRY(const std::string sha256, cached_sha256(gguf));
+    out->fingerprint = fingerprint_of(sha256);
+    TAILOR_CHECK(out->embedding->get());
+  }
+  out->meta = meta_of(gguf);
+  return ServedModelPtr(std::move(out));
+}
+
+Result<ServedModelPtr> serve_adapter(const ServedModel& base, const fs::path& adapter, const std::string& id) {
+  if (!base.text)
+    return Error{ErrorCode::kInvalidArgument, fmt::format("{} answers with no text: it takes no adapter", base.id), ""};
+  TAILOR_TRY(const fs::path file, adapter_file(adapter));
+  TextSettings settings = base.text->settings();
+  std::error_code ignored;
+  if (fs::exists(adapter / kTextFile, ignored)) {
+    TAILOR_TRY(settings, TextSettings::load(adapter));
+  }
+  auto out = std::make_shared<ServedModel>();
+  out->id = id;
+  out->parent = base.id;
+  out->created = unix_now();
+  TAILOR_TRY(out->text, TextBackend::make(base.text->host(), file, settings));
+  TAILOR_TRY(const std::string sha256, cached_sha256(file));
+  out->fingerprint = fingerprint_of(sha256);
+  return ServedModelPtr(std::move(out));
+}
+
+Result<ServedModelPtr> serve_package(const fs::path& package, const std::string& id, const ModelLoadOptions& options) {
+  TAILOR_TRY(PackageManifest manifest, read_package(package));
+  auto out = std::make_shared<ServedModel>();
+  const fs::path whole = fs::weakly_canonical(package);
+  out->id = !id.empty() ? id : whole.filename() == "package" ? whole.parent_path().filename().string() : whole.filename().string();
+  out->created = unix_now();
+  out->meta = {{"method", manifest.method}, {"base_model", manifest.base.id}, {"scores", manifest.scores}};
+  if (manifest.serving == kServeText) {
+    TAILOR_TRY(const TextSettings settings, TextSettings::load(package));
+    const DecoderFiles files = decoder_files_of(package, base_model_path(package, manifest.base));
+    if (!files.bottlenecks.empty()) {
+      return Error{ErrorCode::kUnavailable, fmt::format("{}: bottleneck adapters cannot be served yet", package.string()),
+                   "tune with another method"};
+    }
+    TAILOR_TRY(const auto host, make_host(files.gguf, options));
+    TAILOR_TRY(out->text, TextBackend::make(host, files.soft_prompt, settings));
+    out->fingerprint = fingerprint_of(host->sha256);
+    return ServedModelPtr(std::move(out));
+  }
+  auto labels = std::make_shared<LabelBackend>();
+  TAILOR_TRY(LoadedPackage loaded, load_package(package, std::move(manifest), {.threads = options.share->cores()}));
+  labels->manifest = std::move(loaded.manifest);
+  labels->classifier = std::move(loaded.classifier);
+  Classifier* classifier = labels->classifier.get();
+  labels->batcher = std::make_unique<TextBatcher>(
+      [classifier](std::span<const std::string> texts) { return classifier->probabilities(texts, {}, CancelToken()); },
+      options.share);
+  out->fingerprint = fingerprint_of(sha256_hex(dump_json(labels->manifest.data) + labels->manifest.base.sha256));
+  out->labels = std::move(labels);
+  return ServedModelPtr(std::move(out));
+}
+
+}  // namespace tailor

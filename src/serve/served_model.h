@@ -1,0 +1,132 @@
+#pragma once
+/// What the API can be asked for by name: base models, adapters, soft prompts and packages, and what computes them.
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "fit/package.h"
+#include "fit/text_model.h"
+#include "infer/embedder.h"
+#include "infer/engine.h"
+#include "serve/text_batcher.h"
+
+namespace tailor {
+
+/// One decoder in memory, shared by the base model and its adapters.
+struct EngineHost {
+  std::filesystem::path gguf;
+  std::string sha256;
+  Engine engine;
+};
+
+/// Answers with text. Immutable; its adapter goes with it.
+class TextBackend {
+ public:
+  /// `adapter`: a GGUF adapter, a soft prompt (.safetensors), or empty: the model itself.
+  static Result<std::shared_ptr<const TextBackend>> make(std::shared_ptr<EngineHost> host,
+                                                         const std::filesystem::path& adapter,
+                                                         const TextSettings& settings);
+  TextBackend(const TextBackend&) = delete;
+  TextBackend& operator=(const TextBackend&) = delete;
+  ~TextBackend();
+
+  const std::shared_ptr<EngineHost>& host() const { return host_; }
+  Engine& engine() const { return host_->engine; }
+  AdapterId adapter() const { return adapter_; }
+  const ChatEncoder& encoder() const { return *encoder_; }
+  const Tokenizer& tokenizer() const { return host_->engine.tokenizer(); }
+  const TextSettings& settings() const { return settings_; }
+  const std::string& note() const { return note_; }
+  int max_context() const { return host_->engine.max_context() - host_->engine.soft_tokens(adapter_); }
+
+ private:
+  explicit TextBackend(std::shared_ptr<EngineHost> host) : host_(std::move(host)) {}
+  std::shared_ptr<EngineHost> host_;
+  AdapterId adapter_ = 0;
+  TextSettings settings_;
+  std::unique_ptr<ChatEncoder> encoder_;
+  std::string note_;
+};
+
+/// Answers with a label, or several, or a number.
+struct LabelBackend {
+  PackageManifest manifest;
+  std::unique_ptr<Classifier> classifier;
+  std::unique_ptr<TextBatcher> batcher;  // after the classifier: ends before it
+};
+
+/// Texts to vectors. Loaded when it is first asked for.
+class EmbeddingBackend {
+ public:
+  EmbeddingBackend(std::filesystem::path gguf, std::shared_ptr<ComputeShare> share) : gguf_(std::move(gguf)), share_(std::move(share)) {}
+  /// The batcher, and how long vectors and texts are.
+  struct Ready {
+    TextBatcher* batcher;
+    const Tokenizer* tokenizer;
+    int dim, max_tokens;
+  };
+  Result<Ready> get();
+
+ private:
+  std::filesystem::path gguf_;
+  std::shared_ptr<ComputeShare> share_;
+  std::mutex mutex_;
+  std::unique_ptr<Embedder> embedder_;
+  std::unique_ptr<TextBatcher> batcher_;
+};
+
+/// Immutable. A request keeps the one it began with, whatever is loaded or dropped meanwhile.
+struct ServedModel {
+  std::string id;
+  std::string parent;     // of an adapter: the base model's id
+  std::int64_t created = 0;  // Unix seconds
+  std::shared_ptr<const TextBackend> text;           // null: answers with no text of its own
+  std::shared_ptr<const LabelBackend> labels;        // null: no label package
+  std::shared_ptr<EmbeddingBackend> embedding;       // null: no vectors
+  std::string fingerprint;                           // of weights and version, as system_fingerprint
+  Json meta = Json::object();                        // shown by /v1/models
+
+  Json describe() const;  // as /v1/models lists it
+};
+using ServedModelPtr = std::shared_ptr<const ServedModel>;
+
+/// The models by name. Threads: any.
+class ModelRegistry {
+ public:
+  /// Takes the place of one of this name; requests that run go on with the old one.
+  void put(ServedModelPtr model);
+  bool remove(const std::string& id);
+  /// An empty name: the first model. Null: unknown.
+  ServedModelPtr find(const std::string& id) const;
+  std::vector<ServedModelPtr> list() const;  // in the order in which they were put first
+  std::uint64_t version() const;             // rises with every change
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<ServedModelPtr> models_;
+  std::uint64_t version_ = 0;
+};
+
+struct ModelLoadOptions {
+  int threads = 0;
+  std::uint64_t cache_bytes = 0;
+  int max_context = 0;
+  QueueLimits queue;
+  std::shared_ptr<ComputeShare> share;
+};
+
+/// A base model by catalogue name or path. `id` empty: its own.
+Result<ServedModelPtr> serve_base_model(const std::string& model, const std::string& id, const ModelLoadOptions& options);
+/// An adapter of a model that is served: a GGUF file, a soft prompt, or a directory that holds one.
+Result<ServedModelPtr> serve_adapter(const ServedModel& base, const std::filesystem::path& adapter, const std::string& id);
+/// A package that `fit` or `tune` made.
+Result<ServedModelPtr> serve_package(const std::filesystem::path& package, const std::string& id, const ModelLoadOptions& options);
+
+}  // namespace tailor
