@@ -83,11 +83,6 @@ Result<std::shared_ptr<ssl::context>> load_tls(const TlsFiles& files) {
   SSL_CTX_set_alpn_select_cb(native, choose_protocol, nullptr);
 
   boost::system::error_code error;
-  context->use_certificate_chain_file(files.certificate.string(), error);
-  if (error) {
-    return bad_file("TLS certificate", files.certificate, reason(error),
-                    "the file must hold PEM certificates, the server's own first");
-  }
   // OpenSSL would otherwise ask at the terminal.
   context->set_password_callback([](std::size_t, ssl::context::password_purpose) { return std::string(); }, error);
   context->use_private_key_file(files.key.string(), ssl::context::pem, error);
@@ -96,6 +91,11 @@ Result<std::shared_ptr<ssl::context>> load_tls(const TlsFiles& files) {
     return bad_file(
         "TLS key", files.key, reason(error),
         "the file must hold one PEM private key without a password, the one of " + files.certificate.string());
+  }
+  context->use_certificate_chain_file(files.certificate.string(), error);
+  if (error) {
+    return bad_file("TLS certificate", files.certificate, reason(error),
+                    "the file must hold PEM certificates, the server's own first");
   }
   if (SSL_CTX_check_private_key(native) != 1) {
     ERR_clear_error();
