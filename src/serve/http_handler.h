@@ -79,7 +79,9 @@ class HttpHandler {
   /// After the body. Answers now or later.
   virtual void handle(HttpRequest&& request, std::shared_ptr<HttpResponder> responder) = 0;
   /// The answer to what never became a request: 400, 408, 413, 414, 417, 431, 500, 501, 503, 505.
-  virtual HttpResponse error_response(int status, std::string_view message);
+  virtual HttpResponse error_response(int status, std::string_view message) {
+    return {status, {{"Content-Type", "text/plain; charset=utf-8"}}, std::string(message) + "\n"};
+  }
 };
 
 }  // namespace tailor

@@ -12,6 +12,8 @@
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <cerrno>
+#include <cstring>
+#include <optional>
 
 #include "serve/http_session.h"
 #include "serve/http_tls.h"
@@ -31,15 +33,17 @@ constexpr std::chrono::milliseconds kPause{100};  // after a failed accept: out 
 constexpr std::string_view kBusy =
     "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n";
 
-HttpPeer peer_of(const stream_protocol::socket& socket) {
+/// Nothing where the connection has ended already. A peer without an address must not pass for one on a Unix socket.
+std::optional<HttpPeer> network_peer(const stream_protocol::socket& socket) {
   error_code error;
   const stream_protocol::endpoint remote = socket.remote_endpoint(error);
-  if (error || (remote.data()->sa_family != AF_INET && remote.data()->sa_family != AF_INET6)) return {};
   tcp::endpoint address;
+  if (error || remote.size() > address.capacity()) return std::nullopt;
   std::memcpy(address.data(), remote.data(), remote.size());
   address.resize(remote.size());
   HttpPeer peer;
   peer.address = address.address().to_string(error);
+  if (error || peer.address.empty()) return std::nullopt;
   peer.key = peer.address;
   if (address.address().is_v6()) {
     const auto bytes = address.address().to_v6().to_bytes();
@@ -224,7 +228,12 @@ void HttpListener::pause() {
 
 void HttpListener::take(stream_protocol::socket socket, const std::shared_ptr<HttpLoop>& loop) {
   try {
-    HttpPeer peer = peer_of(socket);
+    HttpPeer peer{.unix_socket = !endpoint_.unix_path.empty()};
+    if (!peer.unix_socket) {
+      std::optional<HttpPeer> known = network_peer(socket);
+      if (!known) return;
+      peer = std::move(*known);
+    }
     TlsContext tls;
     {
       const std::lock_guard lock(tls_mutex_);
@@ -238,7 +247,7 @@ void HttpListener::take(stream_protocol::socket socket, const std::shared_ptr<Ht
       return;
     }
     error_code ignored;
-    if (!peer.key.empty()) socket.set_option(tcp::no_delay(true), ignored);
+    if (!peer.unix_socket) socket.set_option(tcp::no_delay(true), ignored);
     auto transport =
         tls ? make_tls_transport(std::move(socket), std::move(tls)) : make_plain_transport(std::move(socket));
     auto session = std::make_shared<HttpSession>(shared_, loop, std::move(transport), std::move(peer));

@@ -215,7 +215,7 @@ void HttpSession::on_head() {
   count(shared_->metrics->requests);
   HttpHead& head = parser_->head();
   head.remote_address = peer_.address;
-  head.over_unix_socket = peer_.key.empty();
+  head.over_unix_socket = peer_.unix_socket;
   head.over_tls = transport_->over_tls();
   head.tls_client = transport_->tls_client();
   is_head_method_ = head.method == "HEAD";
@@ -362,7 +362,9 @@ HttpResponse HttpSession::error_response(int status, std::string_view message) {
 
 void HttpSession::fail(int status, std::string_view message) {
   if (status != 408) count(shared_->metrics->bad_requests);
-  respond(error_response(status, message), false);
+  HttpResponse response = error_response(status, message);
+  if (status == 503) response.headers.add("Retry-After", "1");
+  respond(std::move(response), false);
   end_request(false);
 }
 

@@ -2,17 +2,13 @@
 
 namespace tailor {
 
-HttpResponse HttpHandler::error_response(int status, std::string_view message) {
-  return {status, {{"Content-Type", "text/plain; charset=utf-8"}}, std::string(message) + "\n"};
-}
-
 bool HttpShared::enter(const HttpPeer& peer) {
   const std::lock_guard lock(mutex_);
   if (connections_ >= limits.connections) {
     count(metrics->refused_connections);
     return false;
   }
-  if (!peer.key.empty()) {
+  if (!peer.unix_socket) {
     std::size_t& of_address = by_address_[peer.key];
     if (of_address >= limits.connections_per_address) {
       count(metrics->refused_addresses);

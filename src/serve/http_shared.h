@@ -16,6 +16,7 @@
 namespace tailor {
 
 struct HttpPeer {
+  bool unix_socket = false;
   std::string address;  // as in HttpHead; empty for a Unix socket
   std::string key;      // what connections_per_address counts: the address, of IPv6 its /64 network
 };

@@ -78,16 +78,12 @@ Result<std::shared_ptr<ssl::context>> load_tls(const TlsFiles& files) {
   SSL_CTX* native = context->native_handle();
   SSL_CTX_set_min_proto_version(native, TLS1_2_VERSION);
   SSL_CTX_set_options(native, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
-  SSL_CTX_set_mode(native, SSL_MODE_RELEASE_BUFFERS);  // an idle connection keeps 34 KiB less
+  SSL_CTX_set_mode(native, SSL_MODE_RELEASE_BUFFERS);          // an idle connection keeps 34 KiB less
+  SSL_CTX_set_session_cache_mode(native, SSL_SESS_CACHE_OFF);  // clients keep tickets instead
   SSL_CTX_set_cipher_list(native, kCiphers);
   SSL_CTX_set_alpn_select_cb(native, choose_protocol, nullptr);
 
   boost::system::error_code error;
-  context->use_certificate_chain_file(files.certificate.string(), error);
-  if (error) {
-    return bad_file("TLS certificate", files.certificate, reason(error),
-                    "the file must hold PEM certificates, the server's own first");
-  }
   // OpenSSL would otherwise ask at the terminal.
   context->set_password_callback([](std::size_t, ssl::context::password_purpose) { return std::string(); }, error);
   context->use_private_key_file(files.key.string(), ssl::context::pem, error);
@@ -96,6 +92,11 @@ Result<std::shared_ptr<ssl::context>> load_tls(const TlsFiles& files) {
     return bad_file(
         "TLS key", files.key, reason(error),
         "the file must hold one PEM private key without a password, the one of " + files.certificate.string());
+  }
+  context->use_certificate_chain_file(files.certificate.string(), error);
+  if (error) {
+    return bad_file("TLS certificate", files.certificate, reason(error),
+                    "the file must hold PEM certificates, the server's own first");
   }
   if (SSL_CTX_check_private_key(native) != 1) {
     ERR_clear_error();
