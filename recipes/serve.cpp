@@ -12,17 +12,16 @@
 namespace tailor {
 namespace {
 
-Status load_models(const ServeRequest& request, ModelRegistry& models, const ModelLoadOptions& options, Logger& log) {
+Status load_models(const ServeRequest& request, ModelRegistry& models, const ModelLoadOptions& options) {
   for (const auto& package : request.packages) {
-    TAILOR_TRY(const ServedModelPtr model, serve_package(package, "", options));
-    log.info(fmt::format("{}: package {}", model->id, package.string()));
-    models.put(model);
+    TAILOR_TRY(auto model, serve_package(package, "", options));
+    models.put(std::move(model));
   }
   ServedModelPtr base;
   for (const std::string& name : request.models) {
-    TAILOR_TRY(const ServedModelPtr model, serve_base_model(name, "", options));
-    if (!base) base = model;
-    models.put(model);
+    TAILOR_TRY(auto model, serve_base_model(name, "", options));
+    const ServedModelPtr served = models.put(std::move(model));
+    if (!base) base = served;
   }
   for (const std::string& adapter : request.adapters) {
     const std::size_t equals = adapter.find('=');
@@ -30,8 +29,8 @@ Status load_models(const ServeRequest& request, ModelRegistry& models, const Mod
       return Error{ErrorCode::kInvalidArgument, fmt::format("--adapter {}: expected NAME=PATH", adapter), "--adapter support=runs/lora/package"};
     if (!base)
       return Error{ErrorCode::kInvalidArgument, "--adapter needs a base model to stand on", "name it with --model"};
-    TAILOR_TRY(const ServedModelPtr model, serve_adapter(*base, adapter.substr(equals + 1), adapter.substr(0, equals)));
-    models.put(model);
+    TAILOR_TRY(auto model, serve_adapter(*base, adapter.substr(equals + 1), adapter.substr(0, equals)));
+    models.put(std::move(model));
   }
   if (models.list().empty())
     return Error{ErrorCode::kInvalidArgument, "there is nothing to serve", "name a package, or a base model with --model"};
@@ -65,8 +64,7 @@ Status serve(const ServeRequest& request, Logger& log, const std::function<void(
                                              .cache_bytes = request.cache_bytes,
                                              .max_context = request.max_context,
                                              .queue = {},
-                                             .share = share},
-                           log));
+                                             .share = share}));
   OpenDoor door;
   ApiServerOptions api_options;
   api_options.hosts = {"localhost", "127.0.0.1", "::1", ""};  // nobody else's page may use this server by a name of its own

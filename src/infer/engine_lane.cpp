@@ -352,6 +352,7 @@ std::vector<Lane::Piece> Lane::plan() {
     if (waits(*job) || remaining <= 1 || left == 0) continue;
     std::size_t count = std::min(remaining, left);
     if (job->request->prompt_logprobs >= 0) count = std::min(count, kLogprobSlice);
+    if (job->request->repeatable) count = std::min(count, remaining - 1);
     pieces.push_back({job.get(), count});
     left -= count;
   }

@@ -26,6 +26,7 @@ EngineRequest engine_request(const ApiServices& services, const ApiCall& call, c
   out.client = call.principal.key_id;
   out.cache_space = call.principal.cache_salt + "\n" + params.cache_salt;
   out.invariant = params.invariant;
+  out.repeatable = params.repeatable;
   out.priority = call.principal.priority + params.priority;
   out.deadline = call.arrived + services.limits.request_timeout;
   return out;

@@ -77,6 +77,7 @@ GenerationParams read_generation_params(FieldReader& in, const ApiLimits& limits
     if (inner.error()) in.fail(*inner.error());
     if (!out.stream) in.fail("stream_options", "is for streams: set 'stream' to true");
   }
+  out.repeatable = in.has("seed");
   out.invariant = in.boolean("batch_invariant", false);
   out.priority = -static_cast<int>(in.integer("priority", 0, -100, 100));  // as vLLM has it: lower is sooner
   out.cache_salt = in.text("cache_salt", "", 1024);

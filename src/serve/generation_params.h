@@ -15,7 +15,8 @@ struct GenerationParams {
   SamplingOptions sampling;
   int choices = 1;
   bool stream = false, include_usage = false, continuous_usage = false;
-  bool invariant = false;
+  bool invariant = false;   // see EngineRequest
+  bool repeatable = false;  // a seed was given
   int priority = 0;
   std::string cache_salt;  // the caller's own, within its partition
 };

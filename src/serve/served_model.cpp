@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <condition_variable>
 
 #include "core/hash.h"
 #include "core/soft_prompt_file.h"
@@ -109,16 +110,63 @@ Json ServedModel::describe() const {
   return out;
 }
 
-void ModelRegistry::put(ServedModelPtr model) {
+struct ModelRegistry::Graveyard {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::size_t alive = 0;
+  std::vector<const ServedModel*> dead;
+  bool closing = false;
+};
+
+ModelRegistry::ModelRegistry() : graveyard_(std::make_shared<Graveyard>()) {
+  undertaker_ = std::thread([graveyard = graveyard_] {
+    std::unique_lock lock(graveyard->mutex);
+    for (;;) {
+      graveyard->changed.wait(lock, [&] { return !graveyard->dead.empty() || (graveyard->closing && graveyard->alive == 0); });
+      if (graveyard->dead.empty()) return;
+      const ServedModel* model = graveyard->dead.back();
+      graveyard->dead.pop_back();
+      lock.unlock();
+      delete model;
+      lock.lock();
+      --graveyard->alive;
+    }
+  });
+}
+
+ModelRegistry::~ModelRegistry() {
+  {
+    const std::lock_guard lock(mutex_);
+    models_.clear();
+  }
+  {
+    const std::lock_guard lock(graveyard_->mutex);
+    graveyard_->closing = true;
+    graveyard_->changed.notify_all();
+  }
+  undertaker_.join();
+}
+
+ServedModelPtr ModelRegistry::put(std::unique_ptr<ServedModel> model) {
+  {
+    const std::lock_guard lock(graveyard_->mutex);
+    ++graveyard_->alive;
+  }
+  ServedModelPtr shared(model.release(), [graveyard = graveyard_](const ServedModel* dead) {
+    const std::lock_guard lock(graveyard->mutex);
+    graveyard->dead.push_back(dead);
+    graveyard->changed.notify_all();
+  });
   ServedModelPtr old;  // ends outside the lock
   const std::lock_guard lock(mutex_);
   ++version_;
   for (ServedModelPtr& known : models_) {
-    if (known->id != model->id) continue;
-    old = std::exchange(known, std::move(model));
-    return;
+    if (known->id != shared->id) continue;
+    old = std::exchange(known, shared);
+    return shared;
   }
-  models_.push_back(std::move(model));
+  models_.push_back(shared);
+  return shared;
 }
 
 bool ModelRegistry::remove(const std::string& id) {
@@ -149,10 +197,10 @@ std::uint64_t ModelRegistry::version() const {
   return version_;
 }
 
-Result<ServedModelPtr> serve_base_model(const std::string& model, const std::string& id, const ModelLoadOptions& options) {
+Result<std::unique_ptr<ServedModel>> serve_base_model(const std::string& model, const std::string& id, const ModelLoadOptions& options) {
   TAILOR_TRY(const ModelInfo info, resolve_model(model, default_models_directory()));
   TAILOR_TRY(const fs::path gguf, ready_gguf(info, ModelUse::kTraining, {}));  // in the precision of its file
-  auto out = std::make_shared<ServedModel>();
+  auto out = std::make_unique<ServedModel>();
   out->id = id.empty() ? info.id : id;
   out->created = unix_now();
   out->embedding = std::make_shared<EmbeddingBackend>(gguf, options.share);
@@ -166,10 +214,10 @@ Result<ServedModelPtr> serve_base_model(const std::string& model, const std::str
     TAILOR_CHECK(out->embedding->get());
   }
   out->meta = meta_of(gguf);
-  return ServedModelPtr(std::move(out));
+  return out;
 }
 
-Result<ServedModelPtr> serve_adapter(const ServedModel& base, const fs::path& adapter, const std::string& id) {
+Result<std::unique_ptr<ServedModel>> serve_adapter(const ServedModel& base, const fs::path& adapter, const std::string& id) {
   if (!base.text)
     return Error{ErrorCode::kInvalidArgument, fmt::format("{} answers with no text: it takes no adapter", base.id), ""};
   TAILOR_TRY(const fs::path file, adapter_file(adapter));
@@ -178,19 +226,19 @@ Result<ServedModelPtr> serve_adapter(const ServedModel& base, const fs::path& ad
   if (fs::exists(adapter / kTextFile, ignored)) {
     TAILOR_TRY(settings, TextSettings::load(adapter));
   }
-  auto out = std::make_shared<ServedModel>();
+  auto out = std::make_unique<ServedModel>();
   out->id = id;
   out->parent = base.id;
   out->created = unix_now();
   TAILOR_TRY(out->text, TextBackend::make(base.text->host(), file, settings));
   TAILOR_TRY(const std::string sha256, cached_sha256(file));
   out->fingerprint = fingerprint_of(sha256);
-  return ServedModelPtr(std::move(out));
+  return out;
 }
 
-Result<ServedModelPtr> serve_package(const fs::path& package, const std::string& id, const ModelLoadOptions& options) {
+Result<std::unique_ptr<ServedModel>> serve_package(const fs::path& package, const std::string& id, const ModelLoadOptions& options) {
   TAILOR_TRY(PackageManifest manifest, read_package(package));
-  auto out = std::make_shared<ServedModel>();
+  auto out = std::make_unique<ServedModel>();
   const fs::path whole = fs::weakly_canonical(package);
   out->id = !id.empty() ? id : whole.filename() == "package" ? whole.parent_path().filename().string() : whole.filename().string();
   out->created = unix_now();
@@ -205,7 +253,7 @@ Result<ServedModelPtr> serve_package(const fs::path& package, const std::string&
     TAILOR_TRY(const auto host, make_host(files.gguf, options));
     TAILOR_TRY(out->text, TextBackend::make(host, files.soft_prompt, settings));
     out->fingerprint = fingerprint_of(host->sha256);
-    return ServedModelPtr(std::move(out));
+    return out;
   }
   auto labels = std::make_shared<LabelBackend>();
   TAILOR_TRY(LoadedPackage loaded, load_package(package, std::move(manifest), {.threads = options.share->cores()}));
@@ -217,7 +265,7 @@ Result<ServedModelPtr> serve_package(const fs::path& package, const std::string&
       options.share);
   out->fingerprint = fingerprint_of(sha256_hex(dump_json(labels->manifest.data) + labels->manifest.base.sha256));
   out->labels = std::move(labels);
-  return ServedModelPtr(std::move(out));
+  return out;
 }
 
 }  // namespace tailor

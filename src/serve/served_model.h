@@ -8,6 +8,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/json.h"
@@ -98,10 +99,18 @@ struct ServedModel {
 using ServedModelPtr = std::shared_ptr<const ServedModel>;
 
 /// The models by name. Threads: any.
+///
+/// The last to let go of a model may be one of its own threads, which cannot end itself; so models are ended by a
+/// thread of the registry.
 class ModelRegistry {
  public:
+  ModelRegistry();
+  ModelRegistry(const ModelRegistry&) = delete;
+  ModelRegistry& operator=(const ModelRegistry&) = delete;
+  ~ModelRegistry();  // waits until no request has a model any more
+
   /// Takes the place of one of this name; requests that run go on with the old one.
-  void put(ServedModelPtr model);
+  ServedModelPtr put(std::unique_ptr<ServedModel> model);
   bool remove(const std::string& id);
   /// An empty name: the first model. Null: unknown.
   ServedModelPtr find(const std::string& id) const;
@@ -109,9 +118,12 @@ class ModelRegistry {
   std::uint64_t version() const;             // rises with every change
 
  private:
+  struct Graveyard;
   mutable std::mutex mutex_;
   std::vector<ServedModelPtr> models_;
   std::uint64_t version_ = 0;
+  std::shared_ptr<Graveyard> graveyard_;
+  std::thread undertaker_;
 };
 
 struct ModelLoadOptions {
@@ -123,10 +135,10 @@ struct ModelLoadOptions {
 };
 
 /// A base model by catalogue name or path. `id` empty: its own.
-Result<ServedModelPtr> serve_base_model(const std::string& model, const std::string& id, const ModelLoadOptions& options);
+Result<std::unique_ptr<ServedModel>> serve_base_model(const std::string& model, const std::string& id, const ModelLoadOptions& options);
 /// An adapter of a model that is served: a GGUF file, a soft prompt, or a directory that holds one.
-Result<ServedModelPtr> serve_adapter(const ServedModel& base, const std::filesystem::path& adapter, const std::string& id);
+Result<std::unique_ptr<ServedModel>> serve_adapter(const ServedModel& base, const std::filesystem::path& adapter, const std::string& id);
 /// A package that `fit` or `tune` made.
-Result<ServedModelPtr> serve_package(const std::filesystem::path& package, const std::string& id, const ModelLoadOptions& options);
+Result<std::unique_ptr<ServedModel>> serve_package(const std::filesystem::path& package, const std::string& id, const ModelLoadOptions& options);
 
 }  // namespace tailor

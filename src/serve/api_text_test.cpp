@@ -1,0 +1,289 @@
+// Chat completions and completions as clients see them. The shapes are those of ../shared's reference of OpenAI's API;
+// the official clients are run against the server by tests/contract.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "infer/generator.h"
+#include "serve/test_api.h"
+
+namespace tailor {
+namespace {
+
+using test::JsonAnswer;
+using test::TestApi;
+
+const CancelToken kNever;
+
+Json chat(const std::string& text, Json more = Json::object()) {
+  Json out{{"model", "tiny"}, {"messages", {{{"role", "user"}, {"content", text}}}}, {"max_tokens", 8}, {"temperature", 0}};
+  out.update(more);
+  return out;
+}
+
+TEST(ApiText, ChatCompletion) {
+  TestApi api;
+  const JsonAnswer got = api.post("/v1/chat/completions", chat("Hello there"));
+  ASSERT_EQ(got.status, 200) << got.json;
+  EXPECT_EQ(got.json["object"], "chat.completion");
+  EXPECT_EQ(got.json["model"], "tiny");
+  EXPECT_EQ(got.json["id"].get<std::string>().substr(0, 9), "chatcmpl-");
+  ASSERT_EQ(got.json["choices"].size(), 1u);
+  const Json& choice = got.json["choices"][0];
+  EXPECT_EQ(choice["message"]["role"], "assistant");
+  EXPECT_FALSE(choice["message"]["content"].get<std::string>().empty());
+  EXPECT_TRUE(choice["message"]["refusal"].is_null());
+  EXPECT_EQ(choice["finish_reason"], "length");
+  EXPECT_EQ(got.json["usage"]["completion_tokens"], 8);
+  EXPECT_EQ(got.json["usage"]["total_tokens"], got.json["usage"]["prompt_tokens"].get<int>() + 8);
+  EXPECT_NE(got.headers.find("X-Request-Id"), nullptr);
+  EXPECT_EQ(got.headers.find("X-Ignored-Params"), nullptr);
+  // What people wrote as parts is the same text, and the second time it is read from the cache.
+  Json parts = chat("");
+  parts["messages"][0]["content"] = {{{"type", "text"}, {"text", "Hello "}}, {{"type", "text"}, {"text", "there"}}};
+  const JsonAnswer again = api.post("/v1/chat/completions", parts);
+  EXPECT_EQ(again.json["choices"][0]["message"], choice["message"]);
+  EXPECT_GT(again.json["usage"]["prompt_tokens_details"]["cached_tokens"].get<int>(), 0);
+}
+
+TEST(ApiText, StreamsTheSameInPieces) {
+  TestApi api;
+  const JsonAnswer whole = api.post("/v1/chat/completions", chat("Hello", {{"n", 2}, {"temperature", 1}, {"seed", 5}}));
+  const auto events = api.stream("/v1/chat/completions", chat("Hello", {{"n", 2},
+                                                                      {"temperature", 1},
+                                                                      {"seed", 5},
+                                                                      {"stream_options", {{"include_usage", true}}}}));
+  ASSERT_GE(events.size(), 6u);
+  EXPECT_EQ(events.back(), "[DONE]");
+  std::string text[2];
+  int ends = 0, roles = 0;
+  for (std::size_t i = 0; i + 2 < events.size(); ++i) {
+    EXPECT_EQ(events[i]["object"], "chat.completion.chunk");
+    EXPECT_EQ(events[i]["id"], events[0]["id"]);
+    const Json& choice = events[i]["choices"][0];
+    const auto index = choice["index"].get<std::size_t>();
+    roles += choice["delta"].value("role", "") == "assistant" ? 1 : 0;
+    text[index] += choice["delta"].value("content", "");
+    ends += choice["finish_reason"].is_null() ? 0 : 1;
+  }
+  EXPECT_EQ(roles, 2);
+  EXPECT_EQ(ends, 2);
+  const Json& last = events[events.size() - 2];
+  EXPECT_TRUE(last["choices"].empty());
+  EXPECT_EQ(last["usage"]["completion_tokens"], 16);
+  for (std::size_t i = 0; i < 2; ++i) EXPECT_EQ(whole.json["choices"][i]["message"]["content"], text[i]);
+  EXPECT_NE(text[0], text[1]);
+}
+
+TEST(ApiText, CompletionEchoesItsPromptWithLogprobs) {
+  TestApi api;
+  const std::string prompt = "The capital of France is Paris";
+  const JsonAnswer got =
+      api.post("/v1/completions", {{"model", "tiny"}, {"prompt", prompt}, {"max_tokens", 2}, {"echo", true}, {"logprobs", 1}, {"temperature", 0}});
+  ASSERT_EQ(got.status, 200) << got.json;
+  EXPECT_EQ(got.json["object"], "text_completion");
+  const Json& choice = got.json["choices"][0];
+  EXPECT_EQ(choice["text"].get<std::string>().substr(0, prompt.size()), prompt);
+  const Json& logprobs = choice["logprobs"];
+  const TokenList tokens = api.engine().tokenizer().encode(prompt, true, true);
+  ASSERT_EQ(logprobs["tokens"].size(), tokens.size() + 2);
+  EXPECT_TRUE(logprobs["token_logprobs"][0].is_null());
+  EXPECT_TRUE(logprobs["top_logprobs"][0].is_null());
+  Generator generator = Generator::load(testing::tiny_llama(), {.threads = 1, .f32_cache = true, .flash_attention = false}).value();
+  const std::vector<double> losses = generator.losses(tokens, std::vector<std::uint8_t>(tokens.size(), 1), kNever).value();
+  std::string joined;
+  for (std::size_t i = 0; i < logprobs["tokens"].size(); ++i) {
+    EXPECT_EQ(logprobs["text_offset"][i], joined.size());
+    joined += logprobs["tokens"][i].get<std::string>();
+    if (i == 0) continue;
+    const double logprob = logprobs["token_logprobs"][i].get<double>();
+    if (i < tokens.size()) {
+      EXPECT_NEAR(-logprob, losses[i - 1], 0.02) << i;  // f16 cache against f32
+    }
+    EXPECT_TRUE(logprobs["top_logprobs"][i].contains(logprobs["tokens"][i].get<std::string>()));
+  }
+  EXPECT_EQ(joined, choice["text"]);
+  // Scores alone: no answer.
+  const JsonAnswer scored = api.post("/v1/completions", {{"prompt", tokens}, {"max_tokens", 0}, {"echo", true}, {"logprobs", 0}});
+  ASSERT_EQ(scored.status, 200) << scored.json;
+  EXPECT_EQ(scored.json["choices"][0]["logprobs"]["tokens"].size(), tokens.size());
+  EXPECT_EQ(scored.json["usage"]["completion_tokens"], 0);
+}
+
+TEST(ApiText, ManyPromptsAndChoices) {
+  TestApi api;
+  const JsonAnswer got = api.post("/v1/completions", {{"prompt", {"one", "two", "three"}}, {"n", 2}, {"max_tokens", 4}});
+  ASSERT_EQ(got.status, 200) << got.json;
+  ASSERT_EQ(got.json["choices"].size(), 6u);
+  for (std::size_t i = 0; i < 6; ++i) EXPECT_EQ(got.json["choices"][i]["index"], i);
+  EXPECT_EQ(got.json["usage"]["completion_tokens"], 24);
+  const JsonAnswer lists = api.post("/v1/completions", {{"prompt", {{100, 101}, {102, 103, 104}}}, {"max_tokens", 1}});
+  EXPECT_EQ(lists.json["usage"]["prompt_tokens"], 5);
+}
+
+TEST(ApiText, LogprobsBiasAndStops) {
+  TestApi api;
+  const JsonAnswer got = api.post("/v1/chat/completions", chat("Hi", {{"logprobs", true}, {"top_logprobs", 3}, {"max_tokens", 4}}));
+  const Json& content = got.json["choices"][0]["logprobs"]["content"];
+  ASSERT_EQ(content.size(), 4u);
+  for (const Json& token : content) {
+    ASSERT_EQ(token["top_logprobs"].size(), 3u);
+    EXPECT_EQ(token["top_logprobs"][0]["token"], token["token"]);  // greedy
+    EXPECT_EQ(token["bytes"].size(), token["token"].get<std::string>().size());
+    EXPECT_LE(token["logprob"].get<double>(), 0);
+  }
+  const std::string text = got.json["choices"][0]["message"]["content"];
+  const std::string first = content[0]["token"];
+  const TokenList banned = api.engine().tokenizer().encode(first, false);
+  const JsonAnswer other = api.post("/v1/chat/completions", chat("Hi", {{"logit_bias", {{std::to_string(banned[0]), -100}}}}));
+  EXPECT_NE(other.json["choices"][0]["message"]["content"].get<std::string>().substr(0, first.size()), first);
+  const std::string stop = text.substr(first.size(), 2);
+  const JsonAnswer cut = api.post("/v1/chat/completions", chat("Hi", {{"stop", stop}}));
+  EXPECT_EQ(cut.json["choices"][0]["finish_reason"], "stop");
+  EXPECT_EQ(cut.json["choices"][0]["stop_reason"], stop);
+  EXPECT_EQ(cut.json["choices"][0]["message"]["content"], text.substr(0, text.find(stop)));
+}
+
+TEST(ApiText, WhatIsWrongIsNamed) {
+  TestApi api;
+  struct Case {
+    Json body;
+    int status;
+    const char* param;
+    const char* text;
+  };
+  const auto without_messages = [](Json messages) { return Json{{"messages", std::move(messages)}}; };
+  const std::vector<Case> cases{
+      {chat("x", {{"model", "nonesuch"}}), 404, "model", "there is tiny"},
+      {without_messages(nullptr), 400, "messages", "at least one"},
+      {without_messages(Json::array()), 400, "messages", "at least one"},
+      {without_messages({{{"role", "wizard"}, {"content", "x"}}}), 400, "messages[0].role", "wizard"},
+      {without_messages({{{"content", "x"}}}), 400, "messages[0].role", "missing"},
+      {without_messages({{{"role", "user"}}}), 400, "messages[0].content", "missing"},
+      {without_messages({{{"role", "user"}, {"content", 7}}}), 400, "messages[0].content", "string"},
+      {without_messages({{{"role", "user"}, {"content", {{{"type", "image_url"}}}}}}), 400, "messages[0].content[0].type", "image_url"},
+      {without_messages({7}), 400, "messages[0]", "an object"},
+      {chat("x", {{"temperature", 3}}), 400, "temperature", "from 0 to 2"},
+      {chat("x", {{"temperature", "hot"}}), 400, "temperature", "a number"},
+      {chat("x", {{"max_tokens", 0}}), 400, "max_tokens", "at least 1"},
+      {chat("x", {{"max_tokens", 1.5}}), 400, "max_tokens", "an integer"},
+      {chat("x", {{"n", 99}}), 400, "n", "from 1 to 16"},
+      {chat("x", {{"stop", {1}}}), 400, "stop", "strings"},
+      {chat("x", {{"stop", std::vector<std::string>(17, "a")}}), 400, "stop", "at most 16"},
+      {chat("x", {{"stop", std::string(300, 'a')}}), 400, "stop", "256"},
+      {chat("x", {{"logit_bias", {{"-1", 1}}}}), 400, "logit_bias", "token ids"},
+      {chat("x", {{"logit_bias", {{"5", 1000}}}}), 400, "logit_bias", "-100 to 100"},
+      {chat("x", {{"top_logprobs", 2}}), 400, "top_logprobs", "logprobs"},
+      {chat("x", {{"stream_options", {{"include_usage", true}}}}), 400, "stream_options", "stream"},
+      {chat("x", {{"seed", 1e30}}), 400, "seed", "an integer"},
+      {chat(std::string(60'000, 'x')), 400, "messages", "the model reads 2048"},
+  };
+  for (const Case& c : cases) {
+    const JsonAnswer got = api.post("/v1/chat/completions", c.body);
+    EXPECT_EQ(got.status, c.status) << c.text;
+    ASSERT_TRUE(got.json.contains("error")) << got.json;
+    EXPECT_EQ(got.json["error"]["param"], c.param) << got.json;
+    EXPECT_NE(got.json["error"]["message"].get<std::string>().find(c.text), std::string::npos) << got.json;
+    EXPECT_EQ(got.json["error"]["type"], "invalid_request_error");
+  }
+  const std::vector<Case> completions{
+      {Json::object(), 400, "prompt", "missing"},
+      {{{"prompt", "x"}, {"max_tokens", 0}}, 400, "max_tokens", "echo"},
+      {{{"prompt", "x"}, {"suffix", "y"}}, 400, "suffix", "not supported"},
+      {{{"prompt", "x"}, {"best_of", 3}}, 400, "best_of", "'n'"},
+      {{{"prompt", {1, 1 << 30}}}, 400, "prompt", "token ids"},
+      {{{"prompt", {{"a", 1}}}}, 400, "prompt", "expected"},
+      {{{"prompt", ""}}, 400, "prompt", "empty"},
+  };
+  for (const Case& c : completions) {
+    const JsonAnswer got = api.post("/v1/completions", c.body);
+    EXPECT_EQ(got.status, c.status) << got.json;
+    EXPECT_EQ(got.json["error"]["param"], c.param) << got.json;
+    EXPECT_NE(got.json["error"]["message"].get<std::string>().find(c.text), std::string::npos) << got.json;
+  }
+  EXPECT_EQ(api.post("/v1/chat/completions", chat(std::string(60'000, 'x'))).json["error"]["code"], "context_length_exceeded");
+}
+
+TEST(ApiText, BodiesThatAreNoRequests) {
+  TestApi api;
+  const auto raw = [&](const std::string& body) { return api.post("/v1/chat/completions", Json(body)); };
+  EXPECT_EQ(raw("{").status, 400);
+  EXPECT_EQ(raw("[]").status, 400);
+  EXPECT_EQ(raw("{\"a\": NaN}").status, 400);
+  EXPECT_EQ(raw("{\"a\": \"\xff\"}").status, 400);
+  EXPECT_EQ(raw("{\"n\": 1, \"n\": 2}").json["error"]["param"], "n");
+  EXPECT_EQ(raw(std::string(100, '[') + std::string(100, ']')).status, 400);
+  EXPECT_EQ(raw("{\"n\": 1e999}").status, 400);
+  auto client = api.client();
+  EXPECT_EQ(client.ask("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}").status, 415);
+  EXPECT_EQ(api.get("/v1/chat/completions").status, 405);
+  EXPECT_EQ(*api.get("/v1/chat/completions").headers.find("Allow"), "POST");
+  EXPECT_EQ(api.get("/v2/nothing").status, 404);
+  EXPECT_EQ(api.client().ask("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99999999\r\n\r\n").status, 413);
+}
+
+TEST(ApiText, ParametersThatNobodyReadAreNamed) {
+  TestApi api;
+  const JsonAnswer got = api.post("/v1/chat/completions", chat("x", {{"mirostat", 2}, {"user", "me"}}));
+  EXPECT_EQ(got.status, 200);
+  EXPECT_EQ(*got.headers.find("X-Ignored-Params"), "mirostat, user");
+  EXPECT_EQ(*api.post("/v1/chat/completions", chat("x"), "X-Request-Id: my-1\r\n").headers.find("X-Request-Id"), "my-1");
+  EXPECT_EQ(api.post("/v1/chat/completions", chat("x"), "X-Request-Id: a b\r\n").headers.find("X-Request-Id")->substr(0, 4), "req-");
+}
+
+TEST(ApiText, AClientThatGoesEndsItsAnswer) {
+  TestApi api;
+  auto client = api.client();
+  client.send(TestApi::post_text("/v1/chat/completions", dump_json(chat("x", {{"stream", true}, {"max_tokens", 1900}, {"ignore_eos", true}}))));
+  ASSERT_TRUE(client.read_through("\"content\":").has_value());
+  client.abort();
+  EXPECT_TRUE(test::eventually([&] { return api.engine().stats().running == 0; }));
+  EXPECT_LT(api.engine().stats().answer_tokens, 1800u);
+  // And one that waits for the whole.
+  auto waiting = api.client();
+  waiting.send(TestApi::post_text("/v1/chat/completions", dump_json(chat("y", {{"max_tokens", 1900}, {"ignore_eos", true}}))));
+  EXPECT_TRUE(test::eventually([&] { return api.engine().stats().running == 1; }));
+  waiting.abort();
+  EXPECT_TRUE(test::eventually([&] { return api.engine().stats().running == 0; }));
+}
+
+TEST(ApiText, DrainingRefusesNewWorkAndEndsWhatRuns) {
+  TestApi api;
+  EXPECT_EQ(api.get("/readyz").status, 200);
+  auto running = api.client();
+  running.send(TestApi::post_text("/v1/completions", dump_json({{"prompt", "x"}, {"stream", true}, {"max_tokens", 300}, {"ignore_eos", true}})));
+  ASSERT_TRUE(running.read_through("\"text\":").has_value());
+  api.api().drain();
+  EXPECT_EQ(api.get("/readyz").status, 503);
+  EXPECT_EQ(api.get("/livez").status, 200);
+  const JsonAnswer refused = api.post("/v1/completions", {{"prompt", "x"}});
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_NE(refused.headers.find("Retry-After"), nullptr);
+  api.server().stop_accepting();
+  const std::string rest = running.read_to_end();
+  EXPECT_NE(rest.find("\"finish_reason\":\"length\""), std::string::npos);
+  EXPECT_NE(rest.find("data: [DONE]"), std::string::npos);
+}
+
+TEST(ApiText, AFullQueueSaysWhenToComeAgain) {
+  ModelLoadOptions load;
+  load.queue.requests = 1;
+  TestApi api({}, load);
+  std::vector<test::TestClient> clients;
+  // More than the lanes take and one waits.
+  int refused = 0;
+  for (int i = 0; i < 200 && refused == 0; ++i) {
+    clients.push_back(api.client());
+    clients.back().send(TestApi::post_text("/v1/completions", dump_json({{"prompt", {"a", "b", "c"}}, {"max_tokens", 1900}, {"ignore_eos", true}})));
+    const auto answer = api.post("/v1/completions", {{"prompt", {"x", "y"}}, {"max_tokens", 1}});
+    if (answer.status != 503) continue;
+    ++refused;
+    EXPECT_EQ(answer.json["error"]["code"], "server_overloaded");
+    EXPECT_NE(answer.headers.find("Retry-After"), nullptr);
+  }
+  EXPECT_EQ(refused, 1);
+}
+
+}  // namespace
+}  // namespace tailor
