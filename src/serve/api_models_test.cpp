@@ -1,0 +1,224 @@
+// Models, vectors, labels and tokens as clients see them.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "serve/test_api.h"
+
+namespace tailor {
+namespace {
+
+using test::JsonAnswer;
+using test::TestApi;
+
+TEST(ApiModels, ListAndOne) {
+  TestApi api;
+  const JsonAnswer list = api.get("/v1/models");
+  ASSERT_EQ(list.status, 200);
+  EXPECT_EQ(list.json["object"], "list");
+  ASSERT_EQ(list.json["data"].size(), 1u);
+  const Json& model = list.json["data"][0];
+  EXPECT_EQ(model["id"], "tiny");
+  EXPECT_EQ(model["object"], "model");
+  EXPECT_TRUE(model["parent"].is_null());
+  EXPECT_EQ(model["max_model_len"], 2048);
+  EXPECT_EQ(api.get("/v1/models/tiny").json, model);
+  EXPECT_EQ(api.get("/v1/models/other").status, 404);
+  EXPECT_EQ(api.get("/v1/models/other").json["error"]["code"], "model_not_found");
+  EXPECT_EQ(api.get("/version").json["version"], TAILOR_VERSION);
+  EXPECT_EQ(api.get("/health").json["status"], "ok");
+}
+
+TEST(ApiModels, AdaptersAreModelsWithAParent) {
+  TemporaryDirectory dir("api");
+  testing::write_tiny_adapter(dir.path() / "adapter.gguf", 64, "", 0.3);
+  TestApi api;
+  api.models().put(serve_adapter(*api.models().find("tiny"), dir.path(), "support").value());
+  const JsonAnswer model = api.get("/v1/models/support");
+  EXPECT_EQ(model.json["parent"], "tiny");
+  const Json ask{{"prompt", "Where is my parcel"}, {"max_tokens", 8}, {"temperature", 0}};
+  Json with = ask;
+  with["model"] = "support";
+  const JsonAnswer base = api.post("/v1/completions", ask), adapted = api.post("/v1/completions", with);
+  EXPECT_EQ(adapted.json["model"], "support");
+  EXPECT_NE(adapted.json["choices"][0]["text"], base.json["choices"][0]["text"]);
+  EXPECT_NE(adapted.json["system_fingerprint"], base.json["system_fingerprint"]);
+  EXPECT_TRUE(api.models().remove("support"));
+  EXPECT_FALSE(api.models().remove("support"));
+  EXPECT_EQ(api.post("/v1/completions", with).status, 404);
+  testing::expect_error(serve_adapter(*api.models().find("tiny"), dir.path() / "none", "x"), ErrorCode::kNotFound, "none");
+}
+
+TEST(ApiModels, AModelIsReplacedUnderItsRequests) {
+  TestApi api;
+  auto running = api.client();
+  running.send(TestApi::post_text("/v1/completions", dump_json({{"model", "tiny"}, {"prompt", "x"}, {"stream", true}, {"max_tokens", 400}, {"ignore_eos", true}})));
+  ASSERT_TRUE(running.read_through("\"text\":").has_value());
+  ModelLoadOptions load;
+  load.share = std::make_shared<ComputeShare>(1);
+  load.cache_bytes = std::uint64_t{64} << 20;
+  const std::uint64_t version = api.models().version();
+  api.models().put(serve_base_model(testing::tiny_llama().string(), "tiny", load).value());
+  EXPECT_GT(api.models().version(), version);
+  EXPECT_EQ(api.get("/v1/models").json["data"].size(), 1u);
+  EXPECT_EQ(api.post("/v1/completions", {{"model", "tiny"}, {"prompt", "y"}, {"max_tokens", 2}}).status, 200);
+  ASSERT_TRUE(running.read_through("\"finish_reason\":\"length\"").has_value());
+  EXPECT_TRUE(running.read_through("data: [DONE]").has_value());
+}
+
+TEST(ApiModels, EmbeddingsAsNumbersAndAsBase64) {
+  TestApi api;
+  const JsonAnswer floats = api.post("/v1/embeddings", {{"model", "tiny"}, {"input", {"one text", "another"}}});
+  ASSERT_EQ(floats.status, 200) << floats.json;
+  ASSERT_EQ(floats.json["data"].size(), 2u);
+  EXPECT_EQ(floats.json["data"][1]["index"], 1);
+  const auto vector = floats.json["data"][0]["embedding"].get<std::vector<float>>();
+  ASSERT_EQ(vector.size(), 64u);
+  float length = 0;
+  for (const float v : vector) length += v * v;
+  EXPECT_NEAR(length, 1, 1e-4);
+  EXPECT_GT(floats.json["usage"]["prompt_tokens"].get<int>(), 2);
+  const JsonAnswer coded = api.post("/v1/embeddings", {{"input", "one text"}, {"encoding_format", "base64"}});
+  const std::string text = coded.json["data"][0]["embedding"];
+  ASSERT_EQ(text.size(), (64u * 4 + 2) / 3 * 4);
+  const std::string letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string bytes;
+  std::uint32_t held = 0;
+  int bits = 0;
+  for (const char c : text) {
+    if (c == '=') break;
+    held = held << 6 | static_cast<std::uint32_t>(letters.find(c));
+    bits += 6;
+    if (bits < 8) continue;
+    bits -= 8;
+    bytes += static_cast<char>(held >> bits & 255);
+  }
+  std::vector<float> decoded(64);
+  ASSERT_EQ(bytes.size(), 256u);
+  std::memcpy(decoded.data(), bytes.data(), 256);
+  for (std::size_t i = 0; i < 64; ++i) EXPECT_NEAR(decoded[i], vector[i], 1e-4);
+  const JsonAnswer shorter = api.post("/v1/embeddings", {{"input", "one text"}, {"dimensions", 8}});
+  const auto eight = shorter.json["data"][0]["embedding"].get<std::vector<float>>();
+  ASSERT_EQ(eight.size(), 8u);
+  EXPECT_NEAR(eight[0] / eight[1], vector[0] / vector[1], 1e-2);
+  EXPECT_EQ(api.post("/v1/embeddings", {{"input", {{400, 401}, {402}}}}).json["data"].size(), 2u);
+  EXPECT_EQ(api.post("/v1/embeddings", {{"input", Json::array()}}).json["error"]["param"], "input");
+  EXPECT_EQ(api.post("/v1/embeddings", Json::object()).json["error"]["param"], "input");
+  EXPECT_EQ(api.post("/v1/embeddings", {{"input", "x"}, {"dimensions", 65}}).json["error"]["param"], "dimensions");
+  EXPECT_EQ(api.post("/v1/embeddings", {{"input", "x"}, {"encoding_format", "hex"}}).json["error"]["param"], "encoding_format");
+}
+
+TEST(ApiModels, RerankOrdersDocuments) {
+  TestApi api;
+  const JsonAnswer got = api.post("/v1/rerank", {{"query", "a red house"}, {"documents", {"zebra", "a red house", "green"}}, {"top_n", 2}, {"return_documents", true}});
+  ASSERT_EQ(got.status, 200) << got.json;
+  ASSERT_EQ(got.json["results"].size(), 2u);
+  EXPECT_EQ(got.json["results"][0]["index"], 1);
+  EXPECT_NEAR(got.json["results"][0]["relevance_score"].get<double>(), 1, 1e-3);
+  EXPECT_EQ(got.json["results"][0]["document"]["text"], "a red house");
+  EXPECT_EQ(api.post("/rerank", {{"query", "x"}, {"documents", {{{"text", "y"}}}}}).json["results"].size(), 1u);
+  EXPECT_EQ(api.post("/v1/rerank", {{"query", "x"}}).json["error"]["param"], "documents");
+}
+
+/// Says "long" of texts with more than five letters.
+class ByLength final : public Classifier {
+ public:
+  Result<Matrix> probabilities(std::span<const std::string> texts, const ProgressFn&, const CancelToken&) override {
+    Matrix out(texts.size(), 2);
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+      out.row(i)[0] = texts[i].size() > 5 ? 0.9f : 0.2f;
+      out.row(i)[1] = 1 - out.row(i)[0];
+    }
+    return out;
+  }
+};
+
+void add_labels(TestApi& api, PackageManifest manifest = {}) {
+  auto model = std::make_unique<ServedModel>();
+  model->id = "labels";
+  auto labels = std::make_shared<LabelBackend>();
+  manifest.labels = {"long", "short"};
+  labels->manifest = std::move(manifest);
+  labels->classifier = std::make_unique<ByLength>();
+  labels->batcher = std::make_unique<TextBatcher>(
+      [classifier = labels->classifier.get()](std::span<const std::string> texts) { return classifier->probabilities(texts, {}, CancelToken()); },
+      std::make_shared<ComputeShare>(1));
+  model->labels = std::move(labels);
+  api.models().put(std::move(model));
+}
+
+TEST(ApiModels, LabelPackagesClassify) {
+  TestApi api;
+  add_labels(api);
+  const JsonAnswer got = api.post("/v1/classify", {{"model", "labels"}, {"input", {"a longer text", "tiny"}}});
+  ASSERT_EQ(got.status, 200) << got.json;
+  EXPECT_EQ(got.json["data"][0]["label"], "long");
+  EXPECT_NEAR(got.json["data"][0]["confidence"].get<double>(), 0.9, 1e-6);
+  EXPECT_NEAR(got.json["data"][1]["probabilities"]["short"].get<double>(), 0.8, 1e-6);
+  EXPECT_TRUE(got.json["milliseconds"].is_number());
+  EXPECT_FALSE(api.post("/v1/classify", {{"model", "labels"}, {"input", "x"}, {"probabilities", false}}).json["data"][0].contains("probabilities"));
+  EXPECT_EQ(api.post("/v1/classify", {{"model", "tiny"}, {"input", "x"}}).json["error"]["code"], "model_not_supported");
+  EXPECT_EQ(api.post("/v1/classify", {{"model", "labels"}}).json["error"]["param"], "input");
+  EXPECT_EQ(api.post("/v1/classify", {{"model", "labels"}, {"input", {1}}}).json["error"]["param"], "input");
+  EXPECT_EQ(api.post("/v1/completions", {{"model", "labels"}, {"prompt", "x"}}).json["error"]["param"], "model");
+  EXPECT_EQ(api.get("/v1/models/labels").json["labels"], (Json{"long", "short"}));
+}
+
+TEST(ApiModels, LabelPackagesAnswerChatsWithTheLabel) {
+  TestApi api;
+  add_labels(api);
+  const Json body{{"model", "labels"}, {"messages", {{{"role", "system"}, {"content", "x"}}, {{"role", "user"}, {"content", "a longer text"}}}}};
+  const JsonAnswer got = api.post("/v1/chat/completions", body);
+  ASSERT_EQ(got.status, 200) << got.json;
+  EXPECT_EQ(got.json["choices"][0]["message"]["content"], "long");
+  EXPECT_EQ(got.json["choices"][0]["finish_reason"], "stop");
+  const auto events = api.stream("/v1/chat/completions", body);
+  EXPECT_EQ(events.front()["choices"][0]["delta"]["content"], "long");
+  EXPECT_EQ(events.back(), "[DONE]");
+  Json nobody = body;
+  nobody["messages"].erase(1);
+  EXPECT_EQ(api.post("/v1/chat/completions", nobody).json["error"]["param"], "messages");
+}
+
+TEST(ApiModels, OpenAnswersAndSetsOfLabels) {
+  TestApi api;
+  PackageManifest manifest;
+  manifest.min_confidence = 0.85;
+  add_labels(api, manifest);
+  const JsonAnswer open = api.post("/v1/classify", {{"model", "labels"}, {"input", {"a longer text", "tiny"}}});
+  EXPECT_EQ(open.json["data"][0]["label"], "long");
+  EXPECT_TRUE(open.json["data"][1]["label"].is_null());
+  EXPECT_EQ(open.json["data"][1]["abstained"], true);
+  manifest.target.kind = PackageTarget::Kind::kLabelSet;
+  manifest.target.threshold = 0.15;
+  add_labels(api, manifest);
+  const JsonAnswer set = api.post("/v1/classify", {{"model", "labels"}, {"input", {"a longer text", "tiny"}}});
+  EXPECT_EQ(set.json["data"][0]["labels"], Json({"long"}));
+  EXPECT_EQ(set.json["data"][1]["labels"], Json({"long", "short"}));
+}
+
+TEST(ApiModels, TokensThereAndBack) {
+  TestApi api;
+  const JsonAnswer tokens = api.post("/tokenize", {{"content", "Hello <|im_end|> world"}, {"with_pieces", true}});
+  ASSERT_EQ(tokens.status, 200) << tokens.json;
+  EXPECT_EQ(tokens.json["count"], tokens.json["tokens"].size());
+  Json ids = Json::array();
+  std::string joined;
+  for (const Json& t : tokens.json["tokens"]) {
+    ids.push_back(t["id"]);
+    joined += t["piece"].get<std::string>();
+  }
+  EXPECT_EQ(joined, "Hello <|im_end|> world");
+  EXPECT_EQ(api.post("/detokenize", {{"tokens", ids}}).json["content"], "Hello <|im_end|> world");
+  EXPECT_GT(api.post("/tokenize", {{"content", "Hello <|im_end|> world"}, {"parse_special", false}}).json["count"], tokens.json["count"]);
+  const JsonAnswer shown = api.post("/apply-template", {{"messages", {{{"role", "user"}, {"content", "Hi <|im_end|>"}}}}});
+  EXPECT_NE(shown.json["prompt"].get<std::string>().find("<|im_start|>user\nHi"), std::string::npos);
+  EXPECT_EQ(api.post("/tokenize", {{"messages", {{{"role", "user"}, {"content", "Hi <|im_end|>"}}}}}).json["count"], shown.json["count"]);
+  EXPECT_EQ(api.post("/tokenize", Json::object()).json["error"]["param"], "prompt");
+  EXPECT_EQ(api.post("/detokenize", {{"tokens", {-1}}}).json["error"]["param"], "tokens");
+}
+
+}  // namespace
+}  // namespace tailor
