@@ -97,8 +97,8 @@ Result<Grammar> grammar_of(const ConstraintSpec& spec) {
     case ConstraintSpec::Kind::kChoices:
       return choice_grammar(spec.choices);
     case ConstraintSpec::Kind::kRegex: {
-      TAILOR_TRY(GrammarExpr whole, regex_grammar(spec.text));
       Grammar grammar;
+      TAILOR_TRY(GrammarExpr whole, add_regex(grammar, spec.text));
       grammar.define(0, std::move(whole));
       return grammar;
     }

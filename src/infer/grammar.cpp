@@ -282,7 +282,15 @@ GrammarExpr one_of(CodeSet set) {
 }
 GrammarExpr sequence(std::vector<GrammarExpr> parts) {
   if (parts.size() == 1) return parts[0];
-  return make({.kind = Kind::kSequence, .parts = std::move(parts)});
+  std::vector<GrammarExpr> flat;  // a long chain must not be as deep
+  for (GrammarExpr& part : parts) {
+    if (part->kind == Kind::kSequence) {
+      flat.insert(flat.end(), part->parts.begin(), part->parts.end());
+    } else {
+      flat.push_back(std::move(part));
+    }
+  }
+  return make({.kind = Kind::kSequence, .parts = std::move(flat)});
 }
 GrammarExpr choice(std::vector<GrammarExpr> parts) {
   if (parts.size() == 1) return parts[0];

@@ -12,6 +12,7 @@ namespace tailor {
 namespace {
 
 constexpr int kIndent = 64;
+constexpr int kCountedString = 128;  // longer maxima are left to the matcher, which is slow where it comes near them
 /// What may stand in a string as it is.
 const CodeSet& plain_characters() {
   static const CodeSet set = normal_set({{0x20, 0x21}, {0x23, 0x5B}, {0x5D, kLastCodePoint}});
@@ -56,7 +57,7 @@ GrammarExpr other_than(const NameNode& node) {
 
 }  // namespace
 
-GrammarExpr json_characters(const CodeSet& set) {
+std::vector<GrammarExpr> json_characters(const CodeSet& set) {
   static constexpr std::pair<char32_t, const char*> kEscapes[] = {
       {U'"', "\\\""}, {U'\\', "\\\\"}, {U'\b', "\\b"}, {U'\f', "\\f"}, {U'\n', "\\n"}, {U'\r', "\\r"}, {U'\t', "\\t"}};
   std::vector<GrammarExpr> ways;
@@ -68,7 +69,7 @@ GrammarExpr json_characters(const CodeSet& set) {
   if (ways.empty() && set.size() == 1 && set[0].first == set[0].last) {
     ways.push_back(text_of(fmt::format("\\u{:04x}", static_cast<std::uint32_t>(set[0].first))));
   }
-  return choice(std::move(ways));
+  return ways;
 }
 
 GrammarExpr JsonGrammar::piece(Piece which) {
@@ -134,7 +135,8 @@ GrammarExpr JsonGrammar::character_then(const GrammarExpr& rest) {
 
 GrammarExpr JsonGrammar::string(int minimum, int maximum) {
   if (minimum == 0 && maximum == kNoMaximum) return string();
-  if (maximum == 0) return text_of("\"\"");
+  if (maximum != kNoMaximum && maximum <= kCountedString)
+    return sequence({text_of("\""), counted_rest(minimum, maximum)});
   GrammarExpr rest = piece(maximum == kNoMaximum ? kStringRest : kCharacters);
   for (int i = 0; i < minimum; ++i) {
     const std::size_t rule = grammar_.add_rule();
@@ -146,6 +148,18 @@ GrammarExpr JsonGrammar::string(int minimum, int maximum) {
   grammar_.define(rule, rest);
   grammar_.limit(rule, maximum);
   return sequence({text_of("\""), Grammar::refer(rule), text_of("\"")});
+}
+
+/// What follows when so many characters must and may still come.
+GrammarExpr JsonGrammar::counted_rest(int minimum, int maximum) {
+  if (maximum == 0) return text_of("\"");
+  std::optional<std::size_t>& rule = counted_[{minimum, maximum}];
+  if (!rule) {
+    rule = grammar_.add_rule();
+    GrammarExpr more = character_then(counted_rest(std::max(minimum - 1, 0), maximum - 1));
+    grammar_.define(*rule, minimum > 0 ? std::move(more) : choice({text_of("\""), std::move(more)}));
+  }
+  return Grammar::refer(*rule);
 }
 
 GrammarExpr JsonGrammar::string_other_than(const std::vector<std::string>& names) {
@@ -183,8 +197,14 @@ GrammarExpr JsonGrammar::colon() {
 GrammarExpr JsonGrammar::comma() {
   return sequence({text_of(","), piece(kGap)});
 }
+GrammarExpr JsonGrammar::open_brace() {
+  return sequence({text_of("{"), piece(kGap)});
+}
+GrammarExpr JsonGrammar::close_brace() {
+  return sequence({piece(kGap), text_of("}")});
+}
 GrammarExpr JsonGrammar::braces(GrammarExpr members) {
-  return sequence({text_of("{"), piece(kGap), std::move(members), piece(kGap), text_of("}")});
+  return sequence({open_brace(), std::move(members), close_brace()});
 }
 GrammarExpr JsonGrammar::brackets(GrammarExpr items) {
   return sequence({text_of("["), piece(kGap), std::move(items), piece(kGap), text_of("]")});

@@ -3,9 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdint>
-#include <optional>
 
+#include "infer/automaton.h"
 #include "infer/json_grammar.h"
 #include "model/utf8.h"
 
@@ -276,63 +275,18 @@ class Parser {
   std::size_t at_ = 0;
 };
 
-using Kind = GrammarNode::Kind;
-
-/// The same expression, every class as it stands in a JSON string.
-GrammarExpr in_json(const GrammarExpr& expr) {
-  if (expr->kind == Kind::kClass) return json_characters(expr->set);
-  if (expr->parts.empty()) return expr;
-  std::vector<GrammarExpr> parts;
-  for (const GrammarExpr& part : expr->parts) parts.push_back(in_json(part));
-  if (expr->kind == Kind::kSequence) return sequence(std::move(parts));
-  if (expr->kind == Kind::kChoice) return choice(std::move(parts));
-  return repeat(std::move(parts[0]), expr->minimum, expr->maximum);
-}
-
-struct Lengths {
-  std::int64_t shortest = 0;
-  std::optional<std::int64_t> longest = 0;  // none: unbounded
-};
-
-Lengths lengths(const GrammarNode& node) {
-  if (node.kind == Kind::kClass) return {1, 1};
-  Lengths out;
-  if (node.kind == Kind::kSequence) {
-    for (const GrammarExpr& part : node.parts) {
-      const Lengths more = lengths(*part);
-      out.shortest += more.shortest;
-      out.longest = out.longest && more.longest ? std::optional(*out.longest + *more.longest) : std::nullopt;
-    }
-  } else if (node.kind == Kind::kChoice) {
-    out = lengths(*node.parts.at(0));
-    for (const GrammarExpr& part : node.parts) {
-      const Lengths more = lengths(*part);
-      out.shortest = std::min(out.shortest, more.shortest);
-      out.longest = out.longest && more.longest ? std::optional(std::max(*out.longest, *more.longest)) : std::nullopt;
-    }
-  } else if (node.kind == Kind::kRepeat) {
-    const Lengths one = lengths(*node.parts[0]);
-    constexpr std::int64_t kFar = std::int64_t{1} << 40;  // beyond any length that is asked for
-    out.shortest = std::min(one.shortest * node.minimum, kFar);
-    if (node.maximum == kNoMaximum) {
-      out.longest = one.longest == 0 ? std::optional<std::int64_t>(0) : std::nullopt;
-    } else {
-      out.longest = one.longest ? std::optional(std::min(*one.longest * node.maximum, kFar)) : std::nullopt;
-    }
-  }
-  return out;
-}
-
 }  // namespace
 
-Result<GrammarExpr> regex_grammar(std::string_view pattern) {
+Result<GrammarExpr> add_regex(Grammar& grammar, std::string_view pattern) {
   TAILOR_TRY(std::vector<Branch> branches, Parser(pattern).parse());
   std::vector<GrammarExpr> ways;
   for (Branch& branch : branches) ways.push_back(std::move(branch.body));
-  return choice(std::move(ways));
+  TAILOR_TRY(const Automaton automaton, automaton_of(choice(std::move(ways))));
+  return add_automaton(
+      grammar, automaton, [](const CodeSet& set) { return std::vector{one_of(set)}; }, text_of(""));
 }
 
-Result<GrammarExpr> regex_json_characters(std::string_view pattern, int minimum, int maximum) {
+Result<GrammarExpr> add_regex_string(Grammar& grammar, std::string_view pattern, int minimum, int maximum) {
   TAILOR_TRY(std::vector<Branch> branches, Parser(pattern).parse());
   const GrammarExpr anything = repeat(one_of({{1, kLastCodePoint}}), 0, kNoMaximum);
   std::vector<GrammarExpr> ways;
@@ -343,25 +297,11 @@ Result<GrammarExpr> regex_json_characters(std::string_view pattern, int minimum,
     if (!branch.to_end) parts.push_back(anything);
     ways.push_back(sequence(std::move(parts)));
   }
-  GrammarExpr all = choice(std::move(ways));
-  const bool one_class = all->kind == Kind::kRepeat && all->parts[0]->kind == Kind::kClass;
-  if (one_class) {
-    const int low = std::max(all->minimum, minimum);
-    const int high = maximum == kNoMaximum        ? all->maximum
-                     : all->maximum == kNoMaximum ? maximum
-                                                  : std::min(all->maximum, maximum);
-    if (high != kNoMaximum && low > high) {
-      return Error{ErrorCode::kInvalidArgument, "no text that the pattern matches has the length that is asked for",
-                   ""};
-    }
-    all = repeat(all->parts[0], low, high);
+  TAILOR_TRY(Automaton automaton, automaton_of(choice(std::move(ways))));
+  if (minimum > 0 || maximum != kNoMaximum) {
+    TAILOR_TRY(automaton, with_length(automaton, minimum, maximum));
   }
-  const Lengths seen = lengths(*all);
-  if (seen.shortest < minimum || (maximum != kNoMaximum && (!seen.longest || *seen.longest > maximum))) {
-    return Error{ErrorCode::kInvalidArgument, "a length beside this pattern cannot be enforced",
-                 "say the length within the pattern, as in \"^[a-z]{2,8}$\""};
-  }
-  return in_json(all);
+  return sequence({text_of("\""), add_automaton(grammar, automaton, json_characters, text_of("\""))});
 }
 
 }  // namespace tailor

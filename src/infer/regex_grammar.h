@@ -15,12 +15,11 @@
 
 namespace tailor {
 
-/// Texts that match from their first to their last character.
-Result<GrammarExpr> regex_grammar(std::string_view pattern);
+/// Texts that match from their first to their last character, as rules of `grammar`.
+Result<GrammarExpr> add_regex(Grammar& grammar, std::string_view pattern);
 
-/// The contents of JSON strings (without their quotes) in which `pattern` matches somewhere, as JSON Schema means it,
-/// from `minimum` to `maximum` code points long. Where a length is asked for it must be met by every match, or the
-/// pattern must be one repeated class between anchors ("^[a-z]*$"): others are refused.
-Result<GrammarExpr> regex_json_characters(std::string_view pattern, int minimum, int maximum);
+/// JSON strings in whose contents `pattern` matches somewhere, as JSON Schema means it, from `minimum` to `maximum`
+/// code points long (kNoMaximum: any length).
+Result<GrammarExpr> add_regex_string(Grammar& grammar, std::string_view pattern, int minimum, int maximum);
 
 }  // namespace tailor

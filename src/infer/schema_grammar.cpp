@@ -97,6 +97,9 @@ class SchemaReader {
   Result<GrammarExpr> object(const Json& schema, const std::string& path, int depth);
   Result<std::vector<Member>> members(const Json& schema, const std::string& path, int depth);
   GrammarExpr body(const std::vector<Member>& members, const GrammarExpr& further);
+  using Blocks = std::map<std::pair<std::size_t, std::size_t>, GrammarExpr>;
+  void cover(std::size_t begin, std::size_t end, std::size_t low, std::size_t high,
+             const std::vector<GrammarExpr>& leaves, Blocks& blocks, std::vector<GrammarExpr>& out);
 
   /// A count such as "minItems"; none where it is not there. At most `most`.
   Result<std::optional<int>> count(const Json& schema, const char* keyword, const std::string& path, int most) const;
@@ -360,9 +363,9 @@ Result<GrammarExpr> SchemaReader::string(const Json& schema, const std::string& 
   if (format == nullptr && !schema.contains("pattern")) return json_.string(length.first, length.second);
   if (format == nullptr && !schema["pattern"].is_string()) return schema_error(path, keyword, "must be a string");
   const std::string pattern = format != nullptr ? format->pattern : schema["pattern"].get<std::string>();
-  auto characters = regex_json_characters(pattern, length.first, length.second);
-  if (!characters) return schema_error(path, keyword, characters.error().message, characters.error().hint);
-  return sequence({text_of("\""), rule_of(std::move(*characters)), text_of("\"")});
+  auto matching = add_regex_string(grammar_, pattern, length.first, length.second);
+  if (!matching) return schema_error(path, keyword, matching.error().message, matching.error().hint);
+  return matching;
 }
 
 Result<GrammarExpr> SchemaReader::array(const Json& schema, const std::string& path, int depth) {
@@ -491,34 +494,71 @@ Result<GrammarExpr> SchemaReader::object(const Json& schema, const std::string& 
   return must == 0 && least == 0 ? choice({text_of("{}"), std::move(all)}) : all;
 }
 
-/// At least one member, in order, braces around them.
+/// At least one member, in order, braces around them. Written from the back: after each member stand a comma and one of
+/// the members that may be next, or the closing brace. One rule asks for the comma however many may follow: where each
+/// did, a token that begins with one would be tried for each.
 GrammarExpr SchemaReader::body(const std::vector<Member>& members, const GrammarExpr& further) {
-  const bool closed = is_impossible(further);
-  GrammarExpr tail = closed ? text_of("") : repeat(rule_of(sequence({json_.comma(), further})), 0, kNoMaximum);
-  const auto first = std::find_if(members.begin(), members.end(), [](const Member& m) { return m.required; });
-  if (first != members.end()) {
-    std::vector<GrammarExpr> parts;
-    for (auto it = members.begin(); it != members.end(); ++it) {
-      if (it < first) parts.push_back(optional(sequence({it->expr, json_.comma()})));
-      if (it == first) parts.push_back(it->expr);
-      if (it > first) {
-        GrammarExpr part = sequence({json_.comma(), it->expr});
-        parts.push_back(it->required ? std::move(part) : optional(std::move(part)));
-      }
+  const std::size_t n = members.size();
+  std::vector<GrammarExpr> after(n + 1), leaf(n);  // what follows member i - 1; member i and what follows it
+  after[n] = json_.close_brace();
+  GrammarExpr more = nothing();
+  if (!is_impossible(further)) {
+    const std::size_t rest = grammar_.add_rule();
+    more = sequence({further, Grammar::refer(rest)});
+    grammar_.define(rest, choice({after[n], sequence({json_.comma(), more})}));
+    after[n] = Grammar::refer(rest);
+  }
+  Blocks blocks;
+  std::size_t end = n;  // behind the last member that may be next: the first that is required, or all
+  bool may_close = true;
+  GrammarExpr next;
+  for (std::size_t i = n; i-- > 0;) {
+    leaf[i] = sequence({members[i].expr, after[i + 1]});
+    if (members[i].required) {
+      end = i + 1;
+      may_close = false;
     }
-    parts.push_back(std::move(tail));
-    return json_.braces(sequence(std::move(parts)));
+    const bool among_others = i > 0 && !members[i - 1].required;
+    if (among_others || !members[i].required) leaf[i] = rule_of(std::move(leaf[i]));
+    if (members[i].required) {
+      next = leaf[i];
+      after[i] = sequence({json_.comma(), next});
+      continue;
+    }
+    std::vector<GrammarExpr> ways;
+    cover(i, end, 0, n, leaf, blocks, ways);
+    if (may_close && !is_impossible(more)) ways.push_back(more);
+    next = choice(std::move(ways));
+    if (i == 0) break;
+    GrammarExpr with_comma = sequence({json_.comma(), next});
+    after[i] = rule_of(may_close ? choice({json_.close_brace(), std::move(with_comma)}) : std::move(with_comma));
   }
-  // Whichever comes first has no comma before it; those after it do.
-  std::vector<GrammarExpr> ways;
-  if (!closed) ways.push_back(sequence({further, tail}));
-  GrammarExpr after = rule_of(std::move(tail));
-  for (std::size_t i = members.size(); i-- > 0;) {
-    const GrammarExpr member = rule_of(members[i].expr);
-    ways.push_back(sequence({member, after}));
-    if (i > 0) after = rule_of(sequence({optional(sequence({json_.comma(), member})), after}));
+  return sequence({json_.open_brace(), std::move(next)});
+}
+
+/// Appends rules that together choose among the leaves [begin, end), all of them written: halves of [low, high), so
+/// that no more than twice the logarithm are needed wherever it begins.
+void SchemaReader::cover(std::size_t begin, std::size_t end, std::size_t low, std::size_t high,
+                         const std::vector<GrammarExpr>& leaves, Blocks& blocks, std::vector<GrammarExpr>& out) {
+  begin = std::max(begin, low);
+  end = std::min(end, high);
+  if (begin >= end) return;
+  const std::size_t middle = low + (high - low) / 2;
+  if (high - low == 1) {
+    out.push_back(leaves[low]);
+  } else if (begin == low && end == high) {
+    GrammarExpr& block = blocks[{low, high}];
+    if (block == nullptr) {
+      std::vector<GrammarExpr> ways;
+      cover(low, middle, low, middle, leaves, blocks, ways);
+      cover(middle, high, middle, high, leaves, blocks, ways);
+      block = rule_of(choice(std::move(ways)));
+    }
+    out.push_back(block);
+  } else {
+    cover(begin, end, low, middle, leaves, blocks, out);
+    cover(begin, end, middle, high, leaves, blocks, out);
   }
-  return json_.braces(choice(std::move(ways)));
 }
 
 }  // namespace
