@@ -25,7 +25,7 @@ if(NOT TAILOR_DEPS_DIR)
   endif()
   set(TAILOR_DEPS_DIR "${cache}/deps" CACHE PATH "" FORCE)
 endif()
-foreach(part LLAMA:llama.cpp TORCH:libtorch)
+foreach(part LLAMA:llama.cpp XGRAMMAR:xgrammar TORCH:libtorch)
   string(REPLACE ":" ";" part ${part})
   list(GET part 0 name)
   list(GET part 1 directory)
@@ -67,6 +67,15 @@ if(EXISTS ${TAILOR_LLAMA_ROOT}/lib/libggml-cuda.a)
 endif()
 tailor_import(llama::llama llama)
 target_link_libraries(llama::llama INTERFACE ggml::ggml ggml::cpu ggml::base)
+
+# XGrammar: static, built by scripts/setup.sh.
+if(NOT EXISTS ${TAILOR_XGRAMMAR_ROOT}/lib/libxgrammar.a)
+  message(FATAL_ERROR "XGrammar is not at ${TAILOR_XGRAMMAR_DIR} (lib/libxgrammar.a is missing): run scripts/setup.sh, or set TAILOR_XGRAMMAR_DIR")
+endif()
+add_library(xgrammar::xgrammar STATIC IMPORTED GLOBAL)
+set_target_properties(xgrammar::xgrammar PROPERTIES IMPORTED_LOCATION ${TAILOR_XGRAMMAR_ROOT}/lib/libxgrammar.a
+  INTERFACE_INCLUDE_DIRECTORIES ${TAILOR_XGRAMMAR_ROOT}/include INTERFACE_SYSTEM_INCLUDE_DIRECTORIES ${TAILOR_XGRAMMAR_ROOT}/include)
+target_link_libraries(xgrammar::xgrammar INTERFACE Threads::Threads)
 
 # libtorch: tailor-tune only. The parts of the PyPI wheel that set-up unpacks, a libtorch zip, or an installed PyTorch.
 option(TAILOR_TORCH_CUDA "link libtorch's CUDA half (TAILOR_TORCH_DIR must be a CUDA build)" OFF)

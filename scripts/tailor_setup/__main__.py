@@ -6,13 +6,13 @@ import signal
 import sys
 import time
 
-from . import llama, peers, pins, system, unpack
+from . import llama, peers, pins, system, unpack, xgrammar
 from .cache import Cache, human, remove, say, warn
 from .download import Fetch, cached
 from .errors import SetupError
 from .jobs import jobs
 
-STAGES = ("system", "fetch", "llama", "torch")
+STAGES = ("system", "fetch", "llama", "xgrammar", "torch")
 ENVIRONMENT_FAULT = 4
 
 
@@ -55,6 +55,8 @@ def set_up(arguments, cache):
     wanted = [pins.SMOLLM2, pins.MINILM]
     if "llama" not in skip:
         wanted.append(pins.LLAMA)
+    if "xgrammar" not in skip:
+        wanted.append(pins.XGRAMMAR)
     if torch:
         wanted += [pins.TORCH, pins.CUPTI, pins.CUDART, *(pins.CUDA if arguments.cuda else ())]
     if "fetch" not in skip:
@@ -74,6 +76,11 @@ def set_up(arguments, cache):
         with Stage("llama.cpp") as stage:
             entry, built = llama.provide(cache, native, arguments.jobs or jobs(gigabytes_each=1.0))
             cache.link("llama.cpp", entry)
+            stage.note = "built" if built else "is there"
+    if "xgrammar" not in skip:
+        with Stage("XGrammar") as stage:
+            entry, built = xgrammar.provide(cache, native, arguments.jobs or jobs(gigabytes_each=1.0))
+            cache.link("xgrammar", entry)
             stage.note = "built" if built else "is there"
 
 

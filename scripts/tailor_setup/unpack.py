@@ -69,17 +69,28 @@ def smollm2(cache):
 
 def llama_source(cache, destination):
     """The parts of llama.cpp that its library needs, without its history, tools and web interface."""
-    root = f"llama_cpp_python-{pins.LLAMA.version}/vendor/llama.cpp/"
-    wanted = tuple(root + part for part in ("CMakeLists.txt", "LICENSE", "cmake/", "common/", "ggml/", "include/", "src/", "vendor/"))
+    source(cache, pins.LLAMA, destination, f"llama_cpp_python-{pins.LLAMA.version}/vendor/llama.cpp/",
+           ("CMakeLists.txt", "LICENSE", "cmake/", "common/", "ggml/", "include/", "src/", "vendor/"))
+
+
+def xgrammar_source(cache, destination):
+    """XGrammar's C++ core and the two headers that it needs of others."""
+    source(cache, pins.XGRAMMAR, destination, f"xgrammar-{pins.XGRAMMAR.version}/",
+           ("LICENSE", "NOTICE", "cpp/", "include/", "3rdparty/dlpack/LICENSE", "3rdparty/dlpack/include/", "3rdparty/picojson/picojson.h"))
+
+
+def source(cache, pin, destination, root, parts):
+    """What `root` holds of a source distribution, as far as it is among `parts`."""
+    wanted = tuple(root + part for part in parts)
     try:
-        with tarfile.open(found(cache, pins.LLAMA)) as archive:
+        with tarfile.open(found(cache, pin)) as archive:
             for member in archive:
                 if not member.name.startswith(wanted) or not (member.isfile() or member.isdir()):
                     continue
                 member.name = safe(member.name[len(root):])
                 archive.extract(member, destination, set_attrs=member.isfile())
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise Damaged(pins.LLAMA) from error
+        raise Damaged(pin) from error
 
 
 def store(cache, name, parts, recipe, make):

@@ -394,6 +394,20 @@ std::string Tokenizer::decode(std::span<const std::int32_t> ids, bool show_speci
   }
 }
 
+std::string Tokenizer::token_bytes(std::int32_t id) const {
+  if (id < 0 || static_cast<std::size_t>(id) >= vocabulary_size()) return {};
+  std::string text(32, '\0');
+  for (;;) {
+    const std::int32_t length =
+        llama_token_to_piece(impl_->vocab, id, text.data(), static_cast<std::int32_t>(text.size()), 0, false);
+    if (length >= 0) {
+      text.resize(static_cast<std::size_t>(length));
+      return text;
+    }
+    text.resize(static_cast<std::size_t>(-static_cast<std::int64_t>(length)));
+  }
+}
+
 std::int32_t Tokenizer::bos() const {
   return llama_vocab_bos(impl_->vocab);
 }

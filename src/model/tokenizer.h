@@ -78,6 +78,10 @@ class Tokenizer {
   /// character.
   std::string decode(std::span<const std::int32_t> ids, bool show_special = false) const;
 
+  /// What one token adds to a generated text, as llama.cpp writes it: bytes, perhaps half a character; a blank that
+  /// begins a word is part of it. Empty: control and unused tokens, ids outside the vocabulary.
+  std::string token_bytes(std::int32_t id) const;
+
   // Ids of special tokens; -1: the model has none.
   std::int32_t bos() const;
   std::int32_t eos() const;
