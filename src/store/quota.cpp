@@ -75,13 +75,13 @@ QuotaGrant::QuotaGrant(QuotaGrant&& other) noexcept
 
 QuotaGrant::~QuotaGrant() {
   if (ledger_ == nullptr) return;
-  if (!settled_) ledger_->settle(key_id_, estimated_, estimated_, at_, at_);
+  if (!settled_) ledger_->settle(*this, estimated_, at_, false);
   ledger_->leave(key_id_);
 }
 
 void QuotaGrant::settle(std::int64_t tokens, UnixMillis now) {
   if (ledger_ == nullptr || std::exchange(settled_, true)) return;
-  ledger_->settle(key_id_, estimated_, std::clamp<std::int64_t>(tokens, 0, kMostTokens), at_, now);
+  ledger_->settle(*this, std::clamp<std::int64_t>(tokens, 0, kMostTokens), now, tokens == 0);
 }
 
 void QuotaLedger::advance(const std::string& key_id, Account& account, const QuotaLimits& limits, UnixMillis now) {
@@ -177,18 +177,18 @@ QuotaState QuotaLedger::state(const std::string& key_id, const QuotaLimits& limi
   return state_of(fresh, now);
 }
 
-void QuotaLedger::settle(const std::string& key_id, std::int64_t estimated, std::int64_t tokens, UnixMillis at,
-                         UnixMillis now) {
+void QuotaLedger::settle(const QuotaGrant& grant, std::int64_t tokens, UnixMillis now, bool give_request_back) {
   const std::lock_guard lock(mutex_);
-  Account& account = accounts_.at(key_id);  // a record with requests in flight is never dropped
-  advance(key_id, account, account.limits, now);
-  if (day_of(at) == account.day) account.reserved = std::max<std::int64_t>(0, account.reserved - estimated);
+  Account& account = accounts_.at(grant.key_id_);  // a record with requests in flight is never dropped
+  advance(grant.key_id_, account, account.limits, now);
+  const std::int64_t estimated = grant.estimated_;
+  if (day_of(grant.at_) == account.day) account.reserved = std::max<std::int64_t>(0, account.reserved - estimated);
   account.unsaved += tokens;
   if (account.limits.tokens_per_minute > 0) {
     account.tokens = std::min(static_cast<double>(account.limits.tokens_per_minute),
                               account.tokens + static_cast<double>(estimated - tokens));
   }
-  if (tokens == 0 && account.limits.requests_per_minute > 0)
+  if (give_request_back && account.limits.requests_per_minute > 0)
     account.requests = std::min(static_cast<double>(account.limits.requests_per_minute), account.requests + 1);
 }
 

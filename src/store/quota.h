@@ -119,7 +119,7 @@ class QuotaLedger {
   /// Refills, begins a new day, takes over changed limits.
   void advance(const std::string& key_id, Account& account, const QuotaLimits& limits, UnixMillis now);
   static QuotaState state_of(const Account& account, UnixMillis now);
-  void settle(const std::string& key_id, std::int64_t estimated, std::int64_t tokens, UnixMillis at, UnixMillis now);
+  void settle(const QuotaGrant& grant, std::int64_t tokens, UnixMillis now, bool give_request_back);
   void leave(const std::string& key_id);
   bool make_room(UnixMillis now);
 
