@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/hash.h"
+#include "store/json_text.h"
 #include "store/names.h"
 
 namespace tailor {
@@ -66,12 +67,9 @@ Result<AuditAnchor> AuditLog::append(const AuditEntry& entry) {
   TAILOR_CHECK(check_label(entry.actor, "actor of an audit entry", 256));
   TAILOR_CHECK(check_label(entry.action, "action of an audit entry", 256));
   if (!entry.object.empty()) TAILOR_CHECK(check_label(entry.object, "object of an audit entry", 1024));
+  // For ids and sizes, not for content.
+  TAILOR_CHECK(json_text(entry.details, "details of an audit entry", kMaxDetails));
   const std::string details = canonical(entry.details);
-  if (details.size() > kMaxDetails) {
-    return Error{ErrorCode::kInvalidArgument,
-                 fmt::format("details of an audit entry have {} bytes; the limit is {}", details.size(), kMaxDetails),
-                 "the log is for ids and sizes, not for content"};
-  }
   TAILOR_TRY(Transaction transaction, context_.database.write());
   TAILOR_TRY(const AuditAnchor before, last(transaction));
   const std::int64_t seq = before.count + 1;

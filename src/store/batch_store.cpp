@@ -5,6 +5,7 @@
 #include <array>
 #include <utility>
 
+#include "store/json_text.h"
 #include "store/names.h"
 #include "store/paging.h"
 #include "store/random_id.h"
@@ -69,11 +70,12 @@ Result<Batch> apply(Transaction& transaction, const StoreContext& context, Batch
   if (change.error_file) batch.error_file = *change.error_file;
   if (change.total) batch.total = *change.total;
   if (change.errors) batch.errors = *change.errors;
+  TAILOR_TRY(const std::string errors, json_text(batch.errors, "errors of a batch", std::size_t{1} << 20));
   TAILOR_CHECK(transaction.run(
       "UPDATE batches SET status = ?, times = ?, output_file = ?, error_file = ?, total = ?, errors = ?, "
       "session = iif(?, '', session) WHERE id = ?",
-      {to_string(to), dump_json(batch.times), batch.output_file, batch.error_file, batch.total, dump_json(batch.errors),
-       is_final(to), batch.id}));
+      {to_string(to), dump_json(batch.times), batch.output_file, batch.error_file, batch.total, errors, is_final(to),
+       batch.id}));
   return batch;
 }
 
@@ -146,11 +148,8 @@ Result<Batch> BatchStore::create(const std::string& owner, const std::string& en
                                  const std::string& completion_window, std::int64_t expires_at, const Json& metadata) {
   TAILOR_CHECK(check_label(endpoint, "endpoint"));
   TAILOR_CHECK(check_label(completion_window, "completion window"));
-  const std::string text = dump_json(metadata.is_null() ? Json::object() : metadata);
-  if (text.size() > (std::size_t{16} << 10)) {
-    return Error{ErrorCode::kInvalidArgument,
-                 fmt::format("metadata of a batch has {} bytes; the limit is {}", text.size(), 16 << 10), ""};
-  }
+  TAILOR_TRY(const std::string text,
+             json_text(metadata.is_null() ? Json::object() : metadata, "metadata of a batch", std::size_t{16} << 10));
   const std::string id = random_id("batch_", 24);
   TAILOR_TRY(Transaction transaction, context_.database.write());
   TAILOR_CHECK(transaction.run(

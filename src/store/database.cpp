@@ -179,6 +179,7 @@ struct Transaction::Access {
   std::unique_lock<std::mutex> lock;
   bool writes;
   bool open = false;
+  bool failed = false;  // a statement did; what came before it must not be kept alone
 
   /// Opens the transaction; the lock is held from here on.
   static Result<Transaction> begin(Database::Impl& database, bool writes) {
@@ -186,6 +187,12 @@ struct Transaction::Access {
     TAILOR_CHECK(database.step(writes ? "BEGIN IMMEDIATE" : "BEGIN DEFERRED", {}, 0, {}));
     access->open = true;
     return Transaction(std::move(access));
+  }
+  Result<std::int64_t> step(std::string_view sql, std::initializer_list<Param> params, std::int64_t most,
+                            const RowSink& sink) {
+    auto rows = database.step(sql, {params.begin(), params.size()}, most, sink, writes);
+    failed = failed || !rows;
+    return rows;
   }
   Access(Database::Impl& d, bool w) : database(d), lock(d.mutex), writes(w) {}
 };
@@ -201,24 +208,23 @@ Transaction::~Transaction() {
 }
 
 Result<std::int64_t> Transaction::run(std::string_view sql, std::initializer_list<Param> params) {
-  Database::Impl& database = access_->database;
-  TAILOR_CHECK(database.step(sql, {params.begin(), params.size()}, 0, {}, access_->writes));
-  return static_cast<std::int64_t>(sqlite3_changes(database.db.get()));
+  TAILOR_CHECK(access_->step(sql, params, 0, {}));
+  return static_cast<std::int64_t>(sqlite3_changes(access_->database.db.get()));
 }
 
 Status Transaction::each(std::string_view sql, std::initializer_list<Param> params, const RowSink& sink) {
-  TAILOR_CHECK(access_->database.step(sql, {params.begin(), params.size()}, 0, sink, access_->writes));
+  TAILOR_CHECK(access_->step(sql, params, 0, sink));
   return {};
 }
 
 Result<bool> Transaction::first(std::string_view sql, std::initializer_list<Param> params, const RowSink& sink) {
-  TAILOR_TRY(const std::int64_t rows,
-             access_->database.step(sql, {params.begin(), params.size()}, 1, sink, access_->writes));
+  TAILOR_TRY(const std::int64_t rows, access_->step(sql, params, 1, sink));
   return rows > 0;
 }
 
 Status Transaction::commit() {
-  // A failed statement may have ended the transaction (disk full): what came before it is gone and COMMIT says so.
+  if (access_->failed)
+    return Error{ErrorCode::kInternal, "a transaction was to be committed after one of its statements failed", ""};
   TAILOR_CHECK(access_->database.step("COMMIT", {}, 0, {}));
   access_->open = false;
   access_->lock.unlock();

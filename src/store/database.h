@@ -84,7 +84,7 @@ class Transaction {
   Status each(std::string_view sql, std::initializer_list<Param> params, const RowSink& sink);
   /// The same of the first row alone; false where there is none.
   Result<bool> first(std::string_view sql, std::initializer_list<Param> params, const RowSink& sink);
-  /// On success everything is on the disk. After an error nothing of it is visible.
+  /// On success everything is on the disk. After an error nothing of it is visible. Refused after a failed statement.
   Status commit();
 
  private:

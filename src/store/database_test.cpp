@@ -211,5 +211,17 @@ TEST_F(DatabaseTest, AFullDiskIsAnErrorAndNothingIsHalfWritten) {
   EXPECT_TRUE(database.check_integrity());
 }
 
+TEST_F(DatabaseTest, AFullDatabaseIsAFullDisk) {
+  const Database database = open();
+  Transaction transaction = database.write().value();
+  transaction.run("PRAGMA max_page_count = 20").value();
+  transaction.run("INSERT INTO t(x) VALUES (x'00')").value();
+  const auto inserted = transaction.run("INSERT INTO t(x) VALUES (zeroblob(1000000))");
+  ASSERT_FALSE(inserted);
+  EXPECT_EQ(inserted.error().code, ErrorCode::kIo);
+  EXPECT_NE(inserted.error().hint.find("disk space"), std::string::npos);
+  EXPECT_FALSE(transaction.commit()) << "the first row must not be kept alone";
+}
+
 }  // namespace
 }  // namespace tailor

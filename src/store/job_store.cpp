@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "store/json_text.h"
 #include "store/paging.h"
 #include "store/random_id.h"
 
@@ -48,11 +49,6 @@ Result<Job> find_job(Transaction& transaction, const std::string& id) {
   return job;
 }
 
-Status too_large(std::string_view what, std::size_t bytes, std::size_t limit) {
-  if (bytes <= limit) return {};
-  return Error{ErrorCode::kInvalidArgument, fmt::format("{} has {} bytes; the limit is {}", what, bytes, limit), ""};
-}
-
 /// A job in a state that still changes.
 Result<Job> open_job(Transaction& transaction, const std::string& id) {
   TAILOR_TRY(Job job, find_job(transaction, id));
@@ -69,9 +65,12 @@ std::string event_id(std::int64_t seq) {
 
 Result<std::string> insert_event(Transaction& transaction, const std::string& id, const JobEvent& event,
                                  std::int64_t now) {
-  const std::string data = dump_json(event.data);
-  TAILOR_CHECK(too_large("message of a job's event", event.message.size(), kMaxMessage));
-  TAILOR_CHECK(too_large("data of a job's event", data.size(), kMaxData));
+  TAILOR_TRY(const std::string data, json_text(event.data, "data of a job's event", kMaxData));
+  if (event.message.size() > kMaxMessage) {
+    return Error{
+        ErrorCode::kInvalidArgument,
+        fmt::format("message of a job's event has {} bytes; the limit is {}", event.message.size(), kMaxMessage), ""};
+  }
   if (event.level != "info" && event.level != "warn" && event.level != "error")
     return Error{ErrorCode::kInvalidArgument, fmt::format("\"{}\" is not the level of an event", event.level),
                  "one of info, warn, error"};
@@ -101,6 +100,7 @@ Result<Job> apply(Transaction& transaction, const StoreContext& context, Job job
   }
   if (is_final(to)) job.finished_at = now;
   job.result.update(change.result);
+  TAILOR_TRY(const std::string result, json_text(job.result, "result of a job", kMaxRequest));
   if (change.error) job.error = change.error;
   std::string error;
   if (job.error)
@@ -136,8 +136,7 @@ Result<Job> move_job(const StoreContext& context, const std::string& id, const J
 }  // namespace
 
 Result<Job> JobStore::create(const std::string& owner, const Json& request) {
-  const std::string text = dump_json(request);
-  TAILOR_CHECK(too_large("request of a job", text.size(), kMaxRequest));
+  TAILOR_TRY(const std::string text, json_text(request, "request of a job", kMaxRequest));
   if (!request.is_object()) return Error{ErrorCode::kInvalidArgument, "request of a job is not a JSON object", ""};
   const std::string id = random_id("ftjob-", 24);
   TAILOR_TRY(Transaction transaction, context_.database.write());
@@ -184,8 +183,7 @@ Status JobStore::update_result(const std::string& id, const Json& fields) {
   TAILOR_TRY(Transaction transaction, context_.database.write());
   TAILOR_TRY(Job job, open_job(transaction, id));
   job.result.update(fields);
-  const std::string text = dump_json(job.result);
-  TAILOR_CHECK(too_large("result of a job", text.size(), kMaxRequest));
+  TAILOR_TRY(const std::string text, json_text(job.result, "result of a job", kMaxRequest));
   TAILOR_CHECK(transaction.run("UPDATE jobs SET result = ? WHERE id = ?", {text, id}));
   return transaction.commit();
 }
@@ -254,8 +252,7 @@ Result<JobCheckpoint> JobStore::add_checkpoint(const std::string& id, std::int64
                            .step = step,
                            .model = model,
                            .metrics = metrics};
-  const std::string text = dump_json(metrics);
-  TAILOR_CHECK(too_large("metrics of a checkpoint", text.size(), kMaxData));
+  TAILOR_TRY(const std::string text, json_text(metrics, "metrics of a checkpoint", kMaxData));
   TAILOR_TRY(Transaction transaction, context_.database.write());
   TAILOR_CHECK(open_job(transaction, id));
   TAILOR_CHECK(transaction.first(

@@ -181,6 +181,21 @@ TEST(JobStore, LimitsWhatAnEventHolds) {
   EXPECT_FALSE(store->jobs().create("k", Json::array()));
 }
 
+TEST(JobStore, TakesNothingThatCouldNotBeReadAgain) {
+  const TestStore store;
+  Json deep = 1;
+  for (int i = 0; i < 100; ++i) deep = Json::array({deep});
+  const std::string id = job_in(store, JobStatus::kRunning);
+  EXPECT_FALSE(store->jobs().create("k", {{"x", deep}}));
+  EXPECT_FALSE(store->jobs().update_result(id, {{"x", deep}}));
+  EXPECT_FALSE(store->jobs().move(id, JobStatus::kSucceeded, {.result = {{"x", deep}}}));
+  EXPECT_FALSE(store->jobs().add_event(id, {.message = "x", .data = {{"x", deep}}}));
+  EXPECT_FALSE(store->jobs().add_checkpoint(id, 1, "m", {{"x", deep}}));
+  EXPECT_EQ(store->jobs().find(id).value().status, JobStatus::kRunning);
+  EXPECT_TRUE(store->jobs().add_event(id, {.message = "\xFF", .data = {{"x", "\xFF"}}})) << "bytes become U+FFFD";
+  EXPECT_EQ(dump_json(job_event_object(store->jobs().events(id, {}).value().data[0])["data"]), "{\"x\":\"\uFFFD\"}");
+}
+
 TEST(JobStore, ACheckpointOfAStepIsWrittenOver) {
   const TestStore store;
   const std::string id = job_in(store, JobStatus::kRunning);

@@ -9,6 +9,7 @@
 #include "core/hash.h"
 #include "store/durable.h"
 #include "store/intents.h"
+#include "store/json_text.h"
 #include "store/names.h"
 
 namespace tailor {
@@ -77,18 +78,23 @@ Result<PackageRecord> PackageStore::add(const std::string& name, const std::stri
   const fs::path from = fs::canonical(source, error);
   if (error) return io_error("cannot read", source, error.value());
   TAILOR_TRY(lineage.manifest_sha256, sha256_file(from / "manifest.json"));
+  TAILOR_TRY(const std::string scores, json_text(lineage.scores, "scores of a package", std::size_t{1} << 20));
   const bool owned = placement != PackagePlacement::kReference;
   const std::string path = owned ? (fs::path(name) / version).string() : from.string();
   const std::string intent = "packages/" + path;
 
+  const fs::path target = context_.directory.packages() / path;
   if (owned) {
     TAILOR_TRY(Transaction transaction, context_.database.write());
     TAILOR_TRY(const bool known, exists(transaction, name, version));
     if (known) return taken(name, version);
     TAILOR_CHECK(declare_intent(transaction, context_.directory, intent));
+    if (fs::exists(target, error)) {  // it would be taken away again with what fails from here on
+      return Error{ErrorCode::kInvalidArgument, target.string() + " is there, but the store does not know it",
+                   "move that directory out of the store"};
+    }
     TAILOR_CHECK(transaction.commit());
   }
-  const fs::path target = context_.directory.packages() / path;
   const auto place = [&]() -> Status {
     if (owned) {
       const fs::path staged = context_.directory.staging();
@@ -108,7 +114,7 @@ Result<PackageRecord> PackageStore::add(const std::string& name, const std::stri
         "INSERT INTO packages(name, version, path, created_at, method, trial, data_sha256, base_id, base_sha256, "
         "manifest_sha256, scores) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         {name, version, path, context_.clock(), lineage.method, lineage.trial, lineage.data_sha256,
-         lineage.base_model_id, lineage.base_model_sha256, lineage.manifest_sha256, dump_json(lineage.scores)}));
+         lineage.base_model_id, lineage.base_model_sha256, lineage.manifest_sha256, scores}));
     if (owned) TAILOR_CHECK(settle_intent(transaction, intent));
     return transaction.commit();
   };

@@ -82,6 +82,19 @@ TEST(PackageStore, RefusesWhatCouldLeadOutOfTheStore) {
   EXPECT_TRUE(store->packages().add("a", "1", source, {})) << "a failed try leaves nothing in the way";
 }
 
+TEST(PackageStore, DirectoriesThatItDoesNotKnowStay) {
+  const TestStore store;
+  const fs::path stranger = store->directory().packages() / "a" / "1";
+  make_directories(stranger).value();
+  write_file_atomic(stranger / "precious", "x").value();
+  const auto added = store->packages().add("a", "1", store.package(), {});
+  ASSERT_FALSE(added);
+  EXPECT_EQ(added.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_TRUE(fs::exists(stranger / "precious"));
+  fs::remove_all(stranger);
+  EXPECT_TRUE(store->packages().add("a", "1", store.package(), {}));
+}
+
 TEST(PackageStore, PromotesAndRollsBack) {
   TestStore store;
   PackageStore& packages = store->packages();
