@@ -29,6 +29,14 @@ skip() { # how many, reason
 make --no-print-directory build JOBS="$jobs" || exit 1
 python3 scripts/run_tests.py --build build/release --jobs "$jobs" --totals $totals || failed=1
 
+# The store, killed a thousand times; the unit test does it a hundred times.
+if TAILOR_CRASHES=1000 build/release/tailor_store_test --gtest_brief=1 --gtest_filter='StoreCrash.*'; then
+  echo "1 0 0" >>$totals
+else
+  echo "0 1 0" >>$totals
+  failed=1
+fi
+
 export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 sanitizer asan
 # GNU OpenMP's barriers are invisible to the thread sanitizer; what runs on them is left out by name in scripts/tsan.supp.

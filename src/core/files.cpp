@@ -18,7 +18,6 @@
 
 namespace tailor {
 namespace fs = std::filesystem;
-namespace {
 
 Error io_error(std::string_view what, const fs::path& file, int error_number) {
   const ErrorCode code = error_number == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo;
@@ -28,6 +27,8 @@ Error io_error(std::string_view what, const fs::path& file, int error_number) {
     hint = "check the permissions of the path";
   return {code, fmt::format("{} {}: {}", what, file.string(), std::strerror(error_number)), hint};
 }
+
+namespace {
 
 class FileDescriptor {
  public:

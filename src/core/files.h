@@ -14,6 +14,9 @@
 
 namespace tailor {
 
+/// "<what> <file>: <the system's reason>": kNotFound where the file is absent, else kIo.
+Error io_error(std::string_view what, const std::filesystem::path& file, int error_number);
+
 /// Whole file as bytes. Errors name the file and the reason (absent, a directory, no permission, larger than
 /// max_bytes).
 Result<std::string> read_file(const std::filesystem::path& file, std::uint64_t max_bytes = std::uint64_t{4} << 30);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -10,6 +11,24 @@
 #include "core/result.h"
 
 namespace tailor {
+
+/// Of bytes that come in pieces. After hex() or bytes() it is spent.
+class Sha256 {
+ public:
+  Sha256();
+  Sha256(Sha256&&) noexcept;
+  Sha256& operator=(Sha256&&) noexcept;
+  ~Sha256();
+  void add(std::string_view bytes);
+  std::string bytes();  // 32
+  std::string hex();    // 64 characters, lower case
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+std::string to_hex(std::string_view bytes);  // lower case
 
 /// Lower-case hex, 64 characters.
 std::string sha256_hex(std::string_view bytes);

@@ -1,0 +1,79 @@
+#pragma once
+/// Batches as the OpenAI API knows them: a file of requests, worked off in the background.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/json.h"
+#include "core/result.h"
+#include "store/page.h"
+#include "store/store_context.h"
+
+namespace tailor {
+
+/// validating -> in_progress -> finalizing -> completed; the first three can fail, expire or become cancelling, which
+/// becomes cancelled.
+enum class BatchStatus : std::uint8_t {
+  kValidating,
+  kInProgress,
+  kFinalizing,
+  kCompleted,
+  kFailed,
+  kExpired,
+  kCancelling,
+  kCancelled
+};
+
+std::string_view to_string(BatchStatus status);  // the API's word: "in_progress"
+std::optional<BatchStatus> batch_status(std::string_view word);
+bool is_final(BatchStatus status);
+bool can_follow(BatchStatus from, BatchStatus to);
+
+struct Batch {
+  std::string id;     // "batch_…"
+  std::string owner;  // id of a key
+  BatchStatus status = BatchStatus::kValidating;
+  std::string endpoint, input_file, output_file, error_file, completion_window;
+  std::int64_t created_at = 0, expires_at = 0;
+  Json times = Json::object();  // "in_progress_at": when, …
+  std::int64_t total = 0, completed = 0, failed = 0;
+  Json metadata = Json::object();
+  Json errors = Json::array();  // {"code", "line", "message", "param"}
+};
+
+struct BatchChange {
+  std::optional<std::string> output_file, error_file;
+  std::optional<std::int64_t> total;
+  std::optional<Json> errors;
+};
+
+/// The API's object "batch".
+Json batch_object(const Batch& batch);
+
+/// Threads, processes, errors: as JobStore.
+class BatchStore {
+ public:
+  explicit BatchStore(StoreContext context) : context_(context) {}
+
+  Result<Batch> create(const std::string& owner, const std::string& endpoint, const std::string& input_file,
+                       const std::string& completion_window, std::int64_t expires_at, const Json& metadata);
+  Result<Batch> find(const std::string& id) const;
+  Result<Page<Batch>> list(const PageQuery& query) const;  // at most 100 a page
+
+  /// The batch that has waited longest for validation and is nobody's becomes this session's, its state unchanged.
+  Result<std::optional<Batch>> take_next();
+  Result<Batch> move(const std::string& id, BatchStatus to, const BatchChange& change = {});
+  /// Adds to the counters of a batch that is not finished.
+  Status count(const std::string& id, std::int64_t completed, std::int64_t failed);
+  /// Batches of dead sessions: those that were cancelling become cancelled, the others go back to be taken, state and
+  /// counters set back to the beginning. Gives the ids of both.
+  Result<std::vector<std::string>> recover();
+
+ private:
+  StoreContext context_;
+};
+
+}  // namespace tailor

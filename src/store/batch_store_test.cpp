@@ -1,0 +1,100 @@
+#include "store/batch_store.h"
+
+#include "store/store_testing.h"
+
+namespace tailor {
+namespace {
+
+Batch create(Store& store, const std::string& owner = "key_a") {
+  return store.batches()
+      .create(owner, "/v1/chat/completions", "file-1", "24h", 1'700'086'400, {{"project", "x"}})
+      .value();
+}
+
+TEST(BatchStore, GoesThroughItsLife) {
+  TestStore store;
+  const Batch made = create(*store.store);
+  EXPECT_EQ(made.id.substr(0, 6), "batch_");
+  ASSERT_EQ(store->batches().take_next().value()->id, made.id);
+  EXPECT_EQ(store->batches().take_next().value(), std::nullopt) << "taken once";
+  store.now += 5;
+  store->batches().move(made.id, BatchStatus::kInProgress, {.total = 3}).value();
+  store->batches().count(made.id, 2, 0).value();
+  store->batches().count(made.id, 0, 1).value();
+  store->batches().move(made.id, BatchStatus::kFinalizing, {.output_file = "file-2", .error_file = "file-3"}).value();
+  store->batches().move(made.id, BatchStatus::kCompleted).value();
+  store.open();
+  const Json object = batch_object(store->batches().find(made.id).value());
+  EXPECT_EQ(object["object"], "batch");
+  EXPECT_EQ(object["status"], "completed");
+  EXPECT_EQ(object["created_at"], 1'700'000'000);
+  EXPECT_EQ(object["in_progress_at"], 1'700'000'005);
+  EXPECT_EQ(object["completed_at"], 1'700'000'005);
+  EXPECT_TRUE(object["failed_at"].is_null());
+  EXPECT_TRUE(object["errors"].is_null());
+  EXPECT_EQ(object["output_file_id"], "file-2");
+  EXPECT_EQ(object["error_file_id"], "file-3");
+  EXPECT_EQ(dump_json(object["request_counts"]), R"({"total":3,"completed":2,"failed":1})");
+  EXPECT_EQ(object["metadata"]["project"], "x");
+  EXPECT_FALSE(store->batches().count(made.id, 1, 0)) << "finished";
+  EXPECT_FALSE(store->batches().move(made.id, BatchStatus::kCancelling));
+}
+
+TEST(BatchStore, OnlyLegalChangesHappen) {
+  const TestStore store;
+  const std::string id = create(*store.store).id;
+  EXPECT_FALSE(store->batches().move(id, BatchStatus::kCompleted));
+  EXPECT_FALSE(store->batches().move(id, BatchStatus::kCancelled));
+  store->batches().move(id, BatchStatus::kCancelling).value();
+  const auto late = store->batches().move(id, BatchStatus::kInProgress);
+  ASSERT_FALSE(late);
+  EXPECT_NE(late.error().message.find("is cancelling; it cannot become in_progress"), std::string::npos);
+  store->batches().move(id, BatchStatus::kCancelled).value();
+  EXPECT_EQ(store->batches().move("batch_none", BatchStatus::kFailed).error().code, ErrorCode::kNotFound);
+  const std::string failed = create(*store.store).id;
+  const Json errors = Json::array({{{"code", "x"}, {"line", 1}, {"message", "m"}, {"param", nullptr}}});
+  const Batch batch = store->batches().move(failed, BatchStatus::kFailed, {.errors = errors}).value();
+  EXPECT_EQ(batch_object(batch)["errors"]["data"][0]["line"], 1);
+}
+
+TEST(BatchStore, BatchesOfADeadProcessBeginAgain) {
+  const TemporaryDirectory dir;
+  const auto root = dir.path() / "store";
+  Child child([&](Child& parent) {
+    const auto store = Store::open(root).value();
+    for (int i = 0; i < 2; ++i) {
+      const std::string id = create(*store).id;
+      store->batches().take_next().value();
+      store->batches().move(id, BatchStatus::kInProgress).value();
+      store->batches().count(id, 1, 1).value();
+      if (i == 1) store->batches().move(id, BatchStatus::kCancelling).value();
+      parent.say(id);
+    }
+    parent.say(create(*store).id);
+    parent.hear();
+  });
+  const std::string begun = child.hear().value(), cancelling = child.hear().value(), waiting = child.hear().value();
+  const auto store = Store::open(root).value();
+  EXPECT_TRUE(store->batches().recover().value().empty());
+  child.kill();
+  EXPECT_EQ(store->batches().recover().value(), (std::vector<std::string>{begun, cancelling}));
+  const Batch batch = store->batches().find(begun).value();
+  EXPECT_EQ(batch.status, BatchStatus::kValidating);
+  EXPECT_EQ(batch.completed + batch.failed, 0);
+  EXPECT_EQ(store->batches().find(cancelling).value().status, BatchStatus::kCancelled);
+  EXPECT_EQ(store->batches().take_next().value()->id, begun);
+  EXPECT_EQ(store->batches().take_next().value()->id, waiting);
+}
+
+TEST(BatchStore, RefusesLargeMetadataAndListsByOwner) {
+  const TestStore store;
+  EXPECT_FALSE(store->batches().create("k", "/v1/embeddings", "f", "24h", 0, {{"x", std::string(20000, 'x')}}));
+  EXPECT_FALSE(store->batches().create("k", "a\nb", "f", "24h", 0, {}));
+  create(*store.store, "a");
+  create(*store.store, "b");
+  EXPECT_EQ(store->batches().list({.owner = "b"}).value().data.size(), 1U);
+  EXPECT_EQ(store->batches().list({}).value().data.size(), 2U);
+}
+
+}  // namespace
+}  // namespace tailor

@@ -1,0 +1,269 @@
+#include "store/job_store.h"
+
+#include <atomic>
+#include <set>
+#include <thread>
+
+#include "store/store_testing.h"
+
+namespace tailor {
+namespace {
+
+const std::vector<JobStatus> kAll = {JobStatus::kValidatingFiles, JobStatus::kQueued,    JobStatus::kRunning,
+                                     JobStatus::kPaused,          JobStatus::kSucceeded, JobStatus::kFailed,
+                                     JobStatus::kCancelled};
+
+Json request() {
+  return {{"model", "smollm2"}, {"training_file", "file-1"}, {"seed", 7}, {"suffix", "mine"}};
+}
+
+std::string queued(const TestStore& store) {
+  const std::string id = store->jobs().create("key_a", request()).value().id;
+  store->jobs().move(id, JobStatus::kValidatingFiles, JobStatus::kQueued).value();
+  return id;
+}
+
+/// Drives a new job to a state.
+std::string job_in(const TestStore& store, JobStatus status) {
+  JobStore& jobs = store->jobs();
+  const std::string id = jobs.create("key_a", request()).value().id;
+  if (status == JobStatus::kValidatingFiles) return id;
+  jobs.move(id, JobStatus::kQueued).value();
+  if (status == JobStatus::kQueued) return id;
+  jobs.move(id, JobStatus::kRunning).value();
+  if (status != JobStatus::kRunning) jobs.move(id, status).value();
+  return id;
+}
+
+TEST(JobStore, GoesThroughItsLife) {
+  TestStore store;
+  Job job = store->jobs().create("key_a", request()).value();
+  EXPECT_EQ(job.id.substr(0, 6), "ftjob-");
+  EXPECT_EQ(job.status, JobStatus::kValidatingFiles);
+  EXPECT_EQ(job.request, request());
+  store.now += 10;
+  store->jobs().move(job.id, JobStatus::kValidatingFiles, JobStatus::kQueued).value();
+  job = store->jobs().start_next().value().value();
+  EXPECT_EQ(job.status, JobStatus::kRunning);
+  EXPECT_EQ(job.started_at, store.now);
+  EXPECT_EQ(job.attempts, 1);
+  store->jobs().update_result(job.id, {{"trained_tokens", 5}, {"estimated_finish", 9}}).value();
+  store.now += 10;
+  const JobEvent event{.message = "The job has successfully completed"};
+  store->jobs()
+      .move(job.id, JobStatus::kRunning, JobStatus::kSucceeded,
+            {.result = {{"fine_tuned_model", "ft:smollm2::mine:1"}, {"trained_tokens", 50}}, .event = event})
+      .value();
+  store.open();
+  job = store->jobs().find(job.id).value();
+  EXPECT_EQ(job.status, JobStatus::kSucceeded);
+  EXPECT_EQ(job.finished_at, store.now);
+  EXPECT_EQ(job.started_at, store.now - 10);
+  EXPECT_EQ(job.result["trained_tokens"], 50);
+  EXPECT_EQ(job.result["estimated_finish"], 9);
+  EXPECT_EQ(store->jobs().events(job.id, {}).value().data[0].message, event.message);
+  EXPECT_EQ(store->jobs().start_next().value(), std::nullopt);
+}
+
+TEST(JobStore, OnlyLegalChangesHappen) {
+  const TestStore store;
+  for (const JobStatus from : kAll) {
+    for (const JobStatus to : kAll) {
+      const std::string id = job_in(store, from);
+      const auto moved = store->jobs().move(id, to);
+      EXPECT_EQ(moved.has_value(), can_follow(from, to)) << to_string(from) << " -> " << to_string(to);
+      EXPECT_EQ(store->jobs().find(id).value().status, moved ? to : from);
+      if (moved) continue;
+      EXPECT_EQ(moved.error().code, ErrorCode::kInvalidArgument);
+      EXPECT_NE(moved.error().message.find(to_string(from)), std::string::npos);
+    }
+  }
+  // The table by hand, where can_follow() must not be believed.
+  EXPECT_TRUE(can_follow(JobStatus::kRunning, JobStatus::kPaused));
+  EXPECT_TRUE(can_follow(JobStatus::kPaused, JobStatus::kQueued));
+  EXPECT_TRUE(can_follow(JobStatus::kRunning, JobStatus::kQueued));
+  EXPECT_FALSE(can_follow(JobStatus::kPaused, JobStatus::kRunning));
+  EXPECT_FALSE(can_follow(JobStatus::kValidatingFiles, JobStatus::kRunning));
+  EXPECT_FALSE(can_follow(JobStatus::kQueued, JobStatus::kSucceeded));
+  for (const JobStatus final : {JobStatus::kSucceeded, JobStatus::kFailed, JobStatus::kCancelled})
+    for (const JobStatus to : kAll) EXPECT_FALSE(can_follow(final, to));
+}
+
+TEST(JobStore, AChangeFromAnotherStateDoesNotHappen) {
+  const TestStore store;
+  const std::string id = queued(store);
+  store->jobs().move(id, JobStatus::kCancelled).value();
+  const auto late = store->jobs().move(id, JobStatus::kQueued, JobStatus::kRunning);
+  ASSERT_FALSE(late);
+  EXPECT_NE(late.error().message.find("is cancelled, not queued"), std::string::npos);
+  EXPECT_EQ(store->jobs().move("ftjob-none", JobStatus::kQueued).error().code, ErrorCode::kNotFound);
+}
+
+TEST(JobStore, AFinishedJobIsNeverChangedOrLost) {
+  const TestStore store;
+  const std::string id = job_in(store, JobStatus::kFailed);
+  EXPECT_FALSE(store->jobs().update_result(id, {{"a", 1}}));
+  EXPECT_FALSE(store->jobs().add_event(id, {.message = "late"}));
+  EXPECT_FALSE(store->jobs().add_checkpoint(id, 1, "m", {}));
+  Transaction transaction = store->database().write().value();
+  EXPECT_FALSE(transaction.run("UPDATE jobs SET status = 'running' WHERE id = ?", {id}));
+  EXPECT_FALSE(transaction.run("DELETE FROM jobs WHERE id = ?", {id}));
+}
+
+TEST(JobStore, AnEventOfAChangeThatDoesNotHappenIsNotWritten) {
+  const TestStore store;
+  const std::string id = queued(store);
+  const JobEvent bad{.level = "fatal", .message = "x"};
+  EXPECT_FALSE(store->jobs().move(id, JobStatus::kCancelled, {.event = bad}));
+  EXPECT_EQ(store->jobs().find(id).value().status, JobStatus::kQueued);
+  EXPECT_FALSE(store->jobs().move(id, JobStatus::kSucceeded, {.event = JobEvent{.message = "x"}}));
+  EXPECT_TRUE(store->jobs().events(id, {}).value().data.empty());
+}
+
+TEST(JobStore, TheObjectIsThatOfTheApi) {
+  const TestStore store;
+  const std::string id = queued(store);
+  const Job job =
+      store->jobs()
+          .move(id, JobStatus::kFailed, {.error = JobError{"invalid_training_file", "line 3", "training_file"}})
+          .value();
+  const Json object = job_object(job);
+  for (const char* field :
+       {"id", "object", "created_at", "error", "finished_at", "fine_tuned_model", "hyperparameters", "model",
+        "organization_id", "result_files", "status", "trained_tokens", "training_file", "validation_file", "seed"})
+    EXPECT_TRUE(object.contains(field)) << field;
+  EXPECT_EQ(object["object"], "fine_tuning.job");
+  EXPECT_EQ(object["status"], "failed");
+  EXPECT_EQ(object["model"], "smollm2");
+  EXPECT_EQ(object["seed"], 7);
+  EXPECT_EQ(object["suffix"], "mine");
+  EXPECT_TRUE(object["fine_tuned_model"].is_null());
+  EXPECT_EQ(object["error"]["code"], "invalid_training_file");
+  EXPECT_EQ(object["error"]["param"], "training_file");
+}
+
+TEST(JobStore, EventsHaveIncreasingNumbersAndPages) {
+  const TestStore store;
+  const std::string id = queued(store), other = queued(store);
+  std::vector<std::string> ids;
+  for (int i = 0; i < 5; ++i) {
+    ids.push_back(
+        store->jobs().add_event(id, {.message = std::to_string(i), .type = "metrics", .data = {{"step", i}}}).value());
+    store->jobs().add_event(other, {.message = "other"}).value();
+  }
+  EXPECT_TRUE(std::is_sorted(ids.begin(), ids.end()));
+  const auto list = [&](const PageQuery& query) {
+    const Page<JobEvent> page = store->jobs().events(id, query).value();
+    std::string found;
+    for (const JobEvent& event : page.data) found += event.message;
+    return found + (page.has_more ? "+" : "");
+  };
+  EXPECT_EQ(list({}), "43210");
+  EXPECT_EQ(list({.limit = 2}), "43+");
+  EXPECT_EQ(list({.after = ids[3], .limit = 2}), "21+");
+  EXPECT_EQ(list({.after = ids[2], .newest_first = false}), "34");
+  EXPECT_FALSE(store->jobs().events(id, {.after = "ftevent-9999999999999999"}));
+  EXPECT_FALSE(store->jobs().events(id, {.after = "x' OR 1 = 1 --"}));
+  EXPECT_EQ(store->jobs().events("ftjob-none", {}).error().code, ErrorCode::kNotFound);
+  const Json object = job_event_object(store->jobs().events(id, {}).value().data[0]);
+  EXPECT_EQ(object["object"], "fine_tuning.job.event");
+  EXPECT_EQ(object["id"], ids[4]);
+  EXPECT_EQ(object["data"]["step"], 4);
+}
+
+TEST(JobStore, LimitsWhatAnEventHolds) {
+  const TestStore store;
+  const std::string id = queued(store);
+  EXPECT_FALSE(store->jobs().add_event(id, {.message = std::string(9000, 'x')}));
+  EXPECT_FALSE(store->jobs().add_event(id, {.message = "x", .data = {{"x", std::string(70000, 'x')}}}));
+  EXPECT_FALSE(store->jobs().add_event(id, {.message = "x", .type = "poem"}));
+  EXPECT_FALSE(store->jobs().create("k", {{"x", std::string(2 << 20, 'x')}}));
+  EXPECT_FALSE(store->jobs().create("k", Json::array()));
+}
+
+TEST(JobStore, TakesNothingThatCouldNotBeReadAgain) {
+  const TestStore store;
+  Json deep = 1;
+  for (int i = 0; i < 100; ++i) deep = Json::array({deep});
+  const std::string id = job_in(store, JobStatus::kRunning);
+  EXPECT_FALSE(store->jobs().create("k", {{"x", deep}}));
+  EXPECT_FALSE(store->jobs().update_result(id, {{"x", deep}}));
+  EXPECT_FALSE(store->jobs().move(id, JobStatus::kSucceeded, {.result = {{"x", deep}}}));
+  EXPECT_FALSE(store->jobs().add_event(id, {.message = "x", .data = {{"x", deep}}}));
+  EXPECT_FALSE(store->jobs().add_checkpoint(id, 1, "m", {{"x", deep}}));
+  EXPECT_EQ(store->jobs().find(id).value().status, JobStatus::kRunning);
+  EXPECT_TRUE(store->jobs().add_event(id, {.message = "\xFF", .data = {{"x", "\xFF"}}})) << "bytes become U+FFFD";
+  EXPECT_EQ(dump_json(job_event_object(store->jobs().events(id, {}).value().data[0])["data"]), "{\"x\":\"\uFFFD\"}");
+}
+
+TEST(JobStore, ACheckpointOfAStepIsWrittenOver) {
+  const TestStore store;
+  const std::string id = job_in(store, JobStatus::kRunning);
+  const JobCheckpoint first = store->jobs().add_checkpoint(id, 10, "m:ckpt-step-10", {{"train_loss", 2.0}}).value();
+  const JobCheckpoint again = store->jobs().add_checkpoint(id, 10, "m:ckpt-step-10", {{"train_loss", 1.5}}).value();
+  store->jobs().add_checkpoint(id, 20, "m:ckpt-step-20", {{"train_loss", 1.0}}).value();
+  EXPECT_EQ(first.id, again.id);
+  const Page<JobCheckpoint> page = store->jobs().checkpoints(id, {}).value();
+  ASSERT_EQ(page.data.size(), 2U);
+  EXPECT_EQ(page.data[0].step, 20);
+  const Json object = job_checkpoint_object(page.data[1]);
+  EXPECT_EQ(object["object"], "fine_tuning.job.checkpoint");
+  EXPECT_EQ(object["metrics"]["train_loss"], 1.5);
+  EXPECT_EQ(object["metrics"]["step"], 10);
+  EXPECT_EQ(object["fine_tuning_job_id"], id);
+}
+
+TEST(JobStore, JobsOfADeadProcessAreQueuedAgain) {
+  const TemporaryDirectory dir;
+  const auto root = dir.path() / "store";
+  std::string running;
+  {
+    Child child([&](Child& parent) {
+      const auto store = Store::open(root).value();
+      const std::string id = store->jobs().create("k", request()).value().id;
+      store->jobs().move(id, JobStatus::kQueued).value();
+      store->jobs().start_next().value();
+      parent.say(id);
+      parent.hear();
+    });
+    running = child.hear().value();
+    const auto store = Store::open(root).value();
+    EXPECT_TRUE(store->jobs().recover().value().empty()) << "its process is alive";
+    child.kill();
+    EXPECT_EQ(store->jobs().recover().value(), std::vector<std::string>{running});
+    EXPECT_TRUE(store->jobs().recover().value().empty());
+    const Job job = store->jobs().start_next().value().value();
+    EXPECT_EQ(job.id, running);
+    EXPECT_EQ(job.attempts, 2);
+    EXPECT_TRUE(store->jobs().recover().value().empty()) << "it runs here now";
+    EXPECT_EQ(store->jobs().events(running, {}).value().data[0].level, "warn");
+  }
+}
+
+TEST(JobStore, ThreadsStartEachJobOnce) {
+  const TestStore store;
+  for (int i = 0; i < 40; ++i) queued(store);
+  std::vector<std::thread> threads;
+  std::array<std::vector<std::string>, 4> started;
+  for (std::vector<std::string>& mine : started) {
+    threads.emplace_back([&] {
+      while (const auto job = store->jobs().start_next().value()) mine.push_back(job->id);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  std::set<std::string> all;
+  for (const auto& mine : started) all.insert(mine.begin(), mine.end());
+  EXPECT_EQ(all.size(), 40U);
+  EXPECT_EQ(started[0].size() + started[1].size() + started[2].size() + started[3].size(), 40U);
+}
+
+TEST(JobStore, ListsByOwner) {
+  const TestStore store;
+  for (const char* owner : {"a", "b", "a"}) store->jobs().create(owner, request()).value();
+  EXPECT_EQ(store->jobs().list({}).value().data.size(), 3U);
+  EXPECT_EQ(store->jobs().list({.owner = "a"}).value().data.size(), 2U);
+  EXPECT_TRUE(store->jobs().list({.limit = 1, .owner = "a"}).value().has_more);
+}
+
+}  // namespace
+}  // namespace tailor
