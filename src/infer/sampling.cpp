@@ -100,7 +100,7 @@ void Sampler::penalise(std::span<float> logits) const {
 Status Sampler::constrain(std::span<float> logits) {
   if (!constraint_) return {};
   mask_.assign((logits.size() + 31) / 32, 0);
-  if (!constraint_->fill_mask(mask_)) return {};
+  TAILOR_CHECK(constraint_->fill_mask(mask_));
   for (std::size_t word = 0; word < mask_.size(); ++word) {
     const std::uint32_t bits = mask_[word];
     if (bits == ~0u) continue;

@@ -42,8 +42,8 @@ struct SamplingOptions {
 class TokenConstraint {
  public:
   virtual ~TokenConstraint() = default;
-  /// Bit i % 32 of bits[i / 32]: token i may come next. False: all may.
-  virtual bool fill_mask(std::span<std::uint32_t> bits) = 0;
+  /// Bit i % 32 of bits[i / 32]: token i may come next.
+  virtual Status fill_mask(std::span<std::uint32_t> bits) = 0;
   virtual Status accept(std::int32_t token) = 0;
 };
 

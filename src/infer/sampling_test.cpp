@@ -82,9 +82,9 @@ TEST(Sampler, TellsRawLogprobs) {
 
 class OnlyOdd final : public TokenConstraint {
  public:
-  bool fill_mask(std::span<std::uint32_t> bits) override {
+  Status fill_mask(std::span<std::uint32_t> bits) override {
     bits[0] = 0b01010;
-    return true;
+    return {};
   }
   Status accept(std::int32_t token) override {
     if (token % 2 == 1) return {};

@@ -7,6 +7,7 @@
 #include "serve/api_handlers.h"
 #include "serve/chat_request.h"
 #include "serve/generation_call.h"
+#include "serve/response_format.h"
 
 namespace tailor {
 namespace {
@@ -42,16 +43,19 @@ ApiError answers_no_text(const ServedModel& model) {
                            "model_not_supported");
 }
 
-/// What stands in the place of a text that cannot be enforced.
-void read_response_format(FieldReader& in) {
-  const Json* format = in.find("response_format");
-  if (format == nullptr) return;
-  FieldReader inner(*format, "response_format");
-  const std::string type = inner.required_text("type");
-  if (inner.error()) return in.fail(*inner.error());
-  if (type != "text")
-    in.fail(ApiError::invalid("response_format.type", fmt::format("'{}' cannot be enforced by this server", type.substr(0, 64)),
-                              "unsupported_parameter"));
+/// Compiles what the answers must follow, if anything.
+void read_format(FieldReader& in, const TextBackend& model, GenerationParams& params, ConstraintFactory& out) {
+  const std::optional<ConstraintSpec> spec = read_constraint(in);
+  if (!spec || in.error()) return;
+  auto constraint = model.constraints().compile(*spec);
+  if (!constraint.has_value()) {
+    ApiError error = api_error(constraint.error());
+    error.param = spec->where.empty() ? "response_format" : spec->where;
+    error.code = "unsupported_parameter";
+    return in.fail(std::move(error));
+  }
+  params.sampling.ignore_end = false;  // where the text is complete nothing else may follow
+  out = constraint_factory(std::move(*constraint));
 }
 
 struct Prompts {
@@ -119,7 +123,8 @@ void chat(const ApiServices& services, const ApiCallPtr& call, ApiResult<Json> b
   if (top > 0 && !logprobs) in.fail("top_logprobs", "needs 'logprobs' to be true");
   if (params.sampling.max_tokens < 1) in.fail("max_tokens", "expected at least 1");
   if (logprobs) params.sampling.top_logprobs = top;
-  read_response_format(in);
+  ConstraintFactory format;
+  if (!in.error()) read_format(in, text, params, format);
   if (in.error()) return call->answer(*in.error());
   note_ignored(in, *call);
   Result<TokenList> prompt = text.encoder().prompt(messages, nullptr);
@@ -133,7 +138,9 @@ void chat(const ApiServices& services, const ApiCallPtr& call, ApiResult<Json> b
   tell_when_done(services, model, *generation);
   std::vector<GenerationCall::Prompt> prompts;
   prompts.push_back({std::move(*prompt), ""});
-  generation->start(std::move(prompts), engine_request(services, *call, *model, params));
+  EngineRequest shape = engine_request(services, *call, *model, params);
+  shape.constraint = std::move(format);
+  generation->start(std::move(prompts), std::move(shape));
 }
 
 void completion(const ApiServices& services, const ApiCallPtr& call, ApiResult<Json> body) {
@@ -151,6 +158,8 @@ void completion(const ApiServices& services, const ApiCallPtr& call, ApiResult<J
   if (best_of != params.choices) in.fail("best_of", "other values than that of 'n' are not supported", "unsupported_parameter");
   if (!in.text("suffix").empty()) in.fail("suffix", "is not supported: the model writes forwards", "unsupported_parameter");
   if (params.sampling.max_tokens == 0 && !echo) in.fail("max_tokens", "0 needs 'echo' to be true: there would be no answer");
+  ConstraintFactory format;
+  if (!in.error()) read_format(in, text, params, format);
   Prompts prompts;
   if (!in.error()) read_prompts(in, services.limits, text, prompts);
   if (!in.error() && prompts.list.size() * static_cast<std::size_t>(params.choices) > services.limits.prompts)
@@ -160,6 +169,7 @@ void completion(const ApiServices& services, const ApiCallPtr& call, ApiResult<J
   if (logprobs >= 0) params.sampling.top_logprobs = logprobs;
   EngineRequest shape = engine_request(services, *call, *model, params);
   shape.only_prompt = params.sampling.max_tokens == 0;
+  shape.constraint = std::move(format);
   if (echo && logprobs >= 0) shape.prompt_logprobs = logprobs;
   const auto generation = std::make_shared<GenerationCall>(
       call, model, GenerationStyle{.chat = false, .logprobs = logprobs >= 0, .echo = echo, .model = model->id}, params,

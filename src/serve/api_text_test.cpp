@@ -205,6 +205,59 @@ TEST(ApiText, WhatIsWrongIsNamed) {
   EXPECT_EQ(api.post("/v1/chat/completions", chat(std::string(60'000, 'x'))).json["error"]["code"], "context_length_exceeded");
 }
 
+TEST(ApiText, FormatsAreEnforcedOrRefused) {
+  TestApi api;
+  const Json schema{{"type", "object"},
+                    {"properties", {{"city", {{"type", "string"}, {"maxLength", 12}}}, {"n", {{"type", "integer"}, {"minimum", 0}, {"maximum", 99}}}}},
+                    {"required", {"city", "n"}},
+                    {"additionalProperties", false}};
+  const auto content = [&](Json more, int tokens = 200) {
+    more["max_tokens"] = tokens;
+    more["temperature"] = 1;
+    const JsonAnswer got = api.post("/v1/chat/completions", chat("x", more));
+    EXPECT_EQ(got.status, 200) << got.json;
+    EXPECT_EQ(got.json["choices"][0]["finish_reason"], "stop") << got.json;
+    return got.json["choices"][0]["message"]["content"].get<std::string>();
+  };
+  const std::vector<Json> ways{
+      {{"response_format", {{"type", "json_schema"}, {"json_schema", {{"name", "x"}, {"strict", true}, {"schema", schema}}}}}},
+      {{"response_format", {{"type", "json_schema"}, {"schema", schema}}}},
+      {{"response_format", {{"type", "json_object"}, {"schema", schema}}}},
+      {{"structured_outputs", {{"json", schema}}}},
+      {{"guided_json", schema}},
+      {{"json_schema", schema}},
+  };
+  for (const Json& way : ways) {
+    const Json answer = Json::parse(content(way), nullptr, false);
+    ASSERT_TRUE(answer.is_object()) << way;
+    EXPECT_EQ(answer.size(), 2u);
+    EXPECT_TRUE(answer["city"].is_string());
+    EXPECT_TRUE(answer["n"].is_number_integer());
+    EXPECT_LE(answer["n"].get<int>(), 99);
+  }
+  const std::string choice = content({{"guided_choice", {"yes", "no", "no idea"}}});
+  EXPECT_TRUE(choice == "yes" || choice == "no" || choice == "no idea") << choice;
+  const std::string date = content({{"structured_outputs", {{"regex", "[0-9]{4}-[0-9]{2}"}}}});
+  EXPECT_EQ(date.size(), 7u);
+  EXPECT_EQ(date[4], '-');
+  EXPECT_EQ(content({{"grammar", "root ::= \"a\" \"b\""}}), "ab");
+  const JsonAnswer completed = api.post("/v1/completions", {{"prompt", "x"}, {"max_tokens", 20}, {"guided_choice", {"one"}}});
+  EXPECT_EQ(completed.json["choices"][0]["text"], "one");
+
+  const auto refused = [&](Json more, const char* param) {
+    const JsonAnswer got = api.post("/v1/chat/completions", chat("x", more));
+    EXPECT_EQ(got.status, 400) << got.json;
+    EXPECT_EQ(got.json["error"]["param"], param) << got.json;
+  };
+  refused({{"response_format", {{"type", "xml"}}}}, "response_format.type");
+  refused({{"response_format", {{"type", "json_schema"}}}}, "response_format.json_schema");
+  refused({{"response_format", {{"type", "json_schema"}, {"json_schema", {{"name", "x"}}}}}}, "response_format.json_schema.schema");
+  refused({{"response_format", {{"type", "json_schema"}, {"json_schema", {{"schema", {{"not", {{"type", "string"}}}}}}}}}}, "response_format.json_schema.schema");
+  refused({{"guided_regex", "(a"}}, "guided_regex");
+  refused({{"guided_choice", {"a"}}, {"guided_regex", "a"}}, "response_format");
+  refused({{"structured_outputs", {{"structural_tag", "x"}}}}, "structured_outputs.structural_tag");
+}
+
 TEST(ApiText, BodiesThatAreNoRequests) {
   TestApi api;
   const auto raw = [&](const std::string& body) { return api.post("/v1/chat/completions", Json(body)); };

@@ -36,7 +36,8 @@ Result<std::shared_ptr<EngineHost>> make_host(const fs::path& gguf, const ModelL
                                                 .queue = options.queue,
                                                 .share = options.share}));
   TAILOR_TRY(const std::string sha256, cached_sha256(gguf));
-  return std::make_shared<EngineHost>(EngineHost{gguf, sha256, std::move(engine)});
+  TAILOR_TRY(ConstraintCompiler constraints, ConstraintCompiler::make(engine.tokenizer()));
+  return std::make_shared<EngineHost>(EngineHost{gguf, sha256, std::move(engine), std::move(constraints)});
 }
 
 Json meta_of(const fs::path& gguf) {

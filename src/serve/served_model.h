@@ -14,6 +14,7 @@
 #include "core/json.h"
 #include "fit/package.h"
 #include "fit/text_model.h"
+#include "infer/constraint.h"
 #include "infer/embedder.h"
 #include "infer/engine.h"
 #include "serve/text_batcher.h"
@@ -25,6 +26,7 @@ struct EngineHost {
   std::filesystem::path gguf;
   std::string sha256;
   Engine engine;
+  ConstraintCompiler constraints;  // formats that answers must follow, compiled for this vocabulary
 };
 
 /// Answers with text. Immutable; its adapter goes with it.
@@ -39,6 +41,7 @@ class TextBackend {
   ~TextBackend();
 
   const std::shared_ptr<EngineHost>& host() const { return host_; }
+  ConstraintCompiler& constraints() const { return host_->constraints; }
   Engine& engine() const { return host_->engine; }
   AdapterId adapter() const { return adapter_; }
   const ChatEncoder& encoder() const { return *encoder_; }
