@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "core/system.h"
+#include "recipes/fine_tune.h"
 #include "serve/api_server.h"
 #include "serve/http_server.h"
 #include "serve/served_model.h"
@@ -59,16 +60,29 @@ Status serve(const ServeRequest& request, Logger& log, const std::function<void(
   }
   const auto share =
       std::make_shared<ComputeShare>(request.threads > 0 ? request.threads : system_info().cores);
+  const ModelLoadOptions load{.threads = request.threads,
+                              .cache_bytes = request.cache_bytes,
+                              .max_context = request.max_context,
+                              .queue = {},
+                              .share = share};
+  std::unique_ptr<Store> store;
+  if (!request.data.empty()) {
+    TAILOR_TRY(store, Store::open(request.data, {.check_integrity = true}));
+  }
   ModelRegistry models;
-  TAILOR_CHECK(load_models(request, models, {.threads = request.threads,
-                                             .cache_bytes = request.cache_bytes,
-                                             .max_context = request.max_context,
-                                             .queue = {},
-                                             .share = share}));
+  TAILOR_CHECK(load_models(request, models, load));
   OpenDoor door;
   ApiServerOptions api_options;
   api_options.hosts = {"localhost", "127.0.0.1", "::1", ""};  // nobody else's page may use this server by a name of its own
   ApiServer api(models, door, log, api_options);
+  TuneRecipeTuner tuner(request.threads);
+  std::unique_ptr<FineTuning> tuning;
+  if (store) {
+    tuning = std::make_unique<FineTuning>(*store, models, tuner, load, log);
+    tuning->serve_finished();
+    api.services().store = store.get();
+    api.services().tuning = tuning.get();
+  }
   HttpServer server(api, options);
   TAILOR_CHECK(server.start());
   std::vector<std::string> addresses;

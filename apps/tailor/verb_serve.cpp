@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 
 #include "apps/tailor/verbs.h"
@@ -8,6 +9,12 @@
 
 namespace tailor {
 namespace {
+
+std::filesystem::path default_data_directory() {
+  if (const char* given = std::getenv("TAILOR_DATA"); given != nullptr && *given != 0) return given;
+  if (const char* home = std::getenv("HOME"); home != nullptr && *home != 0) return std::filesystem::path(home) / ".local/share/tailor";
+  return {};
+}
 
 /// Lines on standard error.
 class ErrorLog final : public Logger {
@@ -43,6 +50,7 @@ void add_serve(CLI::App& app, Invocation& invocation) {
   verb->add_option("--tls-certificate", r.tls_certificate, "PEM file of the server's certificate and those up to the root")->type_name("FILE");
   verb->add_option("--tls-key", r.tls_key, "PEM file of its key, readable by its owner alone")->type_name("FILE");
   verb->add_option("--tls-client-ca", r.tls_client_ca, "clients must show a certificate signed by one of these")->type_name("FILE");
+  verb->add_option("--data", r.data, "directory for uploaded files and fine-tuning jobs ($TAILOR_DATA, or ~/.local/share/tailor)")->type_name("DIR");
   verb->add_option("--threads", r.threads, "threads (all cores)")->check(CLI::PositiveNumber)->type_name("N");
   verb->add_option("--cache-bytes", r.cache_bytes, "memory for keys and values of prompts and answers, such as 2GB (a quarter of the machine's)")
       ->transform(CLI::AsSizeValue(false))
@@ -56,6 +64,7 @@ void add_serve(CLI::App& app, Invocation& invocation) {
       "           curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n"
       "             -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'");
   verb->callback([&invocation, request, port, verb] {
+    if (verb->count("--data") == 0) request->data = default_data_directory();
     if (verb->count("--port") > 0) request->listen = {fmt::format("127.0.0.1:{}", *port)};
     invocation.run = [&invocation, request]() -> Result<int> {
       ErrorLog log;

@@ -242,7 +242,7 @@ Result<std::shared_ptr<EngineTicket>> Engine::submit(EngineRequest request, std:
   const SteadyTime now = std::chrono::steady_clock::now();
   std::vector<std::int64_t> queued;
   for (int choice = 0; choice < choices; ++choice) {
-    auto job = std::make_unique<Job>();
+    auto job = std::make_unique<EngineJob>();
     job->id = self.next_id++;
     job->request = shared;
     job->choice = choice;

@@ -29,7 +29,7 @@ struct EngineAdapter {
 };
 
 /// One answer on its way.
-struct Job {
+struct EngineJob {
   std::int64_t id = 0;
   std::shared_ptr<const EngineRequest> request;
   int choice = 0;
@@ -97,7 +97,7 @@ struct Engine::Impl {
   std::int64_t next_id = 1, next_entry = 1, next_adapter = 1;
   std::map<AdapterId, EngineAdapter> adapters;
   RequestQueue queue;
-  std::unordered_map<std::int64_t, std::unique_ptr<Job>> waiting;
+  std::unordered_map<std::int64_t, std::unique_ptr<EngineJob>> waiting;
   PrefixTree tree;  // of the entries of all lanes
   std::unordered_map<std::int64_t, KnownEntry> entries;
   std::unique_ptr<KeptPrefixes> kept;
@@ -143,24 +143,24 @@ class Lane {
   void run();
   // Under the engine's lock:
   bool has_work() const;
-  bool runnable(const Job& job) const;
+  bool runnable(const EngineJob& job) const;
   bool may_admit(const QueuedRequest& request) const;
   bool must_drain() const;
   bool adapter_removed() const;
   void drop_removed_adapter();
-  void admit(std::vector<std::unique_ptr<Job>>& expired);
+  void admit(std::vector<std::unique_ptr<EngineJob>>& expired);
 
   void begin_new();
-  Status begin(Job& job);
-  Status find_beginning(Job& job);
-  Status begin_with_soft_prompt(Job& job);
-  Status use_awaited(Job& job);
+  Status begin(EngineJob& job);
+  Status find_beginning(EngineJob& job);
+  Status begin_with_soft_prompt(EngineJob& job);
+  Status use_awaited(EngineJob& job);
   void end_expired();
   void serve_orders();
   void take_deliveries(const std::vector<PrefixDelivery>& arrived);
 
   struct Piece {
-    Job* job = nullptr;
+    EngineJob* job = nullptr;
     std::size_t count = 0;
     int first_index = 0;  // in the batch
   };
@@ -170,11 +170,11 @@ class Lane {
   Result<bool> room_for(std::size_t tokens);
   Status compute(std::vector<Piece>& pieces);
   void read(const Piece& piece);
-  Status take_token(Job& job, std::span<float> logits, std::optional<AnswerEnd>& end);
+  Status take_token(EngineJob& job, std::span<float> logits, std::optional<AnswerEnd>& end);
 
-  void fail(Job& job, const Error& error);
-  void leave(Job& job, bool keep);  // the lane; `keep`: what was computed, for others
-  void give_back(Job& job);         // to the queue, to be computed anew
+  void fail(EngineJob& job, const Error& error);
+  void leave(EngineJob& job, bool keep);  // the lane; `keep`: what was computed, for others
+  void give_back(EngineJob& job);         // to the queue, to be computed anew
   void remember(Cached cached);
   bool evict_one();
   void forget_last();
@@ -184,7 +184,7 @@ class Lane {
   Engine::Impl& engine_;
   const bool alone_;
   LaneMemory memory_;
-  std::vector<std::unique_ptr<Job>> jobs_;  // in the order in which they came
+  std::vector<std::unique_ptr<EngineJob>> jobs_;  // in the order in which they came
   std::vector<Cached> cached_;
   std::vector<PrefixOrder> pending_;  // of others, not computed far enough yet
   AdapterId adapter_ = 0;

@@ -21,7 +21,7 @@ SteadyTime now() {
   return std::chrono::steady_clock::now();
 }
 
-std::optional<Error> expiry(const Job& job, SteadyTime at) {
+std::optional<Error> expiry(const EngineJob& job, SteadyTime at) {
   if (job.ticket->cancelled()) return Error{ErrorCode::kCancelled, "the request was cancelled", ""};
   if (job.request->deadline && at >= *job.request->deadline)
     return Error{ErrorCode::kCancelled, "the request took longer than its time-out", "ask for fewer tokens, or allow more time"};
@@ -44,7 +44,7 @@ void Lane::join() {
 void Lane::run() {
   ComputeShare::Busy busy(*engine_.share);
   for (;;) {
-    std::vector<std::unique_ptr<Job>> expired;
+    std::vector<std::unique_ptr<EngineJob>> expired;
     std::vector<PrefixDelivery> arrived;
     {
       std::unique_lock lock(engine_.mutex);
@@ -85,7 +85,7 @@ void Lane::drop_removed_adapter() {
   engine_.forget_if_unused(engine_.adapters.at(std::exchange(adapter_, 0)));
 }
 
-bool Lane::runnable(const Job& job) const {
+bool Lane::runnable(const EngineJob& job) const {
   if (!job.begun_here) return true;
   if (job.importing) return false;
   if (job.awaited < 0) return true;
@@ -127,7 +127,7 @@ bool Lane::must_drain() const {
   return true;
 }
 
-void Lane::admit(std::vector<std::unique_ptr<Job>>& expired) {
+void Lane::admit(std::vector<std::unique_ptr<EngineJob>>& expired) {
   const SteadyTime at = now();
   for (auto waiting = engine_.waiting.begin(); waiting != engine_.waiting.end();) {
     if (!expiry(*waiting->second, at)) {
@@ -152,7 +152,7 @@ void Lane::admit(std::vector<std::unique_ptr<Job>>& expired) {
 
 void Lane::begin_new() {
   for (std::size_t i = 0; i < jobs_.size(); ++i) {
-    Job& job = *jobs_[i];
+    EngineJob& job = *jobs_[i];
     if (job.begun_here) continue;
     if (const Status status = begin(job); !status.has_value()) {
       fail(job, status.error());
@@ -161,7 +161,7 @@ void Lane::begin_new() {
   }
 }
 
-Status Lane::begin(Job& job) {
+Status Lane::begin(EngineJob& job) {
   if (alone_) {
     const std::size_t most = job.prompt_size() + static_cast<std::size_t>(job.max_tokens) + job.adapter->soft_tokens;
     TAILOR_CHECK(memory_.reopen(most));
@@ -188,7 +188,7 @@ Status Lane::begin(Job& job) {
   return find_beginning(job);
 }
 
-Status Lane::begin_with_soft_prompt(Job& job) {
+Status Lane::begin_with_soft_prompt(EngineJob& job) {
   const std::size_t soft = job.adapter->soft_tokens;
   if (soft == 0) return {};
   TAILOR_TRY(const bool room, room_for(soft));
@@ -206,7 +206,7 @@ const LaneSequence* Lane::sequence_of(std::int64_t entry) const {
   return nullptr;
 }
 
-Status Lane::find_beginning(Job& job) {
+Status Lane::find_beginning(EngineJob& job) {
   const std::size_t soft = job.adapter->soft_tokens;
   job.awaited = -1;
   job.importing = false;
@@ -254,7 +254,7 @@ Status Lane::find_beginning(Job& job) {
   return begin_with_soft_prompt(job);
 }
 
-Status Lane::use_awaited(Job& job) {
+Status Lane::use_awaited(EngineJob& job) {
   const LaneSequence* source = sequence_of(job.awaited);
   if (source == nullptr) return find_beginning(job);  // it is gone
   const std::size_t positions = job.adapter->soft_tokens + job.awaited_tokens;
@@ -275,7 +275,7 @@ void Lane::take_deliveries(const std::vector<PrefixDelivery>& arrived) {
   for (const PrefixDelivery& delivery : arrived) {
     const auto found = std::find_if(jobs_.begin(), jobs_.end(), [&](const auto& j) { return j->id == delivery.job; });
     if (found == jobs_.end() || !(*found)->importing) continue;
-    Job& job = **found;
+    EngineJob& job = **found;
     job.importing = false;
     const std::size_t soft = job.adapter->soft_tokens, positions = soft + delivery.tokens;
     if (delivery.bytes) {
@@ -339,7 +339,7 @@ void Lane::end_expired() {
 std::vector<Lane::Piece> Lane::plan() {
   std::vector<Piece> pieces;
   std::size_t total = 0;
-  const auto waits = [](const Job& job) { return job.importing || job.awaited >= 0; };
+  const auto waits = [](const EngineJob& job) { return job.importing || job.awaited >= 0; };
   for (const auto& job : jobs_) {
     if (waits(*job) || job->tokens.size() - job->computed != 1) continue;
     pieces.push_back({job.get(), 1});
@@ -362,7 +362,7 @@ std::vector<Lane::Piece> Lane::plan() {
 void Lane::step() {
   end_expired();
   for (std::size_t i = 0; i < jobs_.size(); ++i) {
-    Job& job = *jobs_[i];
+    EngineJob& job = *jobs_[i];
     if (job.awaited < 0) continue;
     if (const Status status = use_awaited(job); !status.has_value()) {
       fail(job, status.error());
@@ -413,7 +413,7 @@ void Lane::forget_last() {
 Status Lane::compute(std::vector<Piece>& pieces) {
   DecodeBatch batch;
   for (Piece& piece : pieces) {
-    const Job& job = *piece.job;
+    const EngineJob& job = *piece.job;
     const std::int32_t sequence = job.sequence.id;
     const auto position = static_cast<int>(job.sequence.cells.size());
     for (std::size_t i = 0; i < piece.count; ++i) {
@@ -434,7 +434,7 @@ Status Lane::compute(std::vector<Piece>& pieces) {
 }
 
 void Lane::read(const Piece& piece) {
-  Job& job = *piece.job;
+  EngineJob& job = *piece.job;
   const EngineRequest& request = *job.request;
   const auto vocabulary = static_cast<std::size_t>(engine_.model->vocabulary());
   const auto logits = [&](std::size_t i) {
@@ -471,7 +471,7 @@ void Lane::read(const Piece& piece) {
   listener->on_end(choice, *end);
 }
 
-Status Lane::take_token(Job& job, std::span<float> logits, std::optional<AnswerEnd>& end) {
+Status Lane::take_token(EngineJob& job, std::span<float> logits, std::optional<AnswerEnd>& end) {
   const SamplingOptions& sampling = job.request->sampling;
   TAILOR_TRY(const SampledToken token, job.sampler->next(logits));
   job.tokens.push_back(token.token);
@@ -491,7 +491,7 @@ Status Lane::take_token(Job& job, std::span<float> logits, std::optional<AnswerE
   return {};
 }
 
-void Lane::fail(Job& job, const Error& error) {
+void Lane::fail(EngineJob& job, const Error& error) {
   const auto listener = job.listener;
   const int choice = job.choice;
   {
@@ -502,10 +502,10 @@ void Lane::fail(Job& job, const Error& error) {
   listener->on_error(choice, error);
 }
 
-void Lane::leave(Job& job, bool keep) {
+void Lane::leave(EngineJob& job, bool keep) {
   keep = keep && job.entry >= 0 && job.computed > 0;
   const auto place = std::find_if(jobs_.begin(), jobs_.end(), [&](const auto& j) { return j.get() == &job; });
-  const std::unique_ptr<Job> owned = std::move(*place);
+  const std::unique_ptr<EngineJob> owned = std::move(*place);
   jobs_.erase(place);
   if (!keep) memory_.drop(job.sequence);
   {
@@ -524,9 +524,9 @@ void Lane::leave(Job& job, bool keep) {
   remember({job.entry, job.space, std::move(job.tokens), std::move(job.sequence), ++clock_});
 }
 
-void Lane::give_back(Job& job) {
+void Lane::give_back(EngineJob& job) {
   const auto place = std::find_if(jobs_.begin(), jobs_.end(), [&](const auto& j) { return j.get() == &job; });
-  std::unique_ptr<Job> owned = std::move(*place);
+  std::unique_ptr<EngineJob> owned = std::move(*place);
   jobs_.erase(place);
   memory_.drop(job.sequence);
   job.begun_here = false;

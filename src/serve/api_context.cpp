@@ -1,7 +1,6 @@
 #include "serve/api_context.h"
 
 #include <fmt/format.h>
-#include <openssl/rand.h>
 
 #include "text/edit_distance.h"
 
@@ -26,15 +25,6 @@ void ApiCall::answer(const ApiError& error) const {
   HttpResponse response = error_response(error);
   response.headers.add("X-Request-Id", id);
   responder->send(std::move(response));
-}
-
-std::string random_id(const std::string& prefix) {
-  constexpr char kLetters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
-  unsigned char bytes[24];
-  if (RAND_bytes(bytes, sizeof bytes) != 1) throw Exception({ErrorCode::kInternal, "no random numbers from the system", ""});
-  std::string out = prefix;
-  for (const unsigned char byte : bytes) out += kLetters[byte % 62];
-  return out;
 }
 
 std::int64_t unix_seconds() {

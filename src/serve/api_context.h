@@ -27,6 +27,8 @@ struct Principal {
 
 struct ApiLimits {
   std::uint64_t body_bytes = std::uint64_t{8} << 20;
+  std::uint64_t upload_bytes = std::uint64_t{512} << 20;
+  std::chrono::minutes upload_timeout{60};
   int choices = 16;               // n, and prompts of a completion together
   std::size_t prompts = 128;      // of a completion
   std::size_t texts = 2048;       // of an embedding or a classification
@@ -39,6 +41,8 @@ struct ApiLimits {
   std::chrono::milliseconds stream_keep_alive{15'000};
 };
 
+class FineTuning;         // fine_tuning.h
+class Store;              // store/store.h
 struct GenerationReport;  // generation_call.h
 
 /// What all handlers may use; lives as long as the server.
@@ -46,6 +50,8 @@ struct ApiServices {
   ModelRegistry* models = nullptr;
   ApiLimits limits;
   Logger* log = nullptr;
+  Store* store = nullptr;        // null: no files and jobs
+  FineTuning* tuning = nullptr;  // null: no jobs
   const std::atomic<bool>* draining = nullptr;  // no new work is taken
   std::function<void(const ServedModel&, const GenerationReport&)> on_generation;  // may be empty
 };
@@ -66,8 +72,6 @@ struct ApiCall {
 };
 using ApiCallPtr = std::shared_ptr<ApiCall>;
 
-/// "chatcmpl-" and 24 random characters.
-std::string random_id(const std::string& prefix);
 std::int64_t unix_seconds();
 
 /// The model that a request names; its absence is told with the names there are.

@@ -2,6 +2,7 @@
 /// The handlers of the API's routes. Each reads its request, and answers now or later through the call.
 
 #include "serve/api_context.h"
+#include "store/page.h"
 
 namespace tailor {
 
@@ -20,6 +21,26 @@ void handle_livez(const ApiServices& services, const ApiCallPtr& call);
 void handle_readyz(const ApiServices& services, const ApiCallPtr& call);
 void handle_health(const ApiServices& services, const ApiCallPtr& call);
 void handle_version(const ApiServices& services, const ApiCallPtr& call);
+
+void handle_upload(const ApiServices& services, const ApiCallPtr& call);
+void handle_files(const ApiServices& services, const ApiCallPtr& call);
+void handle_file(const ApiServices& services, const ApiCallPtr& call);
+void handle_delete_file(const ApiServices& services, const ApiCallPtr& call);
+void handle_file_content(const ApiServices& services, const ApiCallPtr& call);
+void handle_create_job(const ApiServices& services, const ApiCallPtr& call);
+void handle_jobs(const ApiServices& services, const ApiCallPtr& call);
+void handle_job(const ApiServices& services, const ApiCallPtr& call);
+void handle_cancel_job(const ApiServices& services, const ApiCallPtr& call);
+void handle_pause_job(const ApiServices& services, const ApiCallPtr& call);
+void handle_resume_job(const ApiServices& services, const ApiCallPtr& call);
+void handle_job_events(const ApiServices& services, const ApiCallPtr& call);
+void handle_job_checkpoints(const ApiServices& services, const ApiCallPtr& call);
+
+/// Takes the body of handle_upload(); null: it is no form, or there is no store.
+std::unique_ptr<HttpBodySink> make_upload(const ApiServices& services, const HttpHead& head, const Principal& principal);
+
+/// "after", "limit" and "order" of a list.
+ApiResult<PageQuery> page_query(const ApiCall& call, std::int64_t most);
 
 /// A label package's answer to a conversation: the label of the last user's message.
 void answer_chat_with_label(const ApiServices& services, const ApiCallPtr& call, const ServedModelPtr& model,

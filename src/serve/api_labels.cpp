@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "serve/api_handlers.h"
+#include "store/random_id.h"
 
 namespace tailor {
 namespace {
@@ -83,7 +84,7 @@ void answer_chat_with_label(const ApiServices& /*services*/, const ApiCallPtr& c
     else if (answer["label"].is_string())
       content = answer["label"].get<std::string>();
     const Json usage{{"prompt_tokens", 0}, {"completion_tokens", 0}, {"total_tokens", 0}};  // labels are no tokens
-    Json out{{"id", random_id("chatcmpl-")}, {"object", stream ? "chat.completion.chunk" : "chat.completion"},
+    Json out{{"id", random_id("chatcmpl-", 24)}, {"object", stream ? "chat.completion.chunk" : "chat.completion"},
              {"created", unix_seconds()},    {"model", model->id},
              {"system_fingerprint", model->fingerprint}};
     if (!stream) {

@@ -20,6 +20,9 @@ struct ApiRoute {
   ApiScope scope;
   void (*handle)(const ApiServices&, const ApiCallPtr&);
   bool quick = false;  // answered on the I/O thread
+  /// Takes the body as it comes; null: JSON in memory.
+  std::unique_ptr<HttpBodySink> (*sink)(const ApiServices&, const HttpHead&, const Principal&) = nullptr;
+  bool needs_store = false;
 };
 
 const std::vector<ApiRoute>& api_routes();

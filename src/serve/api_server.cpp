@@ -1,4 +1,5 @@
 #include "serve/api_server.h"
+#include "store/random_id.h"
 
 #include <fmt/format.h>
 
@@ -22,7 +23,7 @@ std::string request_id(const HttpHead& head) {
   };
   if (given != nullptr && !given->empty() && given->size() <= 128 && std::all_of(given->begin(), given->end(), plain))
     return *given;
-  return random_id("req-");
+  return random_id("req-", 24);
 }
 
 }  // namespace
@@ -71,9 +72,21 @@ HttpAdmission ApiServer::admit(const HttpHead& head) {
   const bool post = head.method == "POST";
   if (draining_.load() && post)
     return refuse({503, "server_overloaded", "shutting_down", "the server is shutting down", "", 2});
-  if (post && !is_json(head))
-    return refuse({415, "invalid_request_error", "unsupported_media_type", "expected Content-Type: application/json", ""});
+  if (route->needs_store && services_.store == nullptr)
+    return refuse({501, "not_supported_error", "no_store", "this server keeps no files and jobs: it was started without a data directory", ""});
+  const bool has_body = !head.content_length || *head.content_length > 0;
   HttpAdmission out;
+  if (route->sink != nullptr) {
+    out.sink = route->sink(services_, head, admitted->principal);
+    if (!out.sink)
+      return refuse({415, "invalid_request_error", "unsupported_media_type", "expected Content-Type: multipart/form-data", ""});
+    out.max_body_bytes = services_.limits.upload_bytes;
+    out.body_timeout = services_.limits.upload_timeout;
+    out.context = std::move(admitted);
+    return out;
+  }
+  if (post && has_body && !is_json(head))
+    return refuse({415, "invalid_request_error", "unsupported_media_type", "expected Content-Type: application/json", ""});
   out.max_body_bytes = post ? services_.limits.body_bytes : 0;
   out.context = std::move(admitted);
   return out;

@@ -8,6 +8,7 @@
 
 #include "infer/embedder.h"
 #include "serve/api_handlers.h"
+#include "store/random_id.h"
 
 namespace tailor {
 namespace {
@@ -161,7 +162,7 @@ void rerank(const ApiServices& services, const ApiCallPtr& call, ApiResult<Json>
       if (with_texts) item["document"] = {{"text", documents[order[i].second]}};
       results.push_back(std::move(item));
     }
-    call->answer(Json{{"id", random_id("rerank-")},
+    call->answer(Json{{"id", random_id("rerank-", 24)},
                       {"object", "list"},
                       {"model", model->id},
                       {"results", std::move(results)},

@@ -1,4 +1,5 @@
 #include "serve/generation_call.h"
+#include "store/random_id.h"
 
 #include <algorithm>
 #include <cmath>
@@ -41,7 +42,7 @@ GenerationCall::GenerationCall(ApiCallPtr call, ServedModelPtr model, Generation
       style_(std::move(style)),
       params_(std::move(params)),
       keep_alive_(keep_alive),
-      id_(random_id(style_.chat ? "chatcmpl-" : "cmpl-")),
+      id_(random_id(style_.chat ? "chatcmpl-" : "cmpl-", 24)),
       created_(unix_seconds()) {}
 
 void GenerationCall::start(std::vector<Prompt> prompts, EngineRequest shape) {

@@ -90,6 +90,10 @@ Status FileWriter::write(std::string_view bytes) {
   return written;
 }
 
+void FileWriter::set_purpose(std::string purpose) {
+  impl_->record.purpose = std::move(purpose);
+}
+
 Result<FileRecord> FileWriter::commit() {
   Impl& impl = *impl_;
   FileRecord& record = impl.record;

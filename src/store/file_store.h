@@ -38,6 +38,7 @@ class FileWriter {
   ~FileWriter();
   /// kInvalidArgument beyond the store's limit; kIo where the disk is full. After an error the file is lost.
   Status write(std::string_view bytes);
+  void set_purpose(std::string purpose);  // known late: a form may name it after the file
   Result<FileRecord> commit();
 
  private:

@@ -1,0 +1,76 @@
+// Files that clients send and fetch.
+
+#include <fmt/format.h>
+
+#include "core/files.h"
+#include "serve/api_handlers.h"
+#include "serve/upload.h"
+#include "store/store.h"
+
+namespace tailor {
+namespace {
+
+ApiError not_found(const std::string& id) {
+  return {404, "invalid_request_error", "", fmt::format("there is no file '{}'", id.substr(0, 128)), "id"};
+}
+
+/// A client's own; without keys everybody's.
+ApiResult<FileRecord> own_file(const ApiServices& services, const ApiCall& call) {
+  const std::string& id = call.path.at("id");
+  auto file = services.store->files().find(id);
+  if (!file.has_value()) return file.error().code == ErrorCode::kNotFound || file.error().code == ErrorCode::kInvalidArgument ? not_found(id) : api_error(file.error());
+  if (!call.principal.key_id.empty() && file->owner != call.principal.key_id) return not_found(id);
+  return *file;
+}
+
+}  // namespace
+
+std::unique_ptr<HttpBodySink> make_upload(const ApiServices& services, const HttpHead& head, const Principal& principal) {
+  const std::string* type = head.headers.find("Content-Type");
+  const auto boundary = type == nullptr ? std::nullopt : multipart_boundary(*type);
+  if (!boundary || services.store == nullptr) return nullptr;
+  return std::make_unique<UploadSink>(services.store->files(), principal.key_id, *boundary);
+}
+
+void handle_upload(const ApiServices& /*services*/, const ApiCallPtr& call) {
+  ApiResult<FileRecord> file = static_cast<UploadSink&>(*call->request.sink).finish();
+  if (file.has_value())
+    call->answer(file_object(*file));
+  else
+    call->answer(file.error());
+}
+
+void handle_files(const ApiServices& services, const ApiCallPtr& call) {
+  ApiResult<PageQuery> query = page_query(*call, 10'000);
+  if (!query.has_value()) return call->answer(query.error());
+  const auto purpose = query_parameter(call->request.head.query, "purpose").value_or("");
+  const auto page = services.store->files().list(*query, purpose);
+  if (!page.has_value()) return call->answer(api_error(page.error()));
+  call->answer(page_object(*page, file_object));
+}
+
+void handle_file(const ApiServices& services, const ApiCallPtr& call) {
+  ApiResult<FileRecord> file = own_file(services, *call);
+  if (file.has_value())
+    call->answer(file_object(*file));
+  else
+    call->answer(file.error());
+}
+
+void handle_delete_file(const ApiServices& services, const ApiCallPtr& call) {
+  ApiResult<FileRecord> file = own_file(services, *call);
+  if (!file.has_value()) return call->answer(file.error());
+  if (const Status removed = services.store->files().remove(file->id); !removed.has_value()) return call->answer(api_error(removed.error()));
+  call->answer(Json{{"id", file->id}, {"object", "file"}, {"deleted", true}});
+}
+
+void handle_file_content(const ApiServices& services, const ApiCallPtr& call) {
+  ApiResult<FileRecord> file = own_file(services, *call);
+  if (!file.has_value()) return call->answer(file.error());
+  constexpr std::size_t kMost = std::size_t{64} << 20;
+  auto content = read_file(services.store->files().content(*file), kMost);
+  if (!content.has_value()) return call->answer(api_error(content.error()));
+  call->responder->send(HttpResponse{200, call->headers("application/octet-stream"), std::move(*content)});
+}
+
+}  // namespace tailor

@@ -1,0 +1,303 @@
+#include "serve/fine_tuning.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/hash.h"
+#include "fit/tuned_decoder.h"
+#include "serve/api_context.h"
+
+namespace tailor {
+namespace fs = std::filesystem;
+namespace {
+
+std::string text_of(const Json& json, const char* key) {
+  const auto found = json.find(key);
+  return found != json.end() && found->is_string() ? found->get<std::string>() : std::string();
+}
+
+/// A hyperparameter that is a number; "auto" and absent: none.
+const Json* number_of(const Json& request, const char* name) {
+  const auto at = [&](const Json& from) -> const Json* {
+    const auto found = from.find(name);
+    return found != from.end() && found->is_number() ? &*found : nullptr;
+  };
+  const auto method = request.find("method");
+  if (method != request.end() && method->is_object() && method->contains("supervised") &&
+      (*method)["supervised"].contains("hyperparameters")) {
+    if (const Json* value = at((*method)["supervised"]["hyperparameters"])) return value;
+  }
+  const auto old = request.find("hyperparameters");
+  return old != request.end() && old->is_object() ? at(*old) : nullptr;
+}
+
+std::string plain_number(const Json& metrics, const char* key) {
+  const auto found = metrics.find(key);
+  return found != metrics.end() && found->is_number() ? fmt::format("{:.6g}", found->get<double>()) : std::string();
+}
+
+}  // namespace
+
+FineTuning::FineTuning(Store& store, ModelRegistry& models, FineTuner& tuner, ModelLoadOptions load, Logger& log)
+    : store_(store), models_(models), tuner_(tuner), load_(std::move(load)), log_(log) {
+  if (const auto again = store_.jobs().recover(); again.has_value()) {
+    for (const std::string& id : *again) log_.info(fmt::format("{}: goes on where it was interrupted", id));
+  } else {
+    log_.warning(to_string(again.error()));
+  }
+  trainer_ = std::thread([this] { run_training(); });
+  checker_ = std::thread([this] { run_checks(); });
+}
+
+FineTuning::~FineTuning() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+    if (cancel_) cancel_->cancel();
+    changed_.notify_all();
+  }
+  trainer_.join();
+  checker_.join();
+}
+
+fs::path FineTuning::run_directory(const Job& job) const {
+  return store_.directory().root() / "runs" / job.id;
+}
+
+void FineTuning::serve_finished() {
+  PageQuery query;
+  query.limit = 100;
+  query.newest_first = false;
+  for (;;) {
+    const auto page = store_.jobs().list(query);
+    if (!page.has_value()) return log_.warning(to_string(page.error()));
+    for (const Job& job : page->data) {
+      if (job.status != JobStatus::kSucceeded) continue;
+      if (const auto served = serve(job, run_directory(job) / "package"); !served.has_value())
+        log_.warning(fmt::format("{} is not served: {}", text_of(job.result, "fine_tuned_model"), to_string(served.error())));
+    }
+    if (!page->has_more || page->data.empty()) return;
+    query.after = page->data.back().id;
+  }
+}
+
+Result<Job> FineTuning::create(const std::string& owner, const Json& request) {
+  TAILOR_TRY(const Job job, store_.jobs().create(owner, request));
+  TAILOR_CHECK(store_.jobs().add_event(job.id, {.message = "Created fine-tuning job: " + job.id}));
+  TAILOR_CHECK(store_.jobs().add_event(job.id, {.message = "Validating training file: " + text_of(request, "training_file")}));
+  const std::lock_guard lock(mutex_);
+  unchecked_ = true;
+  changed_.notify_all();
+  return job;
+}
+
+Result<Job> FineTuning::stop(const std::string& id, JobStatus to, const std::string& message) {
+  const JobChange change{.event = JobEvent{.message = message}};
+  TAILOR_TRY(const Job job, store_.jobs().move(id, to, change));
+  const std::lock_guard lock(mutex_);
+  if (running_ == id && cancel_) cancel_->cancel();
+  work_ = true;
+  changed_.notify_all();
+  return job;
+}
+
+Result<Job> FineTuning::cancel(const std::string& id) {
+  return stop(id, JobStatus::kCancelled, "Fine-tuning job cancelled");
+}
+Result<Job> FineTuning::pause(const std::string& id) {
+  return stop(id, JobStatus::kPaused, "Fine-tuning job paused");
+}
+Result<Job> FineTuning::resume(const std::string& id) {
+  return stop(id, JobStatus::kQueued, "Fine-tuning job resumed");
+}
+
+void FineTuning::run_checks() {
+  for (;;) {
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [&] { return stopping_ || unchecked_; });
+      if (stopping_) return;
+      unchecked_ = false;
+    }
+    PageQuery query;
+    query.limit = 100;
+    for (bool more = true; more;) {
+      const auto page = store_.jobs().list(query);
+      if (!page.has_value()) {
+        log_.warning(to_string(page.error()));
+        break;
+      }
+      for (const Job& job : page->data) {
+        if (job.status == JobStatus::kValidatingFiles) validate(job);
+      }
+      more = page->has_more && !page->data.empty();
+      if (more) query.after = page->data.back().id;
+    }
+    const std::lock_guard lock(mutex_);
+    work_ = true;
+    changed_.notify_all();
+  }
+}
+
+void FineTuning::run_training() {
+  for (;;) {
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [&] { return stopping_ || work_; });
+      if (stopping_) return;
+      work_ = false;
+    }
+    try {
+      const auto next = store_.jobs().start_next();
+      if (!next.has_value()) {
+        log_.warning(to_string(next.error()));
+      } else if (*next) {
+        train(**next);
+        const std::lock_guard lock(mutex_);
+        work_ = true;
+      }
+    } catch (const std::exception& e) {
+      log_.warning(fmt::format("fine-tuning: {}", e.what()));
+    }
+  }
+}
+
+void FineTuning::fail(const Job& job, const std::string& code, const std::string& message, const std::string& param) {
+  JobChange change;
+  std::string told = message;  // a client learns nothing of where things lie
+  const std::string root = store_.directory().root().string() + "/";
+  for (std::size_t at = 0; (at = told.find(root, at)) != std::string::npos;) told.erase(at, root.size());
+  if (told != message) log_.warning(fmt::format("{}: {}", job.id, message));
+  change.error = JobError{code, told, param};
+  change.event = JobEvent{.level = "error", .message = told.substr(0, 8000)};
+  if (const auto moved = store_.jobs().move(job.id, JobStatus::kFailed, change); !moved.has_value())
+    log_.warning(fmt::format("{}: {}", job.id, to_string(moved.error())));
+}
+
+void FineTuning::validate(const Job& job) {
+  for (const char* field : {"training_file", "validation_file"}) {
+    const std::string id = text_of(job.request, field);
+    if (id.empty()) continue;
+    const auto file = store_.files().find(id);
+    if (!file.has_value()) return fail(job, "invalid_" + std::string(field), to_string(file.error()), field);
+    const auto said = tuner_.check(store_.files().content(*file), file->filename);
+    if (!said.has_value()) return fail(job, "invalid_" + std::string(field), to_string(said.error()), field);
+    if (const auto told = store_.jobs().add_event(job.id, {.message = fmt::format("{}: {}", file->filename, *said)}); !told.has_value())
+      log_.warning(to_string(told.error()));
+  }
+  JobChange change;
+  change.event = JobEvent{.message = "Files validated, moving job to queued state"};
+  // Cancelled meanwhile: it stays so.
+  (void)store_.jobs().move(job.id, JobStatus::kValidatingFiles, JobStatus::kQueued, change);
+}
+
+void FineTuning::train(const Job& job) {
+  const auto cancel = std::make_shared<CancelToken>();
+  {
+    const std::lock_guard lock(mutex_);
+    running_ = job.id;
+    cancel_ = cancel;
+    if (stopping_) cancel->cancel();
+  }
+  const auto now = store_.jobs().find(job.id);  // cancelled between its start and now
+  if (now.has_value() && now->status != JobStatus::kRunning) return;
+  FineTuneSpec spec;
+  const std::string base = text_of(job.request, "model");
+  const ServedModelPtr model = models_.find(base);
+  if (base.empty() || !model || !model->text) return fail(job, "model_not_available", fmt::format("the model '{}' is not served any more", base), "model");
+  spec.base = model->text->host()->gguf;
+  // Readers tell a file's kind by its ending, which the store does not keep.
+  const fs::path links = store_.directory().root() / "runs" / (job.id + "-data");
+  std::error_code ignored;
+  fs::create_directories(links, ignored);
+  const auto path_of = [&](const char* field) -> fs::path {
+    const auto file = store_.files().find(text_of(job.request, field));
+    if (!file.has_value()) return {};
+    fs::path ending = fs::path(file->filename).extension();
+    if (ending.empty()) ending = ".jsonl";
+    const fs::path link = links / (std::string(field) + ending.string());
+    fs::remove(link, ignored);
+    fs::create_symlink(store_.files().content(*file), link, ignored);
+    return link;
+  };
+  spec.training_file = path_of("training_file");
+  if (spec.training_file.empty()) return fail(job, "invalid_training_file", "the training file was deleted", "training_file");
+  spec.validation_file = path_of("validation_file");
+  if (const Json* n = number_of(job.request, "n_epochs")) spec.epochs = n->get<std::int64_t>();
+  if (const Json* n = number_of(job.request, "batch_size")) spec.batch_size = n->get<std::int64_t>();
+  if (const Json* n = number_of(job.request, "learning_rate_multiplier")) spec.learning_rate_multiplier = n->get<double>();
+  spec.seed = job.request.value("seed", std::uint64_t{1});
+  spec.run = run_directory(job);
+
+  std::string csv = "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n";
+  const auto say = [&](const std::string& level, const std::string& message) {
+    (void)store_.jobs().add_event(job.id, {.level = level, .message = message.substr(0, 8000)});
+  };
+  FineTuneProgress progress;
+  progress.say = say;
+  progress.step = [&](std::int64_t step, const Json& metrics) {
+    csv += fmt::format("{},{},{},{},{}\n", step, plain_number(metrics, "train_loss"), plain_number(metrics, "train_accuracy"),
+                       plain_number(metrics, "valid_loss"), plain_number(metrics, "valid_mean_token_accuracy"));
+    Json data = metrics;
+    data["step"] = step;
+    const bool evaluated = metrics.contains("valid_loss");
+    const std::string message = evaluated ? fmt::format("Step {}: validation loss={:.4f}", step, metrics["valid_loss"].get<double>())
+                                          : fmt::format("Step {}: training loss={:.4f}", step, metrics.value("train_loss", 0.0));
+    (void)store_.jobs().add_event(job.id, {.message = message, .type = "metrics", .data = std::move(data)});
+  };
+  progress.estimate = [&](double left) {
+    (void)store_.jobs().update_result(job.id, {{"estimated_finish", unix_seconds() + static_cast<std::int64_t>(left)}});
+  };
+  say("info", job.attempts > 1 ? "Fine-tuning job goes on" : "Fine-tuning job started");
+  const Result<FineTuned> made = tuner_.train(spec, progress, *cancel);
+  {
+    const std::lock_guard lock(mutex_);
+    running_.clear();
+    cancel_ = nullptr;
+  }
+  if (made.has_value()) {
+    if (const Status finished = finish(job, *made, csv); !finished.has_value()) {
+      log_.warning(fmt::format("{}: {}", job.id, to_string(finished.error())));
+      fail(job, "server_error", "the trained model could not be put in place: " + finished.error().message);
+    }
+    return;
+  }
+  if (made.error().code == ErrorCode::kCancelled && cancel->cancelled()) {
+    const auto state = store_.jobs().find(job.id);
+    if (state.has_value() && state->status == JobStatus::kCancelled) fs::remove_all(run_directory(job), ignored);
+    return;  // paused, cancelled, or the server ends: then the next one recovers it
+  }
+  fail(job, made.error().code == ErrorCode::kIo ? "storage_error" : "training_failed", to_string(made.error()));
+}
+
+Result<std::string> FineTuning::serve(const Job& job, const fs::path& package) {
+  const std::string suffix = text_of(job.request, "suffix"), base = text_of(job.request, "model");
+  const std::string name = fmt::format("ft:{}:tailor:{}:{}", base, suffix, job.id.substr(job.id.size() - 8));
+  const ServedModelPtr parent = models_.find(base);
+  std::error_code ignored;
+  std::unique_ptr<ServedModel> model;
+  if (parent && parent->text && fs::exists(package / "adapter" / "adapter.gguf", ignored)) {
+    TAILOR_TRY(model, serve_adapter(*parent, package, name));
+  } else {
+    TAILOR_TRY(model, serve_package(package, name, load_));
+    model->parent = base;
+  }
+  models_.put(std::move(model));
+  return name;
+}
+
+Status FineTuning::finish(const Job& job, const FineTuned& made, const std::string& metrics_csv) {
+  TAILOR_TRY(const std::string name, serve(job, made.package));
+  TAILOR_TRY(const FileRecord results, store_.files().add("step_metrics.csv", "fine-tune-results", job.owner, metrics_csv));
+  Json metrics{{"step", made.steps}};
+  metrics.update(made.figures);
+  TAILOR_CHECK(store_.jobs().add_checkpoint(job.id, made.steps, name, metrics));
+  JobChange change;
+  change.result = {{"fine_tuned_model", name}, {"trained_tokens", made.trained_tokens}, {"result_files", {results.id}}, {"estimated_finish", nullptr}};
+  change.event = JobEvent{.message = "The job has successfully completed; the model is served as " + name};
+  TAILOR_CHECK(store_.jobs().move(job.id, JobStatus::kRunning, JobStatus::kSucceeded, change));
+  return {};
+}
+
+}  // namespace tailor

@@ -1,0 +1,94 @@
+#pragma once
+/// Fine-tuning jobs: what a client asked for, run one after the other, and served when it is done.
+
+#include <condition_variable>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "core/cancel.h"
+#include "core/log.h"
+#include "serve/served_model.h"
+#include "store/store.h"
+
+namespace tailor {
+
+/// One training, as a trainer wants it.
+struct FineTuneSpec {
+  std::filesystem::path base;        // GGUF file of the model
+  std::filesystem::path training_file, validation_file;  // the latter may be empty: a part of the former
+  std::optional<std::int64_t> epochs, batch_size;
+  std::optional<double> learning_rate_multiplier;
+  std::uint64_t seed = 1;
+  std::filesystem::path run;  // where it writes; what an interrupted training left there is gone on with
+};
+
+struct FineTuneProgress {
+  std::function<void(const std::string& level, const std::string& message)> say;
+  std::function<void(std::int64_t step, const Json& metrics)> step;  // train_loss, or valid_loss of an evaluation
+  std::function<void(double seconds_left)> estimate;
+};
+
+struct FineTuned {
+  std::filesystem::path package;
+  std::int64_t trained_tokens = 0, steps = 0;
+  Json figures = Json::object();
+};
+
+/// The border to the recipes, and to a test's double.
+class FineTuner {
+ public:
+  virtual ~FineTuner() = default;
+  /// What a training file holds, in a sentence; errors name lines.
+  virtual Result<std::string> check(const std::filesystem::path& file, const std::string& name) = 0;
+  /// kCancelled: interrupted, with a checkpoint in `spec.run`.
+  virtual Result<FineTuned> train(const FineTuneSpec& spec, const FineTuneProgress& progress, const CancelToken& cancel) = 0;
+};
+
+/// Threads: calls from any; one thread trains, another checks files, so that a bad one is told while others train.
+class FineTuning {
+ public:
+  /// Jobs that a server before this one left running go on. `load` as for serve_package().
+  FineTuning(Store& store, ModelRegistry& models, FineTuner& tuner, ModelLoadOptions load, Logger& log);
+  FineTuning(const FineTuning&) = delete;
+  FineTuning& operator=(const FineTuning&) = delete;
+  ~FineTuning();  // a job that runs is interrupted and goes on when a server starts again
+
+  /// Serves what finished jobs made. Once, at the start.
+  void serve_finished();
+
+  Result<Job> create(const std::string& owner, const Json& request);
+  Result<Job> cancel(const std::string& id);
+  Result<Job> pause(const std::string& id);
+  Result<Job> resume(const std::string& id);
+  JobStore& jobs() { return store_.jobs(); }
+
+ private:
+  void run_training();
+  void run_checks();
+  void validate(const Job& job);
+  void train(const Job& job);
+  Status finish(const Job& job, const FineTuned& made, const std::string& metrics_csv);
+  Result<std::string> serve(const Job& job, const std::filesystem::path& package);
+  void fail(const Job& job, const std::string& code, const std::string& message, const std::string& param = {});
+  Result<Job> stop(const std::string& id, JobStatus to, const std::string& message);
+  std::filesystem::path run_directory(const Job& job) const;
+
+  Store& store_;
+  ModelRegistry& models_;
+  FineTuner& tuner_;
+  ModelLoadOptions load_;
+  Logger& log_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::string running_;  // the job's id
+  std::shared_ptr<CancelToken> cancel_;
+  bool stopping_ = false, work_ = true, unchecked_ = true;
+  std::thread trainer_, checker_;  // last
+};
+
+}  // namespace tailor

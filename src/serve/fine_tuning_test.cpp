@@ -1,0 +1,256 @@
+// Files and fine-tuning jobs over the API. The trainer is a double: the recipe's own is run by
+// tests/recipes/serve_test.cpp.
+
+#include "serve/fine_tuning.h"
+
+#include <gtest/gtest.h>
+
+#include "core/files.h"
+#include "serve/test_api.h"
+
+namespace tailor {
+namespace {
+
+using test::JsonAnswer;
+using test::TestApi;
+
+/// Takes files that say "good"; trains when it is let, into an adapter of the tiny model.
+class DoubleTuner final : public FineTuner {
+ public:
+  Result<std::string> check(const std::filesystem::path& file, const std::string& name) override {
+    TAILOR_TRY(const std::string text, read_file(file));
+    if (text.find("good") == std::string::npos)
+      return Error{ErrorCode::kInvalidArgument, name + ":3: expected good, saw " + text.substr(0, 10), ""};
+    return std::string("3 examples");
+  }
+  Result<FineTuned> train(const FineTuneSpec& spec, const FineTuneProgress& progress, const CancelToken& cancel) override {
+    {
+      const std::lock_guard lock(mutex);
+      specs.push_back(spec);
+    }
+    begun.set();
+    progress.step(1, {{"train_loss", 2.5}});
+    progress.estimate(60);
+    while (!go.load() && !cancel.cancelled()) std::this_thread::yield();
+    if (cancel.cancelled()) return Error{ErrorCode::kCancelled, "interrupted", ""};
+    if (fails.load()) return Error{ErrorCode::kIo, spec.run.string() + ": the disk is full", ""};
+    progress.step(2, {{"valid_loss", 1.5}});
+    std::filesystem::create_directories(spec.run / "package" / "adapter");
+    testing::write_tiny_adapter(spec.run / "package" / "adapter" / "adapter.gguf", 64, "", 0.3);
+    FineTuned out;
+    out.package = spec.run / "package";
+    out.steps = 2;
+    out.trained_tokens = 123;
+    out.figures = {{"valid_loss", 1.5}};
+    return out;
+  }
+  std::atomic<bool> go{true}, fails{false};
+  test::Event begun;
+  std::mutex mutex;
+  std::vector<FineTuneSpec> specs;
+};
+
+class FineTuningApi : public ::testing::Test {
+ protected:
+  void SetUp() override { start(); }
+  void start() {
+    api_ = std::make_unique<TestApi>();
+    store_ = Store::open(dir_.path() / "store").value();
+    ModelLoadOptions load;
+    load.share = std::make_shared<ComputeShare>(1);
+    tuning_ = std::make_unique<FineTuning>(*store_, api_->models(), tuner_, load, log_);
+    tuning_->serve_finished();
+    api_->api().services().store = store_.get();
+    api_->api().services().tuning = tuning_.get();
+  }
+  void stop() {
+    api_->server().stop();
+    tuning_.reset();
+    api_.reset();
+    store_.reset();
+  }
+  void TearDown() override { stop(); }
+
+  JsonAnswer upload(const std::string& content, const std::string& purpose = "fine-tune", bool file_first = false) {
+    const std::string file = "--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a/b.jsonl\"\r\nContent-Type: application/json\r\n\r\n" + content + "\r\n";
+    const std::string field = "--XX\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\n" + purpose + "\r\n";
+    return upload_form((file_first ? file + field : field + file) + "--XX--\r\n");
+  }
+  JsonAnswer upload_form(const std::string& form) {
+    auto client = api_->client();
+    const test::Answer answer = client.ask("POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=XX\r\nContent-Length: " +
+                                           std::to_string(form.size()) + "\r\n\r\n" + form);
+    return {answer.status, answer.headers, Json::parse(answer.body, nullptr, false)};
+  }
+  std::string job(Json more = Json::object()) {
+    Json body{{"model", "tiny"}, {"training_file", upload("good data").json["id"]}};
+    body.update(more);
+    const JsonAnswer made = api_->post("/v1/fine_tuning/jobs", body);
+    EXPECT_EQ(made.status, 200) << made.json;
+    return made.json.value("id", "");
+  }
+  Json look(const std::string& id) { return api_->get("/v1/fine_tuning/jobs/" + id).json; }
+  Json wait_for(const std::string& id, const std::string& status) {
+    EXPECT_TRUE(test::eventually([&] { return look(id)["status"] == status; })) << look(id);
+    return look(id);
+  }
+
+  TemporaryDirectory dir_{"jobs"};
+  NullLogger log_;
+  DoubleTuner tuner_;
+  std::unique_ptr<Store> store_;
+  std::unique_ptr<TestApi> api_;
+  std::unique_ptr<FineTuning> tuning_;
+};
+
+TEST_F(FineTuningApi, FilesComeAndGo) {
+  for (const bool file_first : {false, true}) {
+    const std::string content = "line\r\n--X\r\n\r\n--XY and \r\n--Xgood";
+    const JsonAnswer made = upload(content, "fine-tune", file_first);
+    ASSERT_EQ(made.status, 200) << made.json;
+    EXPECT_EQ(made.json["object"], "file");
+    EXPECT_EQ(made.json["filename"], "b.jsonl");
+    EXPECT_EQ(made.json["purpose"], "fine-tune");
+    EXPECT_EQ(made.json["bytes"], content.size());
+    const std::string path = "/v1/files/" + made.json["id"].get<std::string>();
+    EXPECT_EQ(api_->get(path).json, made.json);
+    auto client = api_->client();
+    EXPECT_EQ(client.ask("GET " + path + "/content HTTP/1.1\r\nHost: localhost\r\n\r\n").body, content);
+  }
+  EXPECT_EQ(api_->get("/v1/files?purpose=fine-tune").json["data"].size(), 2u);
+  EXPECT_EQ(api_->get("/v1/files?purpose=batch").json["data"].size(), 0u);
+  const Json page = api_->get("/v1/files?limit=1").json;
+  EXPECT_EQ(page["data"].size(), 1u);
+  EXPECT_EQ(page["has_more"], true);
+  const std::string id = page["data"][0]["id"];
+  auto client = api_->client();
+  EXPECT_EQ(Json::parse(client.ask("DELETE /v1/files/" + id + " HTTP/1.1\r\nHost: localhost\r\n\r\n").body)["deleted"], true);
+  EXPECT_EQ(api_->get("/v1/files/" + id).status, 404);
+}
+
+TEST_F(FineTuningApi, UploadsThatAreNone) {
+  const std::string file = "--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nx\r\n";
+  EXPECT_EQ(upload_form(file + "--XX--\r\n").json["error"]["param"], "purpose");
+  EXPECT_EQ(upload_form("--XX\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--XX--").json["error"]["param"], "file");
+  EXPECT_EQ(upload("x", "world-domination").json["error"]["param"], "purpose");
+  EXPECT_EQ(upload_form(file).json["error"]["param"], "file");  // stops before its end
+  EXPECT_EQ(upload_form(file + file + "--XX--").status, 400);
+  EXPECT_EQ(upload_form("--XX\r\n\r\nx\r\n--XX--").status, 400);
+  EXPECT_EQ(upload_form("--XX\r\n" + std::string(10'000, 'a')).status, 400);
+  EXPECT_EQ(api_->post("/v1/files", Json::object()).status, 415);
+  EXPECT_EQ(api_->get("/v1/files").json["data"].size(), 0u);
+  EXPECT_EQ(api_->get("/v1/files?limit=0").json["error"]["param"], "limit");
+  // A client that goes half way leaves nothing.
+  auto client = api_->client();
+  client.send("POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=XX\r\nContent-Length: 100000\r\n\r\n" + file.substr(0, file.size() - 3));
+  client.abort();
+  EXPECT_TRUE(test::eventually([&] { return api_->server().metrics().open_connections.load() == 0; }));
+  EXPECT_EQ(api_->get("/v1/files").json["data"].size(), 0u);
+}
+
+TEST_F(FineTuningApi, AJobTrainsAndItsModelIsServedAtOnce) {
+  const std::string id = job({{"suffix", "mine"}, {"seed", 7}, {"method", {{"type", "supervised"}, {"supervised", {{"hyperparameters", {{"n_epochs", 2}, {"batch_size", "auto"}, {"learning_rate_multiplier", 0.5}}}}}}}});
+  const Json done = wait_for(id, "succeeded");
+  EXPECT_EQ(done["object"], "fine_tuning.job");
+  EXPECT_EQ(done["trained_tokens"], 123);
+  EXPECT_TRUE(done["error"].is_null() || done["error"].empty()) << done;
+  const std::string model = done["fine_tuned_model"];
+  EXPECT_EQ(model.rfind("ft:tiny:tailor:mine:", 0), 0u) << model;
+  EXPECT_EQ(tuner_.specs[0].epochs, 2);
+  EXPECT_FALSE(tuner_.specs[0].batch_size.has_value());
+  EXPECT_EQ(tuner_.specs[0].learning_rate_multiplier, 0.5);
+  EXPECT_EQ(tuner_.specs[0].seed, 7u);
+  EXPECT_EQ(api_->get("/v1/models/" + model).json["parent"], "tiny");
+  EXPECT_EQ(api_->post("/v1/completions", {{"model", model}, {"prompt", "x"}, {"max_tokens", 2}}).status, 200);
+  const Json events = api_->get("/v1/fine_tuning/jobs/" + id + "/events?limit=100").json;
+  ASSERT_GE(events["data"].size(), 6u);
+  EXPECT_EQ(events["data"][0]["object"], "fine_tuning.job.event");
+  bool metrics = false;
+  for (const Json& event : events["data"]) metrics = metrics || (event["type"] == "metrics" && event["data"]["step"] == 2);
+  EXPECT_TRUE(metrics);
+  const Json checkpoints = api_->get("/v1/fine_tuning/jobs/" + id + "/checkpoints").json;
+  ASSERT_EQ(checkpoints["data"].size(), 1u);
+  EXPECT_EQ(checkpoints["data"][0]["step_number"], 2);
+  auto client = api_->client();
+  EXPECT_EQ(client.ask("GET /v1/files/" + done["result_files"][0].get<std::string>() + "/content HTTP/1.1\r\nHost: localhost\r\n\r\n").body,
+            "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n1,2.5,,,\n2,,,1.5,\n");
+  EXPECT_EQ(api_->get("/v1/fine_tuning/jobs").json["data"][0]["id"], id);
+  // And after a restart.
+  stop();
+  start();
+  EXPECT_EQ(look(id)["fine_tuned_model"], model);
+  EXPECT_EQ(api_->post("/v1/completions", {{"model", model}, {"prompt", "x"}, {"max_tokens", 2}}).status, 200);
+}
+
+TEST_F(FineTuningApi, BadFilesFailInValidationWithTheirLines) {
+  const std::string id = job({{"training_file", upload("bad data").json["id"]}});
+  const Json failed = wait_for(id, "failed");
+  EXPECT_EQ(failed["error"]["code"], "invalid_training_file");
+  EXPECT_EQ(failed["error"]["param"], "training_file");
+  EXPECT_EQ(failed["error"]["message"], "b.jsonl:3: expected good, saw bad data");
+  EXPECT_TRUE(tuner_.specs.empty());
+}
+
+TEST_F(FineTuningApi, FailuresTellNoPaths) {
+  tuner_.fails = true;
+  const Json failed = wait_for(job(), "failed");
+  EXPECT_EQ(failed["error"]["code"], "storage_error");
+  EXPECT_EQ(failed["error"]["message"].get<std::string>().find(dir_.path().string()), std::string::npos) << failed;
+  EXPECT_NE(failed["error"]["message"].get<std::string>().find("the disk is full"), std::string::npos);
+}
+
+TEST_F(FineTuningApi, CancelPauseAndResume) {
+  tuner_.go = false;
+  const std::string first = job(), second = job();
+  ASSERT_TRUE(tuner_.begun.wait());
+  wait_for(second, "queued");
+  EXPECT_EQ(api_->post("/v1/fine_tuning/jobs/" + second + "/cancel", Json::object()).json["status"], "cancelled");
+  EXPECT_EQ(api_->post("/v1/fine_tuning/jobs/" + second + "/cancel", Json::object()).status, 400);
+  wait_for(first, "running");
+  EXPECT_EQ(api_->post("/v1/fine_tuning/jobs/" + first + "/pause", Json::object()).json["status"], "paused");
+  EXPECT_EQ(api_->post("/v1/fine_tuning/jobs/" + first + "/resume", Json::object()).json["status"], "queued");
+  tuner_.go = true;
+  wait_for(first, "succeeded");
+  EXPECT_EQ(tuner_.specs.size(), 2u);
+  EXPECT_EQ(tuner_.specs[0].run, tuner_.specs[1].run);  // goes on where it was
+}
+
+TEST_F(FineTuningApi, AJobThatRanGoesOnAfterARestart) {
+  tuner_.go = false;
+  const std::string id = job();
+  ASSERT_TRUE(tuner_.begun.wait());
+  wait_for(id, "running");
+  stop();
+  tuner_.go = true;
+  start();
+  EXPECT_EQ(wait_for(id, "succeeded")["trained_tokens"], 123);
+  EXPECT_EQ(tuner_.specs.size(), 2u);
+}
+
+TEST_F(FineTuningApi, RequestsThatAreRefused) {
+  const std::string good = upload("good").json["id"];
+  const auto param = [&](Json body) {
+    const JsonAnswer got = api_->post("/v1/fine_tuning/jobs", body);
+    EXPECT_GE(got.status, 400) << body;
+    EXPECT_LT(got.status, 500) << body;
+    return got.json["error"]["param"].is_string() ? got.json["error"]["param"].get<std::string>() : "";
+  };
+  EXPECT_EQ(param({{"training_file", good}}), "model");
+  EXPECT_EQ(param({{"model", "tiny"}}), "training_file");
+  EXPECT_EQ(param({{"model", "other"}, {"training_file", good}}), "model");
+  EXPECT_EQ(param({{"model", "tiny"}, {"training_file", "file-none"}}), "training_file");
+  EXPECT_EQ(param({{"model", "tiny"}, {"training_file", upload("x", "batch").json["id"]}}), "training_file");
+  EXPECT_EQ(param({{"model", "tiny"}, {"training_file", good}, {"suffix", "a b"}}), "suffix");
+  EXPECT_EQ(param({{"model", "tiny"}, {"training_file", good}, {"seed", -1}}), "seed");
+  EXPECT_EQ(param({{"model", "tiny"}, {"training_file", good}, {"hyperparameters", {{"n_epochs", 51}}}}), "hyperparameters.n_epochs");
+  EXPECT_EQ(param({{"model", "tiny"}, {"training_file", good}, {"hyperparameters", {{"epochs", 5}}}}), "hyperparameters.epochs");
+  EXPECT_EQ(param({{"model", "tiny"}, {"training_file", good}, {"method", {{"type", "dpo"}}}}), "method.type");
+  EXPECT_EQ(param({{"model", "tiny"}, {"training_file", good}, {"integrations", {{{"type", "wandb"}}}}}), "integrations");
+  EXPECT_EQ(api_->get("/v1/fine_tuning/jobs/ftjob-none").status, 404);
+  EXPECT_EQ(api_->get("/v1/fine_tuning/jobs?limit=x").json["error"]["param"], "limit");
+  TestApi without;
+  EXPECT_EQ(without.get("/v1/fine_tuning/jobs").status, 501);
+}
+
+}  // namespace
+}  // namespace tailor

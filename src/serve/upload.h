@@ -1,0 +1,45 @@
+#pragma once
+/// A file that comes in as multipart/form-data (RFC 7578), written to the store as it comes: of whatever size, it is
+/// never in memory as a whole.
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "serve/api_result.h"
+#include "serve/http_handler.h"
+#include "store/file_store.h"
+
+namespace tailor {
+
+/// The boundary of a Content-Type; none: it is no multipart/form-data.
+std::optional<std::string> multipart_boundary(const std::string& content_type);
+
+/// Takes the fields "file" and "purpose", in either order. Threads: one at a time.
+class UploadSink final : public HttpBodySink {
+ public:
+  UploadSink(FileStore& files, std::string owner, std::string boundary);
+  Status write(std::string_view piece) override;
+  int error_status() const override { return status_; }
+  /// After the last piece: the file is in the store.
+  ApiResult<FileRecord> finish();
+
+ private:
+  enum class State : std::uint8_t { kPreamble, kHeaders, kContent, kAfterBoundary, kEnd };
+  Status step(bool& moved);
+  Status begin_part(std::string_view headers);
+  Status content(std::string_view bytes);
+  Error refuse(std::string message);
+
+  FileStore& files_;
+  std::string owner_, boundary_;  // "\r\n--" and the boundary
+  State state_ = State::kPreamble;
+  std::string held_;  // not yet understood
+  std::string field_, filename_, purpose_;
+  std::optional<FileWriter> writer_;
+  bool done_file_ = false;
+  int parts_ = 0;
+  int status_ = 400;
+};
+
+}  // namespace tailor
