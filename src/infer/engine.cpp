@@ -224,7 +224,9 @@ Result<std::shared_ptr<EngineTicket>> Engine::submit(EngineRequest request, std:
     return Error{ErrorCode::kNotFound, "the adapter was removed", "ask for another model"};
   const int short_context = self.model->short_context();
   const auto soft = adapter->second.soft_tokens;
-  const bool alone = request.invariant || (short_context > 0 && soft + request.prompt.size() +
+  const bool idle = self.waiting.empty() &&
+                    std::all_of(self.lanes.begin(), self.lanes.end(), [](const auto& lane) { return lane->load() == 0; });
+  const bool alone = request.invariant || (request.repeatable && idle) || (short_context > 0 && soft + request.prompt.size() +
                                                                         static_cast<std::size_t>(request.sampling.max_tokens) >
                                                                     static_cast<std::size_t>(short_context));
   const std::size_t reach =

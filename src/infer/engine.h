@@ -61,8 +61,7 @@ struct EngineRequest {
   bool only_prompt = false;   // no answer; with prompt_logprobs
   int prompt_logprobs = -1;   // >= 0: log p of every token of the prompt after the first, and of so many likeliest ones
   bool invariant = false;     // the same tokens alone and in company; computed alone, so slower
-  bool repeatable = false;    // asked again, with its prompt in the cache, it gives the same numbers where nothing else
-                              // is computed: the prompt's last token is computed for itself, one step more
+  bool repeatable = false;    // asked again of an idle engine, the same tokens: then computed alone, without the cache
   int priority = 0;
   std::optional<SteadyTime> deadline;  // ends with kCancelled
   /// Makes what each answer must follow; empty: nothing.

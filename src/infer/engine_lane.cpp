@@ -352,7 +352,6 @@ std::vector<Lane::Piece> Lane::plan() {
     if (waits(*job) || remaining <= 1 || left == 0) continue;
     std::size_t count = std::min(remaining, left);
     if (job->request->prompt_logprobs >= 0) count = std::min(count, kLogprobSlice);
-    if (job->request->repeatable) count = std::min(count, remaining - 1);
     pieces.push_back({job.get(), count});
     left -= count;
   }
@@ -426,7 +425,7 @@ Status Lane::compute(std::vector<Piece>& pieces) {
     }
   }
   const ComputeShare::Turn turn(*engine_.share);
-  memory_.set_threads(alone_ ? 1 : turn.threads());
+  memory_.set_threads(pieces[0].job->request->invariant ? 1 : turn.threads());
   TAILOR_CHECK(batch.decode(memory_.context(), engine_.model->name()));
   for (const Piece& piece : pieces) memory_.extend(piece.job->sequence, piece.count);
   for (const Piece& piece : pieces) read(piece);

@@ -392,6 +392,22 @@ TEST(Engine, InvariantRequestsAnswerTheSameInCompany) {
   for (std::size_t i = 0; i < first.sampled.size(); ++i) EXPECT_EQ(first.sampled[i].logprob, second.sampled[i].logprob);
 }
 
+TEST(Engine, ASeedRepeatsWhereNothingElseRuns) {
+  EngineOptions options;
+  options.threads = 2;
+  options.cache_bytes = std::uint64_t{256} << 20;
+  Engine engine = Engine::load(testing::smollm_file(), options).value();
+  EngineRequest request = ask(some_tokens(70), 16);
+  request.repeatable = true;
+  request.sampling.top_logprobs = 1;
+  request.sampling.temperature = 1.5;
+  const Heard::Choice first = answer(engine, request);
+  answer(engine, ask(request.prompt, 8));  // now the cache has it
+  const Heard::Choice second = answer(engine, request);
+  ASSERT_EQ(first.tokens, second.tokens);
+  for (std::size_t i = 0; i < first.sampled.size(); ++i) EXPECT_EQ(first.sampled[i].logprob, second.sampled[i].logprob);
+}
+
 TEST(Engine, Refusals) {
   EngineOptions options = exact();
   options.queue.requests = 2;
