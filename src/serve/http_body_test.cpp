@@ -12,11 +12,6 @@ namespace {
 
 using testing::HasSubstr;
 
-std::string post(const std::string& target, const std::string& body, const std::string& fields = "") {
-  return "POST " + target + " HTTP/1.1\r\nHost: test\r\nContent-Length: " + std::to_string(body.size()) + "\r\n" +
-         fields + "\r\n" + body;
-}
-
 TEST(HttpBodies, ContinueIsSaidOnlyWhenTheBodyIsWanted) {
   TestHandler handler;
   const auto take = handler.admit_with;
