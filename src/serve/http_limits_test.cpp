@@ -228,10 +228,11 @@ TEST(HttpLimits, BodiesTogetherTakeOnlySoMuchMemory) {
   TestClient holder = server.client();
   holder.send("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 901\r\n\r\n" + std::string(900, 'x'));
   ASSERT_TRUE(eventually([&] { return server.metrics().bytes_in > 900; }));
-  const std::string post = "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 200\r\n\r\n" + std::string(200, 'y');
-  EXPECT_EQ(server.ask(post).status, 503);
+  const Answer refused = server.ask(post("/", std::string(200, 'y')));
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_NE(refused.headers.find("Retry-After"), nullptr);
   EXPECT_EQ(holder.ask("x").status, 200);
-  EXPECT_EQ(server.ask(post).status, 200) << "what was handed over is not counted";
+  EXPECT_EQ(server.ask(post("/", std::string(200, 'y'))).status, 200) << "what was handed over is not counted";
 }
 
 TEST(HttpLimits, FieldsAndTargetsAsSet) {

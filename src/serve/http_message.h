@@ -11,6 +11,8 @@
 
 namespace tailor {
 
+class HttpFileBody;  // http_file.h
+
 struct HttpHeader {
   std::string name, value;
 };
@@ -57,9 +59,10 @@ struct HttpResponse {
   int status = 200;
   HttpHeaders headers;  // Content-Length, Transfer-Encoding, Connection and Date are the server's and ignored here
   std::string body;
+  std::shared_ptr<const HttpFileBody> file = nullptr;  // instead of `body`
 };
 
-/// An answer that is written once and sent often: only the date is added for each request.
+/// An answer that is written once and sent often: only the date is added for each request. Without a file.
 class PreparedResponse {
  public:
   explicit PreparedResponse(HttpResponse response);

@@ -18,10 +18,11 @@ class HttpOutput {
   void append(std::string_view bytes);
   void append_body(std::string body);  // taken over where it is large
   void append_body(const std::shared_ptr<const PreparedResponse>& response);
+  void append_body(std::shared_ptr<const HttpFileBody> file);
   bool empty() const { return bytes_ == 0; }
   std::size_t size() const { return bytes_; }
 
-  /// The front, for one write. The bytes stay where they are until consume().
+  /// The front, for one write. The bytes stay where they are until consume(). Nothing where a file cannot be read.
   std::span<const std::string_view> front();
   void consume(std::size_t bytes);
 
@@ -30,6 +31,10 @@ class HttpOutput {
     std::string owned;
     std::shared_ptr<const PreparedResponse> shared;  // its body instead
     std::size_t sent = 0;
+    std::shared_ptr<const HttpFileBody> file;  // its bytes up to `loaded` were in `owned`, the last of them are
+    std::uint64_t loaded = 0;
+    bool load();  // if all that was loaded is sent; false: the file cannot be read
+    bool whole() const;
     std::string_view rest() const { return std::string_view(shared ? shared->body() : owned).substr(sent); }
   };
   std::deque<Piece> pieces_;

@@ -15,11 +15,6 @@ namespace {
 
 using testing::HasSubstr;
 
-std::string post(const std::string& target, const std::string& body, const std::string& fields = "") {
-  return "POST " + target + " HTTP/1.1\r\nHost: test\r\nContent-Length: " + std::to_string(body.size()) + "\r\n" +
-         fields + "\r\n" + body;
-}
-
 TEST(HttpServer, AnswersAndKeepsTheConnection) {
   TestHandler handler;
   TestServer server(handler);
@@ -121,113 +116,6 @@ TEST(HttpServer, OldClientsGetWhatTheyUnderstand) {
   EXPECT_EQ(*client.ask("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").headers.find("Connection"), "keep-alive");
   EXPECT_EQ(client.ask("GET / HTTP/1.0\r\n\r\n").body, "whole");
   EXPECT_TRUE(client.closed());
-}
-
-TEST(HttpServer, ContinueIsSaidOnlyWhenTheBodyIsWanted) {
-  TestHandler handler;
-  const auto take = handler.admit_with;
-  handler.admit_with = [&](const HttpHead& head) {
-    if (head.path == "/ok") return take(head);
-    HttpAdmission admission;
-    admission.refusal = HttpResponse{401, {{"WWW-Authenticate", "Bearer"}}, "no"};
-    return admission;
-  };
-  TestServer server(handler);
-  const std::string fields = " HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
-  TestClient client = server.client();
-  EXPECT_EQ(client.ask("POST /ok" + fields).status, 100);
-  EXPECT_EQ(client.ask("hello").body, "POST /ok? hello");
-  EXPECT_EQ(client.ask("POST /ok" + fields + "hello").status, 200) << "the body was there already";
-  const Answer refused = client.ask("POST /no" + fields);
-  EXPECT_EQ(refused.status, 401);
-  EXPECT_EQ(*refused.headers.find("WWW-Authenticate"), "Bearer");
-  EXPECT_EQ(*refused.headers.find("Connection"), "close") << "whether the body comes is not known";
-  EXPECT_TRUE(client.closed());
-}
-
-TEST(HttpServer, RefusedRequestsKeepTheConnectionWhereTheirBodyIsSmall) {
-  TestHandler handler;
-  handler.admit_with = [](const HttpHead&) {
-    HttpAdmission admission;
-    admission.refusal = HttpResponse{404, {}, "none"};
-    return admission;
-  };
-  TestServer server(handler);
-  TestClient client = server.client();
-  EXPECT_EQ(client.ask(post("/a", "hello")).status, 404);
-  EXPECT_EQ(client.get("/a").status, 404);
-  EXPECT_EQ(client.ask(post("/a", std::string(60'000, 'x'))).status, 404);
-  const Answer large = client.ask(post("/a", std::string(1 << 20, 'x')));
-  EXPECT_EQ(large.status, 404);
-  EXPECT_EQ(*large.headers.find("Connection"), "close");
-  TestClient chunked = server.client();
-  EXPECT_EQ(chunked.ask("POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe").status, 404);
-  EXPECT_TRUE(chunked.closed());
-}
-
-TEST(HttpServer, TooLongBodiesAreRefusedBeforeTheyAreRead) {
-  TestHandler handler;
-  handler.admit_with = [](const HttpHead&) {
-    HttpAdmission admission;
-    admission.max_body_bytes = 4;
-    return admission;
-  };
-  TestServer server(handler);
-  EXPECT_EQ(server.ask(post("/", "1234")).status, 200);
-  EXPECT_EQ(server.ask("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\n").status, 413);
-  EXPECT_EQ(server.ask("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 999999999999\r\n\r\n").status, 413);
-  const std::string chunked = "POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n";
-  EXPECT_EQ(server.ask(chunked + "4\r\n1234\r\n0\r\n\r\n").status, 200);
-  TestClient client = server.client();
-  EXPECT_EQ(client.ask(chunked + "4\r\n1234\r\n1\r\n5\r\n").status, 413);
-  EXPECT_TRUE(client.closed());
-}
-
-class CountingSink final : public HttpBodySink {
- public:
-  explicit CountingSink(std::atomic<int>& alive) : alive_(alive) { ++alive_; }
-  ~CountingSink() override { --alive_; }
-  Status write(std::string_view piece) override {
-    bytes += piece.size();
-    largest = std::max(largest, piece.size());
-    if (piece.find('!') == std::string_view::npos) return {};
-    return Error{ErrorCode::kIo, "the disk is full", ""};
-  }
-  int error_status() const override { return 507; }
-  std::size_t bytes = 0, largest = 0;
-
- private:
-  std::atomic<int>& alive_;
-};
-
-TEST(HttpServer, UploadsGoThroughInPieces) {
-  std::atomic<int> sinks = 0;
-  TestHandler handler;
-  handler.admit_with = [&](const HttpHead&) {
-    HttpAdmission admission;
-    admission.max_body_bytes = std::uint64_t{1} << 30;
-    admission.sink = std::make_unique<CountingSink>(sinks);
-    admission.context = std::make_shared<std::string>("key 7");
-    return admission;
-  };
-  handler.handle_with = [](HttpRequest&& request, std::shared_ptr<HttpResponder> responder) {
-    EXPECT_EQ(request.body, "");
-    auto& sink = dynamic_cast<CountingSink&>(*request.sink);
-    EXPECT_LE(sink.largest, std::size_t{64} << 10);
-    responder->send(
-        {200, {}, std::to_string(sink.bytes) + " " + *std::static_pointer_cast<std::string>(request.context)});
-  };
-  TestServer server(handler);
-  const std::size_t size = 20 << 20;
-  EXPECT_EQ(server.ask(post("/", std::string(size, 'x'))).body, std::to_string(size) + " key 7");
-  const Answer full = server.ask(post("/", "12!45"));
-  EXPECT_EQ(full.status, 507);
-  EXPECT_THAT(full.body, HasSubstr("the disk is full"));
-  TestClient gone = server.client();
-  gone.send("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 1000\r\n\r\nhalf");
-  ASSERT_TRUE(eventually([&] { return sinks == 1; }));
-  gone.close();
-  EXPECT_TRUE(eventually([&] { return sinks == 0; })) << "an unfinished upload is dropped";
 }
 
 TEST(HttpServer, ExceptionsAndSilenceBecomeStatus500) {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "serve/http_file.h"
+
 namespace tailor {
 namespace {
 
@@ -336,10 +338,15 @@ void HttpSession::begin_stream(HttpExchange::StreamBegin begin) {
 }
 
 void HttpSession::respond(HttpResponse response, bool keep) {
-  if (!may_have_body(response.status)) response.body.clear();
-  const SerialisedHead head = serialise_head(response.status, response.headers, response.body.size());
+  const std::uint64_t size = response.file ? response.file->size() : response.body.size();
+  const SerialisedHead head = serialise_head(response.status, response.headers, size);
   send_head(head.text, keep);
-  if (head.usable && !is_head_method_) out_.append_body(std::move(response.body));
+  if (!head.usable || is_head_method_ || !may_have_body(response.status)) return;
+  if (response.file) {
+    out_.append_body(std::move(response.file));
+  } else {
+    out_.append_body(std::move(response.body));
+  }
 }
 
 void HttpSession::send_head(std::string_view head, bool keep) {
@@ -370,9 +377,11 @@ void HttpSession::fail(int status, std::string_view message) {
 
 void HttpSession::flush() {
   if (writing_ || out_.empty()) return;
+  const std::span<const std::string_view> front = out_.front();
+  if (front.empty()) return close();
   writing_ = true;
   write_deadline_ = Clock::now() + shared_->timeouts.write;
-  transport_->write_some(out_.front(), shared_from_this());
+  transport_->write_some(front, shared_from_this());
 }
 
 void HttpSession::linger() {

@@ -73,6 +73,11 @@ inline HttpServerOptions local_options() {
   return options;
 }
 
+inline std::string post(const std::string& target, const std::string& body) {
+  return "POST " + target + " HTTP/1.1\r\nHost: test\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" +
+         body;
+}
+
 /// Started; set the handler's functions before.
 struct TestServer {
   explicit TestServer(TestHandler& handler, HttpServerOptions options = local_options())
