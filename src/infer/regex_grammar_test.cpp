@@ -39,7 +39,7 @@ std::string expression(Rng& rng, int depth) {
 TEST(RegexGrammar, AgreesWithTheStandardLibrary) {
   Rng rng(7);
   int matched = 0, refused = 0, large = 0;
-  for (int round = 0; round < 300; ++round) {
+  for (int round = 0; round < 60; ++round) {
     const std::string pattern = expression(rng, 2);
     const std::regex reference(pattern, std::regex::ECMAScript);
     const auto constraint =
@@ -49,7 +49,7 @@ TEST(RegexGrammar, AgreesWithTheStandardLibrary) {
       ++large;
       continue;
     }
-    for (int i = 0; i < 30; ++i) {
+    for (int i = 0; i < 80; ++i) {
       std::string text;
       for (std::uint64_t n = rng.below(6); n > 0; --n) text += "abc1-"[rng.below(5)];
       const bool match = std::regex_match(text, reference);
@@ -57,9 +57,9 @@ TEST(RegexGrammar, AgreesWithTheStandardLibrary) {
       EXPECT_EQ(allows(*constraint, text), match) << pattern << " with \"" << text << '"';
     }
   }
-  EXPECT_GT(matched, 1000);
+  EXPECT_GT(matched, 300);
   EXPECT_GT(refused, 1000);
-  EXPECT_LT(large, 10);
+  EXPECT_LT(large, 6);
 }
 
 TEST(RegexGrammar, KnowsItsClassesAndEscapes) {
