@@ -42,6 +42,7 @@ class ChatEncoder {
 
   const Tokenizer& tokenizer() const { return encoder_.tokenizer(); }
   bool can_chat() const { return chat_template_.has_value(); }
+  const std::optional<ChatTemplate>& chat_template() const { return chat_template_; }
 
  private:
   struct Answer;

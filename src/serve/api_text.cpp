@@ -58,6 +58,21 @@ void read_format(FieldReader& in, const TextBackend& model, GenerationParams& pa
   out = constraint_factory(std::move(*constraint));
 }
 
+/// A call that must come follows the schema of its tool's parameters.
+void read_forced_call(FieldReader& in, const TextBackend& model, const ToolRequest& tools, ConstraintFactory& out) {
+  ConstraintSpec spec;
+  spec.kind = ConstraintSpec::Kind::kJsonSchema;
+  spec.schema = call_schema(*model.tool_format(), tools);
+  spec.where = "tools";
+  auto constraint = model.constraints().compile(spec);
+  if (!constraint.has_value()) {
+    ApiError error = api_error(constraint.error());
+    error.param = "tools";
+    return in.fail(std::move(error));
+  }
+  out = constraint_factory(std::move(*constraint));
+}
+
 struct Prompts {
   std::vector<GenerationCall::Prompt> list;
 };
@@ -125,18 +140,33 @@ void chat(const ApiServices& services, const ApiCallPtr& call, ApiResult<Json> b
   if (logprobs) params.sampling.top_logprobs = top;
   ConstraintFactory format;
   if (!in.error()) read_format(in, text, params, format);
+  const ToolRequest tools = read_tool_request(in);
+  const bool calls = !tools.tools.is_null();
+  if (calls && !text.tool_format())
+    in.fail("tools", fmt::format("'{}' was not made to call tools: its chat template has no place for them", model->id), "unsupported_parameter");
+  if (calls && !tools.forced.empty() && format) in.fail("response_format", "cannot be combined with a tool_choice that forces a call");
+  if (calls && !tools.forced.empty() && !in.error()) read_forced_call(in, text, tools, format);
   if (in.error()) return call->answer(*in.error());
   note_ignored(in, *call);
-  Result<TokenList> prompt = text.encoder().prompt(messages, nullptr);
+  Result<TokenList> prompt = text.encoder().prompt(messages, tools.tools);
   if (!prompt.has_value()) {
     ApiError error = api_error(prompt.error());
     error.param = "messages";
     return call->answer(error);
   }
   const auto generation = std::make_shared<GenerationCall>(
-      call, model, GenerationStyle{.chat = true, .logprobs = logprobs, .model = model->id}, params, services.limits.stream_keep_alive);
+      call, model, GenerationStyle{.chat = true,
+                             .logprobs = logprobs,
+                             .model = model->id,
+                             .tools = calls ? text.tool_format() : std::nullopt,
+                             .forced_call = calls && !tools.forced.empty()},
+      params, services.limits.stream_keep_alive);
   tell_when_done(services, model, *generation);
   std::vector<GenerationCall::Prompt> prompts;
+  if (calls && !tools.forced.empty()) {  // the call is begun for the model
+    const TokenList open = text.tokenizer().encode(text.tool_format()->open, false, true);
+    prompt->insert(prompt->end(), open.begin(), open.end());
+  }
   prompts.push_back({std::move(*prompt), ""});
   EngineRequest shape = engine_request(services, *call, *model, params);
   shape.constraint = std::move(format);

@@ -52,6 +52,11 @@ void GenerationCall::start(std::vector<Prompt> prompts, EngineRequest shape) {
     const std::lock_guard lock(mutex_);
     prompts_ = std::move(prompts);
     choices_.resize(prompts_.size() * n);
+    for (Choice& choice : choices_) {
+      if (!style_.tools) break;
+      choice.tools.emplace(*style_.tools);
+      if (style_.forced_call) choice.tools->add(style_.tools->open);
+    }
     left_ = choices_.size();
   }
   call_->responder->on_disconnect([weak = weak_from_this()] {
@@ -135,6 +140,11 @@ void GenerationCall::on_prompt(std::size_t index, const PromptRead& read) {
 void GenerationCall::on_text(std::size_t index, std::string_view text, std::span<const SampledToken> tokens) {
   const std::lock_guard lock(mutex_);
   Choice& choice = choices_[index];
+  std::string read;
+  if (choice.tools) {
+    read = choice.tools->add(text);
+    text = read;
+  }
   choice.text += text;
   choice.answer_tokens += tokens.size();
   std::vector<SampledToken> shown;
@@ -162,9 +172,20 @@ void GenerationCall::on_end(std::size_t index, const AnswerEnd& end) {
   choice.stop_text = end.stop_text;
   choice.stop_token = end.stop_token;
   if (only_prompt_) choice.reason = "length";
+  std::string rest;
+  if (choice.tools) {
+    rest = choice.tools->finish();
+    choice.text += rest;
+    if (!choice.tools->calls().empty() && choice.reason == "stop") choice.reason = "tool_calls";
+  }
   --left_;
   if (over_) return;
   if (params_.stream) {
+    const auto delta = [&](Json content) {
+      send_event(event({{"index", index}, {"delta", std::move(content)}, {"logprobs", nullptr}, {"finish_reason", nullptr}}));
+    };
+    if (!rest.empty()) delta({{"content", rest}});
+    if (choice.tools && !choice.tools->calls().empty()) delta({{"tool_calls", tool_calls_of(choice, true)}});
     Json out{{"index", index}};
     if (style_.chat)
       out["delta"] = Json::object();
@@ -268,11 +289,28 @@ Json GenerationCall::completion_logprobs(std::size_t index, std::span<const Samp
           {"text_offset", std::move(offsets)}};
 }
 
+Json GenerationCall::tool_calls_of(const Choice& choice, bool numbered) const {
+  Json out = Json::array();
+  for (const ToolCall& call : choice.tools->calls()) {
+    Json item = Json::object();
+    if (numbered) item["index"] = out.size();
+    item["id"] = call.id;
+    item["type"] = "function";
+    item["function"] = {{"name", call.name}, {"arguments", call.arguments}};
+    out.push_back(std::move(item));
+  }
+  return out;
+}
+
 Json GenerationCall::shown_choice(std::size_t index) const {
   const Choice& choice = choices_[index];
   Json out{{"index", index}};
   if (style_.chat) {
     out["message"] = {{"role", "assistant"}, {"content", choice.text}, {"refusal", nullptr}};
+    if (choice.tools && !choice.tools->calls().empty()) {
+      if (choice.text.find_first_not_of(" \t\r\n") == std::string::npos) out["message"]["content"] = nullptr;
+      out["message"]["tool_calls"] = tool_calls_of(choice, false);
+    }
     out["logprobs"] = style_.logprobs ? chat_logprobs(choice.tokens) : Json(nullptr);
   } else {
     out["text"] = (style_.echo ? prompts_[index / static_cast<std::size_t>(params_.choices)].text : "") + choice.text;

@@ -17,6 +17,8 @@ struct GenerationStyle {
   bool logprobs = false;
   bool echo = false;       // completion: the prompt comes first
   std::string model;       // as answers name it
+  std::optional<ToolFormat> tools;  // calls are looked for in the answer
+  bool forced_call = false;         // the prompt ends with what opens a call
 };
 
 /// What became of a request, for metrics and logs.
@@ -46,6 +48,7 @@ class GenerationCall : public std::enable_shared_from_this<GenerationCall> {
   struct Choice {
     std::string text;
     std::vector<SampledToken> tokens;
+    std::optional<ToolCallReader> tools;
     std::string reason;  // empty: not at its end
     std::string stop_text;
     std::int32_t stop_token = -1;
@@ -58,6 +61,7 @@ class GenerationCall : public std::enable_shared_from_this<GenerationCall> {
   // Under mutex_:
   void begin_stream();
   void send_event(const Json& event);
+  Json tool_calls_of(const Choice& choice, bool numbered) const;
   Json event(Json choice) const;
   Json shown_choice(std::size_t index) const;
   Json chat_logprobs(std::span<const SampledToken> tokens) const;

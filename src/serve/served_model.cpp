@@ -71,6 +71,7 @@ Result<std::shared_ptr<const TextBackend>> TextBackend::make(std::shared_ptr<Eng
              make_chat_encoder(out->tokenizer(), model_templates(file), settings.form, settings.templates,
                                out->host_->gguf.filename().string(), out->note_));
   out->encoder_ = std::make_unique<ChatEncoder>(std::move(encoder));
+  if (const auto& chat = out->encoder_->chat_template()) out->tool_format_ = ToolFormat::of(*chat);
   if (!adapter.empty()) {
     if (adapter.extension() == ".safetensors") {
       TAILOR_TRY(out->adapter_, out->engine().add_soft_prompt(adapter));

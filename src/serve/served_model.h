@@ -18,6 +18,7 @@
 #include "infer/embedder.h"
 #include "infer/engine.h"
 #include "serve/text_batcher.h"
+#include "serve/tool_calls.h"
 
 namespace tailor {
 
@@ -48,6 +49,7 @@ class TextBackend {
   const Tokenizer& tokenizer() const { return host_->engine.tokenizer(); }
   const TextSettings& settings() const { return settings_; }
   const std::string& note() const { return note_; }
+  const std::optional<ToolFormat>& tool_format() const { return tool_format_; }  // none: it calls no tools
   int max_context() const { return host_->engine.max_context() - host_->engine.soft_tokens(adapter_); }
 
  private:
@@ -56,6 +58,7 @@ class TextBackend {
   AdapterId adapter_ = 0;
   TextSettings settings_;
   std::unique_ptr<ChatEncoder> encoder_;
+  std::optional<ToolFormat> tool_format_;
   std::string note_;
 };
 

@@ -1,0 +1,157 @@
+#include "serve/tool_calls.h"
+
+#include <gtest/gtest.h>
+
+#include "model/gguf_writer.h"
+#include "serve/test_api.h"
+
+namespace tailor {
+namespace {
+
+using test::JsonAnswer;
+using test::TestApi;
+
+/// As Qwen and Hermes have it.
+constexpr const char* kHermes =
+    "{% if tools %}<|im_start|>system\n# Tools\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}<|im_end|>\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content or '' }}"
+    "{% if m.tool_calls %}{% for c in m.tool_calls %}{% if not loop.first or m.content %}\n{% endif %}<tool_call>\n"
+    "{\"name\": \"{{ c.function.name }}\", \"arguments\": {{ c.function.arguments | tojson }}}\n</tool_call>{% endfor %}{% endif %}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+const Json kTools{{{"type", "function"},
+                   {"function",
+                    {{"name", "weather"},
+                     {"parameters",
+                      {{"type", "object"},
+                       {"properties", {{"city", {{"type", "string"}, {"maxLength", 8}}}, {"days", {{"type", "integer"}, {"minimum", 1}, {"maximum", 7}}}}},
+                       {"required", {"city", "days"}},
+                       {"additionalProperties", false}}}}}},
+                  {{"type", "function"}, {"function", {{"name", "stop"}, {"parameters", {{"type", "object"}, {"properties", Json::object()}, {"additionalProperties", false}}}}}}};
+
+std::filesystem::path model_with_tools() {
+  const std::filesystem::path out = testing::test_cache() / "tiny-tools.gguf";
+  if (std::filesystem::exists(out)) return out;
+  const GgufFile base = GgufFile::open(testing::tiny_llama()).value();
+  GgufWriter writer;
+  for (const auto& [key, value] : base.values()) writer.set(key, value);
+  writer.set("tokenizer.chat_template", GgufValue::string(kHermes));
+  for (const GgufTensor& tensor : base.tensors()) {
+    writer.add(tensor.name, TensorType::kF32, tensor.shape, [&tensor] { return to_f32(tensor); });
+  }
+  writer.write(out).value();
+  return out;
+}
+
+ToolFormat hermes() {
+  return {"<tool_call>\n", "</tool_call>", "name", "arguments"};
+}
+
+/// All that is shown, in pieces of `size` bytes.
+std::string read_in_pieces(ToolCallReader& reader, const std::string& text, std::size_t size) {
+  std::string shown;
+  for (std::size_t at = 0; at < text.size(); at += size) shown += reader.add(text.substr(at, size));
+  return shown + reader.finish();
+}
+
+TEST(ToolCalls, AreFoundInAnswersHoweverTheyComeInPieces) {
+  const std::string text =
+      "Let me look <b>.\n<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"}\\\"{\", \"days\": 2}}\n</tool_call>\n"
+      "<tool_call>\n{\"name\": \"stop\", \"arguments\": {}}\n</tool_call>";
+  for (const std::size_t size : {std::size_t{1}, std::size_t{3}, std::size_t{7}, text.size()}) {
+    ToolCallReader reader(hermes());
+    EXPECT_EQ(read_in_pieces(reader, text, size), "Let me look <b>.\n") << size;
+    ASSERT_EQ(reader.calls().size(), 2u) << size;
+    EXPECT_EQ(reader.calls()[0].name, "weather");
+    EXPECT_EQ(Json::parse(reader.calls()[0].arguments), (Json{{"city", "}\"{"}, {"days", 2}}));
+    EXPECT_EQ(reader.calls()[1].name, "stop");
+    EXPECT_NE(reader.calls()[0].id, reader.calls()[1].id);
+  }
+}
+
+TEST(ToolCalls, WhatIsNoneStaysText) {
+  for (const std::string text : {"no call <tool_ca", "<tool_call>\n{\"name\": 7}", "<tool_call>\nhello", "a < b"}) {
+    ToolCallReader reader(hermes());
+    const std::string shown = read_in_pieces(reader, text, 2);
+    EXPECT_TRUE(reader.calls().empty());
+    EXPECT_EQ(shown.find("undefined"), std::string::npos);
+    // Only blanks behind the opening may be lost.
+    std::string a = shown, b = text;
+    std::erase(a, '\n');
+    std::erase(b, '\n');
+    EXPECT_EQ(a, b);
+  }
+}
+
+TEST(ToolCalls, TheFormatIsReadFromTheTemplate) {
+  TestApi api;
+  api.models().put(serve_base_model(model_with_tools().string(), "tools", {.cache_bytes = 64 << 20, .share = std::make_shared<ComputeShare>(1)}).value());
+  const auto format = api.models().find("tools")->text->tool_format();
+  ASSERT_TRUE(format.has_value());
+  EXPECT_EQ(format->open, "<tool_call>\n");
+  EXPECT_EQ(format->close, "</tool_call>");
+  EXPECT_EQ(format->name_key, "name");
+  EXPECT_EQ(format->arguments_key, "arguments");
+  EXPECT_FALSE(api.models().find("tiny")->text->tool_format().has_value());
+}
+
+TEST(ToolCalls, AForcedCallFollowsItsParameters) {
+  TestApi api;
+  api.models().put(serve_base_model(model_with_tools().string(), "tools", {.cache_bytes = 64 << 20, .share = std::make_shared<ComputeShare>(1)}).value());
+  const Json base{{"model", "tools"}, {"messages", {{{"role", "user"}, {"content", "Rain?"}}}}, {"tools", kTools}, {"max_tokens", 120}};
+  Json forced = base;
+  forced["tool_choice"] = {{"type", "function"}, {"function", {{"name", "weather"}}}};
+  const JsonAnswer got = api.post("/v1/chat/completions", forced);
+  ASSERT_EQ(got.status, 200) << got.json;
+  const Json& choice = got.json["choices"][0];
+  EXPECT_EQ(choice["finish_reason"], "tool_calls") << got.json;
+  EXPECT_TRUE(choice["message"]["content"].is_null());
+  ASSERT_EQ(choice["message"]["tool_calls"].size(), 1u);
+  const Json& call = choice["message"]["tool_calls"][0];
+  EXPECT_EQ(call["function"]["name"], "weather");
+  const Json arguments = Json::parse(call["function"]["arguments"].get<std::string>());
+  EXPECT_TRUE(arguments["city"].is_string());
+  EXPECT_LE(arguments["days"].get<int>(), 7);
+  // In a stream, and any of the tools.
+  forced["tool_choice"] = "required";
+  const auto events = api.stream("/v1/chat/completions", forced);
+  Json streamed;
+  std::string reason;
+  for (const Json& event : events) {
+    if (!event.is_object() || event["choices"].empty()) continue;
+    const Json& delta = event["choices"][0]["delta"];
+    if (delta.contains("tool_calls")) streamed = delta["tool_calls"];
+    if (event["choices"][0]["finish_reason"].is_string()) reason = event["choices"][0]["finish_reason"];
+  }
+  ASSERT_EQ(streamed.size(), 1u);
+  EXPECT_EQ(streamed[0]["index"], 0);
+  EXPECT_EQ(reason, "tool_calls");
+  // The answer of a tool goes back.
+  Json back = base;
+  back["messages"].push_back(choice["message"]);
+  back["messages"].push_back({{"role", "tool"}, {"tool_call_id", call["id"]}, {"content", "sunny"}});
+  back["max_tokens"] = 4;
+  EXPECT_EQ(api.post("/v1/chat/completions", back).status, 200) << api.post("/v1/chat/completions", back).json;
+}
+
+TEST(ToolCalls, WhatIsRefused) {
+  TestApi api;
+  api.models().put(serve_base_model(model_with_tools().string(), "tools", {.cache_bytes = 64 << 20, .share = std::make_shared<ComputeShare>(1)}).value());
+  const auto param = [&](const char* model, Json more) {
+    Json body{{"model", model}, {"messages", {{{"role", "user"}, {"content", "x"}}}}, {"max_tokens", 2}};
+    body.update(more);
+    const JsonAnswer got = api.post("/v1/chat/completions", body);
+    EXPECT_EQ(got.status, 400) << got.json;
+    return got.json["error"]["param"].get<std::string>();
+  };
+  EXPECT_EQ(param("tiny", {{"tools", kTools}}), "tools");
+  EXPECT_EQ(param("tools", {{"tools", {{{"type", "function"}}}}}), "tools");
+  EXPECT_EQ(param("tools", {{"tools", kTools}, {"tool_choice", "maybe"}}), "tool_choice");
+  EXPECT_EQ(param("tools", {{"tools", kTools}, {"tool_choice", {{"type", "function"}, {"function", {{"name", "other"}}}}}}), "tool_choice");
+  EXPECT_EQ(param("tools", {{"tool_choice", "required"}}), "tool_choice");
+  EXPECT_EQ(param("tools", {{"tools", kTools}, {"tool_choice", "required"}, {"response_format", {{"type", "json_object"}}}}), "response_format");
+  EXPECT_EQ(api.post("/v1/chat/completions", {{"model", "tiny"}, {"messages", {{{"role", "user"}, {"content", "x"}}}}, {"tools", kTools}, {"tool_choice", "none"}, {"max_tokens", 1}}).status, 200);
+}
+
+}  // namespace
+}  // namespace tailor
