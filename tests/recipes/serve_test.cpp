@@ -1,0 +1,199 @@
+/// `tailor serve` as a user runs it: start, questions over HTTP, signals.
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+
+#include "infer/test_models.h"
+#include "serve/test_client.h"
+#include "tests/recipes/cli.h"
+
+extern char** environ;
+
+namespace tailor::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A running server; at its end it is told to end.
+class Served {
+ public:
+  explicit Served(std::vector<std::string> arguments, bool with_port = true) {
+    arguments.insert(arguments.begin(), {program().string(), "serve"});
+    if (with_port) arguments.insert(arguments.end(), {"--port", "0"});
+    if (std::find(arguments.begin(), arguments.end(), "--data") == arguments.end())
+      arguments.insert(arguments.end(), {"--data", (data_.path() / "data").string()});
+    std::vector<char*> words;
+    for (std::string& word : arguments) words.push_back(word.data());
+    words.push_back(nullptr);
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) throw std::runtime_error("pipe failed");
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
+    if (posix_spawn(&pid_, words[0], &actions, nullptr, words.data(), environ) != 0) throw std::runtime_error("cannot start");
+    posix_spawn_file_actions_destroy(&actions);
+    close(ends[1]);
+    char c;
+    while (read(ends[0], &c, 1) == 1 && c != '\n') line_ += c;
+    close(ends[0]);
+  }
+  Served(const Served&) = delete;
+  Served& operator=(const Served&) = delete;
+  ~Served() {
+    if (pid_ > 0) {
+      kill(pid_, SIGKILL);
+      wait();
+    }
+  }
+  const std::string& line() const { return line_; }
+  std::uint16_t port() const { return static_cast<std::uint16_t>(std::stoi(line_.substr(line_.rfind(':') + 1))); }
+  TestClient client() const { return TestClient::to_port(port()); }
+  void signal(int number) const { kill(pid_, number); }
+  /// The exit code, or the signal's number below zero.
+  int wait() {
+    int status = 0;
+    waitpid(pid_, &status, 0);
+    pid_ = -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  }
+  Json ask(const std::string& method, const std::string& path, const Json& body = nullptr, int expected = 200) const {
+    const std::string text = body.is_null() ? "" : dump_json(body);
+    auto connection = client();
+    const Answer answer = connection.ask(request(method, path, text));
+    EXPECT_EQ(answer.status, expected) << path << " " << answer.body;
+    return Json::parse(answer.body, nullptr, false);
+  }
+  static std::string request(const std::string& method, const std::string& path, const std::string& body,
+                             const std::string& type = "application/json") {
+    return method + " " + path + " HTTP/1.1\r\nHost: localhost\r\nContent-Type: " + type +
+           "\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+  }
+
+ private:
+  TemporaryDirectory data_;
+  pid_t pid_ = -1;
+  std::string line_;
+};
+
+TEST(Serve, ABaseModelAnswersAndDrains) {
+  Served server({"--model", tailor::testing::tiny_llama().string(), "--threads", "2"});
+  ASSERT_NE(server.line().find("tailor serves at http://127.0.0.1:"), std::string::npos) << server.line();
+  EXPECT_EQ(server.ask("GET", "/readyz")["status"], "ok");
+  EXPECT_EQ(server.ask("GET", "/v1/models")["data"][0]["id"], "tiny-llama");
+  const Json chat = server.ask("POST", "/v1/chat/completions", {{"messages", {{{"role", "user"}, {"content", "Hi"}}}}, {"max_tokens", 4}});
+  EXPECT_EQ(chat["usage"]["completion_tokens"], 4);
+  auto streaming = server.client();
+  streaming.send(Served::request("POST", "/v1/completions", dump_json({{"prompt", "x"}, {"stream", true}, {"max_tokens", 500}, {"ignore_eos", true}})));
+  ASSERT_TRUE(streaming.read_through("\"text\":").has_value());
+  server.signal(SIGTERM);
+  const std::string rest = streaming.read_to_end();
+  EXPECT_NE(rest.find("data: [DONE]"), std::string::npos);
+  EXPECT_EQ(server.wait(), 0);
+}
+
+TEST(Serve, ASecondSignalEndsAtOnce) {
+  Served server({"--model", tailor::testing::tiny_llama().string(), "--threads", "1"});
+  auto streaming = server.client();
+  streaming.send(Served::request("POST", "/v1/completions", dump_json({{"prompt", "x"}, {"stream", true}, {"max_tokens", 2000}, {"n", 8}, {"ignore_eos", true}})));
+  ASSERT_TRUE(streaming.read_through("\"text\":").has_value());
+  server.signal(SIGTERM);
+  // Draining has begun when the port is closed.
+  for (;;) {
+    try {
+      (void)server.client();
+    } catch (const std::exception&) {
+      break;
+    }
+  }
+  server.signal(SIGTERM);
+  EXPECT_EQ(server.wait(), 130);
+}
+
+TEST(Serve, ALabelPackageClassifiesAsPredictDoes) {
+  const TemporaryDirectory dir;
+  write_file_atomic(dir.path() / "rows.csv", small_csv()).value();
+  const Outcome fitted = run({"fit", (dir.path() / "rows.csv").string(), "--text", "message", "--label", "intent", "--methods", "tfidf", "--budget", "60s", "--out",
+                              (dir.path() / "support").string(), "--quiet"});
+  ASSERT_EQ(fitted.code, 0) << fitted.err;
+  const std::string package = (dir.path() / "support" / "package").string(), text = "I forgot my password";
+  Served server({package});
+  EXPECT_EQ(server.ask("GET", "/v1/models")["data"][0]["id"], "support");
+  const Json got = server.ask("POST", "/v1/classify", {{"input", text}});
+  const Outcome predicted = run({"predict", package, text, "--json"});
+  ASSERT_EQ(predicted.code, 0) << predicted.err;
+  EXPECT_NE(predicted.out.find("\"" + got["data"][0]["label"].get<std::string>() + "\""), std::string::npos) << predicted.out << got;
+  EXPECT_EQ(server.ask("POST", "/v1/chat/completions", {{"messages", {{{"role", "user"}, {"content", text}}}}})["choices"][0]["message"]["content"],
+            got["data"][0]["label"]);
+}
+
+TEST(Serve, AFineTuningJobTrainsAndItsModelIsServed) {
+  if (!fs::exists(program().parent_path() / "tailor-tune")) GTEST_SKIP() << "this build has no tailor-tune";
+  const TemporaryDirectory dir;
+  const std::string data = (dir.path() / "data").string(), model = tailor::testing::tiny_llama().string();
+  const std::string rows = small_conversations([](const char* thing, std::size_t i) { return fmt::format("{} {}", thing, i); });
+  std::string tuned;
+  {
+    Served server({"--model", model, "--threads", "2", "--data", data});
+    const std::string form = "--B\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nfine-tune\r\n"
+                             "--B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"chat.jsonl\"\r\n\r\n" + rows + "\r\n--B--\r\n";
+    auto connection = server.client();
+    const Json file = Json::parse(connection.ask(Served::request("POST", "/v1/files", form, "multipart/form-data; boundary=B")).body);
+    const Json job = server.ask("POST", "/v1/fine_tuning/jobs",
+                                {{"model", "tiny-llama"}, {"training_file", file["id"]}, {"suffix", "test"}, {"hyperparameters", {{"n_epochs", 1}}}});
+    const std::string path = "/v1/fine_tuning/jobs/" + job["id"].get<std::string>();
+    Json now;
+    do {
+      now = server.ask("GET", path);
+    } while (now["status"] != "succeeded" && now["status"] != "failed");
+    ASSERT_EQ(now["status"], "succeeded") << now;
+    EXPECT_GT(now["trained_tokens"].get<int>(), 0);
+    tuned = now["fine_tuned_model"];
+    EXPECT_EQ(server.ask("POST", "/v1/chat/completions", {{"model", tuned}, {"messages", {{{"role", "user"}, {"content", "Hi"}}}}, {"max_tokens", 2}})["model"], tuned);
+    const Json events = server.ask("GET", path + "/events?limit=100")["data"];
+    EXPECT_TRUE(std::any_of(events.begin(), events.end(), [](const Json& event) { return event["type"] == "metrics"; })) << events;
+    server.signal(SIGTERM);
+    EXPECT_EQ(server.wait(), 0);
+  }
+  Served again({"--model", model, "--threads", "2", "--data", data});
+  EXPECT_EQ(again.ask("POST", "/v1/completions", {{"model", tuned}, {"prompt", "Hi"}, {"max_tokens", 2}})["model"], tuned);
+}
+
+TEST(Serve, AtAUnixSocket) {
+  const TemporaryDirectory dir;
+  const fs::path socket = dir.path() / "tailor.sock";
+  Served server({"--model", tailor::testing::tiny_llama().string(), "--listen", "unix:" + socket.string()}, false);
+  auto client = TestClient::to_unix(socket);
+  EXPECT_EQ(client.ask("GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 200);
+}
+
+TEST(Serve, WhatCannotBeServed) {
+  const TemporaryDirectory dir;
+  const std::string model = tailor::testing::tiny_llama().string(), data = (dir.path() / "data").string();
+  const auto fails = [&](std::vector<std::string> arguments, const char* part) {
+    arguments.insert(arguments.begin(), "serve");
+    arguments.insert(arguments.end(), {"--data", data});
+    const Outcome r = run(arguments);
+    EXPECT_NE(r.code, 0);
+    EXPECT_TRUE(contains(r.err, part)) << r.err;
+    EXPECT_TRUE(r.out.empty()) << r.out;
+  };
+  fails({}, "there is nothing to serve");
+  fails({"--model", "nonesuch"}, "nonesuch");
+  fails({"no/such/package"}, "no/such/package");
+  fails({"--model", model, "--adapter", "support"}, "NAME=PATH");
+  fails({"--model", model, "--adapter", "support=none.gguf"}, "none.gguf");
+  fails({"--model", model, "--listen", "0.0.0.0:0"}, "key");
+  fails({"--model", model, "--listen", "somewhere"}, "somewhere");
+  fails({"--model", model, "--tls-certificate", "none.pem", "--tls-key", "none.pem"}, "none.pem");
+  Served server({"--model", model});
+  fails({"--model", model, "--port", std::to_string(server.port())}, "in use");
+}
+
+}  // namespace
+}  // namespace tailor::test
