@@ -194,6 +194,7 @@ void add_models(CLI::App& app, Invocation& invocation) {
   merge_verb->callback([&invocation, name, adapter, out] {
     invocation.run = [name, adapter, out] { return merge_model(*name, *adapter, *out); };
   });
+  add_models_optimize(*verb, invocation);
   show_verb->callback([&invocation, json, name] { invocation.run = [json, name] { return show(*name, *json); }; });
 }
 

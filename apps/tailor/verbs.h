@@ -24,6 +24,7 @@ void add_predict(CLI::App& app, Invocation& invocation);
 void add_generate(CLI::App& app, Invocation& invocation);
 void add_serve(CLI::App& app, Invocation& invocation);
 void add_compare(CLI::App& app, Invocation& invocation);
+void add_models_optimize(CLI::App& models, Invocation& invocation);  // of add_models()
 void add_models(CLI::App& app, Invocation& invocation);
 void add_doctor(CLI::App& app, Invocation& invocation);
 void add_completion(CLI::App& app, Invocation& invocation);

@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 
-from . import llama, peers, pins, system, unpack, xgrammar
+from . import llama, llama_server, peers, pins, system, unpack, xgrammar
 from .cache import Cache, human, remove, say, warn
 from .download import Fetch, cached
 from .errors import SetupError
@@ -140,6 +140,11 @@ def main():
             elif arguments.peers:
                 with Stage("peers") as stage:
                     stage.note = peers.provide(cache)
+                with Stage("llama-server") as stage:
+                    Fetch(cache).all([pins.LLAMA])
+                    entry, built = llama_server.provide(cache, arguments.jobs or jobs(gigabytes_each=1.0))
+                    cache.link("llama-server", entry)
+                    stage.note = "built" if built else "is there"
             else:
                 set_up(arguments, cache)
                 report_disk(cache)

@@ -67,10 +67,10 @@ def smollm2(cache):
     return store(cache, "smollm2-135m-instruct", [pins.SMOLLM2], 1, make) / "smollm2-135m-instruct"
 
 
-def llama_source(cache, destination):
-    """The parts of llama.cpp that its library needs, without its history, tools and web interface."""
+def llama_source(cache, destination, whole=False):
+    """The parts of llama.cpp that its library needs, without its history, tools and web interface; `whole`: with its tools."""
     source(cache, pins.LLAMA, destination, f"llama_cpp_python-{pins.LLAMA.version}/vendor/llama.cpp/",
-           ("CMakeLists.txt", "LICENSE", "cmake/", "common/", "ggml/", "include/", "src/", "vendor/"))
+           ("CMakeLists.txt", "LICENSE", "cmake/", "common/", "ggml/", "include/", "src/", "vendor/", *(("tools/", "licenses/", "app/", "scripts/") if whole else ())))
 
 
 def xgrammar_source(cache, destination):

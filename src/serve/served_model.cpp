@@ -8,6 +8,7 @@
 
 #include "core/hash.h"
 #include "core/soft_prompt_file.h"
+#include "fit/optimized_model.h"
 #include "fit/paths.h"
 #include "fit/ready_model.h"
 #include "fit/serving.h"
@@ -201,7 +202,11 @@ std::uint64_t ModelRegistry::version() const {
 
 Result<std::unique_ptr<ServedModel>> serve_base_model(const std::string& model, const std::string& id, const ModelLoadOptions& options) {
   TAILOR_TRY(const ModelInfo info, resolve_model(model, default_models_directory()));
-  TAILOR_TRY(const fs::path gguf, ready_gguf(info, ModelUse::kTraining, {}));  // in the precision of its file
+  TAILOR_TRY(fs::path gguf, ready_gguf(info, ModelUse::kTraining, {}));  // in the precision of its file
+  if (info.kind == ModelKind::kDecoder) {
+    TAILOR_TRY(const std::string original, cached_sha256(gguf));
+    if (const auto faster = optimized_file(original)) gguf = *faster;
+  }
   auto out = std::make_unique<ServedModel>();
   out->id = id.empty() ? info.id : id;
   out->created = unix_now();
