@@ -8,15 +8,47 @@
 #include "recipes/fine_tune.h"
 #include "serve/api_server.h"
 #include "serve/http_server.h"
+#include "serve/key_door.h"
+#include "serve/key_file.h"
+#include "serve/model_admin.h"
 #include "serve/served_model.h"
+#include "store/default_directory.h"
 
 namespace tailor {
 namespace {
 
-Status load_models(const ServeRequest& request, ModelRegistry& models, const ModelLoadOptions& options) {
+Status load_served(const ServeModel& wanted, ModelRegistry& models, ModelAdmin& admin, const ModelLoadOptions& options) {
+  if (!wanted.stored.empty()) {
+    TAILOR_TRY([[maybe_unused]] const ServedModelPtr stored, admin.load_stored(wanted.stored, wanted.name));
+    return {};
+  }
+  if (!wanted.package.empty()) {
+    TAILOR_TRY(auto package, serve_package(wanted.package, wanted.name, options));
+    models.put(std::move(package));
+    return {};
+  }
+  TAILOR_TRY(auto model, serve_base_model(wanted.model, wanted.name, options));
+  const ServedModelPtr base = models.put(std::move(model));
+  for (const ServeAdapter& adapter : wanted.adapters) {
+    TAILOR_TRY(auto served, serve_adapter(*base, adapter.path, adapter.name));
+    models.put(std::move(served));
+  }
+  return {};
+}
+
+Status load_models(const ServeRequest& request, ModelRegistry& models, ModelAdmin& admin, const ModelLoadOptions& options) {
   for (const auto& package : request.packages) {
+    std::error_code ignored;
+    if (!std::filesystem::exists(package, ignored) && admin.store() != nullptr && package.string().find('/') == std::string::npos) {
+      TAILOR_TRY([[maybe_unused]] const ServedModelPtr stored, admin.load_stored(package.string(), ""));
+      continue;
+    }
     TAILOR_TRY(auto model, serve_package(package, "", options));
     models.put(std::move(model));
+  }
+  for (const ServeModel& wanted : request.served) {
+    if (const Status loaded = load_served(wanted, models, admin, options); !loaded)
+      return Error{loaded.error().code, fmt::format("{}: {}", wanted.where, loaded.error().message), loaded.error().hint};
   }
   ServedModelPtr base;
   for (const std::string& name : request.models) {
@@ -38,6 +70,31 @@ Status load_models(const ServeRequest& request, ModelRegistry& models, const Mod
   return {};
 }
 
+/// The store, where there is a place for it. Null: nobody named one, and the usual place cannot be made.
+Result<std::unique_ptr<Store>> open_store(const ServeRequest& request, Logger& log) {
+  const std::filesystem::path directory = request.data.empty() ? default_store_directory() : request.data;
+  std::error_code ignored;
+  const bool there = !directory.empty() && std::filesystem::exists(directory, ignored);
+  if (directory.empty() && !request.keys_required) return std::unique_ptr<Store>();
+  auto store = Store::open(directory, {.check_integrity = true});
+  // One that is there may hold keys: without them everybody would come in.
+  if (store || !request.data.empty() || there || request.keys_required) return store;
+  log.warning(fmt::format("without keys and packages by name, since {} cannot be made: {}", directory.string(), store.error().message));
+  return std::unique_ptr<Store>();
+}
+
+void read_again(const ServeRequest& request, Store* store, KeyDoor* door, ModelAdmin& admin, HttpServer& server, Logger& log) {
+  if (door != nullptr) {
+    auto fixed = read_fixed_keys(request.keys_file);
+    const Status taken = fixed ? store->keys().set_fixed(std::move(*fixed)) : Status(fixed.error());
+    if (!taken) log.warning("the keys stay as they were: " + to_string(taken.error()));
+    door->look();
+  }
+  if (const Status tls = server.reload_tls(); !tls) log.warning("the certificates stay as they were: " + to_string(tls.error()));
+  admin.follow_production();
+  log.info("keys, certificates and packages in production were read again");
+}
+
 /// An address that other machines reach.
 bool is_open(const HttpEndpoint& endpoint) {
   return endpoint.unix_path.empty() && endpoint.host != "localhost" && endpoint.host != "::1" &&
@@ -48,12 +105,24 @@ bool is_open(const HttpEndpoint& endpoint) {
 
 Status serve(const ServeRequest& request, Logger& log, const std::function<void(const std::vector<std::string>&)>& ready,
              const CancelToken& stop) {
+  TAILOR_TRY(const std::unique_ptr<Store> store, open_store(request, log));
+  std::unique_ptr<KeyDoor> door;
+  if (store) {
+    TAILOR_TRY(auto fixed, read_fixed_keys(request.keys_file));
+    TAILOR_CHECK(store->keys().set_fixed(std::move(fixed)));
+    door = std::make_unique<KeyDoor>(*store, log, KeyDoorOptions{.required = request.keys_required, .clock = {}});
+  } else if (!request.keys_file.empty()) {
+    return Error{ErrorCode::kInvalidArgument, "keys need a place where their use is kept account of", "name one with --data DIR"};
+  }
+  const bool keyed = door && door->closed();
   HttpServerOptions options;
+  options.limits = request.http_limits;
+  options.timeouts = request.timeouts;
   for (const std::string& listen : request.listen) {
     TAILOR_TRY(HttpEndpoint endpoint, parse_endpoint(listen));
-    if (is_open(endpoint))
+    if (is_open(endpoint) && !keyed)
       return Error{ErrorCode::kInvalidArgument, fmt::format("--listen {}: other machines could use this server, and there are no keys", listen),
-                   "listen on 127.0.0.1"};
+                   "make one with `tailor keys create --name NAME`, or listen on 127.0.0.1"};
     if (!request.tls_certificate.empty())
       endpoint.tls = TlsFiles{request.tls_certificate, request.tls_key, request.tls_client_ca};
     options.endpoints.push_back(std::move(endpoint));
@@ -63,18 +132,18 @@ Status serve(const ServeRequest& request, Logger& log, const std::function<void(
   const ModelLoadOptions load{.threads = request.threads,
                               .cache_bytes = request.cache_bytes,
                               .max_context = request.max_context,
-                              .queue = {},
+                              .queue = request.queue,
                               .share = share};
-  std::unique_ptr<Store> store;
-  if (!request.data.empty()) {
-    TAILOR_TRY(store, Store::open(request.data, {.check_integrity = true}));
-  }
-  ModelRegistry models;
-  TAILOR_CHECK(load_models(request, models, load));
-  OpenDoor door;
+  ModelRegistry models;  // after the door: requests that its end waits for have a place there
+  ModelAdmin admin(models, store.get(), load, request.adapters_root, log);
+  TAILOR_CHECK(load_models(request, models, admin, load));
+  OpenDoor open;
   ApiServerOptions api_options;
-  api_options.hosts = {"localhost", "127.0.0.1", "::1", ""};  // nobody else's page may use this server by a name of its own
-  ApiServer api(models, door, log, api_options);
+  api_options.limits = request.limits;
+  // Without keys nobody else's page may use this server by a name of its own.
+  if (!keyed) api_options.hosts = {"localhost", "127.0.0.1", "::1", ""};
+  ApiServer api(models, door ? static_cast<Authenticator&>(*door) : open, log, api_options);
+  api.services().admin = &admin;
   TuneRecipeTuner tuner(request.threads);
   std::unique_ptr<FineTuning> tuning;
   if (store) {
@@ -89,7 +158,10 @@ Status serve(const ServeRequest& request, Logger& log, const std::function<void(
   for (const HttpEndpoint& endpoint : server.endpoints()) addresses.push_back((endpoint.tls ? "https://" : "http://") + to_string(endpoint));
   ready(addresses);
   constexpr std::chrono::milliseconds kLook{50};
-  while (!stop.cancelled()) std::this_thread::sleep_for(kLook);
+  while (!stop.cancelled()) {
+    std::this_thread::sleep_for(kLook);
+    if (request.reload != nullptr && request.reload->exchange(false)) read_again(request, store.get(), door.get(), admin, server, log);
+  }
   api.drain();
   server.stop_accepting();
   const SteadyTime end = std::chrono::steady_clock::now() + request.drain_timeout;

@@ -1,6 +1,7 @@
 #pragma once
 /// Recipe: serve models behind the API until told to stop.
 
+#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <string>
@@ -9,21 +10,48 @@
 #include "core/cancel.h"
 #include "core/log.h"
 #include "core/result.h"
+#include "infer/request_queue.h"
+#include "serve/api_context.h"
 #include "serve/http_options.h"
 
 namespace tailor {
 
+struct ServeAdapter {
+  std::string name;
+  std::filesystem::path path;
+};
+
+/// One entry of `models` of a file: one of model, package, stored.
+struct ServeModel {
+  std::string name;               // as clients ask for it; empty: its own
+  std::string model;              // a base model: name or path
+  std::filesystem::path package;  // a directory
+  std::string stored;             // NAME or NAME@VERSION of the store
+  std::vector<ServeAdapter> adapters;  // of `model`
+  std::string where;              // "serve.yaml:12", for errors
+};
+
 struct ServeRequest {
-  std::vector<std::filesystem::path> packages;
+  std::vector<std::filesystem::path> packages;  // directories, or NAME or NAME@VERSION of the store
   std::vector<std::string> models;    // base models, by name or path
   std::vector<std::string> adapters;  // NAME=PATH of the first base model
   std::vector<std::string> listen{"127.0.0.1:8080"};  // endpoints, see parse_endpoint()
   std::filesystem::path tls_certificate, tls_key, tls_client_ca;
-  std::filesystem::path data;  // of files and jobs; empty: none are kept
   int threads = 0;
   std::uint64_t cache_bytes = 0;  // keys and values; 0: a quarter of the memory
   int max_context = 0;
   std::chrono::seconds drain_timeout{45};
+
+  std::vector<ServeModel> served;      // of a file
+  std::filesystem::path data;          // of the store; empty: the usual place, where it can be made
+  std::filesystem::path keys_file;     // of keys beside those of the store
+  bool keys_required = false;          // no request without a key, also while none exists
+  std::filesystem::path adapters_root; // adapters under it may be loaded over HTTP; empty: none
+  ApiLimits limits;
+  HttpLimits http_limits;
+  HttpTimeouts timeouts;
+  QueueLimits queue;
+  std::atomic<bool>* reload = nullptr;  // set by SIGHUP: keys, certificates and packages in production are read again
 };
 
 /// Returns when `stop` is set and what ran has ended, or `drain_timeout` after it. `ready` hears the addresses.

@@ -48,6 +48,8 @@ Result<double> parse_duration(const std::string& text) {
       seconds += 60 * number;
     else if (unit == "h")
       seconds += 3600 * number;
+    else if (unit == "d")
+      seconds += 86'400 * number;
     else
       return bad;
   }

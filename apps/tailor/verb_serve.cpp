@@ -1,20 +1,17 @@
 #include <fmt/format.h>
 
+#include <atomic>
+#include <csignal>
 #include <cstdio>
-#include <cstdlib>
 #include <memory>
 
 #include "apps/tailor/verbs.h"
+#include "apps/tailor/store_options.h"
 #include "recipes/serve.h"
+#include "recipes/serve_config.h"
 
 namespace tailor {
 namespace {
-
-std::filesystem::path default_data_directory() {
-  if (const char* given = std::getenv("TAILOR_DATA"); given != nullptr && *given != 0) return given;
-  if (const char* home = std::getenv("HOME"); home != nullptr && *home != 0) return std::filesystem::path(home) / ".local/share/tailor";
-  return {};
-}
 
 /// Lines on standard error.
 class ErrorLog final : public Logger {
@@ -25,6 +22,30 @@ class ErrorLog final : public Logger {
   }
 };
 
+std::atomic<bool> g_reload{false};  // signal handlers can reach nothing else
+
+void on_hangup(int) { g_reload.store(true); }
+
+/// The file's settings, with what the command line said in their place.
+Result<ServeRequest> with_file(const ServeRequest& typed, const std::string& file, const CLI::App& verb) {
+  if (file.empty()) return typed;
+  TAILOR_TRY(ServeRequest out, read_serve_config(file));
+  const auto given = [&](const char* option) { return verb.count(option) > 0; };
+  if (given("--listen") || given("--port")) out.listen = typed.listen;
+  if (given("--tls-certificate")) out.tls_certificate = typed.tls_certificate;
+  if (given("--tls-key")) out.tls_key = typed.tls_key;
+  if (given("--tls-client-ca")) out.tls_client_ca = typed.tls_client_ca;
+  if (given("--threads")) out.threads = typed.threads;
+  if (given("--cache-bytes")) out.cache_bytes = typed.cache_bytes;
+  if (given("--max-context")) out.max_context = typed.max_context;
+  if (given("--data")) out.data = typed.data;
+  if (given("package") || given("--model")) out.served.clear();
+  out.packages = typed.packages;
+  out.models = typed.models;
+  out.adapters = typed.adapters;
+  return out;
+}
+
 }  // namespace
 
 void add_serve(CLI::App& app, Invocation& invocation) {
@@ -32,7 +53,12 @@ void add_serve(CLI::App& app, Invocation& invocation) {
   auto request = std::make_shared<ServeRequest>();
   ServeRequest& r = *request;
   auto port = std::make_shared<int>(0);
-  verb->add_option("package", r.packages, "package directories of fit or tune")->type_name("PACKAGE");
+  auto file = std::make_shared<std::string>();
+  auto data = std::make_shared<std::string>();
+  verb->add_option("package", r.packages, "package directories of fit or tune, or NAME or NAME@VERSION of `tailor packages`; a directory comes first")
+      ->type_name("PACKAGE");
+  verb->add_option("--config", *file, "serve.yaml, see docs/SERVE.md; flags win over it")->type_name("FILE");
+  add_data_option(*verb, *data);
   verb->add_option("--model", r.models, "a base model: a name, a GGUF file or a Hugging Face directory; may be given several times")
       ->allow_extra_args(false)
       ->type_name("MODEL");
@@ -50,7 +76,6 @@ void add_serve(CLI::App& app, Invocation& invocation) {
   verb->add_option("--tls-certificate", r.tls_certificate, "PEM file of the server's certificate and those up to the root")->type_name("FILE");
   verb->add_option("--tls-key", r.tls_key, "PEM file of its key, readable by its owner alone")->type_name("FILE");
   verb->add_option("--tls-client-ca", r.tls_client_ca, "clients must show a certificate signed by one of these")->type_name("FILE");
-  verb->add_option("--data", r.data, "directory for uploaded files and fine-tuning jobs ($TAILOR_DATA, or ~/.local/share/tailor)")->type_name("DIR");
   verb->add_option("--threads", r.threads, "threads (all cores)")->check(CLI::PositiveNumber)->type_name("N");
   verb->add_option("--cache-bytes", r.cache_bytes, "memory for keys and values of prompts and answers, such as 2GB (a quarter of the machine's)")
       ->transform(CLI::AsSizeValue(false))
@@ -61,18 +86,24 @@ void add_serve(CLI::App& app, Invocation& invocation) {
   verb->footer(
       "Examples:  tailor serve runs/support/package\n"
       "           tailor serve --model smollm2-135m-instruct --adapter support=runs/lora/package\n"
+      "           tailor serve --config serve.yaml\n"
       "           curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n"
       "             -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'");
-  verb->callback([&invocation, request, port, verb] {
-    if (verb->count("--data") == 0) request->data = default_data_directory();
+  verb->callback([&invocation, request, port, file, data, verb] {
     if (verb->count("--port") > 0) request->listen = {fmt::format("127.0.0.1:{}", *port)};
-    invocation.run = [&invocation, request]() -> Result<int> {
+    request->data = *data;
+    invocation.run = [&invocation, request, file, verb]() -> Result<int> {
       ErrorLog log;
+      TAILOR_TRY(ServeRequest wanted, with_file(*request, *file, *verb));
+      wanted.reload = &g_reload;
+      struct sigaction hangup {};
+      hangup.sa_handler = on_hangup;
+      sigaction(SIGHUP, &hangup, nullptr);
       const auto ready = [](const std::vector<std::string>& addresses) {
         for (const std::string& address : addresses) fmt::print("tailor serves at {}\n", address);
         std::fflush(stdout);
       };
-      TAILOR_CHECK(serve(*request, log, ready, invocation.cancel));
+      TAILOR_CHECK(serve(wanted, log, ready, invocation.cancel));
       return 0;
     };
   });

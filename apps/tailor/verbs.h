@@ -23,6 +23,9 @@ void add_advise(CLI::App& app, Invocation& invocation);
 void add_predict(CLI::App& app, Invocation& invocation);
 void add_generate(CLI::App& app, Invocation& invocation);
 void add_serve(CLI::App& app, Invocation& invocation);
+void add_keys(CLI::App& app, Invocation& invocation);
+void add_packages(CLI::App& app, Invocation& invocation);
+void add_audit(CLI::App& app, Invocation& invocation);
 void add_compare(CLI::App& app, Invocation& invocation);
 void add_models_optimize(CLI::App& models, Invocation& invocation);  // of add_models()
 void add_models(CLI::App& app, Invocation& invocation);

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "text/edit_distance.h"
+#include "serve/key_visit.h"
 
 namespace tailor {
 
@@ -14,17 +14,40 @@ HttpHeaders ApiCall::headers(const char* content_type) const {
     names += (names.empty() ? "" : ", ") + name;
   }
   if (!names.empty()) out.add("X-Ignored-Params", names);
+  if (principal.visit) principal.visit->add_headers(out);
   return out;
 }
 
 void ApiCall::answer(const Json& json, int status) const {
+  if (principal.visit) principal.visit->settle_unused();
   responder->send(HttpResponse{status, headers("application/json"), dump_json(json)});
 }
 
 void ApiCall::answer(const ApiError& error) const {
   HttpResponse response = error_response(error);
   response.headers.add("X-Request-Id", id);
+  if (principal.visit) {
+    if (error.status >= 500)
+      principal.visit->settle_refused();
+    else
+      principal.visit->settle_unused();
+    if (error.headers.size() == 0) principal.visit->add_headers(response.headers);
+  }
   responder->send(std::move(response));
+}
+
+std::optional<ApiError> ApiCall::reserve(std::int64_t answer_tokens) const {
+  constexpr std::size_t kBytesPerToken = 3;  // of most languages a little more: an estimate above what it will be
+  if (!principal.visit) return std::nullopt;
+  return principal.visit->reserve(static_cast<std::int64_t>(request.body.size() / kBytesPerToken) + answer_tokens);
+}
+
+void ApiCall::settle(std::int64_t tokens) const {
+  if (principal.visit) principal.visit->settle(tokens);
+}
+
+void ApiCall::settle_estimated() const {
+  if (principal.visit) principal.visit->settle_estimated();
 }
 
 std::int64_t unix_seconds() {

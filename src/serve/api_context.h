@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,11 +19,14 @@
 
 namespace tailor {
 
+class KeyVisit;  // key_visit.h
+
 /// Who asks. Without keys everybody is the same one.
 struct Principal {
   std::string key_id;      // accounted to; empty: nobody in particular
   std::string cache_salt;  // beginnings of prompts are shared within it only
   int priority = 0;
+  std::shared_ptr<KeyVisit> visit;  // its place in the key's quotas; null: no key
 };
 
 struct ApiLimits {
@@ -44,10 +48,12 @@ struct ApiLimits {
 class FineTuning;         // fine_tuning.h
 class Store;              // store/store.h
 struct GenerationReport;  // generation_call.h
+class ModelAdmin;         // model_admin.h
 
 /// What all handlers may use; lives as long as the server.
 struct ApiServices {
   ModelRegistry* models = nullptr;
+  ModelAdmin* admin = nullptr;  // null: models stay as they are
   ApiLimits limits;
   Logger* log = nullptr;
   Store* store = nullptr;        // null: no files and jobs
@@ -69,6 +75,13 @@ struct ApiCall {
   HttpHeaders headers(const char* content_type) const;
   void answer(const Json& json, int status = 200) const;
   void answer(const ApiError& error) const;
+
+  /// Before tokens are used: takes what the body and an answer of so many tokens may need from the key's quotas, by a
+  /// rough estimate. An error: answer with it.
+  std::optional<ApiError> reserve(std::int64_t answer_tokens) const;
+  /// What was really used, before the answer is sent. Without it an answer counts as one that used no tokens.
+  void settle(std::int64_t tokens) const;
+  void settle_estimated() const;  // where nobody counts tokens
 };
 using ApiCallPtr = std::shared_ptr<ApiCall>;
 

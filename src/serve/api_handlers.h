@@ -17,6 +17,11 @@ void handle_apply_template(const ApiServices& services, const ApiCallPtr& call);
 void handle_models(const ApiServices& services, const ApiCallPtr& call);
 void handle_model(const ApiServices& services, const ApiCallPtr& call);
 
+void handle_admin_load_model(const ApiServices& services, const ApiCallPtr& call);
+void handle_admin_remove_model(const ApiServices& services, const ApiCallPtr& call);
+void handle_load_lora_adapter(const ApiServices& services, const ApiCallPtr& call);
+void handle_unload_lora_adapter(const ApiServices& services, const ApiCallPtr& call);
+
 void handle_livez(const ApiServices& services, const ApiCallPtr& call);
 void handle_readyz(const ApiServices& services, const ApiCallPtr& call);
 void handle_health(const ApiServices& services, const ApiCallPtr& call);

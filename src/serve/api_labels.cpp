@@ -51,12 +51,14 @@ void classify(const ApiServices& services, const ApiCallPtr& call, ApiResult<Jso
   if (!in.error() && texts.empty()) in.fail("input", "expected at least one text");
   if (in.error()) return call->answer(*in.error());
   for (const std::string& name : in.unread()) call->ignored.push_back(name);
+  if (const auto refused = call->reserve(0)) return call->answer(*refused);
   const auto done = [call, model, all](Result<BatchedRows> rows) {
     if (!rows.has_value()) return call->answer(api_error(rows.error()));
     Json data = Json::array();
     for (std::size_t i = 0; i < rows->rows.rows; ++i)
       data.push_back(answer_of(model->labels->manifest, rows->rows.row(i), i, all));
     Json out{{"object", "list"}, {"model", model->id}, {"data", std::move(data)}, {"milliseconds", 1000 * rows->computed_s}};
+    call->settle_estimated();
     call->answer(out);
   };
   const auto gone = [responder = call->responder] { return responder->gone(); };
@@ -72,8 +74,10 @@ void handle_classify(const ApiServices& services, const ApiCallPtr& call) {
 
 void answer_chat_with_label(const ApiServices& /*services*/, const ApiCallPtr& call, const ServedModelPtr& model,
                             const std::string& text, bool stream, bool include_usage) {
+  if (const auto refused = call->reserve(0)) return call->answer(*refused);
   const auto done = [call, model, stream, include_usage](Result<BatchedRows> rows) {
     if (!rows.has_value()) return call->answer(api_error(rows.error()));
+    call->settle_estimated();
     const Json answer = answer_of(model->labels->manifest, rows->rows.row(0), 0, false);
     std::string content;
     if (answer.contains("value"))

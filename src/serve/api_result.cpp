@@ -37,6 +37,7 @@ std::string error_json(const ApiError& error) {
 HttpResponse error_response(const ApiError& error) {
   HttpResponse response{error.status, {{"Content-Type", "application/json"}}, error_json(error)};
   if (error.retry_after_s > 0) response.headers.add("Retry-After", std::to_string(error.retry_after_s));
+  for (const HttpHeader& field : error.headers) response.headers.add(field.name, field.value);
   if (error.status == 401) response.headers.add("WWW-Authenticate", "Bearer");
   return response;
 }

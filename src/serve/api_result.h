@@ -19,6 +19,7 @@ struct ApiError {
   std::string message;
   std::string param;      // the field that is wrong, "messages[2].content"; empty: null
   int retry_after_s = 0;  // > 0: Retry-After
+  HttpHeaders headers = {};  // further fields of the answer
 
   static ApiError invalid(std::string param, std::string message, std::string code = {}) {
     return {400, "invalid_request_error", std::move(code), std::move(message), std::move(param)};

@@ -29,9 +29,9 @@ const std::vector<ApiRoute>& api_routes() {
   static const std::vector<ApiRoute> kRoutes{
       {"GET", "/livez", ApiScope::kNone, handle_livez, true},
       {"GET", "/readyz", ApiScope::kNone, handle_readyz, true},
-      {"GET", "/health", ApiScope::kNone, handle_health, true},
-      {"GET", "/v1/health", ApiScope::kNone, handle_health, true},
-      {"GET", "/ping", ApiScope::kNone, handle_livez, true},
+      {"GET", "/health", ApiScope::kInfer, handle_health, true},
+      {"GET", "/v1/health", ApiScope::kInfer, handle_health, true},
+      {"GET", "/ping", ApiScope::kInfer, handle_livez, true},
       {"GET", "/version", ApiScope::kInfer, handle_version, true},
       {"GET", "/v1/models", ApiScope::kInfer, handle_models, true},
       {"GET", "/v1/models/{id}", ApiScope::kInfer, handle_model, true},
@@ -57,6 +57,10 @@ const std::vector<ApiRoute>& api_routes() {
       {"POST", "/tokenize", ApiScope::kInfer, handle_tokenize},
       {"POST", "/detokenize", ApiScope::kInfer, handle_detokenize},
       {"POST", "/apply-template", ApiScope::kInfer, handle_apply_template},
+      {"POST", "/v1/admin/models", ApiScope::kAdmin, handle_admin_load_model},
+      {"DELETE", "/v1/admin/models/{id}", ApiScope::kAdmin, handle_admin_remove_model},
+      {"POST", "/v1/load_lora_adapter", ApiScope::kAdmin, handle_load_lora_adapter},
+      {"POST", "/v1/unload_lora_adapter", ApiScope::kAdmin, handle_unload_lora_adapter},
   };
   return kRoutes;
 }

@@ -43,6 +43,14 @@ ApiError answers_no_text(const ServedModel& model) {
                            "model_not_supported");
 }
 
+/// What an answer may take at most; without a limit of the request a usual length, since few answers fill the context.
+std::int64_t answer_estimate(FieldReader& in, const GenerationParams& params, int max_context) {
+  constexpr int kUsualAnswer = 512;
+  const bool said = in.has("max_tokens") || in.has("max_completion_tokens");
+  const int tokens = std::min({params.sampling.max_tokens, max_context, said ? INT32_MAX : kUsualAnswer});
+  return static_cast<std::int64_t>(tokens) * params.choices;
+}
+
 /// Compiles what the answers must follow, if anything.
 void read_format(FieldReader& in, const TextBackend& model, GenerationParams& params, ConstraintFactory& out) {
   const std::optional<ConstraintSpec> spec = read_constraint(in);
@@ -148,6 +156,7 @@ void chat(const ApiServices& services, const ApiCallPtr& call, ApiResult<Json> b
   if (calls && !tools.forced.empty() && !in.error()) read_forced_call(in, text, tools, format);
   if (in.error()) return call->answer(*in.error());
   note_ignored(in, *call);
+  if (const auto refused = call->reserve(answer_estimate(in, params, text.max_context()))) return call->answer(*refused);
   Result<TokenList> prompt = text.encoder().prompt(messages, tools.tools);
   if (!prompt.has_value()) {
     ApiError error = api_error(prompt.error());
@@ -191,6 +200,12 @@ void completion(const ApiServices& services, const ApiCallPtr& call, ApiResult<J
   ConstraintFactory format;
   if (!in.error()) read_format(in, text, params, format);
   Prompts prompts;
+  if (!in.error()) {
+    const Json* given = in.find("prompt");
+    const bool several = given != nullptr && given->is_array() && !given->empty() && !given->front().is_number();
+    const auto count = static_cast<std::int64_t>(several ? given->size() : 1);
+    if (auto refused = call->reserve(count * answer_estimate(in, params, text.max_context()))) in.fail(std::move(*refused));
+  }
   if (!in.error()) read_prompts(in, services.limits, text, prompts);
   if (!in.error() && prompts.list.size() * static_cast<std::size_t>(params.choices) > services.limits.prompts)
     in.fail("prompt", fmt::format("prompts times 'n' may be at most {}", services.limits.prompts));

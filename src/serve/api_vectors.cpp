@@ -99,6 +99,7 @@ void embeddings(const ApiServices& services, const ApiCallPtr& call, ApiResult<J
   if (in.error()) return call->answer(*in.error());
   for (const std::string& name : in.unread()) call->ignored.push_back(name);
   const std::size_t tokens = count_tokens(*ready.tokenizer, texts, ready.max_tokens);
+  if (const auto refused = call->reserve(0)) return call->answer(*refused);
   const auto done = [call, model, format, dimensions, tokens](Result<BatchedRows> rows) {
     if (!rows.has_value()) return call->answer(api_error(rows.error()));
     Json data = Json::array();
@@ -111,6 +112,7 @@ void embeddings(const ApiServices& services, const ApiCallPtr& call, ApiResult<J
       }
       data.push_back({{"object", "embedding"}, {"index", i}, {"embedding", format == "float" ? Json(vector) : Json(base64(vector))}});
     }
+    call->settle(static_cast<std::int64_t>(tokens));
     call->answer(Json{{"object", "list"},
                       {"data", std::move(data)},
                       {"model", model->id},
@@ -149,6 +151,7 @@ void rerank(const ApiServices& services, const ApiCallPtr& call, ApiResult<Json>
   std::vector<std::string> texts{query};
   texts.insert(texts.end(), documents.begin(), documents.end());
   const std::size_t tokens = count_tokens(*ready.tokenizer, texts, ready.max_tokens);
+  if (const auto refused = call->reserve(0)) return call->answer(*refused);
   const auto done = [call, model, documents, most, with_texts, tokens](Result<BatchedRows> rows) {
     if (!rows.has_value()) return call->answer(api_error(rows.error()));
     const Matrix& m = rows->rows;
@@ -162,6 +165,7 @@ void rerank(const ApiServices& services, const ApiCallPtr& call, ApiResult<Json>
       if (with_texts) item["document"] = {{"text", documents[order[i].second]}};
       results.push_back(std::move(item));
     }
+    call->settle(static_cast<std::int64_t>(tokens));
     call->answer(Json{{"id", random_id("rerank-", 24)},
                       {"object", "list"},
                       {"model", model->id},

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "serve/key_visit.h"
+
 namespace tailor {
 namespace {
 
@@ -66,6 +68,14 @@ void GenerationCall::start(std::vector<Prompt> prompts, EngineRequest shape) {
       self->cancel_all();
     }
   });
+  if (call_->principal.visit) {
+    call_->principal.visit->on_revoked([weak = weak_from_this()] {
+      const auto self = weak.lock();
+      if (!self) return;
+      const std::lock_guard lock(self->mutex_);
+      self->fail({401, "authentication_error", "invalid_api_key", "the API key was revoked or has expired", ""});
+    });
+  }
   for (std::size_t i = 0; i < prompts_.size(); ++i) {
     EngineRequest request = shape;
     request.prompt = prompts_[i].tokens;
@@ -209,6 +219,7 @@ void GenerationCall::fail(const ApiError& error) {
   if (over_) return;
   over_ = true;
   cancel_all();
+  settle();
   if (streaming_) {
     if (!gone_) call_->responder->write("data: " + error_json(error) + "\n\n");
     call_->responder->finish();
@@ -321,8 +332,20 @@ Json GenerationCall::shown_choice(std::size_t index) const {
   return out;
 }
 
+/// Prompts that were never begun cost nothing; where none was, the request is told by its status alone.
+void GenerationCall::settle() const {
+  std::size_t tokens = 0;
+  const auto n = static_cast<std::size_t>(params_.choices);
+  for (std::size_t i = 0; i < choices_.size(); ++i) {
+    if (i % n == 0) tokens += choices_[i].prompt.tokens;
+    tokens += choices_[i].answer_tokens;
+  }
+  if (tokens > 0) call_->settle(static_cast<std::int64_t>(tokens));
+}
+
 void GenerationCall::finish_all() {
   over_ = true;
+  settle();
   if (params_.stream) {
     begin_stream();
     if (params_.include_usage) {

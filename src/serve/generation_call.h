@@ -70,6 +70,7 @@ class GenerationCall : public std::enable_shared_from_this<GenerationCall> {
   void fail(const ApiError& error);
   void finish_all();
   void report(int status);
+  void settle() const;
   void cancel_all();
 
   void on_prompt(std::size_t index, const PromptRead& read);

@@ -8,6 +8,7 @@
 
 #include "core/hash.h"
 #include "core/soft_prompt_file.h"
+#include "core/system.h"
 #include "fit/optimized_model.h"
 #include "fit/paths.h"
 #include "fit/ready_model.h"
@@ -17,6 +18,7 @@
 #include "model/catalogue.h"
 #include "model/file_hash.h"
 #include "model/gguf_file.h"
+#include "serve/memory_fit.h"
 
 namespace tailor {
 namespace fs = std::filesystem;
@@ -30,7 +32,34 @@ std::string fingerprint_of(const std::string& sha256) {
   return fmt::format("tailor-{}-{}", TAILOR_VERSION, sha256.substr(0, 12));
 }
 
+/// An adapter of another model gives nonsense in silence. What it was trained on stands in the manifest of its package,
+/// the directory that holds it or the one above; an adapter without one is taken on trust.
+///
+/// Training may have used a copy of the served file in another precision, or the reverse; such copies are named after
+/// the beginning of the hash of what they were made from.
+Status check_base(const fs::path& adapter, const EngineHost& host) {
+  constexpr std::size_t kInNames = 16;
+  std::error_code ignored;
+  fs::path directory = fs::weakly_canonical(adapter).parent_path();
+  if (!fs::exists(directory / "manifest.json", ignored)) directory = directory.parent_path();
+  if (!fs::exists(directory / "manifest.json", ignored)) return {};
+  TAILOR_TRY(const Json manifest, read_json(directory / "manifest.json", std::size_t{16} << 20));
+  const Json base = manifest.value("base_model", Json::object());
+  if (!base.is_object()) return {};
+  const std::string hash = base.value("sha256", ""), source = base.value("source_sha256", "");
+  const std::string& trained_on = source.empty() ? hash : source;
+  const bool same = trained_on.size() < kInNames || hash == host.sha256 || trained_on == host.sha256 ||
+                    base.value("source", "").find(host.sha256.substr(0, kInNames)) != std::string::npos ||
+                    host.gguf.filename().string().find(trained_on.substr(0, kInNames)) != std::string::npos;
+  if (same) return {};
+  return Error{ErrorCode::kInvalidArgument,
+               fmt::format("{}: was trained on {} (sha256 {}…), {} is another model (sha256 {}…)", adapter.string(), base.value("id", "a model"),
+                           trained_on.substr(0, 12), host.gguf.filename().string(), host.sha256.substr(0, 12)),
+               "serve it on the model it was trained on"};
+}
+
 Result<std::shared_ptr<EngineHost>> make_host(const fs::path& gguf, const ModelLoadOptions& options) {
+  TAILOR_CHECK(check_memory(gguf, options.cache_bytes, system_info().available_bytes));
   TAILOR_TRY(Engine engine, Engine::load(gguf, {.threads = options.threads,
                                                 .max_context = options.max_context,
                                                 .cache_bytes = options.cache_bytes,
@@ -228,6 +257,7 @@ Result<std::unique_ptr<ServedModel>> serve_adapter(const ServedModel& base, cons
   if (!base.text)
     return Error{ErrorCode::kInvalidArgument, fmt::format("{} answers with no text: it takes no adapter", base.id), ""};
   TAILOR_TRY(const fs::path file, adapter_file(adapter));
+  TAILOR_CHECK(check_base(file, *base.text->host()));
   TextSettings settings = base.text->settings();
   std::error_code ignored;
   if (fs::exists(adapter / kTextFile, ignored)) {

@@ -20,7 +20,9 @@ struct JsonAnswer {
 
 class TestApi {
  public:
-  explicit TestApi(ApiServerOptions options = {}, ModelLoadOptions load = {}) : api_(models_, door_, log_, std::move(options)), server_(api_, http_options()) {
+  /// `door`, where one is given, outlives this.
+  explicit TestApi(ApiServerOptions options = {}, ModelLoadOptions load = {}, Authenticator* door = nullptr)
+      : api_(models_, door != nullptr ? *door : open_, log_, std::move(options)), server_(api_, http_options()) {
     if (!load.share) load.share = std::make_shared<ComputeShare>(2);
     if (load.cache_bytes == 0) load.cache_bytes = std::uint64_t{64} << 20;
     models_.put(serve_base_model(testing::tiny_llama().string(), "tiny", load).value());
@@ -43,8 +45,8 @@ class TestApi {
   JsonAnswer post(const std::string& path, const Json& body, const std::string& fields = "") {
     return read(client().ask(post_text(path, body.is_string() ? body.get<std::string>() : dump_json(body), fields)));
   }
-  JsonAnswer get(const std::string& path) {
-    return read(client().ask("GET " + path + " HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+  JsonAnswer get(const std::string& path, const std::string& fields = "") {
+    return read(client().ask("GET " + path + " HTTP/1.1\r\nHost: localhost\r\n" + fields + "\r\n"));
   }
   /// The events of a stream; "[DONE]" is the string.
   std::vector<Json> stream(const std::string& path, Json body) {
@@ -77,7 +79,7 @@ class TestApi {
     return {answer.status, answer.headers, std::move(json)};
   }
   ModelRegistry models_;
-  OpenDoor door_;
+  OpenDoor open_;
   NullLogger log_;
   ApiServer api_;
   HttpServer server_;

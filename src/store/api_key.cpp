@@ -60,6 +60,10 @@ std::optional<std::string> from_hex(std::string_view hex) {
   return bytes;
 }
 
+bool is_over(const ApiKey& key, std::int64_t now) {
+  return key.revoked_at || (key.expires_at && *key.expires_at <= now);
+}
+
 Result<AuthEntry> parse_entry(const Json& json, const std::string& where) {
   const auto wrong = [&](std::string_view field, std::string_view expected) {
     return Error{ErrorCode::kInvalidArgument, fmt::format("{}: \"{}\": expected {}", where, field, expected), ""};
@@ -222,6 +226,7 @@ Result<std::shared_ptr<const AuthSnapshot>> AuthSnapshot::from_entries(std::vect
                    "give each key a secret of its own"};
     if (entry.key.cache_salt.empty()) entry.key.cache_salt = derive_cache_salt(store_secret, entry.key.id);
     snapshot->by_hash_.emplace(bucket_of(entry.hash.data()), snapshot->entries_.size());
+    snapshot->by_id_.emplace(entry.key.id, snapshot->entries_.size());
     snapshot->entries_.push_back({std::move(entry.hash), std::make_shared<const ApiKey>(std::move(entry.key))});
   }
   return std::shared_ptr<const AuthSnapshot>(snapshot);
@@ -234,11 +239,14 @@ std::shared_ptr<const ApiKey> AuthSnapshot::find(std::string_view secret, std::i
   for (auto it = first; it != last; ++it) {
     const Stored& stored = entries_[it->second];
     if (CRYPTO_memcmp(stored.hash.data(), hash.data(), kHash) != 0) continue;
-    const ApiKey& key = *stored.key;
-    const bool over = key.revoked_at || (key.expires_at && *key.expires_at <= now);
-    return over ? nullptr : stored.key;
+    return is_over(*stored.key, now) ? nullptr : stored.key;
   }
   return nullptr;
+}
+
+bool AuthSnapshot::valid(const std::string& id, std::int64_t now) const {
+  const auto found = by_id_.find(id);
+  return found != by_id_.end() && !is_over(*entries_[found->second].key, now);
 }
 
 }  // namespace tailor

@@ -86,6 +86,8 @@ class AuthSnapshot {
 
   /// The key of a secret, null where it is unknown, expired or revoked at `now` (seconds since 1970).
   std::shared_ptr<const ApiKey> find(std::string_view secret, std::int64_t now) const;
+  /// Whether the key of this id may be used at `now`.
+  bool valid(const std::string& id, std::int64_t now) const;
   std::size_t size() const { return entries_.size(); }
 
  private:
@@ -95,6 +97,7 @@ class AuthSnapshot {
   };
   std::vector<Stored> entries_;
   std::unordered_multimap<std::uint64_t, std::size_t> by_hash_;
+  std::unordered_map<std::string, std::size_t> by_id_;
 };
 
 }  // namespace tailor

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 
 namespace tailor {
 namespace {
@@ -45,6 +46,14 @@ QuotaState::Bucket bucket(double level, std::int64_t limit) {
           until(level, static_cast<double>(limit), limit)};
 }
 
+/// More than a full bucket or a whole day has.
+std::optional<QuotaRefusal> too_large(const QuotaLimits& limits, std::int64_t needed) {
+  const bool minute = limits.tokens_per_minute > 0 && needed > limits.tokens_per_minute;
+  const bool day = limits.tokens_per_day > 0 && needed > limits.tokens_per_day;
+  if (!minute && !day) return std::nullopt;
+  return QuotaRefusal{QuotaLimit::kTooLarge, minute ? limits.tokens_per_minute : limits.tokens_per_day, milliseconds(0), {}};
+}
+
 }  // namespace
 
 std::string_view to_string(QuotaLimit limit) {
@@ -75,13 +84,23 @@ QuotaGrant::QuotaGrant(QuotaGrant&& other) noexcept
 
 QuotaGrant::~QuotaGrant() {
   if (ledger_ == nullptr) return;
-  if (!settled_) ledger_->settle(*this, estimated_, at_, false);
+  if (!settled_) std::ignore = ledger_->settle(*this, estimated_, at_, false);
   ledger_->leave(key_id_);
 }
 
 void QuotaGrant::settle(std::int64_t tokens, UnixMillis now) {
   if (ledger_ == nullptr || std::exchange(settled_, true)) return;
-  ledger_->settle(*this, std::clamp<std::int64_t>(tokens, 0, kMostTokens), now, tokens == 0);
+  state_ = ledger_->settle(*this, std::clamp<std::int64_t>(tokens, 0, kMostTokens), now, tokens == 0);
+}
+
+void QuotaGrant::settle_unused(UnixMillis now) {
+  if (ledger_ == nullptr || std::exchange(settled_, true)) return;
+  state_ = ledger_->settle(*this, 0, now, false);
+}
+
+std::optional<QuotaRefusal> QuotaGrant::extend(std::int64_t tokens, UnixMillis now) {
+  if (ledger_ == nullptr || settled_) return std::nullopt;
+  return ledger_->extend(*this, std::clamp<std::int64_t>(tokens, 0, kMostTokens), now);
 }
 
 void QuotaLedger::advance(const std::string& key_id, Account& account, const QuotaLimits& limits, UnixMillis now) {
@@ -136,11 +155,9 @@ std::variant<QuotaGrant, QuotaRefusal> QuotaLedger::admit(const std::string& key
   };
   const auto wanted = static_cast<double>(needed);
   const std::int64_t used = account.saved + account.unsaved + account.reserved;
-  if ((limits.tokens_per_minute > 0 && needed > limits.tokens_per_minute) ||
-      (limits.tokens_per_day > 0 && needed > limits.tokens_per_day)) {
-    const bool minute = limits.tokens_per_minute > 0 && needed > limits.tokens_per_minute;
-    return QuotaRefusal{QuotaLimit::kTooLarge, minute ? limits.tokens_per_minute : limits.tokens_per_day,
-                        milliseconds(0), state_of(account, now)};
+  if (auto large = too_large(limits, needed)) {
+    large->state = state_of(account, now);
+    return *std::move(large);
   }
   if (limits.max_concurrent > 0 && account.in_flight >= limits.max_concurrent)
     refuse(QuotaLimit::kConcurrent, limits.max_concurrent, std::chrono::seconds(1));
@@ -165,6 +182,30 @@ std::variant<QuotaGrant, QuotaRefusal> QuotaLedger::admit(const std::string& key
   return grant;
 }
 
+std::optional<QuotaRefusal> QuotaLedger::extend(QuotaGrant& grant, std::int64_t tokens, UnixMillis now) {
+  const std::lock_guard lock(mutex_);
+  Account& account = accounts_.at(grant.key_id_);
+  advance(grant.key_id_, account, account.limits, now);
+  const QuotaLimits& limits = account.limits;
+  std::optional<QuotaRefusal> refusal = too_large(limits, grant.estimated_ + tokens);
+  const auto wanted = static_cast<double>(tokens);
+  const std::int64_t used = account.saved + account.unsaved + account.reserved;
+  if (!refusal && limits.tokens_per_minute > 0 && account.tokens + kRounding < wanted)
+    refusal = QuotaRefusal{QuotaLimit::kTokensPerMinute, limits.tokens_per_minute,
+                           until(account.tokens, wanted, limits.tokens_per_minute), {}};
+  if (!refusal && limits.tokens_per_day > 0 && used + tokens > limits.tokens_per_day)
+    refusal = QuotaRefusal{QuotaLimit::kTokensPerDay, limits.tokens_per_day, until_midnight(now), {}};
+  if (refusal) {
+    refusal->state = state_of(account, now);
+    return refusal;
+  }
+  if (limits.tokens_per_minute > 0) account.tokens -= wanted;
+  if (day_of(grant.at_) == account.day) account.reserved += tokens;
+  grant.estimated_ += tokens;
+  grant.state_ = state_of(account, now);
+  return std::nullopt;
+}
+
 QuotaState QuotaLedger::state(const std::string& key_id, const QuotaLimits& limits, UnixMillis now) {
   const std::lock_guard lock(mutex_);
   const auto found = accounts_.find(key_id);
@@ -177,7 +218,7 @@ QuotaState QuotaLedger::state(const std::string& key_id, const QuotaLimits& limi
   return state_of(fresh, now);
 }
 
-void QuotaLedger::settle(const QuotaGrant& grant, std::int64_t tokens, UnixMillis now, bool give_request_back) {
+QuotaState QuotaLedger::settle(const QuotaGrant& grant, std::int64_t tokens, UnixMillis now, bool give_request_back) {
   const std::lock_guard lock(mutex_);
   Account& account = accounts_.at(grant.key_id_);  // a record with requests in flight is never dropped
   advance(grant.key_id_, account, account.limits, now);
@@ -190,6 +231,7 @@ void QuotaLedger::settle(const QuotaGrant& grant, std::int64_t tokens, UnixMilli
   }
   if (give_request_back && account.limits.requests_per_minute > 0)
     account.requests = std::min(static_cast<double>(account.limits.requests_per_minute), account.requests + 1);
+  return state_of(account, now);
 }
 
 void QuotaLedger::leave(const std::string& key_id) {

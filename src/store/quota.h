@@ -69,7 +69,11 @@ class QuotaGrant {
   ~QuotaGrant();
   /// What it took in the end; 0 also gives the request back to its minute (it was refused before any work). Once.
   void settle(std::int64_t tokens, UnixMillis now);
-  const QuotaState& state() const { return state_; }  // after it was let in
+  /// It took no tokens, but the request counts (it was wrong, or asked for something that costs none). Once.
+  void settle_unused(UnixMillis now);
+  /// More tokens, as more becomes known of the request. A refusal takes nothing; what was let in stays.
+  std::optional<QuotaRefusal> extend(std::int64_t tokens, UnixMillis now);
+  const QuotaState& state() const { return state_; }  // after it was let in, extended or settled
 
  private:
   friend class QuotaLedger;
@@ -119,7 +123,8 @@ class QuotaLedger {
   /// Refills, begins a new day, takes over changed limits.
   void advance(const std::string& key_id, Account& account, const QuotaLimits& limits, UnixMillis now);
   static QuotaState state_of(const Account& account, UnixMillis now);
-  void settle(const QuotaGrant& grant, std::int64_t tokens, UnixMillis now, bool give_request_back);
+  QuotaState settle(const QuotaGrant& grant, std::int64_t tokens, UnixMillis now, bool give_request_back);
+  std::optional<QuotaRefusal> extend(QuotaGrant& grant, std::int64_t tokens, UnixMillis now);
   void leave(const std::string& key_id);
   bool make_room(UnixMillis now);
 

@@ -1,0 +1,25 @@
+#pragma once
+/// Packages in a store: taken in, promoted, rolled back, removed; each step is written to the audit log.
+
+#include <filesystem>
+#include <string>
+
+#include "core/result.h"
+#include "store/store.h"
+
+namespace tailor {
+
+struct PackageAdd {
+  std::filesystem::path directory;  // with manifest.json; every file is checked against it
+  std::string name;                 // empty: as the directory is called (its parent, where it is called "package")
+  std::string version;              // empty: the next whole number
+  PackagePlacement placement = PackagePlacement::kCopy;
+};
+/// `actor`: id of a key, or a word.
+Result<PackageRecord> add_package(Store& store, const PackageAdd& wanted, const std::string& actor);
+Status promote_package(Store& store, const std::string& name, const std::string& version, const std::string& actor);
+Result<std::string> roll_package_back(Store& store, const std::string& name, const std::string& actor);
+Status remove_package(Store& store, const std::string& name, const std::string& version, const std::string& actor);
+
+
+}  // namespace tailor

@@ -1,0 +1,60 @@
+#pragma once
+/// The door of a server with keys: who may come in, for what, how much of it.
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "core/log.h"
+#include "serve/api_server.h"
+#include "serve/key_visit.h"
+#include "store/store.h"
+
+namespace tailor {
+
+struct KeyDoorOptions {
+  bool required = false;  // closed also where no key exists yet
+  std::chrono::milliseconds look_every{500};    // for keys that other processes made or revoked
+  std::chrono::milliseconds save_every{5'000};  // what was used today, and when
+  MillisClock clock;      // empty: the system's
+};
+
+/// Keys come as "Authorization: Bearer KEY" or "X-Api-Key: KEY". A missing, unknown, expired or revoked one is the same
+/// 401; a wrong scope is 403; a quota that is used up 429.
+/// Open (but for what administrators do) while no key was ever made in the store, closed from the first one on, also when that one is revoked.
+/// A key revoked (or expired) while its answer is on its way: the answer ends with an error within `look_every`.
+/// Threads: any.
+class KeyDoor final : public Authenticator {
+ public:
+  KeyDoor(Store& store, Logger& log, KeyDoorOptions options = {});
+  KeyDoor(const KeyDoor&) = delete;
+  KeyDoor& operator=(const KeyDoor&) = delete;
+  ~KeyDoor() override;  // saves what was used; no request may be under way
+
+  ApiResult<Principal> check(const HttpHead& head, ApiScope scope) override;
+  bool closed() const;
+  /// Reads the store's keys now and ends what runs under revoked ones; otherwise done by a thread of the door.
+  void look();
+
+ private:
+  void run();
+  void save();
+
+  Store& store_;
+  Logger& log_;
+  KeyDoorOptions options_;
+  QuotaLedger ledger_;
+  std::atomic<bool> closed_{false};
+  std::mutex visits_mutex_;
+  std::vector<std::weak_ptr<KeyVisit>> visits_;
+  std::size_t sweep_at_ = 64;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool stopping_ = false;
+  std::thread thread_;  // last: ends first
+};
+
+}  // namespace tailor

@@ -1,0 +1,16 @@
+#pragma once
+/// Whether a model fits into memory, asked before it is loaded: the system would end the server, or swap.
+
+#include <cstdint>
+#include <filesystem>
+
+#include "core/result.h"
+
+namespace tailor {
+
+/// Weights as the file has them, keys and values as asked for (`cache_bytes`; 0: at least those of 2,048 tokens, or of
+/// what the model was made for), and a little for computing. kOutOfMemory says what would fit. A file that cannot be
+/// read is no error here: loading tells more about it.
+Status check_memory(const std::filesystem::path& gguf, std::uint64_t cache_bytes, std::uint64_t available_bytes);
+
+}  // namespace tailor

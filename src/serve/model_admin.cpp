@@ -1,0 +1,108 @@
+#include "serve/model_admin.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "fit/paths.h"
+#include "model/catalogue.h"
+#include "serve/stored_package.h"
+#include "store/names.h"
+
+namespace tailor {
+namespace fs = std::filesystem;
+namespace {
+
+Error busy() {
+  return {ErrorCode::kUnavailable, "another model is being loaded", "try again when it is there"};
+}
+
+Error no_store() {
+  return {ErrorCode::kInvalidArgument, "this server has no store", "start it with --data DIR"};
+}
+
+}  // namespace
+
+Result<ServedModelPtr> ModelAdmin::load_stored(const std::string& reference, const std::string& id) {
+  if (store_ == nullptr) return no_store();
+  const std::unique_lock loading(loading_, std::try_to_lock);
+  if (!loading) return busy();
+  TAILOR_TRY(const PackageRecord record, stored_package(*store_, reference));
+  const std::string name = id.empty() ? record.name : id;
+  TAILOR_CHECK(check_name(name, "model name"));
+  TAILOR_TRY(auto model, serve_package(record.path, name, options_));
+  model->meta["version"] = record.version;
+  ServedModelPtr served = models_.put(std::move(model));
+  const std::lock_guard lock(mutex_);
+  if (reference.find('@') == std::string::npos)
+    following_.insert_or_assign(name, record);
+  else
+    following_.erase(name);
+  return served;
+}
+
+Result<ServedModelPtr> ModelAdmin::load_base(const std::string& name, const std::string& id) {
+  const auto known = list_models(default_models_directory());
+  if (std::none_of(known.begin(), known.end(), [&](const ModelInfo& m) { return m.id == name; }))
+    return Error{ErrorCode::kNotFound, fmt::format("there is no base model {} in the models' directory of this server", name), ""};
+  if (!id.empty()) TAILOR_CHECK(check_name(id, "model name"));
+  const std::unique_lock loading(loading_, std::try_to_lock);
+  if (!loading) return busy();
+  TAILOR_TRY(auto model, serve_base_model(name, id, options_));
+  return models_.put(std::move(model));
+}
+
+Result<ServedModelPtr> ModelAdmin::put_adapter(const fs::path& path, const std::string& parent, const std::string& id) {
+  TAILOR_CHECK(check_name(id, "model name"));
+  const ServedModelPtr base = models_.find(parent);
+  if (!base) return Error{ErrorCode::kNotFound, fmt::format("there is no model {} for the adapter to stand on", parent), ""};
+  const std::unique_lock loading(loading_, std::try_to_lock);
+  if (!loading) return busy();
+  TAILOR_TRY(auto model, serve_adapter(*base, path, id));
+  return models_.put(std::move(model));
+}
+
+Result<ServedModelPtr> ModelAdmin::load_stored_adapter(const std::string& reference, const std::string& parent, const std::string& id) {
+  if (store_ == nullptr) return no_store();
+  TAILOR_TRY(const PackageRecord record, stored_package(*store_, reference));
+  return put_adapter(record.path, parent, id.empty() ? record.name : id);
+}
+
+Result<ServedModelPtr> ModelAdmin::load_adapter(const fs::path& path, const std::string& parent, const std::string& id) {
+  if (!takes_adapters()) return Error{ErrorCode::kInvalidArgument, "this server loads no adapters by path", "start it with adapters_root in its serve.yaml"};
+  std::error_code failed;
+  const fs::path root = fs::canonical(adapters_root_, failed);
+  const fs::path whole = failed ? fs::path() : fs::canonical(path.is_absolute() ? path : root / path, failed);
+  // One answer for what is outside and what is not there: it says nothing about this machine's files.
+  const auto [end, ignored] = std::mismatch(root.begin(), root.end(), whole.begin(), whole.end());
+  if (failed || end != root.end() || whole == root)
+    return Error{ErrorCode::kNotFound, "there is no such adapter under the directory of adapters", ""};
+  return put_adapter(whole, parent, id);
+}
+
+Status ModelAdmin::remove(const std::string& id) {
+  if (id.empty() || !models_.remove(id)) return Error{ErrorCode::kNotFound, fmt::format("the model '{}' does not exist", id.substr(0, 128)), ""};
+  const std::lock_guard lock(mutex_);
+  following_.erase(id);
+  return {};
+}
+
+void ModelAdmin::follow_production() {
+  if (store_ == nullptr) return;
+  std::map<std::string, PackageRecord> following;
+  {
+    const std::lock_guard lock(mutex_);
+    following = following_;
+  }
+  for (const auto& [id, served] : following) {
+    const auto record = store_->packages().promoted(served.name);
+    if (record && *record && (*record)->version == served.version) continue;
+    const auto loaded = load_stored(served.name, id);
+    if (loaded)
+      log_.info(fmt::format("{} is version {} now", id, (*loaded)->meta.value("version", "")));
+    else
+      log_.warning(fmt::format("{} stays at version {}: {}", id, served.version, to_string(loaded.error())));
+  }
+}
+
+}  // namespace tailor

@@ -1,0 +1,176 @@
+// Models loaded and dropped over HTTP, and what no request may reach.
+
+#include "serve/model_admin.h"
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <cstdlib>
+
+#include "core/files.h"
+#include "serve/key_door.h"
+#include "serve/key_file.h"
+#include "serve/memory_fit.h"
+#include "serve/test_api.h"
+
+namespace tailor {
+namespace {
+
+using test::JsonAnswer;
+using test::TestApi;
+namespace fs = std::filesystem;
+
+struct AdminApi {
+  TemporaryDirectory dir{"tailor-admin"};
+  std::unique_ptr<Store> store = Store::open(dir.path() / "store").value();
+  NullLogger log;
+  KeyDoor door{*store, log};
+  std::string admin = fields({Scope::kAdmin}), infer = fields({Scope::kInfer});
+  TestApi api{{}, {}, &door};
+  ModelLoadOptions load{.cache_bytes = std::uint64_t{64} << 20, .share = std::make_shared<ComputeShare>(2)};
+  ModelAdmin models{api.models(), store.get(), load, dir.path() / "adapters", log};
+
+  AdminApi() {
+    make_directories(dir.path() / "adapters").value();
+    api.api().services().admin = &models;
+  }
+  ~AdminApi() { api.server().stop(); }  // before what its handlers use
+  std::string fields(Scopes scopes) {
+    return "X-Api-Key: " + store->keys().create({.name = "test", .scopes = scopes}).value().secret + "\r\n";
+  }
+  JsonAnswer post(const std::string& path, const Json& body) { return api.post(path, body, admin); }
+  int remove(const std::string& id, const std::string& key) {
+    return api.client().ask("DELETE /v1/admin/models/" + id + " HTTP/1.1\r\nHost: localhost\r\n" + key + "\r\n").status;
+  }
+  bool audited(const std::string& action, const std::string& object) {
+    const auto entries = store->audit().entries(0, 100).value();
+    return std::any_of(entries.begin(), entries.end(), [&](const AuditRecord& r) {
+      return r.entry.action == action && r.entry.object == object && r.entry.actor.rfind("key_", 0) == 0;
+    });
+  }
+};
+
+TEST(ModelAdmin, LoadsABaseModelByNameAndDropsIt) {
+  AdminApi a;
+  const JsonAnswer loaded = a.post("/v1/admin/models", {{"name", "vectors"}, {"model", "all-minilm-l6-v2"}});
+  ASSERT_EQ(loaded.status, 200) << loaded.json;
+  EXPECT_EQ(loaded.json["id"], "vectors");
+  EXPECT_TRUE(a.audited("model.load", "vectors"));
+  EXPECT_EQ(a.api.get("/v1/models/vectors", a.infer).status, 200);
+  EXPECT_EQ(a.remove("vectors", a.infer), 403) << "a key for asking changes nothing";
+  EXPECT_EQ(a.remove("vectors", a.admin), 200);
+  EXPECT_TRUE(a.audited("model.remove", "vectors"));
+  EXPECT_EQ(a.api.get("/v1/models/vectors", a.infer).status, 404);
+  EXPECT_EQ(a.remove("vectors", a.admin), 404);
+}
+
+TEST(ModelAdmin, TakesNamesAndNoPaths) {
+  AdminApi a;
+  const std::string file = testing::tiny_llama().string();
+  for (const std::string& name : {file, std::string("../tiny-llama.gguf"), std::string("/etc/passwd")}) {
+    EXPECT_EQ(a.post("/v1/admin/models", {{"model", name}}).status, 404) << name;
+    EXPECT_EQ(a.post("/v1/admin/models", {{"package", name}}).status, 404) << name;
+    EXPECT_EQ(a.post("/v1/admin/models", {{"adapter", name}, {"name", "x"}}).status, 404) << name;
+  }
+  EXPECT_EQ(a.post("/v1/admin/models", Json::object()).status, 400);
+  EXPECT_EQ(a.post("/v1/admin/models", {{"model", "a"}, {"package", "b"}}).status, 400);
+}
+
+TEST(ModelAdmin, AdaptersByPathStayUnderTheirRoot) {
+  AdminApi a;
+  const fs::path outside = a.dir.path() / "outside.gguf", link = a.dir.path() / "adapters" / "link.gguf";
+  write_file_atomic(outside, "secret").value();
+  fs::create_symlink(outside, link);
+  write_file_atomic(a.dir.path() / "adapters" / "broken.gguf", "not an adapter").value();
+  const auto load = [&](const std::string& path) { return a.post("/v1/load_lora_adapter", {{"lora_name", "x"}, {"lora_path", path}}); };
+  const JsonAnswer nothing = load("none.gguf");
+  EXPECT_EQ(nothing.status, 404);
+  for (const std::string& path : {outside.string(), link.string(), std::string("../outside.gguf"), std::string("."), std::string("/etc/passwd")}) {
+    const JsonAnswer got = load(path);
+    EXPECT_EQ(got.status, 404) << path;
+    EXPECT_EQ(got.json, nothing.json) << "what is there and what is not are told alike: " << path;
+  }
+  EXPECT_EQ(load("broken.gguf").status, 400) << "this one is looked at";
+  EXPECT_EQ(a.post("/v1/load_lora_adapter", {{"lora_name", "tiny"}, {"lora_path", "broken.gguf"}}).status, 400) << "the name is taken";
+  EXPECT_EQ(a.post("/v1/unload_lora_adapter", {{"lora_name", "tiny"}}).status, 404) << "no adapter";
+}
+
+TEST(ModelAdmin, AdaptersByPathAreOffWhereNoRootWasNamed) {
+  AdminApi a;
+  ModelAdmin none(a.api.models(), a.store.get(), a.load, "", a.log);
+  a.api.api().services().admin = &none;
+  EXPECT_EQ(a.post("/v1/load_lora_adapter", {{"lora_name", "x"}, {"lora_path", "x"}}).status, 403);
+  EXPECT_EQ(a.post("/v1/unload_lora_adapter", {{"lora_name", "x"}}).status, 403);
+}
+
+TEST(ModelAdmin, WithoutKeysNobodyIsAnAdministrator) {
+  TemporaryDirectory dir;
+  const auto store = Store::open(dir.path() / "store").value();
+  NullLogger log;
+  KeyDoor door(*store, log);
+  TestApi api({}, {}, &door);
+  EXPECT_EQ(api.get("/v1/models").status, 200);
+  EXPECT_EQ(api.post("/v1/admin/models", {{"model", "all-minilm-l6-v2"}}).status, 403);
+}
+
+TEST(ServedModel, AnAdapterOfAnotherModelIsRefused) {
+  AdminApi a;
+  const fs::path package = a.dir.path() / "adapters" / "package";
+  make_directories(package / "adapter").value();
+  write_file_atomic(package / "adapter" / "adapter.gguf", "never read").value();
+  const auto manifest = [&](const Json& base) { write_json_atomic(package / "manifest.json", {{"base_model", base}}).value(); };
+  const std::string other(64, 'a');
+  manifest({{"id", "other-model"}, {"sha256", other}});
+  const auto tiny = a.api.models().find("tiny");
+  const auto refused = serve_adapter(*tiny, package, "x");
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message.find("was trained on other-model"), std::string::npos) << refused.error().message;
+  const JsonAnswer told = a.post("/v1/load_lora_adapter", {{"lora_name", "x"}, {"lora_path", "package"}});
+  EXPECT_EQ(told.status, 400) << told.json;
+  EXPECT_FALSE(serve_adapter(*tiny, package / "adapter" / "adapter.gguf", "x").error().message.find("was trained on") == std::string::npos)
+      << "its file alone is known by the package around it";
+  const std::string& sha256 = tiny->text->host()->sha256;
+  for (const Json& base : {Json{{"sha256", sha256}}, Json{{"sha256", other}, {"source_sha256", sha256}},
+                           Json{{"sha256", other}, {"source", "tiny.gguf, as tiny-" + sha256.substr(0, 16) + "-f16.gguf"}}}) {
+    manifest(base);
+    EXPECT_EQ(serve_adapter(*tiny, package, "x").error().message.find("was trained on"), std::string::npos) << base;
+  }
+}
+
+TEST(MemoryFit, SaysWhatWouldFit) {
+  const fs::path file = testing::tiny_llama();
+  const std::uint64_t weights = fs::file_size(file), mb = 1 << 20;
+  EXPECT_TRUE(check_memory(file, 0, weights + 512 * mb));
+  const Status cache = check_memory(file, std::uint64_t{1} << 40, weights + 512 * mb);
+  ASSERT_FALSE(cache);
+  EXPECT_EQ(cache.error().code, ErrorCode::kOutOfMemory);
+  EXPECT_NE(cache.error().hint.find("--cache-bytes"), std::string::npos) << cache.error().hint;
+  const std::size_t at = cache.error().hint.find("--cache-bytes ") + 14;
+  EXPECT_TRUE(check_memory(file, std::stoull(cache.error().hint.substr(at)), weights + 512 * mb)) << "what it says fits does";
+  const Status tight = check_memory(file, 0, weights / 2 + 70 * mb);
+  ASSERT_FALSE(tight);
+  EXPECT_NE(tight.error().hint.find("q"), std::string::npos) << tight.error().hint;
+  const Status hopeless = check_memory(file, 0, mb);
+  ASSERT_FALSE(hopeless);
+  EXPECT_NE(hopeless.error().hint.find("smaller model"), std::string::npos) << hopeless.error().hint;
+}
+
+TEST(KeyFile, SecretsMustBePrivateAndHashesNeedNotBe) {
+  TemporaryDirectory dir;
+  const fs::path file = dir.path() / "keys.yaml";
+  write_file_atomic(file, "- id: ci\n  sha256: \"" + std::string(64, 'a') + "\"\n  scopes: [infer, metrics]\n  max_concurrent: 2\n").value();
+  chmod(file.c_str(), 0644);
+  const auto hashed = read_fixed_keys(file).value();
+  ASSERT_EQ(hashed.size(), 1u);
+  EXPECT_EQ(hashed[0].key.id, "ci");
+  EXPECT_EQ(hashed[0].key.quotas.max_concurrent, 2);
+  write_file_atomic(file, "- {id: ci, key: \"0123456789-0123456789\"}\n").value();
+  chmod(file.c_str(), 0644);
+  EXPECT_NE(read_fixed_keys(file).error().hint.find("chmod 600"), std::string::npos);
+  chmod(file.c_str(), 0600);
+  EXPECT_EQ(read_fixed_keys(file).value().size(), 1u);
+  EXPECT_TRUE(read_fixed_keys("").value().empty());
+}
+
+}  // namespace
+}  // namespace tailor

@@ -1,0 +1,115 @@
+// serve.yaml: what it says, and what is wrong with it.
+
+#include "recipes/serve_config.h"
+
+#include <gtest/gtest.h>
+
+namespace tailor {
+namespace {
+
+ServeRequest read(std::string_view text) {
+  return parse_serve_config(text, "/etc/tailor/serve.yaml").value();
+}
+
+std::string error_of(std::string_view text) {
+  const auto got = parse_serve_config(text, "serve.yaml");
+  return got ? "read" : to_string(got.error());
+}
+
+TEST(ServeConfig, ReadsEverySetting) {
+  const ServeRequest got = read(R"(
+listen: [127.0.0.1:9000, "unix:/run/tailor.sock"]
+tls: {certificate: server.pem, key: /secret/key.pem, client_ca: ca.pem}
+data: data
+threads: 3
+cache_bytes: 2GB
+max_context: 4096
+models:
+  - {name: chat, model: smollm2-135m-instruct, adapters: [{name: polite, path: polite/package}]}
+  - {name: labels, package: runs/tickets/package}
+  - stored: support@2
+adapters_root: adapters
+keys: {file: keys.yaml, required: true}
+limits: {body_bytes: 1MiB, choices: 2, prompts: 3, texts: 4, messages: 5, waiting_requests: 6, waiting_tokens: 7, connections: 8, connections_per_address: 9}
+timeouts: {request: 2m, drain: 5s, header: 1s, idle: 2s, body: 3s, write: 500ms}
+)");
+  EXPECT_EQ(got.listen, (std::vector<std::string>{"127.0.0.1:9000", "unix:/run/tailor.sock"}));
+  EXPECT_EQ(got.tls_certificate, "/etc/tailor/server.pem");
+  EXPECT_EQ(got.tls_key, "/secret/key.pem");
+  EXPECT_EQ(got.tls_client_ca, "/etc/tailor/ca.pem");
+  EXPECT_EQ(got.data, "/etc/tailor/data");
+  EXPECT_EQ(got.threads, 3);
+  EXPECT_EQ(got.cache_bytes, 2'000'000'000u);
+  EXPECT_EQ(got.max_context, 4096);
+  ASSERT_EQ(got.served.size(), 3u);
+  EXPECT_EQ(got.served[0].name, "chat");
+  EXPECT_EQ(got.served[0].model, "smollm2-135m-instruct") << "a name, since there is no such file";
+  ASSERT_EQ(got.served[0].adapters.size(), 1u);
+  EXPECT_EQ(got.served[0].adapters[0].name, "polite");
+  EXPECT_EQ(got.served[0].adapters[0].path, "/etc/tailor/polite/package");
+  EXPECT_EQ(got.served[1].package, "/etc/tailor/runs/tickets/package");
+  EXPECT_EQ(got.served[2].stored, "support@2");
+  EXPECT_EQ(got.served[2].where, "/etc/tailor/serve.yaml:11");
+  EXPECT_EQ(got.adapters_root, "/etc/tailor/adapters");
+  EXPECT_EQ(got.keys_file, "/etc/tailor/keys.yaml");
+  EXPECT_TRUE(got.keys_required);
+  EXPECT_EQ(got.limits.body_bytes, 1u << 20);
+  EXPECT_EQ(got.limits.choices, 2);
+  EXPECT_EQ(got.limits.prompts, 3u);
+  EXPECT_EQ(got.limits.texts, 4u);
+  EXPECT_EQ(got.limits.messages, 5u);
+  EXPECT_EQ(got.queue.requests, 6u);
+  EXPECT_EQ(got.queue.tokens, 7u);
+  EXPECT_EQ(got.http_limits.connections, 8u);
+  EXPECT_EQ(got.http_limits.connections_per_address, 9u);
+  EXPECT_EQ(got.limits.request_timeout, std::chrono::minutes(2));
+  EXPECT_EQ(got.drain_timeout, std::chrono::seconds(5));
+  EXPECT_EQ(got.timeouts.header, std::chrono::seconds(1));
+  EXPECT_EQ(got.timeouts.idle, std::chrono::seconds(2));
+  EXPECT_EQ(got.timeouts.body, std::chrono::seconds(3));
+  EXPECT_EQ(got.timeouts.write, std::chrono::milliseconds(500));
+}
+
+TEST(ServeConfig, AnEmptyFileSaysNothing) {
+  const ServeRequest got = read("# nothing\n");
+  EXPECT_EQ(got.listen, ServeRequest{}.listen);
+  EXPECT_TRUE(got.served.empty());
+}
+
+TEST(ServeConfig, UnknownSettingsNameLineAndNearest) {
+  EXPECT_EQ(error_of("listen: 127.0.0.1:1\nmodles: []\n"), "serve.yaml:2: there is no setting modles (did you mean models?)");
+  EXPECT_EQ(error_of("limits:\n  body_byte: 1MB\n"), "serve.yaml:2: there is no setting limits.body_byte (did you mean body_bytes?)");
+  EXPECT_EQ(error_of("models:\n  - model: a\n    adapter: []\n"), "serve.yaml:3: there is no setting models.adapter (did you mean adapters?)");
+  EXPECT_NE(error_of("keys: {zzzzzz: 1}\n").find("known here: file, required"), std::string::npos);
+}
+
+TEST(ServeConfig, WhatIsNotBuiltIsRefusedByName) {
+  for (const std::string name : {"routes", "providers", "guards", "guard", "drift", "widget", "cluster", "rag", "retrieval"})
+    EXPECT_EQ(error_of("threads: 1\n" + name + ": {}\n").find("serve.yaml:2: " + name + " is not built yet"), 0u) << error_of(name + ": {}\n");
+}
+
+TEST(ServeConfig, WrongValuesNameTheLine) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"threads: none\n", "serve.yaml:1: threads should be a whole number"},
+      {"threads: 0\n", "serve.yaml:1: threads should be a whole number"},
+      {"threads: 1.5\n", "serve.yaml:1: threads should be a whole number"},
+      {"\nthreads: 1\nthreads: 2\n", "serve.yaml:3: threads is given twice, first in line 2"},
+      {"cache_bytes: 2 apples\n", "serve.yaml:1: cache_bytes should be a size"},
+      {"timeouts:\n  request: 90\n", "serve.yaml:2: request should be a time up to a day with its unit"},
+      {"keys:\n  required: perhaps\n", "serve.yaml:2: required should be true or false"},
+      {"keys: yes\n", "serve.yaml:1: keys should be settings"},
+      {"listen: 8080\n", "serve.yaml:1: "},
+      {"listen: []\n", "serve.yaml:1: listen should be an address"},
+      {"tls: {certificate: a.pem}\n", "serve.yaml: tls needs certificate and key"},
+      {"models: chat\n", "serve.yaml:1: models should be a list"},
+      {"models:\n  - name: a\n", "serve.yaml:2: a model is one of model, package and stored"},
+      {"models:\n  - {model: a, stored: b}\n", "serve.yaml:2: a model is one of model, package and stored"},
+      {"models:\n  - {stored: a, adapters: [{name: b, path: c}]}\n", "serve.yaml:2: adapters stand on a base model"},
+      {"models:\n  - {model: a, adapters: [{name: b}]}\n", "serve.yaml:2: an adapter needs name and path"},
+      {"- a\n", "serve.yaml:1: the file should be settings"},
+  };
+  for (const auto& [text, expected] : cases) EXPECT_EQ(error_of(text).find(expected), 0u) << text << error_of(text);
+}
+
+}  // namespace
+}  // namespace tailor

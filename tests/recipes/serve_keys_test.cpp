@@ -1,0 +1,193 @@
+// Keys, packages, the audit log and serve.yaml as people use them: through the program.
+
+#include <sys/stat.h>
+
+#include <condition_variable>
+#include <csignal>
+#include <mutex>
+#include <thread>
+
+#include "serve/test_client.h"
+#include "tests/recipes/cli.h"
+
+namespace tailor {
+namespace {
+
+using test::contains;
+using test::Outcome;
+using test::run;
+
+/// `tailor serve …` until the end of life. Throws where it does not come up.
+class Served {
+ public:
+  Served(std::vector<std::string> arguments, const std::filesystem::path& errors) {
+    arguments.insert(arguments.begin(), {test::program().string(), "serve"});
+    thread_ = std::thread([this, arguments, errors] {
+      const auto done = run_process({.command = arguments, .environment = {}, .stderr_file = errors},
+                                    [this](std::string_view line) {
+                                      const std::lock_guard lock(mutex_);
+                                      address_ = std::string(line);
+                                      changed_.notify_all();
+                                    },
+                                    stop_);
+      const std::lock_guard lock(mutex_);
+      ended_ = true;
+      changed_.notify_all();
+    });
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, std::chrono::seconds(240), [&] { return !address_.empty() || ended_; });
+  }
+  ~Served() {
+    stop_.cancel();
+    thread_.join();
+  }
+  int port() const { return address_.empty() ? 0 : std::stoi(address_.substr(address_.rfind(':') + 1)); }
+  test::Answer get(const std::string& path, const std::string& secret = "") const {
+    const std::string key = secret.empty() ? "" : "Authorization: Bearer " + secret + "\r\n";
+    return test::TestClient::to_port(static_cast<std::uint16_t>(port())).ask("GET " + path + " HTTP/1.1\r\nHost: localhost\r\n" + key + "\r\n");
+  }
+
+ private:
+  CancelToken stop_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::string address_;
+  bool ended_ = false;
+  std::thread thread_;
+};
+
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+struct Data {
+  TemporaryDirectory dir{"tailor-cli"};
+  std::string data = (dir.path() / "data").string();
+};
+
+TEST(KeysVerb, MakesListsShowsRevokes) {
+  const Data d;
+  const Outcome made = run({"keys", "create", "--data", d.data, "--name", "app", "--requests-per-minute", "60", "--expires", "30d"});
+  ASSERT_EQ(made.code, 0) << made.err;
+  const std::string secret = first_line(made.out);
+  EXPECT_EQ(secret.rfind("tlr-", 0), 0u);
+  EXPECT_EQ(made.out, secret + "\n") << "the secret and nothing else";
+  EXPECT_FALSE(contains(made.err, secret));
+  EXPECT_TRUE(contains(made.err, "60 requests/min"));
+  const Outcome listed = run({"keys", "list", "--data", d.data, "--json"});
+  ASSERT_EQ(listed.code, 0) << listed.err;
+  EXPECT_FALSE(contains(listed.out, secret));
+  const Json keys = Json::parse(listed.out);
+  ASSERT_EQ(keys.size(), 1u);
+  const std::string id = keys[0]["id"];
+  EXPECT_EQ(keys[0]["expires_at"].get<std::int64_t>() - keys[0]["created_at"].get<std::int64_t>(), 30 * 86'400);
+  EXPECT_EQ(run({"keys", "revoke", "--data", d.data, id}).code, 0);
+  EXPECT_TRUE(contains(run({"keys", "show", "--data", d.data, id}).out, "revoked"));
+  const Outcome audit = run({"audit", "list", "--data", d.data});
+  EXPECT_TRUE(contains(audit.out, "key.create") && contains(audit.out, "key.revoke")) << audit.out;
+  EXPECT_FALSE(contains(audit.out, secret));
+  const Outcome verified = run({"audit", "verify", "--data", d.data});
+  EXPECT_EQ(verified.code, 0);
+  EXPECT_TRUE(contains(verified.out, "2 entries, intact; anchor 2:")) << verified.out;
+  const std::string anchor = first_line(verified.out.substr(verified.out.find("anchor ") + 7));
+  EXPECT_EQ(run({"audit", "verify", "--data", d.data, "--anchor", anchor}).code, 0);
+  const Outcome cut = run({"audit", "verify", "--data", d.data, "--anchor", "3" + anchor.substr(1)});
+  EXPECT_EQ(cut.code, 2) << cut.out;
+}
+
+TEST(KeysVerb, WrongWordsAreToldSo) {
+  const Data d;
+  const Outcome scope = run({"keys", "create", "--data", d.data, "--name", "a", "--scope", "root"});
+  EXPECT_EQ(scope.code, 2);
+  EXPECT_TRUE(contains(scope.err, "infer")) << scope.err;
+  EXPECT_EQ(run({"keys", "create", "--data", d.data, "--name", "a", "--expires", "tomorrow"}).code, 2);
+  EXPECT_EQ(run({"keys", "create", "--data", d.data}).code, 2);
+  EXPECT_EQ(run({"keys", "list", "--data", (d.dir.path() / "nowhere").string()}).code, 2) << "reading makes no store";
+  run({"keys", "create", "--data", d.data, "--name", "a"});
+  EXPECT_EQ(run({"keys", "revoke", "--data", d.data, "key_unknown"}).code, 2);
+}
+
+TEST(ServeVerb, OtherMachinesNeedAKey) {
+  const Data d;
+  const Outcome refused = run({"serve", "--data", d.data, "--model", "smollm2-135m-instruct", "--listen", "0.0.0.0:0"});
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_TRUE(contains(refused.err, "there are no keys")) << refused.err;
+  EXPECT_TRUE(contains(refused.err, "tailor keys create")) << refused.err;
+}
+
+TEST(ServeVerb, TheExampleRuns) {
+  const Data d;
+  const std::filesystem::path example = std::filesystem::path(std::getenv("TAILOR_SOURCE_DIR")) / "examples" / "serve.yaml";
+  const Served server({"--config", example.string(), "--port", "0", "--data", d.data}, d.dir.path() / "err");
+  ASSERT_NE(server.port(), 0) << read_file(d.dir.path() / "err").value();
+  EXPECT_EQ(server.get("/readyz").status, 200);
+  EXPECT_EQ(server.get("/v1/models").status, 401) << "keys are required";
+  const std::string secret = first_line(run({"keys", "create", "--data", d.data, "--name", "app"}).out);
+  test::Answer models;
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while ((models = server.get("/v1/models", secret)).status != 200 && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+  ASSERT_EQ(models.status, 200) << "a key made while it runs";
+  const Json list = Json::parse(models.body)["data"];
+  ASSERT_EQ(list.size(), 2u);
+  EXPECT_EQ(list[0]["id"], "chat");
+  EXPECT_EQ(list[0]["max_model_len"], 2048);
+  EXPECT_EQ(list[1]["id"], "vectors");
+}
+
+TEST(ServeVerb, WrongFilesAreToldSo) {
+  const Data d;
+  const auto file = d.dir.path() / "serve.yaml";
+  write_file_atomic(file, "modles: []\n").value();
+  const Outcome misspelt = run({"serve", "--config", file.string()});
+  EXPECT_EQ(misspelt.code, 2);
+  EXPECT_TRUE(contains(misspelt.err, "serve.yaml:1") && contains(misspelt.err, "did you mean models?")) << misspelt.err;
+  const auto keys = d.dir.path() / "keys.yaml";
+  write_file_atomic(keys, "- {id: a, key: \"01234567890123456789\"}\n").value();
+  chmod(keys.c_str(), 0644);
+  write_file_atomic(file, "data: data\nkeys: {file: keys.yaml}\nmodels: [{model: smollm2-135m-instruct}]\n").value();
+  const Outcome readable = run({"serve", "--config", file.string()});
+  EXPECT_EQ(readable.code, 2);
+  EXPECT_TRUE(contains(readable.err, "chmod 600")) << readable.err;
+  EXPECT_FALSE(contains(readable.err, "01234567890123456789"));
+  write_file_atomic(file, "data: data\nmodels: [{stored: support}]\n").value();
+  const Outcome unknown = run({"serve", "--config", file.string()});
+  EXPECT_EQ(unknown.code, 2);
+  EXPECT_TRUE(contains(unknown.err, "serve.yaml:2: there is no package support")) << unknown.err;
+}
+
+TEST(PackagesVerb, FromAddToRollback) {
+  const Data d;
+  const auto csv = d.dir.path() / "rows.csv";
+  write_file_atomic(csv, test::small_csv()).value();
+  const Outcome fitted = run({"fit", csv.string(), "--text", "message", "--label", "intent", "--methods", "tfidf", "--out", (d.dir.path() / "run").string(), "--budget", "60s"});
+  ASSERT_EQ(fitted.code, 0) << fitted.err;
+  const std::string package = (d.dir.path() / "run" / "package").string();
+  const auto packages = [&](std::vector<std::string> words) {
+    words.insert(words.begin(), "packages");
+    words.insert(words.begin() + 2, {"--data", d.data});
+    return run(words);
+  };
+  const Outcome added = packages({"add", package, "--name", "support", "--promote"});
+  ASSERT_EQ(added.code, 0) << added.err;
+  EXPECT_TRUE(contains(added.out, "support@1, in production")) << added.out;
+  ASSERT_EQ(packages({"add", package, "--name", "support"}).code, 0);
+  EXPECT_EQ(packages({"add", package, "--name", "support", "--version", "2"}).code, 2) << "versions never change";
+  EXPECT_EQ(packages({"add", package, "--name", "a@b"}).code, 2);
+  ASSERT_EQ(packages({"promote", "support", "2"}).code, 0);
+  EXPECT_EQ(packages({"remove", "support", "2"}).code, 2) << "it is in production";
+  const Json all = Json::parse(packages({"list", "--json"}).out);
+  ASSERT_EQ(all.size(), 2u);
+  EXPECT_EQ(all[1]["production"], true);
+  EXPECT_EQ(all[1]["method"], "tfidf");
+  {
+    const Served server({"support", "--port", "0", "--data", d.data}, d.dir.path() / "err");
+    ASSERT_NE(server.port(), 0) << read_file(d.dir.path() / "err").value();
+    const Json model = Json::parse(server.get("/v1/models/support").body);
+    EXPECT_EQ(model["meta"]["version"], "2");
+  }
+  EXPECT_TRUE(contains(packages({"rollback", "support"}).out, "support@1"));
+  EXPECT_TRUE(contains(packages({"show", "support"}).out, "rollback"));
+  EXPECT_EQ(packages({"remove", "support", "2"}).code, 0);
+  EXPECT_TRUE(contains(run({"audit", "verify", "--data", d.data}).out, "6 entries, intact"));
+}
+
+}  // namespace
+}  // namespace tailor
