@@ -16,6 +16,9 @@ using std::chrono::milliseconds;
 
 const std::string kGet = "GET / HTTP/1.1\r\nHost: t\r\n\r\n";
 
+/// For what must come before a deadline also on a busy machine.
+constexpr milliseconds kSoon{500};
+
 /// All deadlines far away but the ones that a test sets.
 HttpServerOptions patient_options() {
   HttpServerOptions options = local_options();
@@ -33,7 +36,7 @@ HttpServerOptions patient_options() {
 
 TEST(HttpDeadlines, AHeadThatDoesNotEndIsAnswered) {
   HttpServerOptions options = patient_options();
-  options.timeouts.header = milliseconds(40);
+  options.timeouts.header = kSoon;
   TestHandler handler;
   TestServer server(handler, options);
   TestClient client = server.client();
@@ -47,7 +50,7 @@ TEST(HttpDeadlines, AHeadThatDoesNotEndIsAnswered) {
 
 TEST(HttpDeadlines, AHeadThatDripsIsNotGivenMoreTime) {
   HttpServerOptions options = patient_options();
-  options.timeouts.header = milliseconds(100);
+  options.timeouts.header = kSoon;
   TestHandler handler;
   TestServer server(handler, options);
   TestClient client = server.client();
@@ -82,7 +85,7 @@ TEST(HttpDeadlines, AnIdleConnectionIsClosedAfterItsAnswer) {
 
 TEST(HttpDeadlines, AnAnswerMayTakeItsTime) {
   HttpServerOptions options = patient_options();
-  options.timeouts.idle = options.timeouts.header = options.timeouts.body = milliseconds(20);
+  options.timeouts.idle = options.timeouts.header = options.timeouts.body = kSoon;
   TestHandler handler;
   std::shared_ptr<HttpResponder> kept;
   Event arrived;
