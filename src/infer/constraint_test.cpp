@@ -211,6 +211,29 @@ TEST(Constraint, GrammarsThatCannotBeReadAreRefusedWithTheirPlace) {
   }
 }
 
+/// /// Each letter begins a word or goes on with one; written by hand, that choice would double at every step.
+TEST(Constraint, RegularPartsOfAGrammarLeaveNoChoice) {
+  const auto constraint = compiled(text_spec(
+      Kind::kGrammar,
+      "root ::= list | \"<\" root \">\" words\nlist ::= (word)+ \"!\"\nword ::= [a-z]+ \" \"?\nwords ::= word*"));
+  std::string text = "<";
+  for (int i = 0; i < 200; ++i) text += "word ";
+  EXPECT_TRUE(allows(constraint, text + "!>ab c "));
+  EXPECT_FALSE(allows(constraint, text + ">"));
+  EXPECT_FALSE(allows(constraint, text + "!"));
+}
+
+TEST(Constraint, AGrammarThatIsTooAmbiguousEndsInAnError) {
+  ConstraintState state(compiled(text_spec(Kind::kGrammar, "root ::= root root | [a-z ]")));
+  std::vector<std::uint32_t> mask(smollm_compiler().mask_words());
+  Status filled;
+  for (int step = 0; step < 1000 && filled; ++step) {
+    filled = state.fill_mask(mask);
+    if (filled) filled = state.accept(smollm_tokenizer().encode(" the", false)[0]);
+  }
+  expect_error(filled, ErrorCode::kInvalidArgument, "s of processor time for");
+}
+
 /// A part that goes nowhere is not offered: a text that began with it could not end.
 TEST(Constraint, PartsOfAGrammarFromWhichNoTextEndsAreLeftOut) {
   const auto constraint = compiled(text_spec(Kind::kGrammar, "root ::= \"a\" | \"b\" x | \"c\" x*\nx ::= \"d\" x"));
