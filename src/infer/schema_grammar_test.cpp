@@ -120,7 +120,8 @@ TEST(SchemaGrammar, RefusesWhatItDoesNotEnforce) {
       {R"({"type":"object","additionalProperties":false,"minProperties":1})",
        ".minProperties: asks for members where none"},
       {R"({"type":"string","enum":[1,2]})", ": no value is allowed here"},
-      {R"({"allOf":[{"type":"string"},{"type":"null"}]})", ".type: no type is allowed"},
+      {R"({"allOf":[{"type":"string"},{"type":"null"}]})", ": no value is allowed here"},
+      {R"({"type":"object","anyOf":[{"type":"null"}]})", ": no value is allowed here"},
       {R"({"type":"object","properties":{"a":{"$ref":"#"}},"required":["a"]})", ": no finite text follows"},
       // Not a schema
       {R"(5)", ": a schema must be an object"},
