@@ -3,8 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <deque>
 #include <map>
 #include <utility>
+
+#include "model/utf8.h"
 
 namespace tailor {
 namespace {
@@ -44,18 +47,21 @@ class Builder {
     return places_.size() - 1;
   }
 
+  /// A place of its own, since `from` may have empty steps too. `set` must stay where it is.
+  std::size_t step(std::size_t from, const CodeSet& set) {
+    const std::size_t before = add(), behind = add();
+    places_[from].to.push_back(before);
+    places_[before].on = &set;
+    places_[before].to = {behind};
+    return behind;
+  }
+
   /// Places for `node` after `from`; the place behind it.
   Result<std::size_t> append(const GrammarNode& node, std::size_t from) {
     if (places_.size() > kMostPlaces) return too_complex();
     switch (node.kind) {
-      case Kind::kClass: {
-        // A place of its own: `from` may have empty steps too.
-        const std::size_t before = add(), behind = add();
-        places_[from].to.push_back(before);
-        places_[before].on = &node.set;
-        places_[before].to = {behind};
-        return behind;
-      }
+      case Kind::kClass:
+        return step(from, node.set);
       case Kind::kSequence:
         for (const GrammarExpr& part : node.parts) {
           TAILOR_TRY(from, append(*part, from));
@@ -94,6 +100,12 @@ class Builder {
         return behind;
       }
       case Kind::kText:
+        for (std::size_t at = 0; at < node.text.size();) {
+          const char32_t code = next_code_point(node.text, at);
+          letters_.push_back({{code, code}});
+          from = step(from, letters_.back());
+        }
+        return from;
       case Kind::kRule:
         break;
     }
@@ -154,6 +166,7 @@ class Builder {
   }
 
   std::vector<Place> places_;
+  std::deque<CodeSet> letters_;  // of texts
   std::size_t end_ = 0, steps_ = 0;
   std::map<std::vector<std::size_t>, std::size_t> states_;
   std::vector<const std::vector<std::size_t>*> sets_;

@@ -25,7 +25,7 @@ struct Automaton {
 
 inline constexpr std::size_t kMostAutomatonStates = 4000;
 
-/// Of an expression without rules and without texts that are not empty. Errors: more than kMostAutomatonStates, as
+/// Of an expression without rules. Errors: more than kMostAutomatonStates, as
 /// "(a|b)*a(a|b){20}" has, or too much work on the way there.
 Result<Automaton> automaton_of(const GrammarExpr& expr);
 

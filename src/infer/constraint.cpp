@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <ctime>
 #include <list>
 #include <mutex>
 #include <optional>
@@ -13,6 +14,7 @@
 #include "infer/grammar.h"
 #include "infer/grammar_text.h"
 #include "infer/regex_grammar.h"
+#include "infer/regular_parts.h"
 #include "infer/schema_grammar.h"
 #include "model/utf8.h"
 
@@ -22,6 +24,15 @@ namespace {
 constexpr std::size_t kMostChoices = 10'000;
 constexpr std::size_t kChoiceBytes = 256 << 10;
 constexpr std::size_t kEntryBytes = 4096;  // of what is kept beside a grammar
+
+/// A grammar may be so ambiguous that each step costs more than the one before; the masks of new states cost too.
+constexpr double kSecondsFree = 2, kSecondsEach = 0.005;
+
+double thread_seconds() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
+}
 
 /// The library throws on what it does not take, and where it is wrong itself.
 template <typename Call>
@@ -102,8 +113,10 @@ Result<Grammar> grammar_of(const ConstraintSpec& spec) {
       grammar.define(0, std::move(whole));
       return grammar;
     }
-    case ConstraintSpec::Kind::kGrammar:
-      return read_grammar(spec.text);
+    case ConstraintSpec::Kind::kGrammar: {
+      TAILOR_TRY(const Grammar written, read_grammar(spec.text));
+      return with_regular_parts(written);
+    }
   }
   return Error{ErrorCode::kInternal, "unknown kind of constraint", ""};
 }
@@ -258,6 +271,19 @@ std::size_t ConstraintCompiler::cached_bytes() const {
 struct ConstraintState::Impl {
   std::shared_ptr<const Constraint> constraint;
   xgrammar::GrammarMatcher matcher;
+  double seconds = 0;  // of processor time, for masks and tokens
+  std::size_t calls = 0;
+
+  template <typename Call>
+  Result<bool> timed(Call&& call) {
+    const double begin = thread_seconds();
+    Result<bool> result = guarded("the constraint", std::forward<Call>(call));
+    seconds += thread_seconds() - begin;
+    if (seconds <= kSecondsFree + kSecondsEach * static_cast<double>(++calls) || !result) return result;
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("the grammar took {:.1f} s of processor time for {} tokens", seconds, calls / 2),
+                 "it reads one text in too many ways: let no rule stand beside itself, as in \"list ::= list list\""};
+  }
 };
 
 ConstraintState::ConstraintState(std::shared_ptr<const Constraint> constraint) {
@@ -288,7 +314,7 @@ Status ConstraintState::fill_mask(std::span<std::uint32_t> bits) {
   tensor.ndim = 1;
   tensor.dtype = xgrammar::GetBitmaskDLType();
   tensor.shape = &shape;
-  const auto filled = guarded("the allowed tokens", [&] { return impl_->matcher.FillNextTokenBitmask(&tensor); });
+  const auto filled = impl_->timed([&] { return impl_->matcher.FillNextTokenBitmask(&tensor); });
   if (!filled) return filled.error();
   if (!*filled) {  // all are allowed, and the mask was not written
     std::fill(bits.begin(), bits.end(), ~std::uint32_t{0});
@@ -305,7 +331,7 @@ Status ConstraintState::accept(std::int32_t token) {
   const Error refused{ErrorCode::kInvalidArgument,
                       fmt::format("token {} may not follow the text that was generated", token), ""};
   if (token < 0 || token >= tokens || finished()) return refused;
-  const auto taken = guarded("the token", [&] { return impl_->matcher.AcceptToken(token); });
+  const auto taken = impl_->timed([&] { return impl_->matcher.AcceptToken(token); });
   if (!taken) return taken.error();
   if (!*taken) return refused;
   return {};

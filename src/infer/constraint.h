@@ -89,9 +89,10 @@ class ConstraintState {
   /// Sets the bit of each token that may come next, token i in bit i % 32 of word i / 32. Tokens that end a text are
   /// among them exactly when the text may end here; other control tokens never are.
   /// Errors: another number of words than mask_words(); the text has ended; no token fits (a vocabulary without the
-  /// bytes that the grammar demands).
+  /// bytes that the grammar demands); the calls of this state took more than
+  /// 2 s of processor time and 5 ms for each (a written grammar that is very ambiguous).
   Status fill_mask(std::span<std::uint32_t> bits);
-  /// Errors: a token that the mask does not hold. The state stays as it was.
+  /// /// Errors: a token that the mask does not hold, after which the state is as it was; too much time, as above.
   Status accept(std::int32_t token);
   /// A token that ends a text was accepted.
   bool finished() const;

@@ -7,6 +7,7 @@
 
 #include "infer/grammar.h"
 #include "infer/grammar_text.h"
+#include "infer/test_byte_vocabulary.h"
 #include "infer/test_constraints.h"
 
 namespace tailor {
@@ -211,6 +212,29 @@ TEST(Constraint, GrammarsThatCannotBeReadAreRefusedWithTheirPlace) {
   }
 }
 
+/// /// Each letter begins a word or goes on with one; written by hand, that choice would double at every step.
+TEST(Constraint, RegularPartsOfAGrammarLeaveNoChoice) {
+  const auto constraint = compiled(text_spec(
+      Kind::kGrammar,
+      "root ::= list | \"<\" root \">\" words\nlist ::= (word)+ \"!\"\nword ::= [a-z]+ \" \"?\nwords ::= word*"));
+  std::string text = "<";
+  for (int i = 0; i < 200; ++i) text += "word ";
+  EXPECT_TRUE(allows(constraint, text + "!>ab c "));
+  EXPECT_FALSE(allows(constraint, text + ">"));
+  EXPECT_FALSE(allows(constraint, text + "!"));
+}
+
+TEST(Constraint, AGrammarThatIsTooAmbiguousEndsInAnError) {
+  ConstraintState state(compiled(text_spec(Kind::kGrammar, "root ::= root root | [a-z ]")));
+  std::vector<std::uint32_t> mask(smollm_compiler().mask_words());
+  Status filled;
+  for (int step = 0; step < 1000 && filled; ++step) {
+    filled = state.fill_mask(mask);
+    if (filled) filled = state.accept(smollm_tokenizer().encode(" the", false)[0]);
+  }
+  expect_error(filled, ErrorCode::kInvalidArgument, "s of processor time for");
+}
+
 /// A part that goes nowhere is not offered: a text that began with it could not end.
 TEST(Constraint, PartsOfAGrammarFromWhichNoTextEndsAreLeftOut) {
   const auto constraint = compiled(text_spec(Kind::kGrammar, "root ::= \"a\" | \"b\" x | \"c\" x*\nx ::= \"d\" x"));
@@ -218,6 +242,39 @@ TEST(Constraint, PartsOfAGrammarFromWhichNoTextEndsAreLeftOut) {
   EXPECT_TRUE(allows(constraint, "c"));
   ConstraintState state(constraint);
   EXPECT_FALSE(in_mask(mask_of(state), smollm_tokenizer().encode("b", false)[0]));
+}
+
+/// SentencePiece: a blank is written as U+2581, bytes have names, and unknown and unused tokens are no text.
+TEST(ConstraintCompiler, KnowsTheBytesOfASentencePieceVocabulary) {
+  const Tokenizer tokenizer = testing::byte_vocabulary();
+  const std::int32_t end = testing::kByteVocabularyEnd;
+  EXPECT_EQ(tokenizer.token_bytes(0xC3), "\xC3");
+  EXPECT_EQ(tokenizer.token_bytes(end + 3), " ");
+  EXPECT_EQ(tokenizer.token_bytes(end + 4), " a");
+  for (const std::int32_t silent : {end, end + 1, end + 2, -1, 100'000})
+    EXPECT_EQ(tokenizer.token_bytes(silent), "") << silent;
+  auto compiler = ConstraintCompiler::make(tokenizer).value();
+  ConstraintState state(compiler.compile(choices({"é a", " b"})).value());
+  std::vector<std::uint32_t> mask(compiler.mask_words());
+  state.fill_mask(mask).value();
+  const auto allowed = [&] {
+    std::vector<std::int32_t> out;
+    for (std::int32_t i = 0; i < static_cast<std::int32_t>(compiler.vocabulary_size()); ++i) {
+      if (in_mask(mask, i)) out.push_back(i);
+    }
+    return out;
+  };
+  const std::int32_t accent = static_cast<std::int32_t>(compiler.vocabulary_size()) - 1;
+  EXPECT_EQ(allowed(), (std::vector<std::int32_t>{' ', 0xC3, end + 3, accent}));
+  state.accept(0xC3).value();  // half a character
+  state.fill_mask(mask).value();
+  EXPECT_EQ(allowed(), std::vector<std::int32_t>{0xA9});
+  state.accept(0xA9).value();
+  state.fill_mask(mask).value();
+  EXPECT_EQ(allowed(), (std::vector<std::int32_t>{' ', end + 3, end + 4}));
+  state.accept(end + 4).value();
+  state.fill_mask(mask).value();
+  EXPECT_EQ(allowed(), std::vector<std::int32_t>{end});
 }
 
 TEST(ConstraintCompiler, KeepsWhatItCompiled) {

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "infer/automaton.h"
 #include "infer/json_grammar.h"
 #include "model/utf8.h"
 
@@ -277,11 +276,15 @@ class Parser {
 
 }  // namespace
 
-Result<GrammarExpr> add_regex(Grammar& grammar, std::string_view pattern) {
+Result<Automaton> regex_automaton(std::string_view pattern) {
   TAILOR_TRY(std::vector<Branch> branches, Parser(pattern).parse());
   std::vector<GrammarExpr> ways;
   for (Branch& branch : branches) ways.push_back(std::move(branch.body));
-  TAILOR_TRY(const Automaton automaton, automaton_of(choice(std::move(ways))));
+  return automaton_of(choice(std::move(ways)));
+}
+
+Result<GrammarExpr> add_regex(Grammar& grammar, std::string_view pattern) {
+  TAILOR_TRY(const Automaton automaton, regex_automaton(pattern));
   return add_automaton(
       grammar, automaton, [](const CodeSet& set) { return std::vector{one_of(set)}; }, text_of(""));
 }

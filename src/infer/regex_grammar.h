@@ -11,9 +11,13 @@
 #include <string_view>
 
 #include "core/result.h"
+#include "infer/automaton.h"
 #include "infer/grammar.h"
 
 namespace tailor {
+
+/// /// The automaton of the texts that match from their first to their last character.
+Result<Automaton> regex_automaton(std::string_view pattern);
 
 /// Texts that match from their first to their last character, as rules of `grammar`.
 Result<GrammarExpr> add_regex(Grammar& grammar, std::string_view pattern);

@@ -19,6 +19,8 @@ namespace {
 constexpr std::size_t kLargestSchema = 256 << 10;
 constexpr int kDeepestSchema = 64;
 constexpr std::size_t kMostProperties = 1000;
+constexpr std::size_t kMostOptional =
+    256;  // where any may come next all are tried: twice as many cost four times as much
 constexpr std::size_t kMostValues = 10'000;   // of enum
 constexpr std::size_t kMostSchemas = 20'000;  // read, those behind references once each time they are merged
 constexpr std::size_t kLongestName = 512;
@@ -468,6 +470,12 @@ Result<GrammarExpr> SchemaReader::object(const Json& schema, const std::string& 
   if (!is_impossible(further)) {
     GrammarExpr name = names.empty() ? json_.string() : json_.string_other_than(names);
     further = rule_of(sequence({std::move(name), json_.colon(), std::move(further)}));
+  }
+  if (named.size() > kMostOptional &&
+      std::any_of(named.begin(), named.end(), [](const Member& m) { return !m.required; })) {
+    return schema_error(path, "properties",
+                        fmt::format("has more than {} of which some may be left out", kMostOptional),
+                        "name all of them under \"required\"");
   }
   const auto must =
       static_cast<int>(std::count_if(named.begin(), named.end(), [](const Member& m) { return m.required; }));

@@ -120,7 +120,8 @@ TEST(SchemaGrammar, RefusesWhatItDoesNotEnforce) {
       {R"({"type":"object","additionalProperties":false,"minProperties":1})",
        ".minProperties: asks for members where none"},
       {R"({"type":"string","enum":[1,2]})", ": no value is allowed here"},
-      {R"({"allOf":[{"type":"string"},{"type":"null"}]})", ".type: no type is allowed"},
+      {R"({"allOf":[{"type":"string"},{"type":"null"}]})", ": no value is allowed here"},
+      {R"({"type":"object","anyOf":[{"type":"null"}]})", ": no value is allowed here"},
       {R"({"type":"object","properties":{"a":{"$ref":"#"}},"required":["a"]})", ": no finite text follows"},
       // Not a schema
       {R"(5)", ": a schema must be an object"},
@@ -170,6 +171,9 @@ TEST(SchemaGrammar, RefusesWhatIsTooLarge) {
   for (int i = 0; i < 1001; ++i) many[std::to_string(i)] = true;
   for (int i = 0; i < 10'001; ++i) values.push_back(i);
   refused({{"type", "object"}, {"properties", many}}, "s.properties: the schema has more than 1000 properties");
+  Json fewer = Json::object();
+  for (int i = 0; i < 257; ++i) fewer[std::to_string(i)] = true;
+  refused({{"type", "object"}, {"properties", fewer}}, "s.properties: has more than 256 of which some may be left out");
   refused({{"enum", values}}, "s.enum: the schema lists more than 10000 values");
   refused({{"type", "object"}, {"properties", {{std::string(600, 'n'), true}}}},
           "s.properties: a name is longer than 512");

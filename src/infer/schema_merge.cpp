@@ -290,6 +290,7 @@ Result<Json> SchemaFlattener::merged(const Json& a, const Json& b, const std::st
     if (mine == theirs || role_of(key) == kAnnotation) continue;
     if (key == "type") {
       mine = common_types(mine, theirs);
+      if (mine.empty()) return Json(false);
     } else if (among(kLargerWins, key) && mine.is_number() && theirs.is_number()) {
       mine = std::max(mine, theirs);
     } else if (among(kSmallerWins, key) && mine.is_number() && theirs.is_number()) {
