@@ -33,7 +33,7 @@ export class Settings {
         id: field.name,
         attributes: {
           type: "number", min: String(field.least), max: String(field.most), step: String(field.step),
-          inputmode: "decimal", autocomplete: "off", placeholder: "server's", "aria-describedby": `${field.name}-hint`,
+          inputmode: "decimal", autocomplete: "off", placeholder: "default", "aria-describedby": `${field.name}-hint`,
         },
       });
       this.inputs.set(field.name, input);

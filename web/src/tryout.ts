@@ -81,7 +81,7 @@ function about(model: Model): string {
 }
 
 function shown(answer: Classification, time: string): HTMLElement[] {
-  const out = [make("p", { class: "verdict" }, ...verdict(answer)), make("p", { class: "note" }, time)];
+  const out: HTMLElement[] = [make("p", { class: "verdict" }, ...verdict(answer)), make("p", { class: "note" }, time)];
   const chosen = new Set(answer.labels ?? (typeof answer.label === "string" ? [answer.label] : []));
   if (answer.probabilities) out.push(bars(answer.probabilities, chosen));
   if (answer.neighbours && answer.neighbours.length > 0) out.push(neighbours(answer.neighbours));
@@ -102,7 +102,7 @@ function bars(probabilities: Record<string, number>, chosen: Set<string>): HTMLE
   const row = ([label, p]: [string, number]) => {
     const fill = make("span", { class: "fill" });
     fill.style.width = `${(100 * p).toFixed(2)}%`;
-    return make("tr", chosen.has(label) ? { class: "chosen" } : {}, make("th", { attributes: { scope: "row" } }, label),
+    return make("tr", chosen.has(label) ? { class: "chosen" } : {}, make("th", { attributes: { scope: "row" } }, ...breakable(label)),
       make("td", { class: "bar", attributes: { "aria-hidden": "true" } }, fill), make("td", { class: "number" }, percent(p)));
   };
   body.append(...sorted.slice(0, kShown).map(row));
@@ -120,6 +120,11 @@ function bars(probabilities: Record<string, number>, chosen: Set<string>): HTMLE
     out.append(more);
   }
   return out;
+}
+
+/** A label that may be broken after its underscores and the like. */
+function breakable(label: string): Node[] {
+  return label.split(/(?<=[_./-])/).flatMap((piece, index) => (index > 0 ? [make("wbr"), document.createTextNode(piece)] : [document.createTextNode(piece)]));
 }
 
 function neighbours(list: Neighbour[]): HTMLElement {
