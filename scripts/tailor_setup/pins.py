@@ -45,3 +45,5 @@ DEBIAN_PACKAGES = (
     "libyaml-cpp-dev",
     "libicu-dev", "libopenblas-dev", "libssl-dev", "libboost1.81-dev", "libsqlite3-dev", "libgtest-dev", "libgmock-dev",
 )
+# The browser of tests/web, where the machine has none.
+WEB_TEST_PACKAGES = ("chromium",)

@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 
-from . import pins, unpack
+from . import pins, system, unpack
 from .cache import remove, say
 from .download import Fetch, cached
 from .errors import SetupError
@@ -23,6 +23,7 @@ TESTS = TREE / "tests" / "web"
 OLDEST_NODE = ((20, 19), (22, 12))  # what Vite runs with: the first of 20, and any from the second on
 TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",
          ".svg": "image/svg+xml", ".png": "image/png", ".ico": "image/x-icon", ".json": "application/json", ".woff2": "font/woff2"}
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 INSTALL = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--fetch-retries=1", "--fetch-timeout=60000"]
 
 
@@ -55,7 +56,9 @@ def provide(cache):
 
 
 def provide_tests(cache):
-    """Where the packages of tests/web are; linked beside the tests, where Node looks for them."""
+    """Where the packages of tests/web are; linked beside the tests, where Node looks for them. A browser, too."""
+    if not any(shutil.which(name) for name in BROWSERS):
+        system.install(pins.WEB_TEST_PACKAGES)
     try:
         tools = provide_packages(cache, provide_node(cache), "web-tests", TESTS)
     except Absent as reason:

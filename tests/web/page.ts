@@ -46,3 +46,12 @@ export function events(...chunks: object[]): string {
 export function words(text: string): object {
   return { choices: [{ index: 0, delta: { content: text }, finish_reason: null }] };
 }
+
+/** The Tab key begins at the top of the page. */
+export async function beginAtTop(page: Page): Promise<void> {
+  await page.evaluate(() => {
+    document.body.tabIndex = -1;
+    document.body.focus();
+    document.body.removeAttribute("tabindex");
+  });
+}

@@ -7,7 +7,7 @@ const executablePath = process.env["TAILOR_CHROMIUM"] ?? browsers.find(existsSyn
 
 export default defineConfig({
   testDir: ".",
-  outputDir: process.env["TAILOR_WEB_OUT"] ?? "../../build/web-tests",
+  outputDir: process.env["TAILOR_WEB_OUT"] ?? "../../build/web-tests/traces",
   fullyParallel: false,
   workers: 1,
   forbidOnly: true,

@@ -104,6 +104,7 @@ export async function* stream(
       model: model.id,
       ...(chat ? { messages } : { prompt: messages.at(-1)?.content ?? "" }),
       ...sampling,
+      ...(sampling.seed === undefined ? {} : { batch_invariant: true }), // the same answer, whatever else is computed
       stream: true,
       stream_options: { include_usage: true },
     },

@@ -20,6 +20,7 @@ const wide = matchMedia("(min-width: 60rem)");
 let known: Model[] = [];
 let chat: Chat | null = null;
 let view: Chat | Tryout | null = null;
+let wanted: boolean | null = null; // the settings open, as the person chose; else as there is room
 
 function showModel(id: string, fromPerson: boolean): void {
   const model = known.find((m) => m.id === id);
@@ -27,7 +28,6 @@ function showModel(id: string, fromPerson: boolean): void {
   view?.escape();
   const use = useOf(model);
   toggle.hidden = use !== "text";
-  showSettings(use === "text" && (aside.hidden ? wide.matches && view !== chat : true));
   if (use === "text") {
     if (chat) chat.use(model);
     else chat = new Chat(model, settings, askKey);
@@ -38,6 +38,7 @@ function showModel(id: string, fromPerson: boolean): void {
     view = null;
   }
   main.replaceChildren(view ? view.element : make("p", { class: "notice" }, `${model.id} answers with vectors. Ask it at /v1/embeddings.`));
+  showSettings(use === "text" && (wanted ?? wide.matches));
   document.title = `${model.id} · Tailor`;
   if (!fromPerson) view?.focus();
 }
@@ -45,6 +46,7 @@ function showModel(id: string, fromPerson: boolean): void {
 function showSettings(open: boolean): void {
   aside.hidden = !open;
   toggle.setAttribute("aria-expanded", String(open));
+  for (const child of main.children) (child as HTMLElement).inert = open && !wide.matches; // they lie over it
 }
 
 function fill(list: Model[]): void {
@@ -108,12 +110,18 @@ select.addEventListener("change", () => {
   announce(`Model ${select.value}`);
 });
 toggle.addEventListener("click", () => {
-  showSettings(aside.hidden === true);
-  if (!aside.hidden && !wide.matches) aside.querySelector("textarea")?.focus();
+  wanted = aside.hidden;
+  showSettings(wanted);
+  if (wanted && !wide.matches) aside.querySelector("textarea")?.focus();
 });
+wide.addEventListener("change", () => showSettings(!aside.hidden && wide.matches));
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape" || event.defaultPrevented || dialog.open) return;
-  if (view?.escape()) event.preventDefault();
+  if (view?.escape()) return event.preventDefault();
+  if (aside.hidden || wide.matches) return;
+  wanted = false;
+  showSettings(false);
+  toggle.focus();
 });
 
 aside.append(settings.element);
