@@ -24,7 +24,8 @@ OLDEST_NODE = ((20, 19), (22, 12))  # what Vite runs with: the first of 20, and 
 TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",
          ".svg": "image/svg+xml", ".png": "image/png", ".ico": "image/x-icon", ".json": "application/json", ".woff2": "font/woff2"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-INSTALL = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--fetch-retries=1", "--fetch-timeout=60000"]
+INSTALL = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error",
+           "--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=60000"]
 
 
 class Absent(Exception):
@@ -147,7 +148,8 @@ def embedded(dist):
         arrays.append(array(f"kBody{number}", body))
         arrays.append(array(f"kGzip{number}", packed))
         url = json.dumps("/" if name == "/index.html" else name)
-        rows.append(f'    {{{url}, "{kind}", "{hashlib.sha256(body).hexdigest()[:20]}", text(kBody{number}, {len(body)}), text(kGzip{number}, {len(packed)})}},')
+        tag = hashlib.sha256(body).hexdigest()[:20]
+        rows.append(f'    {{{url}, "{kind}", "{tag}", text(kBody{number}, {len(body)}), text(kGzip{number}, {len(packed)})}},')
     if not any(row.lstrip().startswith('{"/",') for row in rows):
         raise SetupError("the built page has no index.html")
     return "\n".join([
