@@ -107,6 +107,7 @@ function bars(probabilities: Record<string, number>, chosen: Set<string>): HTMLE
   };
   body.append(...sorted.slice(0, kShown).map(row));
   const table = make("table", { class: "bars" }, make("caption", {}, "Probabilities"),
+    make("colgroup", {}, make("col", { class: "name" }), make("col"), make("col", { class: "share" })),
     make("thead", { class: "unseen" }, make("tr", {}, make("th", { attributes: { scope: "col" } }, "Label"),
       make("td", { attributes: { "aria-hidden": "true" } }), make("th", { attributes: { scope: "col" } }, "Probability"))), body);
   const out = make("div", {}, table);
