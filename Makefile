@@ -11,7 +11,7 @@ JOBS ?= $(shell PYTHONPATH=scripts PYTHONDONTWRITEBYTECODE=1 python3 -m tailor_s
 OWN = $(shell git ls-files '*.cpp' '*.h')
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build debug demo test test-all test-methods bench format tidy peers clean
+.PHONY: help setup build debug demo test test-all test-methods test-web bench format tidy peers clean
 .NOTPARALLEL:
 
 help:            ## this list
@@ -37,6 +37,9 @@ test-all:        ## test, sanitizers, benchmarks' smoke runs, real data
 
 test-methods: build ## every method of `tune` on everything it applies to: a quarter of an hour
 	@python3 scripts/test_methods.py
+
+test-web: build  ## the page at / in a headless browser (fetches Chromium and Playwright)
+	@python3 scripts/test_web.py
 
 bench: build     ## the figures of docs/BENCHMARKS.md; DATA=directory, PARTS="embed score ..."
 	@python3 scripts/bench.py --data "$(DATA)" $(PARTS)

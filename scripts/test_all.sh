@@ -45,6 +45,7 @@ sanitizer tsan
 
 python3 scripts/bench.py --smoke --totals $totals || failed=1
 python3 scripts/test_methods.py --totals $totals || failed=1
+python3 scripts/test_web.py --totals $totals || failed=1
 
 if [ -d "$data/banking77" ] && [ -d "$data/sms_spam" ]; then
   python3 scripts/test_data.py "$data" --totals $totals || failed=1

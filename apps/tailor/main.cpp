@@ -2,6 +2,7 @@
 /// 0 done; 2 input or usage; 3 done, some candidates failed; 4 environment; 130 interrupted.
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <cstdio>
@@ -80,9 +81,11 @@ int usage_error(const CLI::App& app, const CLI::ParseError& error, int argc, cha
 }
 
 int run(int argc, char** argv) {
-  // Spinning threads cost a factor of ten beside other work; must be set before the OpenMP runtime loads its settings.
+  // Spinning threads cost a factor of ten beside other work. The runtime reads this when it is loaded, hence the second
+  // start.
   if (std::getenv("OMP_WAIT_POLICY") == nullptr) {
     setenv("OMP_WAIT_POLICY", "passive", 1);
+    execv("/proc/self/exe", argv);  // on failure go on without it
   }
   struct sigaction action {};
   action.sa_handler = on_signal;

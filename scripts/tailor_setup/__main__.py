@@ -6,13 +6,13 @@ import signal
 import sys
 import time
 
-from . import llama, llama_server, peers, pins, system, unpack, xgrammar
+from . import llama, llama_server, peers, pins, system, unpack, web, xgrammar
 from .cache import Cache, human, remove, say, warn
 from .download import Fetch, cached
 from .errors import SetupError
 from .jobs import jobs
 
-STAGES = ("system", "fetch", "llama", "xgrammar", "torch")
+STAGES = ("system", "fetch", "llama", "xgrammar", "web", "torch")
 ENVIRONMENT_FAULT = 4
 
 
@@ -82,6 +82,21 @@ def set_up(arguments, cache):
             entry, built = xgrammar.provide(cache, native, arguments.jobs or jobs(gigabytes_each=1.0))
             cache.link("xgrammar", entry)
             stage.note = "built" if built else "is there"
+    if "web" not in skip:
+        with Stage("page") as stage:
+            stage.note = provide_page(cache)
+
+
+def provide_page(cache):
+    """The one stage that may fail: everything but the page at / works without it."""
+    try:
+        entry, built = web.provide(cache)
+    except web.Absent as reason:
+        remove(cache.deps / "web")  # of other sources than these
+        say(f"  the server will show a plain page: {reason}")
+        return "left out"
+    cache.link("web", entry)
+    return "built" if built else "is there"
 
 
 def fetch(cache, wanted):
@@ -127,6 +142,8 @@ def main():
                         "fetch, 4 GB on disk), for builds with -DTAILOR_TORCH_CUDA=ON")
     parser.add_argument("--jobs", type=int, default=0, help="compiler processes at once (default: by cores and memory)")
     parser.add_argument("--peers", action="store_true", help="make the virtual environment of golden scripts and benchmarks instead")
+    parser.add_argument("--web-tests", action="store_true", help="fetch what tests/web needs instead: Playwright, axe and TypeScript of "
+                        "the npm registry, Debian's Chromium")
     parser.add_argument("--prune", action="store_true", help="delete versions in the cache that are no longer used, and stop")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
@@ -145,6 +162,9 @@ def main():
                     entry, built = llama_server.provide(cache, arguments.jobs or jobs(gigabytes_each=1.0))
                     cache.link("llama-server", entry)
                     stage.note = "built" if built else "is there"
+            elif arguments.web_tests:
+                with Stage("page's tests") as stage:
+                    stage.note = f"packages in {web.provide_tests(cache)}"
             else:
                 set_up(arguments, cache)
                 report_disk(cache)

