@@ -2,11 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <optional>
 #include <thread>
 
 #include "core/system.h"
 #include "serve/api_server.h"
 #include "serve/http_server.h"
+#include "serve/server_metrics.h"
 #include "serve/served_model.h"
 
 namespace tailor {
@@ -59,7 +61,9 @@ Status serve(const ServeRequest& request, Logger& log, const std::function<void(
   }
   const auto share =
       std::make_shared<ComputeShare>(request.threads > 0 ? request.threads : system_info().cores);
+  std::optional<ServerMetrics> metrics;  // before the models, which may hold a request to their end
   ModelRegistry models;
+  metrics.emplace(models, ServerMetricsOptions{.vllm_names = request.vllm_metrics});
   TAILOR_CHECK(load_models(request, models, {.threads = request.threads,
                                              .cache_bytes = request.cache_bytes,
                                              .max_context = request.max_context,
@@ -68,8 +72,12 @@ Status serve(const ServeRequest& request, Logger& log, const std::function<void(
   OpenDoor door;
   ApiServerOptions api_options;
   api_options.hosts = {"localhost", "127.0.0.1", "::1", ""};  // nobody else's page may use this server by a name of its own
+  api_options.observers.push_back(&*metrics);
   ApiServer api(models, door, log, api_options);
   HttpServer server(api, options);
+  api.services().metrics = &*metrics;
+  metrics->set_draining(api.services().draining);
+  metrics->watch_http(server.metrics());
   TAILOR_CHECK(server.start());
   std::vector<std::string> addresses;
   for (const HttpEndpoint& endpoint : server.endpoints()) addresses.push_back((endpoint.tls ? "https://" : "http://") + to_string(endpoint));

@@ -23,6 +23,7 @@ struct ServeRequest {
   std::uint64_t cache_bytes = 0;  // keys and values; 0: a quarter of the memory
   int max_context = 0;
   std::chrono::seconds drain_timeout{45};
+  bool vllm_metrics = false;  // /metrics under vLLM's names as well
 };
 
 /// Returns when `stop` is set and what ran has ended, or `drain_timeout` after it. `ready` hears the addresses.

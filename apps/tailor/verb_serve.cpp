@@ -50,12 +50,17 @@ void add_serve(CLI::App& app, Invocation& invocation) {
   verb->add_option("--max-context", r.max_context, "longest prompt and answer together, in tokens (as the model was trained)")
       ->check(CLI::PositiveNumber)
       ->type_name("N");
+  auto compatible = std::make_shared<std::string>();
+  verb->add_option("--metrics-compat", *compatible, "/metrics under another server's names as well: vllm")
+      ->check(CLI::IsMember({"vllm"}).description(""))
+      ->type_name("NAMES");
   verb->footer(
       "Examples:  tailor serve runs/support/package\n"
       "           tailor serve --model smollm2-135m-instruct --adapter support=runs/lora/package\n"
       "           curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n"
       "             -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'");
-  verb->callback([&invocation, request, port, verb] {
+  verb->callback([&invocation, request, port, verb, compatible] {
+    request->vllm_metrics = *compatible == "vllm";
     if (verb->count("--port") > 0) request->listen = {fmt::format("127.0.0.1:{}", *port)};
     invocation.run = [&invocation, request]() -> Result<int> {
       ErrorLog log;

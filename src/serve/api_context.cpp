@@ -28,6 +28,11 @@ void ApiCall::answer(const ApiError& error) const {
   responder->send(std::move(response));
 }
 
+void ApiCall::note(const ServedModel& model, std::size_t prompt_tokens) const {
+  record->model = model.id;
+  record->prompt_tokens = prompt_tokens;
+}
+
 std::string random_id(const std::string& prefix) {
   constexpr char kLetters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
   unsigned char bytes[24];

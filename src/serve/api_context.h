@@ -14,6 +14,7 @@
 #include "serve/api_result.h"
 #include "serve/field_reader.h"
 #include "serve/http_handler.h"
+#include "serve/request_record.h"
 #include "serve/served_model.h"
 
 namespace tailor {
@@ -40,6 +41,7 @@ struct ApiLimits {
 };
 
 struct GenerationReport;  // generation_call.h
+class ServerMetrics;      // server_metrics.h
 
 /// What all handlers may use; lives as long as the server.
 struct ApiServices {
@@ -48,6 +50,7 @@ struct ApiServices {
   Logger* log = nullptr;
   const std::atomic<bool>* draining = nullptr;  // no new work is taken
   std::function<void(const ServedModel&, const GenerationReport&)> on_generation;  // may be empty
+  const ServerMetrics* metrics = nullptr;  // null: GET /metrics answers 404
 };
 
 struct ApiCall {
@@ -58,11 +61,14 @@ struct ApiCall {
   std::map<std::string, std::string> path;   // {"id": "gpt"} of "/v1/models/{id}"
   SteadyTime arrived;
   std::vector<std::string> ignored;          // parameters that nobody read
+  std::shared_ptr<RequestRecord> record;     // for metrics, log and traces; told when the answer is complete
 
   /// Fields of every answer.
   HttpHeaders headers(const char* content_type) const;
   void answer(const Json& json, int status = 200) const;
   void answer(const ApiError& error) const;
+  /// For its record: the model it is about, and the tokens of its texts.
+  void note(const ServedModel& model, std::size_t prompt_tokens = 0) const;
 };
 using ApiCallPtr = std::shared_ptr<ApiCall>;
 

@@ -20,6 +20,7 @@ void handle_livez(const ApiServices& services, const ApiCallPtr& call);
 void handle_readyz(const ApiServices& services, const ApiCallPtr& call);
 void handle_health(const ApiServices& services, const ApiCallPtr& call);
 void handle_version(const ApiServices& services, const ApiCallPtr& call);
+void handle_metrics(const ApiServices& services, const ApiCallPtr& call);
 
 /// A label package's answer to a conversation: the label of the last user's message.
 void answer_chat_with_label(const ApiServices& services, const ApiCallPtr& call, const ServedModelPtr& model,
