@@ -61,7 +61,10 @@ Status serve(const ServeRequest& request, Logger& log, const std::function<void(
   }
   const auto share =
       std::make_shared<ComputeShare>(request.threads > 0 ? request.threads : system_info().cores);
-  std::optional<ServerMetrics> metrics;  // before the models, which may hold a request to their end
+  // Before the models, which may hold a request to their end.
+  std::optional<ServerMetrics> metrics;
+  std::optional<RequestLog> request_log;
+  std::optional<TraceExporter> traces;
   ModelRegistry models;
   metrics.emplace(models, ServerMetricsOptions{.vllm_names = request.vllm_metrics});
   TAILOR_CHECK(load_models(request, models, {.threads = request.threads,
@@ -73,6 +76,17 @@ Status serve(const ServeRequest& request, Logger& log, const std::function<void(
   ApiServerOptions api_options;
   api_options.hosts = {"localhost", "127.0.0.1", "::1", ""};  // nobody else's page may use this server by a name of its own
   api_options.observers.push_back(&*metrics);
+  if (LogSink* sink = request.request_log) {
+    api_options.observers.push_back(&request_log.emplace(*sink, request.request_log_options));
+    metrics->add([sink](MetricText& out) {
+      out.counter("tailor_log_lines_dropped_total", "Lines of the log that nobody took in time, or no disk had room for.");
+      out.sample({}, sink->dropped());
+    });
+  }
+  if (request.traces) {
+    api_options.observers.push_back(&traces.emplace(*request.traces, log));
+    metrics->add([&traces](MetricText& out) { traces->write_metrics(out); });
+  }
   ApiServer api(models, door, log, api_options);
   HttpServer server(api, options);
   api.services().metrics = &*metrics;

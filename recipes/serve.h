@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,8 @@
 #include "core/log.h"
 #include "core/result.h"
 #include "serve/http_options.h"
+#include "serve/request_log.h"
+#include "serve/trace_exporter.h"
 
 namespace tailor {
 
@@ -24,6 +27,9 @@ struct ServeRequest {
   int max_context = 0;
   std::chrono::seconds drain_timeout{45};
   bool vllm_metrics = false;  // /metrics under vLLM's names as well
+  LogSink* request_log = nullptr;  // a line for each request; null: none. Outlives the call, as `log` does
+  RequestLogOptions request_log_options;
+  std::optional<TraceOptions> traces;
 };
 
 /// Returns when `stop` is set and what ran has ended, or `drain_timeout` after it. `ready` hears the addresses.

@@ -109,6 +109,7 @@ int run(int argc, char** argv) {
   add_predict(app, invocation);
   add_generate(app, invocation);
   add_serve(app, invocation);
+  add_top(app, invocation);
   add_compare(app, invocation);
   add_advise(app, invocation);
   add_doctor(app, invocation);
