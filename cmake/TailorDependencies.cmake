@@ -8,6 +8,7 @@ find_package(yaml-cpp 0.7 REQUIRED)
 find_package(ICU REQUIRED COMPONENTS uc i18n)
 find_package(CLI11 REQUIRED)
 find_package(Boost 1.81 REQUIRED)
+find_package(CURL 7.85 REQUIRED)  # CURLOPT_PROTOCOLS_STR
 find_package(SQLite3 3.37 REQUIRED)  # STRICT tables
 find_package(GTest REQUIRED)
 

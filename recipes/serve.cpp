@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <optional>
 #include <thread>
 
 #include "core/system.h"
@@ -11,6 +12,7 @@
 #include "serve/key_door.h"
 #include "serve/key_file.h"
 #include "serve/model_admin.h"
+#include "serve/server_metrics.h"
 #include "serve/served_model.h"
 #include "store/default_directory.h"
 
@@ -129,12 +131,17 @@ Status serve(const ServeRequest& request, Logger& log, const std::function<void(
   }
   const auto share =
       std::make_shared<ComputeShare>(request.threads > 0 ? request.threads : system_info().cores);
+  // Before the models, which may hold a request to their end.
+  std::optional<ServerMetrics> metrics;
+  std::optional<RequestLog> request_log;
+  std::optional<TraceExporter> traces;
   const ModelLoadOptions load{.threads = request.threads,
                               .cache_bytes = request.cache_bytes,
                               .max_context = request.max_context,
                               .queue = request.queue,
                               .share = share};
   ModelRegistry models;  // after the door: requests that its end waits for have a place there
+  metrics.emplace(models, ServerMetricsOptions{.vllm_names = request.vllm_metrics});
   ModelAdmin admin(models, store.get(), load, request.adapters_root, log);
   TAILOR_CHECK(load_models(request, models, admin, load));
   OpenDoor open;
@@ -142,6 +149,18 @@ Status serve(const ServeRequest& request, Logger& log, const std::function<void(
   api_options.limits = request.limits;
   // Without keys nobody else's page may use this server by a name of its own.
   if (!keyed) api_options.hosts = {"localhost", "127.0.0.1", "::1", ""};
+  api_options.observers.push_back(&*metrics);
+  if (LogSink* sink = request.request_log) {
+    api_options.observers.push_back(&request_log.emplace(*sink, request.request_log_options));
+    metrics->add([sink](MetricText& out) {
+      out.counter("tailor_log_lines_dropped_total", "Lines of the log that nobody took in time, or no disk had room for.");
+      out.sample({}, sink->dropped());
+    });
+  }
+  if (request.traces) {
+    api_options.observers.push_back(&traces.emplace(*request.traces, log));
+    metrics->add([&traces](MetricText& out) { traces->write_metrics(out); });
+  }
   ApiServer api(models, door ? static_cast<Authenticator&>(*door) : open, log, api_options);
   api.services().admin = &admin;
   TuneRecipeTuner tuner(request.threads);
@@ -153,6 +172,9 @@ Status serve(const ServeRequest& request, Logger& log, const std::function<void(
     api.services().tuning = tuning.get();
   }
   HttpServer server(api, options);
+  api.services().metrics = &*metrics;
+  metrics->set_draining(api.services().draining);
+  metrics->watch_http(server.metrics());
   TAILOR_CHECK(server.start());
   std::vector<std::string> addresses;
   for (const HttpEndpoint& endpoint : server.endpoints()) addresses.push_back((endpoint.tls ? "https://" : "http://") + to_string(endpoint));

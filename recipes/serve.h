@@ -4,6 +4,7 @@
 #include <atomic>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,8 @@
 #include "infer/request_queue.h"
 #include "serve/api_context.h"
 #include "serve/http_options.h"
+#include "serve/request_log.h"
+#include "serve/trace_exporter.h"
 
 namespace tailor {
 
@@ -52,6 +55,10 @@ struct ServeRequest {
   HttpTimeouts timeouts;
   QueueLimits queue;
   std::atomic<bool>* reload = nullptr;  // set by SIGHUP: keys, certificates and packages in production are read again
+  bool vllm_metrics = false;  // /metrics under vLLM's names as well
+  LogSink* request_log = nullptr;  // a line for each request; null: none. Outlives the call, as `log` does
+  RequestLogOptions request_log_options;
+  std::optional<TraceOptions> traces;
 };
 
 /// Returns when `stop` is set and what ran has ended, or `drain_timeout` after it. `ready` hears the addresses.

@@ -115,6 +115,7 @@ int run(int argc, char** argv) {
   add_keys(app, invocation);
   add_packages(app, invocation);
   add_audit(app, invocation);
+  add_top(app, invocation);
   add_compare(app, invocation);
   add_advise(app, invocation);
   add_doctor(app, invocation);

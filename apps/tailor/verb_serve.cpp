@@ -1,25 +1,26 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 
 #include "apps/tailor/verbs.h"
 #include "apps/tailor/store_options.h"
 #include "recipes/serve.h"
 #include "recipes/serve_config.h"
+#include "serve/http_message.h"
 
 namespace tailor {
 namespace {
 
-/// Lines on standard error.
-class ErrorLog final : public Logger {
- public:
-  void log(LogLevel level, std::string_view message) override {
-    if (level == LogLevel::kDebug) return;
-    fmt::print(stderr, "tailor: {}{}\n", level == LogLevel::kWarning ? "warning: " : "", message);
-  }
+struct MonitorFlags {
+  std::string compatible, level = "info", trace_endpoint;
+  LogSinkOptions log;
+  bool no_request_log = false, no_addresses = false;
+  double trace_ratio = 1;
 };
 
 std::atomic<bool> g_reload{false};  // signal handlers can reach nothing else
@@ -44,6 +45,65 @@ Result<ServeRequest> with_file(const ServeRequest& typed, const std::string& fil
   out.models = typed.models;
   out.adapters = typed.adapters;
   return out;
+}
+
+void add_monitor_flags(CLI::App& verb, MonitorFlags& flags) {
+  verb.add_option("--metrics-compat", flags.compatible, "/metrics under another server's names as well: vllm")
+      ->check(CLI::IsMember({"vllm"}).description(""))
+      ->type_name("NAMES");
+  verb.add_option("--log-file", flags.log.file, "where the log goes, readable by you alone (standard error)")->type_name("FILE");
+  verb.add_option("--log-max-bytes", flags.log.max_bytes, "of the log file and the one before it together (100MB)")
+      ->transform(CLI::AsSizeValue(false))
+      ->type_name("SIZE");
+  verb.add_option("--log-level", flags.level, "debug, info or warning")
+      ->check(CLI::IsMember({"debug", "info", "warning"}).description(""))
+      ->capture_default_str()
+      ->type_name("LEVEL");
+  verb.add_flag("--no-request-log", flags.no_request_log, "no line for each request");
+  verb.add_flag("--no-log-addresses", flags.no_addresses, "no addresses of clients in the log");
+  verb.add_option("--trace-endpoint", flags.trace_endpoint, "OpenTelemetry collector, OTLP over HTTP ($OTEL_EXPORTER_OTLP_ENDPOINT); its headers come from $OTEL_EXPORTER_OTLP_HEADERS")
+      ->type_name("URL");
+  verb.add_option("--trace-ratio", flags.trace_ratio, "share of requests to trace whose client does not say")
+      ->check(CLI::Range(0.0, 1.0).description(""))
+      ->capture_default_str()
+      ->type_name("SHARE");
+}
+
+std::string from_environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value != nullptr ? value : "";
+}
+
+/// "name=value,name=value", values percent-encoded: never on a command line, where other users see them.
+Result<std::vector<std::pair<std::string, std::string>>> header_list(const std::string& text, const char* where) {
+  std::vector<std::pair<std::string, std::string>> out;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = std::min(text.find(',', at), text.size());
+    const std::string item = text.substr(at, end - at);
+    at = end + 1;
+    const std::size_t equals = item.find('=');
+    const auto value = equals == std::string::npos ? std::nullopt : percent_decode(item.substr(equals + 1));
+    if (equals == 0 || !value) return Error{ErrorCode::kInvalidArgument, fmt::format("{}: expected name=value, separated by commas", where), ""};
+    out.emplace_back(item.substr(0, equals), *value);
+  }
+  return out;
+}
+
+Status apply(const MonitorFlags& flags, ServeRequest& request) {
+  request.vllm_metrics = flags.compatible == "vllm";
+  request.request_log_options = {.least = flags.level == "debug"  ? LogLevel::kDebug
+                                          : flags.level == "info" ? LogLevel::kInfo
+                                                                  : LogLevel::kWarning,
+                                 .addresses = !flags.no_addresses};
+  const std::string endpoint = !flags.trace_endpoint.empty() ? flags.trace_endpoint : from_environment("OTEL_EXPORTER_OTLP_ENDPOINT");
+  if (endpoint.empty()) return {};
+  if (!endpoint.starts_with("http://") && !endpoint.starts_with("https://"))
+    return Error{ErrorCode::kInvalidArgument, fmt::format("--trace-endpoint {}: expected an http or https URL", endpoint), "--trace-endpoint http://127.0.0.1:4318"};
+  TraceOptions traces{.endpoint = endpoint, .ratio = flags.trace_ratio};
+  TAILOR_TRY(traces.fields, header_list(from_environment("OTEL_EXPORTER_OTLP_HEADERS"), "OTEL_EXPORTER_OTLP_HEADERS"));
+  if (const std::string name = from_environment("OTEL_SERVICE_NAME"); !name.empty()) traces.service_name = name;
+  request.traces = std::move(traces);
+  return {};
 }
 
 }  // namespace
@@ -83,18 +143,23 @@ void add_serve(CLI::App& app, Invocation& invocation) {
   verb->add_option("--max-context", r.max_context, "longest prompt and answer together, in tokens (as the model was trained)")
       ->check(CLI::PositiveNumber)
       ->type_name("N");
+  auto monitor = std::make_shared<MonitorFlags>();
+  add_monitor_flags(*verb, *monitor);
   verb->footer(
       "Examples:  tailor serve runs/support/package\n"
       "           tailor serve --model smollm2-135m-instruct --adapter support=runs/lora/package\n"
       "           tailor serve --config serve.yaml\n"
       "           curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n"
       "             -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'");
-  verb->callback([&invocation, request, port, file, data, verb] {
+  verb->callback([&invocation, request, port, file, data, verb, monitor] {
     if (verb->count("--port") > 0) request->listen = {fmt::format("127.0.0.1:{}", *port)};
     request->data = *data;
-    invocation.run = [&invocation, request, file, verb]() -> Result<int> {
-      ErrorLog log;
+    invocation.run = [&invocation, request, file, verb, monitor]() -> Result<int> {
       TAILOR_TRY(ServeRequest wanted, with_file(*request, *file, *verb));
+      TAILOR_CHECK(apply(*monitor, wanted));
+      TAILOR_TRY(const auto sink, LogSink::open(monitor->log));
+      JsonLogger log(*sink, wanted.request_log_options.least);
+      if (!monitor->no_request_log) wanted.request_log = sink.get();
       wanted.reload = &g_reload;
       struct sigaction hangup {};
       hangup.sa_handler = on_hangup;

@@ -26,6 +26,7 @@ void add_serve(CLI::App& app, Invocation& invocation);
 void add_keys(CLI::App& app, Invocation& invocation);
 void add_packages(CLI::App& app, Invocation& invocation);
 void add_audit(CLI::App& app, Invocation& invocation);
+void add_top(CLI::App& app, Invocation& invocation);
 void add_compare(CLI::App& app, Invocation& invocation);
 void add_models_optimize(CLI::App& models, Invocation& invocation);  // of add_models()
 void add_models(CLI::App& app, Invocation& invocation);

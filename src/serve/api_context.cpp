@@ -50,6 +50,11 @@ void ApiCall::settle_estimated() const {
   if (principal.visit) principal.visit->settle_estimated();
 }
 
+void ApiCall::note(const ServedModel& model, std::size_t prompt_tokens) const {
+  record->model = model.id;
+  record->prompt_tokens = prompt_tokens;
+}
+
 std::int64_t unix_seconds() {
   return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
 }

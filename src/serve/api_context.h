@@ -15,6 +15,7 @@
 #include "serve/api_result.h"
 #include "serve/field_reader.h"
 #include "serve/http_handler.h"
+#include "serve/request_record.h"
 #include "serve/served_model.h"
 
 namespace tailor {
@@ -49,6 +50,7 @@ class FineTuning;         // fine_tuning.h
 class Store;              // store/store.h
 struct GenerationReport;  // generation_call.h
 class ModelAdmin;         // model_admin.h
+class ServerMetrics;      // server_metrics.h
 
 /// What all handlers may use; lives as long as the server.
 struct ApiServices {
@@ -60,6 +62,7 @@ struct ApiServices {
   FineTuning* tuning = nullptr;  // null: no jobs
   const std::atomic<bool>* draining = nullptr;  // no new work is taken
   std::function<void(const ServedModel&, const GenerationReport&)> on_generation;  // may be empty
+  const ServerMetrics* metrics = nullptr;  // null: GET /metrics answers 404
 };
 
 struct ApiCall {
@@ -70,6 +73,7 @@ struct ApiCall {
   std::map<std::string, std::string> path;   // {"id": "gpt"} of "/v1/models/{id}"
   SteadyTime arrived;
   std::vector<std::string> ignored;          // parameters that nobody read
+  std::shared_ptr<RequestRecord> record;     // for metrics, log and traces; told when the answer is complete
 
   /// Fields of every answer.
   HttpHeaders headers(const char* content_type) const;
@@ -82,6 +86,8 @@ struct ApiCall {
   /// What was really used, before the answer is sent. Without it an answer counts as one that used no tokens.
   void settle(std::int64_t tokens) const;
   void settle_estimated() const;  // where nobody counts tokens
+  /// For its record: the model it is about, and the tokens of its texts.
+  void note(const ServedModel& model, std::size_t prompt_tokens = 0) const;
 };
 using ApiCallPtr = std::shared_ptr<ApiCall>;
 

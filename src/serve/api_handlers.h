@@ -26,6 +26,7 @@ void handle_livez(const ApiServices& services, const ApiCallPtr& call);
 void handle_readyz(const ApiServices& services, const ApiCallPtr& call);
 void handle_health(const ApiServices& services, const ApiCallPtr& call);
 void handle_version(const ApiServices& services, const ApiCallPtr& call);
+void handle_metrics(const ApiServices& services, const ApiCallPtr& call);
 
 void handle_upload(const ApiServices& services, const ApiCallPtr& call);
 void handle_files(const ApiServices& services, const ApiCallPtr& call);

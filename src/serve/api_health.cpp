@@ -1,6 +1,7 @@
 // Whether the server lives, and whether it should be given work.
 
 #include "serve/api_handlers.h"
+#include "serve/server_metrics.h"
 
 namespace tailor {
 namespace {
@@ -43,6 +44,14 @@ void handle_health(const ApiServices& services, const ApiCallPtr& call) {
 
 void handle_version(const ApiServices& /*services*/, const ApiCallPtr& call) {
   call->answer(Json{{"version", TAILOR_VERSION}});
+}
+
+void handle_metrics(const ApiServices& services, const ApiCallPtr& call) {
+  if (services.metrics == nullptr) return call->answer(ApiError{404, "not_found_error", "", "this server counts nothing", ""});
+  const std::string* accept = call->request.head.headers.find("Accept");
+  const bool open = accept != nullptr && accept->find("application/openmetrics-text") != std::string::npos;
+  const auto format = open ? MetricText::Format::kOpenMetrics : MetricText::Format::kPrometheus;
+  call->responder->send(HttpResponse{200, call->headers(MetricText::content_type(format)), services.metrics->text(format)});
 }
 
 }  // namespace tailor

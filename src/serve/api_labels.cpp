@@ -43,6 +43,7 @@ void classify(const ApiServices& services, const ApiCallPtr& call, ApiResult<Jso
   ApiResult<ServedModelPtr> named = named_model(services, in);
   if (!named.has_value()) return call->answer(named.error());
   const ServedModelPtr model = *named;
+  call->note(*model);
   if (!model->labels)
     return call->answer(ApiError::invalid("model", fmt::format("'{}' answers with no labels; its capabilities are listed by /v1/models", model->id), "model_not_supported"));
   const bool all = in.boolean("probabilities", true);

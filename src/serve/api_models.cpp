@@ -8,8 +8,9 @@
 namespace tailor {
 namespace {
 
-ApiResult<std::shared_ptr<const TextBackend>> text_model(const ApiServices& services, FieldReader& in) {
+ApiResult<std::shared_ptr<const TextBackend>> text_model(const ApiServices& services, const ApiCall& call, FieldReader& in) {
   TAILOR_TRY(const ServedModelPtr model, named_model(services, in));
+  call.note(*model);
   if (!model->text) return ApiError::invalid("model", fmt::format("'{}' has no tokens to show", model->id));
   return model->text;
 }
@@ -21,7 +22,7 @@ void note_ignored(FieldReader& in, ApiCall& call) {
 ApiResult<Json> tokenize(const ApiServices& services, ApiCall& call) {
   TAILOR_TRY(const Json body, parse_body(call.request.body));
   FieldReader in(body);
-  TAILOR_TRY(const auto text, text_model(services, in));
+  TAILOR_TRY(const auto text, text_model(services, call, in));
   TokenList tokens;
   if (in.has("messages")) {
     const std::vector<ChatMessage> messages = read_messages(in, services.limits);
@@ -50,7 +51,7 @@ ApiResult<Json> tokenize(const ApiServices& services, ApiCall& call) {
 ApiResult<Json> detokenize(const ApiServices& services, ApiCall& call) {
   TAILOR_TRY(const Json body, parse_body(call.request.body));
   FieldReader in(body);
-  TAILOR_TRY(const auto text, text_model(services, in));
+  TAILOR_TRY(const auto text, text_model(services, call, in));
   const Json* list = in.find("tokens");
   if (list == nullptr || !list->is_array()) return ApiError::invalid("tokens", "'tokens': expected a list of token ids");
   TokenList tokens;
@@ -67,7 +68,7 @@ ApiResult<Json> detokenize(const ApiServices& services, ApiCall& call) {
 ApiResult<Json> apply_template(const ApiServices& services, ApiCall& call) {
   TAILOR_TRY(const Json body, parse_body(call.request.body));
   FieldReader in(body);
-  TAILOR_TRY(const auto text, text_model(services, in));
+  TAILOR_TRY(const auto text, text_model(services, call, in));
   const std::vector<ChatMessage> messages = read_messages(in, services.limits);
   if (in.error()) return *in.error();
   note_ignored(in, call);

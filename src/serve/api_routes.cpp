@@ -36,6 +36,7 @@ const std::vector<ApiRoute>& api_routes() {
       {"GET", "/v1/health", ApiScope::kInfer, handle_health, true},
       {"GET", "/ping", ApiScope::kInfer, handle_livez, true},
       {"GET", "/version", ApiScope::kInfer, handle_version, true},
+      {"GET", "/metrics", ApiScope::kMetrics, handle_metrics},
       {"GET", "/v1/models", ApiScope::kInfer, handle_models, true},
       {"GET", "/v1/models/{id}", ApiScope::kInfer, handle_model, true},
       {"POST", "/v1/chat/completions", ApiScope::kInfer, handle_chat_completions},

@@ -26,33 +26,75 @@ std::string request_id(const HttpHead& head) {
   return random_id("req-", 24);
 }
 
+HttpResponse error_response_of(int status, std::string_view message) {
+  ApiError error{status, status >= 500 ? "server_error" : "invalid_request_error", "", std::string(message), ""};
+  if (status == 503) {
+    error.type = error.code = "server_overloaded";
+    error.retry_after_s = 1;
+  }
+  return error_response(error);
+}
+
+HttpResponse dropped(const RequestRecord& record) {
+  HttpResponse response = error_response_of(500, "the request was dropped inside the server");
+  response.headers.add("X-Request-Id", record.id);
+  return response;
+}
+
 }  // namespace
 
 struct ApiServer::Admitted {
+  std::string id;
   RouteMatch match;
   Principal principal;
   SteadyTime arrived;
 };
 
 ApiServer::ApiServer(ModelRegistry& models, Authenticator& door, Logger& log, ApiServerOptions options)
-    : door_(door), options_(std::move(options)), workers_(options_.workers) {
+    : door_(door),
+      options_(std::move(options)),
+      observers_(std::make_shared<const RequestObservers>(options_.observers)),
+      workers_(options_.workers) {
   services_.models = &models;
   services_.limits = options_.limits;
   services_.log = &log;
   services_.draining = &draining_;
 }
 
+RequestRecord ApiServer::begin_record(const HttpHead& head, const Admitted& admitted) {
+  RequestRecord out;
+  out.id = admitted.id;
+  out.method = head.method;
+  out.route = admitted.match.route;
+  out.key_id = admitted.principal.key_id;
+  out.remote_address = head.remote_address;
+  out.began = std::chrono::system_clock::now() - std::chrono::duration_cast<std::chrono::system_clock::duration>(
+                                                     std::chrono::steady_clock::now() - admitted.arrived);
+  if (const std::string* parent = head.headers.find("traceparent")) {
+    if (auto trace = parse_traceparent(*parent)) out.trace = std::move(*trace);
+  }
+  if (const std::string* state = head.headers.find("tracestate"); state != nullptr && !out.trace.trace_id.empty() && state->size() <= 512)
+    out.trace.state = *state;
+  return out;
+}
+
 HttpAdmission ApiServer::admit(const HttpHead& head) {
-  const auto refuse = [](const ApiError& error) {
+  auto admitted = std::make_shared<Admitted>();
+  admitted->id = request_id(head);
+  admitted->arrived = std::chrono::steady_clock::now();
+  admitted->match = find_route(head.method, head.path);
+  const auto refuse = [&](const ApiError& error) {
     HttpAdmission out;
     out.refusal = tailor::error_response(error);
+    out.refusal->headers.add("X-Request-Id", admitted->id);
+    RequestRecord record = begin_record(head, *admitted);
+    record.status = error.status;
+    record.bytes_out = out.refusal->body.size();
+    tell(*observers_, record);
     return out;
   };
   if (!options_.hosts.empty() && std::find(options_.hosts.begin(), options_.hosts.end(), head.host) == options_.hosts.end())
     return refuse({403, "permission_error", "host_not_allowed", "this server does not answer for that host name", "", 0});
-  auto admitted = std::make_shared<Admitted>();
-  admitted->arrived = std::chrono::steady_clock::now();
-  admitted->match = find_route(head.method, head.path);
   const ApiRoute* route = admitted->match.route;
   // A key is asked for before anything is told, also of paths that do not exist.
   const ApiScope scope = route == nullptr ? ApiScope::kInfer : route->scope;
@@ -95,9 +137,12 @@ HttpAdmission ApiServer::admit(const HttpHead& head) {
 void ApiServer::handle(HttpRequest&& request, std::shared_ptr<HttpResponder> responder) {
   const auto admitted = std::static_pointer_cast<Admitted>(request.context);
   auto call = std::make_shared<ApiCall>();
-  call->id = request_id(request.head);
+  call->id = admitted->id;
+  const auto watch = std::make_shared<RequestWatch>(observers_, begin_record(request.head, *admitted), admitted->arrived);
+  watch->record.bytes_in = request.body.size();
+  call->record = std::shared_ptr<RequestRecord>(watch, &watch->record);
   call->request = std::move(request);
-  call->responder = std::move(responder);
+  call->responder = RequestWatch::watch(std::move(responder), watch, dropped);
   call->principal = std::move(admitted->principal);
   call->path = std::move(admitted->match.path);
   call->arrived = admitted->arrived;
@@ -117,12 +162,13 @@ void ApiServer::handle(HttpRequest&& request, std::shared_ptr<HttpResponder> res
 }
 
 HttpResponse ApiServer::error_response(int status, std::string_view message) {
-  ApiError error{status, status >= 500 ? "server_error" : "invalid_request_error", "", std::string(message), ""};
-  if (status == 503) {
-    error.type = error.code = "server_overloaded";
-    error.retry_after_s = 1;
-  }
-  return tailor::error_response(error);
+  HttpResponse response = error_response_of(status, message);
+  RequestRecord record;
+  record.began = std::chrono::system_clock::now();
+  record.status = status;
+  record.bytes_out = response.body.size();
+  tell(*observers_, record);
+  return response;
 }
 
 }  // namespace tailor

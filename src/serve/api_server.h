@@ -31,6 +31,7 @@ class OpenDoor final : public Authenticator {
 struct ApiServerOptions {
   ApiLimits limits;
   int workers = 2;
+  RequestObservers observers;      // hear of every answer once, refusals and bytes that were no request included
   std::vector<std::string> hosts;  // that Host may name, beside addresses of this machine; empty: any (against DNS
                                    // rebinding where there are no keys)
 };
@@ -49,9 +50,11 @@ class ApiServer final : public HttpHandler {
 
  private:
   struct Admitted;
+  static RequestRecord begin_record(const HttpHead& head, const Admitted& admitted);
   ApiServices services_;
   Authenticator& door_;
   ApiServerOptions options_;
+  std::shared_ptr<const RequestObservers> observers_;
   std::atomic<bool> draining_{false};
   WorkPool workers_;  // last: ends first
 };

@@ -125,6 +125,7 @@ void chat(const ApiServices& services, const ApiCallPtr& call, ApiResult<Json> b
   ApiResult<ServedModelPtr> named = named_model(services, in);
   if (!named.has_value()) return call->answer(named.error());
   const ServedModelPtr model = *named;
+  call->note(*model);
   const std::vector<ChatMessage> messages = read_messages(in, services.limits);
   if (in.error()) return call->answer(*in.error());
   if (model->labels) {
@@ -188,6 +189,7 @@ void completion(const ApiServices& services, const ApiCallPtr& call, ApiResult<J
   ApiResult<ServedModelPtr> named = named_model(services, in);
   if (!named.has_value()) return call->answer(named.error());
   const ServedModelPtr model = *named;
+  call->note(*model);
   if (!model->text) return call->answer(answers_no_text(*model));
   const TextBackend& text = *model->text;
   GenerationParams params = read_generation_params(in, services.limits, text.engine().vocabulary(), kUsualCompletion);

@@ -91,6 +91,7 @@ void embeddings(const ApiServices& services, const ApiCallPtr& call, ApiResult<J
   ApiResult<VectorModel> named = vector_model(services, in);
   if (!named.has_value()) return call->answer(named.error());
   const ServedModelPtr model = named->model;
+  call->note(*model);
   const EmbeddingBackend::Ready ready = named->ready;
   std::vector<std::string> texts = read_inputs(in, services.limits, *ready.tokenizer);
   const std::string format = in.text("encoding_format", "float");
@@ -100,6 +101,7 @@ void embeddings(const ApiServices& services, const ApiCallPtr& call, ApiResult<J
   for (const std::string& name : in.unread()) call->ignored.push_back(name);
   const std::size_t tokens = count_tokens(*ready.tokenizer, texts, ready.max_tokens);
   if (const auto refused = call->reserve(0)) return call->answer(*refused);
+  call->note(*model, tokens);
   const auto done = [call, model, format, dimensions, tokens](Result<BatchedRows> rows) {
     if (!rows.has_value()) return call->answer(api_error(rows.error()));
     Json data = Json::array();
@@ -129,6 +131,7 @@ void rerank(const ApiServices& services, const ApiCallPtr& call, ApiResult<Json>
   ApiResult<VectorModel> named = vector_model(services, in);
   if (!named.has_value()) return call->answer(named.error());
   const ServedModelPtr model = named->model;
+  call->note(*model);
   const EmbeddingBackend::Ready ready = named->ready;
   const std::string query = in.required_text("query");
   if (!in.has("documents")) in.fail("documents", "is missing", "missing_required_parameter");
@@ -152,6 +155,7 @@ void rerank(const ApiServices& services, const ApiCallPtr& call, ApiResult<Json>
   texts.insert(texts.end(), documents.begin(), documents.end());
   const std::size_t tokens = count_tokens(*ready.tokenizer, texts, ready.max_tokens);
   if (const auto refused = call->reserve(0)) return call->answer(*refused);
+  call->note(*model, tokens);
   const auto done = [call, model, documents, most, with_texts, tokens](Result<BatchedRows> rows) {
     if (!rows.has_value()) return call->answer(api_error(rows.error()));
     const Matrix& m = rows->rows;

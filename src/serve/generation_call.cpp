@@ -60,6 +60,7 @@ void GenerationCall::start(std::vector<Prompt> prompts, EngineRequest shape) {
       if (style_.forced_call) choice.tools->add(style_.tools->open);
     }
     left_ = choices_.size();
+    submitted_s_ = since(call_->arrived);
   }
   call_->responder->on_disconnect([weak = weak_from_this()] {
     if (const auto self = weak.lock()) {
@@ -132,6 +133,7 @@ void GenerationCall::begin_stream() {
 void GenerationCall::on_prompt(std::size_t index, const PromptRead& read) {
   const std::lock_guard lock(mutex_);
   choices_[index].prompt = read;
+  choices_[index].first_token = choices_[index].last_token = std::chrono::steady_clock::now();
   if (first_token_s_ < 0) first_token_s_ = since(call_->arrived);
   if (!params_.stream || over_) return;
   begin_stream();
@@ -156,6 +158,12 @@ void GenerationCall::on_text(std::size_t index, std::string_view text, std::span
     text = read;
   }
   choice.text += text;
+  if (const auto now = std::chrono::steady_clock::now(); !tokens.empty()) {
+    // The first token comes with the prompt's end: its time is the prompt's.
+    if (choice.answer_tokens > 0)
+      token_seconds_.observe(std::chrono::duration<double>(now - choice.last_token).count() / static_cast<double>(tokens.size()), tokens.size());
+    choice.last_token = now;
+  }
   choice.answer_tokens += tokens.size();
   std::vector<SampledToken> shown;
   for (const SampledToken& token : tokens) {
@@ -220,13 +228,13 @@ void GenerationCall::fail(const ApiError& error) {
   over_ = true;
   cancel_all();
   settle();
+  report(gone_ ? kClientGone : error.status);
   if (streaming_) {
     if (!gone_) call_->responder->write("data: " + error_json(error) + "\n\n");
     call_->responder->finish();
   } else {
     call_->answer(error);
   }
-  report(gone_ ? 499 : error.status);
 }
 
 Json GenerationCall::usage() const {
@@ -354,33 +362,51 @@ void GenerationCall::finish_all() {
       send_event(last);
     }
     if (!gone_) call_->responder->write("data: [DONE]\n\n");
+    report(gone_ ? kClientGone : 200);
     call_->responder->finish();
   } else {
     Json out = event(nullptr);
     for (std::size_t i = 0; i < choices_.size(); ++i) out["choices"].push_back(shown_choice(i));
     out["usage"] = usage();
+    report(gone_ ? kClientGone : 200);
     call_->answer(out);
   }
-  report(gone_ ? 499 : 200);
 }
 
+/// Before the answer's end is sent: who reads it finds it counted.
 void GenerationCall::report(int status) {
-  if (!on_done) return;
-  GenerationReport out;
+  const auto told = std::make_shared<GenerationReport>();
+  GenerationReport& out = *told;
   out.status = status;
   const auto n = static_cast<std::size_t>(params_.choices);
   for (std::size_t i = 0; i < choices_.size(); ++i) {
+    const Choice& choice = choices_[i];
     if (i % n == 0 && i / n < prompts_.size()) {
       out.prompt_tokens += prompts_[i / n].tokens.size();
-      out.cached_tokens += choices_[i].prompt.cached;
+      out.cached_tokens += choice.prompt.cached;
     }
-    out.answer_tokens += choices_[i].answer_tokens;
-    out.queued_s = std::max(out.queued_s, choices_[i].prompt.queued_s);
-    out.finish_reasons.push_back(choices_[i].reason);
+    out.answer_tokens += choice.answer_tokens;
+    out.longest_answer = std::max(out.longest_answer, choice.answer_tokens);
+    out.queued_s = std::max(out.queued_s, choice.prompt.queued_s);
+    out.prefill_s = std::max(out.prefill_s, choice.prompt.computed_s);
+    out.decode_s = std::max(out.decode_s, std::chrono::duration<double>(choice.last_token - choice.first_token).count());
+    out.finish_reasons.push_back(choice.reason);
   }
+  out.submitted_s = submitted_s_;
   out.first_token_s = first_token_s_;
   out.total_s = since(call_->arrived);
-  on_done(out);
+  out.token_seconds = std::move(token_seconds_);
+  out.response_id = id_;
+  out.chat = style_.chat;
+  out.stream = params_.stream;
+  out.seeded = params_.repeatable;
+  out.choices = params_.choices;
+  out.max_tokens = params_.sampling.max_tokens;
+  out.temperature = params_.sampling.temperature;
+  out.top_p = params_.sampling.top_p;
+  out.seed = params_.sampling.seed;
+  if (call_->record) call_->record->generation = told;
+  if (on_done) on_done(out);
 }
 
 }  // namespace tailor

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "serve/generation_params.h"
+#include "serve/metric_histogram.h"
 
 namespace tailor {
 
@@ -26,7 +27,17 @@ struct GenerationReport {
   std::size_t prompt_tokens = 0, cached_tokens = 0, answer_tokens = 0;
   double queued_s = 0, first_token_s = 0, total_s = 0;
   int status = 200;  // 499: the client went
-  std::vector<std::string> finish_reasons;
+  std::vector<std::string> finish_reasons;  // of each choice; empty: it did not come to its end
+
+  double submitted_s = 0;                  // from its coming to the engine's queue
+  double prefill_s = 0, decode_s = 0;      // of the slowest choice; decode: from the first token to the last
+  std::size_t longest_answer = 0;          // tokens
+  Tally token_seconds{kTokenSeconds};      // between tokens of one choice
+  std::string response_id;
+  bool chat = true, stream = false, seeded = false;
+  int choices = 1, max_tokens = 0;
+  double temperature = 0, top_p = 1;
+  std::uint64_t seed = 0;
 };
 
 /// Threads: start() once; the rest is the engine's and the connection's.
@@ -55,6 +66,7 @@ class GenerationCall : public std::enable_shared_from_this<GenerationCall> {
     std::size_t answer_tokens = 0;
     bool begun = false;
     PromptRead prompt;
+    SteadyTime first_token, last_token;
   };
   class Part;
 
@@ -92,7 +104,8 @@ class GenerationCall : public std::enable_shared_from_this<GenerationCall> {
   std::vector<std::shared_ptr<EngineTicket>> tickets_;
   std::size_t left_ = 0;
   bool streaming_ = false, over_ = false, gone_ = false, only_prompt_ = false;
-  double first_token_s_ = -1;
+  double first_token_s_ = -1, submitted_s_ = 0;
+  Tally token_seconds_{kTokenSeconds};
 };
 
 }  // namespace tailor

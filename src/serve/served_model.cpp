@@ -127,6 +127,11 @@ Result<EmbeddingBackend::Ready> EmbeddingBackend::get() {
   return Ready{batcher_.get(), &embedder_->tokenizer(), embedder_->dim(), embedder_->max_tokens()};
 }
 
+std::size_t EmbeddingBackend::waiting() const {
+  const std::unique_lock lock(mutex_, std::try_to_lock);
+  return lock.owns_lock() && batcher_ ? batcher_->waiting() : 0;
+}
+
 Json ServedModel::describe() const {
   Json out{{"id", id}, {"object", "model"}, {"created", created}, {"owned_by", "tailor"}, {"root", id}};
   out["parent"] = parent.empty() ? Json(nullptr) : Json(parent);

@@ -80,11 +80,12 @@ class EmbeddingBackend {
     int dim, max_tokens;
   };
   Result<Ready> get();
+  std::size_t waiting() const;  ///< texts; never loads it
 
  private:
   std::filesystem::path gguf_;
   std::shared_ptr<ComputeShare> share_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;  // held while it loads
   std::unique_ptr<Embedder> embedder_;
   std::unique_ptr<TextBatcher> batcher_;
 };

@@ -7,6 +7,7 @@
 #include "infer/test_models.h"
 #include "serve/api_server.h"
 #include "serve/http_server.h"
+#include "serve/server_metrics.h"
 #include "serve/test_client.h"
 #include "serve/test_server.h"
 
@@ -20,9 +21,16 @@ struct JsonAnswer {
 
 class TestApi {
  public:
-  /// `door`, where one is given, outlives this.
-  explicit TestApi(ApiServerOptions options = {}, ModelLoadOptions load = {}, Authenticator* door = nullptr)
-      : api_(models_, door != nullptr ? *door : open_, log_, std::move(options)), server_(api_, http_options()) {
+  /// `door` and `metrics`, where they are given, outlive this; the latter is made and heard.
+  explicit TestApi(ApiServerOptions options = {}, ModelLoadOptions load = {}, Authenticator* door = nullptr,
+                   std::unique_ptr<ServerMetrics>* metrics = nullptr, ServerMetricsOptions metrics_options = {})
+      : api_(models_, door != nullptr ? *door : open_, log_, counted(std::move(options), metrics, metrics_options)),
+        server_(api_, http_options()) {
+    if (metrics != nullptr) {
+      (*metrics)->watch_http(server_.metrics());
+      (*metrics)->set_draining(api_.services().draining);
+      api_.services().metrics = metrics->get();
+    }
     if (!load.share) load.share = std::make_shared<ComputeShare>(2);
     if (load.cache_bytes == 0) load.cache_bytes = std::uint64_t{64} << 20;
     models_.put(serve_base_model(testing::tiny_llama().string(), "tiny", load).value());
@@ -73,6 +81,12 @@ class TestApi {
     HttpServerOptions out;
     out.endpoints.push_back({.host = "127.0.0.1"});
     return out;
+  }
+  ApiServerOptions counted(ApiServerOptions options, std::unique_ptr<ServerMetrics>* metrics, ServerMetricsOptions metrics_options) {
+    if (metrics == nullptr) return options;
+    *metrics = std::make_unique<ServerMetrics>(models_, metrics_options);
+    options.observers.push_back(metrics->get());
+    return options;
   }
   static JsonAnswer read(const Answer& answer) {
     Json json = Json::parse(answer.body, nullptr, false);

@@ -1,0 +1,55 @@
+#pragma once
+/// Lines to standard error or a file, written by a thread of its own: whoever logs never waits for a disk or a reader.
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "core/result.h"
+
+namespace tailor {
+
+struct LogSinkOptions {
+  std::filesystem::path file;                           // readable by its owner alone; empty: standard error
+  std::uint64_t max_bytes = std::uint64_t{100} << 20;   // of the file and FILE.1, the one before it, together
+  std::size_t queue_bytes = std::size_t{4} << 20;       // waiting to be written; more are dropped and counted
+};
+
+/// Threads: all.
+class LogSink {
+ public:
+  /// Appends to a file that is there; one that others may read is made the owner's alone. Errors: kIo, and
+  /// kInvalidArgument for what is no plain file (a link, a device).
+  static Result<std::unique_ptr<LogSink>> open(LogSinkOptions options);
+  LogSink(const LogSink&) = delete;
+  LogSink& operator=(const LogSink&) = delete;
+  ~LogSink();  // writes what waits, as long as it is taken
+
+  void write(std::string line);  ///< without its end
+  void flush();                  ///< returns when what was written before is in the file, or was dropped
+  std::uint64_t dropped() const { return dropped_.load(std::memory_order_relaxed); }  ///< lines
+
+ private:
+  explicit LogSink(LogSinkOptions options) : options_(std::move(options)) {}
+  Status open_file();
+  void run();
+  bool put_all(const std::string& bytes);
+
+  LogSinkOptions options_;
+  int file_ = 2;
+  std::uint64_t size_ = 0;
+  std::atomic<std::uint64_t> dropped_{0};
+  std::mutex mutex_;
+  std::condition_variable changed_, written_;
+  std::string waiting_;
+  std::size_t waiting_lines_ = 0;
+  bool writing_ = false, stopping_ = false;
+  std::thread thread_;
+};
+
+}  // namespace tailor

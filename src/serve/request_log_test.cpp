@@ -1,0 +1,153 @@
+// Lines of the log: what they say, what they never say, and where they go.
+
+#include "serve/request_log.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "core/files.h"
+#include "serve/test_api.h"
+
+namespace tailor {
+namespace {
+
+using test::TestApi;
+
+unsigned mode_of(const std::filesystem::path& file) {
+  struct stat status {};
+  return stat(file.c_str(), &status) == 0 ? status.st_mode & 0777 : 0;
+}
+
+/// An API that logs to a file.
+struct Logged {
+  explicit Logged(RequestLogOptions options = {}) : sink(LogSink::open({.file = file}).value()), log(*sink, options) {
+    ApiServerOptions api_options;
+    api_options.observers.push_back(&log);
+    api.emplace(std::move(api_options));
+  }
+  std::vector<Json> lines() {
+    sink->flush();
+    return read_jsonl(file).value();
+  }
+  TemporaryDirectory dir{"log"};
+  std::filesystem::path file = dir.path() / "requests.log";
+  std::unique_ptr<LogSink> sink;
+  RequestLog log;
+  std::optional<TestApi> api;
+};
+
+TEST(RequestLog, SaysWhatBecameOfATextAndNothingOfIt) {
+  Logged logged;
+  const test::JsonAnswer answer = logged.api->post(
+      "/v1/completions", {{"prompt", "the secret parcel"}, {"max_tokens", 4}, {"ignore_eos", true}, {"user", "alice@example.com"}},
+      "X-Request-Id: mine-1\r\nAuthorization: Bearer sk-secret\r\n");
+  ASSERT_EQ(answer.status, 200);
+  const std::vector<Json> lines = logged.lines();
+  ASSERT_EQ(lines.size(), 1u);
+  const Json& line = lines[0];
+  EXPECT_EQ(line["level"], "info");
+  EXPECT_EQ(line["request_id"], "mine-1");
+  EXPECT_EQ(line["method"], "POST");
+  EXPECT_EQ(line["route"], "/v1/completions");
+  EXPECT_EQ(line["status"], 200);
+  EXPECT_EQ(line["model"], "tiny");
+  EXPECT_EQ(line["remote_address"], "127.0.0.1");
+  EXPECT_EQ(line["prompt_tokens"], answer.json["usage"]["prompt_tokens"]);
+  EXPECT_EQ(line["answer_tokens"], 4);
+  EXPECT_EQ(line["finish_reasons"], Json({"length"}));
+  EXPECT_GT(line["bytes_in"].get<int>(), 20);
+  EXPECT_GT(line["bytes_out"].get<int>(), 100);
+  EXPECT_GE(line["total_ms"].get<double>(), line["first_token_ms"].get<double>());
+  EXPECT_EQ(line["ts"].get<std::string>().size(), std::string("2026-11-30T05:59:22.123Z").size());
+  const std::string all = read_file(logged.file).value();
+  for (const char* never : {"secret", "parcel", "alice", "Bearer"}) EXPECT_EQ(all.find(never), std::string::npos) << never;
+  EXPECT_EQ(all.find(answer.json["choices"][0]["text"].get<std::string>()), std::string::npos);
+}
+
+TEST(RequestLog, EveryAnswerHasAnIdThatItsLineHasToo) {
+  Logged logged({.least = LogLevel::kDebug});
+  for (const char* path : {"/v1/models", "/nothing", "/livez"}) {
+    const test::JsonAnswer answer = logged.api->get(path);
+    ASSERT_NE(answer.headers.find("X-Request-Id"), nullptr) << path;
+    EXPECT_EQ(logged.lines().back()["request_id"], *answer.headers.find("X-Request-Id"));
+  }
+  EXPECT_EQ(logged.lines().back()["level"], "debug");
+  EXPECT_FALSE(logged.lines()[1].contains("route"));
+}
+
+TEST(RequestLog, LeavesOutHealthAndAddressesWhereToldTo) {
+  Logged logged({.addresses = false});
+  logged.api->get("/livez");
+  logged.api->get("/v1/models");
+  const std::vector<Json> lines = logged.lines();
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_FALSE(lines[0].contains("remote_address"));
+}
+
+TEST(RequestLog, NothingFromOutsideBreaksALine) {
+  TemporaryDirectory dir("log");
+  const auto sink = LogSink::open({.file = dir.path() / "log"}).value();
+  JsonLogger(*sink, LogLevel::kInfo).warning("one\r\n{\"level\":\"info\"}\x1b[2J\x7f\xc2\x9b" "31m\xff");
+  RequestLog requests(*sink, {});
+  RequestRecord record;
+  record.model = "a\n\x1b]0;title\x07";
+  record.status = 200;
+  requests.on_request(record);
+  sink->flush();
+  const std::string all = read_file(dir.path() / "log").value();
+  EXPECT_EQ(std::count(all.begin(), all.end(), '\n'), 2);
+  for (const char c : all) EXPECT_TRUE(c == '\n' || (c >= 0x20 && c < 0x7f)) << static_cast<int>(c);
+  EXPECT_EQ(read_jsonl(dir.path() / "log").value()[1]["model"], record.model);
+}
+
+TEST(LogSink, IsItsOwnersAlone) {
+  TemporaryDirectory dir("log");
+  const auto file = dir.path() / "log";
+  { const auto sink = LogSink::open({.file = file}).value(); }
+  EXPECT_EQ(mode_of(file), 0600u);
+  chmod(file.c_str(), 0644);
+  { const auto sink = LogSink::open({.file = file}).value(); }
+  EXPECT_EQ(mode_of(file), 0600u);
+  std::filesystem::create_symlink(file, dir.path() / "link");
+  testing::expect_error(LogSink::open({.file = dir.path() / "link"}), ErrorCode::kInvalidArgument, "link");
+  testing::expect_error(LogSink::open({.file = dir.path()}), ErrorCode::kIo, dir.path().string());
+  testing::expect_error(LogSink::open({.file = "/dev/null"}), ErrorCode::kInvalidArgument, "/dev/null");
+  testing::expect_error(LogSink::open({.file = dir.path() / "none" / "log"}), ErrorCode::kNotFound, "none");
+  testing::expect_error(LogSink::open({.file = file, .max_bytes = 1000}), ErrorCode::kInvalidArgument, "1000");
+}
+
+TEST(LogSink, StaysWithinItsBytesAndBreaksNoLine) {
+  TemporaryDirectory dir("log");
+  const auto file = dir.path() / "log";
+  constexpr std::uint64_t kMost = 128 << 10;
+  const auto sink = LogSink::open({.file = file, .max_bytes = kMost}).value();
+  for (int i = 0; i < 1000; ++i) {
+    sink->write(dump_json({{"i", i}, {"text", std::string(500, 'x')}}));
+    if (i % 100 == 0) sink->flush();
+  }
+  sink->flush();
+  const auto older = dir.path() / "log.1";
+  EXPECT_LE(std::filesystem::file_size(file) + std::filesystem::file_size(older), kMost);
+  EXPECT_EQ(mode_of(older), 0600u);
+  const std::vector<Json> old_lines = read_jsonl(older).value(), lines = read_jsonl(file).value();
+  EXPECT_EQ(lines.back()["i"], 999);
+  EXPECT_EQ(old_lines.back()["i"].get<int>() + 1, lines.front()["i"].get<int>());
+  EXPECT_EQ(sink->dropped(), 0u);
+}
+
+TEST(LogSink, DropsAndCountsWhatDoesNotFitItsQueue) {
+  TemporaryDirectory dir("log");
+  const auto sink = LogSink::open({.file = dir.path() / "log", .queue_bytes = 100}).value();
+  sink->write(std::string(200, 'x'));
+  sink->write("short");
+  sink->flush();
+  EXPECT_EQ(sink->dropped(), 1u);
+  EXPECT_EQ(read_file(dir.path() / "log").value(), "short\n");
+}
+
+}  // namespace
+}  // namespace tailor
