@@ -45,6 +45,7 @@ struct GenerationReport;  // generation_call.h
 struct ApiServices {
   ModelRegistry* models = nullptr;
   ApiLimits limits;
+  std::string openapi;  // the document, written
   Logger* log = nullptr;
   const std::atomic<bool>* draining = nullptr;  // no new work is taken
   std::function<void(const ServedModel&, const GenerationReport&)> on_generation;  // may be empty

@@ -13,6 +13,7 @@ void handle_classify(const ApiServices& services, const ApiCallPtr& call);
 void handle_tokenize(const ApiServices& services, const ApiCallPtr& call);
 void handle_detokenize(const ApiServices& services, const ApiCallPtr& call);
 void handle_apply_template(const ApiServices& services, const ApiCallPtr& call);
+void handle_tokenizer_info(const ApiServices& services, const ApiCallPtr& call);
 void handle_models(const ApiServices& services, const ApiCallPtr& call);
 void handle_model(const ApiServices& services, const ApiCallPtr& call);
 
@@ -20,6 +21,7 @@ void handle_livez(const ApiServices& services, const ApiCallPtr& call);
 void handle_readyz(const ApiServices& services, const ApiCallPtr& call);
 void handle_health(const ApiServices& services, const ApiCallPtr& call);
 void handle_version(const ApiServices& services, const ApiCallPtr& call);
+void handle_openapi(const ApiServices& services, const ApiCallPtr& call);
 
 /// A label package's answer to a conversation: the label of the last user's message.
 void answer_chat_with_label(const ApiServices& services, const ApiCallPtr& call, const ServedModelPtr& model,

@@ -1,4 +1,4 @@
-// Whether the server lives, and whether it should be given work.
+// Whether the server lives, whether it should be given work, and what it can be asked.
 
 #include "serve/api_handlers.h"
 
@@ -43,6 +43,10 @@ void handle_health(const ApiServices& services, const ApiCallPtr& call) {
 
 void handle_version(const ApiServices& /*services*/, const ApiCallPtr& call) {
   call->answer(Json{{"version", TAILOR_VERSION}});
+}
+
+void handle_openapi(const ApiServices& services, const ApiCallPtr& call) {
+  call->responder->send(HttpResponse{200, call->headers("application/json"), services.openapi});
 }
 
 }  // namespace tailor

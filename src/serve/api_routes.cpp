@@ -33,6 +33,7 @@ const std::vector<ApiRoute>& api_routes() {
       {"GET", "/v1/health", ApiScope::kNone, handle_health, true},
       {"GET", "/ping", ApiScope::kNone, handle_livez, true},
       {"GET", "/version", ApiScope::kInfer, handle_version, true},
+      {"GET", "/openapi.json", ApiScope::kInfer, handle_openapi, true},
       {"GET", "/v1/models", ApiScope::kInfer, handle_models, true},
       {"GET", "/v1/models/{id}", ApiScope::kInfer, handle_model, true},
       {"POST", "/v1/chat/completions", ApiScope::kInfer, handle_chat_completions},
@@ -43,6 +44,7 @@ const std::vector<ApiRoute>& api_routes() {
       {"POST", "/v1/classify", ApiScope::kInfer, handle_classify},
       {"POST", "/tokenize", ApiScope::kInfer, handle_tokenize},
       {"POST", "/detokenize", ApiScope::kInfer, handle_detokenize},
+      {"GET", "/tokenizer_info", ApiScope::kInfer, handle_tokenizer_info, true},
       {"POST", "/apply-template", ApiScope::kInfer, handle_apply_template},
   };
   return kRoutes;

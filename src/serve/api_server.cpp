@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "serve/openapi.h"
+
 namespace tailor {
 namespace {
 
@@ -18,7 +20,8 @@ bool is_json(const HttpHead& head) {
 std::string request_id(const HttpHead& head) {
   const std::string* given = head.headers.find("X-Request-Id");
   const auto plain = [](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '_' || c == '.';
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '_' ||
+           c == '.';
   };
   if (given != nullptr && !given->empty() && given->size() <= 128 && std::all_of(given->begin(), given->end(), plain))
     return *given;
@@ -37,18 +40,22 @@ ApiServer::ApiServer(ModelRegistry& models, Authenticator& door, Logger& log, Ap
     : door_(door), options_(std::move(options)), workers_(options_.workers) {
   services_.models = &models;
   services_.limits = options_.limits;
+  services_.openapi = dump_json(openapi_document(options_.limits));
   services_.log = &log;
   services_.draining = &draining_;
 }
 
 HttpAdmission ApiServer::admit(const HttpHead& head) {
-  const auto refuse = [](const ApiError& error) {
+  const auto refuse = [&head](const ApiError& error) {
     HttpAdmission out;
     out.refusal = tailor::error_response(error);
+    out.refusal->headers.add("X-Request-Id", request_id(head));
     return out;
   };
-  if (!options_.hosts.empty() && std::find(options_.hosts.begin(), options_.hosts.end(), head.host) == options_.hosts.end())
-    return refuse({403, "permission_error", "host_not_allowed", "this server does not answer for that host name", "", 0});
+  if (!options_.hosts.empty() &&
+      std::find(options_.hosts.begin(), options_.hosts.end(), head.host) == options_.hosts.end())
+    return refuse(
+        {403, "permission_error", "host_not_allowed", "this server does not answer for that host name", "", 0});
   auto admitted = std::make_shared<Admitted>();
   admitted->arrived = std::chrono::steady_clock::now();
   admitted->match = find_route(head.method, head.path);
@@ -62,7 +69,8 @@ HttpAdmission ApiServer::admit(const HttpHead& head) {
   }
   if (route == nullptr) {
     if (admitted->match.other_methods.empty())
-      return refuse({404, "invalid_request_error", "unknown_url", "there is nothing at this path; GET /openapi.json lists what there is", ""});
+      return refuse({404, "invalid_request_error", "unknown_url",
+                     "there is nothing at this path; GET /openapi.json lists what there is", ""});
     HttpAdmission out = refuse({405, "invalid_request_error", "method_not_allowed",
                                 "this path is asked with " + admitted->match.other_methods, ""});
     out.refusal->headers.add("Allow", admitted->match.other_methods);
@@ -72,7 +80,8 @@ HttpAdmission ApiServer::admit(const HttpHead& head) {
   if (draining_.load() && post)
     return refuse({503, "server_overloaded", "shutting_down", "the server is shutting down", "", 2});
   if (post && !is_json(head))
-    return refuse({415, "invalid_request_error", "unsupported_media_type", "expected Content-Type: application/json", ""});
+    return refuse(
+        {415, "invalid_request_error", "unsupported_media_type", "expected Content-Type: application/json", ""});
   HttpAdmission out;
   out.max_body_bytes = post ? services_.limits.body_bytes : 0;
   out.context = std::move(admitted);

@@ -271,6 +271,7 @@ TEST(ApiText, BodiesThatAreNoRequests) {
   auto client = api.client();
   EXPECT_EQ(client.ask("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}").status, 415);
   EXPECT_EQ(api.get("/v1/chat/completions").status, 405);
+  EXPECT_NE(api.get("/v1/chat/completions").headers.find("X-Request-Id"), nullptr);  // refusals too: clients show it
   EXPECT_EQ(*api.get("/v1/chat/completions").headers.find("Allow"), "POST");
   EXPECT_EQ(api.get("/v2/nothing").status, 404);
   EXPECT_EQ(api.client().ask("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99999999\r\n\r\n").status, 413);
