@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 
-from . import llama, peers, pins, system, unpack, xgrammar
+from . import clients, llama, peers, pins, system, unpack, xgrammar
 from .cache import Cache, human, remove, say, warn
 from .download import Fetch, cached
 from .errors import SetupError
@@ -127,6 +127,7 @@ def main():
                         "fetch, 4 GB on disk), for builds with -DTAILOR_TORCH_CUDA=ON")
     parser.add_argument("--jobs", type=int, default=0, help="compiler processes at once (default: by cores and memory)")
     parser.add_argument("--peers", action="store_true", help="make the virtual environment of golden scripts and benchmarks instead")
+    parser.add_argument("--clients", action="store_true", help="make the environments of the clients that the server is tested with instead")
     parser.add_argument("--prune", action="store_true", help="delete versions in the cache that are no longer used, and stop")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
@@ -140,6 +141,9 @@ def main():
             elif arguments.peers:
                 with Stage("peers") as stage:
                     stage.note = peers.provide(cache)
+            elif arguments.clients:
+                with Stage("clients") as stage:
+                    stage.note = clients.provide(cache)
             else:
                 set_up(arguments, cache)
                 report_disk(cache)

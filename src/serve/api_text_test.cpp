@@ -271,9 +271,11 @@ TEST(ApiText, BodiesThatAreNoRequests) {
   auto client = api.client();
   EXPECT_EQ(client.ask("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}").status, 415);
   EXPECT_EQ(api.get("/v1/chat/completions").status, 405);
-  const auto trace = api.client().ask("TRACE /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n\r\n");
-  EXPECT_EQ(trace.status, 405);
-  EXPECT_EQ(*trace.headers.find("Allow"), "POST");
+  for (const std::string method : {"TRACE", "QUERY"}) {
+    const auto refused = api.client().ask(method + " /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    EXPECT_EQ(refused.status, 405);
+    EXPECT_EQ(*refused.headers.find("Allow"), "POST");
+  }
   EXPECT_NE(api.get("/v1/chat/completions").headers.find("X-Request-Id"), nullptr);  // refusals too: clients show it
   EXPECT_EQ(*api.get("/v1/chat/completions").headers.find("Allow"), "POST");
   EXPECT_EQ(api.get("/v2/nothing").status, 404);

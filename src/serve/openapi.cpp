@@ -116,12 +116,14 @@ Json operation(const ApiRoute& route, const RouteText& text, const Json& schemas
   if (text.request != nullptr) good["headers"]["X-Ignored-Params"] = header("IgnoredParams");
   good["content"]["application/json"]["schema"] = openapi::ref(text.answer);
   if (text.event != nullptr) {
-    good["content"]["text/event-stream"] = {
-        {"schema",
-         openapi::string(
-             "With \"stream\": true. Events \"data: \" and an object as in x-event; the last is \"data: [DONE]\". "
-             "A failure after the first event is an event with an Error, after which the stream ends.")},
-        {"x-event", openapi::ref(text.event)}};
+    Json data = openapi::string("an object, or in the last event \"[DONE]\"");
+    data["contentMediaType"] = "application/json";
+    data["contentSchema"] = openapi::ref(text.event);
+    good["content"]["text/event-stream"]["schema"] =
+        openapi::object({{"data", std::move(data)}}, {"data"},
+                        "One of the server-sent events that come with \"stream\": true. A failure after the first is "
+                        "an event with an Error, after which "
+                        "the stream ends.");
   }
   out["responses"]["200"] = std::move(good);
   for (const Failure& f : kFailures) {

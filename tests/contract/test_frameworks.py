@@ -1,6 +1,6 @@
 """LangChain and LlamaIndex as they come from PyPI."""
 import pytest
-from conftest import MODEL
+from server import MODEL
 from pydantic import BaseModel
 
 ASK = "Say hello in one word."

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import MODEL
+from server import MODEL
 
 HERE = Path(__file__).resolve().parent
 

@@ -3,7 +3,7 @@ import json
 
 import pytest
 import requests
-from conftest import MODEL
+from server import MODEL
 
 lm_eval = pytest.importorskip("lm_eval")
 

@@ -8,7 +8,7 @@ import urllib.request
 
 import openai
 import pytest
-from conftest import MODEL
+from server import MODEL
 from pydantic import BaseModel
 
 # The same numbers whatever was computed before or beside it.

@@ -5,7 +5,7 @@ import json
 import jsonschema
 import pytest
 import requests
-from conftest import MODEL
+from server import MODEL
 from openapi_spec_validator import validate
 
 CHAT = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 4}
