@@ -51,14 +51,11 @@ def tests(environment, *what):
 
 def fuzz(least):
     """Cases with right and wrong bodies, in rounds until there are enough. One passed or failed."""
-    from server import Server
+    from server import Server, tiny_model
 
-    # A tiny model, which the unit tests make: what is tested is what may be asked, not what is answered.
-    tiny = Path(os.environ["TAILOR_BUILD_DIR"]) / "test-models" / "tiny-llama.gguf"
-    if not tiny.is_file():
-        subprocess.run([tiny.parents[1] / "tailor_serve_test", "--gtest_brief=1", "--gtest_filter=ApiModels.ListAndOne"], check=True)
+    # A tiny model: what is tested is what may be asked, not what is answered.
     cases = seed = 0
-    with Server("--model", str(tiny), "--max-context", "128") as server, tempfile.TemporaryDirectory() as place:
+    with Server("--model", str(tiny_model()), "--max-context", "128") as server, tempfile.TemporaryDirectory() as place:
         while cases < least:
             seed += 1
             run = subprocess.run([CACHE / "clients" / "bin" / "schemathesis", "run", server.url + "/openapi.json", "--checks", CHECKS, "--mode", "all",

@@ -116,14 +116,14 @@ Json operation(const ApiRoute& route, const RouteText& text, const Json& schemas
   if (text.request != nullptr) good["headers"]["X-Ignored-Params"] = header("IgnoredParams");
   good["content"]["application/json"]["schema"] = openapi::ref(text.answer);
   if (text.event != nullptr) {
-    Json data = openapi::string("an object, or in the last event \"[DONE]\"");
+    Json data = openapi::string();
     data["contentMediaType"] = "application/json";
-    data["contentSchema"] = openapi::ref(text.event);
-    good["content"]["text/event-stream"]["schema"] =
-        openapi::object({{"data", std::move(data)}}, {"data"},
-                        "One of the server-sent events that come with \"stream\": true. A failure after the first is "
-                        "an event with an Error, after which "
-                        "the stream ends.");
+    data["contentSchema"] = openapi::any_of({openapi::ref(text.event), openapi::ref("Error")});
+    good["content"]["text/event-stream"]["schema"] = openapi::object(
+        {{"data", openapi::any_of({openapi::constant("[DONE]"), std::move(data)}, "[DONE]: the last one")}}, {"data"},
+        "One of the server-sent events that come with \"stream\": true. A failure after the first is "
+        "an event with an Error, after which "
+        "the stream ends.");
   }
   out["responses"]["200"] = std::move(good);
   for (const Failure& f : kFailures) {

@@ -36,3 +36,12 @@ class Server:
         self.process.wait(60)
         if not alive:
             raise RuntimeError("the server ended by itself: " + "".join(self.errors))
+
+
+def tiny_model():
+    """A GGUF file with weights of 32 bits, which the unit tests make."""
+    tiny = BUILD / "test-models" / "tiny-llama.gguf"
+    if not tiny.is_file():
+        subprocess.run([BUILD / "tailor_serve_test", "--gtest_brief=1", "--gtest_filter=ApiModels.ListAndOne"], check=True,
+                       env={**os.environ, "TAILOR_BUILD_DIR": str(BUILD)})
+    return tiny
