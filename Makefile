@@ -11,7 +11,7 @@ JOBS ?= $(shell PYTHONPATH=scripts PYTHONDONTWRITEBYTECODE=1 python3 -m tailor_s
 OWN = $(shell git ls-files '*.cpp' '*.h')
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build debug demo test test-all test-methods test-web bench format tidy peers clean
+.PHONY: help setup build debug demo test test-all test-methods test-web test-clients bench format tidy peers clean
 .NOTPARALLEL:
 
 help:            ## this list
@@ -40,6 +40,10 @@ test-methods: build ## every method of `tune` on everything it applies to: a qua
 
 test-web: build  ## the page at / in a headless browser (fetches Chromium and Playwright)
 	@python3 scripts/test_web.py
+
+test-clients: build ## the server against clients from PyPI and npm, and schemathesis
+	@scripts/setup.sh --clients
+	@python3 scripts/test_clients.py
 
 bench: build     ## the figures of docs/BENCHMARKS.md; DATA=directory, PARTS="embed score ..."
 	@python3 scripts/bench.py --data "$(DATA)" $(PARTS)

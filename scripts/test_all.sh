@@ -47,6 +47,13 @@ python3 scripts/bench.py --smoke --totals $totals || failed=1
 python3 scripts/test_methods.py --totals $totals || failed=1
 python3 scripts/test_web.py --totals $totals || failed=1
 
+# Clients come from registries; where these cannot be reached the rest is tested all the same.
+if scripts/setup.sh --clients; then
+  python3 scripts/test_clients.py --totals $totals || failed=1
+else
+  skip 1 "the server's clients could not be installed (scripts/setup.sh --clients)"
+fi
+
 if [ -d "$data/banking77" ] && [ -d "$data/sms_spam" ]; then
   python3 scripts/test_data.py "$data" --totals $totals || failed=1
 else

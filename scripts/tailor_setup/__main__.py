@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 
-from . import llama, llama_server, peers, pins, system, unpack, web, xgrammar
+from . import clients, llama, llama_server, peers, pins, system, unpack, web, xgrammar
 from .cache import Cache, human, remove, say, warn
 from .download import Fetch, cached
 from .errors import SetupError
@@ -144,6 +144,7 @@ def main():
     parser.add_argument("--peers", action="store_true", help="make the virtual environment of golden scripts and benchmarks instead")
     parser.add_argument("--web-tests", action="store_true", help="fetch what tests/web needs instead: Playwright, axe and TypeScript of "
                         "the npm registry, Debian's Chromium")
+    parser.add_argument("--clients", action="store_true", help="make the environments of the clients that the server is tested with instead")
     parser.add_argument("--prune", action="store_true", help="delete versions in the cache that are no longer used, and stop")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
@@ -165,6 +166,9 @@ def main():
             elif arguments.web_tests:
                 with Stage("page's tests") as stage:
                     stage.note = f"packages in {web.provide_tests(cache)}"
+            elif arguments.clients:
+                with Stage("clients") as stage:
+                    stage.note = clients.provide(cache)
             else:
                 set_up(arguments, cache)
                 report_disk(cache)

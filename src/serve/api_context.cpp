@@ -6,12 +6,29 @@
 
 namespace tailor {
 
+namespace {
+
+/// A client's name of a field as a header may hold it, in a list with commas.
+std::string plain(const std::string& name) {
+  std::string out;
+  for (const char c : name) {
+    if (c > ' ' && c < 127 && c != ',' && c != '%')
+      out += c;
+    else
+      out += fmt::format("%{:02X}", static_cast<unsigned char>(c));
+  }
+  return out;
+}
+
+}  // namespace
+
 HttpHeaders ApiCall::headers(const char* content_type) const {
   HttpHeaders out{{"Content-Type", content_type}, {"X-Request-Id", id}, {"Cache-Control", "no-store"}};
   std::string names;
-  for (const std::string& name : ignored) {
+  for (const std::string& ignored_name : ignored) {
+    const std::string name = plain(ignored_name);
     if (names.size() + name.size() > 1000) break;
-    names += (names.empty() ? "" : ", ") + name;
+    if (!name.empty()) names += (names.empty() ? "" : ", ") + name;
   }
   if (!names.empty()) out.add("X-Ignored-Params", names);
   if (principal.visit) principal.visit->add_headers(out);
@@ -71,9 +88,10 @@ ApiResult<ServedModelPtr> named_model(const ApiServices& services, FieldReader& 
     }
     known += (known.empty() ? "" : ", ") + model->id;
   }
-  return ApiError{404, "invalid_request_error", "model_not_found",
-                  fmt::format("the model '{}' does not exist; there is {}", name.substr(0, 128), known.empty() ? "none" : known),
-                  "model"};
+  return ApiError{
+      404, "invalid_request_error", "model_not_found",
+      fmt::format("the model '{}' does not exist; there is {}", name.substr(0, 128), known.empty() ? "none" : known),
+      "model"};
 }
 
 }  // namespace tailor

@@ -57,6 +57,7 @@ struct ApiServices {
   ModelRegistry* models = nullptr;
   ModelAdmin* admin = nullptr;  // null: models stay as they are
   ApiLimits limits;
+  std::string openapi;  // the document, written
   Logger* log = nullptr;
   Store* store = nullptr;        // null: no files and jobs
   FineTuning* tuning = nullptr;  // null: no jobs

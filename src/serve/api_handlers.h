@@ -14,6 +14,7 @@ void handle_classify(const ApiServices& services, const ApiCallPtr& call);
 void handle_tokenize(const ApiServices& services, const ApiCallPtr& call);
 void handle_detokenize(const ApiServices& services, const ApiCallPtr& call);
 void handle_apply_template(const ApiServices& services, const ApiCallPtr& call);
+void handle_tokenizer_info(const ApiServices& services, const ApiCallPtr& call);
 void handle_models(const ApiServices& services, const ApiCallPtr& call);
 void handle_model(const ApiServices& services, const ApiCallPtr& call);
 
@@ -47,6 +48,7 @@ std::unique_ptr<HttpBodySink> make_upload(const ApiServices& services, const Htt
 
 /// "after", "limit" and "order" of a list.
 ApiResult<PageQuery> page_query(const ApiCall& call, std::int64_t most);
+void handle_openapi(const ApiServices& services, const ApiCallPtr& call);
 
 /// A label package's answer to a conversation: the label of the last user's message.
 void answer_chat_with_label(const ApiServices& services, const ApiCallPtr& call, const ServedModelPtr& model,

@@ -1,4 +1,4 @@
-// Whether the server lives, and whether it should be given work.
+// Whether the server lives, whether it should be given work, and what it can be asked.
 
 #include "serve/api_handlers.h"
 #include "serve/server_metrics.h"
@@ -52,6 +52,10 @@ void handle_metrics(const ApiServices& services, const ApiCallPtr& call) {
   const bool open = accept != nullptr && accept->find("application/openmetrics-text") != std::string::npos;
   const auto format = open ? MetricText::Format::kOpenMetrics : MetricText::Format::kPrometheus;
   call->responder->send(HttpResponse{200, call->headers(MetricText::content_type(format)), services.metrics->text(format)});
+}
+
+void handle_openapi(const ApiServices& services, const ApiCallPtr& call) {
+  call->responder->send(HttpResponse{200, call->headers("application/json"), services.openapi});
 }
 
 }  // namespace tailor

@@ -53,11 +53,13 @@ ApiResult<Json> detokenize(const ApiServices& services, ApiCall& call) {
   FieldReader in(body);
   TAILOR_TRY(const auto text, text_model(services, call, in));
   const Json* list = in.find("tokens");
-  if (list == nullptr || !list->is_array()) return ApiError::invalid("tokens", "'tokens': expected a list of token ids");
+  if (list == nullptr || !list->is_array())
+    return ApiError::invalid("tokens", "'tokens': expected a list of token ids");
   TokenList tokens;
   for (const Json& t : *list) {
     if (!t.is_number_integer() || t.get<std::int64_t>() < 0 || t.get<std::int64_t>() >= text->engine().vocabulary())
-      return ApiError::invalid("tokens", fmt::format("'tokens': expected token ids below {}", text->engine().vocabulary()));
+      return ApiError::invalid("tokens",
+                               fmt::format("'tokens': expected token ids below {}", text->engine().vocabulary()));
     tokens.push_back(t.get<std::int32_t>());
   }
   note_ignored(in, call);
@@ -74,6 +76,19 @@ ApiResult<Json> apply_template(const ApiServices& services, ApiCall& call) {
   note_ignored(in, call);
   TAILOR_TRY(const TokenList tokens, text->encoder().prompt(messages, nullptr));
   return Json{{"prompt", text->tokenizer().decode(tokens, true)}, {"count", tokens.size()}};
+}
+
+/// As vLLM has it; lm-evaluation-harness counts a context's tokens with it.
+ApiResult<Json> tokenizer_info(const ApiServices& services, const ApiCall& call) {
+  const Json asked{{"model", query_parameter(call.request.head.query, "model").value_or("")}};
+  FieldReader in(asked);
+  TAILOR_TRY(const auto text, text_model(services, call, in));
+  const Tokenizer& tokenizer = text->tokenizer();
+  const auto shown = [&](std::int32_t id) { return id < 0 ? Json(nullptr) : Json(tokenizer.decode({&id, 1}, true)); };
+  Json out{{"bos_token", shown(tokenizer.bos())}, {"eos_token", shown(tokenizer.eos())}, {"pad_token", shown(tokenizer.pad())}, {"unk_token", shown(tokenizer.unk())}};
+  out["vocab_size"] = tokenizer.vocabulary_size();
+  out["max_model_len"] = text->max_context();
+  return out;
 }
 
 void answer(const ApiCallPtr& call, ApiResult<Json> result) {
@@ -95,6 +110,10 @@ void handle_apply_template(const ApiServices& services, const ApiCallPtr& call) 
   answer(call, apply_template(services, *call));
 }
 
+void handle_tokenizer_info(const ApiServices& services, const ApiCallPtr& call) {
+  answer(call, tokenizer_info(services, *call));
+}
+
 void handle_models(const ApiServices& services, const ApiCallPtr& call) {
   Json data = Json::array();
   for (const ServedModelPtr& model : services.models->list()) data.push_back(model->describe());
@@ -103,8 +122,10 @@ void handle_models(const ApiServices& services, const ApiCallPtr& call) {
 
 void handle_model(const ApiServices& services, const ApiCallPtr& call) {
   const std::string& id = call->path.at("id");
-  if (const ServedModelPtr model = services.models->find(id); model && !id.empty()) return call->answer(model->describe());
-  call->answer(ApiError{404, "invalid_request_error", "model_not_found", fmt::format("the model '{}' does not exist", id.substr(0, 128)), "model"});
+  if (const ServedModelPtr model = services.models->find(id); model && !id.empty())
+    return call->answer(model->describe());
+  call->answer(ApiError{404, "invalid_request_error", "model_not_found",
+                        fmt::format("the model '{}' does not exist", id.substr(0, 128)), "model"});
 }
 
 }  // namespace tailor

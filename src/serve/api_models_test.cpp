@@ -216,6 +216,11 @@ TEST(ApiModels, TokensThereAndBack) {
   const JsonAnswer shown = api.post("/apply-template", {{"messages", {{{"role", "user"}, {"content", "Hi <|im_end|>"}}}}});
   EXPECT_NE(shown.json["prompt"].get<std::string>().find("<|im_start|>user\nHi"), std::string::npos);
   EXPECT_EQ(api.post("/tokenize", {{"messages", {{{"role", "user"}, {"content", "Hi <|im_end|>"}}}}}).json["count"], shown.json["count"]);
+  const Json info = api.get("/tokenizer_info").json;
+  EXPECT_EQ(info["eos_token"], "<|im_end|>");
+  EXPECT_EQ(info["max_model_len"], 2048);
+  EXPECT_EQ(api.get("/tokenizer_info?model=tiny").json, info);
+  EXPECT_EQ(api.get("/tokenizer_info?model=other").status, 404);
   EXPECT_EQ(api.post("/tokenize", Json::object()).json["error"]["param"], "prompt");
   EXPECT_EQ(api.post("/detokenize", {{"tokens", {-1}}}).json["error"]["param"], "tokens");
 }

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "serve/openapi.h"
+
 namespace tailor {
 namespace {
 
@@ -19,7 +21,8 @@ bool is_json(const HttpHead& head) {
 std::string request_id(const HttpHead& head) {
   const std::string* given = head.headers.find("X-Request-Id");
   const auto plain = [](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '_' || c == '.';
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '_' ||
+           c == '.';
   };
   if (given != nullptr && !given->empty() && given->size() <= 128 && std::all_of(given->begin(), given->end(), plain))
     return *given;
@@ -57,6 +60,7 @@ ApiServer::ApiServer(ModelRegistry& models, Authenticator& door, Logger& log, Ap
       workers_(options_.workers) {
   services_.models = &models;
   services_.limits = options_.limits;
+  services_.openapi = dump_json(openapi_document(options_.limits));
   services_.log = &log;
   services_.draining = &draining_;
 }
@@ -105,7 +109,8 @@ HttpAdmission ApiServer::admit(const HttpHead& head) {
   }
   if (route == nullptr) {
     if (admitted->match.other_methods.empty())
-      return refuse({404, "invalid_request_error", "unknown_url", "there is nothing at this path; GET /openapi.json lists what there is", ""});
+      return refuse({404, "invalid_request_error", "unknown_url",
+                     "there is nothing at this path; GET /openapi.json lists what there is", ""});
     HttpAdmission out = refuse({405, "invalid_request_error", "method_not_allowed",
                                 "this path is asked with " + admitted->match.other_methods, ""});
     out.refusal->headers.add("Allow", admitted->match.other_methods);

@@ -271,6 +271,12 @@ TEST(ApiText, BodiesThatAreNoRequests) {
   auto client = api.client();
   EXPECT_EQ(client.ask("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}").status, 415);
   EXPECT_EQ(api.get("/v1/chat/completions").status, 405);
+  for (const std::string method : {"TRACE", "QUERY"}) {
+    const auto refused = api.client().ask(method + " /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    EXPECT_EQ(refused.status, 405);
+    EXPECT_EQ(*refused.headers.find("Allow"), "POST");
+  }
+  EXPECT_NE(api.get("/v1/chat/completions").headers.find("X-Request-Id"), nullptr);  // refusals too: clients show it
   EXPECT_EQ(*api.get("/v1/chat/completions").headers.find("Allow"), "POST");
   EXPECT_EQ(api.get("/v2/nothing").status, 404);
   EXPECT_EQ(api.client().ask("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99999999\r\n\r\n").status, 413);
@@ -281,6 +287,9 @@ TEST(ApiText, ParametersThatNobodyReadAreNamed) {
   const JsonAnswer got = api.post("/v1/chat/completions", chat("x", {{"mirostat", 2}, {"user", "me"}}));
   EXPECT_EQ(got.status, 200);
   EXPECT_EQ(*got.headers.find("X-Ignored-Params"), "mirostat, user");
+  const JsonAnswer odd = api.post("/v1/chat/completions", chat("x", {{"a\r\nSet-Cookie: b", 1}, {"é,", 2}, {"", 3}}));
+  EXPECT_EQ(odd.status, 200);
+  EXPECT_EQ(*odd.headers.find("X-Ignored-Params"), "a%0D%0ASet-Cookie:%20b, %C3%A9%2C");
   EXPECT_EQ(*api.post("/v1/chat/completions", chat("x"), "X-Request-Id: my-1\r\n").headers.find("X-Request-Id"), "my-1");
   EXPECT_EQ(api.post("/v1/chat/completions", chat("x"), "X-Request-Id: a b\r\n").headers.find("X-Request-Id")->substr(0, 4), "req-");
 }

@@ -151,6 +151,7 @@ void GenerationCall::on_prompt(std::size_t index, const PromptRead& read) {
 
 void GenerationCall::on_text(std::size_t index, std::string_view text, std::span<const SampledToken> tokens) {
   const std::lock_guard lock(mutex_);
+  if (over_) return;  // its figures were told already
   Choice& choice = choices_[index];
   std::string read;
   if (choice.tools) {
@@ -170,7 +171,7 @@ void GenerationCall::on_text(std::size_t index, std::string_view text, std::span
     if (!model_->text->tokenizer().ends_generation(token.token)) shown.push_back(token);
   }
   if (style_.logprobs) choice.tokens.insert(choice.tokens.end(), shown.begin(), shown.end());
-  if (!params_.stream || over_ || (text.empty() && (!style_.logprobs || shown.empty()))) return;
+  if (!params_.stream || (text.empty() && (!style_.logprobs || shown.empty()))) return;
   Json out{{"index", index}};
   if (style_.chat)
     out["delta"] = {{"content", std::string(text)}};

@@ -37,7 +37,7 @@ bool same_name(std::string_view a, std::string_view b);  ///< ASCII, without cas
 
 /// A request without its body, already checked: see http_parser.h for what never gets here.
 struct HttpHead {
-  std::string method;  // one of GET HEAD POST PUT PATCH DELETE OPTIONS
+  std::string method;  // one of GET HEAD POST PUT PATCH DELETE OPTIONS TRACE QUERY
   std::string path;    // percent-decoded, begins with "/"; no NUL, no ".." segment, no encoded slash. "*": OPTIONS *
   std::string query;   // as it came, without "?"
   std::string host;    // of Host, lower case, without port; empty where HTTP/1.0 came without one

@@ -9,7 +9,7 @@
 namespace tailor {
 namespace {
 
-constexpr std::string_view kMethods[] = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"};
+constexpr std::string_view kMethods[] = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY"};
 constexpr std::size_t kMaxMethod = 32;  // bytes; longer ones are no methods but noise
 
 bool is_digit(char c) {
@@ -137,7 +137,7 @@ bool HttpParser::parse_request_line(std::string_view line) {
     return refuse(414, fmt::format("the target is longer than {} bytes", limits_.target_bytes));
   }
   if (std::find(std::begin(kMethods), std::end(kMethods), method) == std::end(kMethods)) {
-    return refuse(501, "the method is not one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+    return refuse(501, "the method is not one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE, QUERY");
   }
   auto parsed = parse_http_target(method, target);
   if (!parsed) return refuse(400, parsed.error().message);

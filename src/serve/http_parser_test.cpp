@@ -122,7 +122,6 @@ std::vector<Refused> refused_heads() {
       {"no version", "GET / HTTP/x.1\r\nHost: a\r\n\r\n", 400},
       {"a version in lower case", "GET / http/1.1\r\nHost: a\r\n\r\n", 400},
       {"CONNECT", "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 501},
-      {"TRACE", "TRACE / HTTP/1.1\r\nHost: a\r\n\r\n", 501},
       {"a method in lower case", "get / HTTP/1.1\r\nHost: a\r\n\r\n", 501},
       {"another expectation", get("Host: a\r\nExpect: the-best\r\n"), 417},
   };

@@ -162,7 +162,7 @@ TEST(HttpServer, BadRequestsAreAnsweredAndTheConnectionCloses) {
       {"GET / HTTP/1.1\r\nHost: t\r\nX: " + std::string(20'000, 'x') + "\r\n\r\n" + valid, 431},
       {"GET /" + std::string(9'000, 'x') + " HTTP/1.1\r\nHost: t\r\n\r\n" + valid, 414},
       {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505},
-      {"TRACE / HTTP/1.1\r\nHost: t\r\n\r\n" + valid, 501},
+      {"CONNECT / HTTP/1.1\r\nHost: t\r\n\r\n" + valid, 501},
   };
   for (const auto& [bytes, status] : cases) {
     TestClient client = server.client();

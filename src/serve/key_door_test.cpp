@@ -67,6 +67,7 @@ TEST(KeyDoor, EveryRouteButTheProbesNeedsAKey) {
       EXPECT_EQ(keyed.api->get(path).status, 200) << path;
       continue;
     }
+    if (path == "/" || path == "/assets/{name}") continue;  // the page asks for the key itself
     if (route.scope == ApiScope::kNone) ADD_FAILURE() << path << " needs no key";
     std::string request = method + " " + path + " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n";
     const auto answer = keyed.api->client().ask(request + "\r\n");

@@ -1,0 +1,173 @@
+// What answers hold.
+
+#include "serve/openapi_parts.h"
+
+namespace tailor::openapi {
+namespace {
+
+Json usage(bool generated) {
+  Fields out{{"prompt_tokens", integer()}, {"total_tokens", integer()}};
+  if (!generated) return told(out);
+  out.insert(out.begin() + 1, {"completion_tokens", integer()});
+  out.emplace_back("prompt_tokens_details", told({{"cached_tokens", integer("of the prompt, not computed again")}}));
+  return told(out, {"prompt_tokens_details"});
+}
+
+Fields head(const char* object, const char* id) {
+  return {{"id", string(id)},
+          {"object", constant(object)},
+          {"created", integer("Unix seconds")},
+          {"model", string()},
+          {"system_fingerprint", string("changes with the weights and the program")}};
+}
+
+Json finish_reason(bool open) {
+  const Json reason =
+      one_of({"stop", "length", "tool_calls"}, "stop: the answer came to its end or to a stop text; length: to max_tokens");
+  return open ? or_null(reason) : reason;
+}
+
+Json list_of(const char* item, Fields more = {}) {
+  Fields out{{"object", constant("list")}, {"data", list(ref(item))}};
+  out.insert(out.end(), more.begin(), more.end());
+  return told(out);
+}
+
+void add_text_answers(Json& schemas) {
+  const Json bytes = list(integer("", 0, 255), "of the token, which need not be whole characters");
+  const Json top = told({{"token", string()}, {"logprob", number()}, {"bytes", bytes}});
+  schemas["ChatLogprobs"] =
+      told({{"content",
+             list(told({{"token", string()}, {"logprob", number()}, {"bytes", bytes}, {"top_logprobs", list(top)}}))},
+            {"refusal", Json{{"type", "null"}}}});
+  schemas["CompletionLogprobs"] =
+      told({{"tokens", list(string())},
+            {"token_logprobs", list(or_null(number()), "null: the first token of a prompt")},
+            {"top_logprobs", list(or_null(map(number())))},
+            {"text_offset", list(integer("", 0, INT64_MAX), "in bytes")}});
+  schemas["Usage"] = usage(true);
+
+  const Json stop_reason = string("the stop text that ended the answer");
+  Fields chat = head("chat.completion", "chatcmpl-…");
+  chat.emplace_back(
+      "choices",
+      list(told({{"index", integer()},
+                 {"message",
+                  told({{"role", constant("assistant")}, {"content", or_null(string())}, {"refusal", Json{{"type", "null"}}}, {"tool_calls", list(Json{{"type", "object"}})}}, {"tool_calls"})},
+                 {"logprobs", or_null(ref("ChatLogprobs"))},
+                 {"finish_reason", finish_reason(false)},
+                 {"stop_reason", stop_reason}},
+                {"stop_reason"})));
+  chat.emplace_back("usage", ref("Usage"));
+  schemas["ChatCompletion"] = told(chat);
+
+  Fields chunk = head("chat.completion.chunk", "chatcmpl-…");
+  chunk.emplace_back(
+      "choices",
+      list(told({{"index", integer()},
+                 {"delta", told({{"role", constant("assistant")}, {"content", string()}}, {"role", "content"})},
+                 {"logprobs", or_null(ref("ChatLogprobs"))},
+                 {"finish_reason", finish_reason(true)},
+                 {"stop_reason", stop_reason}},
+                {"stop_reason"}),
+           "empty in the event that counts tokens"));
+  chunk.emplace_back("usage", ref("Usage"));
+  schemas["ChatCompletionChunk"] = told(chunk, {"usage"});
+
+  const auto completion = [&](bool open) {
+    Fields out = head("text_completion", "cmpl-…");
+    out.emplace_back("choices", list(told({{"index", integer("the prompt's times n, and the answer's")},
+                                           {"text", string()},
+                                           {"logprobs", or_null(ref("CompletionLogprobs"))},
+                                           {"finish_reason", finish_reason(open)},
+                                           {"stop_reason", stop_reason}},
+                                          {"stop_reason"})));
+    out.emplace_back("usage", ref("Usage"));
+    return told(out, open ? std::set<std::string>{"usage"} : std::set<std::string>{});
+  };
+  schemas["Completion"] = completion(false);
+  schemas["CompletionChunk"] = completion(true);
+}
+
+void add_model_answers(Json& schemas) {
+  schemas["Model"] = told({{"id", string()},
+                           {"object", constant("model")},
+                           {"created", integer("Unix seconds")},
+                           {"owned_by", string()},
+                           {"root", string()},
+                           {"parent", or_null(string("of an adapter: the model that it stands on"))},
+                           {"max_model_len", integer("prompt and answer together, in tokens")},
+                           {"capabilities", list(one_of({"chat", "completions", "classify", "embeddings"}))},
+                           {"labels", list(string())},
+                           {"meta", said({{"type", "object"}}, "of the file: its size, parameters and the like")}},
+                          {"max_model_len", "labels", "meta"});
+  schemas["ModelList"] = list_of("Model");
+  schemas["Tokens"] = told({{"tokens", list(any_of({integer(), told({{"id", integer()}, {"piece", string()}})}),
+                                            "ids, or with_pieces objects")},
+                            {"count", integer()},
+                            {"max_model_len", integer()}});
+  const Json token = or_null(string());
+  schemas["TokenizerInfo"] = told({{"bos_token", token},
+                                   {"eos_token", token},
+                                   {"pad_token", token},
+                                   {"unk_token", token},
+                                   {"vocab_size", integer()},
+                                   {"max_model_len", integer()}});
+  schemas["DetokenizedText"] = told({{"content", string()}, {"prompt", string("the same, as vLLM calls it")}});
+  schemas["TemplatedText"] = told({{"prompt", string()}, {"count", integer("tokens")}});
+}
+
+void add_vector_answers(Json& schemas) {
+  schemas["Embedding"] =
+      told({{"object", constant("embedding")},
+            {"index", integer()},
+            {"embedding", any_of({list(number()), string("base64 of little-endian 32-bit floats")})}});
+  schemas["EmbeddingList"] = list_of("Embedding", {{"model", string()}, {"usage", usage(false)}});
+  schemas["Ranking"] = told({{"id", string()},
+                             {"object", constant("list")},
+                             {"model", string()},
+                             {"results", list(told({{"index", integer("of the document in the request")},
+                                                    {"relevance_score", number()},
+                                                    {"document", told({{"text", string()}})}},
+                                                   {"document"}),
+                                              "the most relevant first")},
+                             {"usage", usage(false)}});
+  schemas["Classification"] = told({{"index", integer()},
+                                    {"label", or_null(string("null: none is sure enough"))},
+                                    {"confidence", number()},
+                                    {"abstained", boolean()},
+                                    {"labels", list(string(), "of a model that gives several")},
+                                    {"value", number("of a model that gives a number")},
+                                    {"probabilities", map(number())}},
+                                   {"label", "confidence", "abstained", "labels", "value", "probabilities"});
+  schemas["ClassificationList"] =
+      list_of("Classification", {{"model", string()}, {"milliseconds", number("that it was computed for")}});
+}
+
+}  // namespace
+
+void add_answer_schemas(Json& schemas) {
+  schemas["Error"] =
+      told({{"error", told({{"message", string("what is wrong, and what is expected")},
+                            {"type", string("invalid_request_error, server_overloaded, …")},
+                            {"param", or_null(string("the field: messages[2].content"))},
+                            {"code", or_null(string("model_not_found, context_length_exceeded, …"))}})}});
+  schemas["HealthError"] = told({{"error", told({{"code", integer()}, {"message", string()}, {"type", string()}})}}, {},
+                                "as llama.cpp has it");
+  const Json open = Json{{"type", "object"}};
+  schemas["Anything"] = Json::object();
+  schemas["File"] = told({{"id", string()}, {"object", constant("file")}, {"bytes", integer()}, {"created_at", integer()}, {"filename", string()},
+                          {"purpose", string()}, {"status", string()}});
+  schemas["Deleted"] = told({{"id", string()}, {"object", string()}, {"deleted", Json{{"type", "boolean"}}}});
+  schemas["FineTuningJob"] = open;
+  for (const char* name : {"FileList", "FineTuningJobList", "FineTuningEventList", "FineTuningCheckpointList"})
+    schemas[name] = told({{"object", constant("list")}, {"data", list(open)}, {"has_more", Json{{"type", "boolean"}}}});
+  schemas["State"] = told({{"status", constant("ok")}});
+  schemas["Version"] = told({{"version", string()}});
+  schemas["OpenApi"] = said({{"type", "object"}, {"required", {"openapi", "info", "paths"}}}, "this document");
+  add_text_answers(schemas);
+  add_model_answers(schemas);
+  add_vector_answers(schemas);
+}
+
+}  // namespace tailor::openapi

@@ -1,0 +1,47 @@
+"""`tailor serve` on a port that the system chooses."""
+import os
+import re
+import subprocess
+import threading
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("TAILOR_BUILD_DIR", ROOT / "build" / "release"))
+MODEL = "smollm2-135m-instruct"
+
+
+class Server:
+    """`tailor serve` with the given arguments; ends with the block."""
+
+    def __init__(self, *arguments):
+        environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
+        self.process = subprocess.Popen([BUILD / "bin" / "tailor", "serve", *arguments, "--port", "0"], stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True, env=environment)
+        self.errors = []
+        self.reader = threading.Thread(target=lambda: self.errors.extend(self.process.stderr), daemon=True)
+        self.reader.start()
+        found = re.search(r"http://\S+", self.process.stdout.readline())
+        if not found:
+            self.process.wait(30)
+            self.reader.join(30)
+            raise RuntimeError("the server did not start: " + "".join(self.errors))
+        self.url = found.group().rstrip("/")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        alive = self.process.poll() is None
+        self.process.terminate()
+        self.process.wait(60)
+        if not alive:
+            raise RuntimeError("the server ended by itself: " + "".join(self.errors))
+
+
+def tiny_model():
+    """A GGUF file with weights of 32 bits, which the unit tests make."""
+    tiny = BUILD / "test-models" / "tiny-llama.gguf"
+    if not tiny.is_file():
+        subprocess.run([BUILD / "tailor_serve_test", "--gtest_brief=1", "--gtest_filter=ApiModels.ListAndOne"], check=True,
+                       env={**os.environ, "TAILOR_BUILD_DIR": str(BUILD)})
+    return tiny
