@@ -7,6 +7,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <memory>
 
 #include "apps/tailor/verbs.h"
@@ -17,6 +18,8 @@
 
 namespace tailor {
 namespace {
+
+constexpr std::chrono::seconds kSpan{10};
 
 struct TopFlags {
   std::string url = "http://127.0.0.1:8080";
@@ -103,7 +106,7 @@ Result<int> top(const TopFlags& flags, const CancelToken& cancel) {
   }
   if (isatty(STDOUT_FILENO) != 1) return Error{ErrorCode::kInvalidArgument, "standard output is no terminal", "`tailor top --once` prints one page"};
   const RawTerminal terminal;
-  TopSnapshot before = now;
+  std::deque<TopSnapshot> past{now};  // of the last few seconds: rates of a single look jump
   std::string problem;
   int waited_ms = 0;
   TopSize drawn;
@@ -113,7 +116,7 @@ Result<int> top(const TopFlags& flags, const CancelToken& cancel) {
     if (fresh || size.columns != drawn.columns || size.rows != drawn.rows) {
       drawn = size;
       --size.rows;
-      std::string page = top_page(before, now, url, size);
+      std::string page = top_page(past.front(), now, url, size);
       std::string screen = "\x1b[H";
       for (const char c : page) screen += c == '\n' ? std::string("\x1b[K\n") : std::string(1, c);
       const std::string foot = problem.empty() ? fmt::format("q quits; every {:g} s", flags.interval_s) : problem;
@@ -129,10 +132,13 @@ Result<int> top(const TopFlags& flags, const CancelToken& cancel) {
     Result<TopSnapshot> next = look(request, cancel);
     fresh = true;
     problem.clear();
-    if (next.has_value())
-      before = std::exchange(now, std::move(*next));
-    else
+    if (!next.has_value()) {
       problem = next.error().message;  // it may come back
+      continue;
+    }
+    now = std::move(*next);
+    past.push_back(now);
+    while (past.size() > 2 && now.at - past[1].at >= kSpan) past.pop_front();
   }
   return 0;
 }

@@ -167,7 +167,7 @@ std::string top_page(const TopSnapshot& before, const TopSnapshot& now, const st
   for (const Labels& labels : read.series("tailor_build_info")) version = labels.count("version") != 0 ? labels.at("version") : "";
   const double unix_now = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
   const double began = read.gauge("process_start_time_seconds");
-  const std::string state = read.gauge("tailor_draining") > 0 ? "draining" : read.gauge("tailor_loading") > 0 ? "loading" : "up " + shown_age(std::max(0.0, unix_now - began));
+  const std::string state = read.gauge("tailor_draining") > 0 ? "draining" : read.gauge("tailor_loading") > 0 ? "loading" : began > 0 ? "up " + shown_age(std::max(0.0, unix_now - began)) : "";
   page.line(cell(fmt::format("tailor {}  {}  {}", version, url, state), columns), kBold);
   const double errors = read.grown("tailor_http_requests_total", {{"status", "5xx"}}), refused = read.grown("tailor_requests_refused_total");
   page.line(fmt::format("{}: {:.1f} requests/s  failed {}  refused {}  4xx {}  client left {}",
