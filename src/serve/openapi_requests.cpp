@@ -223,7 +223,7 @@ void add_request_schemas(const ApiLimits& limits, Json& schemas) {
                                               {}),
                                         {{"name", "support"}, {"package", "support@1"}});
   schemas["LoadLoraAdapterRequest"] =
-      example(taken({{"lora_name", string()}, {"lora_path", string("under adapters_root")}, {"base_model_name", string()}}, {"lora_name", "lora_path"}),
+      example(taken({{"lora_name", string()}, {"lora_path", string("under adapters_root")}, {"base_model_name", string()}, {"load_inplace", boolean("takes the place of one of this name")}}, {"lora_name", "lora_path"}),
               {{"lora_name", "polite"}, {"lora_path", "polite.gguf"}});
   schemas["UnloadLoraAdapterRequest"] = example(taken({{"lora_name", string()}}, {"lora_name"}), {{"lora_name", "polite"}});
 }
