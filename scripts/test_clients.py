@@ -59,7 +59,7 @@ def fuzz(least):
         while cases < least:
             seed += 1
             run = subprocess.run([CACHE / "clients" / "bin" / "schemathesis", "run", server.url + "/openapi.json", "--checks", CHECKS, "--mode", "all",
-                                  "--max-examples", "150", "--seed", str(seed), "--request-timeout", "60", "--continue-on-failure", "--no-color"],
+                                  "--max-examples", "40", "--seed", str(seed), "--request-timeout", "60", "--continue-on-failure", "--no-color"],
                                  cwd=place, stdout=subprocess.PIPE, text=True, check=False)
             found = re.search(r"([\d,]+) generated", run.stdout)
             if run.returncode != 0 or not found or server.process.poll() is not None:
