@@ -457,9 +457,13 @@ Result<GrammarExpr> SchemaReader::object(const Json& schema, const std::string& 
 
 }  // namespace
 
+Status check_schema_depth(const Json& schema, const std::string& where) {
+  if (!is_deeper_than(schema, kDeepestSchema)) return {};
+  return schema_error(where, "", fmt::format("is nested deeper than {}", kDeepestSchema));
+}
+
 Result<Grammar> schema_grammar(const Json& schema, const std::string& where) {
-  if (is_deeper_than(schema, kDeepestSchema))
-    return schema_error(where, "", fmt::format("is nested deeper than {}", kDeepestSchema));
+  TAILOR_CHECK(check_schema_depth(schema, where));
   if (dump_json(schema).size() > kLargestSchema)
     return schema_error(where, "", fmt::format("is larger than {} KiB", kLargestSchema >> 10));
   Grammar grammar;
