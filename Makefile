@@ -17,7 +17,7 @@ OWN = $(shell git ls-files '*.cpp' '*.h')
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
 
-setup:           ## system packages, pinned libraries, default models, llama.cpp
+setup:           ## system packages, pinned libraries, default models, llama.cpp, XGrammar
 	@scripts/setup.sh $(SETUP_ARGS)
 
 build: setup     ## the release build; leaves ./tailor here

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes a Debian 12 machine ready to build Tailor: system packages, pinned libraries, default models, llama.cpp.
+# Makes a Debian 12 machine ready to build Tailor: system packages, pinned libraries, default models, llama.cpp, XGrammar.
 # Run it as often as you like: what is there already is not done again. `scripts/setup.sh --help` lists the options.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)

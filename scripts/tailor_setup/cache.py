@@ -3,8 +3,8 @@
     $TAILOR_CACHE (default ~/.cache/tailor)
       downloads/<sha256>/<file>   verified downloads; a file stands here only after its hash was checked
       store/<name>-<key>/         unpacked or built; the key is a hash of everything that went in
-      deps/                       links into store/: llama.cpp, libtorch, models/<name>; CMake's TAILOR_DEPS_DIR
-      build/                      llama.cpp while it is being built; deleted afterwards
+      deps/                       links into store/: llama.cpp, xgrammar, libtorch, models/<name>; CMake's TAILOR_DEPS_DIR
+      build/                      llama.cpp and XGrammar while they are being built; deleted afterwards
       tmp/                        work in progress; emptied by the next set-up
       peers/                      virtual environment of `make peers`
 

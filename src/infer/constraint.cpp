@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <condition_variable>
 #include <ctime>
+#include <iterator>
 #include <list>
 #include <mutex>
-#include <optional>
 #include <unordered_map>
 
 #include "infer/grammar.h"
@@ -138,12 +138,16 @@ struct ConstraintCompiler::Impl {
   using Value = Result<std::shared_ptr<const Constraint>>;
   struct Entry {
     std::string key;
-    std::optional<Value> value;
+    std::shared_ptr<const Constraint> value;
+    std::size_t bytes = 0;
   };
+  using Place = std::list<Entry>::iterator;
 
-  Impl(const xgrammar::TokenizerInfo& info, const ConstraintOptions& given)
-      // Masks are made when a text first needs them, and those of equal rules once for all grammars.
-      : compiler(info, 1, true, static_cast<std::int64_t>(given.cache_bytes / 4 * 3), true), options(given) {}
+  Impl(const xgrammar::TokenizerInfo& info, const ConstraintOptions& options)
+      // Masks are made when a text first needs them, and those of equal rules once for all grammars: a third of what is
+      // given here is for these.
+      : compiler(info, 1, true, static_cast<std::int64_t>(options.cache_bytes / 4 * 3), true),
+        most_bytes(options.cache_bytes / 4 * 3) {}
 
   Value fresh(const ConstraintSpec& spec) {
     auto grammar = grammar_of(spec);
@@ -154,40 +158,36 @@ struct ConstraintCompiler::Impl {
       if (!error.message.starts_with(name)) error.message = fmt::format("{}: {}", name, error.message);
       return error;
     }
-    auto compiled = guarded(name_of(spec), [&] {
-      return std::make_unique<const Constraint::Impl>(Constraint::Impl{compiler.CompileGrammar(*text)});
-    });
-    if (!compiled) return compiled.error();
-    return std::shared_ptr<const Constraint>(new Constraint(std::move(*compiled)));
+    auto compiled = std::make_unique<const Constraint::Impl>(Constraint::Impl{compiler.CompileGrammar(*text)});
+    return std::shared_ptr<const Constraint>(new Constraint(std::move(compiled)));
   }
 
-  std::size_t bytes_of(const Entry& entry) const {
-    if (!entry.value || !*entry.value) return entry.key.size();
-    return kEntryBytes + entry.key.size() + (**entry.value)->bytes();
-  }
-
-  /// With `guard` held. Drops what was not used for longest; never what was asked for last.
-  void trim() {
-    std::size_t bytes = 0;
-    for (auto it = entries.begin(); it != entries.end();) {
-      bytes += bytes_of(*it);
-      if (it == entries.begin() || !it->value || bytes <= options.cache_bytes / 4 * 3) {
-        ++it;
-        continue;
-      }
-      bytes -= bytes_of(*it);
-      places.erase(it->key);
-      it = entries.erase(it);
+  /// With `guard` held: what `place` takes now, since its masks grow; then drops what was not used for longest.
+  void weigh(Place place) {
+    bytes -= place->bytes;
+    place->bytes = kEntryBytes + place->key.size() + place->value->bytes();
+    bytes += place->bytes;
+    for (auto it = std::prev(entries.end()); it != entries.begin() && bytes > most_bytes;) {
+      const auto before = std::prev(it);
+      if (it->value) drop(it);
+      it = before;
     }
   }
 
+  void drop(Place place) {
+    bytes -= place->bytes;
+    places.erase(place->key);
+    entries.erase(place);
+  }
+
   xgrammar::GrammarCompiler compiler;
-  ConstraintOptions options;
+  std::size_t most_bytes;
   std::size_t vocabulary = 0;
-  mutable std::mutex guard;
+  std::mutex guard;
   std::condition_variable done;
   std::list<Entry> entries;
-  std::unordered_map<std::string, std::list<Entry>::iterator> places;
+  std::unordered_map<std::string, Place> places;
+  std::size_t bytes = 0;
 };
 
 ConstraintCompiler::ConstraintCompiler(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -220,35 +220,35 @@ Result<ConstraintCompiler> ConstraintCompiler::make(const Tokenizer& tokenizer, 
 }
 
 Result<std::shared_ptr<const Constraint>> ConstraintCompiler::compile(const ConstraintSpec& spec) {
+  if (spec.kind == ConstraintSpec::Kind::kJsonSchema) TAILOR_CHECK(check_schema_depth(spec.schema, name_of(spec)));
   std::string key = key_of(spec);
   std::unique_lock lock(impl_->guard);
   for (;;) {
-    const auto place = impl_->places.find(key);
-    if (place == impl_->places.end()) break;
-    const auto entry = place->second;
-    if (entry->value) {
-      impl_->entries.splice(impl_->entries.begin(), impl_->entries, entry);
-      const Impl::Value value = *entry->value;
-      impl_->trim();  // masks that were made meanwhile count
-      return value;
+    const auto found = impl_->places.find(key);
+    if (found == impl_->places.end()) break;
+    const Impl::Place place = found->second;
+    if (place->value) {
+      impl_->entries.splice(impl_->entries.begin(), impl_->entries, place);
+      impl_->weigh(place);
+      return place->value;
     }
     impl_->done.wait(lock);
   }
-  impl_->entries.push_front({key, std::nullopt});
-  const auto entry = impl_->entries.begin();
-  impl_->places[key] = entry;
+  impl_->entries.push_front({.key = key});
+  const Impl::Place place = impl_->entries.begin();
+  impl_->places.emplace(std::move(key), place);
   lock.unlock();
-  Impl::Value value = impl_->fresh(spec);
+  auto value = guarded(name_of(spec), [&] { return impl_->fresh(spec); });
   lock.lock();
-  if (value) {
-    entry->value = value;
-    impl_->trim();
+  if (value && *value) {
+    place->value = **value;
+    impl_->weigh(place);
   } else {
-    impl_->places.erase(key);
-    impl_->entries.erase(entry);
+    impl_->drop(place);
   }
   impl_->done.notify_all();
-  return value;
+  if (!value) return value.error();
+  return *std::move(value);
 }
 
 std::size_t ConstraintCompiler::vocabulary_size() const {
@@ -263,9 +263,7 @@ std::size_t ConstraintCompiler::cached() const {
 }
 std::size_t ConstraintCompiler::cached_bytes() const {
   const std::lock_guard lock(impl_->guard);
-  std::size_t bytes = 0;
-  for (const auto& entry : impl_->entries) bytes += impl_->bytes_of(entry);
-  return bytes;
+  return impl_->bytes;
 }
 
 struct ConstraintState::Impl {

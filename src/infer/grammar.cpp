@@ -306,6 +306,9 @@ GrammarExpr optional(GrammarExpr part) {
 GrammarExpr nothing() {
   return make({.kind = Kind::kChoice});
 }
+bool is_nothing(const GrammarExpr& expr) {
+  return expr->kind == Kind::kChoice && expr->parts.empty();
+}
 
 GrammarExpr any_text_of(std::vector<std::string> texts) {
   std::sort(texts.begin(), texts.end());
@@ -333,6 +336,13 @@ void Grammar::limit(std::size_t rule, int characters) {
 
 GrammarExpr Grammar::refer(std::size_t rule) {
   return make({.kind = Kind::kRule, .rule = rule});
+}
+
+GrammarExpr Grammar::rule_of(GrammarExpr body) {
+  if (body->kind == Kind::kRule) return body;
+  const std::size_t rule = add_rule();
+  define(rule, std::move(body));
+  return refer(rule);
 }
 
 Result<std::string> Grammar::print(const GrammarLimits& limits) const {

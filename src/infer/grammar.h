@@ -50,7 +50,8 @@ GrammarExpr sequence(std::vector<GrammarExpr> parts);
 GrammarExpr choice(std::vector<GrammarExpr> parts);  // of none: matches nothing
 GrammarExpr repeat(GrammarExpr part, int minimum, int maximum);
 GrammarExpr optional(GrammarExpr part);
-GrammarExpr nothing();  // matches no text at all, not even the empty one
+GrammarExpr nothing();                     // matches no text at all, not even the empty one
+bool is_nothing(const GrammarExpr& expr);  // made so; others may turn out to match nothing when printed
 /// One of these texts, common prefixes written once. Repeated texts count once.
 GrammarExpr any_text_of(std::vector<std::string> texts);
 
@@ -71,6 +72,7 @@ class Grammar {
   /// an exact bound the rule must be able to end anywhere, or count for more than is to be bounded.
   void limit(std::size_t rule, int characters);
   static GrammarExpr refer(std::size_t rule);
+  GrammarExpr rule_of(GrammarExpr body);  // a new rule, unless it is one
   std::size_t rules() const { return bodies_.size(); }
   const GrammarExpr& body(std::size_t rule) const { return bodies_[rule]; }
 

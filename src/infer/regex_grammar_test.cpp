@@ -50,7 +50,7 @@ bool ends(const Automaton& automaton, std::string_view text) {
 TEST(RegexGrammar, AgreesWithTheStandardLibrary) {
   Rng rng(7);
   int matched = 0, refused = 0, large = 0;
-  for (int round = 0; round < 1000; ++round) {
+  for (int round = 0; round < 200; ++round) {
     const std::string pattern = expression(rng, 2);
     const std::regex reference(pattern, std::regex::ECMAScript);
     const auto automaton = regex_automaton(pattern);
@@ -67,9 +67,9 @@ TEST(RegexGrammar, AgreesWithTheStandardLibrary) {
       EXPECT_EQ(ends(*automaton, text), match) << pattern << " with \"" << text << '"';
     }
   }
-  EXPECT_GT(matched, 5000);
-  EXPECT_GT(refused, 5000);
-  EXPECT_LT(large, 20);
+  EXPECT_GT(matched, 500);
+  EXPECT_GT(refused, 500);
+  EXPECT_LT(large, 5);
 }
 
 TEST(RegexGrammar, KnowsItsClassesAndEscapes) {

@@ -10,7 +10,9 @@
 
 #include "infer/json_grammar.h"
 #include "infer/number_range.h"
+#include "infer/object_grammar.h"
 #include "infer/regex_grammar.h"
+#include "infer/schema_formats.h"
 #include "infer/schema_merge.h"
 
 namespace tailor {
@@ -19,8 +21,8 @@ namespace {
 constexpr std::size_t kLargestSchema = 256 << 10;
 constexpr int kDeepestSchema = 64;
 constexpr std::size_t kMostProperties = 1000;
-constexpr std::size_t kMostOptional =
-    256;  // where any may come next all are tried: twice as many cost four times as much
+// Where any of them may come next all are tried: twice as many cost four times as much.
+constexpr std::size_t kMostOptional = 256;
 constexpr std::size_t kMostValues = 10'000;   // of enum
 constexpr std::size_t kMostSchemas = 20'000;  // read, those behind references once each time they are merged
 constexpr std::size_t kLongestName = 512;
@@ -30,41 +32,10 @@ constexpr int kLongestString = 1'000'000;
 constexpr int kLongestMinimum = 1000;  // of a string: each character that must be there is a rule
 constexpr const char* kTypes[] = {"object", "array", "string", "number", "integer", "boolean", "null"};
 
-struct Format {
-  const char* name;
-  const char* pattern;
-};
-#define TAILOR_DATE \
-  "[0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))"
-#define TAILOR_TIME "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
-#define TAILOR_BYTE "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-#define TAILOR_LABEL "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-constexpr Format kFormats[] = {
-    {"date", "^" TAILOR_DATE "$"},  // 29 February is left out: it is not of every year
-    {"time", "^" TAILOR_TIME "$"},
-    {"date-time", "^" TAILOR_DATE "T" TAILOR_TIME "$"},
-    {"duration",
-     "^P([0-9]{1,9}W|([0-9]{1,9}Y([0-9]{1,9}M([0-9]{1,9}D)?)?|[0-9]{1,9}M([0-9]{1,9}D)?|[0-9]{1,9}D)(T[0-9]{1,9}(H([0-"
-     "9]{1,9}M([0-9]{1,9}S)?)?|M([0-9]{1,9}S)?|S))?|T[0-9]{1,9}(H([0-9]{1,9}M([0-9]{1,9}S)?)?|M([0-9]{1,9}S)?|S))$"},
-    {"email", "^[A-Za-z0-9_+-]{1,30}(\\.[A-Za-z0-9_+-]{1,16}){0,2}@" TAILOR_LABEL "(\\." TAILOR_LABEL "){1,2}$"},
-    {"hostname", "^" TAILOR_LABEL "(\\." TAILOR_LABEL "){0,2}$"},
-    {"ipv4", "^(" TAILOR_BYTE "\\.){3}" TAILOR_BYTE "$"},
-    {"ipv6", "^([0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4}$"},
-    {"uuid", "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"},
-};
-#undef TAILOR_DATE
-#undef TAILOR_TIME
-#undef TAILOR_BYTE
-#undef TAILOR_LABEL
-
 bool is_deeper_than(const Json& value, int depth) {
   if (!value.is_structured()) return false;
   return depth == 0 ||
          std::any_of(value.begin(), value.end(), [depth](const Json& part) { return is_deeper_than(part, depth - 1); });
-}
-
-bool is_impossible(const GrammarExpr& expr) {
-  return expr->kind == GrammarNode::Kind::kChoice && expr->parts.empty();
 }
 
 class SchemaReader {
@@ -73,19 +44,13 @@ class SchemaReader {
 
   Result<GrammarExpr> possible(const Json& schema, const std::string& path, int depth) {
     TAILOR_TRY(GrammarExpr expr, read(schema, path, depth));
-    if (is_impossible(expr))
+    if (is_nothing(expr))
       return schema_error(path, "", "no value is allowed here",
                           "look for false, or for constraints that contradict one another");
     return expr;
   }
 
  private:
-  struct Member {
-    std::string name;
-    GrammarExpr expr;  // with its name
-    bool required = false;
-  };
-
   Result<GrammarExpr> read(const Json& schema, const std::string& path, int depth);
   Status check_keywords(const Json& schema, const std::string& path) const;
   Result<GrammarExpr> reference(const Json& uri, const std::string& path, int depth);
@@ -97,22 +62,13 @@ class SchemaReader {
   Result<GrammarExpr> string(const Json& schema, const std::string& path);
   Result<GrammarExpr> array(const Json& schema, const std::string& path, int depth);
   Result<GrammarExpr> object(const Json& schema, const std::string& path, int depth);
-  Result<std::vector<Member>> members(const Json& schema, const std::string& path, int depth);
-  GrammarExpr body(const std::vector<Member>& members, const GrammarExpr& further);
-  using Blocks = std::map<std::pair<std::size_t, std::size_t>, GrammarExpr>;
-  void cover(std::size_t begin, std::size_t end, std::size_t low, std::size_t high,
-             const std::vector<GrammarExpr>& leaves, Blocks& blocks, std::vector<GrammarExpr>& out);
+  Result<std::vector<ObjectMember>> members(const Json& schema, const std::string& path, int depth);
 
   /// A count such as "minItems"; none where it is not there. At most `most`.
   Result<std::optional<int>> count(const Json& schema, const char* keyword, const std::string& path, int most) const;
   Result<std::pair<int, int>> counts(const Json& schema, const char* least, const char* greatest,
                                      const std::string& path, int most) const;
-  GrammarExpr rule_of(GrammarExpr expr) {
-    if (expr->kind == GrammarNode::Kind::kRule) return expr;
-    const std::size_t rule = grammar_.add_rule();
-    grammar_.define(rule, std::move(expr));
-    return Grammar::refer(rule);
-  }
+  GrammarExpr rule_of(GrammarExpr expr) { return grammar_.rule_of(std::move(expr)); }
 
   const Json& root_;
   Grammar& grammar_;
@@ -172,7 +128,7 @@ Result<GrammarExpr> SchemaReader::read(const Json& schema, const std::string& pa
   std::vector<GrammarExpr> ways;
   for (const std::string& type : all) {
     TAILOR_TRY(GrammarExpr way, of_type(type, schema, path, depth));
-    if (!is_impossible(way)) ways.push_back(std::move(way));
+    if (!is_nothing(way)) ways.push_back(std::move(way));
   }
   return choice(std::move(ways));
 }
@@ -187,7 +143,7 @@ Result<GrammarExpr> SchemaReader::reference(const Json& uri, const std::string& 
   open_.insert(target);
   TAILOR_TRY(GrammarExpr body, read(*target, path, depth + 1));
   open_.erase(target);
-  const bool impossible = is_impossible(body);
+  const bool impossible = is_nothing(body);
   grammar_.define(rule, std::move(body));
   return impossible ? nothing() : Grammar::refer(rule);
 }
@@ -213,7 +169,7 @@ Result<GrammarExpr> SchemaReader::branches(const Json& schema, const char* keywo
       flat.push_back(std::move(own));
     }
     TAILOR_TRY(GrammarExpr way, read(plain ? list[i] : merged, at, depth + 1));
-    if (!is_impossible(way)) ways.push_back(std::move(way));
+    if (!is_nothing(way)) ways.push_back(std::move(way));
   }
   if (std::string_view(keyword) == "oneOf") {
     if (flat.size() > 100) return schema_error(path, keyword, "has more than 100 branches", "use \"anyOf\"");
@@ -352,19 +308,17 @@ Result<GrammarExpr> SchemaReader::string(const Json& schema, const std::string& 
   TAILOR_TRY(const auto length, counts(schema, "minLength", "maxLength", path, kLongestString));
   if (length.first > kLongestMinimum)
     return schema_error(path, "minLength", fmt::format("is above {}, the most that is enforced", kLongestMinimum));
-  const Format* format = nullptr;
+  const bool has_pattern = schema.contains("pattern");
+  std::optional<std::string_view> format;
   if (schema.contains("format")) {
     if (!schema["format"].is_string()) return schema_error(path, "format", "must be a string");
-    for (const Format& known : kFormats) {
-      if (schema["format"] == known.name) format = &known;
-    }
+    format = format_pattern(schema["format"].get_ref<const std::string&>());
   }
-  const char* keyword = schema.contains("pattern") ? "pattern" : "format";
-  if (format != nullptr && schema.contains("pattern"))
-    return schema_error(path, "pattern", "cannot be enforced beside this format");
-  if (format == nullptr && !schema.contains("pattern")) return json_.string(length.first, length.second);
-  if (format == nullptr && !schema["pattern"].is_string()) return schema_error(path, keyword, "must be a string");
-  const std::string pattern = format != nullptr ? format->pattern : schema["pattern"].get<std::string>();
+  if (!format && !has_pattern) return json_.string(length.first, length.second);
+  if (format && has_pattern) return schema_error(path, "pattern", "cannot be enforced beside this format");
+  const char* keyword = has_pattern ? "pattern" : "format";
+  if (has_pattern && !schema["pattern"].is_string()) return schema_error(path, keyword, "must be a string");
+  const std::string pattern = format ? std::string(*format) : schema["pattern"].get<std::string>();
   auto matching = add_regex_string(grammar_, pattern, length.first, length.second);
   if (!matching) return schema_error(path, keyword, matching.error().message, matching.error().hint);
   return matching;
@@ -382,7 +336,7 @@ Result<GrammarExpr> SchemaReader::array(const Json& schema, const std::string& p
   for (std::size_t i = 0; i < listed.size() && (greatest == kNoMaximum || i < static_cast<std::size_t>(greatest));
        ++i) {
     TAILOR_TRY(GrammarExpr item, read(listed[i], fmt::format("{}.prefixItems[{}]", path, i), depth + 1));
-    if (is_impossible(item)) break;  // the array must end before it
+    if (is_nothing(item)) break;  // the array must end before it
     prefix.push_back(rule_of(std::move(item)));
   }
   const bool whole = prefix.size() == listed.size();
@@ -396,13 +350,13 @@ Result<GrammarExpr> SchemaReader::array(const Json& schema, const std::string& p
                                                  : Result<GrammarExpr>(json_.value()));
   }
   const auto known = static_cast<int>(prefix.size());
-  if (is_impossible(further) && least > known)
+  if (is_nothing(further) && least > known)
     return schema_error(path, "minItems", fmt::format("asks for {} items where at most {} are allowed", least, known));
-  if (!is_impossible(further)) further = rule_of(std::move(further));
+  if (!is_nothing(further)) further = rule_of(std::move(further));
   if (greatest == 0) return text_of("[]");
   // From the last item back: what follows position i.
   GrammarExpr rest = text_of("");
-  if (!is_impossible(further) && (greatest == kNoMaximum || greatest > known)) {
+  if (!is_nothing(further) && (greatest == kNoMaximum || greatest > known)) {
     const int more = greatest == kNoMaximum ? kNoMaximum : greatest - known;
     if (known == 0) {
       GrammarExpr items = json_.brackets(json_.list(further, std::max(least, 1), more));
@@ -419,8 +373,7 @@ Result<GrammarExpr> SchemaReader::array(const Json& schema, const std::string& p
   return least == 0 ? choice({text_of("[]"), std::move(items)}) : items;
 }
 
-Result<std::vector<SchemaReader::Member>> SchemaReader::members(const Json& schema, const std::string& path,
-                                                                int depth) {
+Result<std::vector<ObjectMember>> SchemaReader::members(const Json& schema, const std::string& path, int depth) {
   const Json none = Json::object();
   const Json& listed = schema.contains("properties") ? schema["properties"] : none;
   if (!listed.is_object()) return schema_error(path, "properties", "must be an object");
@@ -431,7 +384,7 @@ Result<std::vector<SchemaReader::Member>> SchemaReader::members(const Json& sche
   }
   std::set<std::string> wanted;
   for (const Json& name : required) wanted.insert(name.get<std::string>());
-  std::vector<Member> out;
+  std::vector<ObjectMember> out;
   const auto add = [&](const std::string& name, const Json& value, const std::string& at) -> Status {
     if (++properties_ > kMostProperties)
       return schema_error(path, "properties", fmt::format("the schema has more than {} properties", kMostProperties));
@@ -439,8 +392,8 @@ Result<std::vector<SchemaReader::Member>> SchemaReader::members(const Json& sche
       return schema_error(path, "properties", fmt::format("a name is longer than {} bytes", kLongestName));
     TAILOR_TRY(GrammarExpr expr, read(value, at, depth + 1));
     const bool must = wanted.contains(name);
-    if (is_impossible(expr) && must) return schema_error(at, "", "is required, but no value is allowed for it");
-    if (!is_impossible(expr))
+    if (is_nothing(expr) && must) return schema_error(at, "", "is required, but no value is allowed for it");
+    if (!is_nothing(expr))
       out.push_back({name, sequence({text_of(Json(name).dump()), json_.colon(), std::move(expr)}), must});
     return {};
   };
@@ -458,122 +411,59 @@ Result<std::vector<SchemaReader::Member>> SchemaReader::members(const Json& sche
 Result<GrammarExpr> SchemaReader::object(const Json& schema, const std::string& path, int depth) {
   TAILOR_TRY(const auto size, counts(schema, "minProperties", "maxProperties", path, kMostItems));
   const auto [least, greatest] = size;
-  TAILOR_TRY(const std::vector<Member> named, members(schema, path, depth));
+  TAILOR_TRY(const std::vector<ObjectMember> named, members(schema, path, depth));
   std::vector<std::string> names;  // that further members may not have
-  for (const Member& member : named) names.push_back(member.name);
+  for (const ObjectMember& member : named) names.push_back(member.name);
   if (schema.contains("properties")) {
     for (const auto& [name, value] : schema["properties"].items()) names.push_back(name);
   }
   const bool open = names.empty() && schema.value("unevaluatedProperties", Json(true)) != false;
   const Json rest = schema.value("additionalProperties", Json(open));
   TAILOR_TRY(GrammarExpr further, read(rest, path + ".additionalProperties", depth + 1));
-  if (!is_impossible(further)) {
+  if (!is_nothing(further)) {
     GrammarExpr name = names.empty() ? json_.string() : json_.string_other_than(names);
     further = rule_of(sequence({std::move(name), json_.colon(), std::move(further)}));
   }
   if (named.size() > kMostOptional &&
-      std::any_of(named.begin(), named.end(), [](const Member& m) { return !m.required; })) {
+      std::any_of(named.begin(), named.end(), [](const ObjectMember& m) { return !m.required; })) {
     return schema_error(path, "properties",
                         fmt::format("has more than {} of which some may be left out", kMostOptional),
                         "name all of them under \"required\"");
   }
   const auto must =
-      static_cast<int>(std::count_if(named.begin(), named.end(), [](const Member& m) { return m.required; }));
+      static_cast<int>(std::count_if(named.begin(), named.end(), [](const ObjectMember& m) { return m.required; }));
   if (greatest != kNoMaximum && greatest < must)
     return schema_error(path, "maxProperties", fmt::format("is below the {} properties that are required", must));
   if (named.empty()) {
-    if (is_impossible(further) && least > 0)
+    if (is_nothing(further) && least > 0)
       return schema_error(path, "minProperties", "asks for members where none is allowed");
-    if (is_impossible(further) || greatest == 0) return text_of("{}");
+    if (is_nothing(further) || greatest == 0) return text_of("{}");
     // A name may come twice: then two members are one.
     if (least > 1)
       return schema_error(path, "minProperties", "is not enforced above 1", "name the members under \"properties\"");
     GrammarExpr all = json_.braces(json_.list(further, 1, greatest));
     return least == 0 ? choice({text_of("{}"), std::move(all)}) : all;
   }
-  const bool counted = greatest != kNoMaximum && (!is_impossible(further) || greatest < static_cast<int>(named.size()));
+  const bool counted = greatest != kNoMaximum && (!is_nothing(further) || greatest < static_cast<int>(named.size()));
   if (counted)
     return schema_error(path, "maxProperties",
                         "is not enforced beside \"properties\" that may be left out or added to");
   if (least > std::max(must, 1))
     return schema_error(path, "minProperties", "is not enforced beside \"properties\" that may be left out",
                         "use \"required\"");
-  GrammarExpr all = body(named, further);
+  GrammarExpr all = object_grammar(grammar_, json_, named, further);
   return must == 0 && least == 0 ? choice({text_of("{}"), std::move(all)}) : all;
-}
-
-/// At least one member, in order, braces around them. Written from the back: after each member stand a comma and one of
-/// the members that may be next, or the closing brace. One rule asks for the comma however many may follow: where each
-/// did, a token that begins with one would be tried for each.
-GrammarExpr SchemaReader::body(const std::vector<Member>& members, const GrammarExpr& further) {
-  const std::size_t n = members.size();
-  std::vector<GrammarExpr> after(n + 1), leaf(n);  // what follows member i - 1; member i and what follows it
-  after[n] = json_.close_brace();
-  GrammarExpr more = nothing();
-  if (!is_impossible(further)) {
-    const std::size_t rest = grammar_.add_rule();
-    more = sequence({further, Grammar::refer(rest)});
-    grammar_.define(rest, choice({after[n], sequence({json_.comma(), more})}));
-    after[n] = Grammar::refer(rest);
-  }
-  Blocks blocks;
-  std::size_t end = n;  // behind the last member that may be next: the first that is required, or all
-  bool may_close = true;
-  GrammarExpr next;
-  for (std::size_t i = n; i-- > 0;) {
-    leaf[i] = sequence({members[i].expr, after[i + 1]});
-    if (members[i].required) {
-      end = i + 1;
-      may_close = false;
-    }
-    const bool among_others = i > 0 && !members[i - 1].required;
-    if (among_others || !members[i].required) leaf[i] = rule_of(std::move(leaf[i]));
-    if (members[i].required) {
-      next = leaf[i];
-      after[i] = sequence({json_.comma(), next});
-      continue;
-    }
-    std::vector<GrammarExpr> ways;
-    cover(i, end, 0, n, leaf, blocks, ways);
-    if (may_close && !is_impossible(more)) ways.push_back(more);
-    next = choice(std::move(ways));
-    if (i == 0) break;
-    GrammarExpr with_comma = sequence({json_.comma(), next});
-    after[i] = rule_of(may_close ? choice({json_.close_brace(), std::move(with_comma)}) : std::move(with_comma));
-  }
-  return sequence({json_.open_brace(), std::move(next)});
-}
-
-/// Appends rules that together choose among the leaves [begin, end), all of them written: halves of [low, high), so
-/// that no more than twice the logarithm are needed wherever it begins.
-void SchemaReader::cover(std::size_t begin, std::size_t end, std::size_t low, std::size_t high,
-                         const std::vector<GrammarExpr>& leaves, Blocks& blocks, std::vector<GrammarExpr>& out) {
-  begin = std::max(begin, low);
-  end = std::min(end, high);
-  if (begin >= end) return;
-  const std::size_t middle = low + (high - low) / 2;
-  if (high - low == 1) {
-    out.push_back(leaves[low]);
-  } else if (begin == low && end == high) {
-    GrammarExpr& block = blocks[{low, high}];
-    if (block == nullptr) {
-      std::vector<GrammarExpr> ways;
-      cover(low, middle, low, middle, leaves, blocks, ways);
-      cover(middle, high, middle, high, leaves, blocks, ways);
-      block = rule_of(choice(std::move(ways)));
-    }
-    out.push_back(block);
-  } else {
-    cover(begin, end, low, middle, leaves, blocks, out);
-    cover(begin, end, middle, high, leaves, blocks, out);
-  }
 }
 
 }  // namespace
 
+Status check_schema_depth(const Json& schema, const std::string& where) {
+  if (!is_deeper_than(schema, kDeepestSchema)) return {};
+  return schema_error(where, "", fmt::format("is nested deeper than {}", kDeepestSchema));
+}
+
 Result<Grammar> schema_grammar(const Json& schema, const std::string& where) {
-  if (is_deeper_than(schema, kDeepestSchema))
-    return schema_error(where, "", fmt::format("is nested deeper than {}", kDeepestSchema));
+  TAILOR_CHECK(check_schema_depth(schema, where));
   if (dump_json(schema).size() > kLargestSchema)
     return schema_error(where, "", fmt::format("is larger than {} KiB", kLargestSchema >> 10));
   Grammar grammar;

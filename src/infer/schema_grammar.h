@@ -30,6 +30,9 @@ namespace tailor {
 /// `where` begins the path in errors: "response_format.json_schema.schema".
 Result<Grammar> schema_grammar(const Json& schema, const std::string& where);
 
+/// Whether the schema is nested no deeper than it may be: to be asked before anything else that visits all of it.
+Status check_schema_depth(const Json& schema, const std::string& where);
+
 /// Any JSON object: response_format {"type": "json_object"}.
 Grammar json_object_grammar();
 

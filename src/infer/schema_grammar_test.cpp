@@ -98,6 +98,8 @@ TEST(SchemaGrammar, RefusesWhatItDoesNotEnforce) {
       {R"({"$ref":"#/title","title":"t"})", ".$ref: \"#/title\" names no schema"},
       {R"({"$ref":"#/%zz"})", ".$ref: is no JSON pointer"},
       {R"({"$ref":5})", ".$ref: must be a string"},
+      {R"({"properties":{"a":{"$id":"b","type":"null"}}})", ".properties.a.$id: is only supported at the top"},
+      {R"({"allOf":[{"$id":"b"},{"type":"null"}]})", ".allOf[0].$id: is only supported at the top"},
       {R"({"$ref":"#"})", ".$ref: \"#\" leads to itself"},
       {R"({"anyOf":[{"type":"null"},{"$ref":"#"}]})", ".anyOf[1].anyOf[1].$ref: \"#\" leads to itself"},
       {R"({"$ref":"#/$defs/a","$defs":{"a":{"$ref":"#/$defs/b"},"b":{"$ref":"#/$defs/a"}}})",

@@ -247,6 +247,9 @@ Result<Json> SchemaFlattener::flat_at(const Json& schema, const std::string& pat
     return schema_error(path, "", "the schema grows too large when its references and allOf are followed");
   if (schema.is_boolean()) return schema;
   if (!schema.is_object()) return schema_error(path, "", "a schema must be an object or a boolean");
+  if (schema.contains("$id") && &schema != &root_) {
+    return schema_error(path, "$id", "is only supported at the top of a schema");
+  }
   Json out = schema;
   for (const char* keyword : {"$ref", "allOf", "$id", "$defs", "definitions"}) out.erase(keyword);
   if (schema.contains("$ref")) {

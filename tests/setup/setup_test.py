@@ -19,7 +19,7 @@ from unittest import mock
 TREE = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TREE / "scripts"))
 
-from tailor_setup import jobs, llama, pins, system, unpack, web  # noqa: E402
+from tailor_setup import jobs, llama, pins, system, unpack, web, xgrammar  # noqa: E402
 from tailor_setup.cache import Cache  # noqa: E402
 from tailor_setup.download import Fetch, cached, explain, merge, sha256_of  # noqa: E402
 from tailor_setup.errors import SetupError  # noqa: E402
@@ -238,6 +238,36 @@ class Linking(Setup):
         entry = self.target("m-1")
         self.assertTrue(self.cache.link("models/m", entry))
         self.assertEqual((self.cache.deps / "models" / "m").resolve(), entry.resolve())
+
+
+class Unpacking(Setup):
+    def test_of_xgrammar_only_the_core_and_the_headers_that_it_needs_are_taken(self):
+        path = self.index / "xgrammar-9.tar.gz"
+        taken = {"LICENSE", "NOTICE", "cpp/fsm.cc", "include/xgrammar/grammar.h", "3rdparty/dlpack/LICENSE", "3rdparty/dlpack/include/dlpack/dlpack.h",
+                 "3rdparty/picojson/picojson.h"}
+        with tarfile.open(path, "w:gz") as archive:
+            for name in [*taken, "python/xgrammar/a.py", "3rdparty/picojson/test.cpp", "3rdparty/googletest/g.cc"]:
+                archive.addfile(tarfile.TarInfo("xgrammar-9/" + name))
+        pin = pins.Pin("xgrammar", "9", sha256_of(path), 1, source=True)
+        place = self.cache.downloads / pin.sha256
+        place.mkdir()
+        os.rename(path, place / path.name)
+        out = self.root / "out"
+        with mock.patch.object(pins, "XGRAMMAR", pin):
+            unpack.xgrammar_source(self.cache, out)
+        self.assertEqual({str(f.relative_to(out)) for f in out.rglob("*") if f.is_file()}, taken)
+
+    def test_the_key_of_xgrammar_follows_its_recipe(self):
+        found = []
+        with mock.patch.object(self.cache, "entry", side_effect=lambda name, inputs: found.append((name, inputs)) or self.root):
+            self.assertEqual(xgrammar.provide(self.cache, True, 1), (self.root, False))
+            with mock.patch.object(xgrammar, "RECIPE", self.root):
+                (self.root / "CMakeLists.txt").write_text("other")
+                (self.root / "log.cc").write_text("other")
+                xgrammar.provide(self.cache, True, 1)
+        self.assertEqual(found[0][0], f"xgrammar-{pins.XGRAMMAR.version}")
+        self.assertNotEqual(found[0][1]["recipe"], found[1][1]["recipe"])
+        self.assertEqual(found[0][1]["sha256"], pins.XGRAMMAR.sha256)
 
 
 class Systems(Setup):
