@@ -25,7 +25,8 @@ std::size_t argmax_of(std::span<const float> x) {
   }
   float most = *std::max_element(maxima, maxima + kLanes);
   for (std::size_t i = whole; i < x.size(); ++i) most = std::max(most, x[i]);
-  return static_cast<std::size_t>(std::find(x.begin(), x.end(), most) - x.begin());
+  const auto found = std::find(x.begin(), x.end(), most);
+  return found == x.end() ? 0 : static_cast<std::size_t>(found - x.begin());  // none is a number
 }
 
 /// Of two candidates the likelier, of equal ones the smaller token.
@@ -147,6 +148,7 @@ std::int32_t Sampler::draw(std::span<float> logits) {
   Rng rng(options_.seed, stream_);
   rng.set_counter(drawn_);
   double at = rng.uniform() * total;
+  if (candidates_.empty()) return static_cast<std::int32_t>(best);
   for (const auto& [weight, token] : candidates_) {
     at -= weight;
     if (at < 0) return token;
@@ -165,7 +167,7 @@ Result<SampledToken> Sampler::next(std::span<float> logits) {
   penalise(logits);
   TAILOR_CHECK(constrain(logits));
   const std::int32_t token = draw(logits);
-  if (!(logits[static_cast<std::size_t>(token)] > kNever)) {
+  if (changed && !(logits[static_cast<std::size_t>(token)] > kNever)) {
     return Error{ErrorCode::kInvalidArgument, "no token may follow: bias or constraint forbid all of them",
                  "loosen logit_bias or the response format"};
   }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <map>
 
 #include "infer/text_stream.h"
@@ -78,6 +79,16 @@ TEST(Sampler, TellsRawLogprobs) {
   EXPECT_NEAR(got.top[1].logprob, std::log(0.2), 1e-5);
   EXPECT_NE(got.token, 0);
   EXPECT_NEAR(got.logprob, std::log(std::vector{0.6, 0.2, 0.1, 0.06, 0.04}[static_cast<std::size_t>(got.token)]), 1e-5);
+}
+
+TEST(Sampler, ABrokenModelsNumbersGiveSomeToken) {
+  for (const double temperature : {0.0, 1.0}) {
+    Sampler sampler({.temperature = temperature, .top_k = 2, .top_p = 0.5, .top_logprobs = 1}, kPrompt, kEnds, 0, nullptr);
+    std::vector<float> logits(40, std::numeric_limits<float>::quiet_NaN());
+    const std::int32_t token = sampler.next(logits).value().token;
+    EXPECT_GE(token, 0);
+    EXPECT_LT(token, 40);
+  }
 }
 
 class OnlyOdd final : public TokenConstraint {

@@ -240,7 +240,7 @@ class Linking(Setup):
         self.assertEqual((self.cache.deps / "models" / "m").resolve(), entry.resolve())
 
 
-class Unpacking(Setup):
+class XGrammar(Setup):
     def test_of_xgrammar_only_the_core_and_the_headers_that_it_needs_are_taken(self):
         path = self.index / "xgrammar-9.tar.gz"
         taken = {"LICENSE", "NOTICE", "cpp/fsm.cc", "include/xgrammar/grammar.h", "3rdparty/dlpack/LICENSE", "3rdparty/dlpack/include/dlpack/dlpack.h",
