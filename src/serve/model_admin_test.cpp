@@ -156,7 +156,7 @@ TEST(MemoryFit, SaysWhatWouldFit) {
   const std::size_t at = cache.error().hint.find("--cache-bytes ") + 14;
   EXPECT_TRUE(check_memory(file, std::stoull(cache.error().hint.substr(at)), weights + 512 * mb))
       << "what it says fits does";
-  const Status tight = check_memory(file, 0, weights / 2 + 70 * mb);
+  const Status tight = check_memory(file, 0, 64 * mb + weights / 4 * 3);
   ASSERT_FALSE(tight);
   EXPECT_NE(tight.error().hint.find("q"), std::string::npos) << tight.error().hint;
   const Status hopeless = check_memory(file, 0, mb);
