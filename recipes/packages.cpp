@@ -24,10 +24,12 @@ Result<std::string> next_version(const PackageStore& packages, const std::string
 
 Status no_at(std::string_view text, std::string_view what) {
   if (text.find('@') == std::string_view::npos) return {};
-  return Error{ErrorCode::kInvalidArgument, fmt::format("{} \"{}\" holds an @", what, text), "NAME@VERSION is how a version is asked for"};
+  return Error{ErrorCode::kInvalidArgument, fmt::format("{} \"{}\" holds an @", what, text),
+               "NAME@VERSION is how a version is asked for"};
 }
 
-Status note(Store& store, const std::string& actor, const char* action, const std::string& object, Json details = Json::object()) {
+Status note(Store& store, const std::string& actor, const char* action, const std::string& object,
+            Json details = Json::object()) {
   TAILOR_CHECK(store.audit().append({actor, action, object, std::move(details)}));
   return {};
 }
@@ -70,6 +72,5 @@ Status remove_package(Store& store, const std::string& name, const std::string& 
   TAILOR_CHECK(store.packages().remove(name, version));
   return note(store, actor, "package.remove", name + "@" + version);
 }
-
 
 }  // namespace tailor

@@ -21,5 +21,4 @@ Status promote_package(Store& store, const std::string& name, const std::string&
 Result<std::string> roll_package_back(Store& store, const std::string& name, const std::string& actor);
 Status remove_package(Store& store, const std::string& name, const std::string& version, const std::string& actor);
 
-
 }  // namespace tailor

@@ -20,7 +20,8 @@ namespace fs = std::filesystem;
 namespace {
 
 /// What other issues bring; a name that is accepted and does nothing would look like protection.
-constexpr std::string_view kNotBuilt[] = {"routes", "providers", "guards", "guard", "drift", "widget", "cluster", "rag", "retrieval"};
+constexpr std::string_view kNotBuilt[] = {"routes", "providers", "guards", "guard",    "drift",
+                                          "widget", "cluster",   "rag",    "retrieval"};
 
 class Reader {
  public:
@@ -38,8 +39,10 @@ class Reader {
       if (error_) return;
       const std::string full = path.empty() ? entry.name : path + "." + entry.name;
       if (const auto [before, first] = seen.emplace(entry.name, entry.line); !first)
-        return fail(entry.line, fmt::format("{} is given twice, first in line {}", full, before->second), "keep one of them");
-      const auto field = std::find_if(fields.begin(), fields.end(), [&](const auto& f) { return f.first == entry.name; });
+        return fail(entry.line, fmt::format("{} is given twice, first in line {}", full, before->second),
+                    "keep one of them");
+      const auto field =
+          std::find_if(fields.begin(), fields.end(), [&](const auto& f) { return f.first == entry.name; });
       if (field == fields.end()) return unknown(entry, full, fields);
       if (entry.value.kind != YamlNode::Kind::kNull) field->second(entry);
     }
@@ -47,13 +50,15 @@ class Reader {
 
   Field text(std::string& out) {
     return [this, &out](const YamlEntry& entry) {
-      if (entry.value.kind != YamlNode::Kind::kScalar || entry.value.text.empty()) return wrong(entry.line, entry.name, "a text", entry.value);
+      if (entry.value.kind != YamlNode::Kind::kScalar || entry.value.text.empty())
+        return wrong(entry.line, entry.name, "a text", entry.value);
       out = entry.value.text;
     };
   }
   Field path(fs::path& out) {
     return [this, &out](const YamlEntry& entry) {
-      if (entry.value.kind != YamlNode::Kind::kScalar || entry.value.text.empty()) return wrong(entry.line, entry.name, "a path", entry.value);
+      if (entry.value.kind != YamlNode::Kind::kScalar || entry.value.text.empty())
+        return wrong(entry.line, entry.name, "a path", entry.value);
       out = resolved(entry.value.text);
     };
   }
@@ -76,8 +81,16 @@ class Reader {
   template <typename T>
   Field bytes(T& out) {
     return [this, &out](const YamlEntry& entry) {
-      const auto value = quantity(entry.value, {{"", 1}, {"b", 1}, {"kb", 1e3}, {"mb", 1e6}, {"gb", 1e9}, {"kib", 1024.0}, {"mib", 1048576.0}, {"gib", 1073741824.0}});
-      if (!value || *value < 1 || *value > 1e15) return wrong(entry.line, entry.name, "a size such as 2GB", entry.value);
+      const auto value = quantity(entry.value, {{"", 1},
+                                                {"b", 1},
+                                                {"kb", 1e3},
+                                                {"mb", 1e6},
+                                                {"gb", 1e9},
+                                                {"kib", 1024.0},
+                                                {"mib", 1048576.0},
+                                                {"gib", 1073741824.0}});
+      if (!value || *value < 1 || *value > 1e15)
+        return wrong(entry.line, entry.name, "a size such as 2GB", entry.value);
       out = static_cast<T>(*value);
     };
   }
@@ -86,16 +99,20 @@ class Reader {
     return [this, &out](const YamlEntry& entry) {
       const auto seconds = quantity(entry.value, {{"ms", 0.001}, {"s", 1}, {"m", 60}, {"h", 3600}});
       const auto value = std::chrono::duration_cast<T>(std::chrono::duration<double>(seconds.value_or(0)));
-      if (!seconds || value.count() < 1 || *seconds > 86'400) return wrong(entry.line, entry.name, "a time up to a day with its unit, such as 30s or 10m", entry.value);
+      if (!seconds || value.count() < 1 || *seconds > 86'400)
+        return wrong(entry.line, entry.name, "a time up to a day with its unit, such as 30s or 10m", entry.value);
       out = value;
     };
   }
 
   void fail(int line, std::string message, std::string hint) {
-    if (!error_) error_ = Error{ErrorCode::kInvalidArgument, fmt::format("{}:{}: {}", where_, std::max(line, 1), message), std::move(hint)};
+    if (!error_)
+      error_ = Error{ErrorCode::kInvalidArgument, fmt::format("{}:{}: {}", where_, std::max(line, 1), message),
+                     std::move(hint)};
   }
   void wrong(int line, std::string_view name, std::string_view expected, const YamlNode& seen) {
-    fail(line, fmt::format("{} should be {}, it is {}", name.empty() ? "the file" : name, expected, seen_of(seen)), "docs/SERVE.md shows a file");
+    fail(line, fmt::format("{} should be {}, it is {}", name.empty() ? "the file" : name, expected, seen_of(seen)),
+         "docs/SERVE.md shows a file");
   }
   std::string at(int line) const { return fmt::format("{}:{}", where_, line); }
   fs::path resolved(const fs::path& path) const { return path.is_absolute() ? path : directory_ / path; }
@@ -112,9 +129,11 @@ class Reader {
       known += (known.empty() ? "" : ", ") + name;
     }
     const std::string nearest = nearest_name(entry.name, names);
-    fail(entry.line, fmt::format("there is no setting {}", full), nearest.empty() ? "known here: " + known : fmt::format("did you mean {}?", nearest));
+    fail(entry.line, fmt::format("there is no setting {}", full),
+         nearest.empty() ? "known here: " + known : fmt::format("did you mean {}?", nearest));
   }
-  static std::optional<double> quantity(const YamlNode& node, const std::vector<std::pair<std::string_view, double>>& units) {
+  static std::optional<double> quantity(const YamlNode& node,
+                                        const std::vector<std::pair<std::string_view, double>>& units) {
     if (node.kind != YamlNode::Kind::kScalar) return {};
     const std::size_t end = node.text.find_first_not_of("0123456789.");
     YamlNode number = node;
@@ -122,7 +141,8 @@ class Reader {
     number.text = node.text.substr(0, end);
     const auto value = plain_number(number);
     std::string unit = end == std::string::npos ? "" : node.text.substr(node.text.find_first_not_of(' ', end));
-    std::transform(unit.begin(), unit.end(), unit.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    std::transform(unit.begin(), unit.end(), unit.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     for (const auto& [name, factor] : units) {
       if (value && unit == name) return *value * factor;
     }
@@ -135,11 +155,13 @@ class Reader {
 };
 
 void read_adapters(Reader& in, const YamlEntry& entry, ServeModel& model) {
-  if (entry.value.kind != YamlNode::Kind::kList) return in.wrong(entry.line, "adapters", "a list of {name, path}", entry.value);
+  if (entry.value.kind != YamlNode::Kind::kList)
+    return in.wrong(entry.line, "adapters", "a list of {name, path}", entry.value);
   for (const YamlNode& item : entry.value.items) {
     ServeAdapter adapter;
     in.map(item, "adapters", {{"name", in.text(adapter.name)}, {"path", in.path(adapter.path)}});
-    if (adapter.name.empty() || adapter.path.empty()) return in.fail(item.line, "an adapter needs name and path", "- {name: polite, path: runs/polite/package}");
+    if (adapter.name.empty() || adapter.path.empty())
+      return in.fail(item.line, "an adapter needs name and path", "- {name: polite, path: runs/polite/package}");
     model.adapters.push_back(std::move(adapter));
   }
 }
@@ -156,12 +178,17 @@ void read_models(Reader& in, const YamlEntry& entry, ServeRequest& out) {
             {"stored", in.text(model.stored)},
             {"adapters", [&](const YamlEntry& e) { read_adapters(in, e, model); }}});
     if (in.error()) return;
-    if (static_cast<int>(!model.model.empty()) + static_cast<int>(!model.package.empty()) + static_cast<int>(!model.stored.empty()) != 1)
-      return in.fail(item.line, "a model is one of model, package and stored", "- {name: support, package: runs/support/package}");
+    if (static_cast<int>(!model.model.empty()) + static_cast<int>(!model.package.empty()) +
+            static_cast<int>(!model.stored.empty()) !=
+        1)
+      return in.fail(item.line, "a model is one of model, package and stored",
+                     "- {name: support, package: runs/support/package}");
     if (model.model.empty() && !model.adapters.empty())
-      return in.fail(item.line, "adapters stand on a base model", "name it with model; a package brings its own adapter");
+      return in.fail(item.line, "adapters stand on a base model",
+                     "name it with model; a package brings its own adapter");
     std::error_code ignored;
-    if (!model.model.empty() && fs::exists(in.resolved(model.model), ignored)) model.model = in.resolved(model.model).string();
+    if (!model.model.empty() && fs::exists(in.resolved(model.model), ignored))
+      model.model = in.resolved(model.model).string();
     out.served.push_back(std::move(model));
   }
 }
@@ -175,7 +202,8 @@ void read_listen(Reader& in, const YamlEntry& entry, ServeRequest& out) {
     if (!endpoint) return in.fail(item.line, endpoint.error().message, endpoint.error().hint);
     out.listen.push_back(item.text);
   }
-  if (out.listen.empty()) in.wrong(entry.line, "listen", "an address such as 127.0.0.1:8080, or a list of them", entry.value);
+  if (out.listen.empty())
+    in.wrong(entry.line, "listen", "an address such as 127.0.0.1:8080, or a list of them", entry.value);
 }
 
 }  // namespace
@@ -185,13 +213,16 @@ Result<ServeRequest> parse_serve_config(std::string_view text, const fs::path& f
   ServeRequest out;
   Reader in(file);
   const auto section = [&](const std::string& name, Reader::Fields fields) {
-    return std::pair<std::string, Reader::Field>{name, [&in, name, fields = std::move(fields)](const YamlEntry& e) { in.map(e.value, name, fields); }};
+    return std::pair<std::string, Reader::Field>{
+        name, [&in, name, fields = std::move(fields)](const YamlEntry& e) { in.map(e.value, name, fields); }};
   };
   ApiLimits& limits = out.limits;
   HttpTimeouts& times = out.timeouts;
   in.map(root, "",
          {{"listen", [&](const YamlEntry& e) { read_listen(in, e, out); }},
-          section("tls", {{"certificate", in.path(out.tls_certificate)}, {"key", in.path(out.tls_key)}, {"client_ca", in.path(out.tls_client_ca)}}),
+          section("tls", {{"certificate", in.path(out.tls_certificate)},
+                          {"key", in.path(out.tls_key)},
+                          {"client_ca", in.path(out.tls_client_ca)}}),
           {"data", in.path(out.data)},
           {"threads", in.whole(out.threads, 1, 4096)},
           {"cache_bytes", in.bytes(out.cache_bytes)},
@@ -216,7 +247,8 @@ Result<ServeRequest> parse_serve_config(std::string_view text, const fs::path& f
                                {"write", in.time(times.write)}})});
   if (in.error()) return *in.error();
   if (out.tls_certificate.empty() != out.tls_key.empty())
-    return Error{ErrorCode::kInvalidArgument, fmt::format("{}: tls needs certificate and key", file.string()), "give both"};
+    return Error{ErrorCode::kInvalidArgument, fmt::format("{}: tls needs certificate and key", file.string()),
+                 "give both"};
   return out;
 }
 

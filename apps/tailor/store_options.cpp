@@ -10,13 +10,15 @@
 namespace tailor {
 
 void add_data_option(CLI::App& verb, std::string& data) {
-  verb.add_option("--data", data, "directory of keys, packages and jobs ($TAILOR_DATA, else ~/.local/share/tailor)")->type_name("DIR");
+  verb.add_option("--data", data, "directory of keys, packages and jobs ($TAILOR_DATA, else ~/.local/share/tailor)")
+      ->type_name("DIR");
 }
 
 Result<std::unique_ptr<Store>> open_store(const std::string& data, bool must_exist) {
   const std::filesystem::path directory = data.empty() ? default_store_directory() : std::filesystem::path(data);
   if (directory.empty())
-    return Error{ErrorCode::kInvalidArgument, "there is no place for data: neither $TAILOR_DATA nor $HOME is set", "name one with --data DIR"};
+    return Error{ErrorCode::kInvalidArgument, "there is no place for data: neither $TAILOR_DATA nor $HOME is set",
+                 "name one with --data DIR"};
   return Store::open(directory, {.must_exist = must_exist});
 }
 

@@ -23,7 +23,8 @@ Result<std::optional<AuditAnchor>> read_anchor(const std::string& text) {
   const std::size_t colon = text.find(':');
   const auto [end, error] = std::from_chars(text.data(), text.data() + std::min(colon, text.size()), anchor.count);
   if (colon == std::string::npos || error != std::errc() || end != text.data() + colon || text.size() - colon != 65)
-    return Error{ErrorCode::kInvalidArgument, fmt::format("--anchor {}: expected COUNT:HASH", text), "as `tailor audit verify` printed it"};
+    return Error{ErrorCode::kInvalidArgument, fmt::format("--anchor {}: expected COUNT:HASH", text),
+                 "as `tailor audit verify` printed it"};
   anchor.hash = text.substr(colon + 1);
   return std::optional(anchor);
 }
@@ -42,7 +43,8 @@ Result<int> verify(const AuditWords& words) {
     return verdict.intact ? 0 : 2;
   }
   if (!verdict.intact) {
-    return Error{ErrorCode::kCorruptData, fmt::format("the audit log is broken at entry {}: {}", verdict.first_broken, verdict.reason),
+    return Error{ErrorCode::kCorruptData,
+                 fmt::format("the audit log is broken at entry {}: {}", verdict.first_broken, verdict.reason),
                  fmt::format("{} entries before it are intact", verdict.head.count)};
   }
   fmt::print("{} entries, intact; anchor {}:{}\n", verdict.head.count, verdict.head.count, verdict.head.hash);
@@ -57,9 +59,16 @@ Result<int> list(const AuditWords& words) {
     for (const AuditRecord& record : records) {
       const AuditEntry& entry = record.entry;
       if (words.json)
-        fmt::print("{}\n", dump_json(Json{{"seq", record.seq}, {"at", record.at}, {"actor", entry.actor}, {"action", entry.action}, {"object", entry.object}, {"details", entry.details}, {"hash", record.hash}}));
+        fmt::print("{}\n", dump_json(Json{{"seq", record.seq},
+                                          {"at", record.at},
+                                          {"actor", entry.actor},
+                                          {"action", entry.action},
+                                          {"object", entry.object},
+                                          {"details", entry.details},
+                                          {"hash", record.hash}}));
       else
-        fmt::print("{:>6}  {}  {:<18} {:<32} {}  {}\n", record.seq, utc(record.at), entry.action, entry.object, entry.actor, entry.details.empty() ? "" : dump_json(entry.details));
+        fmt::print("{:>6}  {}  {:<18} {:<32} {}  {}\n", record.seq, utc(record.at), entry.action, entry.object,
+                   entry.actor, entry.details.empty() ? "" : dump_json(entry.details));
       after = record.seq;
     }
     if (records.size() < static_cast<std::size_t>(kPage)) return 0;
@@ -69,16 +78,20 @@ Result<int> list(const AuditWords& words) {
 }  // namespace
 
 void add_audit(CLI::App& app, Invocation& invocation) {
-  auto* verb = app.add_subcommand("audit", "what was done with keys, packages and models, and whether the record is whole");
+  auto* verb =
+      app.add_subcommand("audit", "what was done with keys, packages and models, and whether the record is whole");
   verb->require_subcommand(1);
   verb->footer("Example:  tailor audit verify --anchor 12:5f1c…");
   auto words = std::make_shared<AuditWords>();
   AuditWords& w = *words;
   auto* verify_verb = verb->add_subcommand("verify", "walks the chain of hashes; prints an anchor to keep elsewhere");
-  verify_verb->add_option("--anchor", w.anchor, "of an earlier call: shows a chain that was cut or made anew")->type_name("COUNT:HASH");
+  verify_verb->add_option("--anchor", w.anchor, "of an earlier call: shows a chain that was cut or made anew")
+      ->type_name("COUNT:HASH");
   verify_verb->callback([&invocation, words] { invocation.run = [words] { return verify(*words); }; });
   auto* list_verb = verb->add_subcommand("list", "the entries, the oldest first");
-  list_verb->add_option("--after", w.after, "entries after this number")->check(CLI::NonNegativeNumber.description(""))->type_name("N");
+  list_verb->add_option("--after", w.after, "entries after this number")
+      ->check(CLI::NonNegativeNumber.description(""))
+      ->type_name("N");
   list_verb->callback([&invocation, words] { invocation.run = [words] { return list(*words); }; });
   for (auto* sub : {verify_verb, list_verb}) {
     add_data_option(*sub, w.data);

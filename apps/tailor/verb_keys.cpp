@@ -62,7 +62,8 @@ Result<int> create(const KeyWords& words) {
   if (!words.expires.empty()) {
     TAILOR_TRY(const double seconds, parse_duration(words.expires));
     if (seconds > 3e9)
-      return Error{ErrorCode::kInvalidArgument, fmt::format("--expires {} is more than 95 years away", words.expires), "leave it out for a key without end"};
+      return Error{ErrorCode::kInvalidArgument, fmt::format("--expires {} is more than 95 years away", words.expires),
+                   "leave it out for a key without end"};
     wanted.expires_at = unix_now() + static_cast<std::int64_t>(seconds);
   }
   TAILOR_TRY(const auto store, open_store(words.data, false));
@@ -73,13 +74,18 @@ Result<int> create(const KeyWords& words) {
     out["secret"] = created.secret;
     fmt::print("{}\n", dump_json(out, 2));
   } else {
-    fmt::print(stderr, "key {} \"{}\": {}; limits: {}; {}. Its secret is shown this once:\n", key.id, key.name, to_string(key.scopes),
-               quotas_text(key.quotas), key.expires_at ? "until " + utc(key.expires_at) : "without end");
+    fmt::print(stderr, "key {} \"{}\": {}; limits: {}; {}. Its secret is shown this once:\n", key.id, key.name,
+               to_string(key.scopes), quotas_text(key.quotas),
+               key.expires_at ? "until " + utc(key.expires_at) : "without end");
     fmt::print("{}\n", created.secret);
   }
   std::fflush(stdout);
-  TAILOR_CHECK(store->audit().append({kCommandLine, "key.create", key.id,
-                                      {{"name", key.name}, {"scopes", to_string(key.scopes)}, {"expires_at", key.expires_at ? Json(*key.expires_at) : Json(nullptr)}}}));
+  TAILOR_CHECK(store->audit().append({kCommandLine,
+                                      "key.create",
+                                      key.id,
+                                      {{"name", key.name},
+                                       {"scopes", to_string(key.scopes)},
+                                       {"expires_at", key.expires_at ? Json(*key.expires_at) : Json(nullptr)}}}));
   return 0;
 }
 
@@ -96,10 +102,11 @@ Result<int> list(const KeyWords& words) {
     fmt::print("there are no keys; `tailor keys create --name NAME` makes one\n");
     return 0;
   }
-  fmt::print("{:<20} {:<8} {:<20} {:<22} {:<22} {:<34} {}\n", "id", "state", "scopes", "expires", "last used", "limits", "name");
+  fmt::print("{:<20} {:<8} {:<20} {:<22} {:<22} {:<34} {}\n", "id", "state", "scopes", "expires", "last used", "limits",
+             "name");
   for (const ApiKey& key : keys) {
-    fmt::print("{:<20} {:<8} {:<20} {:<22} {:<22} {:<34} {}\n", key.id, state_of(key), to_string(key.scopes), utc(key.expires_at),
-               utc(key.last_used_at), quotas_text(key.quotas), key.name);
+    fmt::print("{:<20} {:<8} {:<20} {:<22} {:<22} {:<34} {}\n", key.id, state_of(key), to_string(key.scopes),
+               utc(key.expires_at), utc(key.last_used_at), quotas_text(key.quotas), key.name);
   }
   return 0;
 }
@@ -111,9 +118,11 @@ Result<int> show(const KeyWords& words) {
     fmt::print("{}\n", dump_json(to_json(key), 2));
     return 0;
   }
-  fmt::print("id         {}\nname       {}\nstate      {}\nscopes     {}\nlimits     {}\ncreated    {}\nexpires    {}\nrevoked    {}\nlast used  {}\n",
-             key.id, key.name, state_of(key), to_string(key.scopes), quotas_text(key.quotas), utc(key.created_at), utc(key.expires_at),
-             utc(key.revoked_at), utc(key.last_used_at));
+  fmt::print(
+      "id         {}\nname       {}\nstate      {}\nscopes     {}\nlimits     {}\ncreated    {}\nexpires    "
+      "{}\nrevoked    {}\nlast used  {}\n",
+      key.id, key.name, state_of(key), to_string(key.scopes), quotas_text(key.quotas), utc(key.created_at),
+      utc(key.expires_at), utc(key.revoked_at), utc(key.last_used_at));
   return 0;
 }
 
@@ -144,7 +153,9 @@ void add_keys(CLI::App& app, Invocation& invocation) {
   };
   auto* create_verb = add("create", "a new key; its secret is printed once, to standard output", create);
   create_verb->add_option("--name", w.name, "what it is for")->required()->type_name("NAME");
-  create_verb->add_option("--scope", w.scope, "one or more of infer, admin, metrics")->capture_default_str()->type_name("LIST");
+  create_verb->add_option("--scope", w.scope, "one or more of infer, admin, metrics")
+      ->capture_default_str()
+      ->type_name("LIST");
   create_verb->add_option("--expires", w.expires, "after this time, such as 12h or 30d (never)")->type_name("TIME");
   const auto limit = [&](const char* flag, std::int64_t& value, const char* what) {
     create_verb->add_option(flag, value, what)->check(CLI::PositiveNumber.description(""))->type_name("N");

@@ -18,8 +18,9 @@ struct PackageWords {
   bool json = false, promote = false;
 };
 
-const std::map<std::string, PackagePlacement> kPlacements = {
-    {"copy", PackagePlacement::kCopy}, {"link", PackagePlacement::kHardLink}, {"reference", PackagePlacement::kReference}};
+const std::map<std::string, PackagePlacement> kPlacements = {{"copy", PackagePlacement::kCopy},
+                                                             {"link", PackagePlacement::kHardLink},
+                                                             {"reference", PackagePlacement::kReference}};
 
 Json to_json(const PackageRecord& record, bool production) {
   return {{"name", record.name},
@@ -45,14 +46,15 @@ Result<int> list(const PackageWords& words) {
   TAILOR_TRY(const auto records, store->packages().list());
   Json all = Json::array();
   if (!words.json && records.empty()) fmt::print("there are no packages; `tailor packages add DIR` takes one in\n");
-  if (!words.json && !records.empty()) fmt::print("{:<24} {:<10} {:<11} {:<20} {:<26} {}\n", "name", "version", "", "method", "base model", "added");
+  if (!words.json && !records.empty())
+    fmt::print("{:<24} {:<10} {:<11} {:<20} {:<26} {}\n", "name", "version", "", "method", "base model", "added");
   for (const PackageRecord& record : records) {
     TAILOR_TRY(const bool production, in_production(*store, record));
     if (words.json)
       all.push_back(to_json(record, production));
     else
-      fmt::print("{:<24} {:<10} {:<11} {:<20} {:<26} {}\n", record.name, record.version, production ? "production" : "", record.lineage.method,
-                 record.lineage.base_model_id, utc(record.created_at));
+      fmt::print("{:<24} {:<10} {:<11} {:<20} {:<26} {}\n", record.name, record.version, production ? "production" : "",
+                 record.lineage.method, record.lineage.base_model_id, utc(record.created_at));
   }
   if (words.json) fmt::print("{}\n", dump_json(all, 2));
   return 0;
@@ -63,19 +65,25 @@ Result<int> show(const PackageWords& words) {
   const std::size_t at = words.name.rfind('@');
   const std::string name = words.name.substr(0, at);
   TAILOR_TRY(const auto records, store->packages().list(name));
-  if (records.empty()) return Error{ErrorCode::kNotFound, fmt::format("there is no package {}", name), "`tailor packages list` names those there are"};
+  if (records.empty())
+    return Error{ErrorCode::kNotFound, fmt::format("there is no package {}", name),
+                 "`tailor packages list` names those there are"};
   Json versions = Json::array();
   for (const PackageRecord& record : records) {
     if (at != std::string::npos && record.version != words.name.substr(at + 1)) continue;
     TAILOR_TRY(const bool production, in_production(*store, record));
     versions.push_back(to_json(record, production));
     if (words.json) continue;
-    fmt::print("{}@{}{}\n  method      {}\n  base model  {} {}\n  scores      {}\n  manifest    sha256 {}\n  path        {}{}\n  added       {}\n",
-               record.name, record.version, production ? "  in production" : "", record.lineage.method, record.lineage.base_model_id,
-               record.lineage.base_model_sha256.substr(0, 12), dump_json(record.lineage.scores), record.lineage.manifest_sha256,
-               record.path.string(), record.owned ? "" : " (yours)", utc(record.created_at));
+    fmt::print(
+        "{}@{}{}\n  method      {}\n  base model  {} {}\n  scores      {}\n  manifest    sha256 {}\n  path        "
+        "{}{}\n  added       {}\n",
+        record.name, record.version, production ? "  in production" : "", record.lineage.method,
+        record.lineage.base_model_id, record.lineage.base_model_sha256.substr(0, 12), dump_json(record.lineage.scores),
+        record.lineage.manifest_sha256, record.path.string(), record.owned ? "" : " (yours)", utc(record.created_at));
   }
-  if (versions.empty()) return Error{ErrorCode::kNotFound, fmt::format("there is no {}", words.name), fmt::format("`tailor packages show {}` lists its versions", name)};
+  if (versions.empty())
+    return Error{ErrorCode::kNotFound, fmt::format("there is no {}", words.name),
+                 fmt::format("`tailor packages show {}` lists its versions", name)};
   TAILOR_TRY(const auto history, store->packages().history(name));
   Json steps = Json::array();
   for (const Promotion& step : history) {
@@ -88,23 +96,28 @@ Result<int> show(const PackageWords& words) {
 
 Result<int> add(const PackageWords& words) {
   TAILOR_TRY(const auto store, open_store(words.data, false));
-  TAILOR_TRY(const PackageRecord record, add_package(*store, {words.directory, words.name, words.version, kPlacements.at(words.placement)}, kCommandLine));
+  TAILOR_TRY(
+      const PackageRecord record,
+      add_package(*store, {words.directory, words.name, words.version, kPlacements.at(words.placement)}, kCommandLine));
   if (words.promote) TAILOR_CHECK(promote_package(*store, record.name, record.version, kCommandLine));
-  fmt::print("{}@{}{}: {}\n", record.name, record.version, words.promote ? ", in production" : "", record.path.string());
+  fmt::print("{}@{}{}: {}\n", record.name, record.version, words.promote ? ", in production" : "",
+             record.path.string());
   return 0;
 }
 
 Result<int> promote(const PackageWords& words) {
   TAILOR_TRY(const auto store, open_store(words.data, true));
   TAILOR_CHECK(promote_package(*store, words.name, words.version, kCommandLine));
-  fmt::print("{}@{} is in production; a running server takes it up on SIGHUP or when it is started again\n", words.name, words.version);
+  fmt::print("{}@{} is in production; a running server takes it up on SIGHUP or when it is started again\n", words.name,
+             words.version);
   return 0;
 }
 
 Result<int> rollback(const PackageWords& words) {
   TAILOR_TRY(const auto store, open_store(words.data, true));
   TAILOR_TRY(const std::string version, roll_package_back(*store, words.name, kCommandLine));
-  fmt::print("{}@{} is in production again; a running server takes it up on SIGHUP or when it is started again\n", words.name, version);
+  fmt::print("{}@{} is in production again; a running server takes it up on SIGHUP or when it is started again\n",
+             words.name, version);
   return 0;
 }
 
@@ -146,11 +159,15 @@ void add_packages(CLI::App& app, Invocation& invocation) {
       ->capture_default_str()
       ->type_name("WAY");
   add_verb->add_flag("--promote", w.promote, "and puts it in production");
-  for (auto* sub : {make("promote", "this version is in production from now on", promote), make("remove", "removes a version that is not in production", remove)}) {
+  for (auto* sub : {make("promote", "this version is in production from now on", promote),
+                    make("remove", "removes a version that is not in production", remove)}) {
     sub->add_option("name", w.name, "of the package")->required()->type_name("NAME");
     sub->add_option("version", w.version, "as `tailor packages list` shows it")->required()->type_name("VERSION");
   }
-  make("rollback", "back to the version that was in production before", rollback)->add_option("name", w.name, "of the package")->required()->type_name("NAME");
+  make("rollback", "back to the version that was in production before", rollback)
+      ->add_option("name", w.name, "of the package")
+      ->required()
+      ->type_name("NAME");
 }
 
 }  // namespace tailor

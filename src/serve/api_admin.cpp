@@ -12,7 +12,8 @@ ApiError not_here() {
   return {501, "not_supported_error", "not_supported", "this server's models are those it was started with", ""};
 }
 
-ApiResult<bool> note(const ApiServices& services, const ApiCall& call, const char* action, const std::string& object, Json details) {
+ApiResult<bool> note(const ApiServices& services, const ApiCall& call, const char* action, const std::string& object,
+                     Json details) {
   if (Store* store = services.admin->store()) {
     const std::string actor = call.principal.key_id.empty() ? "nobody" : call.principal.key_id;
     TAILOR_CHECK(store->audit().append({actor, action, object, std::move(details)}));
@@ -24,18 +25,19 @@ ApiResult<Json> load_model(const ApiServices& services, ApiCall& call) {
   if (services.admin == nullptr) return not_here();
   TAILOR_TRY(const Json body, parse_body(call.request.body));
   FieldReader in(body);
-  const std::string id = in.text("name", "", 128), package = in.text("package", "", 300), model = in.text("model", "", 300),
-                    adapter = in.text("adapter", "", 300), parent = in.text("parent", "", 128);
+  const std::string id = in.text("name", "", 128), package = in.text("package", "", 300),
+                    model = in.text("model", "", 300), adapter = in.text("adapter", "", 300),
+                    parent = in.text("parent", "", 128);
   if (static_cast<int>(!package.empty()) + static_cast<int>(!model.empty()) + static_cast<int>(!adapter.empty()) != 1)
     in.fail("package", "name one of 'package', 'model' and 'adapter'", "missing_required_parameter");
   if (in.error()) return *in.error();
   for (const std::string& name : in.unread()) call.ignored.push_back(name);
   ModelAdmin& admin = *services.admin;
-  TAILOR_TRY(const ServedModelPtr served, !package.empty()   ? admin.load_stored(package, id)
+  TAILOR_TRY(const ServedModelPtr served, !package.empty() ? admin.load_stored(package, id)
                                           : !model.empty() ? admin.load_base(model, id)
                                                            : admin.load_stored_adapter(adapter, parent, id));
-  TAILOR_TRY([[maybe_unused]] const bool noted,
-             note(services, call, "model.load", served->id, {{"package", package}, {"model", model}, {"adapter", adapter}}));
+  TAILOR_TRY([[maybe_unused]] const bool noted, note(services, call, "model.load", served->id,
+                                                     {{"package", package}, {"model", model}, {"adapter", adapter}}));
   return served->describe();
 }
 
@@ -50,7 +52,8 @@ ApiResult<Json> remove_model(const ApiServices& services, const ApiCall& call, c
 /// Off where no directory of adapters was named.
 std::optional<ApiError> no_lora(const ApiServices& services) {
   if (services.admin != nullptr && services.admin->takes_adapters()) return std::nullopt;
-  return ApiError{403, "permission_error", "not_enabled", "adapters are not loaded over HTTP here; adapters_root in serve.yaml turns it on", ""};
+  return ApiError{403, "permission_error", "not_enabled",
+                  "adapters are not loaded over HTTP here; adapters_root in serve.yaml turns it on", ""};
 }
 
 ApiResult<Json> load_lora(const ApiServices& services, ApiCall& call) {
@@ -60,7 +63,8 @@ ApiResult<Json> load_lora(const ApiServices& services, ApiCall& call) {
   const std::string name = in.required_text("lora_name"), path = in.required_text("lora_path");
   const std::string parent = in.text("base_model_name", "", 128);
   const bool replace = in.boolean("load_inplace", false);
-  if (!in.error() && !replace && services.models->find(name)) in.fail("lora_name", "is taken by another model", "already_loaded");
+  if (!in.error() && !replace && services.models->find(name))
+    in.fail("lora_name", "is taken by another model", "already_loaded");
   if (in.error()) return *in.error();
   for (const std::string& field : in.unread()) call.ignored.push_back(field);
   TAILOR_TRY(const ServedModelPtr served, services.admin->load_adapter(path, parent, name));
@@ -75,7 +79,9 @@ ApiResult<Json> unload_lora(const ApiServices& services, ApiCall& call) {
   const std::string name = in.required_text("lora_name");
   if (in.error()) return *in.error();
   const ServedModelPtr model = services.models->find(name);
-  if (!model || model->parent.empty()) return ApiError{404, "not_found_error", "model_not_found", fmt::format("there is no adapter '{}'", name.substr(0, 128)), "lora_name"};
+  if (!model || model->parent.empty())
+    return ApiError{404, "not_found_error", "model_not_found",
+                    fmt::format("there is no adapter '{}'", name.substr(0, 128)), "lora_name"};
   TAILOR_TRY(const Json removed, remove_model(services, call, name));
   return Json{{"message", fmt::format("Success: LoRA adapter '{}' removed successfully.", name)}};
 }
@@ -89,11 +95,17 @@ void answer(const ApiCallPtr& call, ApiResult<Json> result) {
 
 }  // namespace
 
-void handle_admin_load_model(const ApiServices& services, const ApiCallPtr& call) { answer(call, load_model(services, *call)); }
+void handle_admin_load_model(const ApiServices& services, const ApiCallPtr& call) {
+  answer(call, load_model(services, *call));
+}
 void handle_admin_remove_model(const ApiServices& services, const ApiCallPtr& call) {
   answer(call, remove_model(services, *call, call->path.at("id")));
 }
-void handle_load_lora_adapter(const ApiServices& services, const ApiCallPtr& call) { answer(call, load_lora(services, *call)); }
-void handle_unload_lora_adapter(const ApiServices& services, const ApiCallPtr& call) { answer(call, unload_lora(services, *call)); }
+void handle_load_lora_adapter(const ApiServices& services, const ApiCallPtr& call) {
+  answer(call, load_lora(services, *call));
+}
+void handle_unload_lora_adapter(const ApiServices& services, const ApiCallPtr& call) {
+  answer(call, unload_lora(services, *call));
+}
 
 }  // namespace tailor

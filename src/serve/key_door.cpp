@@ -37,7 +37,8 @@ ApiError no_key() {
 
 }  // namespace
 
-KeyDoor::KeyDoor(Store& store, Logger& log, KeyDoorOptions options) : store_(store), log_(log), options_(std::move(options)) {
+KeyDoor::KeyDoor(Store& store, Logger& log, KeyDoorOptions options)
+    : store_(store), log_(log), options_(std::move(options)) {
   if (!options_.clock) options_.clock = system_millis;
   closed_ = options_.required;
   look();
@@ -65,7 +66,8 @@ ApiResult<Principal> KeyDoor::check(const HttpHead& head, ApiScope scope) {
   if (!closed()) {
     // On a machine of several users nobody else should change what is served.
     if (scope == ApiScope::kAdmin)
-      return ApiError{403, "permission_error", "insufficient_scope", "this needs a key: `tailor keys create --name NAME --scope admin` makes one", ""};
+      return ApiError{403, "permission_error", "insufficient_scope",
+                      "this needs a key: `tailor keys create --name NAME --scope admin` makes one", ""};
     return Principal{};
   }
   const UnixMillis now = options_.clock();
@@ -73,8 +75,9 @@ ApiResult<Principal> KeyDoor::check(const HttpHead& head, ApiScope scope) {
   std::shared_ptr<const ApiKey> key = secret.empty() ? nullptr : store_.keys().authenticate(secret, seconds_of(now));
   if (!key) return no_key();
   if (!key->scopes.has(scope_of(scope)))
-    return ApiError{403, "permission_error", "insufficient_scope",
-                    fmt::format("this key has no scope '{}'; it has {}", to_string(scope_of(scope)), to_string(key->scopes)), ""};
+    return ApiError{
+        403, "permission_error", "insufficient_scope",
+        fmt::format("this key has no scope '{}'; it has {}", to_string(scope_of(scope)), to_string(key->scopes)), ""};
   auto admitted = ledger_.admit(key->id, key->quotas, 0, now);
   if (const auto* refusal = std::get_if<QuotaRefusal>(&admitted)) return quota_error(*refusal);
   auto visit = std::make_shared<KeyVisit>(key, std::move(std::get<QuotaGrant>(admitted)), options_.clock);
@@ -91,7 +94,9 @@ ApiResult<Principal> KeyDoor::check(const HttpHead& head, ApiScope scope) {
 
 void KeyDoor::look() {
   KeyStore& keys = store_.keys();
-  if (const auto changed = keys.refresh(); !changed) log_.warning("keys cannot be read again: " + to_string(changed.error()));
+  const auto changed = keys.refresh();
+  if (!changed && !unread_.exchange(true)) log_.warning("keys cannot be read again: " + to_string(changed.error()));
+  if (changed) unread_ = false;
   if (!closed_) {
     const auto known = keys.list();
     if (!known || !known->empty()) closed_ = true;  // a store that cannot be read lets nobody in

@@ -16,17 +16,17 @@
 namespace tailor {
 
 struct KeyDoorOptions {
-  bool required = false;  // closed also where no key exists yet
+  bool required = false;                        // closed also where no key exists yet
   std::chrono::milliseconds look_every{500};    // for keys that other processes made or revoked
   std::chrono::milliseconds save_every{5'000};  // what was used today, and when
-  MillisClock clock;      // empty: the system's
+  MillisClock clock;                            // empty: the system's
 };
 
 /// Keys come as "Authorization: Bearer KEY" or "X-Api-Key: KEY". A missing, unknown, expired or revoked one is the same
 /// 401; a wrong scope is 403; a quota that is used up 429.
-/// Open (but for what administrators do) while no key was ever made in the store, closed from the first one on, also when that one is revoked.
-/// A key revoked (or expired) while its answer is on its way: the answer ends with an error within `look_every`.
-/// Threads: any.
+/// Open (but for what administrators do) while no key was ever made in the store, closed from the first one on, also
+/// when that one is revoked. A key revoked (or expired) while its answer is on its way: the answer ends with an error
+/// within `look_every`. Threads: any.
 class KeyDoor final : public Authenticator {
  public:
   KeyDoor(Store& store, Logger& log, KeyDoorOptions options = {});
@@ -48,6 +48,7 @@ class KeyDoor final : public Authenticator {
   KeyDoorOptions options_;
   QuotaLedger ledger_;
   std::atomic<bool> closed_{false};
+  std::atomic<bool> unread_{false};  // already warned of
   std::mutex visits_mutex_;
   std::vector<std::weak_ptr<KeyVisit>> visits_;
   std::size_t sweep_at_ = 64;

@@ -21,7 +21,8 @@ Result<std::vector<AuthEntry>> read_fixed_keys(const std::filesystem::path& file
     struct stat status {};
     if (secrets && stat(file.c_str(), &status) == 0 && (status.st_mode & 077) != 0) {
       return Error{ErrorCode::kInvalidArgument,
-                   fmt::format("keys {}: others than its owner may read it (mode {:03o})", file.string(), status.st_mode & 0777U),
+                   fmt::format("keys {}: others than its owner may read it (mode {:03o})", file.string(),
+                               status.st_mode & 0777U),
                    fmt::format("run: chmod 600 {}", file.string())};
     }
   }

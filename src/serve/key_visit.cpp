@@ -29,15 +29,17 @@ std::string sentence_of(const QuotaRefusal& refusal) {
     case QuotaLimit::kRequestsPerMinute:
       return fmt::format("this key may send {} requests a minute", refusal.allowed);
     case QuotaLimit::kTokensPerMinute:
-      return fmt::format("this key may use {} tokens a minute, those of the prompt and those asked for together", refusal.allowed);
+      return fmt::format("this key may use {} tokens a minute, those of the prompt and those asked for together",
+                         refusal.allowed);
     case QuotaLimit::kTokensPerDay:
       return fmt::format("this key may use {} tokens a day (of UTC)", refusal.allowed);
     case QuotaLimit::kConcurrent:
       return fmt::format("this key may have {} requests under way at a time", refusal.allowed);
     case QuotaLimit::kTooLarge:
-      return fmt::format("this request may need more than the {} tokens that its key has at all; waiting does not help: "
-                         "shorten the prompt or lower max_tokens",
-                         refusal.allowed);
+      return fmt::format(
+          "this request may need more than the {} tokens that its key has at all; waiting does not help: "
+          "shorten the prompt or lower max_tokens",
+          refusal.allowed);
     case QuotaLimit::kTooManyKeys:
       return "more keys are in use than this server keeps account of";
   }

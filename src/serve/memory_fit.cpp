@@ -22,11 +22,14 @@ std::uint64_t token_bytes(const GgufFile& file, const std::string& architecture)
   };
   const std::uint64_t heads = number(".attention.head_count", 1);
   const std::uint64_t kv_heads = number(".attention.head_count_kv", static_cast<std::int64_t>(heads));
-  const std::uint64_t width = number(".attention.key_length", static_cast<std::int64_t>(number(".embedding_length", 1) / heads));
+  const std::uint64_t width =
+      number(".attention.key_length", static_cast<std::int64_t>(number(".embedding_length", 1) / heads));
   return 2 * number(".block_count", 1) * kv_heads * width * 2;
 }
 
-std::string size(std::uint64_t bytes) { return human_bytes(static_cast<double>(bytes)); }
+std::string size(std::uint64_t bytes) {
+  return human_bytes(static_cast<double>(bytes));
+}
 
 }  // namespace
 
@@ -42,14 +45,16 @@ Status check_memory(const std::filesystem::path& gguf, std::uint64_t cache_bytes
   }
   const std::uint64_t token = token_bytes(*file, *architecture);
   const auto trained = file->integer(*architecture + ".context_length");
-  const std::uint64_t least = token * static_cast<std::uint64_t>(std::min(kFewTokens, trained ? std::max<std::int64_t>(*trained, 1) : kFewTokens));
+  const std::uint64_t least = token * static_cast<std::uint64_t>(std::min(
+                                          kFewTokens, trained ? std::max<std::int64_t>(*trained, 1) : kFewTokens));
   const std::uint64_t cache = cache_bytes > 0 ? cache_bytes : least;
   const std::uint64_t needed = weights + kComputing + cache;
   if (needed <= available_bytes) return {};
   std::string hint;
   if (weights + kComputing + least <= available_bytes) {
     const std::uint64_t room = available_bytes - weights - kComputing;
-    hint = fmt::format("a cache of {} fits: --cache-bytes {} (about {} tokens of prompts and answers)", size(room), room, room / token);
+    hint = fmt::format("a cache of {} fits: --cache-bytes {} (about {} tokens of prompts and answers)", size(room),
+                       room, room / token);
   } else {
     // Bits of a weight that leave room for the rest; formats with their measured sizes.
     struct Format {
@@ -57,18 +62,21 @@ Status check_memory(const std::filesystem::path& gguf, std::uint64_t cache_bytes
       double bits;
     };
     constexpr Format kFormats[] = {{"q8_0", 8.5}, {"q4_k_m", 4.9}, {"q4_0", 4.5}};
-    const double room = static_cast<double>(available_bytes) - static_cast<double>(kComputing) - static_cast<double>(least);
+    const double room =
+        static_cast<double>(available_bytes) - static_cast<double>(kComputing) - static_cast<double>(least);
     for (const Format& format : kFormats) {
       const double bytes = static_cast<double>(elements) * format.bits / 8;
       if (bytes < 0.9 * static_cast<double>(weights) && bytes <= room) {
-        hint = fmt::format("its weights as {} would take about {} and fit", format.name, size(static_cast<std::uint64_t>(bytes)));
+        hint = fmt::format("its weights as {} would take about {} and fit", format.name,
+                           size(static_cast<std::uint64_t>(bytes)));
         break;
       }
     }
     if (hint.empty()) hint = "take a smaller model, or a machine with more memory";
   }
   return Error{ErrorCode::kOutOfMemory,
-               fmt::format("{}: does not fit into memory: weights {}, keys and values {}, together with what computing takes {}; {} are free",
+               fmt::format("{}: does not fit into memory: weights {}, keys and values {}, together with what computing "
+                           "takes {}; {} are free",
                            gguf.filename().string(), size(weights), size(cache), size(needed), size(available_bytes)),
                hint};
 }

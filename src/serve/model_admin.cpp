@@ -44,7 +44,8 @@ Result<ServedModelPtr> ModelAdmin::load_stored(const std::string& reference, con
 Result<ServedModelPtr> ModelAdmin::load_base(const std::string& name, const std::string& id) {
   const auto known = list_models(default_models_directory());
   if (std::none_of(known.begin(), known.end(), [&](const ModelInfo& m) { return m.id == name; }))
-    return Error{ErrorCode::kNotFound, fmt::format("there is no base model {} in the models' directory of this server", name), ""};
+    return Error{ErrorCode::kNotFound,
+                 fmt::format("there is no base model {} in the models' directory of this server", name), ""};
   if (!id.empty()) TAILOR_CHECK(check_name(id, "model name"));
   const std::unique_lock loading(loading_, std::try_to_lock);
   if (!loading) return busy();
@@ -55,21 +56,26 @@ Result<ServedModelPtr> ModelAdmin::load_base(const std::string& name, const std:
 Result<ServedModelPtr> ModelAdmin::put_adapter(const fs::path& path, const std::string& parent, const std::string& id) {
   TAILOR_CHECK(check_name(id, "model name"));
   const ServedModelPtr base = models_.find(parent);
-  if (!base) return Error{ErrorCode::kNotFound, fmt::format("there is no model {} for the adapter to stand on", parent), ""};
+  if (!base)
+    return Error{ErrorCode::kNotFound, fmt::format("there is no model {} for the adapter to stand on", parent), ""};
   const std::unique_lock loading(loading_, std::try_to_lock);
   if (!loading) return busy();
   TAILOR_TRY(auto model, serve_adapter(*base, path, id));
   return models_.put(std::move(model));
 }
 
-Result<ServedModelPtr> ModelAdmin::load_stored_adapter(const std::string& reference, const std::string& parent, const std::string& id) {
+Result<ServedModelPtr> ModelAdmin::load_stored_adapter(const std::string& reference, const std::string& parent,
+                                                       const std::string& id) {
   if (store_ == nullptr) return no_store();
   TAILOR_TRY(const PackageRecord record, stored_package(*store_, reference));
   return put_adapter(record.path, parent, id.empty() ? record.name : id);
 }
 
-Result<ServedModelPtr> ModelAdmin::load_adapter(const fs::path& path, const std::string& parent, const std::string& id) {
-  if (!takes_adapters()) return Error{ErrorCode::kInvalidArgument, "this server loads no adapters by path", "start it with adapters_root in its serve.yaml"};
+Result<ServedModelPtr> ModelAdmin::load_adapter(const fs::path& path, const std::string& parent,
+                                                const std::string& id) {
+  if (!takes_adapters())
+    return Error{ErrorCode::kInvalidArgument, "this server loads no adapters by path",
+                 "start it with adapters_root in its serve.yaml"};
   std::error_code failed;
   const fs::path root = fs::canonical(adapters_root_, failed);
   const fs::path whole = failed ? fs::path() : fs::canonical(path.is_absolute() ? path : root / path, failed);
@@ -81,7 +87,8 @@ Result<ServedModelPtr> ModelAdmin::load_adapter(const fs::path& path, const std:
 }
 
 Status ModelAdmin::remove(const std::string& id) {
-  if (id.empty() || !models_.remove(id)) return Error{ErrorCode::kNotFound, fmt::format("the model '{}' does not exist", id.substr(0, 128)), ""};
+  if (id.empty() || !models_.remove(id))
+    return Error{ErrorCode::kNotFound, fmt::format("the model '{}' does not exist", id.substr(0, 128)), ""};
   const std::lock_guard lock(mutex_);
   following_.erase(id);
   return {};

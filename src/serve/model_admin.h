@@ -18,27 +18,35 @@ namespace tailor {
 class ModelAdmin {
  public:
   /// `store` may be null: no packages by name. `adapters_root` may be empty: no adapters by path.
-  ModelAdmin(ModelRegistry& models, Store* store, ModelLoadOptions options, std::filesystem::path adapters_root, Logger& log)
-      : models_(models), store_(store), options_(std::move(options)), adapters_root_(std::move(adapters_root)), log_(log) {}
+  ModelAdmin(ModelRegistry& models, Store* store, ModelLoadOptions options, std::filesystem::path adapters_root,
+             Logger& log)
+      : models_(models),
+        store_(store),
+        options_(std::move(options)),
+        adapters_root_(std::move(adapters_root)),
+        log_(log) {}
 
   bool takes_adapters() const { return !adapters_root_.empty(); }
   Store* store() const { return store_; }
 
-  /// "NAME" or "NAME@VERSION" of the store; the model is called `id`, or NAME where that is empty. One without a version
-  /// follows what is in production at every follow_production().
+  /// "NAME" or "NAME@VERSION" of the store; the model is called `id`, or NAME where that is empty. One without a
+  /// version follows what is in production at every follow_production().
   Result<ServedModelPtr> load_stored(const std::string& reference, const std::string& id);
   /// A base model of the models' directory, by its name there.
   Result<ServedModelPtr> load_base(const std::string& name, const std::string& id);
   /// An adapter of `parent` (empty: the first model): a package of the store.
-  Result<ServedModelPtr> load_stored_adapter(const std::string& reference, const std::string& parent, const std::string& id);
+  Result<ServedModelPtr> load_stored_adapter(const std::string& reference, const std::string& parent,
+                                             const std::string& id);
   /// The same from a path under the adapters' root; relative ones start there.
-  Result<ServedModelPtr> load_adapter(const std::filesystem::path& path, const std::string& parent, const std::string& id);
+  Result<ServedModelPtr> load_adapter(const std::filesystem::path& path, const std::string& parent,
+                                      const std::string& id);
   Status remove(const std::string& id);
   /// Loads what was promoted or rolled back since; failures are warned of and leave the old version.
   void follow_production();
 
  private:
-  Result<ServedModelPtr> put_adapter(const std::filesystem::path& path, const std::string& parent, const std::string& id);
+  Result<ServedModelPtr> put_adapter(const std::filesystem::path& path, const std::string& parent,
+                                     const std::string& id);
 
   ModelRegistry& models_;
   Store* store_;

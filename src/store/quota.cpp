@@ -51,7 +51,8 @@ std::optional<QuotaRefusal> too_large(const QuotaLimits& limits, std::int64_t ne
   const bool minute = limits.tokens_per_minute > 0 && needed > limits.tokens_per_minute;
   const bool day = limits.tokens_per_day > 0 && needed > limits.tokens_per_day;
   if (!minute && !day) return std::nullopt;
-  return QuotaRefusal{QuotaLimit::kTooLarge, minute ? limits.tokens_per_minute : limits.tokens_per_day, milliseconds(0), {}};
+  return QuotaRefusal{
+      QuotaLimit::kTooLarge, minute ? limits.tokens_per_minute : limits.tokens_per_day, milliseconds(0), {}};
 }
 
 }  // namespace
@@ -190,11 +191,15 @@ std::optional<QuotaRefusal> QuotaLedger::extend(QuotaGrant& grant, std::int64_t 
   std::optional<QuotaRefusal> refusal = too_large(limits, grant.estimated_ + tokens);
   const auto wanted = static_cast<double>(tokens);
   const std::int64_t used = account.saved + account.unsaved + account.reserved;
-  if (!refusal && limits.tokens_per_minute > 0 && account.tokens + kRounding < wanted)
-    refusal = QuotaRefusal{QuotaLimit::kTokensPerMinute, limits.tokens_per_minute,
-                           until(account.tokens, wanted, limits.tokens_per_minute), {}};
-  if (!refusal && limits.tokens_per_day > 0 && used + tokens > limits.tokens_per_day)
-    refusal = QuotaRefusal{QuotaLimit::kTokensPerDay, limits.tokens_per_day, until_midnight(now), {}};
+  const auto refuse = [&](QuotaLimit limit, std::int64_t allowed, milliseconds retry_after) {
+    if (!refusal || (refusal->limit != QuotaLimit::kTooLarge && retry_after > refusal->retry_after))
+      refusal = QuotaRefusal{limit, allowed, retry_after, {}};
+  };
+  if (limits.tokens_per_minute > 0 && account.tokens + kRounding < wanted)
+    refuse(QuotaLimit::kTokensPerMinute, limits.tokens_per_minute,
+           until(account.tokens, wanted, limits.tokens_per_minute));
+  if (limits.tokens_per_day > 0 && used + tokens > limits.tokens_per_day)
+    refuse(QuotaLimit::kTokensPerDay, limits.tokens_per_day, until_midnight(now));
   if (refusal) {
     refusal->state = state_of(account, now);
     return refusal;

@@ -279,5 +279,39 @@ TEST(Quota, ThreadsNeverGetMoreThanTheLimit) {
   EXPECT_EQ(ledger.take_unsaved()[0].tokens, admitted);
 }
 
+TEST(Quota, AGrantTakesMoreAsMoreBecomesKnown) {
+  QuotaLedger ledger;
+  const QuotaLimits limits{.requests_per_minute = 10, .tokens_per_minute = 100, .tokens_per_day = 150};
+  auto answer = ledger.admit("k", limits, 0, kNoon);
+  auto& grant = std::get<0>(answer);
+  EXPECT_FALSE(grant.extend(60, kNoon));
+  EXPECT_EQ(grant.state().tokens->remaining, 40);
+  EXPECT_EQ(grant.extend(60, kNoon)->limit, QuotaLimit::kTooLarge) << "120 of 100";
+  EXPECT_EQ(grant.state().tokens->remaining, 40) << "a refusal takes nothing";
+  auto second = ledger.admit("k", limits, 0, kNoon);
+  const auto refused = std::get<0>(second).extend(50, kNoon);
+  ASSERT_TRUE(refused);
+  EXPECT_EQ(refused->limit, QuotaLimit::kTokensPerMinute);
+  EXPECT_EQ(refused->retry_after, 6s);
+  EXPECT_EQ(std::get<0>(second).extend(100, kNoon)->limit, QuotaLimit::kTokensPerDay) << "60 of 150 are taken";
+  grant.settle(10, kNoon);
+  EXPECT_EQ(grant.state().tokens->remaining, 90);
+  EXPECT_EQ(grant.state().tokens_today->remaining, 140);
+  EXPECT_FALSE(grant.extend(1, kNoon)) << "after its end it takes nothing";
+  EXPECT_EQ(ledger.state("k", limits, kNoon).tokens->remaining, 90);
+}
+
+TEST(Quota, WhatUsedNoTokensWasARequestAllTheSame) {
+  QuotaLedger ledger;
+  const QuotaLimits limits{.requests_per_minute = 10, .tokens_per_minute = 100};
+  {
+    auto answer = ledger.admit("k", limits, 30, kNoon);
+    std::get<0>(answer).settle_unused(kNoon);
+  }
+  EXPECT_EQ(ledger.state("k", limits, kNoon).requests->remaining, 9);
+  EXPECT_EQ(ledger.state("k", limits, kNoon).tokens->remaining, 100);
+  EXPECT_EQ(ledger.state("k", limits, kNoon).in_flight, 0);
+}
+
 }  // namespace
 }  // namespace tailor

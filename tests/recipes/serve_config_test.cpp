@@ -77,15 +77,20 @@ TEST(ServeConfig, AnEmptyFileSaysNothing) {
 }
 
 TEST(ServeConfig, UnknownSettingsNameLineAndNearest) {
-  EXPECT_EQ(error_of("listen: 127.0.0.1:1\nmodles: []\n"), "serve.yaml:2: there is no setting modles (did you mean models?)");
-  EXPECT_EQ(error_of("limits:\n  body_byte: 1MB\n"), "serve.yaml:2: there is no setting limits.body_byte (did you mean body_bytes?)");
-  EXPECT_EQ(error_of("models:\n  - model: a\n    adapter: []\n"), "serve.yaml:3: there is no setting models.adapter (did you mean adapters?)");
+  EXPECT_EQ(error_of("listen: 127.0.0.1:1\nmodles: []\n"),
+            "serve.yaml:2: there is no setting modles (did you mean models?)");
+  EXPECT_EQ(error_of("limits:\n  body_byte: 1MB\n"),
+            "serve.yaml:2: there is no setting limits.body_byte (did you mean body_bytes?)");
+  EXPECT_EQ(error_of("models:\n  - model: a\n    adapter: []\n"),
+            "serve.yaml:3: there is no setting models.adapter (did you mean adapters?)");
   EXPECT_NE(error_of("keys: {zzzzzz: 1}\n").find("known here: file, required"), std::string::npos);
 }
 
 TEST(ServeConfig, WhatIsNotBuiltIsRefusedByName) {
-  for (const std::string name : {"routes", "providers", "guards", "guard", "drift", "widget", "cluster", "rag", "retrieval"})
-    EXPECT_EQ(error_of("threads: 1\n" + name + ": {}\n").find("serve.yaml:2: " + name + " is not built yet"), 0u) << error_of(name + ": {}\n");
+  for (const std::string name :
+       {"routes", "providers", "guards", "guard", "drift", "widget", "cluster", "rag", "retrieval"})
+    EXPECT_EQ(error_of("threads: 1\n" + name + ": {}\n").find("serve.yaml:2: " + name + " is not built yet"), 0u)
+        << error_of(name + ": {}\n");
 }
 
 TEST(ServeConfig, WrongValuesNameTheLine) {

@@ -23,13 +23,14 @@ class Served {
   Served(std::vector<std::string> arguments, const std::filesystem::path& errors) {
     arguments.insert(arguments.begin(), {test::program().string(), "serve"});
     thread_ = std::thread([this, arguments, errors] {
-      const auto done = run_process({.command = arguments, .environment = {}, .stderr_file = errors},
-                                    [this](std::string_view line) {
-                                      const std::lock_guard lock(mutex_);
-                                      address_ = std::string(line);
-                                      changed_.notify_all();
-                                    },
-                                    stop_);
+      const auto done = run_process(
+          {.command = arguments, .environment = {}, .stderr_file = errors},
+          [this](std::string_view line) {
+            const std::lock_guard lock(mutex_);
+            address_ = std::string(line);
+            changed_.notify_all();
+          },
+          stop_);
       const std::lock_guard lock(mutex_);
       ended_ = true;
       changed_.notify_all();
@@ -44,7 +45,8 @@ class Served {
   int port() const { return address_.empty() ? 0 : std::stoi(address_.substr(address_.rfind(':') + 1)); }
   test::Answer get(const std::string& path, const std::string& secret = "") const {
     const std::string key = secret.empty() ? "" : "Authorization: Bearer " + secret + "\r\n";
-    return test::TestClient::to_port(static_cast<std::uint16_t>(port())).ask("GET " + path + " HTTP/1.1\r\nHost: localhost\r\n" + key + "\r\n");
+    return test::TestClient::to_port(static_cast<std::uint16_t>(port()))
+        .ask("GET " + path + " HTTP/1.1\r\nHost: localhost\r\n" + key + "\r\n");
   }
 
  private:
@@ -56,7 +58,9 @@ class Served {
   std::thread thread_;
 };
 
-std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+std::string first_line(const std::string& text) {
+  return text.substr(0, text.find('\n'));
+}
 
 struct Data {
   TemporaryDirectory dir{"tailor-cli"};
@@ -65,7 +69,8 @@ struct Data {
 
 TEST(KeysVerb, MakesListsShowsRevokes) {
   const Data d;
-  const Outcome made = run({"keys", "create", "--data", d.data, "--name", "app", "--requests-per-minute", "60", "--expires", "30d"});
+  const Outcome made =
+      run({"keys", "create", "--data", d.data, "--name", "app", "--requests-per-minute", "60", "--expires", "30d"});
   ASSERT_EQ(made.code, 0) << made.err;
   const std::string secret = first_line(made.out);
   EXPECT_EQ(secret.rfind("tlr-", 0), 0u);
@@ -115,7 +120,8 @@ TEST(ServeVerb, OtherMachinesNeedAKey) {
 
 TEST(ServeVerb, TheExampleRuns) {
   const Data d;
-  const std::filesystem::path example = std::filesystem::path(std::getenv("TAILOR_SOURCE_DIR")) / "examples" / "serve.yaml";
+  const std::filesystem::path example =
+      std::filesystem::path(std::getenv("TAILOR_SOURCE_DIR")) / "examples" / "serve.yaml";
   const Served server({"--config", example.string(), "--port", "0", "--data", d.data}, d.dir.path() / "err");
   ASSERT_NE(server.port(), 0) << read_file(d.dir.path() / "err").value();
   EXPECT_EQ(server.get("/readyz").status, 200);
@@ -123,7 +129,8 @@ TEST(ServeVerb, TheExampleRuns) {
   const std::string secret = first_line(run({"keys", "create", "--data", d.data, "--name", "app"}).out);
   test::Answer models;
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-  while ((models = server.get("/v1/models", secret)).status != 200 && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+  while ((models = server.get("/v1/models", secret)).status != 200 && std::chrono::steady_clock::now() < end)
+    std::this_thread::yield();
   ASSERT_EQ(models.status, 200) << "a key made while it runs";
   const Json list = Json::parse(models.body)["data"];
   ASSERT_EQ(list.size(), 2u);
@@ -157,7 +164,8 @@ TEST(PackagesVerb, FromAddToRollback) {
   const Data d;
   const auto csv = d.dir.path() / "rows.csv";
   write_file_atomic(csv, test::small_csv()).value();
-  const Outcome fitted = run({"fit", csv.string(), "--text", "message", "--label", "intent", "--methods", "tfidf", "--out", (d.dir.path() / "run").string(), "--budget", "60s"});
+  const Outcome fitted = run({"fit", csv.string(), "--text", "message", "--label", "intent", "--methods", "tfidf",
+                              "--out", (d.dir.path() / "run").string(), "--budget", "60s"});
   ASSERT_EQ(fitted.code, 0) << fitted.err;
   const std::string package = (d.dir.path() / "run" / "package").string();
   const auto packages = [&](std::vector<std::string> words) {
