@@ -42,12 +42,8 @@ std::string bracketed(const CodeSet& set) {
 /// Which rules some text follows, and the grammar without the parts that none does.
 class Printer {
  public:
-  Printer(const std::vector<GrammarExpr>& bodies, const std::vector<int>& characters, const GrammarLimits& limits)
-      : bodies_(bodies),
-        characters_(characters),
-        limits_(limits),
-        ends_(bodies.size(), false),
-        reached_(bodies.size(), false) {}
+  Printer(const std::vector<Grammar::Rule>& rules, const GrammarLimits& limits)
+      : rules_(rules), limits_(limits), ends_(rules.size(), false), reached_(rules.size(), false) {}
 
   Result<std::string> print() {
     find_ends();
@@ -59,16 +55,17 @@ class Printer {
     while (!waiting.empty()) {
       const std::size_t rule = waiting.back();
       waiting.pop_back();
-      TAILOR_TRY(const std::size_t weight, weigh(*bodies_[rule]));
+      TAILOR_TRY(const std::size_t weight, weigh(*rules_[rule].body));
       weight_ += weight;
       if (weight_ > limits_.weight) {
         return Error{ErrorCode::kInvalidArgument,
                      fmt::format("the grammar is larger than {} characters", limits_.weight),
                      "use smaller counts of repetition, fewer values or fewer properties"};
       }
-      const int most = characters_[rule];
+      const auto& [body, most, skipped, next] = rules_[rule];
       out += fmt::format("{}{} ::= ", name(rule), most == kNoMaximum ? "" : fmt::format("[max_chars={}]", most));
-      write(*bodies_[rule], out, waiting);
+      write(*body, out, waiting);
+      if (!next.empty()) out += fmt::format(" (= {}* {})", bracketed(skipped), bracketed(next));
       out += '\n';
     }
     return out;
@@ -82,8 +79,8 @@ class Printer {
   void find_ends() {
     for (bool changed = true; changed;) {
       changed = false;
-      for (std::size_t rule = bodies_.size(); rule-- > 0;) {
-        if (ends_[rule] || !ends(*bodies_[rule])) continue;
+      for (std::size_t rule = rules_.size(); rule-- > 0;) {
+        if (ends_[rule] || !ends(*rules_[rule].body)) continue;
         ends_[rule] = true;
         changed = true;
       }
@@ -190,8 +187,7 @@ class Printer {
     }
   }
 
-  const std::vector<GrammarExpr>& bodies_;
-  const std::vector<int>& characters_;
+  const std::vector<Grammar::Rule>& rules_;
   const GrammarLimits& limits_;
   std::vector<bool> ends_, reached_;
   bool settled_ = false;                                // ends_ is final
@@ -321,17 +317,21 @@ Grammar::Grammar() {
 }
 
 std::size_t Grammar::add_rule() {
-  bodies_.push_back(nothing());
-  limits_.push_back(kNoMaximum);
-  return bodies_.size() - 1;
+  rules_.push_back({nothing(), kNoMaximum, {}, {}});
+  return rules_.size() - 1;
 }
 
 void Grammar::define(std::size_t rule, GrammarExpr body) {
-  bodies_[rule] = std::move(body);
+  rules_[rule].body = std::move(body);
 }
 
 void Grammar::limit(std::size_t rule, int characters) {
-  limits_[rule] = characters;
+  rules_[rule].characters = characters;
+}
+
+void Grammar::followed_by(std::size_t rule, CodeSet skipped, CodeSet next) {
+  rules_[rule].skipped = normal_set(std::move(skipped));
+  rules_[rule].next = normal_set(std::move(next));
 }
 
 GrammarExpr Grammar::refer(std::size_t rule) {
@@ -346,7 +346,7 @@ GrammarExpr Grammar::rule_of(GrammarExpr body) {
 }
 
 Result<std::string> Grammar::print(const GrammarLimits& limits) const {
-  return Printer(bodies_, limits_, limits).print();
+  return Printer(rules_, limits).print();
 }
 
 }  // namespace tailor

@@ -71,18 +71,26 @@ class Grammar {
   /// What the rule matches has at most so many code points. Where it cannot end there, it ends as soon as it can: for
   /// an exact bound the rule must be able to end anywhere, or count for more than is to be bounded.
   void limit(std::size_t rule, int characters);
+  /// A promise: what stands behind the rule, wherever it is used, begins with any of `skipped` and then one of `next`.
+  /// It spares the matcher tokens that go over the rule's end.
+  void followed_by(std::size_t rule, CodeSet skipped, CodeSet next);
   static GrammarExpr refer(std::size_t rule);
   GrammarExpr rule_of(GrammarExpr body);  // a new rule, unless it is one
-  std::size_t rules() const { return bodies_.size(); }
-  const GrammarExpr& body(std::size_t rule) const { return bodies_[rule]; }
+  std::size_t rules() const { return rules_.size(); }
+  const GrammarExpr& body(std::size_t rule) const { return rules_[rule].body; }
 
   /// In XGrammar's notation, the first rule named "root". Branches from which no text ends (a schema that demands
   /// itself) are left out. Errors: no text follows the grammar at all; beyond the limits.
   Result<std::string> print(const GrammarLimits& limits = {}) const;
 
+  struct Rule {
+    GrammarExpr body;
+    int characters = kNoMaximum;
+    CodeSet skipped, next;  // empty: anything may follow
+  };
+
  private:
-  std::vector<GrammarExpr> bodies_;
-  std::vector<int> limits_;  // kNoMaximum: none
+  std::vector<Rule> rules_;
 };
 
 }  // namespace tailor

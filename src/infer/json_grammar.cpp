@@ -72,10 +72,15 @@ std::vector<GrammarExpr> json_characters(const CodeSet& set) {
   return ways;
 }
 
+void ends_json_string(Grammar& grammar, std::size_t rule) {
+  grammar.followed_by(rule, {{U' ', U' '}, {U'\n', U'\n'}}, {{U',', U','}, {U':', U':'}, {U'}', U'}'}, {U']', U']'}});
+}
+
 GrammarExpr JsonGrammar::piece(Piece which) {
   if (!rules_[which]) {
     rules_[which] = grammar_.add_rule();
     grammar_.define(*rules_[which], body(which));
+    if (which == kStringRest) ends_json_string(grammar_, *rules_[which]);
   }
   return Grammar::refer(*rules_[which]);
 }
@@ -141,6 +146,7 @@ GrammarExpr JsonGrammar::string(int minimum, int maximum) {
   for (int i = 0; i < minimum; ++i) {
     const std::size_t rule = grammar_.add_rule();
     grammar_.define(rule, character_then(rest));
+    if (maximum == kNoMaximum) ends_json_string(grammar_, rule);
     rest = Grammar::refer(rule);
   }
   if (maximum == kNoMaximum) return sequence({text_of("\""), rest});
@@ -156,6 +162,7 @@ GrammarExpr JsonGrammar::counted_rest(int minimum, int maximum) {
   std::optional<std::size_t>& rule = counted_[{minimum, maximum}];
   if (!rule) {
     rule = grammar_.add_rule();
+    ends_json_string(grammar_, *rule);
     GrammarExpr more = character_then(counted_rest(std::max(minimum - 1, 0), maximum - 1));
     grammar_.define(*rule, minimum > 0 ? std::move(more) : choice({text_of("\""), std::move(more)}));
   }

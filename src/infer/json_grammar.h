@@ -54,6 +54,9 @@ class JsonGrammar {
   std::map<std::pair<int, int>, std::optional<std::size_t>> counted_;
 };
 
+/// /// Tells the grammar what stands behind a string of JSON, for rules that end with its closing quote.
+void ends_json_string(Grammar& grammar, std::size_t rule);
+
 /// The ways in which code points of a set stand within the quotes of a JSON string: those that may not stand there
 /// themselves as
 /// \" or \\ and the short escapes; other control characters only where the set is that one character.

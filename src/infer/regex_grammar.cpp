@@ -304,7 +304,10 @@ Result<GrammarExpr> add_regex_string(Grammar& grammar, std::string_view pattern,
   if (minimum > 0 || maximum != kNoMaximum) {
     TAILOR_TRY(automaton, with_length(automaton, minimum, maximum));
   }
-  return sequence({text_of("\""), add_automaton(grammar, automaton, json_characters, text_of("\""))});
+  const std::size_t first = grammar.rules();
+  GrammarExpr rest = add_automaton(grammar, automaton, json_characters, text_of("\""));
+  for (std::size_t rule = first; rule < grammar.rules(); ++rule) ends_json_string(grammar, rule);
+  return sequence({text_of("\""), std::move(rest)});
 }
 
 }  // namespace tailor
