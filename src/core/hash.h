@@ -28,7 +28,8 @@ class Sha256 {
   std::unique_ptr<Impl> impl_;
 };
 
-std::string to_hex(std::string_view bytes);  // lower case
+std::string to_hex(std::string_view bytes);     // lower case
+std::string to_base64(std::string_view bytes);  // RFC 4648, padded
 
 /// Lower-case hex, 64 characters.
 std::string sha256_hex(std::string_view bytes);

@@ -8,10 +8,8 @@
 #include "core/json_lines.h"
 
 namespace tailor {
-namespace {
 
-/// Depth by counting brackets outside strings: the parser recurses, so hostile nesting is refused before it starts.
-bool deeper_than(std::string_view text, int limit) {
+bool json_deeper_than(std::string_view text, int limit) {
   int depth = 0;
   bool in_string = false;
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -33,18 +31,19 @@ bool deeper_than(std::string_view text, int limit) {
   return false;
 }
 
-}  // namespace
+std::string json_reason(const Json::exception& error) {
+  std::string reason = error.what();  // "[json.exception.parse_error.101] parse error at line 1, column 2: …"
+  if (const auto bracket = reason.find("] "); bracket != std::string::npos) reason.erase(0, bracket + 2);
+  return reason;
+}
 
 Result<Json> parse_json(std::string_view text, std::string_view where) {
-  if (deeper_than(text, 64))
+  if (json_deeper_than(text, 64))
     return Error{ErrorCode::kCorruptData, fmt::format("{}: JSON is nested deeper than 64", where), ""};
   try {
     return Json::parse(text);
   } catch (const Json::exception& error) {  // syntax, or a number that no double holds
-    std::string reason = error.what();      // "[json.exception.parse_error.101] parse error at line 1, column 2: …"
-    const auto bracket = reason.find("] ");
-    if (bracket != std::string::npos) reason.erase(0, bracket + 2);
-    return Error{ErrorCode::kCorruptData, fmt::format("{}: not valid JSON: {}", where, reason), ""};
+    return Error{ErrorCode::kCorruptData, fmt::format("{}: not valid JSON: {}", where, json_reason(error)), ""};
   }
 }
 

@@ -15,6 +15,12 @@ namespace tailor {
 
 using Json = nlohmann::ordered_json;
 
+/// Whether brackets outside strings are open more than `limit` deep: parsers, or what they build, recurse. Any bytes.
+bool json_deeper_than(std::string_view text, int limit);
+
+/// What the parser says, without its own number.
+std::string json_reason(const Json::exception& error);
+
 /// Parses one document. `where` names it in the error ("manifest.json", "events line 12"). Nesting deeper than 64 is
 /// refused.
 Result<Json> parse_json(std::string_view text, std::string_view where);

@@ -31,7 +31,7 @@ ApiResult<Json> load_model(const ApiServices& services, ApiCall& call) {
   if (static_cast<int>(!package.empty()) + static_cast<int>(!model.empty()) + static_cast<int>(!adapter.empty()) != 1)
     in.fail("package", "name one of 'package', 'model' and 'adapter'", "missing_required_parameter");
   if (in.error()) return *in.error();
-  for (const std::string& name : in.unread()) call.ignored.push_back(name);
+  call.note_ignored(in);
   ModelAdmin& admin = *services.admin;
   TAILOR_TRY(const ServedModelPtr served, !package.empty() ? admin.load_stored(package, id)
                                           : !model.empty() ? admin.load_base(model, id)
@@ -66,7 +66,7 @@ ApiResult<Json> load_lora(const ApiServices& services, ApiCall& call) {
   if (!in.error() && !replace && services.models->find(name))
     in.fail("lora_name", "is taken by another model", "already_loaded");
   if (in.error()) return *in.error();
-  for (const std::string& field : in.unread()) call.ignored.push_back(field);
+  call.note_ignored(in);
   TAILOR_TRY(const ServedModelPtr served, services.admin->load_adapter(path, parent, name));
   TAILOR_TRY([[maybe_unused]] const bool noted, note(services, call, "model.load", served->id, {{"lora_path", path}}));
   return Json{{"message", fmt::format("Success: LoRA adapter '{}' added successfully.", name)}};
@@ -86,26 +86,19 @@ ApiResult<Json> unload_lora(const ApiServices& services, ApiCall& call) {
   return Json{{"message", fmt::format("Success: LoRA adapter '{}' removed successfully.", name)}};
 }
 
-void answer(const ApiCallPtr& call, ApiResult<Json> result) {
-  if (result.has_value())
-    call->answer(*result);
-  else
-    call->answer(result.error());
-}
-
 }  // namespace
 
 void handle_admin_load_model(const ApiServices& services, const ApiCallPtr& call) {
-  answer(call, load_model(services, *call));
+  call->answer(load_model(services, *call));
 }
 void handle_admin_remove_model(const ApiServices& services, const ApiCallPtr& call) {
-  answer(call, remove_model(services, *call, call->path.at("id")));
+  call->answer(remove_model(services, *call, call->path.at("id")));
 }
 void handle_load_lora_adapter(const ApiServices& services, const ApiCallPtr& call) {
-  answer(call, load_lora(services, *call));
+  call->answer(load_lora(services, *call));
 }
 void handle_unload_lora_adapter(const ApiServices& services, const ApiCallPtr& call) {
-  answer(call, unload_lora(services, *call));
+  call->answer(unload_lora(services, *call));
 }
 
 }  // namespace tailor

@@ -53,6 +53,17 @@ void ApiCall::answer(const ApiError& error) const {
   responder->send(std::move(response));
 }
 
+void ApiCall::answer(ApiResult<Json> result) const {
+  if (result.has_value())
+    answer(*result);
+  else
+    answer(result.error());
+}
+
+void ApiCall::note_ignored(const FieldReader& in) {
+  for (std::string& name : in.unread()) ignored.push_back(std::move(name));
+}
+
 std::optional<ApiError> ApiCall::reserve(std::int64_t answer_tokens) const {
   constexpr std::size_t kBytesPerToken = 3;  // of most languages a little more: an estimate above what it will be
   if (!principal.visit) return std::nullopt;
@@ -70,6 +81,18 @@ void ApiCall::settle_estimated() const {
 void ApiCall::note(const ServedModel& model, std::size_t prompt_tokens) const {
   record->model = model.id;
   record->prompt_tokens = prompt_tokens;
+}
+
+ApiFailure compute_texts(const ApiCallPtr& call, TextBatcher& batcher, std::vector<std::string> texts,
+                         std::function<void(const BatchedRows&)> answer) {
+  const auto done = [call, answer = std::move(answer)](Result<BatchedRows> rows) {
+    if (!rows.has_value()) return call->answer(api_error(rows.error()));
+    answer(*rows);
+  };
+  const auto gone = [responder = call->responder] { return responder->gone(); };
+  if (const Status status = batcher.submit(std::move(texts), done, gone); !status.has_value())
+    return api_error(status.error());
+  return std::nullopt;
 }
 
 std::int64_t unix_seconds() {

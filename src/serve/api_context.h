@@ -62,7 +62,6 @@ struct ApiServices {
   Store* store = nullptr;        // null: no files and jobs
   FineTuning* tuning = nullptr;  // null: no jobs
   const std::atomic<bool>* draining = nullptr;  // no new work is taken
-  std::function<void(const ServedModel&, const GenerationReport&)> on_generation;  // may be empty
   const ServerMetrics* metrics = nullptr;  // null: GET /metrics answers 404
 };
 
@@ -80,6 +79,8 @@ struct ApiCall {
   HttpHeaders headers(const char* content_type) const;
   void answer(const Json& json, int status = 200) const;
   void answer(const ApiError& error) const;
+  void answer(ApiResult<Json> result) const;
+  void note_ignored(const FieldReader& in);  // what nobody read, for X-Ignored-Params
 
   /// Before tokens are used: takes what the body and an answer of so many tokens may need from the key's quotas, by a
   /// rough estimate. An error: answer with it.
@@ -93,6 +94,14 @@ struct ApiCall {
 using ApiCallPtr = std::shared_ptr<ApiCall>;
 
 std::int64_t unix_seconds();
+
+/// A handler's own end: none, or what is answered.
+using ApiFailure = std::optional<ApiError>;
+
+/// Has `batcher` compute the call's texts; `answer` hears of their rows, on its thread. Failures are answered, and a
+/// client that has gone by then is left out.
+ApiFailure compute_texts(const ApiCallPtr& call, TextBatcher& batcher, std::vector<std::string> texts,
+                         std::function<void(const BatchedRows&)> answer);
 
 /// The model that a request names; its absence is told with the names there are.
 ApiResult<ServedModelPtr> named_model(const ApiServices& services, FieldReader& in);

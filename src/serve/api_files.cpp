@@ -23,6 +23,29 @@ ApiResult<FileRecord> own_file(const ApiServices& services, const ApiCall& call)
   return *file;
 }
 
+ApiResult<Json> upload(const ApiCall& call) {
+  TAILOR_TRY(const FileRecord file, static_cast<UploadSink&>(*call.request.sink).finish());
+  return file_object(file);
+}
+
+ApiResult<Json> list(const ApiServices& services, const ApiCall& call) {
+  TAILOR_TRY(const PageQuery query, page_query(call, 10'000));
+  const auto purpose = query_parameter(call.request.head.query, "purpose").value_or("");
+  TAILOR_TRY(const auto page, services.store->files().list(query, purpose));
+  return page_object(page, file_object);
+}
+
+ApiResult<Json> show(const ApiServices& services, const ApiCall& call) {
+  TAILOR_TRY(const FileRecord file, own_file(services, call));
+  return file_object(file);
+}
+
+ApiResult<Json> remove(const ApiServices& services, const ApiCall& call) {
+  TAILOR_TRY(const FileRecord file, own_file(services, call));
+  TAILOR_CHECK(services.store->files().remove(file.id));
+  return Json{{"id", file.id}, {"object", "file"}, {"deleted", true}};
+}
+
 }  // namespace
 
 std::unique_ptr<HttpBodySink> make_upload(const ApiServices& services, const HttpHead& head, const Principal& principal) {
@@ -33,35 +56,16 @@ std::unique_ptr<HttpBodySink> make_upload(const ApiServices& services, const Htt
 }
 
 void handle_upload(const ApiServices& /*services*/, const ApiCallPtr& call) {
-  ApiResult<FileRecord> file = static_cast<UploadSink&>(*call->request.sink).finish();
-  if (file.has_value())
-    call->answer(file_object(*file));
-  else
-    call->answer(file.error());
+  call->answer(upload(*call));
 }
-
 void handle_files(const ApiServices& services, const ApiCallPtr& call) {
-  ApiResult<PageQuery> query = page_query(*call, 10'000);
-  if (!query.has_value()) return call->answer(query.error());
-  const auto purpose = query_parameter(call->request.head.query, "purpose").value_or("");
-  const auto page = services.store->files().list(*query, purpose);
-  if (!page.has_value()) return call->answer(api_error(page.error()));
-  call->answer(page_object(*page, file_object));
+  call->answer(list(services, *call));
 }
-
 void handle_file(const ApiServices& services, const ApiCallPtr& call) {
-  ApiResult<FileRecord> file = own_file(services, *call);
-  if (file.has_value())
-    call->answer(file_object(*file));
-  else
-    call->answer(file.error());
+  call->answer(show(services, *call));
 }
-
 void handle_delete_file(const ApiServices& services, const ApiCallPtr& call) {
-  ApiResult<FileRecord> file = own_file(services, *call);
-  if (!file.has_value()) return call->answer(file.error());
-  if (const Status removed = services.store->files().remove(file->id); !removed.has_value()) return call->answer(api_error(removed.error()));
-  call->answer(Json{{"id", file->id}, {"object", "file"}, {"deleted", true}});
+  call->answer(remove(services, *call));
 }
 
 void handle_file_content(const ApiServices& services, const ApiCallPtr& call) {

@@ -51,7 +51,7 @@ ApiResult<PageQuery> page_query(const ApiCall& call, std::int64_t most);
 void handle_openapi(const ApiServices& services, const ApiCallPtr& call);
 
 /// A label package's answer to a conversation: the label of the last user's message.
-void answer_chat_with_label(const ApiServices& services, const ApiCallPtr& call, const ServedModelPtr& model,
-                            const std::string& text, bool stream, bool include_usage);
+ApiFailure answer_chat_with_label(const ApiCallPtr& call, const ServedModelPtr& model, const std::string& text, bool stream,
+                                  bool include_usage);
 
 }  // namespace tailor

@@ -50,7 +50,7 @@ void check_file(FieldReader& in, const ApiServices& services, const Principal& p
   if (file->purpose != "fine-tune") in.fail(field, fmt::format("the file '{}' has the purpose '{}'; expected fine-tune", id, file->purpose));
 }
 
-ApiResult<Job> create(const ApiServices& services, ApiCall& call) {
+ApiResult<Json> create(const ApiServices& services, ApiCall& call) {
   TAILOR_TRY(const Json body, parse_body(call.request.body));
   FieldReader in(body);
   if (!in.has("model")) in.fail("model", "is missing", "missing_required_parameter");
@@ -85,32 +85,43 @@ ApiResult<Job> create(const ApiServices& services, ApiCall& call) {
   if (const Json* metadata = in.find("metadata"); metadata != nullptr && (!metadata->is_object() || metadata->size() > 16))
     in.fail("metadata", "expected an object of at most 16 texts");
   if (in.error()) return *in.error();
-  for (const std::string& name : in.unread()) call.ignored.push_back(name);
+  call.note_ignored(in);
   Json request = Json::object();
   for (const char* known : {"training_file", "validation_file", "suffix", "seed", "hyperparameters", "method", "metadata"}) {
     if (const Json* value = in.find(known)) request[known] = *value;
   }
   request["model"] = model->id;
-  TAILOR_TRY(Job job, services.tuning->create(call.principal.key_id, request));
-  return job;
+  TAILOR_TRY(const Job job, services.tuning->create(call.principal.key_id, request));
+  return job_object(job);
 }
 
-void answer_job(const ApiCallPtr& call, ApiResult<Job> job) {
-  if (job.has_value())
-    call->answer(job_object(*job));
-  else
-    call->answer(job.error());
+ApiResult<Json> show(const ApiServices& services, const ApiCall& call) {
+  TAILOR_TRY(const Job job, own_job(services, call));
+  return job_object(job);
 }
 
 /// What changes a job's state; what its state does not allow is 400.
-void change(const ApiServices& services, const ApiCallPtr& call, Result<Job> (FineTuning::*action)(const std::string&)) {
-  ApiResult<Job> job = own_job(services, *call);
-  if (!job.has_value()) return call->answer(job.error());
-  Result<Job> changed = (services.tuning->*action)(job->id);
-  if (changed.has_value())
-    call->answer(job_object(*changed));
-  else
-    call->answer(api_error(changed.error()));
+ApiResult<Json> change(const ApiServices& services, const ApiCall& call, Result<Job> (FineTuning::*action)(const std::string&)) {
+  TAILOR_TRY(const Job job, own_job(services, call));
+  TAILOR_TRY(const Job changed, (services.tuning->*action)(job.id));
+  return job_object(changed);
+}
+
+ApiResult<Json> list(const ApiServices& services, const ApiCall& call) {
+  TAILOR_TRY(const PageQuery query, page_query(call, 100));
+  TAILOR_TRY(const auto page, services.tuning->jobs().list(query));
+  return page_object(page, job_object);
+}
+
+/// Of one job: what `read` gives page by page.
+template <typename T>
+ApiResult<Json> list_of_job(const ApiServices& services, const ApiCall& call, std::int64_t most,
+                            Result<Page<T>> (JobStore::*read)(const std::string&, const PageQuery&) const, Json (*object)(const T&)) {
+  TAILOR_TRY(const Job job, own_job(services, call));
+  TAILOR_TRY(PageQuery query, page_query(call, most));
+  query.owner.clear();
+  TAILOR_TRY(const auto page, (services.tuning->jobs().*read)(job.id, query));
+  return page_object(page, object);
 }
 
 }  // namespace
@@ -135,49 +146,28 @@ ApiResult<PageQuery> page_query(const ApiCall& call, std::int64_t most) {
 }
 
 void handle_create_job(const ApiServices& services, const ApiCallPtr& call) {
-  answer_job(call, create(services, *call));
+  call->answer(create(services, *call));
 }
 void handle_job(const ApiServices& services, const ApiCallPtr& call) {
-  answer_job(call, own_job(services, *call));
+  call->answer(show(services, *call));
 }
 void handle_cancel_job(const ApiServices& services, const ApiCallPtr& call) {
-  change(services, call, &FineTuning::cancel);
+  call->answer(change(services, *call, &FineTuning::cancel));
 }
 void handle_pause_job(const ApiServices& services, const ApiCallPtr& call) {
-  change(services, call, &FineTuning::pause);
+  call->answer(change(services, *call, &FineTuning::pause));
 }
 void handle_resume_job(const ApiServices& services, const ApiCallPtr& call) {
-  change(services, call, &FineTuning::resume);
+  call->answer(change(services, *call, &FineTuning::resume));
 }
-
 void handle_jobs(const ApiServices& services, const ApiCallPtr& call) {
-  ApiResult<PageQuery> query = page_query(*call, 100);
-  if (!query.has_value()) return call->answer(query.error());
-  const auto page = services.tuning->jobs().list(*query);
-  if (!page.has_value()) return call->answer(api_error(page.error()));
-  call->answer(page_object(*page, job_object));
+  call->answer(list(services, *call));
 }
-
 void handle_job_events(const ApiServices& services, const ApiCallPtr& call) {
-  ApiResult<Job> job = own_job(services, *call);
-  if (!job.has_value()) return call->answer(job.error());
-  ApiResult<PageQuery> query = page_query(*call, 1000);
-  if (!query.has_value()) return call->answer(query.error());
-  query->owner.clear();
-  const auto page = services.tuning->jobs().events(job->id, *query);
-  if (!page.has_value()) return call->answer(api_error(page.error()));
-  call->answer(page_object(*page, job_event_object));
+  call->answer(list_of_job(services, *call, 1000, &JobStore::events, job_event_object));
 }
-
 void handle_job_checkpoints(const ApiServices& services, const ApiCallPtr& call) {
-  ApiResult<Job> job = own_job(services, *call);
-  if (!job.has_value()) return call->answer(job.error());
-  ApiResult<PageQuery> query = page_query(*call, 100);
-  if (!query.has_value()) return call->answer(query.error());
-  query->owner.clear();
-  const auto page = services.tuning->jobs().checkpoints(job->id, *query);
-  if (!page.has_value()) return call->answer(api_error(page.error()));
-  call->answer(page_object(*page, job_checkpoint_object));
+  call->answer(list_of_job(services, *call, 100, &JobStore::checkpoints, job_checkpoint_object));
 }
 
 }  // namespace tailor

@@ -37,57 +37,55 @@ Json answer_of(const PackageManifest& manifest, std::span<const float> row, std:
   return out;
 }
 
-void classify(const ApiServices& services, const ApiCallPtr& call, ApiResult<Json> body) {
-  if (!body.has_value()) return call->answer(body.error());
-  FieldReader in(*body);
-  ApiResult<ServedModelPtr> named = named_model(services, in);
-  if (!named.has_value()) return call->answer(named.error());
-  const ServedModelPtr model = *named;
+ApiFailure classify(const ApiServices& services, const ApiCallPtr& call) {
+  TAILOR_TRY(const Json body, parse_body(call->request.body));
+  FieldReader in(body);
+  TAILOR_TRY(const ServedModelPtr model, named_model(services, in));
   call->note(*model);
   if (!model->labels)
-    return call->answer(ApiError::invalid("model", fmt::format("'{}' answers with no labels; its capabilities are listed by /v1/models", model->id), "model_not_supported"));
+    return ApiError::invalid("model", fmt::format("'{}' answers with no labels; its capabilities are listed by /v1/models", model->id), "model_not_supported");
   const bool all = in.boolean("probabilities", true);
   if (!in.has("input")) in.fail("input", "is missing", "missing_required_parameter");
   std::vector<std::string> texts = in.texts("input", services.limits.texts, services.limits.body_bytes);
   if (!in.error() && texts.empty()) in.fail("input", "expected at least one text");
-  if (in.error()) return call->answer(*in.error());
-  for (const std::string& name : in.unread()) call->ignored.push_back(name);
-  if (const auto refused = call->reserve(0)) return call->answer(*refused);
-  const auto done = [call, model, all](Result<BatchedRows> rows) {
-    if (!rows.has_value()) return call->answer(api_error(rows.error()));
+  if (in.error()) return in.error();
+  call->note_ignored(in);
+  if (auto refused = call->reserve(0)) return refused;
+  return compute_texts(call, *model->labels->batcher, std::move(texts), [call, model, all](const BatchedRows& batch) {
     Json data = Json::array();
-    for (std::size_t i = 0; i < rows->rows.rows; ++i)
-      data.push_back(answer_of(model->labels->manifest, rows->rows.row(i), i, all));
-    Json out{{"object", "list"}, {"model", model->id}, {"data", std::move(data)}, {"milliseconds", 1000 * rows->computed_s}};
+    for (std::size_t i = 0; i < batch.rows.rows; ++i)
+      data.push_back(answer_of(model->labels->manifest, batch.rows.row(i), i, all));
     call->settle_estimated();
-    call->answer(out);
-  };
-  const auto gone = [responder = call->responder] { return responder->gone(); };
-  if (const Status status = model->labels->batcher->submit(std::move(texts), done, gone); !status.has_value())
-    call->answer(api_error(status.error()));
+    call->answer(Json{{"object", "list"}, {"model", model->id}, {"data", std::move(data)}, {"milliseconds", 1000 * batch.computed_s}});
+  });
+}
+
+/// What a chat's message holds in the place of words.
+std::string as_text(const PackageManifest& manifest, const Json& answer) {
+  if (answer.contains("value")) return dump_json(answer["value"]);
+  std::string content;
+  if (answer.contains("labels")) {
+    for (const Json& label : answer["labels"])
+      content += (content.empty() ? "" : manifest.target.separator) + label.get<std::string>();
+  } else if (answer["label"].is_string()) {
+    content = answer["label"].get<std::string>();
+  }
+  return content;
 }
 
 }  // namespace
 
 void handle_classify(const ApiServices& services, const ApiCallPtr& call) {
-  classify(services, call, parse_body(call->request.body));
+  if (const auto error = classify(services, call)) call->answer(*error);
 }
 
-void answer_chat_with_label(const ApiServices& /*services*/, const ApiCallPtr& call, const ServedModelPtr& model,
-                            const std::string& text, bool stream, bool include_usage) {
-  if (const auto refused = call->reserve(0)) return call->answer(*refused);
-  const auto done = [call, model, stream, include_usage](Result<BatchedRows> rows) {
-    if (!rows.has_value()) return call->answer(api_error(rows.error()));
+ApiFailure answer_chat_with_label(const ApiCallPtr& call, const ServedModelPtr& model, const std::string& text, bool stream,
+                                  bool include_usage) {
+  if (auto refused = call->reserve(0)) return refused;
+  return compute_texts(call, *model->labels->batcher, {text}, [call, model, stream, include_usage](const BatchedRows& batch) {
     call->settle_estimated();
-    const Json answer = answer_of(model->labels->manifest, rows->rows.row(0), 0, false);
-    std::string content;
-    if (answer.contains("value"))
-      content = dump_json(answer["value"]);
-    else if (answer.contains("labels"))
-      for (const Json& label : answer["labels"])
-        content += (content.empty() ? "" : model->labels->manifest.target.separator) + label.get<std::string>();
-    else if (answer["label"].is_string())
-      content = answer["label"].get<std::string>();
+    const PackageManifest& manifest = model->labels->manifest;
+    const std::string content = as_text(manifest, answer_of(manifest, batch.rows.row(0), 0, false));
     const Json usage{{"prompt_tokens", 0}, {"completion_tokens", 0}, {"total_tokens", 0}};  // labels are no tokens
     Json out{{"id", random_id("chatcmpl-", 24)}, {"object", stream ? "chat.completion.chunk" : "chat.completion"},
              {"created", unix_seconds()},    {"model", model->id},
@@ -115,10 +113,7 @@ void answer_chat_with_label(const ApiServices& /*services*/, const ApiCallPtr& c
     if (include_usage) send(Json::array(), usage);
     call->responder->write("data: [DONE]\n\n");
     call->responder->finish();
-  };
-  const auto gone = [responder = call->responder] { return responder->gone(); };
-  if (const Status status = model->labels->batcher->submit({text}, done, gone); !status.has_value())
-    call->answer(api_error(status.error()));
+  });
 }
 
 }  // namespace tailor

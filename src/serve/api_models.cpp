@@ -15,10 +15,6 @@ ApiResult<std::shared_ptr<const TextBackend>> text_model(const ApiServices& serv
   return model->text;
 }
 
-void note_ignored(FieldReader& in, ApiCall& call) {
-  for (const std::string& name : in.unread()) call.ignored.push_back(name);
-}
-
 ApiResult<Json> tokenize(const ApiServices& services, ApiCall& call) {
   TAILOR_TRY(const Json body, parse_body(call.request.body));
   FieldReader in(body);
@@ -37,7 +33,7 @@ ApiResult<Json> tokenize(const ApiServices& services, ApiCall& call) {
   }
   const bool pieces = in.boolean("with_pieces", false);
   if (in.error()) return *in.error();
-  note_ignored(in, call);
+  call.note_ignored(in);
   Json list = Json::array();
   for (const std::int32_t t : tokens) {
     if (pieces)
@@ -55,14 +51,9 @@ ApiResult<Json> detokenize(const ApiServices& services, ApiCall& call) {
   const Json* list = in.find("tokens");
   if (list == nullptr || !list->is_array())
     return ApiError::invalid("tokens", "'tokens': expected a list of token ids");
-  TokenList tokens;
-  for (const Json& t : *list) {
-    if (!t.is_number_integer() || t.get<std::int64_t>() < 0 || t.get<std::int64_t>() >= text->engine().vocabulary())
-      return ApiError::invalid("tokens",
-                               fmt::format("'tokens': expected token ids below {}", text->engine().vocabulary()));
-    tokens.push_back(t.get<std::int32_t>());
-  }
-  note_ignored(in, call);
+  const TokenList tokens = in.token_ids("tokens", *list, text->engine().vocabulary());
+  if (in.error()) return *in.error();
+  call.note_ignored(in);
   const std::string content = text->tokenizer().decode(tokens, true);
   return Json{{"content", content}, {"prompt", content}};
 }
@@ -73,7 +64,7 @@ ApiResult<Json> apply_template(const ApiServices& services, ApiCall& call) {
   TAILOR_TRY(const auto text, text_model(services, call, in));
   const std::vector<ChatMessage> messages = read_messages(in, services.limits);
   if (in.error()) return *in.error();
-  note_ignored(in, call);
+  call.note_ignored(in);
   TAILOR_TRY(const TokenList tokens, text->encoder().prompt(messages, nullptr));
   return Json{{"prompt", text->tokenizer().decode(tokens, true)}, {"count", tokens.size()}};
 }
@@ -91,27 +82,20 @@ ApiResult<Json> tokenizer_info(const ApiServices& services, const ApiCall& call)
   return out;
 }
 
-void answer(const ApiCallPtr& call, ApiResult<Json> result) {
-  if (result.has_value())
-    call->answer(*result);
-  else
-    call->answer(result.error());
-}
-
 }  // namespace
 
 void handle_tokenize(const ApiServices& services, const ApiCallPtr& call) {
-  answer(call, tokenize(services, *call));
+  call->answer(tokenize(services, *call));
 }
 void handle_detokenize(const ApiServices& services, const ApiCallPtr& call) {
-  answer(call, detokenize(services, *call));
+  call->answer(detokenize(services, *call));
 }
 void handle_apply_template(const ApiServices& services, const ApiCallPtr& call) {
-  answer(call, apply_template(services, *call));
+  call->answer(apply_template(services, *call));
 }
 
 void handle_tokenizer_info(const ApiServices& services, const ApiCallPtr& call) {
-  answer(call, tokenizer_info(services, *call));
+  call->answer(tokenizer_info(services, *call));
 }
 
 void handle_models(const ApiServices& services, const ApiCallPtr& call) {

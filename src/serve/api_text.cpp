@@ -14,10 +14,6 @@ namespace {
 
 constexpr int kUsualCompletion = 16;  // tokens, as OpenAI's
 
-void note_ignored(FieldReader& in, ApiCall& call) {
-  for (const std::string& name : in.unread()) call.ignored.push_back(name);
-}
-
 EngineRequest engine_request(const ApiServices& services, const ApiCall& call, const ServedModel& model,
                              const GenerationParams& params) {
   EngineRequest out;
@@ -33,11 +29,6 @@ EngineRequest engine_request(const ApiServices& services, const ApiCall& call, c
   return out;
 }
 
-void tell_when_done(const ApiServices& services, const ServedModelPtr& model, GenerationCall& generation) {
-  if (!services.on_generation) return;
-  generation.on_done = [tell = services.on_generation, model](const GenerationReport& report) { tell(*model, report); };
-}
-
 ApiError answers_no_text(const ServedModel& model) {
   return ApiError::invalid("model", fmt::format("'{}' answers with no text; its capabilities are listed by /v1/models", model.id),
                            "model_not_supported");
@@ -51,59 +42,48 @@ std::int64_t answer_estimate(FieldReader& in, const GenerationParams& params, in
   return static_cast<std::int64_t>(tokens) * params.choices;
 }
 
-/// Compiles what the answers must follow, if anything.
-void read_format(FieldReader& in, const TextBackend& model, GenerationParams& params, ConstraintFactory& out) {
+/// What a vocabulary can be held to; what cannot be enforced is refused with this field and code.
+ConstraintFactory compile(FieldReader& in, const TextBackend& model, const ConstraintSpec& spec, std::string param, std::string code) {
+  auto constraint = model.constraints().compile(spec);
+  if (constraint.has_value()) return constraint_factory(std::move(*constraint));
+  ApiError error = api_error(constraint.error());
+  error.param = std::move(param);
+  error.code = std::move(code);
+  in.fail(std::move(error));
+  return {};
+}
+
+/// What the answers must follow; empty: nothing.
+ConstraintFactory read_format(FieldReader& in, const TextBackend& model, GenerationParams& params) {
   const std::optional<ConstraintSpec> spec = read_constraint(in);
-  if (!spec || in.error()) return;
-  auto constraint = model.constraints().compile(*spec);
-  if (!constraint.has_value()) {
-    ApiError error = api_error(constraint.error());
-    error.param = spec->where.empty() ? "response_format" : spec->where;
-    error.code = "unsupported_parameter";
-    return in.fail(std::move(error));
-  }
+  if (!spec || in.error()) return {};
   params.sampling.ignore_end = false;  // where the text is complete nothing else may follow
-  out = constraint_factory(std::move(*constraint));
+  return compile(in, model, *spec, spec->where.empty() ? "response_format" : spec->where, "unsupported_parameter");
 }
 
 /// A call that must come follows the schema of its tool's parameters.
-void read_forced_call(FieldReader& in, const TextBackend& model, const ToolRequest& tools, ConstraintFactory& out) {
+ConstraintFactory forced_call(FieldReader& in, const TextBackend& model, const ToolRequest& tools) {
   ConstraintSpec spec;
   spec.kind = ConstraintSpec::Kind::kJsonSchema;
   spec.schema = call_schema(*model.tool_format(), tools);
   spec.where = "tools";
-  auto constraint = model.constraints().compile(spec);
-  if (!constraint.has_value()) {
-    ApiError error = api_error(constraint.error());
-    error.param = "tools";
-    return in.fail(std::move(error));
-  }
-  out = constraint_factory(std::move(*constraint));
+  return compile(in, model, spec, "tools", "");
 }
 
-struct Prompts {
-  std::vector<GenerationCall::Prompt> list;
-};
-
 /// A text, texts, token ids, or lists of token ids.
-void read_prompts(FieldReader& in, const ApiLimits& limits, const TextBackend& model, Prompts& out) {
+void read_prompts(FieldReader& in, const ApiLimits& limits, const TextBackend& model, std::vector<GenerationCall::Prompt>& out) {
   const Json* prompt = in.find("prompt");
   if (prompt == nullptr) return in.fail("prompt", "is missing", "missing_required_parameter");
   const Tokenizer& tokenizer = model.tokenizer();
   const auto add_text = [&](const Json& item) {
     // The caller writes the whole prompt, control tokens included, as with other servers of this interface.
     const auto& text = item.get_ref<const std::string&>();
-    out.list.push_back({tokenizer.encode(text, true, true), text});
+    out.push_back({tokenizer.encode(text, true, true), text});
   };
   const auto add_tokens = [&](const Json& list) {
-    TokenList tokens;
-    for (const Json& t : list) {
-      if (!t.is_number_integer() || t.get<std::int64_t>() < 0 || t.get<std::int64_t>() >= model.engine().vocabulary())
-        return in.fail("prompt", fmt::format("expected token ids below {}", model.engine().vocabulary()));
-      tokens.push_back(t.get<std::int32_t>());
-    }
+    TokenList tokens = in.token_ids("prompt", list, model.engine().vocabulary());
     std::string text = tokenizer.decode(tokens, true);
-    out.list.push_back({std::move(tokens), std::move(text)});
+    out.push_back({std::move(tokens), std::move(text)});
   };
   if (prompt->is_string()) return add_text(*prompt);
   if (!prompt->is_array() || prompt->empty()) return in.fail("prompt", "expected a string, strings, token ids or lists of token ids");
@@ -119,28 +99,26 @@ void read_prompts(FieldReader& in, const ApiLimits& limits, const TextBackend& m
   }
 }
 
-void chat(const ApiServices& services, const ApiCallPtr& call, ApiResult<Json> body) {
-  if (!body.has_value()) return call->answer(body.error());
-  FieldReader in(*body);
-  ApiResult<ServedModelPtr> named = named_model(services, in);
-  if (!named.has_value()) return call->answer(named.error());
-  const ServedModelPtr model = *named;
+ApiFailure chat(const ApiServices& services, const ApiCallPtr& call) {
+  TAILOR_TRY(const Json body, parse_body(call->request.body));
+  FieldReader in(body);
+  TAILOR_TRY(const ServedModelPtr model, named_model(services, in));
   call->note(*model);
   const std::vector<ChatMessage> messages = read_messages(in, services.limits);
-  if (in.error()) return call->answer(*in.error());
+  if (in.error()) return in.error();
   if (model->labels) {
     const bool stream = in.boolean("stream", false);
     bool usage = false;
     if (const Json* options = in.find("stream_options")) usage = FieldReader(*options).boolean("include_usage", false);
-    if (in.error()) return call->answer(*in.error());
-    note_ignored(in, *call);
+    if (in.error()) return in.error();
+    call->note_ignored(in);
     const auto last = std::find_if(messages.rbegin(), messages.rend(), [](const ChatMessage& m) { return m.role == "user"; });
-    if (last == messages.rend()) return call->answer(ApiError::invalid("messages", "there is no message of a user to classify"));
-    return answer_chat_with_label(services, call, model, last->content, stream, usage);
+    if (last == messages.rend()) return ApiError::invalid("messages", "there is no message of a user to classify");
+    return answer_chat_with_label(call, model, last->content, stream, usage);
   }
-  if (!model->text) return call->answer(answers_no_text(*model));
+  if (!model->text) return answers_no_text(*model);
   const TextBackend& text = *model->text;
-  if (!text.encoder().can_chat()) return call->answer(ApiError::invalid("model", fmt::format("'{}' goes on with texts and holds no conversation; use /v1/completions", model->id)));
+  if (!text.encoder().can_chat()) return ApiError::invalid("model", fmt::format("'{}' goes on with texts and holds no conversation; use /v1/completions", model->id));
   GenerationParams params = read_generation_params(in, services.limits, text.engine().vocabulary(), text.max_context());
   const bool logprobs = in.boolean("logprobs", false);
   const auto top = static_cast<int>(in.integer("top_logprobs", 0, 0, services.limits.top_logprobs));
@@ -148,32 +126,31 @@ void chat(const ApiServices& services, const ApiCallPtr& call, ApiResult<Json> b
   if (params.sampling.max_tokens < 1) in.fail("max_tokens", "expected at least 1");
   if (logprobs) params.sampling.top_logprobs = top;
   ConstraintFactory format;
-  if (!in.error()) read_format(in, text, params, format);
+  if (!in.error()) format = read_format(in, text, params);
   const ToolRequest tools = read_tool_request(in);
-  const bool calls = !tools.tools.is_null();
+  const bool calls = !tools.tools.is_null(), must_call = calls && !tools.forced.empty();
   if (calls && !text.tool_format())
     in.fail("tools", fmt::format("'{}' was not made to call tools: its chat template has no place for them", model->id), "unsupported_parameter");
-  if (calls && !tools.forced.empty() && format) in.fail("response_format", "cannot be combined with a tool_choice that forces a call");
-  if (calls && !tools.forced.empty() && !in.error()) read_forced_call(in, text, tools, format);
-  if (in.error()) return call->answer(*in.error());
-  note_ignored(in, *call);
-  if (const auto refused = call->reserve(answer_estimate(in, params, text.max_context()))) return call->answer(*refused);
+  if (must_call && format) in.fail("response_format", "cannot be combined with a tool_choice that forces a call");
+  if (must_call && !in.error()) format = forced_call(in, text, tools);
+  if (in.error()) return in.error();
+  call->note_ignored(in);
+  if (auto refused = call->reserve(answer_estimate(in, params, text.max_context()))) return refused;
   Result<TokenList> prompt = text.encoder().prompt(messages, tools.tools);
   if (!prompt.has_value()) {
     ApiError error = api_error(prompt.error());
     error.param = "messages";
-    return call->answer(error);
+    return error;
   }
   const auto generation = std::make_shared<GenerationCall>(
       call, model, GenerationStyle{.chat = true,
                              .logprobs = logprobs,
                              .model = model->id,
                              .tools = calls ? text.tool_format() : std::nullopt,
-                             .forced_call = calls && !tools.forced.empty()},
+                             .forced_call = must_call},
       params, services.limits.stream_keep_alive);
-  tell_when_done(services, model, *generation);
   std::vector<GenerationCall::Prompt> prompts;
-  if (calls && !tools.forced.empty()) {  // the call is begun for the model
+  if (must_call) {  // the call is begun for the model
     const TokenList open = text.tokenizer().encode(text.tool_format()->open, false, true);
     prompt->insert(prompt->end(), open.begin(), open.end());
   }
@@ -181,16 +158,15 @@ void chat(const ApiServices& services, const ApiCallPtr& call, ApiResult<Json> b
   EngineRequest shape = engine_request(services, *call, *model, params);
   shape.constraint = std::move(format);
   generation->start(std::move(prompts), std::move(shape));
+  return std::nullopt;
 }
 
-void completion(const ApiServices& services, const ApiCallPtr& call, ApiResult<Json> body) {
-  if (!body.has_value()) return call->answer(body.error());
-  FieldReader in(*body);
-  ApiResult<ServedModelPtr> named = named_model(services, in);
-  if (!named.has_value()) return call->answer(named.error());
-  const ServedModelPtr model = *named;
+ApiFailure completion(const ApiServices& services, const ApiCallPtr& call) {
+  TAILOR_TRY(const Json body, parse_body(call->request.body));
+  FieldReader in(body);
+  TAILOR_TRY(const ServedModelPtr model, named_model(services, in));
   call->note(*model);
-  if (!model->text) return call->answer(answers_no_text(*model));
+  if (!model->text) return answers_no_text(*model);
   const TextBackend& text = *model->text;
   GenerationParams params = read_generation_params(in, services.limits, text.engine().vocabulary(), kUsualCompletion);
   const bool echo = in.boolean("echo", false);
@@ -200,8 +176,8 @@ void completion(const ApiServices& services, const ApiCallPtr& call, ApiResult<J
   if (!in.text("suffix").empty()) in.fail("suffix", "is not supported: the model writes forwards", "unsupported_parameter");
   if (params.sampling.max_tokens == 0 && !echo) in.fail("max_tokens", "0 needs 'echo' to be true: there would be no answer");
   ConstraintFactory format;
-  if (!in.error()) read_format(in, text, params, format);
-  Prompts prompts;
+  if (!in.error()) format = read_format(in, text, params);
+  std::vector<GenerationCall::Prompt> prompts;
   if (!in.error()) {
     const Json* given = in.find("prompt");
     const bool several = given != nullptr && given->is_array() && !given->empty() && !given->front().is_number();
@@ -209,10 +185,10 @@ void completion(const ApiServices& services, const ApiCallPtr& call, ApiResult<J
     if (auto refused = call->reserve(count * answer_estimate(in, params, text.max_context()))) in.fail(std::move(*refused));
   }
   if (!in.error()) read_prompts(in, services.limits, text, prompts);
-  if (!in.error() && prompts.list.size() * static_cast<std::size_t>(params.choices) > services.limits.prompts)
+  if (!in.error() && prompts.size() * static_cast<std::size_t>(params.choices) > services.limits.prompts)
     in.fail("prompt", fmt::format("prompts times 'n' may be at most {}", services.limits.prompts));
-  if (in.error()) return call->answer(*in.error());
-  note_ignored(in, *call);
+  if (in.error()) return in.error();
+  call->note_ignored(in);
   if (logprobs >= 0) params.sampling.top_logprobs = logprobs;
   EngineRequest shape = engine_request(services, *call, *model, params);
   shape.only_prompt = params.sampling.max_tokens == 0;
@@ -221,18 +197,18 @@ void completion(const ApiServices& services, const ApiCallPtr& call, ApiResult<J
   const auto generation = std::make_shared<GenerationCall>(
       call, model, GenerationStyle{.chat = false, .logprobs = logprobs >= 0, .echo = echo, .model = model->id}, params,
       services.limits.stream_keep_alive);
-  tell_when_done(services, model, *generation);
-  generation->start(std::move(prompts.list), std::move(shape));
+  generation->start(std::move(prompts), std::move(shape));
+  return std::nullopt;
 }
 
 }  // namespace
 
 void handle_chat_completions(const ApiServices& services, const ApiCallPtr& call) {
-  chat(services, call, parse_body(call->request.body));
+  if (const auto error = chat(services, call)) call->answer(*error);
 }
 
 void handle_completions(const ApiServices& services, const ApiCallPtr& call) {
-  completion(services, call, parse_body(call->request.body));
+  if (const auto error = completion(services, call)) call->answer(*error);
 }
 
 }  // namespace tailor

@@ -6,30 +6,13 @@
 #include <cmath>
 #include <numeric>
 
+#include "core/hash.h"
 #include "infer/embedder.h"
 #include "serve/api_handlers.h"
 #include "store/random_id.h"
 
 namespace tailor {
 namespace {
-
-std::string base64(std::span<const float> values) {
-  constexpr char kLetters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  const auto* bytes = reinterpret_cast<const unsigned char*>(values.data());
-  const std::size_t size = values.size() * sizeof(float);
-  std::string out;
-  out.reserve((size + 2) / 3 * 4);
-  for (std::size_t i = 0; i < size; i += 3) {
-    const std::uint32_t three = static_cast<std::uint32_t>(bytes[i]) << 16 |
-                                (i + 1 < size ? static_cast<std::uint32_t>(bytes[i + 1]) << 8 : 0) |
-                                (i + 2 < size ? static_cast<std::uint32_t>(bytes[i + 2]) : 0);
-    out += kLetters[three >> 18];
-    out += kLetters[three >> 12 & 63];
-    out += i + 1 < size ? kLetters[three >> 6 & 63] : '=';
-    out += i + 2 < size ? kLetters[three & 63] : '=';
-  }
-  return out;
-}
 
 /// A text, texts, token ids, or lists of token ids.
 std::vector<std::string> read_inputs(FieldReader& in, const ApiLimits& limits, const Tokenizer& tokenizer) {
@@ -39,16 +22,7 @@ std::vector<std::string> read_inputs(FieldReader& in, const ApiLimits& limits, c
     return {};
   }
   const auto text_of = [&](const Json& list) {
-    TokenList tokens;
-    for (const Json& t : list) {
-      if (!t.is_number_integer() || t.get<std::int64_t>() < 0 ||
-          t.get<std::uint64_t>() >= static_cast<std::uint64_t>(tokenizer.vocabulary_size())) {
-        in.fail("input", fmt::format("expected token ids below {}", tokenizer.vocabulary_size()));
-        return std::string();
-      }
-      tokens.push_back(t.get<std::int32_t>());
-    }
-    return tokenizer.decode(tokens);
+    return tokenizer.decode(in.token_ids("input", list, static_cast<std::int64_t>(tokenizer.vocabulary_size())));
   };
   if (input->is_array() && !input->empty() && input->front().is_number()) return {text_of(*input)};
   if (input->is_array() && !input->empty() && input->front().is_array()) {
@@ -85,54 +59,46 @@ std::size_t count_tokens(const Tokenizer& tokenizer, const std::vector<std::stri
   return n;
 }
 
-void embeddings(const ApiServices& services, const ApiCallPtr& call, ApiResult<Json> body) {
-  if (!body.has_value()) return call->answer(body.error());
-  FieldReader in(*body);
-  ApiResult<VectorModel> named = vector_model(services, in);
-  if (!named.has_value()) return call->answer(named.error());
-  const ServedModelPtr model = named->model;
+ApiFailure embeddings(const ApiServices& services, const ApiCallPtr& call) {
+  TAILOR_TRY(const Json body, parse_body(call->request.body));
+  FieldReader in(body);
+  TAILOR_TRY(const VectorModel named, vector_model(services, in));
+  const auto& [model, ready] = named;
   call->note(*model);
-  const EmbeddingBackend::Ready ready = named->ready;
   std::vector<std::string> texts = read_inputs(in, services.limits, *ready.tokenizer);
   const std::string format = in.text("encoding_format", "float");
   if (format != "float" && format != "base64") in.fail("encoding_format", "expected float or base64");
   const auto dimensions = static_cast<std::size_t>(in.integer("dimensions", ready.dim, 1, ready.dim));
-  if (in.error()) return call->answer(*in.error());
-  for (const std::string& name : in.unread()) call->ignored.push_back(name);
+  if (in.error()) return in.error();
+  call->note_ignored(in);
   const std::size_t tokens = count_tokens(*ready.tokenizer, texts, ready.max_tokens);
-  if (const auto refused = call->reserve(0)) return call->answer(*refused);
+  if (auto refused = call->reserve(0)) return refused;
   call->note(*model, tokens);
-  const auto done = [call, model, format, dimensions, tokens](Result<BatchedRows> rows) {
-    if (!rows.has_value()) return call->answer(api_error(rows.error()));
+  return compute_texts(call, *ready.batcher, std::move(texts), [call, model = model, format, dimensions, tokens](const BatchedRows& batch) {
     Json data = Json::array();
-    for (std::size_t i = 0; i < rows->rows.rows; ++i) {
-      const auto row = rows->rows.row(i).first(dimensions);
+    for (std::size_t i = 0; i < batch.rows.rows; ++i) {
+      const auto row = batch.rows.row(i).first(dimensions);
       std::vector<float> vector(row.begin(), row.end());
-      if (dimensions < rows->rows.cols) {  // a part of a vector has another length
+      if (dimensions < batch.rows.cols) {  // a part of a vector has another length
         const float length = std::sqrt(std::inner_product(vector.begin(), vector.end(), vector.begin(), 0.0f));
         for (float& v : vector) v = length > 0 ? v / length : 0;
       }
-      data.push_back({{"object", "embedding"}, {"index", i}, {"embedding", format == "float" ? Json(vector) : Json(base64(vector))}});
+      data.push_back({{"object", "embedding"}, {"index", i}, {"embedding", format == "float" ? Json(vector) : Json(to_base64({reinterpret_cast<const char*>(vector.data()), vector.size() * sizeof(float)}))}});
     }
     call->settle(static_cast<std::int64_t>(tokens));
     call->answer(Json{{"object", "list"},
                       {"data", std::move(data)},
                       {"model", model->id},
                       {"usage", {{"prompt_tokens", tokens}, {"total_tokens", tokens}}}});
-  };
-  const auto gone = [responder = call->responder] { return responder->gone(); };
-  if (const Status status = ready.batcher->submit(std::move(texts), done, gone); !status.has_value())
-    call->answer(api_error(status.error()));
+  });
 }
 
-void rerank(const ApiServices& services, const ApiCallPtr& call, ApiResult<Json> body) {
-  if (!body.has_value()) return call->answer(body.error());
-  FieldReader in(*body);
-  ApiResult<VectorModel> named = vector_model(services, in);
-  if (!named.has_value()) return call->answer(named.error());
-  const ServedModelPtr model = named->model;
+ApiFailure rerank(const ApiServices& services, const ApiCallPtr& call) {
+  TAILOR_TRY(const Json body, parse_body(call->request.body));
+  FieldReader in(body);
+  TAILOR_TRY(const VectorModel named, vector_model(services, in));
+  const auto& [model, ready] = named;
   call->note(*model);
-  const EmbeddingBackend::Ready ready = named->ready;
   const std::string query = in.required_text("query");
   if (!in.has("documents")) in.fail("documents", "is missing", "missing_required_parameter");
   std::vector<std::string> documents;
@@ -149,16 +115,15 @@ void rerank(const ApiServices& services, const ApiCallPtr& call, ApiResult<Json>
   if (!in.error() && documents.empty()) in.fail("documents", "expected at least one text");
   const auto most = static_cast<std::size_t>(in.integer("top_n", static_cast<std::int64_t>(documents.size()), 1, INT32_MAX));
   const bool with_texts = in.boolean("return_documents", false);
-  if (in.error()) return call->answer(*in.error());
-  for (const std::string& name : in.unread()) call->ignored.push_back(name);
+  if (in.error()) return in.error();
+  call->note_ignored(in);
   std::vector<std::string> texts{query};
   texts.insert(texts.end(), documents.begin(), documents.end());
   const std::size_t tokens = count_tokens(*ready.tokenizer, texts, ready.max_tokens);
-  if (const auto refused = call->reserve(0)) return call->answer(*refused);
+  if (auto refused = call->reserve(0)) return refused;
   call->note(*model, tokens);
-  const auto done = [call, model, documents, most, with_texts, tokens](Result<BatchedRows> rows) {
-    if (!rows.has_value()) return call->answer(api_error(rows.error()));
-    const Matrix& m = rows->rows;
+  return compute_texts(call, *ready.batcher, std::move(texts), [call, model = model, documents, most, with_texts, tokens](const BatchedRows& batch) {
+    const Matrix& m = batch.rows;
     std::vector<std::pair<float, std::size_t>> order;
     for (std::size_t i = 1; i < m.rows; ++i)
       order.emplace_back(std::inner_product(m.row(0).begin(), m.row(0).end(), m.row(i).begin(), 0.0f), i - 1);
@@ -175,19 +140,16 @@ void rerank(const ApiServices& services, const ApiCallPtr& call, ApiResult<Json>
                       {"model", model->id},
                       {"results", std::move(results)},
                       {"usage", {{"prompt_tokens", tokens}, {"total_tokens", tokens}}}});
-  };
-  const auto gone = [responder = call->responder] { return responder->gone(); };
-  if (const Status status = ready.batcher->submit(std::move(texts), done, gone); !status.has_value())
-    call->answer(api_error(status.error()));
+  });
 }
 
 }  // namespace
 
 void handle_embeddings(const ApiServices& services, const ApiCallPtr& call) {
-  embeddings(services, call, parse_body(call->request.body));
+  if (const auto error = embeddings(services, call)) call->answer(*error);
 }
 void handle_rerank(const ApiServices& services, const ApiCallPtr& call) {
-  rerank(services, call, parse_body(call->request.body));
+  if (const auto error = rerank(services, call)) call->answer(*error);
 }
 
 }  // namespace tailor

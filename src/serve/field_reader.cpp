@@ -4,8 +4,6 @@
 
 #include <cmath>
 
-#include "text/unicode.h"
-
 namespace tailor {
 namespace {
 
@@ -121,6 +119,18 @@ std::vector<std::string> FieldReader::texts(std::string_view name, std::size_t m
   return out;
 }
 
+std::vector<std::int32_t> FieldReader::token_ids(std::string_view name, const Json& list, std::int64_t vocabulary) {
+  std::vector<std::int32_t> out;
+  for (const Json& t : list) {
+    if (!t.is_number_integer() || t.get<std::int64_t>() < 0 || t.get<std::int64_t>() >= vocabulary) {
+      fail(name, fmt::format("expected token ids below {}", vocabulary));
+      return {};
+    }
+    out.push_back(t.get<std::int32_t>());
+  }
+  return out;
+}
+
 std::vector<std::string> FieldReader::unread() const {
   std::vector<std::string> out;
   if (!object_.is_object()) return out;
@@ -131,13 +141,13 @@ std::vector<std::string> FieldReader::unread() const {
 }
 
 ApiResult<Json> parse_body(std::string_view body) {
-  constexpr std::size_t kDepth = 64;
+  constexpr int kDepth = 64;
+  if (json_deeper_than(body, kDepth))
+    return ApiError::invalid("", fmt::format("the request is nested deeper than {}", kDepth));
   // Names of the objects that are open, so that one that comes twice is seen; ordered_json would keep the first.
   std::vector<std::unordered_set<std::string>> names;
   std::optional<ApiError> error;
-  const auto see = [&](int depth, Json::parse_event_t event, Json& parsed) {
-    if (static_cast<std::size_t>(depth) >= kDepth && !error)
-      error = ApiError::invalid("", fmt::format("the request is nested deeper than {}", kDepth));
+  const auto see = [&](int /*depth*/, Json::parse_event_t event, Json& parsed) {
     if (event == Json::parse_event_t::object_start) names.emplace_back();
     if (event == Json::parse_event_t::object_end && !names.empty()) names.pop_back();
     if (event == Json::parse_event_t::key && !names.empty()) {
@@ -147,31 +157,13 @@ ApiResult<Json> parse_body(std::string_view body) {
     }
     return true;
   };
-  // The parser itself does not recurse, but what it builds does when it ends.
-  std::size_t depth = 0;
-  bool in_string = false;
-  for (std::size_t i = 0; i < body.size(); ++i) {
-    const char c = body[i];
-    if (in_string) {
-      if (c == '\\') ++i;
-      if (c == '"') in_string = false;
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '[' || c == '{') {
-      if (++depth > kDepth) return ApiError::invalid("", fmt::format("the request is nested deeper than {}", kDepth));
-    } else if ((c == ']' || c == '}') && depth > 0) {
-      --depth;
-    }
-  }
   try {
     Json json = Json::parse(body, see);
     if (error) return *error;
     if (!json.is_object()) return ApiError::invalid("", fmt::format("expected a JSON object, got {}", kind_of(json)));
     return json;
   } catch (const Json::exception& e) {
-    std::string reason = e.what();
-    if (const auto bracket = reason.find("] "); bracket != std::string::npos) reason.erase(0, bracket + 2);
-    return ApiError::invalid("", "the request is not valid JSON: " + reason);
+    return ApiError::invalid("", "the request is not valid JSON: " + json_reason(e));
   }
 }
 

@@ -32,6 +32,8 @@ class FieldReader {
   std::string required_text(std::string_view name);
   /// A text or a list of texts.
   std::vector<std::string> texts(std::string_view name, std::size_t most, std::size_t most_bytes);
+  /// `list`, of the field or a part of it, as ids of a vocabulary; none where it holds something else.
+  std::vector<std::int32_t> token_ids(std::string_view name, const Json& list, std::int64_t vocabulary);
   /// Counts as read, whatever it holds.
   void accept(std::string_view name) { read_.insert(std::string(name)); }
 

@@ -407,7 +407,6 @@ void GenerationCall::report(int status) {
   out.top_p = params_.sampling.top_p;
   out.seed = params_.sampling.seed;
   if (call_->record) call_->record->generation = told;
-  if (on_done) on_done(out);
 }
 
 }  // namespace tailor

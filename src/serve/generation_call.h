@@ -53,8 +53,6 @@ class GenerationCall : public std::enable_shared_from_this<GenerationCall> {
   /// Submits each prompt with all its choices. What the engine refuses is answered here.
   void start(std::vector<Prompt> prompts, EngineRequest shape);
 
-  std::function<void(const GenerationReport&)> on_done;
-
  private:
   struct Choice {
     std::string text;

@@ -32,11 +32,7 @@ void read_stop_tokens(FieldReader& in, const ApiLimits& limits, int vocabulary, 
   if (tokens == nullptr) return;
   if (!tokens->is_array() || tokens->size() > limits.stop_texts * 8)
     return in.fail("stop_token_ids", "expected a short list of token ids");
-  for (const Json& t : *tokens) {
-    if (!t.is_number_integer() || t.get<std::int64_t>() < 0 || t.get<std::int64_t>() >= vocabulary)
-      return in.fail("stop_token_ids", fmt::format("expected token ids below {}", vocabulary));
-    out.stop_tokens.push_back(t.get<std::int32_t>());
-  }
+  out.stop_tokens = in.token_ids("stop_token_ids", *tokens, vocabulary);
 }
 
 std::uint64_t random_seed() {
