@@ -220,6 +220,24 @@ TEST(StoreCrash, NothingThatWasAcknowledgedIsLostAndNothingHalfIsSeen) {
   EXPECT_GT(reached, crashes / 2) << "the children were killed before they did anything";
 }
 
+/// The directory of another process in the making is no foreign one.
+TEST(StoreProcesses, SeveralMakeItAtOnce) {
+  const TemporaryDirectory dir{place()};
+  for (int round = 0; round < 40; ++round) {
+    const fs::path root = dir.path() / std::to_string(round);
+    const auto work = [&](Child& parent) {
+      parent.hear();
+      const auto store = Store::open(root).value();
+      parent.say("open");
+      parent.hear();
+    };
+    std::vector<std::unique_ptr<Child>> children;
+    for (int i = 0; i < 6; ++i) children.push_back(std::make_unique<Child>(work));
+    for (auto& child : children) child->say("go");
+    for (auto& child : children) ASSERT_EQ(child->hear().value_or("ended"), "open") << "in round " << round;
+  }
+}
+
 TEST(StoreProcesses, TwoAtOnceTakeTurns) {
   const TemporaryDirectory dir{place()};
   const fs::path root = dir.path() / "store", source = dir.path() / "source";

@@ -32,17 +32,19 @@ bool holds_anything(const fs::path& dir) {
 Result<StoreDirectory> StoreDirectory::open(const fs::path& path, bool must_exist) {
   std::error_code error;
   const fs::path root = fs::absolute(path, error).lexically_normal();
-  const bool known = fs::exists(root / "store.sqlite", error) || fs::exists(root / "lock", error);
-  if (!known && must_exist)
+  const auto known = [&] { return fs::exists(root / "store.sqlite", error) || fs::exists(root / "lock", error); };
+  if (must_exist && !known())
     return Error{ErrorCode::kNotFound, root.string() + " is not a store", "check the path; `tailor serve` makes one"};
-  if (!known && holds_anything(root)) {
+  // Looked at last: another process that makes the same store writes the lock before anything else in it.
+  if (!known() && holds_anything(root) && !known()) {
     return Error{ErrorCode::kInvalidArgument, root.string() + " holds other files and is not a store",
                  "name an empty directory or one that does not exist"};
   }
   StoreDirectory directory(root);
-  for (const fs::path& dir : {root, directory.packages(), directory.files(), directory.sessions()})
-    TAILOR_CHECK(make_private_directory(dir));
+  TAILOR_CHECK(make_private_directory(root));
   TAILOR_CHECK(make_private_file(root / "lock"));
+  for (const fs::path& dir : {directory.packages(), directory.files(), directory.sessions()})
+    TAILOR_CHECK(make_private_directory(dir));
   TAILOR_CHECK(sync_directory(root));
   if (root.has_parent_path()) TAILOR_CHECK(sync_directory(root.parent_path()));
   return directory;
