@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <numeric>
 
 #include "core/files.h"
-#include "core/rng.h"
 #include "core/system.h"
 #include "data/chat_examples.h"
+#include "eval/resampling.h"
+#include "fit/chat_data.h"
 #include "fit/optimized_model.h"
 #include "fit/paths.h"
 #include "fit/ready_model.h"
@@ -25,7 +25,6 @@ namespace fs = std::filesystem;
 constexpr std::size_t kRowTokens = 256;       // of a plain text
 constexpr std::size_t kLongestRow = 1024;
 constexpr std::size_t kReferenceBytes = std::size_t{768} << 20;
-constexpr int kResamples = 2000;
 constexpr QuantType kTypes[] = {QuantType::kF16, QuantType::kQ8_0, QuantType::kQ6K, QuantType::kQ5KM, QuantType::kQ4KM, QuantType::kQ4_0};
 
 /// Rows in the data's order, until enough tokens count.
@@ -59,19 +58,7 @@ Result<std::vector<ScoredRow>> read_rows(const fs::path& data, const fs::path& g
     TAILOR_TRY(const ChatData chat, read_chat_examples(data));
     TAILOR_TRY(const TextEncoder encoder, TextEncoder::load(gguf, chat.examples[0].form));
     for (const ChatExample& example : chat.examples) {
-      std::vector<TrainingRow> made;
-      if (example.form == ExampleForm::kChat) {
-        std::vector<ChatMessage> messages;
-        std::vector<std::uint8_t> learn;
-        for (const ChatTurn& turn : example.turns) {
-          messages.push_back({turn.role, turn.content, turn.tool_calls, turn.tool_call_id, turn.name});
-          learn.push_back(turn.learn ? 1 : 0);
-        }
-        TAILOR_TRY(made, encoder.encoder().rows(messages, learn, example.tools));
-      } else {
-        const bool pair = example.turns.size() > 1;
-        made.push_back(encoder.encoder().raw_row(pair ? example.turns[0].content : "", example.turns.back().content));
-      }
+      TAILOR_TRY(std::vector<TrainingRow> made, rows_of_example(example, encoder.encoder()));
       bool more = true;
       for (TrainingRow& row : made) more = more && add({std::move(row.tokens), std::move(row.mask)});
       if (!more) break;
@@ -84,20 +71,16 @@ Result<std::vector<ScoredRow>> read_rows(const fs::path& data, const fs::path& g
 
 /// Of the mean loss a token, rows drawn with replacement.
 Interval bootstrap_difference(const FormatQuality& a, const FormatQuality& b) {
-  const std::size_t n = a.row_loss.size();
   std::vector<double> draws;
-  for (int draw = 0; draw < kResamples; ++draw) {
-    Rng rng(0, static_cast<std::uint64_t>(draw));
+  resample(a.row_loss.size(), {}, [&](const std::vector<std::size_t>& chosen) {
     double sum = 0, tokens = 0;
-    for (std::size_t i = 0; i < n; ++i) {
-      const std::size_t r = rng.below(n);
+    for (const std::size_t r : chosen) {
       sum += (a.row_loss[r] - b.row_loss[r]) * a.row_tokens[r];
       tokens += a.row_tokens[r];
     }
     draws.push_back(sum / std::max(1.0, tokens));
-  }
-  std::sort(draws.begin(), draws.end());
-  return {a.loss - b.loss, draws[draws.size() / 40], draws[draws.size() - 1 - draws.size() / 40]};
+  });
+  return percentiles(a.loss - b.loss, std::move(draws), BootstrapOptions().confidence);
 }
 
 }  // namespace
@@ -162,7 +145,7 @@ Json to_json(const OptimizeSummary& summary) {
                        {"accuracy", f.quality.accuracy},
                        {"kl", f.quality.kl},
                        {"same_choice", f.quality.same_choice},
-                       {"loss_difference", {{"value", f.difference.value}, {"low", f.difference.low}, {"high", f.difference.high}}},
+                       {"loss_difference", to_json(f.difference)},
                        {"worse", f.worse}});
   }
   return {{"rows", summary.rows}, {"tokens", summary.tokens}, {"formats", std::move(formats)}};

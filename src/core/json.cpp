@@ -31,6 +31,27 @@ bool json_deeper_than(std::string_view text, int limit) {
   return false;
 }
 
+std::string_view json_object_at_front(std::string_view text) {
+  if (!text.starts_with('{')) return {};
+  int depth = 0;
+  bool in_string = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string) {
+      if (c == '\\')
+        ++i;
+      else if (c == '"')
+        in_string = false;
+    } else if (c == '"')
+      in_string = true;
+    else if (c == '{')
+      ++depth;
+    else if (c == '}' && --depth == 0)
+      return text.substr(0, i + 1);
+  }
+  return {};
+}
+
 std::string json_reason(const Json::exception& error) {
   std::string reason = error.what();  // "[json.exception.parse_error.101] parse error at line 1, column 2: …"
   if (const auto bracket = reason.find("] "); bracket != std::string::npos) reason.erase(0, bracket + 2);

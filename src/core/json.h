@@ -18,6 +18,10 @@ using Json = nlohmann::ordered_json;
 /// Whether brackets outside strings are open more than `limit` deep: parsers, or what they build, recurse. Any bytes.
 bool json_deeper_than(std::string_view text, int limit);
 
+/// From a brace at the beginning of `text` to the one that closes it; empty where none does, or where it begins with
+/// something else. Any bytes.
+std::string_view json_object_at_front(std::string_view text);
+
 /// What the parser says, without its own number.
 std::string json_reason(const Json::exception& error);
 

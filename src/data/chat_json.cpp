@@ -501,27 +501,6 @@ bool is_array(std::string_view text) {
   return first != std::string_view::npos && text[first] == '[';
 }
 
-/// From a brace at the beginning to the one that closes it; empty where none does.
-std::string_view object_at_front(std::string_view text) {
-  int depth = 0;
-  bool in_string = false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\')
-        ++i;
-      else if (c == '"')
-        in_string = false;
-    } else if (c == '"')
-      in_string = true;
-    else if (c == '{')
-      ++depth;
-    else if (c == '}' && --depth == 0)
-      return text.substr(0, i + 1);
-  }
-  return {};
-}
-
 }  // namespace
 
 Result<ChatData> parse_chat_json(std::string_view text, std::string file, const ChatReadOptions& options) {
@@ -541,7 +520,7 @@ std::optional<bool> first_object_is_chat(std::string_view text) {
   if (begin != std::string_view::npos && text[begin] == '[') begin = text.find_first_not_of(kSpace, begin + 1);
   if (begin == std::string_view::npos) return std::nullopt;
   if (text[begin] != '{') return false;
-  const std::string_view object = object_at_front(text.substr(begin));
+  const std::string_view object = json_object_at_front(text.substr(begin));
   if (object.empty()) return std::nullopt;
   ChatCollector unused("", ChatPlaces::kLines, {});
   Reader reader(unused);  // the fields point into it

@@ -1,5 +1,5 @@
 #pragma once
-/// Percentile bootstrap over rows, for scores that are computed from tallies. Part of this module.
+/// Percentile bootstrap over rows, for scores that are computed from tallies.
 
 #include <algorithm>
 #include <functional>

@@ -163,9 +163,11 @@ Result<GeneratedText> Generator::generate(std::span<const std::int32_t> prompt, 
   TAILOR_TRY(out.reused_tokens, self.hold(prompt.first(prompt.size() - 1)));
   Sampler sampler(options, prompt, self.ends, 0, nullptr);
   TextStream stream(options.stop, options.keep_stop);
+  bool refused = false;
   const auto wanted = [&] {
     const std::string piece = stream.take();
-    return piece.empty() || !sink || sink(piece);
+    if (!piece.empty() && sink && !refused) refused = !sink(piece);
+    return !refused;
   };
   out.finish = FinishReason::kLength;
   std::int32_t next = prompt.back();

@@ -13,30 +13,6 @@ namespace {
 constexpr std::size_t kMostTools = 128;
 constexpr const char* kProbe = "probe_tool_name";
 
-/// The end of the JSON object at the beginning of `text`; npos: it is not complete; 0: it is none.
-std::size_t object_end(std::string_view text) {
-  if (text.empty()) return std::string_view::npos;
-  if (text[0] != '{') return 0;
-  int depth = 0;
-  bool in_string = false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\')
-        ++i;
-      else if (c == '"')
-        in_string = false;
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '{' || c == '[') {
-      ++depth;
-    } else if ((c == '}' || c == ']') && --depth == 0) {
-      return i + 1;
-    }
-  }
-  return std::string_view::npos;
-}
-
 std::string_view trimmed(std::string_view text) {
   const std::size_t first = text.find_first_not_of(" \t\r\n");
   if (first == std::string_view::npos) return {};
@@ -62,9 +38,8 @@ std::optional<ToolFormat> ToolFormat::of(const ChatTemplate& chat_template) {
   if (name == std::string::npos) return std::nullopt;
   // The innermost object before the name that holds both name and arguments.
   for (std::size_t brace = whole.rfind('{', name); brace != std::string::npos && brace >= from; brace = brace == 0 ? std::string::npos : whole.rfind('{', brace - 1)) {
-    const std::size_t end = object_end(std::string_view(whole).substr(brace));
-    if (end == 0 || end == std::string_view::npos) continue;
-    const Json object = Json::parse(whole.substr(brace, end), nullptr, false);
+    const std::string_view text = json_object_at_front(std::string_view(whole).substr(brace));
+    const Json object = Json::parse(text, nullptr, false);
     if (!object.is_object()) continue;
     ToolFormat out;
     for (const auto& [key, value] : object.items()) {
@@ -74,7 +49,7 @@ std::optional<ToolFormat> ToolFormat::of(const ChatTemplate& chat_template) {
     if (out.name_key.empty() || out.arguments_key.empty()) continue;
     out.open = whole.substr(from, brace - from);
     // Up to the end of the turn, which is a control token's spelling.
-    std::string rest = whole.substr(brace + end);
+    std::string rest = whole.substr(brace + text.size());
     rest.resize(std::min(rest.find("<|"), rest.size()));
     out.close = std::string(trimmed(rest));
     return out;
@@ -83,14 +58,14 @@ std::optional<ToolFormat> ToolFormat::of(const ChatTemplate& chat_template) {
 }
 
 bool ToolCallReader::take_call() {
-  const std::size_t end = object_end(held_);
-  if (end == std::string_view::npos || end == 0) return false;
-  const Json object = Json::parse(held_.substr(0, end), nullptr, false);
+  const std::string_view text = json_object_at_front(held_);
+  if (text.empty()) return false;
+  const Json object = Json::parse(text, nullptr, false);
   if (!object.is_object() || !object.contains(format_.name_key) || !object[format_.name_key].is_string()) return false;
   const Json arguments = object.value(format_.arguments_key, Json(Json::object()));
   calls_.push_back({random_id("call_", 24), object[format_.name_key].get<std::string>(),
                     arguments.is_string() ? arguments.get<std::string>() : dump_json(arguments)});
-  held_.erase(0, end);
+  held_.erase(0, text.size());
   inside_ = false;
   return true;
 }
