@@ -54,6 +54,12 @@ class Served {
   const std::string& line() const { return line_; }
   std::uint16_t port() const { return static_cast<std::uint16_t>(std::stoi(line_.substr(line_.rfind(':') + 1))); }
   TestClient client() const { return TestClient::to_port(port()); }
+  /// A line of /proc/PID/limits.
+  std::string limit(const std::string& name) const {
+    const std::string all = read_file(fs::path("/proc") / std::to_string(pid_) / "limits").value();
+    const std::size_t at = all.find(name);
+    return at == std::string::npos ? "" : all.substr(at, all.find('\n', at) - at);
+  }
   void signal(int number) const { kill(pid_, number); }
   /// The exit code, or the signal's number below zero.
   int wait() {
@@ -162,6 +168,17 @@ TEST(Serve, AFineTuningJobTrainsAndItsModelIsServed) {
   }
   Served again({"--model", model, "--threads", "2", "--data", data});
   EXPECT_EQ(again.ask("POST", "/v1/completions", {{"model", tuned}, {"prompt", "Hi"}, {"max_tokens", 2}})["model"], tuned);
+}
+
+TEST(Serve, PromptsGetIntoNoCoreFileUnlessAskedFor) {
+  const std::vector<std::string> arguments{"--model", tailor::testing::tiny_llama().string(), "--threads", "1"};
+  const Served server(arguments);
+  EXPECT_EQ(server.limit("Max core file size"), "Max core file size         0                    0                    bytes     ");
+  setenv("TAILOR_CORE_DUMPS", "1", 1);
+  const Served debugged(arguments);
+  unsetenv("TAILOR_CORE_DUMPS");
+  const std::string own = read_file("/proc/self/limits").value();
+  EXPECT_NE(own.find(debugged.limit("Max core file size")), std::string::npos);
 }
 
 TEST(Serve, AtAUnixSocket) {
