@@ -13,7 +13,11 @@ find_package(GTest REQUIRED)
 
 # OpenBLAS: f32 GEMM for the linear models.
 find_path(TAILOR_CBLAS_INCLUDE cblas.h PATH_SUFFIXES x86_64-linux-gnu openblas REQUIRED)
-find_library(TAILOR_OPENBLAS openblas REQUIRED)
+if(TAILOR_RELOCATABLE)
+  find_library(TAILOR_OPENBLAS libopenblas.a REQUIRED)  # of the shared one the half that we do not use needs libgfortran
+else()
+  find_library(TAILOR_OPENBLAS openblas REQUIRED)
+endif()
 add_library(tailor_blas INTERFACE)
 target_include_directories(tailor_blas SYSTEM INTERFACE ${TAILOR_CBLAS_INCLUDE})
 target_link_libraries(tailor_blas INTERFACE ${TAILOR_OPENBLAS})

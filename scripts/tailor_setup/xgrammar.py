@@ -16,6 +16,8 @@ def provide(cache, march, jobs):
         for name in ("LICENSE", "NOTICE"):
             shutil.copy2(source / name, out / name)
         shutil.copy2(source / "3rdparty" / "dlpack" / "LICENSE", out / "LICENSE.dlpack")
+        picojson = (source / "3rdparty" / "picojson" / "picojson.h").read_text()
+        (out / "LICENSE.picojson").write_text(picojson[:picojson.index("*/") + 3])  # it stands in the header alone
 
     return build.provide(
         cache, jobs, pins.XGRAMMAR, "xgrammar",
