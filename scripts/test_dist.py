@@ -5,6 +5,7 @@ Run: python3 scripts/test_dist.py [--totals FILE] [ARCHIVE]      root; `make dis
 """
 import argparse
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
@@ -70,9 +71,10 @@ class Root:
         return subprocess.run(self.words(*words, cpu=cpu), env=self.environment(cpu), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
 
     @contextlib.contextmanager
-    def serve(self, *words, cpu=None):
-        """(address, process) of a server; it must end well."""
-        server = subprocess.Popen(self.words("serve", *words, "--port", "0", cpu=cpu), env=self.environment(cpu), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def serve(self, *words, cpu=None, before=None):
+        """(address, process) of a server; it must end well. `before` is called in its process."""
+        server = subprocess.Popen(self.words("serve", *words, "--port", "0", cpu=cpu), env=self.environment(cpu), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                  text=True, preexec_fn=before)
         try:
             line = server.stdout.readline()
             address = re.search(r"http://\S+", line)
@@ -103,6 +105,17 @@ def chat(address, tokens):
 def loaded(server):
     """Names of the shared libraries that a process has mapped."""
     return {Path(path).name for path in re.findall(r"\s(/\S+\.so[.0-9]*)$", Path(f"/proc/{server.pid}/maps").read_text(), re.MULTILINE)}
+
+
+def deny_write_execute():
+    """As MemoryDenyWriteExecute of the unit does, with the kernel's own means: Linux 6.3. Programs started later inherit it."""
+    PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN = 65, 1
+    return ctypes.CDLL(None, use_errno=True).prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) == 0
+
+
+def can_deny_write_execute():
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import test_dist; sys.exit(not test_dist.deny_write_execute())"
+    return subprocess.run([sys.executable, "-B", "-c", code, str(TREE / "scripts")], check=False).returncode == 0
 
 
 class Archive(unittest.TestCase):
@@ -173,6 +186,12 @@ class Archive(unittest.TestCase):
             self.assertRegex(status, r"Uid:\s+65534\s+65534")
             self.assertRegex(status, r"NoNewPrivs:\s+1")
             self.assertEqual(os.stat(f"/proc/{server.pid}/maps").st_uid, 0)  # not dumpable
+
+    def test_needs_no_memory_that_is_written_and_run(self):
+        if not can_deny_write_execute():
+            self.skipTest("this kernel cannot deny it (Linux 6.3)")
+        with self.root.serve("--model", "smollm2-135m-instruct", before=deny_write_execute) as (address, _):
+            self.assertEqual(chat(address, 2)["usage"]["completion_tokens"], 2)
 
     def test_fits_predicts_and_serves_the_package(self):
         fitted = self.root.run("fit", "/models/inquiries.csv", "--text", "message", "--label", "intent", "--methods", "tfidf,features", "--budget", "60s",
