@@ -10,6 +10,7 @@
 #include "apps/tailor/verbs.h"
 #include "apps/tailor/store_options.h"
 #include "core/private_memory.h"
+#include "core/service_manager.h"
 #include "recipes/serve.h"
 #include "recipes/serve_config.h"
 #include "serve/http_message.h"
@@ -169,6 +170,7 @@ void add_serve(CLI::App& app, Invocation& invocation) {
       const auto ready = [](const std::vector<std::string>& addresses) {
         for (const std::string& address : addresses) fmt::print("tailor serves at {}\n", address);
         std::fflush(stdout);
+        tell_service_manager("READY=1");
       };
       TAILOR_CHECK(serve(wanted, log, ready, invocation.cancel));
       return 0;
