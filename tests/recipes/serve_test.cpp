@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <spawn.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -188,6 +190,25 @@ TEST(Serve, PromptsGetIntoNoCoreFileUnlessAskedFor) {
   const Served debugged(arguments);
   unsetenv("TAILOR_CORE_DUMPS");
   EXPECT_EQ(debugged.core_limits(), fmt::format("0 {}", one.rlim_max));
+}
+
+TEST(Serve, TellsWhatStartedItThatItIsReady) {
+  const TemporaryDirectory dir;
+  const std::string path = (dir.path() / "notify").string();
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  const int socket = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  const timeval patience{20, 0};
+  ASSERT_EQ(setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience), 0);
+  ASSERT_EQ(bind(socket, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  setenv("NOTIFY_SOCKET", path.c_str(), 1);
+  const Served server({"--model", tailor::testing::tiny_llama().string(), "--threads", "1"});
+  unsetenv("NOTIFY_SOCKET");
+  char text[64];
+  const ssize_t n = recv(socket, text, sizeof text, 0);
+  close(socket);
+  EXPECT_EQ(std::string(text, n > 0 ? static_cast<std::size_t>(n) : 0), "READY=1");
 }
 
 TEST(Serve, AtAUnixSocket) {
