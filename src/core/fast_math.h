@@ -9,7 +9,7 @@
 // the loader chooses. An attribute has no other name.
 #if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__AVX2__) && !defined(__SANITIZE_ADDRESS__) && \
     !defined(__SANITIZE_THREAD__)
-#define TAILOR_ALSO_FOR_AVX2 [[gnu::target_clones("default", "arch=haswell")]]
+#define TAILOR_ALSO_FOR_AVX2 [[gnu::target_clones("default", "avx2")]]
 #else
 #define TAILOR_ALSO_FOR_AVX2
 #endif
