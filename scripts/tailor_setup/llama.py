@@ -27,7 +27,7 @@ def provide_variants(cache, jobs):
     """lib/: libllama, libggml, libggml-base, and a libggml-cpu-* for each kind of processor."""
     def install(source, objects, out):
         (out / "lib").mkdir()
-        for library in sorted((objects / "lib").glob("*.so*")):
+        for library in sorted((objects / "bin").glob("*.so*")):
             shutil.copy2(library, out / "lib" / library.name, follow_symlinks=False)
         headers_and_licence(source, out)
 

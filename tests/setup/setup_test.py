@@ -317,9 +317,9 @@ class Building(Setup):
 
     def test_variants_of_llama_are_another_entry_and_keep_their_links(self):
         def build_it(source, objects, out):
-            (objects / "lib").mkdir(parents=True)
-            (objects / "lib" / "libllama.so.0").write_text("x")
-            os.symlink("libllama.so.0", objects / "lib" / "libllama.so")
+            (objects / "bin").mkdir(parents=True)
+            (objects / "bin" / "libllama.so.0").write_text("x")
+            os.symlink("libllama.so.0", objects / "bin" / "libllama.so")
             for name in ("include/llama.h", "ggml/include/ggml.h", "LICENSE"):
                 (source / name).parent.mkdir(parents=True, exist_ok=True)
                 (source / name).write_text(name)
