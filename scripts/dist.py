@@ -1,7 +1,7 @@
 """Builds the release archive: build/dist/tailor-VERSION-linux-x86_64.tar.gz, with its SHA-256 beside it.
 
-It runs on any x86-64-v2 processor with glibc 2.36 or newer and holds every library but glibc. The same tree and the same
-build machine give the same bytes: names are sorted, dates are $SOURCE_DATE_EPOCH, else the last commit's.
+It runs on any x86-64-v2 processor with glibc 2.36 or newer and holds every library but glibc. The same files
+pack to the same bytes: names are sorted, dates are $SOURCE_DATE_EPOCH, else the last commit's.
 
 Run: python3 scripts/dist.py [--jobs N] [--skip-setup]
 """
