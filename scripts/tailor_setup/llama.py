@@ -11,6 +11,7 @@ from .errors import SetupError
 
 TREE = Path(__file__).resolve().parents[2]
 RECIPE = TREE / "cmake" / "llama.cpp" / "CMakeLists.txt"
+BACKEND_HEADER = "ggml-backend-impl.h"  # of backends that live outside of ggml, as ours for attention does
 LIBRARIES = ("libllama.a", "libggml.a", "libggml-cpu.a", "libggml-base.a")
 
 
@@ -27,7 +28,7 @@ def compiler(native):
 
 def provide(cache, native, jobs):
     inputs = {"sha256": pins.LLAMA.sha256, "recipe": hashlib.sha256(RECIPE.read_bytes()).hexdigest(), "native": native,
-              "compiler": compiler(native)}
+              "compiler": compiler(native), "headers": BACKEND_HEADER}
     entry = cache.entry(f"llama.cpp-{pins.LLAMA.version}", inputs)
     if entry.is_dir():
         return entry, False
@@ -52,7 +53,7 @@ def provide(cache, native, jobs):
     for name in LIBRARIES:
         shutil.copy2(next(objects.rglob(name)), out / "lib" / name)
     (out / "include").mkdir()
-    for header in [*(source / "include").glob("*.h"), *(source / "ggml" / "include").glob("*.h")]:
+    for header in [*(source / "include").glob("*.h"), *(source / "ggml" / "include").glob("*.h"), source / "ggml" / "src" / BACKEND_HEADER]:
         shutil.copy2(header, out / "include" / header.name)
     shutil.copy2(source / "LICENSE", out / "LICENSE")
     cache.publish(out, entry, {"made_from": {str(pins.LLAMA): pins.LLAMA.sha256}, **inputs})

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/system.h"
+#include "infer/attention_backend.h"
 #include "infer/engine_impl.h"
 #include "model/gguf_file.h"
 
@@ -47,7 +48,7 @@ LaneMemoryOptions Engine::Impl::lane_options(bool alone) const {
   lane.max_cells = alone ? static_cast<std::size_t>(max_context + 512) : lane_cells;
   lane.first_cells = kFirstCells;
   lane.f32_cache = options.f32_cache;
-  lane.flash_attention = options.flash_attention;
+  lane.flash_attention = options.flash_attention && !options.f32_cache;
   return lane;
 }
 
@@ -98,6 +99,7 @@ Engine& Engine::operator=(Engine&&) noexcept = default;
 Engine::~Engine() = default;
 
 Result<Engine> Engine::load(const std::filesystem::path& gguf, const EngineOptions& options) {
+  use_own_attention();
   auto impl = std::make_unique<Impl>();
   impl->options = options;
   impl->options.lane_sequences = std::clamp(options.lane_sequences, 1, kMostSequences);
@@ -118,8 +120,8 @@ Result<Engine> Engine::load(const std::filesystem::path& gguf, const EngineOptio
   const std::uint64_t budget = options.cache_bytes > 0 ? options.cache_bytes : system_info().memory_bytes / 4;
   std::uint64_t cells = budget / cell / static_cast<std::uint64_t>(impl->most_lanes);
   // More than this no lane can use: all its sequences at full length.
-  cells = std::min<std::uint64_t>(cells, static_cast<std::uint64_t>(impl->options.lane_sequences) *
-                                             static_cast<std::uint64_t>(impl->max_context));
+  cells = std::min<std::uint64_t>(
+      cells, static_cast<std::uint64_t>(impl->options.lane_sequences) * static_cast<std::uint64_t>(impl->max_context));
   if (const int limit = impl->model->short_context(); limit > 0)
     cells = std::min(cells, static_cast<std::uint64_t>(limit));
   impl->lane_cells = static_cast<std::size_t>(cells / 256 * 256);
@@ -224,19 +226,20 @@ Result<std::shared_ptr<EngineTicket>> Engine::submit(EngineRequest request, std:
     return Error{ErrorCode::kNotFound, "the adapter was removed", "ask for another model"};
   const int short_context = self.model->short_context();
   const auto soft = adapter->second.soft_tokens;
-  const bool idle = self.waiting.empty() &&
-                    std::all_of(self.lanes.begin(), self.lanes.end(), [](const auto& lane) { return lane->load() == 0; });
-  const bool alone = request.invariant || (request.repeatable && idle) || (short_context > 0 && soft + request.prompt.size() +
-                                                                        static_cast<std::size_t>(request.sampling.max_tokens) >
-                                                                    static_cast<std::size_t>(short_context));
+  const bool idle = self.waiting.empty() && std::all_of(self.lanes.begin(), self.lanes.end(),
+                                                        [](const auto& lane) { return lane->load() == 0; });
+  const bool alone =
+      request.invariant || (request.repeatable && idle) ||
+      (short_context > 0 && soft + request.prompt.size() + static_cast<std::size_t>(request.sampling.max_tokens) >
+                                static_cast<std::size_t>(short_context));
   const std::size_t reach =
       std::min(static_cast<std::size_t>(self.max_context), alone ? SIZE_MAX : self.lane_cells) - soft;
   const std::size_t needed = request.prompt.size() + (request.only_prompt ? 0 : 1);
   if (needed > reach) {
-    return Error{ErrorCode::kInvalidArgument,
-                 fmt::format("the prompt has {} tokens; the model reads {}, its answer included", request.prompt.size(),
-                             reach),
-                 "shorten the prompt"};
+    return Error{
+        ErrorCode::kInvalidArgument,
+        fmt::format("the prompt has {} tokens; the model reads {}, its answer included", request.prompt.size(), reach),
+        "shorten the prompt"};
   }
   const auto ticket = std::make_shared<EngineTicket>();
   const int choices = std::max(1, request.choices);
@@ -253,10 +256,11 @@ Result<std::shared_ptr<EngineTicket>> Engine::submit(EngineRequest request, std:
     job->adapter = &adapter->second;
     job->space = fmt::format("{}/{}", shared->adapter, shared->cache_space);
     job->alone = alone;
-    job->max_tokens = shared->only_prompt
-                          ? 0
-                          : static_cast<int>(std::min(static_cast<std::size_t>(std::max(1, shared->sampling.max_tokens)),
-                                                      reach - shared->prompt.size()));
+    job->max_tokens =
+        shared->only_prompt
+            ? 0
+            : static_cast<int>(std::min(static_cast<std::size_t>(std::max(1, shared->sampling.max_tokens)),
+                                        reach - shared->prompt.size()));
     job->submitted = now;
     job->tokens = shared->prompt;
     job->text = TextStream(shared->sampling.stop, shared->sampling.keep_stop);

@@ -348,6 +348,20 @@ TEST(Engine, PromptLogprobsAreTheGeneratorsLosses) {
   EXPECT_TRUE(got.tokens.empty());
 }
 
+TEST(Engine, OurAttentionIsLlamaCppsOverSixteenBitKeysAndValues) {
+  Engine engine = Engine::load(tiny_llama(), {.threads = 1, .lanes = 1}).value();
+  const TokenList prompt = some_tokens(150);
+  EngineRequest request = ask(prompt);
+  request.only_prompt = true;
+  request.prompt_logprobs = 0;
+  const Heard::Choice got = answer(engine, request);
+  Generator generator = Generator::load(tiny_llama(), {.threads = 1, .flash_attention = false}).value();
+  const std::vector<double> losses =
+      generator.losses(prompt, std::vector<std::uint8_t>(prompt.size(), 1), kNever).value();
+  ASSERT_EQ(got.prompt.logprobs.size(), losses.size());
+  for (std::size_t i = 0; i < losses.size(); ++i) EXPECT_NEAR(-got.prompt.logprobs[i].logprob, losses[i], 5e-3) << i;
+}
+
 TEST(Engine, ChoicesDifferAndSeedsRepeat) {
   Engine engine = Engine::load(tiny_llama(), exact()).value();
   EngineRequest request = ask(some_tokens(30));
