@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "core/system.h"
-#include "infer/attention_backend.h"
 #include "infer/engine_impl.h"
 #include "model/gguf_file.h"
 
@@ -99,7 +98,6 @@ Engine& Engine::operator=(Engine&&) noexcept = default;
 Engine::~Engine() = default;
 
 Result<Engine> Engine::load(const std::filesystem::path& gguf, const EngineOptions& options) {
-  use_own_attention();
   auto impl = std::make_unique<Impl>();
   impl->options = options;
   impl->options.lane_sequences = std::clamp(options.lane_sequences, 1, kMostSequences);

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "infer/attention_backend.h"
+
 namespace tailor {
 
 Result<std::shared_ptr<const LoadedModel>> LoadedModel::load(const std::filesystem::path& gguf,
@@ -67,6 +69,7 @@ std::vector<std::int32_t> LoadedModel::end_tokens() const {
 }
 
 Result<LlamaContextPtr> LoadedModel::make_context(const llama_context_params& params) const {
+  use_own_attention();
   LlamaContextPtr context(llama_init_from_model(model_.get(), params));
   if (context == nullptr) {
     return Error{ErrorCode::kOutOfMemory,
