@@ -38,7 +38,7 @@ int main(int argc, char** argv) {
   if (argc < 3) return 2;
   const auto number = [&](int i, int usual) { return argc > i ? std::atoi(argv[i]) : usual; };
   const int chats = number(2, 1), each = number(3, 2), shared = number(4, 500), own = number(5, 40), answer = number(6, 64);
-  Engine engine = Engine::load(argv[1], {.lanes = number(7, 0), .flash_attention = std::getenv("FA") != nullptr}).value();
+  Engine engine = Engine::load(argv[1], {.lanes = number(7, 0), .flash_attention = std::getenv("NO_FLASH") == nullptr}).value();
   std::vector<AdapterId> adapters{0};
   for (int i = 8; i < argc; ++i) {
     if (i == 8) adapters.clear();

@@ -4,11 +4,13 @@
 #include <exception>
 
 #include "infer/engine_impl.h"
+#include "infer/ggml_device.h"
 
 namespace tailor {
 namespace {
 
 constexpr std::size_t kBatch = 512;
+constexpr int kFewTokens = 8;                 // in a step: what is between the products is computed by one thread
 constexpr std::size_t kLogprobSlice = 64;     // tokens whose logits are in memory at once: 4 bytes times the vocabulary each
 constexpr std::size_t kLeastShared = 16;      // a shorter beginning is computed faster than it is found
 constexpr std::size_t kWorthCopying = 64;     // tokens by which a copy must be longer than what is here
@@ -425,7 +427,10 @@ Status Lane::compute(std::vector<Piece>& pieces) {
     }
   }
   const ComputeShare::Turn turn(*engine_.share);
-  memory_.set_threads(pieces[0].job->request->invariant ? 1 : turn.threads());
+  const int threads = pieces[0].job->request->invariant ? 1 : turn.threads();
+  const bool few = engine_.model->own_products() && batch.size() <= kFewTokens;
+  memory_.set_threads(few ? 1 : threads);
+  set_kernel_threads(threads);
   TAILOR_CHECK(batch.decode(memory_.context(), engine_.model->name()));
   for (const Piece& piece : pieces) memory_.extend(piece.job->sequence, piece.count);
   for (const Piece& piece : pieces) read(piece);

@@ -5,14 +5,36 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "infer/attention_backend.h"
+#include "infer/ggml_device.h"
+#include "infer/packed_weights.h"
+#include "model/gguf_file.h"
 
 namespace tailor {
+namespace {
+
+/// llama.cpp packs some formats for its own kernels when it loads them; where ours are faster, weights must lie as they
+/// do in the file. Its K-quants and others stay with it, and with them what stands beside them.
+Result<bool> ours_are_faster(const std::filesystem::path& gguf) {
+  if (!packed_products()) return false;
+  TAILOR_TRY(const GgufFile file, GgufFile::open(gguf));
+  std::uint64_t ours = 0, others = 0;
+  for (const GgufTensor& tensor : file.tensors()) {
+    const bool known =
+        tensor.type == TensorType::kQ4_0 || tensor.type == TensorType::kQ4_1 || tensor.type == TensorType::kQ8_0;
+    const bool plain =
+        tensor.type == TensorType::kF32 || tensor.type == TensorType::kF16 || tensor.type == TensorType::kBF16;
+    if (!plain) (known ? ours : others) += tensor.bytes.size();
+  }
+  return ours > 4 * others;
+}
+
+}  // namespace
 
 Result<std::shared_ptr<const LoadedModel>> LoadedModel::load(const std::filesystem::path& gguf,
                                                              const std::filesystem::path& adapter) {
   auto loaded = std::make_shared<LoadedModel>();
-  TAILOR_TRY(loaded->model_, load_llama_model(gguf));
+  TAILOR_TRY(loaded->own_products_, ours_are_faster(gguf));
+  TAILOR_TRY(loaded->model_, load_llama_model(gguf, {.repack = !loaded->own_products_}));
   TAILOR_TRY(loaded->tokenizer_, Tokenizer::of(loaded->model_.get()));
   loaded->name_ = gguf.filename().string();
   const std::string scaling = loaded->metadata("general.architecture") + ".rope.scaling.";
@@ -31,6 +53,10 @@ Result<std::shared_ptr<const LoadedModel>> LoadedModel::load(const std::filesyst
     }
   }
   return std::shared_ptr<const LoadedModel>(std::move(loaded));
+}
+
+LoadedModel::~LoadedModel() {
+  forget_packed_weights();  // before another model comes to lie at this one's address
 }
 
 std::string model_metadata(const llama_model* model, const std::string& key) {
@@ -69,7 +95,7 @@ std::vector<std::int32_t> LoadedModel::end_tokens() const {
 }
 
 Result<LlamaContextPtr> LoadedModel::make_context(const llama_context_params& params) const {
-  use_own_attention();
+  use_own_kernels();
   LlamaContextPtr context(llama_init_from_model(model_.get(), params));
   if (context == nullptr) {
     return Error{ErrorCode::kOutOfMemory,

@@ -32,6 +32,10 @@ class LoadedModel {
   /// `adapter` (a GGUF adapter) may be empty.
   static Result<std::shared_ptr<const LoadedModel>> load(const std::filesystem::path& gguf,
                                                          const std::filesystem::path& adapter);
+  LoadedModel() = default;
+  LoadedModel(const LoadedModel&) = delete;
+  LoadedModel& operator=(const LoadedModel&) = delete;
+  ~LoadedModel();
 
   llama_model* get() const { return model_.get(); }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
@@ -40,7 +44,7 @@ class LoadedModel {
   bool is_encoder() const;
   /// An error for all but decoder-only transformers; `what` is what only those can do ("text can be generated").
   Status require_decoder(std::string_view what) const;
-  std::string chat_template() const;  // empty: none
+  std::string chat_template() const;             // empty: none
   std::vector<std::int32_t> end_tokens() const;  // with which the model ends an answer
   /// Models with two sets of rotary factors (longrope, such as Phi-3's long ones): the longest text that turns by the
   /// first; 0: there is one set. llama.cpp chooses by the size of a context, transformers and tailor-tune by the text.
@@ -48,6 +52,7 @@ class LoadedModel {
   /// A metadata value as text; empty: absent.
   std::string metadata(const std::string& key) const;
   const std::string& name() const { return name_; }  // file name, for messages
+  bool own_products() const { return own_products_; }  // most of its weights are multiplied by infer/packed_matrix.h
   /// A new context with the adapter applied.
   Result<LlamaContextPtr> make_context(const llama_context_params& params) const;
 
@@ -57,6 +62,7 @@ class LoadedModel {
   llama_adapter_lora* adapter_ = nullptr;
   std::string name_;
   int short_context_ = 0;
+  bool own_products_ = false;
 };
 
 /// Sequences of one token: half open [first, last). llama.cpp wants nested sets; ranges of a tree's leaves are.

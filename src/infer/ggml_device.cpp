@@ -1,4 +1,4 @@
-#include "infer/attention_backend.h"
+#include "infer/ggml_device.h"
 
 #include <ggml-backend-impl.h>
 #include <ggml-backend.h>
@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "infer/attention.h"
+#include "infer/packed_weights.h"
 
 namespace tailor {
 namespace {
@@ -16,6 +17,7 @@ namespace {
 struct Context {
   int threads = 1;
 };
+thread_local int t_kernel_threads = 1;
 
 float parameter(const ggml_tensor* op, std::size_t i) {
   float value = 0;
@@ -24,7 +26,7 @@ float parameter(const ggml_tensor* op, std::size_t i) {
 }
 
 /// One sequence of cells, no ALiBi, no sinks; the rest is ggml's own.
-bool takes(const ggml_tensor* op) {
+bool takes_attention(const ggml_tensor* op) {
   const ggml_tensor *q = op->src[0], *k = op->src[1], *v = op->src[2], *mask = op->src[3];
   if (mask == nullptr || op->src[4] != nullptr || parameter(op, 1) != 0.0f) return false;
   return q->type == GGML_TYPE_F32 && k->type == GGML_TYPE_F16 && v->type == GGML_TYPE_F16 &&
@@ -34,7 +36,20 @@ bool takes(const ggml_tensor* op) {
          k->ne[2] == v->ne[2] && q->ne[2] % k->ne[2] == 0 && attention_width(k->ne[0]) && attention_width(v->ne[0]);
 }
 
-void compute(const ggml_tensor* op, int threads) {
+bool takes_product(const ggml_tensor* op) {
+  const ggml_tensor *weight = op->src[0], *x = op->src[1];
+  return packed_products() && packable(weight) && x->type == GGML_TYPE_F32 && ggml_is_contiguous(x) && x->ne[2] == 1 &&
+         x->ne[3] == 1 && op->type == GGML_TYPE_F32 && ggml_is_contiguous(op) && x->ne[0] == weight->ne[0] &&
+         op->op_params[1] == 0;  // no hint that a transform can stand for the product
+}
+
+void compute_product(const ggml_tensor* op, int threads) {
+  const ggml_tensor* x = op->src[1];
+  multiply(*packed_weight(op->src[0]), static_cast<const float*>(x->data), x->ne[1], static_cast<float*>(op->data),
+           threads);
+}
+
+void compute_attention(const ggml_tensor* op, int threads) {
   const ggml_tensor *q = op->src[0], *k = op->src[1], *v = op->src[2], *mask = op->src[3];
   attend({.tokens = static_cast<int>(q->ne[1]),
           .cells = static_cast<int>(k->ne[1]),
@@ -67,11 +82,13 @@ void free_backend(ggml_backend_t backend) {
   delete backend;
 }
 ggml_status compute_graph(ggml_backend_t backend, ggml_cgraph* graph) {
-  const int threads = static_cast<Context*>(backend->context)->threads;
+  const int threads = std::max(static_cast<Context*>(backend->context)->threads, t_kernel_threads);
   try {
     for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
       const ggml_tensor* node = ggml_graph_node(graph, i);
-      if (node->op == GGML_OP_FLASH_ATTN_EXT && (node->flags & GGML_TENSOR_FLAG_COMPUTE) != 0) compute(node, threads);
+      if ((node->flags & GGML_TENSOR_FLAG_COMPUTE) == 0) continue;
+      if (node->op == GGML_OP_FLASH_ATTN_EXT) compute_attention(node, threads);
+      if (node->op == GGML_OP_MUL_MAT) compute_product(node, threads);
     }
   } catch (const std::bad_alloc&) {
     return GGML_STATUS_ALLOC_FAILED;
@@ -101,7 +118,7 @@ const char* device_name(ggml_backend_dev_t) {
   return "Tailor";
 }
 const char* device_description(ggml_backend_dev_t) {
-  return "attention over shared cells";
+  return "attention over shared cells, products with quantized weights";
 }
 void device_memory(ggml_backend_dev_t, std::size_t* free, std::size_t* total) {
   *free = *total = 0;
@@ -119,7 +136,7 @@ ggml_backend_buffer_type_t device_buffers(ggml_backend_dev_t) {
   return ggml_backend_cpu_buffer_type();
 }
 bool supports(ggml_backend_dev_t, const ggml_tensor* op) {
-  return op->op == GGML_OP_FLASH_ATTN_EXT && takes(op);
+  return (op->op == GGML_OP_FLASH_ATTN_EXT && takes_attention(op)) || (op->op == GGML_OP_MUL_MAT && takes_product(op));
 }
 bool supports_buffers(ggml_backend_dev_t, ggml_backend_buffer_type_t type) {
   return ggml_backend_buft_is_host(type);
@@ -153,7 +170,11 @@ void* function_at(ggml_backend_reg_t, const char* name) {
 
 }  // namespace
 
-void use_own_attention() {
+void set_kernel_threads(int threads) {
+  t_kernel_threads = threads;
+}
+
+void use_own_kernels() {
   static const bool done = [] {
     static ggml_backend_reg registry = [] {
       ggml_backend_reg_i functions{};
