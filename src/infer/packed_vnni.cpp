@@ -68,19 +68,25 @@ void tile(const Product& p, std::int64_t row, std::int64_t token) {
   }
 }
 
-/// All tokens by R times sixteen rows.
+/// `tokens` of them, at most M, by R times sixteen rows.
+template <int F, int M, int R>
+void some_tokens(const Product& p, std::int64_t row, std::int64_t token, std::int64_t tokens) {
+  if constexpr (M > 1) {
+    if (tokens < M) return some_tokens<F, M - 1, R>(p, row, token, tokens);
+  }
+  tile<F, M, R>(p, row, token);
+}
+
+/// All tokens by R times sixteen rows, in pieces of about the same size.
 template <int F, int R>
 void stripe(const Product& p, std::int64_t row) {
-  constexpr int kMost = R == 1 ? 10 : R == 2 ? 5 : R == 4 ? 2 : 1;
-  std::int64_t token = 0;
-  for (; token + kMost <= p.tokens; token += kMost) tile<F, kMost, R>(p, row, token);
-  if constexpr (R == 1) {
-    for (; token + 4 <= p.tokens; token += 4) tile<F, 4, R>(p, row, token);
+  constexpr std::int64_t kMost = R == 1 ? 10 : R == 2 ? 6 : R == 4 ? 2 : 1;  // whose sums fit into registers
+  for (std::int64_t token = 0; token < p.tokens;) {
+    const std::int64_t left = p.tokens - token, pieces = (left + kMost - 1) / kMost,
+                       count = (left + pieces - 1) / pieces;
+    some_tokens<F, kMost, R>(p, row, token, count);
+    token += count;
   }
-  if constexpr (kMost > 1) {
-    for (; token + 2 <= p.tokens; token += 2) tile<F, 2, R>(p, row, token);
-  }
-  for (; token < p.tokens; ++token) tile<F, 1, R>(p, row, token);
 }
 
 template <int F>
