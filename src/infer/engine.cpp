@@ -113,6 +113,7 @@ Result<Engine> Engine::load(const std::filesystem::path& gguf, const EngineOptio
   impl->most_lanes = options.lanes > 0 ? options.lanes : small ? std::min(2 * impl->usual_lanes, kMostLanes) : 1;
   const int trained = llama_model_n_ctx_train(model);
   impl->max_context = options.max_context > 0 ? std::min(options.max_context, trained) : trained;
+  if (impl->model->own_products()) TAILOR_CHECK(impl->model->touch_weights());
 
   const std::uint64_t cell = cell_bytes(model, options.f32_cache);
   const std::uint64_t budget = options.cache_bytes > 0 ? options.cache_bytes : system_info().memory_bytes / 4;

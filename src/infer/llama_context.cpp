@@ -112,6 +112,17 @@ Result<LlamaContextPtr> LoadedModel::make_context(const llama_context_params& pa
   return context;
 }
 
+Status LoadedModel::touch_weights() const {
+  llama_context_params params = llama_context_default_params();
+  params.n_ctx = params.n_batch = params.n_ubatch = 32;
+  params.n_threads = params.n_threads_batch = 1;
+  params.no_perf = true;
+  TAILOR_TRY(const LlamaContextPtr context, make_context(params));
+  DecodeBatch batch;
+  batch.add(0, 0, {0, 1}, true);
+  return batch.decode(context.get(), name_);
+}
+
 int DecodeBatch::add(std::int32_t token, std::int32_t position, SequenceRange sequences, bool output) {
   tokens_.push_back(token);
   positions_.push_back(position);

@@ -53,6 +53,8 @@ class LoadedModel {
   std::string metadata(const std::string& key) const;
   const std::string& name() const { return name_; }  // file name, for messages
   bool own_products() const { return own_products_; }  // most of its weights are multiplied by infer/packed_matrix.h
+  /// Computes one token, so that weights are packed before somebody waits for an answer.
+  Status touch_weights() const;
   /// A new context with the adapter applied.
   Result<LlamaContextPtr> make_context(const llama_context_params& params) const;
 
