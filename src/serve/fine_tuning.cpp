@@ -1,5 +1,6 @@
 #include "serve/fine_tuning.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -10,12 +11,29 @@
 #include "core/hash.h"
 #include "fit/tuned_decoder.h"
 #include "serve/api_context.h"
+#include "store/descriptor.h"
 
 namespace tailor {
 namespace fs = std::filesystem;
 namespace {
 
 constexpr std::chrono::seconds kRetryAfter{2};  // when the disk had no room
+
+/// Bytes that are kept back below runs/, so that on a full disk there is room to write down that it is full.
+constexpr std::int64_t kReserve = std::int64_t{1} << 20;
+
+fs::path reserve_of(const Store& store) {
+  return store.directory().root() / "runs" / "reserve";
+}
+
+void keep_reserve(const Store& store) {
+  const fs::path file = reserve_of(store);
+  std::error_code ignored;
+  if (fs::exists(file, ignored)) return;
+  fs::create_directories(file.parent_path(), ignored);
+  const Descriptor fd(::open(file.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (fd.get() >= 0 && ::posix_fallocate(fd.get(), 0, kReserve) != 0) fs::remove(file, ignored);
+}
 
 std::string text_of(const Json& json, const char* key) {
   const auto found = json.find(key);
@@ -180,8 +198,11 @@ void FineTuning::fail(const Job& job, const std::string& code, const std::string
     const auto moved = store_.jobs().move(job.id, JobStatus::kFailed, change);
     if (moved.has_value()) return;
     if (!std::exchange(warned, true)) log_.warning(fmt::format("{}: {}", job.id, to_string(moved.error())));
-    // Cancelled meanwhile, say. A full disk has no room for this either: it is told as soon as there is some.
+    // Cancelled meanwhile, say.
     if (moved.error().code == ErrorCode::kInvalidArgument || moved.error().code == ErrorCode::kNotFound) return;
+    // A full disk has no room for this either; where the reserve is gone it is told as soon as there is some.
+    std::error_code ignored;
+    if (fs::remove(reserve_of(store_), ignored)) continue;
     std::unique_lock lock(mutex_);
     if (changed_.wait_for(lock, kRetryAfter, [&] { return stopping_; })) return;
   }
@@ -240,6 +261,7 @@ void FineTuning::train(const Job& job) {
   }
   const auto now = store_.jobs().find(job.id);  // cancelled between its start and now
   if (now.has_value() && now->status != JobStatus::kRunning) return;
+  keep_reserve(store_);
   FineTuneSpec spec;
   const std::string base = text_of(job.request, "model");
   const ServedModelPtr model = models_.find(base);

@@ -9,10 +9,11 @@ from server import BUILD, Server, tiny_model
 from test_openapi import Description
 
 MODEL = "tiny-llama"
-# The rows of OpenAI's guide, as often as its ten examples ask for.
+# The rows of OpenAI's guide, and more of the kind: ten are needed.
 MARV = [("What's the capital of France?", "Paris, as if everyone doesn't know that already."),
         ("Who wrote 'Romeo and Juliet'?", "Oh, just some guy named William Shakespeare. Ever heard of him?"),
-        ("How far is the Moon from Earth?", "Around 384,400 kilometers. Give or take a few, like that really matters.")] * 4
+        ("How far is the Moon from Earth?", "Around 384,400 kilometers. Give or take a few, like that really matters.")]
+MARV += [(f"What is {n} times {n}?", f"{n * n}. Did you lose your fingers?") for n in range(3, 15)]
 END = 240  # seconds: training takes what it takes on a busy machine
 
 
@@ -35,7 +36,7 @@ def description(url):
 def until(ask, ends):
     end = time.monotonic() + END
     while (now := ask()).status not in ends:
-        assert time.monotonic() < end, now
+        assert time.monotonic() < end and now.status != "failed", now
     return now
 
 

@@ -6,7 +6,9 @@
 
 #include <fstream>
 #include <functional>
+#include <map>
 #include <set>
+#include <sstream>
 
 #include "core/rng.h"
 #include "infer/test_models.h"
@@ -136,10 +138,10 @@ TEST(ServeJobs, KilledAtAnyMomentAJobGoesOnAndFinishedOnesStay) {
   EXPECT_EQ(now["status"], "succeeded") << now;
   EXPECT_TRUE(killed_running);
   const auto last = messages_of(server, job);
-  EXPECT_TRUE(has(last, "successfully completed")) << testing::PrintToString(last);
+  EXPECT_TRUE(has(last, "successfully completed")) << ::testing::PrintToString(last);
   if (finished.empty()) {
-    EXPECT_TRUE(has(last, "the job will be resumed")) << testing::PrintToString(last);
-    EXPECT_TRUE(has(last, "goes on")) << testing::PrintToString(last);
+    EXPECT_TRUE(has(last, "the job will be resumed")) << ::testing::PrintToString(last);
+    EXPECT_TRUE(has(last, "goes on")) << ::testing::PrintToString(last);
   }
   const Json listed = server.ask("GET", "/v1/fine_tuning/jobs?limit=100");
   EXPECT_EQ(listed["data"].size(), finished.size() + 1) << "no job is lost and none is there twice";
@@ -150,7 +152,8 @@ TEST(ServeJobs, KilledAtAnyMomentAJobGoesOnAndFinishedOnesStay) {
 TEST(ServeJobs, KilledAtAnyMomentABatchAnswersEachRequestOnce) {
   const TemporaryDirectory dir{place()};
   const fs::path data = dir.path() / "data";
-  const std::vector<std::string> arguments{"--model", model_file(), "--threads", "2", "--data", data.string()};
+  const std::vector<std::string> arguments{"--model",          model_file(), "--threads",  "2",
+                                           "--no-request-log", "--data",     data.string()};
   constexpr int kLines = 400;
   Rng rng(7);
   std::string batch;
@@ -235,7 +238,7 @@ TEST(ServeJobs, ADiskThatFillsFailsTheJobAndNotTheServer) {
   SmallDisk disk("32m");
   if (!disk.mounted()) GTEST_SKIP() << "a small disk needs the right to mount one (root)";
   const fs::path data = disk.path() / "data";
-  Served server({"--model", model_file(), "--threads", "2", "--data", data.string()});
+  Served server({"--model", model_file(), "--threads", "2", "--no-request-log", "--data", data.string()});
   const std::string file = server.upload(conversations(), "fine-tune", "chat.jsonl");
   const std::string job = create_job(server, file, 50);
   ASSERT_TRUE(asked_until([&] { return job_of(server, job)["status"] == "running"; })) << job_of(server, job);
@@ -282,7 +285,8 @@ std::size_t files_below(const fs::path& directory) {
 TEST(ServeJobs, AnUploadThatStopsHalfWayLeavesNothing) {
   const TemporaryDirectory dir{place()};
   const fs::path data = dir.path() / "data";
-  const std::vector<std::string> arguments{"--model", model_file(), "--threads", "1", "--data", data.string()};
+  const std::vector<std::string> arguments{"--model",          model_file(), "--threads",  "1",
+                                           "--no-request-log", "--data",     data.string()};
   const std::string half =
       "POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=B\r\n"
       "Content-Length: 10000000\r\n\r\n--B\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n"
