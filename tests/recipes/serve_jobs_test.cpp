@@ -240,20 +240,24 @@ TEST(ServeJobs, ADiskThatFillsFailsTheJobAndNotTheServer) {
   const fs::path data = disk.path() / "data";
   Served server({"--model", model_file(), "--threads", "2", "--no-request-log", "--data", data.string()});
   const std::string file = server.upload(conversations(), "fine-tune", "chat.jsonl");
-  const std::string job = create_job(server, file, 50);
-  ASSERT_TRUE(asked_until([&] { return job_of(server, job)["status"] == "running"; })) << job_of(server, job);
-  disk.fill(0);
   Json now;
-  ASSERT_TRUE(asked_until([&] { return (now = job_of(server, job))["status"] != "running"; })) << now;
-  EXPECT_EQ(now["status"], "failed") << now;
-  EXPECT_EQ(now["error"]["code"], "storage_error") << now;
-  EXPECT_TRUE(contains(now["error"]["message"].get<std::string>(), "No space left")) << now;
-  EXPECT_TRUE(now["fine_tuned_model"].is_null());
-  EXPECT_TRUE(now["result_files"].empty()) << now;
-  EXPECT_EQ(server.ask("GET", "/v1/models")["data"].size(), 1U) << "nothing of it is served";
-  EXPECT_EQ(server.ask("GET", "/v1/files")["data"].size(), 1U) << "the training file alone";
-  EXPECT_TRUE(server.ask("GET", "/v1/fine_tuning/jobs/" + job + "/checkpoints")["data"].empty());
-  EXPECT_FALSE(fs::exists(data / "runs" / job)) << "what was half made is gone";
+  for (const char* const moment : {"started", "Step "}) {
+    SCOPED_TRACE(moment);
+    const std::string job = create_job(server, file, 50);
+    ASSERT_TRUE(asked_until([&] { return has(messages_of(server, job), moment); })) << job_of(server, job);
+    disk.fill(0);
+    ASSERT_TRUE(asked_until([&] { return (now = job_of(server, job))["status"] != "running"; })) << now;
+    EXPECT_EQ(now["status"], "failed") << now;
+    EXPECT_EQ(now["error"]["code"], "storage_error") << now;
+    EXPECT_TRUE(contains(now["error"]["message"].get<std::string>(), "No space left")) << now;
+    EXPECT_TRUE(now["fine_tuned_model"].is_null());
+    EXPECT_TRUE(now["result_files"].empty()) << now;
+    EXPECT_EQ(server.ask("GET", "/v1/models")["data"].size(), 1U) << "nothing of it is served";
+    EXPECT_EQ(server.ask("GET", "/v1/files")["data"].size(), 1U) << "the training file alone";
+    EXPECT_TRUE(server.ask("GET", "/v1/fine_tuning/jobs/" + job + "/checkpoints")["data"].empty());
+    EXPECT_FALSE(fs::exists(data / "runs" / job)) << "what was half made is gone";
+    disk.empty();
+  }
   // The server lives, and says of an upload what is the matter.
   EXPECT_EQ(server.ask("POST", "/v1/completions", {{"prompt", "x"}, {"max_tokens", 1}})["object"], "text_completion");
   disk.fill(0);
