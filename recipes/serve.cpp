@@ -8,6 +8,7 @@
 #include "core/system.h"
 #include "recipes/fine_tune.h"
 #include "serve/api_server.h"
+#include "serve/batch_runner.h"
 #include "serve/http_server.h"
 #include "serve/key_door.h"
 #include "serve/key_file.h"
@@ -157,7 +158,7 @@ Status serve(const ServeRequest& request, Logger& log, const std::function<void(
       out.sample({}, sink->dropped());
     });
   }
-  if (request.traces) {
+  if (request.traces && !request.traces->endpoint.empty()) {
     api_options.observers.push_back(&traces.emplace(*request.traces, log));
     metrics->add([&traces](MetricText& out) { traces->write_metrics(out); });
   }
@@ -170,6 +171,13 @@ Status serve(const ServeRequest& request, Logger& log, const std::function<void(
     tuning->serve_finished();
     api.services().store = store.get();
     api.services().tuning = tuning.get();
+  }
+  std::unique_ptr<BatchRunner> batches;
+  if (store) {
+    batches = std::make_unique<BatchRunner>(api.services(), door ? static_cast<Authenticator&>(*door) : open, api.observers(),
+                                            BatchOptions{.input = {}, .clock = {}});
+    api.services().batches = batches.get();
+    metrics->add([&batches](MetricText& out) { batches->write_metrics(out); });
   }
   HttpServer server(api, options);
   api.services().metrics = &*metrics;
@@ -185,9 +193,12 @@ Status serve(const ServeRequest& request, Logger& log, const std::function<void(
     if (request.reload != nullptr && request.reload->exchange(false)) read_again(request, store.get(), door.get(), admin, server, log);
   }
   api.drain();
+  if (batches) batches->drain();
   server.stop_accepting();
   const SteadyTime end = std::chrono::steady_clock::now() + request.drain_timeout;
   while (std::chrono::steady_clock::now() < end && !server.wait_drained(kLook)) {
+  }
+  while (batches && std::chrono::steady_clock::now() < end && !batches->wait_idle(kLook)) {
   }
   server.stop();
   return {};

@@ -14,6 +14,7 @@
 #include "infer/request_queue.h"
 #include "serve/api_context.h"
 #include "serve/http_options.h"
+#include "serve/log_sink.h"
 #include "serve/request_log.h"
 #include "serve/trace_exporter.h"
 
@@ -56,9 +57,11 @@ struct ServeRequest {
   QueueLimits queue;
   std::atomic<bool>* reload = nullptr;  // set by SIGHUP: keys, certificates and packages in production are read again
   bool vllm_metrics = false;  // /metrics under vLLM's names as well
+  LogSinkOptions log;         // for who opens the log
+  bool log_requests = true;   // for who sets `request_log`
   LogSink* request_log = nullptr;  // a line for each request; null: none. Outlives the call, as `log` does
   RequestLogOptions request_log_options;
-  std::optional<TraceOptions> traces;
+  std::optional<TraceOptions> traces;  // an empty endpoint: none
 };
 
 /// Returns when `stop` is set and what ran has ended, or `drain_timeout` after it. `ready` hears the addresses.

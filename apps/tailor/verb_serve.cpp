@@ -89,17 +89,27 @@ Result<std::vector<std::pair<std::string, std::string>>> header_list(const std::
   return out;
 }
 
-Status apply(const MonitorFlags& flags, ServeRequest& request) {
-  request.vllm_metrics = flags.compatible == "vllm";
-  request.request_log_options = {.least = flags.level == "debug"  ? LogLevel::kDebug
-                                          : flags.level == "info" ? LogLevel::kInfo
-                                                                  : LogLevel::kWarning,
-                                 .addresses = !flags.no_addresses};
-  const std::string endpoint = !flags.trace_endpoint.empty() ? flags.trace_endpoint : from_environment("OTEL_EXPORTER_OTLP_ENDPOINT");
-  if (endpoint.empty()) return {};
-  if (!endpoint.starts_with("http://") && !endpoint.starts_with("https://"))
-    return Error{ErrorCode::kInvalidArgument, fmt::format("--trace-endpoint {}: expected an http or https URL", endpoint), "--trace-endpoint http://127.0.0.1:4318"};
-  TraceOptions traces{.endpoint = endpoint, .ratio = flags.trace_ratio};
+/// What the command line says takes the place of the file's settings; the environment names what neither does.
+Status apply(const MonitorFlags& flags, const CLI::App& verb, ServeRequest& request) {
+  const auto given = [&](const char* option) { return verb.count(option) > 0; };
+  if (given("--metrics-compat")) request.vllm_metrics = flags.compatible == "vllm";
+  if (given("--log-file")) request.log.file = flags.log.file;
+  if (given("--log-max-bytes")) request.log.max_bytes = flags.log.max_bytes;
+  if (given("--log-level")) {
+    request.request_log_options.least = flags.level == "debug"  ? LogLevel::kDebug
+                                        : flags.level == "info" ? LogLevel::kInfo
+                                                                : LogLevel::kWarning;
+  }
+  if (flags.no_addresses) request.request_log_options.addresses = false;
+  if (flags.no_request_log) request.log_requests = false;
+  TraceOptions traces = request.traces.value_or(TraceOptions{});
+  if (given("--trace-endpoint")) traces.endpoint = flags.trace_endpoint;
+  if (given("--trace-ratio")) traces.ratio = flags.trace_ratio;
+  if (traces.endpoint.empty()) traces.endpoint = from_environment("OTEL_EXPORTER_OTLP_ENDPOINT");
+  request.traces.reset();
+  if (traces.endpoint.empty()) return {};
+  if (!traces.endpoint.starts_with("http://") && !traces.endpoint.starts_with("https://"))
+    return Error{ErrorCode::kInvalidArgument, fmt::format("--trace-endpoint {}: expected an http or https URL", traces.endpoint), "--trace-endpoint http://127.0.0.1:4318"};
   TAILOR_TRY(traces.fields, header_list(from_environment("OTEL_EXPORTER_OTLP_HEADERS"), "OTEL_EXPORTER_OTLP_HEADERS"));
   if (const std::string name = from_environment("OTEL_SERVICE_NAME"); !name.empty()) traces.service_name = name;
   request.traces = std::move(traces);
@@ -156,10 +166,10 @@ void add_serve(CLI::App& app, Invocation& invocation) {
     request->data = *data;
     invocation.run = [&invocation, request, file, verb, monitor]() -> Result<int> {
       TAILOR_TRY(ServeRequest wanted, with_file(*request, *file, *verb));
-      TAILOR_CHECK(apply(*monitor, wanted));
-      TAILOR_TRY(const auto sink, LogSink::open(monitor->log));
+      TAILOR_CHECK(apply(*monitor, *verb, wanted));
+      TAILOR_TRY(const auto sink, LogSink::open(wanted.log));
       JsonLogger log(*sink, wanted.request_log_options.least);
-      if (!monitor->no_request_log) wanted.request_log = sink.get();
+      if (wanted.log_requests) wanted.request_log = sink.get();
       wanted.reload = &g_reload;
       struct sigaction hangup {};
       hangup.sa_handler = on_hangup;

@@ -46,6 +46,7 @@ struct ApiLimits {
   std::chrono::milliseconds stream_keep_alive{15'000};
 };
 
+class BatchRunner;        // batch_runner.h
 class FineTuning;         // fine_tuning.h
 class Store;              // store/store.h
 struct GenerationReport;  // generation_call.h
@@ -61,6 +62,7 @@ struct ApiServices {
   Logger* log = nullptr;
   Store* store = nullptr;        // null: no files and jobs
   FineTuning* tuning = nullptr;  // null: no jobs
+  BatchRunner* batches = nullptr;  // null: none are worked off
   const std::atomic<bool>* draining = nullptr;  // no new work is taken
   const ServerMetrics* metrics = nullptr;  // null: GET /metrics answers 404
 };

@@ -2,8 +2,9 @@
 
 #include <fmt/format.h>
 
-#include "core/files.h"
 #include "serve/api_handlers.h"
+#include "serve/http_file.h"
+#include "serve/key_visit.h"
 #include "serve/upload.h"
 #include "store/store.h"
 
@@ -71,10 +72,10 @@ void handle_delete_file(const ApiServices& services, const ApiCallPtr& call) {
 void handle_file_content(const ApiServices& services, const ApiCallPtr& call) {
   ApiResult<FileRecord> file = own_file(services, *call);
   if (!file.has_value()) return call->answer(file.error());
-  constexpr std::size_t kMost = std::size_t{64} << 20;
-  auto content = read_file(services.store->files().content(*file), kMost);
-  if (!content.has_value()) return call->answer(api_error(content.error()));
-  call->responder->send(HttpResponse{200, call->headers("application/octet-stream"), std::move(*content)});
+  auto content = HttpFileBody::open(services.store->files().content(*file));
+  if (!content.has_value()) return call->answer(api_error(Error{ErrorCode::kIo, content.error().message, ""}));
+  if (call->principal.visit) call->principal.visit->settle_unused();
+  call->responder->send(HttpResponse{200, call->headers("application/octet-stream"), "", std::move(*content)});
 }
 
 }  // namespace tailor

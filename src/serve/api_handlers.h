@@ -42,6 +42,10 @@ void handle_pause_job(const ApiServices& services, const ApiCallPtr& call);
 void handle_resume_job(const ApiServices& services, const ApiCallPtr& call);
 void handle_job_events(const ApiServices& services, const ApiCallPtr& call);
 void handle_job_checkpoints(const ApiServices& services, const ApiCallPtr& call);
+void handle_create_batch(const ApiServices& services, const ApiCallPtr& call);
+void handle_batches(const ApiServices& services, const ApiCallPtr& call);
+void handle_batch(const ApiServices& services, const ApiCallPtr& call);
+void handle_cancel_batch(const ApiServices& services, const ApiCallPtr& call);
 
 /// Takes the body of handle_upload(); null: it is no form, or there is no store.
 std::unique_ptr<HttpBodySink> make_upload(const ApiServices& services, const HttpHead& head, const Principal& principal);

@@ -72,7 +72,8 @@ class FineTuning {
   void run_checks();
   void validate(const Job& job);
   void train(const Job& job);
-  Status finish(const Job& job, const FineTuned& made, const std::string& metrics_csv);
+  Status finish(const Job& job, const FineTuned& made);
+  std::string metrics_csv(const Job& job);
   Result<std::string> serve(const Job& job, const std::filesystem::path& package);
   void fail(const Job& job, const std::string& code, const std::string& message, const std::string& param = {});
   Result<Job> stop(const std::string& id, JobStatus to, const std::string& message);

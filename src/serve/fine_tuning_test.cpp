@@ -146,6 +146,8 @@ TEST_F(FineTuningApi, UploadsThatAreNone) {
   client.abort();
   EXPECT_TRUE(test::eventually([&] { return api_->server().metrics().open_connections.load() == 0; }));
   EXPECT_EQ(api_->get("/v1/files").json["data"].size(), 0u);
+  EXPECT_TRUE(std::filesystem::is_empty(store_->directory().files()));
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(store_->directory().staging().parent_path()), std::filesystem::directory_iterator()), 1) << "the lock alone";
 }
 
 TEST_F(FineTuningApi, AJobTrainsAndItsModelIsServedAtOnce) {
@@ -223,8 +225,13 @@ TEST_F(FineTuningApi, AJobThatRanGoesOnAfterARestart) {
   stop();
   tuner_.go = true;
   start();
-  EXPECT_EQ(wait_for(id, "succeeded")["trained_tokens"], 123);
+  const Json done = wait_for(id, "succeeded");
+  EXPECT_EQ(done["trained_tokens"], 123);
   EXPECT_EQ(tuner_.specs.size(), 2u);
+  auto client = api_->client();
+  EXPECT_EQ(client.ask("GET /v1/files/" + done["result_files"][0].get<std::string>() + "/content HTTP/1.1\r\nHost: localhost\r\n\r\n").body,
+            "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n1,2.5,,,\n2,,,1.5,\n")
+      << "with the steps before it, and none twice";
 }
 
 TEST_F(FineTuningApi, RequestsThatAreRefused) {

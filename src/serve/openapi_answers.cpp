@@ -154,14 +154,7 @@ void add_answer_schemas(Json& schemas) {
                             {"code", or_null(string("model_not_found, context_length_exceeded, …"))}})}});
   schemas["HealthError"] = told({{"error", told({{"code", integer()}, {"message", string()}, {"type", string()}})}}, {},
                                 "as llama.cpp has it");
-  const Json open = Json{{"type", "object"}};
   schemas["Anything"] = Json::object();
-  schemas["File"] = told({{"id", string()}, {"object", constant("file")}, {"bytes", integer()}, {"created_at", integer()}, {"filename", string()},
-                          {"purpose", string()}, {"status", string()}});
-  schemas["Deleted"] = told({{"id", string()}, {"object", string()}, {"deleted", Json{{"type", "boolean"}}}});
-  schemas["FineTuningJob"] = open;
-  for (const char* name : {"FileList", "FineTuningJobList", "FineTuningEventList", "FineTuningCheckpointList"})
-    schemas[name] = told({{"object", constant("list")}, {"data", list(open)}, {"has_more", Json{{"type", "boolean"}}}});
   schemas["State"] = told({{"status", constant("ok")}});
   schemas["Version"] = told({{"version", string()}});
   schemas["OpenApi"] = said({{"type", "object"}, {"required", {"openapi", "info", "paths"}}}, "this document");

@@ -201,20 +201,6 @@ void add_request_schemas(const ApiLimits& limits, Json& schemas) {
   schemas["ApplyTemplateRequest"] =
       example(taken({{"model", model}, {"messages", messages}}, {"messages"}), {{"messages", question()}});
 
-  const Json number_or_auto = any_of({constant("auto"), number("", 0, 1e4, 1)});
-  const Json hyperparameters = taken({{"n_epochs", number_or_auto}, {"batch_size", number_or_auto}, {"learning_rate_multiplier", number_or_auto}}, {});
-  const Json method = taken({{"type", constant("supervised")}, {"supervised", taken({{"hyperparameters", hyperparameters}}, {})}}, {"type"});
-  schemas["FineTuningJobRequest"] = example(taken({{"model", string("a base model that answers with text")},
-                                                   {"training_file", string("of purpose fine-tune")},
-                                                   {"validation_file", string("absent: a part of the training file")},
-                                                   {"suffix", string("stands in the new model's name")},
-                                                   {"seed", integer("", 0, INT32_MAX)},
-                                                   {"method", method},
-                                                   {"hyperparameters", hyperparameters},
-                                                   {"integrations", list(Json{{"type", "object"}}, "none", 0, 0)},
-                                                   {"metadata", map(string())}},
-                                                  {"model", "training_file"}),
-                                            {{"model", "smollm2-135m-instruct"}, {"training_file", "file-0"}});
   schemas["LoadModelRequest"] = example(taken({{"name", string("as clients ask for it")},
                                                {"package", string("NAME or NAME@VERSION of the store")},
                                                {"model", string("of the models' directory")},

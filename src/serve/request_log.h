@@ -20,7 +20,7 @@ class JsonLogger final : public Logger {
 };
 
 struct RequestLogOptions {
-  LogLevel least = LogLevel::kInfo;  // routes without a key (health) and /metrics are kDebug, status 500 and above kWarning
+  LogLevel least = LogLevel::kInfo;  // routes without a key (health), /metrics and requests of batches are kDebug, status 500 and above kWarning
   bool addresses = true;             // of clients
 };
 

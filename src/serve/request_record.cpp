@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "serve/http_file.h"
+
 namespace tailor {
 namespace {
 
@@ -27,7 +29,7 @@ class WatchedResponder final : public HttpResponder {
 
   void send(HttpResponse response) override {
     if (!std::exchange(answered_, true)) {
-      watch_->record.bytes_out = response.body.size();
+      watch_->record.bytes_out = response.file ? response.file->size() : response.body.size();
       watch_->done(response.status);
     }
     inner_->send(std::move(response));

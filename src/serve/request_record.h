@@ -25,6 +25,7 @@ struct RequestRecord {
   std::string method;          // empty: it never became a request
   const ApiRoute* route = nullptr;  // of api_routes(); null: none has this path, or it never became a request
   std::string key_id;          // opaque; empty: nobody in particular
+  std::string batch_id;        // a request of a batch, which came over no connection; empty: another one
   std::string remote_address;  // empty: over a Unix socket
   std::string model;           // an id of the registry, never what the client wrote; empty: none was found
   std::size_t prompt_tokens = 0;  // of vectors and labels; of texts see `generation`

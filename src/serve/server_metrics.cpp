@@ -37,8 +37,9 @@ std::shared_ptr<ModelMetrics> ServerMetrics::of(const std::string& model) const 
 void ServerMetrics::on_request(const RequestRecord& record) {
   const std::size_t route = record.route == nullptr ? api_routes().size() : static_cast<std::size_t>(record.route - api_routes().data());
   const std::size_t status = class_of(record.status);
-  by_route_[route][status].fetch_add(1, std::memory_order_relaxed);
-  for (std::size_t i = 0; i < kRefusals.size(); ++i) {
+  const bool over_http = record.batch_id.empty();
+  if (over_http) by_route_[route][status].fetch_add(1, std::memory_order_relaxed);
+  for (std::size_t i = 0; over_http && i < kRefusals.size(); ++i) {
     if (record.status == kRefusals[i] && (record.route == nullptr || record.route->scope != ApiScope::kNone))
       refused_[i].fetch_add(1, std::memory_order_relaxed);
   }
