@@ -426,7 +426,7 @@ Status Lane::compute(std::vector<Piece>& pieces) {
   }
   const ComputeShare::Turn turn(*engine_.share);
   memory_.set_threads(pieces[0].job->request->invariant ? 1 : turn.threads());
-  TAILOR_CHECK(batch.decode(memory_.context(), engine_.model->name()));
+  TAILOR_CHECK(memory_.decode(batch));
   for (const Piece& piece : pieces) memory_.extend(piece.job->sequence, piece.count);
   for (const Piece& piece : pieces) read(piece);
   return {};
