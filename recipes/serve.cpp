@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
 #include <thread>
 
@@ -13,14 +14,27 @@
 #include "serve/key_door.h"
 #include "serve/key_file.h"
 #include "serve/model_admin.h"
-#include "serve/server_metrics.h"
 #include "serve/served_model.h"
+#include "serve/server_metrics.h"
 #include "store/default_directory.h"
+#include "store/names.h"
 
 namespace tailor {
 namespace {
 
+/// Names in segments, as some catalogues have them: "org/model".
+Status check_served_name(std::string_view name) {
+  for (std::size_t begin = 0; begin <= name.size();) {
+    const std::size_t end = std::min(name.find('/', begin), name.size());
+    TAILOR_CHECK(check_name(name.substr(begin, end - begin), "model name"));
+    begin = end + 1;
+  }
+  return {};
+}
+
 Status load_served(const ServeModel& wanted, ModelRegistry& models, ModelAdmin& admin, const ModelLoadOptions& options) {
+  if (!wanted.name.empty()) TAILOR_CHECK(check_served_name(wanted.name));
+  for (const ServeAdapter& adapter : wanted.adapters) TAILOR_CHECK(check_served_name(adapter.name));
   if (!wanted.stored.empty()) {
     TAILOR_TRY([[maybe_unused]] const ServedModelPtr stored, admin.load_stored(wanted.stored, wanted.name));
     return {};
@@ -65,6 +79,7 @@ Status load_models(const ServeRequest& request, ModelRegistry& models, ModelAdmi
       return Error{ErrorCode::kInvalidArgument, fmt::format("--adapter {}: expected NAME=PATH", adapter), "--adapter support=runs/lora/package"};
     if (!base)
       return Error{ErrorCode::kInvalidArgument, "--adapter needs a base model to stand on", "name it with --model"};
+    TAILOR_CHECK(check_served_name(adapter.substr(0, equals)));
     TAILOR_TRY(auto model, serve_adapter(*base, adapter.substr(equals + 1), adapter.substr(0, equals)));
     models.put(std::move(model));
   }
@@ -121,6 +136,7 @@ Status serve(const ServeRequest& request, Logger& log, const std::function<void(
   HttpServerOptions options;
   options.limits = request.http_limits;
   options.timeouts = request.timeouts;
+  options.hsts = std::chrono::hours(24) * request.hsts_days;
   for (const std::string& listen : request.listen) {
     TAILOR_TRY(HttpEndpoint endpoint, parse_endpoint(listen));
     if (is_open(endpoint) && !keyed)

@@ -6,7 +6,6 @@
 
 #include "core/system.h"
 #include "infer/engine_impl.h"
-#include "model/gguf_file.h"
 
 namespace tailor {
 namespace {
@@ -88,7 +87,10 @@ void Engine::Impl::forget_if_unused(EngineAdapter& adapter) {
   }
   const std::string spaces = fmt::format("{}/", adapter.id);
   kept->drop_spaces([&](const std::string& space) { return space.starts_with(spaces); });
-  if (adapter.lora != nullptr) llama_adapter_lora_free(adapter.lora);
+  if (adapter.lora != nullptr) {
+    const std::lock_guard list(model->adapter_list());
+    llama_adapter_lora_free(adapter.lora);
+  }
   adapters.erase(adapter.id);
 }
 
@@ -160,13 +162,10 @@ Result<AdapterId> Engine::Impl::add(EngineAdapter adapter) {
 }
 
 Result<AdapterId> Engine::add_adapter(const std::filesystem::path& file) {
-  { TAILOR_CHECK(GgufFile::open(file)); }  // llama.cpp trusts a file's structure
   EngineAdapter adapter;
-  adapter.lora = llama_adapter_lora_init(impl_->model->get(), file.c_str());
-  if (adapter.lora == nullptr) {
-    return Error{ErrorCode::kInvalidArgument,
-                 fmt::format("{}: cannot be used as an adapter of {}", file.string(), impl_->model->name()),
-                 "an adapter fits only the model that it was trained on; give a GGUF adapter of this model"};
+  {
+    const std::lock_guard list(impl_->model->adapter_list());
+    TAILOR_TRY(adapter.lora, load_adapter(impl_->model->get(), impl_->model->file(), file));
   }
   return impl_->add(adapter);
 }

@@ -431,7 +431,7 @@ Status Lane::compute(std::vector<Piece>& pieces) {
   const bool few = engine_.model->own_products() && batch.size() <= kFewTokens;
   memory_.set_threads(few ? 1 : threads);
   set_kernel_threads(threads);
-  TAILOR_CHECK(batch.decode(memory_.context(), engine_.model->name()));
+  TAILOR_CHECK(memory_.decode(batch));
   for (const Piece& piece : pieces) memory_.extend(piece.job->sequence, piece.count);
   for (const Piece& piece : pieces) read(piece);
   return {};

@@ -302,6 +302,35 @@ TEST(Engine, AdaptersHaveLanesAndBeginningsOfTheirOwn) {
   expect_error(engine.add_adapter(dir.path() / "wide.gguf"), ErrorCode::kInvalidArgument, "cannot be used as an adapter");
 }
 
+/// llama.cpp ends the process over these: the first two when it loads them, the third at the first token.
+TEST(Engine, HostileAdaptersAreErrors) {
+  TemporaryDirectory dir("engine");
+  Engine engine = Engine::load(tiny_llama(), {.threads = 1, .cache_bytes = std::uint64_t{16} << 20}).value();
+  const auto refuses = [&](const std::string& key, const GgufValue& value, std::vector<std::uint64_t> a,
+                           std::vector<std::uint64_t> b, const std::string& weight, const std::string& part) {
+    GgufWriter writer;
+    writer.set("general.architecture", GgufValue::string("llama"));
+    writer.set("general.type", GgufValue::string("adapter"));
+    writer.set("adapter.type", GgufValue::string("lora"));
+    writer.set("adapter.lora.alpha", GgufValue::f32(8));
+    writer.set(key, value);
+    const auto add = [&](const std::string& name, std::vector<std::uint64_t> shape) {
+      const std::size_t count = shape[0] * shape[1];
+      writer.add(name, TensorType::kF32, std::move(shape),
+                 [count]() -> Result<std::vector<float>> { return std::vector<float>(count, 0.1f); });
+    };
+    add(weight + ".lora_a", std::move(a));
+    add(weight + ".lora_b", std::move(b));
+    writer.write(dir.path() / "hostile.gguf").value();
+    expect_error(engine.add_adapter(dir.path() / "hostile.gguf"), ErrorCode::kInvalidArgument, part);
+  };
+  const std::string q = "blk.0.attn_q.weight";
+  refuses("adapter.lora.alpha", GgufValue::u32(8), {64, 4}, {4, 64}, q, "adapter.lora.alpha");
+  refuses("general.type", GgufValue::u32(8), {64, 4}, {4, 64}, q, "general.type");
+  const auto words = static_cast<std::uint64_t>(engine.vocabulary());
+  refuses("a", GgufValue::u32(1), {4, words}, {4, 64}, "token_embd.weight", "the words' vectors");
+}
+
 TEST(Engine, SoftPromptsAreServedAsTheGeneratorServesThem) {
   TemporaryDirectory dir("engine");
   std::vector<float> vectors(7 * 64);

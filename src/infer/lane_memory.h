@@ -36,6 +36,8 @@ class LaneMemory {
   /// Makes the context where there is none yet.
   Status open();
   void set_adapter(llama_adapter_lora* adapter);  // null: none
+  /// Computes the batch, which must fit.
+  Status decode(DecodeBatch& batch);
   void set_threads(int threads) { llama_set_n_threads(context_.get(), threads, threads); }
 
   bool has_sequence() const { return !free_ids_.empty(); }
@@ -69,6 +71,7 @@ class LaneMemory {
   LaneMemoryOptions options_;
   LlamaContextPtr context_;
   llama_adapter_lora* adapter_ = nullptr;
+  bool adapter_changed_ = false;  // since the last step
   std::size_t cells_ = 0;
   CellLedger ledger_;
   std::vector<std::int32_t> free_ids_;

@@ -7,6 +7,7 @@
 
 #include "infer/ggml_device.h"
 #include "infer/packed_weights.h"
+#include "model/adapter_check.h"
 #include "model/gguf_file.h"
 
 namespace tailor {
@@ -30,6 +31,19 @@ Result<bool> ours_are_faster(const std::filesystem::path& gguf) {
 
 }  // namespace
 
+Result<llama_adapter_lora*> load_adapter(llama_model* model, const std::filesystem::path& base,
+                                         const std::filesystem::path& adapter) {
+  {
+    TAILOR_TRY(const GgufFile file, GgufFile::open(adapter));
+    TAILOR_TRY(const GgufFile base_file, GgufFile::open(base));
+    TAILOR_CHECK(check_llama_adapter(file, base_file));
+  }
+  if (llama_adapter_lora* loaded = llama_adapter_lora_init(model, adapter.c_str())) return loaded;
+  return Error{ErrorCode::kInvalidArgument,
+               fmt::format("{}: cannot be used as an adapter of {}", adapter.string(), base.filename().string()),
+               "an adapter fits only the model that it was trained on; give a GGUF adapter of this model"};
+}
+
 Result<std::shared_ptr<const LoadedModel>> LoadedModel::load(const std::filesystem::path& gguf,
                                                              const std::filesystem::path& adapter) {
   auto loaded = std::make_shared<LoadedModel>();
@@ -37,6 +51,7 @@ Result<std::shared_ptr<const LoadedModel>> LoadedModel::load(const std::filesyst
   TAILOR_TRY(loaded->model_, load_llama_model(gguf, {.repack = !loaded->own_products_}));
   TAILOR_TRY(loaded->tokenizer_, Tokenizer::of(loaded->model_.get()));
   loaded->name_ = gguf.filename().string();
+  loaded->file_ = gguf;
   const std::string scaling = loaded->metadata("general.architecture") + ".rope.scaling.";
   if (const std::string original = loaded->metadata(scaling + "original_context_length"); !original.empty()) {
     const int context = std::atoi(original.c_str());
@@ -45,12 +60,7 @@ Result<std::shared_ptr<const LoadedModel>> LoadedModel::load(const std::filesyst
     if (two_sets) loaded->short_context_ = std::max(0, context);
   }
   if (!adapter.empty()) {
-    loaded->adapter_ = llama_adapter_lora_init(loaded->model_.get(), adapter.c_str());
-    if (loaded->adapter_ == nullptr) {
-      return Error{ErrorCode::kInvalidArgument,
-                   fmt::format("{}: cannot be used as an adapter of {}", adapter.string(), loaded->name_),
-                   "an adapter fits only the model that it was trained on; give a GGUF adapter of this model"};
-    }
+    TAILOR_TRY(loaded->adapter_, load_adapter(loaded->model_.get(), gguf, adapter));
   }
   return std::shared_ptr<const LoadedModel>(std::move(loaded));
 }
@@ -96,7 +106,11 @@ std::vector<std::int32_t> LoadedModel::end_tokens() const {
 
 Result<LlamaContextPtr> LoadedModel::make_context(const llama_context_params& params) const {
   use_own_kernels();
-  LlamaContextPtr context(llama_init_from_model(model_.get(), params));
+  LlamaContextPtr context;
+  {
+    const std::lock_guard lock(adapter_list_);
+    context.reset(llama_init_from_model(model_.get(), params));
+  }
   if (context == nullptr) {
     return Error{ErrorCode::kOutOfMemory,
                  fmt::format("{}: llama.cpp cannot make a context of {} tokens", name_, params.n_ctx),

@@ -27,8 +27,12 @@ struct ApiError {
 };
 
 /// kInvalidArgument, kNotFound and kCorruptData are the caller's (400, 404, 400), kUnavailable is a full queue (503),
-/// kCancelled a time-out (408); the rest is ours (500), told without its text, which may name paths.
+/// kCancelled a time-out (408); the rest is ours (500), told without its text. Directories are left out of all texts.
 ApiError api_error(const Error& error);
+
+/// Absolute paths as their last name: "/srv/models/a.gguf: not a GGUF file" becomes "a.gguf: not a GGUF file". A path
+/// ends at a blank, a quote, a bracket, a comma, a colon or a semicolon; one slash alone is no path ("/readyz").
+std::string without_directories(std::string_view text);
 
 HttpResponse error_response(const ApiError& error);
 /// The object itself, as it stands in a stream.

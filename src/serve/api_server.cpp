@@ -167,7 +167,7 @@ void ApiServer::handle(HttpRequest&& request, std::shared_ptr<HttpResponder> res
 }
 
 HttpResponse ApiServer::error_response(int status, std::string_view message) {
-  HttpResponse response = error_response_of(status, message);
+  HttpResponse response = error_response_of(status, without_directories(message));  // it may be a disk's
   RequestRecord record;
   record.began = std::chrono::system_clock::now();
   record.status = status;

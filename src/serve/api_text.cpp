@@ -47,6 +47,7 @@ ConstraintFactory compile(FieldReader& in, const TextBackend& model, const Const
   auto constraint = model.constraints().compile(spec);
   if (constraint.has_value()) return constraint_factory(std::move(*constraint));
   ApiError error = api_error(constraint.error());
+  error.message = to_string(constraint.error());  // it names no files, and may quote the schema's own paths
   error.param = std::move(param);
   error.code = std::move(code);
   in.fail(std::move(error));

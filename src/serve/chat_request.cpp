@@ -52,10 +52,15 @@ Json read_tool_calls(FieldReader& in) {
     } else {
       FieldReader inner(*function, call.path_of("function"));
       const std::string name = inner.required_text("name"), text = inner.text("arguments", "{}");
-      Json arguments = Json::parse(text, nullptr, false);
-      if (arguments.is_discarded() || !arguments.is_object()) inner.fail("arguments", "expected the text of a JSON object");
-      if (inner.error()) call.fail(*inner.error());
-      out.push_back({{"type", "function"}, {"id", id}, {"function", {{"name", name}, {"arguments", std::move(arguments)}}}});
+      // With a limit of its own: brackets in a text are not those of the request.
+      Result<Json> arguments = parse_json(text, "arguments");
+      if (!arguments.has_value() || !arguments->is_object())
+        inner.fail("arguments", "expected the text of a JSON object");
+      if (inner.error())
+        call.fail(*inner.error());
+      else
+        out.push_back(
+            {{"type", "function"}, {"id", id}, {"function", {{"name", name}, {"arguments", std::move(*arguments)}}}});
     }
     if (call.error()) {
       in.fail(*call.error());

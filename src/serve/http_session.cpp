@@ -352,6 +352,8 @@ void HttpSession::respond(HttpResponse response, bool keep) {
 void HttpSession::send_head(std::string_view head, bool keep) {
   out_.append(head);
   out_.append(date_field());
+  if (shared_->hsts.count() > 0 && transport_->over_tls())
+    out_.append("Strict-Transport-Security: max-age=" + std::to_string(shared_->hsts.count()) + "\r\n");
   if (!keep) {
     out_.append("Connection: close\r\n\r\n");
   } else {

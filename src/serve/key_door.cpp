@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <tuple>
 
 namespace tailor {
 namespace {
@@ -115,7 +116,10 @@ void KeyDoor::look() {
   if (changed) unread_ = false;
   if (!closed_) {
     const auto known = keys.list();
-    if (!known || !known->empty()) closed_ = true;  // a store that cannot be read lets nobody in
+    if (!known || !known->empty()) {
+      std::ignore = keys.refresh();  // one made since the look above is let in from the moment the door closes
+      closed_ = true;                // a store that cannot be read lets nobody in
+    }
   }
   const auto snapshot = keys.snapshot();
   if (!snapshot) return;

@@ -52,9 +52,11 @@ std::optional<ConstraintSpec> read_format(FieldReader& in, const Json& format) {
 /// "json", "regex", "choice", "grammar" and "json_object" of `in`, each with the prefix.
 void read_guided(FieldReader& in, const std::string& prefix, std::vector<ConstraintSpec>& out) {
   if (const Json* schema = in.find(prefix + "json")) {
-    Json parsed = schema->is_string() ? Json::parse(schema->get<std::string>(), nullptr, false) : *schema;
-    if (parsed.is_discarded()) return in.fail(prefix + "json", "expected a JSON schema");
-    out.push_back(schema_spec(parsed, in.path_of(prefix + "json")));
+    // As a text it has a limit of its own: its brackets are not those of the request.
+    const Result<Json> parsed =
+        schema->is_string() ? parse_json(schema->get_ref<const std::string&>(), "schema") : Result<Json>(*schema);
+    if (!parsed.has_value()) return in.fail(prefix + "json", "expected a JSON schema");
+    out.push_back(schema_spec(*parsed, in.path_of(prefix + "json")));
   }
   if (in.has(prefix + "regex"))
     out.push_back({.kind = Kind::kRegex, .schema = {}, .text = in.text(prefix + "regex"), .choices = {}, .where = in.path_of(prefix + "regex")});

@@ -58,8 +58,9 @@ std::optional<ToolFormat> ToolFormat::of(const ChatTemplate& chat_template) {
 }
 
 bool ToolCallReader::take_call() {
+  constexpr int kDeepest = 64;
   const std::string_view text = json_object_at_front(held_);
-  if (text.empty()) return false;
+  if (text.empty() || json_deeper_than(text, kDeepest)) return false;
   const Json object = Json::parse(text, nullptr, false);
   if (!object.is_object() || !object.contains(format_.name_key) || !object[format_.name_key].is_string()) return false;
   const Json arguments = object.value(format_.arguments_key, Json(Json::object()));

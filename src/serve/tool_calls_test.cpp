@@ -83,6 +83,20 @@ TEST(ToolCalls, WhatIsNoneStaysText) {
   }
 }
 
+TEST(ToolCalls, OneThatIsNestedTooDeepIsNone) {
+  const auto deep = [](std::size_t depth) {
+    return "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": " + std::string(depth, '[') +
+           std::string(depth, ']') + "}}\n</tool_call>";
+  };
+  ToolCallReader right(hermes());
+  read_in_pieces(right, deep(60), 7);
+  EXPECT_EQ(right.calls().size(), 1u);
+  ToolCallReader reader(hermes());
+  const std::string text = deep(1 << 20);  // to write it again would take more stack than a thread has
+  EXPECT_EQ(read_in_pieces(reader, text, text.size()).size(), text.size() - 1);
+  EXPECT_TRUE(reader.calls().empty());
+}
+
 TEST(ToolCalls, TheFormatIsReadFromTheTemplate) {
   TestApi api;
   api.models().put(serve_base_model(model_with_tools().string(), "tools", {.cache_bytes = 64 << 20, .share = std::make_shared<ComputeShare>(1)}).value());

@@ -19,7 +19,7 @@ std::string error_of(std::string_view text) {
 TEST(ServeConfig, ReadsEverySetting) {
   const ServeRequest got = read(R"(
 listen: [127.0.0.1:9000, "unix:/run/tailor.sock"]
-tls: {certificate: server.pem, key: /secret/key.pem, client_ca: ca.pem}
+tls: {certificate: server.pem, key: /secret/key.pem, client_ca: ca.pem, hsts_days: 30}
 data: data
 threads: 3
 cache_bytes: 2GB
@@ -40,6 +40,7 @@ traces: {endpoint: "http://127.0.0.1:4318", ratio: 0.25, service_name: support}
   EXPECT_EQ(got.tls_certificate, "/etc/tailor/server.pem");
   EXPECT_EQ(got.tls_key, "/secret/key.pem");
   EXPECT_EQ(got.tls_client_ca, "/etc/tailor/ca.pem");
+  EXPECT_EQ(got.hsts_days, 30);
   EXPECT_EQ(got.data, "/etc/tailor/data");
   EXPECT_EQ(got.threads, 3);
   EXPECT_EQ(got.cache_bytes, 2'000'000'000u);

@@ -18,6 +18,9 @@ TEST(Serve, ABaseModelAnswersAndDrains) {
   ASSERT_NE(server.line().find("tailor serves at http://127.0.0.1:"), std::string::npos) << server.line();
   EXPECT_EQ(server.ask("GET", "/readyz")["status"], "ok");
   EXPECT_EQ(server.ask("GET", "/v1/models")["data"][0]["id"], "tiny-llama");
+  auto elsewhere = server.client();
+  EXPECT_EQ(elsewhere.ask("GET /v1/models HTTP/1.1\r\nHost: evil.example\r\n\r\n").status, 403)
+      << "without keys, by its own names only";
   const Json chat = server.ask("POST", "/v1/chat/completions", {{"messages", {{{"role", "user"}, {"content", "Hi"}}}}, {"max_tokens", 4}});
   EXPECT_EQ(chat["usage"]["completion_tokens"], 4);
   auto streaming = server.client();
@@ -120,6 +123,8 @@ TEST(Serve, WhatCannotBeServed) {
   fails({"no/such/package"}, "no/such/package");
   fails({"--model", model, "--adapter", "support"}, "NAME=PATH");
   fails({"--model", model, "--adapter", "support=none.gguf"}, "none.gguf");
+  fails({"--model", model, "--adapter", "../support=none.gguf"}, "is not a model name");
+  fails({"--model", model, "--adapter", "a\nb=none.gguf"}, "is not a model name");
   fails({"--model", model, "--listen", "0.0.0.0:0"}, "key");
   fails({"--model", model, "--listen", "somewhere"}, "somewhere");
   fails({"--model", model, "--tls-certificate", "none.pem", "--tls-key", "none.pem"}, "none.pem");
