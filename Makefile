@@ -11,7 +11,7 @@ JOBS ?= $(shell PYTHONPATH=scripts PYTHONDONTWRITEBYTECODE=1 python3 -m tailor_s
 OWN = $(shell git ls-files '*.cpp' '*.h')
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build debug demo test test-all test-methods test-web test-clients bench format tidy peers clean
+.PHONY: help setup build debug demo dist test test-all test-methods test-web test-clients test-dist bench format tidy peers clean
 .NOTPARALLEL:
 
 help:            ## this list
@@ -40,6 +40,12 @@ test-methods: build ## every method of `tune` on everything it applies to: a qua
 
 test-web: build  ## the page at / in a headless browser (fetches Chromium and Playwright)
 	@python3 scripts/test_web.py
+
+dist:            ## the release archive for any x86-64-v2, in build/dist
+	@python3 scripts/dist.py --jobs $(JOBS)
+
+test-dist: dist  ## the archive in an empty chroot, also on a processor without AVX2 (root; qemu-user-static)
+	@python3 scripts/test_dist.py
 
 test-clients: build ## the server against clients from PyPI and npm, and schemathesis
 	@scripts/setup.sh --clients

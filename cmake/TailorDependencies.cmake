@@ -8,13 +8,16 @@ find_package(yaml-cpp 0.7 REQUIRED)
 find_package(ICU REQUIRED COMPONENTS uc i18n)
 find_package(CLI11 REQUIRED)
 find_package(Boost 1.81 REQUIRED)
-find_package(CURL 7.85 REQUIRED)  # CURLOPT_PROTOCOLS_STR
 find_package(SQLite3 3.37 REQUIRED)  # STRICT tables
 find_package(GTest REQUIRED)
 
 # OpenBLAS: f32 GEMM for the linear models.
 find_path(TAILOR_CBLAS_INCLUDE cblas.h PATH_SUFFIXES x86_64-linux-gnu openblas REQUIRED)
-find_library(TAILOR_OPENBLAS openblas REQUIRED)
+if(TAILOR_RELOCATABLE)
+  find_library(TAILOR_OPENBLAS libopenblas.a REQUIRED)  # of the shared one the half that we do not use needs libgfortran
+else()
+  find_library(TAILOR_OPENBLAS openblas REQUIRED)
+endif()
 add_library(tailor_blas INTERFACE)
 target_include_directories(tailor_blas SYSTEM INTERFACE ${TAILOR_CBLAS_INCLUDE})
 target_link_libraries(tailor_blas INTERFACE ${TAILOR_OPENBLAS})
@@ -41,7 +44,8 @@ foreach(part LLAMA:llama.cpp XGRAMMAR:xgrammar TORCH:libtorch)
 endforeach()
 set(TAILOR_DEPS_DIR_BEFORE "${TAILOR_DEPS_DIR}" CACHE INTERNAL "")
 
-# llama.cpp: static, built by scripts/setup.sh; or the user's own installation, static or shared.
+# llama.cpp: static, built by scripts/setup.sh; or the user's own installation, static or shared. Without libggml-cpu it is one
+# that loads its backends at run time (src/model/llama_runtime.h).
 function(tailor_import target name)
   set(lib ${TAILOR_LLAMA_ROOT}/lib)
   foreach(file ${lib}/lib${name}.a ${lib}/lib${name}.so)
@@ -58,7 +62,12 @@ tailor_import(ggml::base ggml-base)
 target_link_libraries(ggml::base INTERFACE Threads::Threads m)
 # By flag, not by file: the compiler then takes the system's libgomp in tailor, and libtorch's stands in for it in tailor-tune.
 target_link_options(ggml::base INTERFACE -fopenmp)
-tailor_import(ggml::cpu ggml-cpu)
+file(GLOB variants ${TAILOR_LLAMA_ROOT}/lib/libggml-cpu-*.so)
+if(variants)
+  add_library(ggml::cpu INTERFACE IMPORTED GLOBAL)
+else()
+  tailor_import(ggml::cpu ggml-cpu)
+endif()
 target_link_libraries(ggml::cpu INTERFACE ggml::base)
 target_compile_options(ggml::cpu INTERFACE -fopenmp)
 tailor_import(ggml::ggml ggml)

@@ -56,6 +56,13 @@ python3 scripts/bench.py --smoke --totals $totals || failed=1
 python3 scripts/test_methods.py --totals $totals || failed=1
 python3 scripts/test_web.py --totals $totals || failed=1
 
+# The archive needs root for its chroot, and a second build.
+if [ "$(id -u)" = 0 ] && python3 scripts/dist.py --jobs "$jobs"; then
+  python3 scripts/test_dist.py --totals $totals || failed=1
+else
+  skip 1 "the release archive: not root, or it was not built"
+fi
+
 # Clients come from registries; where these cannot be reached the rest is tested all the same.
 if scripts/setup.sh --clients; then
   python3 scripts/test_clients.py --totals $totals || failed=1

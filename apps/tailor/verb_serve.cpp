@@ -9,6 +9,8 @@
 
 #include "apps/tailor/verbs.h"
 #include "apps/tailor/store_options.h"
+#include "core/private_memory.h"
+#include "core/service_manager.h"
 #include "recipes/serve.h"
 #include "recipes/serve_config.h"
 #include "serve/http_message.h"
@@ -165,6 +167,7 @@ void add_serve(CLI::App& app, Invocation& invocation) {
     if (verb->count("--port") > 0) request->listen = {fmt::format("127.0.0.1:{}", *port)};
     request->data = *data;
     invocation.run = [&invocation, request, file, verb, monitor]() -> Result<int> {
+      if (from_environment("TAILOR_CORE_DUMPS").empty()) TAILOR_CHECK(keep_memory_private());
       TAILOR_TRY(ServeRequest wanted, with_file(*request, *file, *verb));
       TAILOR_CHECK(apply(*monitor, *verb, wanted));
       TAILOR_TRY(const auto sink, LogSink::open(wanted.log));
@@ -177,6 +180,7 @@ void add_serve(CLI::App& app, Invocation& invocation) {
       const auto ready = [](const std::vector<std::string>& addresses) {
         for (const std::string& address : addresses) fmt::print("tailor serves at {}\n", address);
         std::fflush(stdout);
+        tell_service_manager("READY=1");
       };
       TAILOR_CHECK(serve(wanted, log, ready, invocation.cancel));
       return 0;

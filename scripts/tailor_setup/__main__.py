@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 
-from . import clients, llama, llama_server, peers, pins, system, unpack, web, xgrammar
+from . import build, clients, llama, llama_server, peers, pins, system, unpack, web, xgrammar
 from .cache import Cache, human, remove, say, warn
 from .download import Fetch, cached
 from .errors import SetupError
@@ -14,6 +14,7 @@ from .jobs import jobs
 
 STAGES = ("system", "fetch", "llama", "xgrammar", "web", "torch")
 ENVIRONMENT_FAULT = 4
+DIST_MARCH = "x86-64-v2"
 
 
 class Stage:
@@ -79,10 +80,31 @@ def set_up(arguments, cache):
             stage.note = "built" if built else "is there"
     if "xgrammar" not in skip:
         with Stage("XGrammar") as stage:
-            entry, built = xgrammar.provide(cache, native, arguments.jobs or jobs(gigabytes_each=1.0))
+            entry, built = xgrammar.provide(cache, build.march_of(native), arguments.jobs or jobs(gigabytes_each=1.0))
             cache.link("xgrammar", entry)
             stage.note = "built" if built else "is there"
     if "web" not in skip:
+        with Stage("page") as stage:
+            stage.note = provide_page(cache)
+
+
+def set_up_dist(arguments, cache):
+    """What `make dist` links instead: for any x86-64-v2 processor, beside what this machine's own build uses."""
+    if platform.machine() != "x86_64":
+        raise SetupError(f"the archive is for x86-64, and this is {platform.machine()}")
+    if "system" not in arguments.skip:
+        with Stage("system packages") as stage:
+            stage.note = system.install()
+    with Stage("fetching") as stage:
+        stage.note = fetch(cache, [pins.LLAMA, pins.XGRAMMAR])
+    workers = arguments.jobs or jobs(gigabytes_each=1.0)
+    for name, link, make in (("llama.cpp for all processors", "dist/llama.cpp", lambda: llama.provide_variants(cache, workers)),
+                             ("XGrammar for all processors", "dist/xgrammar", lambda: xgrammar.provide(cache, DIST_MARCH, workers))):
+        with Stage(name) as stage:
+            entry, built = make()
+            cache.link(link, entry)
+            stage.note = "built" if built else "is there"
+    if "web" not in arguments.skip:
         with Stage("page") as stage:
             stage.note = provide_page(cache)
 
@@ -145,6 +167,8 @@ def main():
     parser.add_argument("--web-tests", action="store_true", help="fetch what tests/web needs instead: Playwright, axe and TypeScript of "
                         "the npm registry, Debian's Chromium")
     parser.add_argument("--clients", action="store_true", help="make the environments of the clients that the server is tested with instead")
+    parser.add_argument("--dist", action="store_true", help="build what `make dist` links instead: llama.cpp and XGrammar for any "
+                        "x86-64-v2 processor")
     parser.add_argument("--prune", action="store_true", help="delete versions in the cache that are no longer used, and stop")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
@@ -166,6 +190,8 @@ def main():
             elif arguments.web_tests:
                 with Stage("page's tests") as stage:
                     stage.note = f"packages in {web.provide_tests(cache)}"
+            elif arguments.dist:
+                set_up_dist(arguments, cache)
             elif arguments.clients:
                 with Stage("clients") as stage:
                     stage.note = clients.provide(cache)

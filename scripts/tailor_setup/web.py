@@ -13,10 +13,10 @@ import shutil
 import subprocess
 
 from . import pins, system, unpack
+from .build import TREE
 from .cache import remove, say
 from .download import Fetch, cached
 from .errors import SetupError
-from .llama import TREE
 
 SOURCE = TREE / "web"
 TESTS = TREE / "tests" / "web"

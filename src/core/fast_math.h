@@ -5,6 +5,15 @@
 #include <bit>
 #include <cstdint>
 
+// Before a function whose loops are hot: a build for processors without AVX2 compiles it for those with it as well, and
+// the loader chooses. An attribute has no other name.
+#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__AVX2__) && !defined(__SANITIZE_ADDRESS__) && \
+    !defined(__SANITIZE_THREAD__)
+#define TAILOR_ALSO_FOR_AVX2 [[gnu::target_clones("default", "avx2")]]
+#else
+#define TAILOR_ALSO_FOR_AVX2
+#endif
+
 namespace tailor {
 
 /// exp(x) for x <= 0: 2^n p(r) with r in [-ln2/2, ln2/2] and the polynomial of Cephes' expf; relative error below 2e-7.

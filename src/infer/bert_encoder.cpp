@@ -34,6 +34,10 @@ float square_distance(const float* x, float mean, std::size_t n) {
   return sum;
 }
 
+TAILOR_ALSO_FOR_AVX2 void gelu_all(std::vector<float>& values) {
+  for (float& v : values) v = gelu(v);
+}
+
 /// Grows a table of cosines and sines to `places` places: angle place base^(-2 i / width) of pair i.
 void grow_turns(std::size_t places, std::size_t width, double base, std::vector<float>& table) {
   for (std::size_t p = table.size() / width; p < places; ++p) {
@@ -59,7 +63,8 @@ void BertEncoder::add_bottleneck(const Bottleneck& adapter, const float* x, floa
 }
 
 /// states = LayerNorm(states + residual); `residual` may be null.
-void BertEncoder::normalise(const Norm& norm, const float* residual, float* states, std::size_t rows) const {
+TAILOR_ALSO_FOR_AVX2 void BertEncoder::normalise(const Norm& norm, const float* residual, float* states,
+                                                 std::size_t rows) const {
   const float n = static_cast<float>(width_);
   for (std::size_t r = 0; r < rows; ++r) {
     float* x = states + r * width_;
@@ -76,7 +81,8 @@ void BertEncoder::normalise(const Norm& norm, const float* residual, float* stat
   }
 }
 
-void BertEncoder::attend(std::span<const std::span<const std::int32_t>> texts, std::ptrdiff_t reach, Scratch& s) const {
+TAILOR_ALSO_FOR_AVX2 void BertEncoder::attend(std::span<const std::span<const std::int32_t>> texts,
+                                              std::ptrdiff_t reach, Scratch& s) const {
   const std::size_t size = width_ / heads_, stride = 3 * width_;
   const float scale = 1.0f / std::sqrt(static_cast<float>(size));
   std::size_t start = 0;
@@ -144,7 +150,7 @@ void BertEncoder::bert_layers(std::span<const std::span<const std::int32_t>> tex
     normalise(layer.attention_norm, s.states.data(), s.other.data(), rows);
     s.wide.resize(rows * layer.up.out());
     layer.up.forward(s.other.data(), rows, s.wide.data());
-    for (float& v : s.wide) v = gelu(v);
+    gelu_all(s.wide);
     layer.down.forward(s.wide.data(), rows, s.states.data());
     if (layer.feed_forward_adapter) {
       const float* x = adapter_parallel_ ? s.other.data() : s.states.data();

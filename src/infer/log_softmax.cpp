@@ -13,7 +13,7 @@ constexpr std::size_t kLanes = 16;
 
 }  // namespace
 
-double log_sum_exp(std::span<const float> x) {
+TAILOR_ALSO_FOR_AVX2 double log_sum_exp(std::span<const float> x) {
   if (x.empty()) return -std::numeric_limits<double>::infinity();
   const std::size_t whole = x.size() / kLanes * kLanes;
   float maxima[kLanes];

@@ -1,12 +1,13 @@
 #include "model/llama_runtime.h"
 
 #include <fmt/format.h>
+#include <ggml-backend.h>
 #include <llama.h>
 
 #include <atomic>
-#include <mutex>
 #include <string_view>
 
+#include "core/system.h"
 #include "model/gguf_check.h"
 #include "model/gguf_file.h"
 
@@ -30,12 +31,22 @@ void forward(ggml_log_level level, const char* text, void* /*user_data*/) {
 
 }  // namespace
 
-void init_llama() {
-  static std::once_flag once;
-  std::call_once(once, [] {
+Status init_llama() {
+  static const Status kStarted = []() -> Status {
     llama_log_set(forward, nullptr);
+    if (ggml_backend_reg_count() == 0) {
+      const auto directory = (program_directory() / "../lib/tailor").lexically_normal();
+      ggml_backend_load_all_from_path(directory.c_str());
+      // llama_backend_init() would go on looking in the current directory, where anybody may have put a library.
+      if (ggml_backend_reg_count() == 0)
+        return Error{ErrorCode::kUnavailable,
+                     fmt::format("{}: there is no libggml-cpu-*.so that this processor can run", directory.string()),
+                     "unpack the whole archive again: bin/ and lib/ belong beside each other"};
+    }
     llama_backend_init();
-  });
+    return {};
+  }();
+  return kStarted;
 }
 
 void set_llama_log(Logger* logger) {
@@ -58,7 +69,7 @@ Result<LlamaModelPtr> load_llama_model(const std::filesystem::path& gguf, const 
     TAILOR_TRY(const GgufFile file, GgufFile::open(gguf));
     TAILOR_CHECK(check_llama_metadata(file));
   }
-  init_llama();
+  TAILOR_CHECK(init_llama());
   llama_model_params params = llama_model_default_params();
   params.vocab_only = options.vocab_only;
   params.n_gpu_layers = options.gpu_layers;

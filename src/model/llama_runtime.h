@@ -13,8 +13,9 @@ struct llama_model;  // llama.h
 namespace tailor {
 
 /// Starts llama.cpp's backends; the first call silences its log unless set_llama_log() was called before. Any thread,
-/// any number of times.
-void init_llama();
+/// any number of times. Where llama.cpp was built with backends to load at run time (`make dist`), the best for this
+/// processor is taken from ../lib/tailor beside the program; kUnavailable if there is none.
+Status init_llama();
 
 /// Where llama.cpp's messages go: warnings and errors as warnings, the rest as debug. nullptr (the start): nowhere. The
 /// logger must live until it is replaced and be safe to call from any thread.

@@ -55,7 +55,7 @@ Status requantize(const fs::path& in, const fs::path& out, QuantType type, int t
     TAILOR_TRY(const GgufFile file, GgufFile::open(in));
     TAILOR_CHECK(check_llama_metadata(file));
   }
-  init_llama();
+  TAILOR_CHECK(init_llama());
   llama_model_quantize_params params = llama_model_quantize_default_params();
   params.nthread = threads;
   params.ftype = row_of(type).file_type;

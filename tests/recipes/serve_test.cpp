@@ -1,6 +1,9 @@
 /// `tailor serve` as a user runs it: start, questions over HTTP, signals.
 
 #include <fmt/format.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #include <algorithm>
 #include <csignal>
@@ -97,6 +100,39 @@ TEST(Serve, AFineTuningJobTrainsAndItsModelIsServed) {
   }
   Served again({"--model", model, "--threads", "2", "--data", data});
   EXPECT_EQ(again.ask("POST", "/v1/completions", {{"model", tuned}, {"prompt", "Hi"}, {"max_tokens", 2}})["model"], tuned);
+}
+
+TEST(Serve, PromptsGetIntoNoCoreFileUnlessAskedFor) {
+  const std::vector<std::string> arguments{"--model", tailor::testing::tiny_llama().string(), "--threads", "1"};
+  const Served server(arguments);
+  EXPECT_EQ(server.core_limits(), "0 0");
+  rlimit old{};
+  ASSERT_EQ(getrlimit(RLIMIT_CORE, &old), 0);
+  const rlimit one{0, std::min<rlim_t>(old.rlim_max, 4096)};
+  ASSERT_EQ(setrlimit(RLIMIT_CORE, &one), 0);
+  setenv("TAILOR_CORE_DUMPS", "1", 1);
+  const Served debugged(arguments);
+  unsetenv("TAILOR_CORE_DUMPS");
+  EXPECT_EQ(debugged.core_limits(), fmt::format("0 {}", one.rlim_max));
+}
+
+TEST(Serve, TellsWhatStartedItThatItIsReady) {
+  const TemporaryDirectory dir;
+  const std::string path = (dir.path() / "notify").string();
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  const int socket = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  const timeval patience{20, 0};
+  ASSERT_EQ(setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience), 0);
+  ASSERT_EQ(bind(socket, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  setenv("NOTIFY_SOCKET", path.c_str(), 1);
+  const Served server({"--model", tailor::testing::tiny_llama().string(), "--threads", "1"});
+  unsetenv("NOTIFY_SOCKET");
+  char text[64];
+  const ssize_t n = recv(socket, text, sizeof text, 0);
+  close(socket);
+  EXPECT_EQ(std::string(text, n > 0 ? static_cast<std::size_t>(n) : 0), "READY=1");
 }
 
 TEST(Serve, AtAUnixSocket) {

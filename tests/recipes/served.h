@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <csignal>
+#include <fstream>
+#include <sstream>
 #include <stdexcept>
 
 #include "serve/test_client.h"
@@ -52,6 +54,15 @@ class Served {
   const std::string& line() const { return line_; }
   std::uint16_t port() const { return static_cast<std::uint16_t>(std::stoi(line_.substr(line_.rfind(':') + 1))); }
   TestClient client() const { return TestClient::to_port(port()); }
+  /// Soft and hard limit of core files.
+  std::string core_limits() const {
+    std::ifstream limits("/proc/" + std::to_string(pid_) + "/limits");
+    const std::string name = "Max core file size";
+    for (std::string line, soft, hard; std::getline(limits, line);) {
+      if (line.starts_with(name) && std::istringstream(line.substr(name.size())) >> soft >> hard) return soft + " " + hard;
+    }
+    return "";
+  }
   void signal(int number) const { kill(pid_, number); }
   /// The exit code, or the signal's number below zero.
   int wait() {

@@ -19,7 +19,7 @@ from unittest import mock
 TREE = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TREE / "scripts"))
 
-from tailor_setup import jobs, llama, pins, system, unpack, web, xgrammar  # noqa: E402
+from tailor_setup import build, jobs, llama, pins, system, unpack, web, xgrammar  # noqa: E402
 from tailor_setup.cache import Cache  # noqa: E402
 from tailor_setup.download import Fetch, cached, explain, merge, sha256_of  # noqa: E402
 from tailor_setup.errors import SetupError  # noqa: E402
@@ -260,14 +260,81 @@ class XGrammar(Setup):
     def test_the_key_of_xgrammar_follows_its_recipe(self):
         found = []
         with mock.patch.object(self.cache, "entry", side_effect=lambda name, inputs: found.append((name, inputs)) or self.root):
-            self.assertEqual(xgrammar.provide(self.cache, True, 1), (self.root, False))
+            self.assertEqual(xgrammar.provide(self.cache, "native", 1), (self.root, False))
             with mock.patch.object(xgrammar, "RECIPE", self.root):
                 (self.root / "CMakeLists.txt").write_text("other")
                 (self.root / "log.cc").write_text("other")
-                xgrammar.provide(self.cache, True, 1)
+                xgrammar.provide(self.cache, "native", 1)
         self.assertEqual(found[0][0], f"xgrammar-{pins.XGRAMMAR.version}")
         self.assertNotEqual(found[0][1]["recipe"], found[1][1]["recipe"])
         self.assertEqual(found[0][1]["sha256"], pins.XGRAMMAR.sha256)
+
+
+class Building(Setup):
+    """build.provide; CMake is played by a shell script."""
+
+    def setUp(self):
+        super().setUp()
+        self.bin = self.root / "bin"
+        self.bin.mkdir()
+        self.patch(mock.patch.dict(os.environ, {"PATH": f"{self.bin}:/usr/bin:/bin", "CALLS": str(self.root / "calls")}))
+        self.unpacked = 0
+        self.cmake("")
+
+    def cmake(self, text):
+        program = self.bin / "cmake"
+        program.write_text('#!/bin/sh\necho "$@" >>$CALLS\n' + text)
+        program.chmod(0o755)
+
+    def provide(self, **inputs):
+        def take(directory):
+            self.unpacked += 1
+            (directory / "a.c").write_text("x")
+
+        pin = pins.Pin("tiny", "1.0", "0" * 64, 1, source=True)
+        return build.provide(self.cache, 3, pin, "tiny", inputs, take, lambda source: ["-S", str(source), "-DA=ON"],
+                             lambda source, objects, out: (out / "kept").write_text((source / "a.c").read_text()), ["all-of-it"])
+
+    def test_is_built_once_for_the_same_inputs(self):
+        entry, built = self.provide(march="a")
+        self.assertTrue(built)
+        self.assertEqual((entry / "kept").read_text(), "x")
+        self.assertEqual(list(self.cache.build.iterdir()), [])
+        self.assertEqual(self.provide(march="a"), (entry, False))
+        self.assertNotEqual(self.provide(march="b")[0], entry)
+        configured, made = (self.root / "calls").read_text().splitlines()[:2]
+        self.assertRegex(configured, "-DCMAKE_BUILD_TYPE=Release -S .*/source -DA=ON")
+        self.assertRegex(made, "--build .*/objects --parallel 3 --target all-of-it")
+
+    def test_what_failed_is_named_and_goes_on_from_the_same_source(self):
+        self.cmake("echo 'a.c:1: error: no such thing'; exit 1\n")
+        with self.assertRaisesRegex(SetupError, "tiny did not build: a.c:1: error: no such thing; the whole output is in .*build.log"):
+            self.provide()
+        self.assertEqual(list(self.cache.store.iterdir()), [])
+        self.cmake("")
+        self.assertTrue(self.provide()[1])
+        self.assertEqual(self.unpacked, 1)
+
+    def test_variants_of_llama_are_another_entry_and_keep_their_links(self):
+        def build_it(source, objects, out):
+            (objects / "bin").mkdir(parents=True)
+            (objects / "bin" / "libllama.so.0").write_text("x")
+            os.symlink("libllama.so.0", objects / "bin" / "libllama.so")
+            for name in ("include/llama.h", "ggml/include/ggml.h", "LICENSE"):
+                (source / name).parent.mkdir(parents=True, exist_ok=True)
+                (source / name).write_text(name)
+
+        with mock.patch.object(build, "provide", side_effect=lambda *words, **_: words) as provide:
+            llama.provide(self.cache, True, 1)
+            llama.provide_variants(self.cache, 1)
+        static, variants = (call.args for call in provide.call_args_list)
+        self.assertNotEqual(static[3], variants[3])
+        source, objects, out = (self.root / name for name in ("source", "objects", "out"))
+        out.mkdir()
+        build_it(source, objects, out)
+        variants[7](source, objects, out)
+        self.assertEqual(os.readlink(out / "lib" / "libllama.so"), "libllama.so.0")
+        self.assertTrue((out / "include" / "ggml.h").is_file())
 
 
 class Systems(Setup):
@@ -286,7 +353,7 @@ class Systems(Setup):
 
     def test_a_compiler_that_does_not_run_is_named(self):
         with mock.patch.dict(os.environ, {"CXX": "no-such-compiler"}), self.assertRaisesRegex(SetupError, "`no-such-compiler` does not run"):
-            llama.compiler(native=True)
+            build.compiler("native")
 
     def test_memory_limits_jobs(self):
         with mock.patch.object(jobs, "available_bytes", return_value=4_000_000_000), mock.patch("os.sched_getaffinity", return_value=set(range(16))):
