@@ -104,9 +104,13 @@ Result<Engine> Engine::load(const std::filesystem::path& gguf, const EngineOptio
   impl->options.chunk_tokens = std::clamp(options.chunk_tokens, 16, 512 - impl->options.lane_sequences);
   TAILOR_TRY(impl->model, LoadedModel::load(gguf, {}));
   TAILOR_CHECK(impl->model->require_decoder("text can be generated"));
+  impl->gguf = gguf;
   const llama_model* model = impl->model->get();
   const int cores = options.threads > 0 ? options.threads : system_info().cores;
   impl->share = options.share ? options.share : std::make_shared<ComputeShare>(cores);
+  if (impl->by_worker()) {
+    TAILOR_TRY(impl->torch, TorchWorker::start(gguf, options.worker, impl->share->cores()));
+  }
   // A large model's step is as long as reading its weights takes; more lanes would read them more often.
   const bool small = llama_model_size(model) <= kSmallModel;
   impl->usual_lanes = options.lanes > 0 ? options.lanes : small ? std::min(impl->share->cores(), kMostLanes) : 1;
@@ -152,6 +156,8 @@ int Engine::vocabulary() const {
 }
 
 Result<AdapterId> Engine::Impl::add(EngineAdapter adapter) {
+  if (by_worker())
+    return Error{ErrorCode::kUnavailable, model->name() + " has bottleneck adapters and takes no further one", ""};
   const std::lock_guard lock(mutex);
   adapter.id = next_adapter++;
   adapters[adapter.id] = adapter;
@@ -226,7 +232,7 @@ Result<std::shared_ptr<EngineTicket>> Engine::submit(EngineRequest request, std:
   const auto soft = adapter->second.soft_tokens;
   const bool idle = self.waiting.empty() &&
                     std::all_of(self.lanes.begin(), self.lanes.end(), [](const auto& lane) { return lane->load() == 0; });
-  const bool alone = request.invariant || (request.repeatable && idle) || (short_context > 0 && soft + request.prompt.size() +
+  const bool alone = self.by_worker() || request.invariant || (request.repeatable && idle) || (short_context > 0 && soft + request.prompt.size() +
                                                                         static_cast<std::size_t>(request.sampling.max_tokens) >
                                                                     static_cast<std::size_t>(short_context));
   const std::size_t reach =
