@@ -223,6 +223,7 @@ Result<std::shared_ptr<EngineTicket>> Engine::submit(EngineRequest request, std:
   for (const std::int32_t t : request.prompt) TAILOR_CHECK(check(t));
   for (const auto& [t, bias] : request.sampling.logit_bias) TAILOR_CHECK(check(t));
   for (const std::int32_t t : request.sampling.stop_tokens) TAILOR_CHECK(check(t));
+  if (self.by_worker()) request.invariant = true;  // one answer at a time in any case
 
   const std::lock_guard lock(self.mutex);
   const auto adapter = self.adapters.find(request.adapter);
@@ -232,7 +233,7 @@ Result<std::shared_ptr<EngineTicket>> Engine::submit(EngineRequest request, std:
   const auto soft = adapter->second.soft_tokens;
   const bool idle = self.waiting.empty() &&
                     std::all_of(self.lanes.begin(), self.lanes.end(), [](const auto& lane) { return lane->load() == 0; });
-  const bool alone = self.by_worker() || request.invariant || (request.repeatable && idle) || (short_context > 0 && soft + request.prompt.size() +
+  const bool alone = request.invariant || (request.repeatable && idle) || (short_context > 0 && soft + request.prompt.size() +
                                                                         static_cast<std::size_t>(request.sampling.max_tokens) >
                                                                     static_cast<std::size_t>(short_context));
   const std::size_t reach =
