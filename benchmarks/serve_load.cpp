@@ -1,11 +1,6 @@
 // Load on an OpenAI-compatible server: concurrent streaming chats over plain sockets, a thread each, closed loop.
 //   bench_serve_load PORT --chats 16 --requests 64 --shared 500 --own 40 --answer 64 [--models a,b,c] [--key K]
 // Prints one JSON line: tokens a second, time to the first token, between tokens, whole, failures.
-#include <arpa/inet.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <atomic>
@@ -18,10 +13,12 @@
 #include <vector>
 
 #include "core/rng.h"
+#include "load_connection.h"
 
 namespace {
 
 using Json = nlohmann::json;
+using tailor::bench::Connection;
 
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -47,58 +44,6 @@ struct Totals {
   std::uint64_t tokens = 0, prompt = 0, cached = 0;
   int failed = 0;
   std::string failure;
-};
-
-class Connection {
- public:
-  explicit Connection(int port) {
-    fd_ = socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(static_cast<std::uint16_t>(port));
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    const int one = 1;
-    setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    good_ = connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
-  }
-  Connection(const Connection&) = delete;
-  Connection& operator=(const Connection&) = delete;
-  ~Connection() { close(fd_); }
-  bool good() const { return good_; }
-  void send_all(const std::string& text) {
-    std::size_t at = 0;
-    while (good_ && at < text.size()) {
-      const ssize_t n = send(fd_, text.data() + at, text.size() - at, MSG_NOSIGNAL);
-      good_ = n > 0;
-      at += n > 0 ? static_cast<std::size_t>(n) : 0;
-    }
-  }
-  /// Up to and without "\n"; what ends a line is cut.
-  bool line(std::string& out) {
-    for (;;) {
-      const std::size_t end = buffer_.find('\n', from_);
-      if (end != std::string::npos) {
-        out = buffer_.substr(from_, end - from_);
-        if (!out.empty() && out.back() == '\r') out.pop_back();
-        from_ = end + 1;
-        if (from_ > 65536) {
-          buffer_.erase(0, from_);
-          from_ = 0;
-        }
-        return true;
-      }
-      char bytes[8192];
-      const ssize_t n = recv(fd_, bytes, sizeof bytes, 0);
-      if (n <= 0) return good_ = false;
-      buffer_.append(bytes, static_cast<std::size_t>(n));
-    }
-  }
-
- private:
-  int fd_;
-  bool good_;
-  std::string buffer_;
-  std::size_t from_ = 0;
 };
 
 }  // namespace

@@ -156,7 +156,8 @@ Status serve(const ServeRequest& request, Logger& log, const std::function<void(
                               .cache_bytes = request.cache_bytes,
                               .max_context = request.max_context,
                               .queue = request.queue,
-                              .share = share};
+                              .share = share,
+                              .nearest_rows = request.nearest_rows};
   ModelRegistry models;  // after the door: requests that its end waits for have a place there
   metrics.emplace(models, ServerMetricsOptions{.vllm_names = request.vllm_metrics});
   ModelAdmin admin(models, store.get(), load, request.adapters_root, log);

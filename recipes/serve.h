@@ -45,6 +45,7 @@ struct ServeRequest {
   int threads = 0;
   std::uint64_t cache_bytes = 0;  // keys and values; 0: a quarter of the memory
   int max_context = 0;
+  bool nearest_rows = true;  // training rows of packages that hold them may be asked for
   std::chrono::seconds drain_timeout{45};
 
   std::vector<ServeModel> served;      // of a file

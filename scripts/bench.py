@@ -15,6 +15,7 @@ from pathlib import Path
 
 import bench_methods
 import bench_serving
+import bench_serving_labels
 from bench_base import MINILM, PEERS, SMOLLM2, THREADS, TREE, Bench, Failed, Skipped, commit
 from bench_training import estimates, llama_finetune, long_rows, roofline, tokenise, train
 
@@ -149,8 +150,9 @@ def quality(bench):
 PARTS = {"embed": embed, "score": score, "tune-decoder": tune_decoder, "tune-encoder": tune_encoder, "tune-estimates": estimates,
          "roofline": roofline, "long-rows": long_rows, "llama-finetune": llama_finetune, "tokenise": tokenise,
          "fit": fit, "few-shot": few_shot, "spam": spam, "long": long, "quality": quality, **bench_methods.PARTS,
-         "chats": bench_serving.chats, "one-stream": bench_serving.one_stream, "small-requests": bench_serving.small_requests}
-SMOKE = ("embed", "score", "tune-decoder", "tokenise", "fit", "chats", "one-stream", "small-requests")
+         "chats": bench_serving.chats, "one-stream": bench_serving.one_stream, "small-requests": bench_serving.small_requests,
+         **bench_serving_labels.PARTS}
+SMOKE = ("embed", "score", "tune-decoder", "tokenise", "fit", "chats", "one-stream", "small-requests", "labels-served", "embed-served")
 
 
 def machine():

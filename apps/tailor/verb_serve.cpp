@@ -41,6 +41,7 @@ Result<ServeRequest> with_file(const ServeRequest& typed, const std::string& fil
   if (given("--threads")) out.threads = typed.threads;
   if (given("--cache-bytes")) out.cache_bytes = typed.cache_bytes;
   if (given("--max-context")) out.max_context = typed.max_context;
+  if (given("--no-nearest-rows")) out.nearest_rows = false;
   if (given("--data")) out.data = typed.data;
   if (given("package") || given("--model")) out.served.clear();
   out.packages = typed.packages;
@@ -155,6 +156,7 @@ void add_serve(CLI::App& app, Invocation& invocation) {
   verb->add_option("--max-context", r.max_context, "longest prompt and answer together, in tokens (as the model was trained)")
       ->check(CLI::PositiveNumber)
       ->type_name("N");
+  verb->add_flag_callback("--no-nearest-rows", [request] { request->nearest_rows = false; }, "training rows that packages hold cannot be asked for");
   auto monitor = std::make_shared<MonitorFlags>();
   add_monitor_flags(*verb, *monitor);
   verb->footer(

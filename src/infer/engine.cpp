@@ -106,9 +106,13 @@ Result<Engine> Engine::load(const std::filesystem::path& gguf, const EngineOptio
   impl->options.chunk_tokens = std::clamp(options.chunk_tokens, 16, 512 - impl->options.lane_sequences);
   TAILOR_TRY(impl->model, LoadedModel::load(gguf, {}));
   TAILOR_CHECK(impl->model->require_decoder("text can be generated"));
+  impl->gguf = gguf;
   const llama_model* model = impl->model->get();
   const int cores = options.threads > 0 ? options.threads : system_info().cores;
   impl->share = options.share ? options.share : std::make_shared<ComputeShare>(cores);
+  if (impl->by_worker()) {
+    TAILOR_TRY(impl->torch, TorchWorker::start(gguf, options.worker, impl->share->cores()));
+  }
   // A large model's step is as long as reading its weights takes; more lanes would read them more often.
   const bool small = llama_model_size(model) <= kSmallModel;
   impl->usual_lanes = options.lanes > 0 ? options.lanes : small ? std::min(impl->share->cores(), kMostLanes) : 1;
@@ -155,6 +159,8 @@ int Engine::vocabulary() const {
 }
 
 Result<AdapterId> Engine::Impl::add(EngineAdapter adapter) {
+  if (by_worker())
+    return Error{ErrorCode::kUnavailable, model->name() + " has bottleneck adapters and takes no further one", ""};
   const std::lock_guard lock(mutex);
   adapter.id = next_adapter++;
   adapters[adapter.id] = adapter;
@@ -217,6 +223,7 @@ Result<std::shared_ptr<EngineTicket>> Engine::submit(EngineRequest request, std:
   for (const std::int32_t t : request.prompt) TAILOR_CHECK(check(t));
   for (const auto& [t, bias] : request.sampling.logit_bias) TAILOR_CHECK(check(t));
   for (const std::int32_t t : request.sampling.stop_tokens) TAILOR_CHECK(check(t));
+  if (self.by_worker()) request.invariant = true;  // one answer at a time in any case
 
   const std::lock_guard lock(self.mutex);
   const auto adapter = self.adapters.find(request.adapter);

@@ -25,6 +25,7 @@
 #include "infer/compute_share.h"
 #include "infer/request_queue.h"
 #include "infer/sampling.h"
+#include "infer/torch_worker.h"
 #include "model/tokenizer.h"
 
 namespace tailor {
@@ -43,6 +44,7 @@ struct EngineOptions {
   bool f32_cache = false;
   bool flash_attention = true;          // with 16-bit keys and values: of infer/attention.h
   std::shared_ptr<ComputeShare> share;  // null: one of its own
+  TorchWorkerFiles worker;  // where it names bottlenecks, tailor-tune computes instead of llama.cpp: one answer at a time
 };
 
 enum class FinishReason : std::uint8_t { kStop, kLength };  // the model's end or a stop text; max_tokens or context
@@ -128,7 +130,7 @@ class Engine {
   Engine& operator=(Engine&&) noexcept;
   ~Engine();  // ends what runs with kCancelled
 
-  /// A GGUF LoRA adapter, or a soft prompt (infer/soft_prompt.h).
+  /// A GGUF LoRA adapter, or a soft prompt (infer/soft_prompt.h). kUnavailable: a worker computes, which takes none.
   Result<AdapterId> add_adapter(const std::filesystem::path& file);
   Result<AdapterId> add_soft_prompt(const std::filesystem::path& file);
   /// Requests that name it are refused from now on; it is dropped when the last one that runs has ended.

@@ -90,6 +90,9 @@ struct Engine::Impl {
   std::size_t cached_cells = 2048;  // a lane keeps for those to come; more make every step slower
   std::vector<std::int32_t> ends;
   int usual_lanes = 1, most_lanes = 1;
+  std::filesystem::path gguf;
+  std::unique_ptr<TorchWorker> torch;  // of the lane that computes one at a time; null: options.worker is empty, or it
+                                       // has ended and is started again
 
   mutable std::mutex mutex;  // all below
   std::condition_variable changed;
@@ -113,6 +116,7 @@ struct Engine::Impl {
   /// Drops a removed adapter that no answer and no lane has. Under the lock.
   void forget_if_unused(EngineAdapter& adapter);
   Result<AdapterId> add(EngineAdapter adapter);
+  bool by_worker() const { return !options.worker.empty(); }
   Result<SequenceBytes> soft_state(const SoftPrompt& prompt) const;
 };
 
@@ -169,6 +173,7 @@ class Lane {
   /// False: not even by giving up what is kept and others' places.
   Result<bool> room_for(std::size_t tokens);
   Status compute(std::vector<Piece>& pieces);
+  Status compute_by_worker(Piece& piece);
   void read(const Piece& piece);
   Status take_token(EngineJob& job, std::span<float> logits, std::optional<AnswerEnd>& end);
 
@@ -184,6 +189,7 @@ class Lane {
   Engine::Impl& engine_;
   const bool alone_;
   LaneMemory memory_;
+  std::vector<std::vector<float>> worker_logits_;  // of the piece, where a worker computes; empty: not asked for
   std::vector<std::unique_ptr<EngineJob>> jobs_;  // in the order in which they came
   std::vector<Cached> cached_;
   std::vector<PrefixOrder> pending_;  // of others, not computed far enough yet

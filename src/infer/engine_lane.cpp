@@ -164,7 +164,11 @@ void Lane::begin_new() {
 }
 
 Status Lane::begin(EngineJob& job) {
-  if (alone_) {
+  if (engine_.by_worker()) {
+    if (!engine_.torch) {
+      TAILOR_TRY(engine_.torch, TorchWorker::start(engine_.gguf, engine_.options.worker, engine_.share->cores()));
+    }
+  } else if (alone_) {
     const std::size_t most = job.prompt_size() + static_cast<std::size_t>(job.max_tokens) + job.adapter->soft_tokens;
     TAILOR_CHECK(memory_.reopen(most));
   } else {
@@ -394,6 +398,7 @@ void Lane::step() {
 }
 
 Result<bool> Lane::room_for(std::size_t tokens) {
+  if (engine_.by_worker()) return true;
   for (;;) {
     bool lost = false;
     TAILOR_TRY(const bool room, memory_.make_room(tokens, lost));
@@ -411,7 +416,29 @@ void Lane::forget_last() {
   cached_.pop_back();
 }
 
+/// What a worker is not asked for it does not compute: a prompt is one step, but where its log p are wanted.
+Status Lane::compute_by_worker(Piece& piece) {
+  EngineJob& job = *piece.job;
+  worker_logits_.assign(piece.count, {});
+  const ComputeShare::Turn turn(*engine_.share);
+  for (std::size_t i = 0; i < piece.count; ++i) {
+    const std::size_t end = job.computed + i + 1;
+    const bool last = end == job.tokens.size() && !job.request->only_prompt;
+    const bool scored = job.request->prompt_logprobs >= 0 && end < job.prompt_size();
+    if (!last && !scored) continue;
+    auto logits = engine_.torch->logits(std::span(job.tokens).first(end), CancelToken());
+    if (!logits.has_value()) {
+      engine_.torch.reset();  // the next answer starts it again
+      return Error{ErrorCode::kInternal, logits.error().message, logits.error().hint};
+    }
+    worker_logits_[i] = std::move(*logits);
+  }
+  read(piece);
+  return {};
+}
+
 Status Lane::compute(std::vector<Piece>& pieces) {
+  if (engine_.by_worker()) return compute_by_worker(pieces.front());
   DecodeBatch batch;
   for (Piece& piece : pieces) {
     const EngineJob& job = *piece.job;
@@ -442,6 +469,7 @@ void Lane::read(const Piece& piece) {
   const EngineRequest& request = *job.request;
   const auto vocabulary = static_cast<std::size_t>(engine_.model->vocabulary());
   const auto logits = [&](std::size_t i) {
+    if (engine_.by_worker()) return std::span<float>(worker_logits_[i]);
     return std::span<float>(llama_get_logits_ith(memory_.context(), piece.first_index + static_cast<int>(i)), vocabulary);
   };
   const std::size_t before = job.computed;

@@ -492,5 +492,13 @@ TEST(Engine, StoppingEndsWhatRuns) {
   }
 }
 
+TEST(Engine, BottlenecksNeedTheProgramThatComputesThem) {
+  EngineOptions options = exact();
+  options.worker = {"", "bottlenecks.safetensors"};
+  expect_error(Engine::load(tiny_llama(), options), ErrorCode::kUnavailable, "bottlenecks.safetensors needs tailor-tune");
+  options.worker.program = "/bin/false";  // ends at once
+  expect_error(Engine::load(tiny_llama(), options), ErrorCode::kUnavailable, "has ended");
+}
+
 }  // namespace
 }  // namespace tailor

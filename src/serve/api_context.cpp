@@ -83,16 +83,11 @@ void ApiCall::note(const ServedModel& model, std::size_t prompt_tokens) const {
   record->prompt_tokens = prompt_tokens;
 }
 
-ApiFailure compute_texts(const ApiCallPtr& call, TextBatcher& batcher, std::vector<std::string> texts,
-                         std::function<void(const BatchedRows&)> answer) {
-  const auto done = [call, answer = std::move(answer)](Result<BatchedRows> rows) {
-    if (!rows.has_value()) return call->answer(api_error(rows.error()));
-    answer(*rows);
-  };
-  const auto gone = [responder = call->responder] { return responder->gone(); };
-  if (const Status status = batcher.submit(std::move(texts), done, gone); !status.has_value())
-    return api_error(status.error());
-  return std::nullopt;
+std::vector<std::string> input_texts(FieldReader& in, const ApiLimits& limits) {
+  if (!in.has("input")) in.fail("input", "is missing", "missing_required_parameter");
+  std::vector<std::string> texts = in.texts("input", limits.texts, limits.body_bytes);
+  if (!in.error() && texts.empty()) in.fail("input", "expected at least one text");
+  return texts;
 }
 
 std::int64_t unix_seconds() {

@@ -37,6 +37,7 @@ struct ApiLimits {
   int choices = 16;               // n, and prompts of a completion together
   std::size_t prompts = 128;      // of a completion
   std::size_t texts = 2048;       // of an embedding or a classification
+  std::size_t read_bytes = std::size_t{256} << 10;  // of texts whose every word is answered: tags and questions
   std::size_t stop_texts = 16;
   std::size_t stop_bytes = 256;
   std::size_t messages = 2048;
@@ -102,8 +103,20 @@ using ApiFailure = std::optional<ApiError>;
 
 /// Has `batcher` compute the call's texts; `answer` hears of their rows, on its thread. Failures are answered, and a
 /// client that has gone by then is left out.
-ApiFailure compute_texts(const ApiCallPtr& call, TextBatcher& batcher, std::vector<std::string> texts,
-                         std::function<void(const BatchedRows&)> answer);
+template <typename Item, typename Answers, typename Answer>
+ApiFailure compute_texts(const ApiCallPtr& call, Batcher<Item, Answers>& batcher, std::vector<Item> texts, Answer answer) {
+  auto done = [call, answer = std::move(answer)](Result<Batched<Answers>> rows) {
+    if (!rows.has_value()) return call->answer(api_error(rows.error()));
+    answer(*rows);
+  };
+  auto gone = [responder = call->responder] { return responder->gone(); };
+  if (const Status status = batcher.submit(std::move(texts), std::move(done), std::move(gone)); !status.has_value())
+    return api_error(status.error());
+  return std::nullopt;
+}
+
+/// "input": a text or several, at least one.
+std::vector<std::string> input_texts(FieldReader& in, const ApiLimits& limits);
 
 /// The model that a request names; its absence is told with the names there are.
 ApiResult<ServedModelPtr> named_model(const ApiServices& services, FieldReader& in);

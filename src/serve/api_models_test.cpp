@@ -138,14 +138,8 @@ class ByLength final : public Classifier {
 void add_labels(TestApi& api, PackageManifest manifest = {}) {
   auto model = std::make_unique<ServedModel>();
   model->id = "labels";
-  auto labels = std::make_shared<LabelBackend>();
   manifest.labels = {"long", "short"};
-  labels->manifest = std::move(manifest);
-  labels->classifier = std::make_unique<ByLength>();
-  labels->batcher = std::make_unique<TextBatcher>(
-      [classifier = labels->classifier.get()](std::span<const std::string> texts) { return classifier->probabilities(texts, {}, CancelToken()); },
-      std::make_shared<ComputeShare>(1));
-  model->labels = std::move(labels);
+  model->labels = LabelBackend::make(std::move(manifest), std::make_unique<ByLength>(), true, std::make_shared<ComputeShare>(1));
   api.models().put(std::move(model));
 }
 

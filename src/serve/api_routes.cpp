@@ -46,6 +46,8 @@ const std::vector<ApiRoute>& api_routes() {
       {"POST", "/v1/rerank", ApiScope::kInfer, handle_rerank},
       {"POST", "/rerank", ApiScope::kInfer, handle_rerank},
       {"POST", "/v1/classify", ApiScope::kInfer, handle_classify},
+      {"POST", "/v1/tag", ApiScope::kInfer, handle_tag},
+      {"POST", "/v1/extract", ApiScope::kInfer, handle_extract},
       {"POST", "/v1/files", ApiScope::kInfer, handle_upload, false, make_upload, true},
       {"GET", "/v1/files", ApiScope::kInfer, handle_files, false, nullptr, true},
       {"GET", "/v1/files/{id}", ApiScope::kInfer, handle_file, false, nullptr, true},

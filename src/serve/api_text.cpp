@@ -107,16 +107,7 @@ ApiFailure chat(const ApiServices& services, const ApiCallPtr& call) {
   call->note(*model);
   const std::vector<ChatMessage> messages = read_messages(in, services.limits);
   if (in.error()) return in.error();
-  if (model->labels) {
-    const bool stream = in.boolean("stream", false);
-    bool usage = false;
-    if (const Json* options = in.find("stream_options")) usage = FieldReader(*options).boolean("include_usage", false);
-    if (in.error()) return in.error();
-    call->note_ignored(in);
-    const auto last = std::find_if(messages.rbegin(), messages.rend(), [](const ChatMessage& m) { return m.role == "user"; });
-    if (last == messages.rend()) return ApiError::invalid("messages", "there is no message of a user to classify");
-    return answer_chat_with_label(call, model, last->content, stream, usage);
-  }
+  if (model->is_package()) return answer_chat_by_package(services, call, model, messages, in);
   if (!model->text) return answers_no_text(*model);
   const TextBackend& text = *model->text;
   if (!text.encoder().can_chat()) return ApiError::invalid("model", fmt::format("'{}' goes on with texts and holds no conversation; use /v1/completions", model->id));

@@ -32,7 +32,7 @@ struct GenerationReport {
   double submitted_s = 0;                  // from its coming to the engine's queue
   double prefill_s = 0, decode_s = 0;      // of the slowest choice; decode: from the first token to the last
   std::size_t longest_answer = 0;          // tokens
-  Tally token_seconds{kTokenSeconds};      // between tokens of one choice
+  BucketCounts token_seconds{kTokenSeconds};      // between tokens of one choice
   std::string response_id;
   bool chat = true, stream = false, seeded = false;
   int choices = 1, max_tokens = 0;
@@ -103,7 +103,7 @@ class GenerationCall : public std::enable_shared_from_this<GenerationCall> {
   std::size_t left_ = 0;
   bool streaming_ = false, over_ = false, gone_ = false, only_prompt_ = false;
   double first_token_s_ = -1, submitted_s_ = 0;
-  Tally token_seconds_{kTokenSeconds};
+  BucketCounts token_seconds_{kTokenSeconds};
 };
 
 }  // namespace tailor

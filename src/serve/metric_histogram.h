@@ -24,9 +24,9 @@ inline constexpr std::array kRequestTokens{1.,    2.,    5.,    10.,    20.,    
 inline constexpr std::array kChoiceCounts{1., 2., 5., 10., 20.};
 
 /// Observations of one thread, added to a Histogram in one go.
-class Tally {
+class BucketCounts {
  public:
-  explicit Tally(std::span<const double> bounds) : bounds_(bounds), counts_(bounds.size() + 1) {}
+  explicit BucketCounts(std::span<const double> bounds) : bounds_(bounds), counts_(bounds.size() + 1) {}
   void observe(double value, std::uint64_t times = 1) {
     counts_[bucket_of(bounds_, value)] += times;
     sum_ += value * static_cast<double>(times);
@@ -52,18 +52,18 @@ class Histogram {
   explicit Histogram(std::span<const double> bounds)
       : bounds_(bounds), counts_(std::make_unique<std::atomic<std::uint64_t>[]>(bounds.size() + 1)) {}
   void observe(double value) {
-    counts_[Tally::bucket_of(bounds_, value)].fetch_add(1, std::memory_order_relaxed);
+    counts_[BucketCounts::bucket_of(bounds_, value)].fetch_add(1, std::memory_order_relaxed);
     sum_.fetch_add(value, std::memory_order_relaxed);
   }
-  void add(const Tally& tally) {
+  void add(const BucketCounts& tally) {
     for (std::size_t i = 0; i <= bounds_.size(); ++i) {
       if (tally.counts()[i] > 0) counts_[i].fetch_add(tally.counts()[i], std::memory_order_relaxed);
     }
     sum_.fetch_add(tally.sum(), std::memory_order_relaxed);
   }
   std::span<const double> bounds() const { return bounds_; }
-  Tally read() const {
-    Tally out(bounds_);
+  BucketCounts read() const {
+    BucketCounts out(bounds_);
     for (std::size_t i = 0; i <= bounds_.size(); ++i) out.counts_[i] = counts_[i].load(std::memory_order_relaxed);
     out.sum_ = sum_.load(std::memory_order_relaxed);
     return out;

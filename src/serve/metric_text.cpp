@@ -83,7 +83,7 @@ void MetricText::sample(const MetricLabels& labels, std::uint64_t value) {
 }
 
 void MetricText::histogram(const MetricLabels& labels, const Histogram& histogram) {
-  const Tally now = histogram.read();
+  const BucketCounts now = histogram.read();
   std::uint64_t below = 0;
   for (std::size_t i = 0; i < histogram.bounds().size(); ++i) {
     below += now.counts()[i];

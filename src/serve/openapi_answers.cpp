@@ -97,7 +97,7 @@ void add_model_answers(Json& schemas) {
                            {"root", string()},
                            {"parent", or_null(string("of an adapter: the model that it stands on"))},
                            {"max_model_len", integer("prompt and answer together, in tokens")},
-                           {"capabilities", list(one_of({"chat", "completions", "classify", "embeddings"}))},
+                           {"capabilities", list(one_of({"chat", "completions", "classify", "nearest", "tag", "extract", "embeddings"}))},
                            {"labels", list(string())},
                            {"meta", said({{"type", "object"}}, "of the file: its size, parameters and the like")}},
                           {"max_model_len", "labels", "meta"});
@@ -138,10 +138,37 @@ void add_vector_answers(Json& schemas) {
                                     {"abstained", boolean()},
                                     {"labels", list(string(), "of a model that gives several")},
                                     {"value", number("of a model that gives a number")},
-                                    {"probabilities", map(number())}},
-                                   {"label", "confidence", "abstained", "labels", "value", "probabilities"});
+                                    {"probabilities", map(number())},
+                                    {"nearest", list(told({{"text", string()}, {"label", string()}, {"similarity", number("cosine")}}),
+                                                     "training rows, the nearest first")}},
+                                   {"label", "confidence", "abstained", "labels", "value", "probabilities", "nearest"});
   schemas["ClassificationList"] =
       list_of("Classification", {{"model", string()}, {"milliseconds", number("that it was computed for")}});
+}
+
+void add_word_answers(Json& schemas) {
+  const Fields more{{"model", string()},
+                    {"offsets", one_of({"codepoints", "utf16", "utf8"}, "what start and end count")},
+                    {"usage", usage(false)},
+                    {"milliseconds", number("that it was computed for")}};
+  schemas["Entity"] = told({{"label", string()},
+                            {"text", string()},
+                            {"start", integer()},
+                            {"end", integer("the first that does not belong to it")},
+                            {"score", number("probability, the lowest of its words")}});
+  schemas["Tags"] = told({{"index", integer()},
+                          {"entities", list(ref("Entity"), "from left to right; of a model whose tags mark spans")},
+                          {"words", list(ref("Entity"), "every word; its label is its tag")}},
+                         {"entities", "words"});
+  schemas["TagList"] = list_of("Tags", more);
+  schemas["Answer"] = told({{"index", integer()},
+                            {"answer", or_null(string("null: the text has none"))},
+                            {"start", or_null(integer())},
+                            {"end", or_null(integer("the first that does not belong to it"))},
+                            {"score", number("probability, among all pieces that could be the answer")},
+                            {"no_answer", boolean()}},
+                           {"no_answer"});
+  schemas["AnswerList"] = list_of("Answer", more);
 }
 
 }  // namespace
@@ -161,6 +188,7 @@ void add_answer_schemas(Json& schemas) {
   add_text_answers(schemas);
   add_model_answers(schemas);
   add_vector_answers(schemas);
+  add_word_answers(schemas);
 }
 
 }  // namespace tailor::openapi

@@ -179,12 +179,34 @@ void add_request_schemas(const ApiLimits& limits, Json& schemas) {
              {"return_documents", boolean("tells their texts")}},
             {"query", "documents"}),
       {{"query", "late parcel"}, {"documents", {"Your parcel is delayed.", "We sell garden chairs."}}, {"top_n", 1}});
+  const Json pair = taken({{"text", string()}, {"text_pair", string()}}, {"text", "text_pair"});
   schemas["ClassifyRequest"] =
       example(taken({{"model", model},
-                     {"input", any_of({string(), list(string(), "", 1, limits.texts)}, "one text or several")},
-                     {"probabilities", boolean("of all labels", true)}},
+                     {"input", any_of({string(), list(string(), "", 1, limits.texts), pair, list(pair, "", 1, limits.texts)},
+                                      "one text or several; for packages of pairs, pairs")},
+                     {"probabilities", boolean("of all labels", true)},
+                     {"label_only", boolean("the label without confidence and probabilities; of packages on a language model quicker")},
+                     {"nearest", integer("so many of the nearest training rows, of models with the capability nearest", 0, 50)}},
                     {"input"}),
               {{"input", "Where is my parcel?"}});
+  const Json offsets = one_of({"codepoints", "utf16", "utf8"}, "how start and end count: characters as Python counts them (as a rule), UTF-16 "
+                                                               "units as JavaScript and Java do, or bytes");
+  schemas["TagRequest"] =
+      example(taken({{"model", model},
+                     {"input", any_of({string(), list(string(), "", 1, limits.texts)}, "one text or several")},
+                     {"words", boolean("every word with its tag, beside the entities")},
+                     {"offsets", offsets}},
+                    {"input"}),
+              {{"input", "Anna moved to Oslo."}});
+  const Json asked = taken({{"question", string()}, {"context", string("the text to look in")}}, {"question", "context"});
+  schemas["ExtractRequest"] =
+      example(taken({{"model", model},
+                     {"question", string()},
+                     {"context", string("the text to look in")},
+                     {"input", any_of({asked, list(asked, "", 1, limits.texts)}, "in the place of question and context, for several")},
+                     {"offsets", offsets}},
+                    {}, "question and context, or input"),
+              {{"question", "Where does Anna live?"}, {"context", "Anna lives in Oslo."}});
   schemas["TokenizeRequest"] =
       example(taken({{"model", model},
                      {"content", string("the text")},

@@ -13,6 +13,7 @@
 #include "fit/paths.h"
 #include "fit/ready_model.h"
 #include "fit/serving.h"
+#include "fit/tag_answer.h"
 #include "fit/tuned_decoder.h"
 #include "infer/embedder.h"
 #include "model/catalogue.h"
@@ -58,13 +59,14 @@ Status check_base(const fs::path& adapter, const EngineHost& host) {
                "serve it on the model it was trained on"};
 }
 
-Result<std::shared_ptr<EngineHost>> make_host(const fs::path& gguf, const ModelLoadOptions& options) {
+Result<std::shared_ptr<EngineHost>> make_host(const fs::path& gguf, const ModelLoadOptions& options, const TorchWorkerFiles& worker = {}) {
   TAILOR_CHECK(check_memory(gguf, options.cache_bytes, system_info().available_bytes));
   TAILOR_TRY(Engine engine, Engine::load(gguf, {.threads = options.threads,
                                                 .max_context = options.max_context,
                                                 .cache_bytes = options.cache_bytes,
                                                 .queue = options.queue,
-                                                .share = options.share}));
+                                                .share = options.share,
+                                                .worker = worker}));
   TAILOR_TRY(const std::string sha256, cached_sha256(gguf));
   TAILOR_TRY(ConstraintCompiler constraints, ConstraintCompiler::make(engine.tokenizer()));
   return std::make_shared<EngineHost>(EngineHost{gguf, sha256, std::move(engine), std::move(constraints)});
@@ -140,9 +142,13 @@ Json ServedModel::describe() const {
   if (text && text->encoder().can_chat()) abilities.push_back("chat");
   if (text) abilities.push_back("completions");
   if (labels) abilities.push_back("classify");
+  if (labels && labels->shows_rows) abilities.push_back("nearest");
+  if (tags) abilities.push_back("tag");
+  if (spans) abilities.push_back("extract");
   if (embedding) abilities.push_back("embeddings");
   out["capabilities"] = abilities;
   if (labels) out["labels"] = labels->manifest.labels;
+  if (tags) out["labels"] = tags->manifest.target.spans ? entity_labels(tags->manifest.labels) : tags->manifest.labels;
   if (!meta.empty()) out["meta"] = meta;
   return out;
 }
@@ -288,25 +294,20 @@ Result<std::unique_ptr<ServedModel>> serve_package(const fs::path& package, cons
   if (manifest.serving == kServeText) {
     TAILOR_TRY(const TextSettings settings, TextSettings::load(package));
     const DecoderFiles files = decoder_files_of(package, base_model_path(package, manifest.base));
-    if (!files.bottlenecks.empty()) {
-      return Error{ErrorCode::kUnavailable, fmt::format("{}: bottleneck adapters cannot be served yet", package.string()),
-                   "tune with another method"};
-    }
-    TAILOR_TRY(const auto host, make_host(files.gguf, options));
+    TAILOR_TRY(const auto host, make_host(files.gguf, options, worker_files(files)));
     TAILOR_TRY(out->text, TextBackend::make(host, files.soft_prompt, settings));
     out->fingerprint = fingerprint_of(host->sha256);
     return out;
   }
-  auto labels = std::make_shared<LabelBackend>();
-  TAILOR_TRY(LoadedPackage loaded, load_package(package, std::move(manifest), {.threads = options.share->cores()}));
-  labels->manifest = std::move(loaded.manifest);
-  labels->classifier = std::move(loaded.classifier);
-  Classifier* classifier = labels->classifier.get();
-  labels->batcher = std::make_unique<TextBatcher>(
-      [classifier](std::span<const std::string> texts) { return classifier->probabilities(texts, {}, CancelToken()); },
-      options.share);
-  out->fingerprint = fingerprint_of(sha256_hex(dump_json(labels->manifest.data) + labels->manifest.base.sha256));
-  out->labels = std::move(labels);
+  out->fingerprint = fingerprint_of(sha256_hex(dump_json(manifest.data) + manifest.base.sha256));
+  if (manifest.serving == kServeTags) {
+    TAILOR_TRY(out->tags, TagBackend::load(package, std::move(manifest), options.share));
+  } else if (manifest.serving == kServeSpan) {
+    TAILOR_TRY(out->spans, SpanBackend::load(package, std::move(manifest), options.share));
+  } else {
+    TAILOR_TRY(LoadedPackage loaded, load_package(package, std::move(manifest), {.threads = options.share->cores()}));
+    out->labels = LabelBackend::make(std::move(loaded.manifest), std::move(loaded.classifier), options.nearest_rows, options.share);
+  }
   return out;
 }
 

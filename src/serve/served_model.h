@@ -17,7 +17,7 @@
 #include "infer/constraint.h"
 #include "infer/embedder.h"
 #include "infer/engine.h"
-#include "serve/text_batcher.h"
+#include "serve/package_backends.h"
 #include "serve/tool_calls.h"
 
 namespace tailor {
@@ -62,13 +62,6 @@ class TextBackend {
   std::string note_;
 };
 
-/// Answers with a label, or several, or a number.
-struct LabelBackend {
-  PackageManifest manifest;
-  std::unique_ptr<Classifier> classifier;
-  std::unique_ptr<TextBatcher> batcher;  // after the classifier: ends before it
-};
-
 /// Texts to vectors. Loaded when it is first asked for.
 class EmbeddingBackend {
  public:
@@ -97,11 +90,14 @@ struct ServedModel {
   std::int64_t created = 0;  // Unix seconds
   std::shared_ptr<const TextBackend> text;           // null: answers with no text of its own
   std::shared_ptr<const LabelBackend> labels;        // null: no label package
+  std::shared_ptr<const TagBackend> tags;            // null: gives words no tags
+  std::shared_ptr<const SpanBackend> spans;          // null: answers no questions from texts
   std::shared_ptr<EmbeddingBackend> embedding;       // null: no vectors
   std::string fingerprint;                           // of weights and version, as system_fingerprint
   Json meta = Json::object();                        // shown by /v1/models
 
   Json describe() const;  // as /v1/models lists it
+  bool is_package() const { return labels || tags || spans; }  // answers in one piece, without a language model's text
 };
 using ServedModelPtr = std::shared_ptr<const ServedModel>;
 
@@ -139,6 +135,7 @@ struct ModelLoadOptions {
   int max_context = 0;
   QueueLimits queue;
   std::shared_ptr<ComputeShare> share;
+  bool nearest_rows = true;  // of packages that hold training rows, these may be asked for
 };
 
 /// A base model by catalogue name or path. `id` empty: its own.

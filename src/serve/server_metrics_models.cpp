@@ -48,7 +48,11 @@ void ServerMetrics::write_models(MetricText& out, const std::vector<Row>& rows) 
   out.sample({}, U64{rows.size()});
   out.gauge("tailor_model_info", "1 for each model; parent: the base of an adapter.");
   for (const Row& row : rows) {
-    const char* answers = row.model->text ? "text" : row.model->labels ? "labels" : "vectors";
+    const char* answers = row.model->text     ? "text"
+                          : row.model->labels ? "labels"
+                          : row.model->tags   ? "tags"
+                          : row.model->spans  ? "spans"
+                                              : "vectors";
     out.sample({{"model", row.label}, {"parent", row.model->parent}, {"answers", answers}}, U64{1});
   }
   std::vector<std::pair<std::string, const ModelMetrics*>> list;
@@ -75,10 +79,12 @@ void ServerMetrics::write_models(MetricText& out, const std::vector<Row>& rows) 
   families.histogram("tailor_request_decode_seconds", "From the first token to the last.", &ModelMetrics::decode);
   families.histogram("tailor_request_prompt_tokens", "Tokens of a request's prompts.", &ModelMetrics::prompt_size);
   families.histogram("tailor_request_answer_tokens", "Tokens of a request's answers.", &ModelMetrics::answer_size);
-  families.histogram("tailor_batched_request_seconds", "Whole requests for labels, vectors and ranks.", &ModelMetrics::batched);
-  out.gauge("tailor_texts_waiting", "Texts that wait to become labels or vectors.");
+  families.histogram("tailor_batched_request_seconds", "Whole requests for labels, tags, answers from texts, vectors and ranks.", &ModelMetrics::batched);
+  out.gauge("tailor_texts_waiting", "Texts that wait to become labels, tags, answers from texts, or vectors.");
   for (const Row& row : rows) {
     std::size_t waiting = row.model->labels ? row.model->labels->batcher->waiting() : 0;
+    if (row.model->tags) waiting += row.model->tags->batcher->waiting();
+    if (row.model->spans) waiting += row.model->spans->batcher->waiting();
     if (row.model->embedding) waiting += row.model->embedding->waiting();
     out.sample({{"model", row.label}}, U64{waiting});
   }

@@ -182,10 +182,10 @@ TEST(MetricHistogram, PutsValuesAtOrBelowTheirBound) {
   histogram.observe(0.01);
   histogram.observe(0.0100001);
   histogram.observe(1000);
-  Tally tally(kTokenSeconds);
+  BucketCounts tally(kTokenSeconds);
   tally.observe(0.5, 3);
   histogram.add(tally);
-  const Tally now = histogram.read();
+  const BucketCounts now = histogram.read();
   EXPECT_EQ(now.counts()[0], 1u);
   EXPECT_EQ(now.counts()[1], 1u);
   EXPECT_EQ(now.counts()[9], 3u);

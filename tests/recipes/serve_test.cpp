@@ -7,8 +7,10 @@
 
 #include <algorithm>
 #include <csignal>
+#include <fstream>
 
 #include "infer/test_models.h"
+#include "serve/test_packages.h"
 #include "tests/recipes/served.h"
 
 namespace tailor::test {
@@ -68,6 +70,105 @@ TEST(Serve, ALabelPackageClassifiesAsPredictDoes) {
   EXPECT_NE(predicted.out.find("\"" + got["data"][0]["label"].get<std::string>() + "\""), std::string::npos) << predicted.out << got;
   EXPECT_EQ(server.ask("POST", "/v1/chat/completions", {{"messages", {{{"role", "user"}, {"content", text}}}}})["choices"][0]["message"]["content"],
             got["data"][0]["label"]);
+}
+
+TEST(Serve, PackagesOfTagsAndAnswersSayWhatPredictSays) {
+  const TemporaryDirectory dir;
+  write_tag_package(dir.path() / "tags", {0, 0, 0, 0, 0}, 0.5f);
+  write_span_package(dir.path() / "spans", 0.5f, false);
+  const std::string tags = (dir.path() / "tags").string(), spans = (dir.path() / "spans").string();
+  const std::string text = "Anna met Zoë in New York.", question = "Whom did she meet?";
+  Served server({tags, spans});
+  const Json entities = server.ask("POST", "/v1/tag", {{"model", "tags"}, {"input", text}})["data"][0]["entities"];
+  const Outcome tagged = run({"predict", tags, text, "--json"});
+  ASSERT_EQ(tagged.code, 0) << tagged.err;
+  const Json expected = Json::parse(tagged.out)["spans"];
+  ASSERT_EQ(entities.size(), expected.size());
+  for (std::size_t e = 0; e < entities.size(); ++e) {
+    for (const char* field : {"label", "text", "start", "end"}) EXPECT_EQ(entities[e][field], expected[e][field]);
+  }
+  const Json answer = server.ask("POST", "/v1/extract", {{"model", "spans"}, {"question", question}, {"context", text}})["data"][0];
+  const Outcome answered = run({"predict", spans, question, text, "--json"});
+  ASSERT_EQ(answered.code, 0) << answered.err;
+  for (const char* field : {"answer", "start", "end"}) EXPECT_EQ(answer[field], Json::parse(answered.out)[field]) << answered.out;
+}
+
+TEST(Serve, RowsAreNotShownWhereTheFlagSaysSo) {
+  const TemporaryDirectory dir;
+  write_neighbours_package(dir.path() / "rows", true);
+  const std::string rows = (dir.path() / "rows").string();
+  Served shows({rows}), hides({rows, "--no-nearest-rows"});
+  EXPECT_EQ(shows.ask("POST", "/v1/classify", {{"input", "x"}, {"nearest", 2}})["data"][0]["nearest"].size(), 2u);
+  EXPECT_EQ(hides.ask("POST", "/v1/classify", {{"input", "x"}, {"nearest", 2}}, 400)["error"]["param"], "nearest");
+}
+
+class ServeBottlenecks : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!fs::exists(program().parent_path() / "tailor-tune")) GTEST_SKIP() << "this build has no tailor-tune";
+  }
+  std::string tuned(const std::string& data, const std::string& content, std::vector<std::string> more) {
+    write_file_atomic(dir_.path() / data, content).value();
+    std::vector<std::string> arguments{"tune", (dir_.path() / data).string(), "--model", tailor::testing::tiny_llama().string(), "--max-steps", "3",
+                                       "--quiet", "--out", (dir_.path() / "run").string()};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Outcome r = run(arguments);
+    EXPECT_EQ(r.code, 0) << r.err;
+    return (dir_.path() / "run" / "package").string();
+  }
+  const TemporaryDirectory dir_;
+};
+
+TEST_F(ServeBottlenecks, TextsAreThoseOfGenerate) {
+  const std::string package = tuned("chat.jsonl", small_conversations([](const char* thing, std::size_t i) { return fmt::format("{} {}", thing, i); }),
+                                    {"--method", "adapter-houlsby"});
+  const std::string question = "Is the flat free?";
+  const Outcome said = run({"generate", package, question, "--max-tokens", "12", "--json"});
+  ASSERT_EQ(said.code, 0) << said.err;
+  Served server({package});
+  const Json body{{"messages", {{{"role", "user"}, {"content", question}}}}, {"max_tokens", 12}, {"temperature", 0}};
+  const auto answer = [&] { return server.ask("POST", "/v1/chat/completions", body)["choices"][0]["message"]["content"]; };
+  EXPECT_EQ(answer(), Json::parse(said.out)["text"]);
+  // log p of a prompt's tokens, and answers that differ by their place.
+  const Json scored = server.ask("POST", "/v1/completions", {{"prompt", "one two three"}, {"max_tokens", 0}, {"echo", true}, {"logprobs", 1}});
+  const Json& logprobs = scored["choices"][0]["logprobs"]["token_logprobs"];
+  ASSERT_GE(logprobs.size(), 3u);
+  for (std::size_t i = 1; i < logprobs.size(); ++i) EXPECT_LT(logprobs[i].get<double>(), 0);
+  EXPECT_EQ(server.ask("POST", "/v1/completions", {{"prompt", "one"}, {"n", 3}, {"max_tokens", 4}})["choices"].size(), 3u);
+  // A client that goes leaves the place to the next one.
+  {
+    auto goes = server.client();
+    goes.send(Served::request("POST", "/v1/completions", dump_json({{"prompt", "x"}, {"stream", true}, {"max_tokens", 1900}, {"ignore_eos", true}})));
+    ASSERT_TRUE(goes.read_through("\"text\":").has_value());
+  }
+  EXPECT_EQ(answer(), Json::parse(said.out)["text"]);
+}
+
+TEST_F(ServeBottlenecks, AWorkerThatEndsIsStartedAgain) {
+  const std::string package = tuned("chat.jsonl", small_conversations([](const char* thing, std::size_t i) { return fmt::format("{} {}", thing, i); }),
+                                    {"--method", "adapter-houlsby"});
+  Served server({package});
+  const Json body{{"messages", {{{"role", "user"}, {"content", "Hi"}}}}, {"max_tokens", 4}, {"temperature", 0}};
+  const Json before = server.ask("POST", "/v1/chat/completions", body)["choices"];
+  int child = 0;
+  std::ifstream(fmt::format("/proc/{0}/task/{0}/children", server.pid())) >> child;
+  ASSERT_GT(child, 1);
+  kill(child, SIGKILL);
+  server.ask("POST", "/v1/chat/completions", body, 500);
+  EXPECT_EQ(server.ask("POST", "/v1/chat/completions", body)["choices"], before);
+}
+
+TEST_F(ServeBottlenecks, LabelsAreThoseOfPredict) {
+  const std::string package = tuned("rows.csv", small_csv(), {"--text", "message", "--label", "intent", "--method", "adapter-pfeiffer"});
+  Served server({package});
+  for (const char* text : {"I forgot my password", "when will my card arrive"}) {
+    const Outcome predicted = run({"predict", package, text, "--json"});
+    ASSERT_EQ(predicted.code, 0) << predicted.err;
+    for (const bool alone : {false, true}) {
+      const Json got = server.ask("POST", "/v1/classify", {{"input", text}, {"label_only", alone}});
+      EXPECT_TRUE(contains(predicted.out, "\"" + got["data"][0]["label"].get<std::string>() + "\"")) << predicted.out << got;
+    }
+  }
 }
 
 TEST(Serve, AFineTuningJobTrainsAndItsModelIsServed) {

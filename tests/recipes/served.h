@@ -52,6 +52,7 @@ class Served {
     }
   }
   const std::string& line() const { return line_; }
+  pid_t pid() const { return pid_; }
   std::uint16_t port() const { return static_cast<std::uint16_t>(std::stoi(line_.substr(line_.rfind(':') + 1))); }
   TestClient client() const { return TestClient::to_port(port()); }
   /// Soft and hard limit of core files.
