@@ -88,7 +88,7 @@ int main(int argc, char** argv) {
                    "4 environment (disk, memory), 130 interrupted (can be resumed).\n");
     return version || help ? 0 : 2;
   }
-  restart_with_short_waits(argv);
+  tailor::restart_with_short_waits(argv);
   // Activations come and go every step: without this the allocator hands their pages back and faults them in again.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
