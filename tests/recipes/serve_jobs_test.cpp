@@ -92,8 +92,8 @@ std::string completion_lines(int count, int tokens) {
 TEST(ServeJobs, KilledAtAnyMomentAJobGoesOnAndFinishedOnesStay) {
   if (!fs::exists(program().parent_path() / "tailor-tune")) GTEST_SKIP() << "this build has no tailor-tune";
   const TemporaryDirectory dir{place()};
-  const std::vector<std::string> arguments{"--model", model_file(), "--threads",
-                                           "2",       "--data",     (dir.path() / "data").string()};
+  const std::vector<std::string> arguments{
+      "--model", model_file(), "--threads", "2", "--no-request-log", "--data", (dir.path() / "data").string()};
   Rng rng(20261130);
   std::string file, job;
   std::map<std::string, std::string> finished;  // and their models
@@ -154,7 +154,7 @@ TEST(ServeJobs, KilledAtAnyMomentABatchAnswersEachRequestOnce) {
   const fs::path data = dir.path() / "data";
   const std::vector<std::string> arguments{"--model",          model_file(), "--threads",  "2",
                                            "--no-request-log", "--data",     data.string()};
-  constexpr int kLines = 400;
+  const int rounds = kills(), count = 150 * std::max(2, rounds);
   Rng rng(7);
   std::string batch;
   std::size_t answered = 0;
@@ -162,14 +162,13 @@ TEST(ServeJobs, KilledAtAnyMomentABatchAnswersEachRequestOnce) {
     const auto text = read_file(data / "runs" / batch / "output.jsonl");
     return text ? *text : std::string();
   };
-  const int rounds = kills();
   int interrupted = 0;
   for (int round = 0; round < rounds; ++round) {
     Served server(arguments);
     ASSERT_FALSE(server.line().empty()) << "in round " << round;
     if (batch.empty())
       batch = server.ask("POST", "/v1/batches",
-                         {{"input_file_id", server.upload(completion_lines(kLines, 40), "batch")},
+                         {{"input_file_id", server.upload(completion_lines(count, 40), "batch")},
                           {"endpoint", "/v1/completions"},
                           {"completion_window", "24h"}})["id"];
     const std::string before = spool();
@@ -193,14 +192,14 @@ TEST(ServeJobs, KilledAtAnyMomentABatchAnswersEachRequestOnce) {
   ASSERT_TRUE(asked_until([&] { return (now = server.ask("GET", "/v1/batches/" + batch))["status"] == "completed"; }))
       << now;
   EXPECT_GT(interrupted, 0);
-  EXPECT_EQ(now["request_counts"], Json({{"total", kLines}, {"completed", kLines}, {"failed", 0}}));
+  EXPECT_EQ(now["request_counts"], Json({{"total", count}, {"completed", count}, {"failed", 0}}));
   const Answer output = server.client().ask(
       Served::request("GET", "/v1/files/" + now["output_file_id"].get<std::string>() + "/content", ""));
   std::set<std::string> ids;
   std::istringstream lines(output.body);
   for (std::string line; std::getline(lines, line);)
     EXPECT_TRUE(ids.insert(Json::parse(line)["custom_id"]).second) << line;
-  EXPECT_EQ(ids.size(), static_cast<std::size_t>(kLines));
+  EXPECT_EQ(ids.size(), static_cast<std::size_t>(count));
   EXPECT_EQ(server.ask("GET", "/v1/files?purpose=batch_output")["data"].size(), 1U) << "no second output file";
 }
 
