@@ -18,8 +18,8 @@ SHARED, OWN, ANSWER = 500, 40, 64
 class Server:
     """A server of ours or a peer's on a free port of this machine; ended when the block is left."""
 
-    def __init__(self, command, port, log, environment=None):
-        self.command, self.port, self.log = [str(c) for c in command], port, log
+    def __init__(self, command, port, log, environment=None, path="/health"):
+        self.command, self.port, self.log, self.path = [str(c) for c in command], port, log, path
         self.environment = {**os.environ, "OMP_WAIT_POLICY": "passive", **(environment or {})}
 
     def __enter__(self):
@@ -28,7 +28,7 @@ class Server:
         self.process = subprocess.Popen(self.command, stdout=open(self.log, "w"), stderr=subprocess.STDOUT, cwd=TREE, env=self.environment)
         for _ in range(600):
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=1):
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{self.path}", timeout=1):
                     self.ready_after = time.monotonic() - self.begin
                     return self
             except OSError:

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/system.h"
 #include "infer/engine_impl.h"
@@ -74,6 +75,34 @@ void Engine::Impl::open_lanes() {
   const std::size_t busy = usual < usual_lanes ? 1 : static_cast<std::size_t>(options.lane_sequences) / 2;
   if (together && usual < most_lanes && (usual == 0 || least >= busy || other_adapter))
     lanes.push_back(std::make_unique<Lane>(*this, false));
+}
+
+bool Engine::Impl::has_room(std::int64_t group) const {
+  if (group < 0) return std::none_of(lanes.begin(), lanes.end(), [](const auto& lane) { return lane->alone() && lane->load() > 0; });
+  int usual = 0;
+  for (const auto& lane : lanes) {
+    if (lane->alone()) continue;
+    ++usual;
+    const bool free = lane->load() < static_cast<std::size_t>(options.lane_sequences);
+    if (lane->load() == 0 || (lane->adapter() == group && free)) return true;
+  }
+  return usual < most_lanes;
+}
+
+void Engine::Impl::account(EngineJob& job, std::uint64_t worked) {
+  worked = std::min(worked, job.work);
+  if (worked <= job.worked) return;
+  (job.alone ? drain_alone : drain_together).done += static_cast<double>(worked - job.worked);
+  job.worked = worked;
+}
+
+void Engine::Impl::measure() {
+  const SteadyTime now = std::chrono::steady_clock::now();
+  const auto waits = [&](bool of_alone) {
+    return queue.oldest([&](const QueuedRequest& r) { return (r.group < 0) == of_alone && !has_room(r.group); }) != nullptr;
+  };
+  drain_together.rate.advance(std::exchange(drain_together.done, 0), waits(false), now);
+  drain_alone.rate.advance(std::exchange(drain_alone.done, 0), waits(true), now);
 }
 
 void Engine::Impl::release(EngineAdapter& adapter) {
@@ -260,11 +289,12 @@ Result<std::shared_ptr<EngineTicket>> Engine::submit(EngineRequest request, std:
     job->submitted = now;
     job->tokens = shared->prompt;
     job->text = TextStream(shared->sampling.stop, shared->sampling.keep_stop);
-    const auto work = shared->prompt.size() + static_cast<std::size_t>(job->max_tokens);
+    const int expected = shared->expected_answer > 0 ? std::min(shared->expected_answer, job->max_tokens) : job->max_tokens;
+    job->work = shared->prompt.size() + static_cast<std::size_t>(expected);
     const Status pushed = self.queue.push({.id = job->id,
                                            .client = shared->client,
                                            .priority = shared->priority,
-                                           .tokens = work,
+                                           .tokens = job->work,
                                            .group = alone ? -1 - shared->adapter : shared->adapter,
                                            .since = now},
                                           now);
@@ -285,6 +315,22 @@ Result<std::shared_ptr<EngineTicket>> Engine::submit(EngineRequest request, std:
   return ticket;
 }
 
+ExpectedWait Engine::expected_wait(const std::string& client, int priority, AdapterId adapter, bool alone) const {
+  const std::lock_guard lock(impl_->mutex);
+  ExpectedWait out;
+  out.tokens_per_second = impl_->drain_per_second(alone);
+  if (out.tokens_per_second <= 0 || impl_->has_room(alone ? -1 - adapter : adapter)) return out;
+  const WorkAhead ahead =
+      impl_->queue.ahead_of(client, priority, [&](const QueuedRequest& r) { return (r.group < 0) == alone; });
+  out.seconds = ahead.all / out.tokens_per_second;
+  out.own_seconds = ahead.own / out.tokens_per_second;
+  return out;
+}
+
+const QueueLimits& Engine::queue_limits() const {
+  return impl_->options.queue;
+}
+
 EngineStats Engine::stats() const {
   const std::lock_guard lock(impl_->mutex);
   EngineStats out = impl_->counts;
@@ -297,11 +343,18 @@ EngineStats Engine::stats() const {
     out.cells_used += lane->used_cells();
     if (lane->load() > 0) out.running_adapters.push_back(lane->adapter());
   }
+  out.drain_tokens_per_second = impl_->drain_per_second(false);
+  std::uint64_t together = 0;
+  bool full = false;
   impl_->queue.for_each([&](const QueuedRequest& r) {
+    if (r.group >= 0) together += r.tokens;
+    full = full || (r.group >= 0 && !impl_->has_room(r.group));
     const AdapterId id = r.group < 0 ? -1 - r.group : r.group;
     if (std::find(out.waiting_adapters.begin(), out.waiting_adapters.end(), id) == out.waiting_adapters.end())
       out.waiting_adapters.push_back(id);
   });
+  if (full && out.drain_tokens_per_second > 0)
+    out.waiting_seconds = static_cast<double>(together) / out.drain_tokens_per_second;
   out.kept_bytes = impl_->kept->bytes();
   return out;
 }

@@ -52,6 +52,7 @@ void Lane::run() {
       engine_.changed.wait(lock, [&] { return engine_.stopping || has_work(); });
       if (engine_.stopping) break;
       admit(expired);
+      engine_.measure();
       drop_removed_adapter();
       pending_.insert(pending_.end(), orders.begin(), orders.end());
       orders.clear();
@@ -509,6 +510,7 @@ void Lane::leave(EngineJob& job, bool keep) {
   if (!keep) memory_.drop(job.sequence);
   {
     const std::lock_guard lock(engine_.mutex);
+    engine_.account(job, job.work);  // what it did not need is done as well
     if (job.entry >= 0) {
       engine_.tree.remove(job.entry);
       if (!keep) engine_.entries.erase(job.entry);
@@ -542,7 +544,7 @@ void Lane::give_back(EngineJob& job) {
   engine_.queue.push_front({.id = job.id,
                             .client = job.request->client,
                             .priority = job.request->priority,
-                            .tokens = static_cast<std::uint64_t>(job.max_tokens),
+                            .tokens = std::max<std::uint64_t>(1, job.work - job.worked),
                             .group = job.alone ? -1 - job.adapter->id : job.adapter->id,
                             .since = job.submitted});
   engine_.waiting[job.id] = std::move(owned);
@@ -608,6 +610,7 @@ bool Lane::evict_one() {
 void Lane::publish() {
   const std::lock_guard lock(engine_.mutex);
   for (const auto& job : jobs_) {
+    engine_.account(*job, job->computed);
     if (const auto entry = engine_.entries.find(job->entry); entry != engine_.entries.end())
       entry->second.computed = job->computed;
   }

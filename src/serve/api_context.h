@@ -78,6 +78,7 @@ struct ApiCall {
   /// Fields of every answer.
   HttpHeaders headers(const char* content_type) const;
   void answer(const Json& json, int status = 200) const;
+  void answer_written(std::string json, int status = 200) const;  // JSON as text
   void answer(const ApiError& error) const;
   void answer(ApiResult<Json> result) const;
   void note_ignored(const FieldReader& in);  // what nobody read, for X-Ignored-Params

@@ -122,7 +122,7 @@ Result<EmbeddingBackend::Ready> EmbeddingBackend::get() {
     TAILOR_TRY(Embedder embedder, Embedder::load(gguf_, {.threads = share_->cores()}));
     embedder_ = std::make_unique<Embedder>(std::move(embedder));
     batcher_ = std::make_unique<TextBatcher>(
-        [this](std::span<const std::string> texts) { return embedder_->embed(texts, {}, CancelToken()); }, share_);
+        [this](std::span<const std::string> texts) { return embedder_->embed(texts, {}, CancelToken()); }, share_, options_);
   }
   return Ready{batcher_.get(), &embedder_->tokenizer(), embedder_->dim(), embedder_->max_tokens()};
 }
@@ -197,6 +197,7 @@ ServedModelPtr ModelRegistry::put(std::unique_ptr<ServedModel> model) {
   ServedModelPtr old;  // ends outside the lock
   const std::lock_guard lock(mutex_);
   ++version_;
+  listing_.reset();
   for (ServedModelPtr& known : models_) {
     if (known->id != shared->id) continue;
     old = std::exchange(known, shared);
@@ -214,6 +215,7 @@ bool ModelRegistry::remove(const std::string& id) {
   old = *found;
   models_.erase(found);
   ++version_;
+  listing_.reset();
   return true;
 }
 
@@ -227,6 +229,23 @@ ServedModelPtr ModelRegistry::find(const std::string& id) const {
 std::vector<ServedModelPtr> ModelRegistry::list() const {
   const std::lock_guard lock(mutex_);
   return models_;
+}
+
+std::shared_ptr<const std::string> ModelRegistry::listing() const {
+  std::vector<ServedModelPtr> models;
+  std::uint64_t version = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    if (listing_) return listing_;
+    models = models_;
+    version = version_;
+  }
+  Json data = Json::array();
+  for (const ServedModelPtr& model : models) data.push_back(model->describe());
+  auto written = std::make_shared<const std::string>(dump_json({{"object", "list"}, {"data", std::move(data)}}));
+  const std::lock_guard lock(mutex_);
+  if (version == version_) listing_ = written;
+  return written;
 }
 
 std::uint64_t ModelRegistry::version() const {
@@ -244,7 +263,8 @@ Result<std::unique_ptr<ServedModel>> serve_base_model(const std::string& model, 
   auto out = std::make_unique<ServedModel>();
   out->id = id.empty() ? info.id : id;
   out->created = unix_now();
-  out->embedding = std::make_shared<EmbeddingBackend>(gguf, options.share);
+  out->embedding = std::make_shared<EmbeddingBackend>(
+      gguf, options.share, TextBatcherOptions{.waiting_time = options.queue.waiting_time, .clock = {}});
   if (info.kind == ModelKind::kDecoder) {
     TAILOR_TRY(const auto host, make_host(gguf, options));
     TAILOR_TRY(out->text, TextBackend::make(host, {}, {}));
@@ -304,7 +324,7 @@ Result<std::unique_ptr<ServedModel>> serve_package(const fs::path& package, cons
   Classifier* classifier = labels->classifier.get();
   labels->batcher = std::make_unique<TextBatcher>(
       [classifier](std::span<const std::string> texts) { return classifier->probabilities(texts, {}, CancelToken()); },
-      options.share);
+      options.share, TextBatcherOptions{.waiting_time = options.queue.waiting_time, .clock = {}});
   out->fingerprint = fingerprint_of(sha256_hex(dump_json(labels->manifest.data) + labels->manifest.base.sha256));
   out->labels = std::move(labels);
   return out;

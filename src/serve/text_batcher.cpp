@@ -3,20 +3,24 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace tailor {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-double seconds(Clock::time_point from, Clock::time_point to) {
+double seconds(SteadyTime from, SteadyTime to) {
   return std::chrono::duration<double>(to - from).count();
+}
+
+TextBatcherOptions with_clock(TextBatcherOptions options) {
+  if (!options.clock) options.clock = [] { return std::chrono::steady_clock::now(); };
+  return options;
 }
 
 }  // namespace
 
 TextBatcher::TextBatcher(Compute compute, std::shared_ptr<ComputeShare> share, TextBatcherOptions options)
-    : compute_(std::move(compute)), share_(std::move(share)), options_(options), thread_([this] { run(); }) {}
+    : compute_(std::move(compute)), share_(std::move(share)), options_(with_clock(std::move(options))), thread_([this] { run(); }) {}
 
 TextBatcher::~TextBatcher() {
   {
@@ -29,12 +33,19 @@ TextBatcher::~TextBatcher() {
 }
 
 Status TextBatcher::submit(std::vector<std::string> texts, Done done, std::function<bool()> gone) {
+  std::size_t bytes = 0;
+  for (const std::string& text : texts) bytes += text.size() + 1;
   {
     const std::lock_guard lock(mutex_);
     if (waiting_ + texts.size() > options_.queue_texts)
       return Error{ErrorCode::kUnavailable, fmt::format("the queue is full: {} texts wait", waiting_), "try again later"};
+    if (const double wait = wait_seconds(); wait > std::chrono::duration<double>(options_.waiting_time).count()) {
+      return Error{ErrorCode::kUnavailable, fmt::format("the server is overloaded: {} texts wait, which takes about {:.0f} s", waiting_, wait),
+                   "try again later"};
+    }
     waiting_ += texts.size();
-    queue_.push_back({std::move(texts), std::move(done), std::move(gone), Clock::now()});
+    waiting_bytes_ += bytes;
+    queue_.push_back({std::move(texts), std::move(done), std::move(gone), options_.clock(), bytes});
   }
   changed_.notify_one();
   return {};
@@ -45,17 +56,31 @@ std::size_t TextBatcher::waiting() const {
   return waiting_;
 }
 
+double TextBatcher::wait_seconds() const {
+  const auto rate = drain_.per_second();
+  return rate ? static_cast<double>(waiting_bytes_) / *rate : 0;
+}
+
+double TextBatcher::expected_wait() const {
+  const std::lock_guard lock(mutex_);
+  return wait_seconds();
+}
+
 void TextBatcher::run() {
+  double done = 0;  // bytes of the last batch
   for (;;) {
     std::vector<Item> items;
     {
       std::unique_lock lock(mutex_);
+      drain_.advance(std::exchange(done, 0), !queue_.empty(), options_.clock());
       changed_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
       if (stopping_) return;
       std::size_t texts = 0;
       while (!queue_.empty() && (items.empty() || texts + queue_.front().texts.size() <= options_.batch_texts)) {
         texts += queue_.front().texts.size();
         waiting_ -= queue_.front().texts.size();
+        waiting_bytes_ -= queue_.front().bytes;
+        done += static_cast<double>(queue_.front().bytes);
         items.push_back(std::move(queue_.front()));
         queue_.pop_front();
       }
@@ -68,7 +93,7 @@ void TextBatcher::run() {
 void TextBatcher::answer(std::vector<Item>& items) {
   std::vector<std::string> texts;
   for (Item& item : items) std::move(item.texts.begin(), item.texts.end(), std::back_inserter(texts));
-  const Clock::time_point begin = Clock::now();
+  const SteadyTime begin = options_.clock();
   Result<Matrix> rows = Error{};
   try {
     ComputeShare::Busy busy(*share_);
@@ -78,7 +103,7 @@ void TextBatcher::answer(std::vector<Item>& items) {
   } catch (const std::exception& e) {
     rows = Error{ErrorCode::kInternal, fmt::format("the batch failed: {}", e.what()), ""};
   }
-  const Clock::time_point end = Clock::now();
+  const SteadyTime end = options_.clock();
   std::size_t first = 0;
   for (Item& item : items) {
     const std::size_t n = item.texts.size();

@@ -15,6 +15,7 @@
 #include "core/matrix.h"
 #include "core/result.h"
 #include "infer/compute_share.h"
+#include "infer/drain_rate.h"
 
 namespace tailor {
 
@@ -28,6 +29,8 @@ struct BatchedRows {
 struct TextBatcherOptions {
   std::size_t batch_texts = 256;   // a batch; a request is never split
   std::size_t queue_texts = 8192;  // waiting; more are refused
+  std::chrono::milliseconds waiting_time{30'000};  // what waits may take, as measured; more is refused
+  std::function<SteadyTime()> clock;               // empty: the machine's
 };
 
 /// Threads: submit() from any; `compute` runs on a thread of this object, one batch at a time.
@@ -41,18 +44,21 @@ class TextBatcher {
   TextBatcher& operator=(const TextBatcher&) = delete;
   ~TextBatcher();  // answers what waits with kCancelled
 
-  /// kUnavailable: the queue is full. `gone` true when its turn comes: dropped without an answer.
+  /// kUnavailable: too much waits. `gone` true when its turn comes: dropped without an answer.
   Status submit(std::vector<std::string> texts, Done done, std::function<bool()> gone = {});
   std::size_t waiting() const;
+  double expected_wait() const;  ///< seconds for what waits now; 0: nothing does, or nobody knows
 
  private:
   struct Item {
     std::vector<std::string> texts;
     Done done;
     std::function<bool()> gone;
-    std::chrono::steady_clock::time_point since;
+    SteadyTime since;
+    std::size_t bytes = 0;
   };
   void run();
+  double wait_seconds() const;  // under mutex_
   void answer(std::vector<Item>& items);
 
   Compute compute_;
@@ -62,6 +68,8 @@ class TextBatcher {
   std::condition_variable changed_;
   std::deque<Item> queue_;
   std::size_t waiting_ = 0;
+  std::size_t waiting_bytes_ = 0;
+  DrainRate drain_;  // of bytes
   bool stopping_ = false;
   std::thread thread_;
 };

@@ -30,7 +30,7 @@ models:
   - stored: support@2
 adapters_root: adapters
 keys: {file: keys.yaml, required: true}
-limits: {body_bytes: 1MiB, choices: 2, prompts: 3, texts: 4, messages: 5, waiting_requests: 6, waiting_tokens: 7, connections: 8, connections_per_address: 9}
+limits: {body_bytes: 1MiB, choices: 2, prompts: 3, texts: 4, messages: 5, waiting_requests: 6, waiting_tokens: 7, waiting_time: 20s, connections: 8, connections_per_address: 9}
 timeouts: {request: 2m, drain: 5s, header: 1s, idle: 2s, body: 3s, write: 500ms}
 )");
   EXPECT_EQ(got.listen, (std::vector<std::string>{"127.0.0.1:9000", "unix:/run/tailor.sock"}));
@@ -58,6 +58,7 @@ timeouts: {request: 2m, drain: 5s, header: 1s, idle: 2s, body: 3s, write: 500ms}
   EXPECT_EQ(got.limits.prompts, 3u);
   EXPECT_EQ(got.limits.texts, 4u);
   EXPECT_EQ(got.limits.messages, 5u);
+  EXPECT_EQ(got.queue.waiting_time, std::chrono::seconds(20));
   EXPECT_EQ(got.queue.requests, 6u);
   EXPECT_EQ(got.queue.tokens, 7u);
   EXPECT_EQ(got.http_limits.connections, 8u);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <spawn.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -162,6 +163,18 @@ TEST(Serve, AFineTuningJobTrainsAndItsModelIsServed) {
   }
   Served again({"--model", model, "--threads", "2", "--data", data});
   EXPECT_EQ(again.ask("POST", "/v1/completions", {{"model", tuned}, {"prompt", "Hi"}, {"max_tokens", 2}})["model"], tuned);
+}
+
+TEST(Serve, TakesAsManyFileDescriptorsAsItMayHave) {
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit few{200, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  Served server({"--model", tailor::testing::tiny_llama().string(), "--threads", "1"});
+  setrlimit(RLIMIT_NOFILE, &before);
+  auto connection = server.client();
+  const std::string metrics = connection.ask(Served::request("GET", "/metrics", "")).body;
+  EXPECT_NE(metrics.find(fmt::format("process_max_fds {}\n", before.rlim_max)), std::string::npos) << metrics.substr(metrics.find("process_"));
 }
 
 TEST(Serve, AtAUnixSocket) {
