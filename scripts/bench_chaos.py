@@ -65,10 +65,10 @@ class Served:
         bench.run([bench.program("make_adapters"), q4_0(bench), self.adapters, 2], quiet=True)
         example = [TREE / "examples/estate-agency/inquiries.csv", "--text", "message", "--label", "intent", "--method", "features"]
         for seed in range(2):
-            bench.fit(f"labels-{seed}", example, "1m", seed)
+            bench.fit(f"labels-{seed}", example, "4m", seed)
             package = bench.out / f"fit-labels-{seed}" / "package"
             bench.run([self.tailor, "packages", "add", package, "--name", "support", "--data", self.data, *(["--promote"] if seed == 0 else [])], quiet=True)
-        self.key = keyed and bench.run([self.tailor, "keys", "create", "--name", "load", "--scope", "infer", "admin", "metrics", "--data", self.data], quiet=True).strip()
+        self.key = keyed and bench.run([self.tailor, "keys", "create", "--name", "load", "--scope", "infer,admin,metrics", "--data", self.data], quiet=True).strip()
         (directory / "serve.yaml").write_text(f"""listen: 127.0.0.1:{PORT}
 data: {self.data}
 adapters_root: {self.adapters}

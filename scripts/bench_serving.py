@@ -126,14 +126,20 @@ def one_stream(bench):
 
 
 def small_requests(bench):
-    """GET /v1/models over 64 connections that stay open, wrk on the other core."""
-    with ours(bench, SMOLLM2, more=()) as server:
-        os.sched_setaffinity(server.process.pid, {0})
-        command = ["taskset", "-c", "1", "wrk", "-t1", "-c64", "-d2s" if bench.smoke else "-d10s", "--latency", f"http://127.0.0.1:{server.port}/v1/models"]
+    """GET /v1/models with a key, over 64 connections that stay open, wrk on the other core."""
+    tailor, data = bench.build / "bin" / "tailor", bench.out / "keyed-data"
+    key = bench.run([tailor, "keys", "create", "--name", "wrk", "--data", data], quiet=True).strip()
+    with Server([tailor, "serve", "--model", SMOLLM2, "--port", 18610, "--data", data, "--no-request-log"], 18610, bench.out / "serve.log", path="/livez") as server:
+        for thread in Path(f"/proc/{server.process.pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), {0})
+        command = ["taskset", "-c", "1", "wrk", "-t1", "-c64", "-d2s" if bench.smoke else "-d10s", "--latency", "-H", f"Authorization: Bearer {key}",
+                   f"http://127.0.0.1:{server.port}/v1/models"]
         try:
             out = "\n".join(bench.output(command, quiet=True))
         except FileNotFoundError as error:
             raise Skipped("wrk is not installed") from error
+    if "Non-2xx" in out:
+        raise Failed("not every answer was 200")
     rate = re.search(r"Requests/sec:\s+([\d.]+)", out).group(1)
     p99 = re.search(r"99%\s+(\S+)", out).group(1)
     print(f"  {rate} requests/s, p99 {p99}", flush=True)

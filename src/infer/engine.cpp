@@ -77,16 +77,24 @@ void Engine::Impl::open_lanes() {
     lanes.push_back(std::make_unique<Lane>(*this, false));
 }
 
-bool Engine::Impl::has_room(std::int64_t group) const {
-  if (group < 0) return std::none_of(lanes.begin(), lanes.end(), [](const auto& lane) { return lane->alone() && lane->load() > 0; });
-  int usual = 0;
+std::size_t Engine::Impl::places(std::int64_t group) const {
+  if (group < 0)
+    return std::none_of(lanes.begin(), lanes.end(), [](const auto& lane) { return lane->alone() && lane->load() > 0; }) ? 1 : 0;
+  const auto sequences = static_cast<std::size_t>(options.lane_sequences);
+  std::size_t out = 0;
+  int unopened = most_lanes;
   for (const auto& lane : lanes) {
     if (lane->alone()) continue;
-    ++usual;
-    const bool free = lane->load() < static_cast<std::size_t>(options.lane_sequences);
-    if (lane->load() == 0 || (lane->adapter() == group && free)) return true;
+    --unopened;
+    if (lane->load() == 0 || lane->adapter() == group) out += sequences - std::min(sequences, lane->load());
   }
-  return usual < most_lanes;
+  return out + static_cast<std::size_t>(std::max(0, unopened)) * sequences;
+}
+
+std::map<std::int64_t, std::size_t> Engine::Impl::waiting_groups() const {
+  std::map<std::int64_t, std::size_t> out;
+  queue.for_each([&](const QueuedRequest& r) { ++out[r.group]; });
+  return out;
 }
 
 void Engine::Impl::account(EngineJob& job, std::uint64_t worked) {
@@ -98,11 +106,12 @@ void Engine::Impl::account(EngineJob& job, std::uint64_t worked) {
 
 void Engine::Impl::measure() {
   const SteadyTime now = std::chrono::steady_clock::now();
-  const auto waits = [&](bool of_alone) {
-    return queue.oldest([&](const QueuedRequest& r) { return (r.group < 0) == of_alone && !has_room(r.group); }) != nullptr;
-  };
-  drain_together.rate.advance(std::exchange(drain_together.done, 0), waits(false), now);
-  drain_alone.rate.advance(std::exchange(drain_alone.done, 0), waits(true), now);
+  bool together = false, alone = false;
+  for (const auto& [group, count] : waiting_groups()) {
+    if (is_behind(group, count)) (group < 0 ? alone : together) = true;
+  }
+  drain_together.rate.advance(std::exchange(drain_together.done, 0), together, now);
+  drain_alone.rate.advance(std::exchange(drain_alone.done, 0), alone, now);
 }
 
 void Engine::Impl::release(EngineAdapter& adapter) {
@@ -319,7 +328,11 @@ ExpectedWait Engine::expected_wait(const std::string& client, int priority, Adap
   const std::lock_guard lock(impl_->mutex);
   ExpectedWait out;
   out.tokens_per_second = impl_->drain_per_second(alone);
-  if (out.tokens_per_second <= 0 || impl_->has_room(alone ? -1 - adapter : adapter)) return out;
+  const std::int64_t group = alone ? -1 - adapter : adapter;
+  const auto groups = impl_->waiting_groups();
+  const auto same = groups.find(group);
+  const std::size_t with_this = 1 + (same == groups.end() ? 0 : same->second);
+  if (out.tokens_per_second <= 0 || !impl_->is_behind(group, with_this)) return out;
   const WorkAhead ahead =
       impl_->queue.ahead_of(client, priority, [&](const QueuedRequest& r) { return (r.group < 0) == alone; });
   out.seconds = ahead.all / out.tokens_per_second;
@@ -345,15 +358,15 @@ EngineStats Engine::stats() const {
   }
   out.drain_tokens_per_second = impl_->drain_per_second(false);
   std::uint64_t together = 0;
-  bool full = false;
+  bool behind = false;
+  for (const auto& [group, waiting] : impl_->waiting_groups()) behind = behind || (group >= 0 && impl_->is_behind(group, waiting));
   impl_->queue.for_each([&](const QueuedRequest& r) {
     if (r.group >= 0) together += r.tokens;
-    full = full || (r.group >= 0 && !impl_->has_room(r.group));
     const AdapterId id = r.group < 0 ? -1 - r.group : r.group;
     if (std::find(out.waiting_adapters.begin(), out.waiting_adapters.end(), id) == out.waiting_adapters.end())
       out.waiting_adapters.push_back(id);
   });
-  if (full && out.drain_tokens_per_second > 0)
+  if (behind && out.drain_tokens_per_second > 0)
     out.waiting_seconds = static_cast<double>(together) / out.drain_tokens_per_second;
   out.kept_bytes = impl_->kept->bytes();
   return out;

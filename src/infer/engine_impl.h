@@ -116,8 +116,11 @@ struct Engine::Impl {
   LaneMemoryOptions lane_options(bool alone) const;
   /// Starts another lane where one is missing. Under the lock.
   void open_lanes();
-  /// Whether a lane could take one more of this group, now or after opening. Under the lock.
-  bool has_room(std::int64_t group) const;
+  /// How many of this group lanes could take, those not opened yet included. Under the lock.
+  std::size_t places(std::int64_t group) const;
+  /// Whether some of those that wait find no place before others have ended. Under the lock.
+  bool is_behind(std::int64_t group, std::size_t count) const { return count > places(group); }
+  std::map<std::int64_t, std::size_t> waiting_groups() const;
   /// The job came so far in its work as the queue accounts it. Under the lock.
   void account(EngineJob& job, std::uint64_t worked);
   /// Brings the rates up to now. Under the lock.

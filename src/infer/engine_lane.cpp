@@ -105,12 +105,14 @@ bool Lane::may_admit(const QueuedRequest& request) const {
   if (alone_) return jobs_.empty();
   if (static_cast<int>(jobs_.size()) >= engine_.options.lane_sequences) return false;
   if (request.group != adapter_ && !jobs_.empty()) return false;
+  // No more than leaves all lanes alike once what waits is spread over them: one that is computing takes its part later.
+  std::size_t spread = engine_.queue.size(), lanes = 0;
   for (const auto& lane : engine_.lanes) {
-    if (lane.get() == this || lane->alone()) continue;
-    const bool could = lane->adapter() == request.group || lane->load() == 0;
-    if (could && lane->load() < load_) return false;
+    if (lane->alone() || (lane.get() != this && lane->adapter() != request.group && lane->load() > 0)) continue;
+    spread += lane->load();
+    ++lanes;
   }
-  return !must_drain();
+  return load_ * lanes < spread && !must_drain();
 }
 
 /// An adapter that no lane has waits for one to become free; the lane with the fewest answers makes room.
