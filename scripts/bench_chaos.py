@@ -131,7 +131,7 @@ def settled(server, key):
         time.sleep(0.1)
     resident, anonymous = server.memory()
     return {"descriptors": descriptors(server), "running": now["tailor_requests_running"], "waiting": now["tailor_requests_waiting"] + now["tailor_texts_waiting"],
-            "connections": now["tailor_http_connections"], "resident": resident, "anonymous": anonymous}
+            "connections": now["tailor_http_connections"], "resident": resident, "anonymous": anonymous, "kept_beginnings": now["tailor_kept_prefix_bytes"]}
 
 
 def aborts(bench):
@@ -148,7 +148,8 @@ def aborts(bench):
             after = settled(server, served.key)
             health = storm(bench, server, [*mix, "--requests", 20], quiet=True)
     print(f"  before {before}\n  after  {after}\n  => {got['aborted']} aborts: descriptors {after['descriptors'] - before['descriptors']:+d}, "
-          f"running {after['running']:.0f}, waiting {after['waiting']:.0f}, resident memory {(after['resident'] - before['resident']) / 1e6:+.1f} MB; "
+          f"running {after['running']:.0f}, waiting {after['waiting']:.0f}, resident memory {(after['resident'] - before['resident']) / 1e6:+.1f} MB, "
+          f"of which kept beginnings of prompts {(after['kept_beginnings'] - before['kept_beginnings']) / 1e6:+.1f} MB (at most 268 in all); "
           f"answers {got['statuses']}, failed {got['failed']}; 20 requests afterwards: {health['good']} good", flush=True)
     if after["running"] or after["waiting"] or after["descriptors"] > before["descriptors"] or got["failed"] or health["failed"]:
         raise Failed("something was left behind, or failed")

@@ -8,7 +8,7 @@
 namespace tailor {
 
 bool RequestQueue::is_full_for(const std::string& name, std::uint64_t tokens) const {
-  if (size() < limits_.requests && tokens_ + tokens <= limits_.tokens) return false;
+  if (where_.empty() || (size() < limits_.requests && tokens_ + tokens <= limits_.tokens)) return false;
   if (size() >= 2 * limits_.requests || tokens_ + tokens > 2 * limits_.tokens) return true;
   const auto client = clients_.find(name);
   const bool waits = client != clients_.end() && !client->second.requests.empty();

@@ -94,6 +94,12 @@ TEST(RequestQueue, IsBounded) {
   EXPECT_EQ(queue.take(kAny, kStart)->id, 5);
 }
 
+TEST(RequestQueue, WhatIsLargerThanItsBoundsGoesInAlone) {
+  RequestQueue queue({.requests = 4, .tokens = 100});
+  queue.push({.id = 1, .client = "a", .tokens = 500}, kStart).value();
+  testing::expect_error(queue.push({.id = 2, .client = "a", .tokens = 1}, kStart), ErrorCode::kUnavailable, "the queue is full");
+}
+
 TEST(RequestQueue, OneClientFillsItForItselfAlone) {
   RequestQueue queue({.requests = 4, .tokens = 400});
   for (std::int64_t i = 0; i < 4; ++i) queue.push({.id = i, .client = "flood", .tokens = 100}, kStart).value();

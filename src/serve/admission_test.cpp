@@ -140,22 +140,33 @@ TEST(Admission, AFullQueueTellsWhenToComeBack) {
   ModelLoadOptions load;
   load.queue.requests = 400;
   load.queue.waiting_time = std::chrono::hours(24);
-  test::TestApi api({}, load, nullptr, &metrics);
+  ApiServerOptions options;
+  options.limits.request_timeout = std::chrono::seconds(2);
+  test::TestApi api(options, load, nullptr, &metrics);
   const Flood flood(api.engine(), "");
   std::vector<std::shared_ptr<EngineTicket>> more;
-  for (int i = 0; i < 400; ++i) {  // until nothing goes in any more
-    EngineRequest request;
-    request.prompt = {1, 2, 3};
-    request.sampling.max_tokens = 2000;
-    request.sampling.ignore_end = true;
-    auto ticket = api.engine().submit(std::move(request), std::make_shared<Deaf>());
-    if (!ticket.has_value()) break;
-    more.push_back(*ticket);
-  }
-  const auto refused = api.post("/v1/completions", {{"prompt", "Hello"}, {"max_tokens", 2}});
-  EXPECT_EQ(refused.status, 503);
-  EXPECT_NE(refused.json["error"]["message"].get<std::string>().find("the queue is full"), std::string::npos);
+  const auto fill = [&] {
+    for (;;) {
+      EngineRequest request;
+      request.prompt = {1, 2, 3};
+      request.sampling.max_tokens = 2000;
+      request.sampling.ignore_end = true;
+      auto ticket = api.engine().submit(std::move(request), std::make_shared<Deaf>());
+      if (!ticket.has_value()) return;
+      more.push_back(*ticket);
+    }
+  };
+  // Until the lanes have all they take; before the others in the queue, so that it is not refused for its wait.
+  test::JsonAnswer refused;
+  ASSERT_TRUE(test::eventually([&] {
+    fill();
+    refused = api.post("/v1/completions", {{"prompt", "Hello"}, {"max_tokens", 2}, {"priority", -1}});
+    return refused.status == 503;
+  })) << refused.json;
+  EXPECT_NE(refused.json["error"]["message"].get<std::string>().find("the queue is full"), std::string::npos)
+      << refused.json;
   ASSERT_NE(refused.headers.find("Retry-After"), nullptr);
+  EXPECT_GE(std::stoi(*refused.headers.find("Retry-After")), 1);
   EXPECT_NE(metrics->text(MetricText::Format::kPrometheus).find("tailor_waiting_refused_total{reason=\"queue\"} 1"),
             std::string::npos);
   for (const auto& ticket : more) ticket->cancel();
