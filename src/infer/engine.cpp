@@ -79,7 +79,9 @@ void Engine::Impl::open_lanes() {
 
 std::size_t Engine::Impl::places(std::int64_t group) const {
   if (group < 0)
-    return std::none_of(lanes.begin(), lanes.end(), [](const auto& lane) { return lane->alone() && lane->load() > 0; }) ? 1 : 0;
+    return std::none_of(lanes.begin(), lanes.end(), [](const auto& lane) { return lane->alone() && lane->load() > 0; })
+               ? 1
+               : 0;
   const auto sequences = static_cast<std::size_t>(options.lane_sequences);
   std::size_t out = 0;
   int unopened = most_lanes;
@@ -156,8 +158,8 @@ Result<Engine> Engine::load(const std::filesystem::path& gguf, const EngineOptio
   const std::uint64_t budget = options.cache_bytes > 0 ? options.cache_bytes : system_info().memory_bytes / 4;
   std::uint64_t cells = budget / cell / static_cast<std::uint64_t>(impl->most_lanes);
   // More than this no lane can use: all its sequences at full length.
-  cells = std::min<std::uint64_t>(cells, static_cast<std::uint64_t>(impl->options.lane_sequences) *
-                                             static_cast<std::uint64_t>(impl->max_context));
+  cells = std::min<std::uint64_t>(
+      cells, static_cast<std::uint64_t>(impl->options.lane_sequences) * static_cast<std::uint64_t>(impl->max_context));
   if (const int limit = impl->model->short_context(); limit > 0)
     cells = std::min(cells, static_cast<std::uint64_t>(limit));
   impl->lane_cells = static_cast<std::size_t>(cells / 256 * 256);
@@ -262,19 +264,20 @@ Result<std::shared_ptr<EngineTicket>> Engine::submit(EngineRequest request, std:
     return Error{ErrorCode::kNotFound, "the adapter was removed", "ask for another model"};
   const int short_context = self.model->short_context();
   const auto soft = adapter->second.soft_tokens;
-  const bool idle = self.waiting.empty() &&
-                    std::all_of(self.lanes.begin(), self.lanes.end(), [](const auto& lane) { return lane->load() == 0; });
-  const bool alone = request.invariant || (request.repeatable && idle) || (short_context > 0 && soft + request.prompt.size() +
-                                                                        static_cast<std::size_t>(request.sampling.max_tokens) >
-                                                                    static_cast<std::size_t>(short_context));
+  const bool idle = self.waiting.empty() && std::all_of(self.lanes.begin(), self.lanes.end(),
+                                                        [](const auto& lane) { return lane->load() == 0; });
+  const bool alone =
+      request.invariant || (request.repeatable && idle) ||
+      (short_context > 0 && soft + request.prompt.size() + static_cast<std::size_t>(request.sampling.max_tokens) >
+                                static_cast<std::size_t>(short_context));
   const std::size_t reach =
       std::min(static_cast<std::size_t>(self.max_context), alone ? SIZE_MAX : self.lane_cells) - soft;
   const std::size_t needed = request.prompt.size() + (request.only_prompt ? 0 : 1);
   if (needed > reach) {
-    return Error{ErrorCode::kInvalidArgument,
-                 fmt::format("the prompt has {} tokens; the model reads {}, its answer included", request.prompt.size(),
-                             reach),
-                 "shorten the prompt"};
+    return Error{
+        ErrorCode::kInvalidArgument,
+        fmt::format("the prompt has {} tokens; the model reads {}, its answer included", request.prompt.size(), reach),
+        "shorten the prompt"};
   }
   const auto ticket = std::make_shared<EngineTicket>();
   const int choices = std::max(1, request.choices);
@@ -291,14 +294,16 @@ Result<std::shared_ptr<EngineTicket>> Engine::submit(EngineRequest request, std:
     job->adapter = &adapter->second;
     job->space = fmt::format("{}/{}", shared->adapter, shared->cache_space);
     job->alone = alone;
-    job->max_tokens = shared->only_prompt
-                          ? 0
-                          : static_cast<int>(std::min(static_cast<std::size_t>(std::max(1, shared->sampling.max_tokens)),
-                                                      reach - shared->prompt.size()));
+    job->max_tokens =
+        shared->only_prompt
+            ? 0
+            : static_cast<int>(std::min(static_cast<std::size_t>(std::max(1, shared->sampling.max_tokens)),
+                                        reach - shared->prompt.size()));
     job->submitted = now;
     job->tokens = shared->prompt;
     job->text = TextStream(shared->sampling.stop, shared->sampling.keep_stop);
-    const int expected = shared->expected_answer > 0 ? std::min(shared->expected_answer, job->max_tokens) : job->max_tokens;
+    const int expected =
+        shared->expected_answer > 0 ? std::min(shared->expected_answer, job->max_tokens) : job->max_tokens;
     job->work = shared->prompt.size() + static_cast<std::size_t>(expected);
     const Status pushed = self.queue.push({.id = job->id,
                                            .client = shared->client,
@@ -359,7 +364,8 @@ EngineStats Engine::stats() const {
   out.drain_tokens_per_second = impl_->drain_per_second(false);
   std::uint64_t together = 0;
   bool behind = false;
-  for (const auto& [group, waiting] : impl_->waiting_groups()) behind = behind || (group >= 0 && impl_->is_behind(group, waiting));
+  for (const auto& [group, waiting] : impl_->waiting_groups())
+    behind = behind || (group >= 0 && impl_->is_behind(group, waiting));
   impl_->queue.for_each([&](const QueuedRequest& r) {
     if (r.group >= 0) together += r.tokens;
     const AdapterId id = r.group < 0 ? -1 - r.group : r.group;

@@ -23,18 +23,18 @@ namespace tailor {
 
 struct QueueLimits {
   std::size_t requests = 1024;
-  std::uint64_t tokens = 4'000'000;              // prompts and answers together, as estimated
-  std::chrono::milliseconds rise_after{10'000};  // after each such while a priority counts as one higher
+  std::uint64_t tokens = 4'000'000;                // prompts and answers together, as estimated
+  std::chrono::milliseconds rise_after{10'000};    // after each such while a priority counts as one higher
   std::chrono::milliseconds waiting_time{30'000};  // expected; the queue does not refuse by it, who asks it does
 };
 
 struct QueuedRequest {
   std::int64_t id = 0;
-  std::string client;          // whom it is accounted to
-  int priority = 0;            // higher first
-  std::uint64_t tokens = 1;    // estimated work
-  std::int64_t group = 0;      // an adapter: what can be computed together
-  SteadyTime since;            // set by push()
+  std::string client;        // whom it is accounted to
+  int priority = 0;          // higher first
+  std::uint64_t tokens = 1;  // estimated work
+  std::int64_t group = 0;    // an adapter: what can be computed together
+  SteadyTime since;          // set by push()
 };
 
 /// Tokens that are given out before the turn of a request that comes now, if nothing comes after it.
@@ -59,9 +59,10 @@ class RequestQueue {
   /// The oldest one that `fits`; it stays.
   const QueuedRequest* oldest(const std::function<bool(const QueuedRequest&)>& fits) const;
   void for_each(const std::function<void(const QueuedRequest&)>& visit) const;
-  /// Of what waits and `counts`: all of higher priorities; of the same one what its client has waiting, and of each other
-  /// client as much as that one may be given until then by its share. What rises meanwhile is left out.
-  WorkAhead ahead_of(const std::string& client, int priority, const std::function<bool(const QueuedRequest&)>& counts) const;
+  /// Of what waits and `counts`: all of higher priorities; of the same one what its client has waiting, and of each
+  /// other client as much as that one may be given until then by its share. What rises meanwhile is left out.
+  WorkAhead ahead_of(const std::string& client, int priority,
+                     const std::function<bool(const QueuedRequest&)>& counts) const;
 
   std::size_t size() const { return where_.size(); }
   std::uint64_t tokens() const { return tokens_; }

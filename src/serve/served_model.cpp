@@ -165,6 +165,7 @@ ModelRegistry::ModelRegistry() : graveyard_(std::make_shared<Graveyard>()) {
       graveyard->dead.pop_back();
       lock.unlock();
       delete model;
+      release_free_memory();  // else a server whose models are replaced grows by what lies between allocations
       lock.lock();
       --graveyard->alive;
     }
