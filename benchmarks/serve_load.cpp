@@ -2,7 +2,6 @@
 //   bench_serve_load PORT --chats 16 --requests 64 --shared 500 --own 40 --answer 64 [--models a,b,c] [--key K]
 // Prints one JSON line: tokens a second, time to the first token, between tokens, whole, failures.
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <atomic>
 #include <barrier>
 #include <chrono>
@@ -12,30 +11,18 @@
 #include <thread>
 #include <vector>
 
-#include "core/rng.h"
 #include "load_connection.h"
+#include "load_text.h"
 
 namespace {
 
 using Json = nlohmann::json;
 using tailor::bench::Connection;
+using tailor::bench::percentile;
+using tailor::bench::words;
 
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-/// Words that every tokenizer knows as one token each, or nearly.
-std::string words(std::uint64_t seed, int n) {
-  static const char* const kWords[] = {"time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child",
-                                       "world", "school", "state", "family", "student", "group", "country", "problem",
-                                       "hand", "part", "place", "case", "week", "company", "system", "program", "question",
-                                       "work", "number", "night", "point", "home", "water", "room", "mother", "area",
-                                       "money", "story", "fact", "month", "lot", "right", "study", "book", "eye", "job",
-                                       "word", "business", "issue", "side", "kind", "head", "house", "service", "friend"};
-  tailor::Rng rng(seed);
-  std::string out;
-  for (int i = 0; i < n; ++i) out += std::string(i == 0 ? "" : " ") + kWords[rng.below(std::size(kWords))];
-  return out;
 }
 
 struct Totals {
@@ -161,22 +148,17 @@ int main(int argc, char** argv) {
   const double begin = now();
   for (std::thread& t : threads) t.join();
   const double seconds = now() - begin;
-  const auto at = [](std::vector<double>& values, double share) {
-    if (values.empty()) return 0.0;
-    std::sort(values.begin(), values.end());
-    return values[std::min(values.size() - 1, static_cast<std::size_t>(share * static_cast<double>(values.size())))];
-  };
   const Json out{{"chats", chats},
                  {"requests", totals.first.size()},
                  {"failed", totals.failed},
                  {"failure", totals.failure},
                  {"seconds", seconds},
                  {"tokens_per_second", static_cast<double>(totals.tokens) / seconds},
-                 {"first_token_p50_ms", 1000 * at(totals.first, 0.5)},
-                 {"first_token_p95_ms", 1000 * at(totals.first, 0.95)},
-                 {"between_tokens_p50_ms", 1000 * at(totals.between, 0.5)},
-                 {"between_tokens_p95_ms", 1000 * at(totals.between, 0.95)},
-                 {"whole_p95_ms", 1000 * at(totals.whole, 0.95)},
+                 {"first_token_p50_ms", 1000 * percentile(totals.first, 0.5)},
+                 {"first_token_p95_ms", 1000 * percentile(totals.first, 0.95)},
+                 {"between_tokens_p50_ms", 1000 * percentile(totals.between, 0.5)},
+                 {"between_tokens_p95_ms", 1000 * percentile(totals.between, 0.95)},
+                 {"whole_p95_ms", 1000 * percentile(totals.whole, 0.95)},
                  {"prompt_tokens", totals.prompt},
                  {"cached_tokens", totals.cached}};
   std::printf("%s\n", out.dump().c_str());

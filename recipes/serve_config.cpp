@@ -274,6 +274,7 @@ Result<ServeRequest> parse_serve_config(std::string_view text, const fs::path& f
                              {"messages", in.whole(limits.messages, 1, 65'536)},
                              {"waiting_requests", in.whole(out.queue.requests, 1)},
                              {"waiting_tokens", in.whole(out.queue.tokens, 1, 1e12)},
+                             {"waiting_time", in.time(out.queue.waiting_time)},
                              {"connections", in.whole(out.http_limits.connections, 1, 1e6)},
                              {"connections_per_address", in.whole(out.http_limits.connections_per_address, 1, 1e6)}}),
           section("timeouts", {{"request", in.time(limits.request_timeout)},

@@ -19,8 +19,8 @@ SHORT_WAITS = {"GOMP_SPINCOUNT": "1000"}  # threads sleep after microseconds, as
 class Server:
     """A server of ours or a peer's on a free port of this machine; ended when the block is left."""
 
-    def __init__(self, command, port, log, environment=None):
-        self.command, self.port, self.log = [str(c) for c in command], port, log
+    def __init__(self, command, port, log, environment=None, path="/health"):
+        self.command, self.port, self.log, self.path = [str(c) for c in command], port, log, path
         self.environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | (environment or {})
 
     def __enter__(self):
@@ -30,7 +30,7 @@ class Server:
         self.process = subprocess.Popen(self.command, stdout=open(self.log, "w"), stderr=subprocess.STDOUT, cwd=TREE, env=self.environment)
         for _ in range(600):
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=1):
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{self.path}", timeout=1):
                     self.ready_after = time.monotonic() - self.begin
                     return self
             except OSError:
@@ -132,14 +132,20 @@ def one_stream(bench):
 
 
 def small_requests(bench):
-    """GET /v1/models over 64 connections that stay open, wrk on the other core."""
-    with ours(bench, SMOLLM2, more=()) as server:
-        os.sched_setaffinity(server.process.pid, {0})
-        command = ["taskset", "-c", "1", "wrk", "-t1", "-c64", "-d2s" if bench.smoke else "-d10s", "--latency", f"http://127.0.0.1:{server.port}/v1/models"]
+    """GET /v1/models with a key, over 64 connections that stay open, wrk on the other core."""
+    tailor, data = bench.build / "bin" / "tailor", bench.out / "keyed-data"
+    key = bench.run([tailor, "keys", "create", "--name", "wrk", "--data", data], quiet=True).strip()
+    with Server([tailor, "serve", "--model", SMOLLM2, "--port", 18610, "--data", data, "--no-request-log"], 18610, bench.out / "serve.log", path="/livez") as server:
+        for thread in Path(f"/proc/{server.process.pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), {0})
+        command = ["taskset", "-c", "1", "wrk", "-t1", "-c64", "-d2s" if bench.smoke else "-d10s", "--latency", "-H", f"Authorization: Bearer {key}",
+                   f"http://127.0.0.1:{server.port}/v1/models"]
         try:
             out = "\n".join(bench.output(command, quiet=True))
         except FileNotFoundError as error:
             raise Skipped("wrk is not installed") from error
+    if "Non-2xx" in out:
+        raise Failed("not every answer was 200")
     rate = re.search(r"Requests/sec:\s+([\d.]+)", out).group(1)
     p99 = re.search(r"99%\s+(\S+)", out).group(1)
     print(f"  {rate} requests/s, p99 {p99}", flush=True)

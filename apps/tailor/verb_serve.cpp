@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <atomic>
@@ -26,6 +27,14 @@ struct MonitorFlags {
 };
 
 std::atomic<bool> g_reload{false};  // signal handlers can reach nothing else
+
+/// Connections are file descriptors, and a program has few of them unless it asks for what it may have.
+void allow_connections() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);  // where it fails there are those there were
+}
 
 void on_hangup(int) { g_reload.store(true); }
 
@@ -175,6 +184,7 @@ void add_serve(CLI::App& app, Invocation& invocation) {
       TAILOR_TRY(const auto sink, LogSink::open(wanted.log));
       JsonLogger log(*sink, wanted.request_log_options.least);
       if (wanted.log_requests) wanted.request_log = sink.get();
+      allow_connections();
       wanted.reload = &g_reload;
       struct sigaction hangup {};
       hangup.sa_handler = on_hangup;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/system.h"
 #include "infer/engine_impl.h"
@@ -73,6 +74,45 @@ void Engine::Impl::open_lanes() {
   const std::size_t busy = usual < usual_lanes ? 1 : static_cast<std::size_t>(options.lane_sequences) / 2;
   if (together && usual < most_lanes && (usual == 0 || least >= busy || other_adapter))
     lanes.push_back(std::make_unique<Lane>(*this, false));
+}
+
+std::size_t Engine::Impl::places(std::int64_t group) const {
+  if (group < 0)
+    return std::none_of(lanes.begin(), lanes.end(), [](const auto& lane) { return lane->alone() && lane->load() > 0; })
+               ? 1
+               : 0;
+  const auto sequences = static_cast<std::size_t>(options.lane_sequences);
+  std::size_t out = 0;
+  int unopened = most_lanes;
+  for (const auto& lane : lanes) {
+    if (lane->alone()) continue;
+    --unopened;
+    if (lane->load() == 0 || lane->adapter() == group) out += sequences - std::min(sequences, lane->load());
+  }
+  return out + static_cast<std::size_t>(std::max(0, unopened)) * sequences;
+}
+
+std::map<std::int64_t, std::size_t> Engine::Impl::waiting_groups() const {
+  std::map<std::int64_t, std::size_t> out;
+  queue.for_each([&](const QueuedRequest& r) { ++out[r.group]; });
+  return out;
+}
+
+void Engine::Impl::account(EngineJob& job, std::uint64_t worked) {
+  worked = std::min(worked, job.work);
+  if (worked <= job.worked) return;
+  (job.alone ? drain_alone : drain_together).done += static_cast<double>(worked - job.worked);
+  job.worked = worked;
+}
+
+void Engine::Impl::measure() {
+  const SteadyTime now = std::chrono::steady_clock::now();
+  bool together = false, alone = false;
+  for (const auto& [group, count] : waiting_groups()) {
+    if (is_behind(group, count)) (group < 0 ? alone : together) = true;
+  }
+  drain_together.rate.advance(std::exchange(drain_together.done, 0), together, now);
+  drain_alone.rate.advance(std::exchange(drain_alone.done, 0), alone, now);
 }
 
 void Engine::Impl::release(EngineAdapter& adapter) {
@@ -269,11 +309,13 @@ Result<std::shared_ptr<EngineTicket>> Engine::submit(EngineRequest request, std:
     job->submitted = now;
     job->tokens = shared->prompt;
     job->text = TextStream(shared->sampling.stop, shared->sampling.keep_stop);
-    const auto work = shared->prompt.size() + static_cast<std::size_t>(job->max_tokens);
+    const int expected =
+        shared->expected_answer > 0 ? std::min(shared->expected_answer, job->max_tokens) : job->max_tokens;
+    job->work = shared->prompt.size() + static_cast<std::size_t>(expected);
     const Status pushed = self.queue.push({.id = job->id,
                                            .client = shared->client,
                                            .priority = shared->priority,
-                                           .tokens = work,
+                                           .tokens = job->work,
                                            .group = alone ? -1 - shared->adapter : shared->adapter,
                                            .since = now},
                                           now);
@@ -294,6 +336,26 @@ Result<std::shared_ptr<EngineTicket>> Engine::submit(EngineRequest request, std:
   return ticket;
 }
 
+ExpectedWait Engine::expected_wait(const std::string& client, int priority, AdapterId adapter, bool alone) const {
+  const std::lock_guard lock(impl_->mutex);
+  ExpectedWait out;
+  out.tokens_per_second = impl_->drain_per_second(alone);
+  const std::int64_t group = alone ? -1 - adapter : adapter;
+  const auto groups = impl_->waiting_groups();
+  const auto same = groups.find(group);
+  const std::size_t with_this = 1 + (same == groups.end() ? 0 : same->second);
+  if (out.tokens_per_second <= 0 || !impl_->is_behind(group, with_this)) return out;
+  const WorkAhead ahead =
+      impl_->queue.ahead_of(client, priority, [&](const QueuedRequest& r) { return (r.group < 0) == alone; });
+  out.seconds = ahead.all / out.tokens_per_second;
+  out.own_seconds = ahead.own / out.tokens_per_second;
+  return out;
+}
+
+const QueueLimits& Engine::queue_limits() const {
+  return impl_->options.queue;
+}
+
 EngineStats Engine::stats() const {
   const std::lock_guard lock(impl_->mutex);
   EngineStats out = impl_->counts;
@@ -306,11 +368,19 @@ EngineStats Engine::stats() const {
     out.cells_used += lane->used_cells();
     if (lane->load() > 0) out.running_adapters.push_back(lane->adapter());
   }
+  out.drain_tokens_per_second = impl_->drain_per_second(false);
+  std::uint64_t together = 0;
+  bool behind = false;
+  for (const auto& [group, waiting] : impl_->waiting_groups())
+    behind = behind || (group >= 0 && impl_->is_behind(group, waiting));
   impl_->queue.for_each([&](const QueuedRequest& r) {
+    if (r.group >= 0) together += r.tokens;
     const AdapterId id = r.group < 0 ? -1 - r.group : r.group;
     if (std::find(out.waiting_adapters.begin(), out.waiting_adapters.end(), id) == out.waiting_adapters.end())
       out.waiting_adapters.push_back(id);
   });
+  if (behind && out.drain_tokens_per_second > 0)
+    out.waiting_seconds = static_cast<double>(together) / out.drain_tokens_per_second;
   out.kept_bytes = impl_->kept->bytes();
   return out;
 }

@@ -65,6 +65,7 @@ struct EngineRequest {
   bool invariant = false;    // the same tokens alone and in company; computed alone, so slower
   bool repeatable = false;   // asked again of an idle engine, the same tokens: then computed alone, without the cache
   int priority = 0;
+  int expected_answer = 0;  // tokens that an answer may well have, to account for what waits; 0: as many as it may have
   std::optional<SteadyTime> deadline;  // ends with kCancelled
   /// Makes what each answer must follow; empty: nothing.
   std::function<Result<std::unique_ptr<TokenConstraint>>()> constraint;
@@ -107,8 +108,17 @@ class EngineTicket {
   std::atomic<bool> cancelled_{false};
 };
 
+/// Of a request that comes now.
+struct ExpectedWait {
+  double seconds = 0;            // before it begins; 0: there is room, or nobody knows
+  double own_seconds = 0;        // of these, for what its own client has waiting
+  double tokens_per_second = 0;  // as what waits is worked off; 0: nobody knows
+};
+
 struct EngineStats {
   int lanes = 0;
+  double drain_tokens_per_second = 0;       // of what waits, while something did; 0: nobody knows
+  double waiting_seconds = 0;               // what waits takes; 0: there is room, or nobody knows
   int running = 0, waiting = 0;             // answers
   std::uint64_t waiting_tokens = 0;         // estimated
   std::uint64_t cells_used = 0, cells = 0;  // of keys and values; as many as the budget allows
@@ -139,6 +149,10 @@ class Engine {
   /// Errors: an empty prompt or one that fills the context or the cache, a token beyond the vocabulary, an unknown
   /// adapter (kNotFound), a full queue (kUnavailable). After success the listener hears of every choice's end.
   Result<std::shared_ptr<EngineTicket>> submit(EngineRequest request, std::shared_ptr<AnswerListener> listener);
+
+  /// From what waits and how fast that was worked off; nothing is refused by it. `alone`: as EngineRequest::invariant.
+  ExpectedWait expected_wait(const std::string& client, int priority, AdapterId adapter, bool alone) const;
+  const QueueLimits& queue_limits() const;
 
   EngineStats stats() const;
   const Tokenizer& tokenizer() const;

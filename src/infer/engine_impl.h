@@ -8,6 +8,7 @@
 #include <thread>
 #include <unordered_map>
 
+#include "infer/drain_rate.h"
 #include "infer/engine.h"
 #include "infer/kept_prefixes.h"
 #include "infer/lane_memory.h"
@@ -39,6 +40,7 @@ struct EngineJob {
   std::string space;    // of beginnings: adapter and the request's own
   bool alone = false;   // computed by the lane that computes one at a time
   int max_tokens = 0;
+  std::uint64_t work = 0, worked = 0;  // tokens as the queue accounts them, and what of them is done
   SteadyTime submitted, begun, first_token;
 
   TokenList tokens;          // prompt and answer so far
@@ -106,11 +108,27 @@ struct Engine::Impl {
   std::unique_ptr<KeptPrefixes> kept;
   std::vector<std::unique_ptr<Lane>> lanes;
   EngineStats counts;
+  /// Of the lanes that compute many at once, and of the one that computes one at a time.
+  struct Drain {
+    DrainRate rate;
+    double done = 0;  // not in the rate yet
+  };
+  Drain drain_together, drain_alone;
 
   ~Impl();
   LaneMemoryOptions lane_options(bool alone) const;
   /// Starts another lane where one is missing. Under the lock.
   void open_lanes();
+  /// How many of this group lanes could take, those not opened yet included. Under the lock.
+  std::size_t places(std::int64_t group) const;
+  /// Whether some of those that wait find no place before others have ended. Under the lock.
+  bool is_behind(std::int64_t group, std::size_t count) const { return count > places(group); }
+  std::map<std::int64_t, std::size_t> waiting_groups() const;
+  /// The job came so far in its work as the queue accounts it. Under the lock.
+  void account(EngineJob& job, std::uint64_t worked);
+  /// Brings the rates up to now. Under the lock.
+  void measure();
+  double drain_per_second(bool of_alone) const { return (of_alone ? drain_alone : drain_together).rate.per_second().value_or(0); }
   /// The adapter's user has ended. Under the lock.
   void release(EngineAdapter& adapter);
   /// Drops a removed adapter that no answer and no lane has. Under the lock.

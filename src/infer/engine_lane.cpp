@@ -54,6 +54,7 @@ void Lane::run() {
       engine_.changed.wait(lock, [&] { return engine_.stopping || has_work(); });
       if (engine_.stopping) break;
       admit(expired);
+      engine_.measure();
       drop_removed_adapter();
       pending_.insert(pending_.end(), orders.begin(), orders.end());
       orders.clear();
@@ -106,12 +107,14 @@ bool Lane::may_admit(const QueuedRequest& request) const {
   if (alone_) return jobs_.empty();
   if (static_cast<int>(jobs_.size()) >= engine_.options.lane_sequences) return false;
   if (request.group != adapter_ && !jobs_.empty()) return false;
+  // No more than leaves all lanes alike once what waits is spread over them: one that is computing takes its part later.
+  std::size_t spread = engine_.queue.size(), lanes = 0;
   for (const auto& lane : engine_.lanes) {
-    if (lane.get() == this || lane->alone()) continue;
-    const bool could = lane->adapter() == request.group || lane->load() == 0;
-    if (could && lane->load() < load_) return false;
+    if (lane->alone() || (lane.get() != this && lane->adapter() != request.group && lane->load() > 0)) continue;
+    spread += lane->load();
+    ++lanes;
   }
-  return !must_drain();
+  return load_ * lanes < spread && !must_drain();
 }
 
 /// An adapter that no lane has waits for one to become free; the lane with the fewest answers makes room.
@@ -542,6 +545,7 @@ void Lane::leave(EngineJob& job, bool keep) {
   if (!keep) memory_.drop(job.sequence);
   {
     const std::lock_guard lock(engine_.mutex);
+    engine_.account(job, job.work);  // what it did not need is done as well
     if (job.entry >= 0) {
       engine_.tree.remove(job.entry);
       if (!keep) engine_.entries.erase(job.entry);
@@ -575,7 +579,7 @@ void Lane::give_back(EngineJob& job) {
   engine_.queue.push_front({.id = job.id,
                             .client = job.request->client,
                             .priority = job.request->priority,
-                            .tokens = static_cast<std::uint64_t>(job.max_tokens),
+                            .tokens = std::max<std::uint64_t>(1, job.work - job.worked),
                             .group = job.alone ? -1 - job.adapter->id : job.adapter->id,
                             .since = job.submitted});
   engine_.waiting[job.id] = std::move(owned);
@@ -641,6 +645,7 @@ bool Lane::evict_one() {
 void Lane::publish() {
   const std::lock_guard lock(engine_.mutex);
   for (const auto& job : jobs_) {
+    engine_.account(*job, job->computed);
     if (const auto entry = engine_.entries.find(job->entry); entry != engine_.entries.end())
       entry->second.computed = job->computed;
   }

@@ -451,6 +451,42 @@ TEST(Engine, ASeedRepeatsWhereNothingElseRuns) {
   for (std::size_t i = 0; i < first.sampled.size(); ++i) EXPECT_EQ(first.sampled[i].logprob, second.sampled[i].logprob);
 }
 
+TEST(Engine, TellsWhatANewcomerWouldWaitFor) {
+  EngineOptions options = exact();
+  options.lane_sequences = 2;
+  options.lanes = 1;
+  Engine engine = Engine::load(tiny_llama(), options).value();
+  EXPECT_EQ(engine.expected_wait("flood", 0, 0, false).seconds, 0) << "an idle engine has room";
+  std::vector<std::shared_ptr<Heard>> heard;
+  std::vector<std::shared_ptr<EngineTicket>> tickets;
+  for (int i = 0; i < 200; ++i) {
+    EngineRequest request;
+    request.prompt = some_tokens(20, static_cast<std::uint64_t>(i));
+    request.sampling.max_tokens = 1500;
+    request.sampling.ignore_end = true;
+    request.expected_answer = 380;
+    request.client = "flood";
+    heard.push_back(std::make_shared<Heard>());
+    tickets.push_back(engine.submit(std::move(request), heard.back()).value());
+  }
+  EXPECT_EQ(engine.stats().waiting_tokens, std::uint64_t{400} * static_cast<std::uint64_t>(engine.stats().waiting));
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(120);
+  while (engine.expected_wait("flood", 0, 0, false).seconds == 0 && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+  const ExpectedWait flood = engine.expected_wait("flood", 0, 0, false);
+  ASSERT_GT(flood.seconds, 0);
+  EXPECT_GT(flood.tokens_per_second, 0);
+  EXPECT_EQ(flood.own_seconds, flood.seconds);
+  EXPECT_EQ(engine.expected_wait("another", 0, 0, false).seconds, 0) << "its turn is next";
+  EXPECT_EQ(engine.expected_wait("flood", 1, 0, false).seconds, 0) << "so is that of a higher priority";
+  EXPECT_EQ(engine.expected_wait("flood", 0, 0, true).seconds, 0) << "what is computed alone has a place of its own";
+  EXPECT_GT(engine.stats().waiting_seconds, 0);
+  for (const auto& ticket : tickets) ticket->cancel();
+  for (const auto& one : heard) one->wait();
+  EXPECT_EQ(engine.expected_wait("flood", 0, 0, false).seconds, 0);
+  EXPECT_EQ(engine.stats().waiting_seconds, 0);
+  EXPECT_EQ(engine.stats().waiting_tokens, 0u);
+}
+
 TEST(Engine, Refusals) {
   EngineOptions options = exact();
   options.queue.requests = 2;

@@ -12,6 +12,7 @@
 
 #include "core/json.h"
 #include "core/log.h"
+#include "serve/admission.h"
 #include "serve/api_result.h"
 #include "serve/field_reader.h"
 #include "serve/http_handler.h"
@@ -81,6 +82,7 @@ struct ApiCall {
   /// Fields of every answer.
   HttpHeaders headers(const char* content_type) const;
   void answer(const Json& json, int status = 200) const;
+  void answer_written(std::string json, int status = 200) const;  // JSON as text
   void answer(const ApiError& error) const;
   void answer(ApiResult<Json> result) const;
   void note_ignored(const FieldReader& in);  // what nobody read, for X-Ignored-Params
@@ -110,9 +112,10 @@ ApiFailure compute_texts(const ApiCallPtr& call, Batcher<Item, Answers>& batcher
     answer(*rows);
   };
   auto gone = [responder = call->responder] { return responder->gone(); };
-  if (const Status status = batcher.submit(std::move(texts), std::move(done), std::move(gone)); !status.has_value())
-    return api_error(status.error());
-  return std::nullopt;
+  const Status status = batcher.submit(std::move(texts), std::move(done), std::move(gone));
+  if (status.has_value()) return std::nullopt;
+  if (status.error().code == ErrorCode::kUnavailable) call->record->refused_for = WaitRefusal::kServer;
+  return engine_error(status.error(), {.seconds = batcher.expected_wait()});
 }
 
 /// "input": a text or several, at least one.

@@ -99,9 +99,7 @@ void handle_tokenizer_info(const ApiServices& services, const ApiCallPtr& call) 
 }
 
 void handle_models(const ApiServices& services, const ApiCallPtr& call) {
-  Json data = Json::array();
-  for (const ServedModelPtr& model : services.models->list()) data.push_back(model->describe());
-  call->answer(Json{{"object", "list"}, {"data", std::move(data)}});
+  call->answer_written(*services.models->listing());
 }
 
 void handle_model(const ApiServices& services, const ApiCallPtr& call) {

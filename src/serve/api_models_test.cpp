@@ -31,6 +31,21 @@ TEST(ApiModels, ListAndOne) {
   EXPECT_EQ(api.get("/health").json["status"], "ok");
 }
 
+TEST(ApiModels, TheListIsWrittenOnceForEachChange) {
+  TestApi api;
+  const auto before = api.models().listing();
+  EXPECT_EQ(api.models().listing(), before);
+  TemporaryDirectory dir("api");
+  testing::write_tiny_adapter(dir.path() / "adapter.gguf");
+  api.models().put(serve_adapter(*api.models().find("tiny"), dir.path(), "support").value());
+  EXPECT_NE(api.models().listing(), before);
+  EXPECT_EQ(api.get("/v1/models").json["data"].size(), 2u);
+  EXPECT_EQ(api.get("/v1/models").json["data"][1], api.get("/v1/models/support").json);
+  api.models().remove("support");
+  EXPECT_EQ(*api.models().listing(), *before);
+  EXPECT_EQ(api.get("/v1/models").json["data"].size(), 1u);
+}
+
 TEST(ApiModels, AdaptersAreModelsWithAParent) {
   TemporaryDirectory dir("api");
   testing::write_tiny_adapter(dir.path() / "adapter.gguf", 64, "", 0.3);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "serve/admission.h"
 #include "serve/api_handlers.h"
 #include "serve/chat_request.h"
 #include "serve/generation_call.h"
@@ -15,7 +16,7 @@ namespace {
 constexpr int kUsualCompletion = 16;  // tokens, as OpenAI's
 
 EngineRequest engine_request(const ApiServices& services, const ApiCall& call, const ServedModel& model,
-                             const GenerationParams& params) {
+                             const GenerationParams& params, int expected_answer) {
   EngineRequest out;
   out.sampling = params.sampling;
   out.choices = params.choices;
@@ -25,6 +26,7 @@ EngineRequest engine_request(const ApiServices& services, const ApiCall& call, c
   out.invariant = params.invariant;
   out.repeatable = params.repeatable;
   out.priority = call.principal.priority + params.priority;
+  out.expected_answer = expected_answer;
   out.deadline = call.arrived + services.limits.request_timeout;
   return out;
 }
@@ -34,12 +36,27 @@ ApiError answers_no_text(const ServedModel& model) {
                            "model_not_supported");
 }
 
-/// What an answer may take at most; without a limit of the request a usual length, since few answers fill the context.
-std::int64_t answer_estimate(FieldReader& in, const GenerationParams& params, int max_context) {
+/// What one answer may take at most; without a limit of the request a usual length, since few answers fill the context.
+int answer_estimate(FieldReader& in, const GenerationParams& params, int max_context) {
   constexpr int kUsualAnswer = 512;
   const bool said = in.has("max_tokens") || in.has("max_completion_tokens");
-  const int tokens = std::min({params.sampling.max_tokens, max_context, said ? INT32_MAX : kUsualAnswer});
-  return static_cast<std::int64_t>(tokens) * params.choices;
+  return std::min({params.sampling.max_tokens, max_context, said ? INT32_MAX : kUsualAnswer});
+}
+
+/// Before anything is tokenised: whether there is time and quota for the body's prompts and answers of so many tokens.
+std::optional<ApiError> refuse(const ApiServices& services, const ApiCall& call, const TextBackend& text, const GenerationParams& params,
+                               std::int64_t answer_tokens) {
+  const Engine& engine = text.engine();
+  const ExpectedWait wait = engine.expected_wait(call.principal.key_id, call.principal.priority + params.priority, text.adapter(), params.invariant);
+  const auto seconds = [](auto span) { return std::chrono::duration<double>(span).count(); };
+  auto refused = refuse_to_wait(
+      wait, {.named = !call.principal.key_id.empty(),
+             .tokens = static_cast<double>(estimated_tokens(call.request.body.size()) + answer_tokens),
+             .seconds_left = seconds(call.arrived + services.limits.request_timeout - std::chrono::steady_clock::now()),
+             .most_waiting_s = seconds(engine.queue_limits().waiting_time)});
+  if (!refused) return call.reserve(answer_tokens);
+  call.record->refused_for = refused->status == 429 ? WaitRefusal::kKey : WaitRefusal::kServer;
+  return refused;
 }
 
 /// What a vocabulary can be held to; what cannot be enforced is refused with this field and code.
@@ -127,7 +144,8 @@ ApiFailure chat(const ApiServices& services, const ApiCallPtr& call) {
   if (must_call && !in.error()) format = forced_call(in, text, tools);
   if (in.error()) return in.error();
   call->note_ignored(in);
-  if (auto refused = call->reserve(answer_estimate(in, params, text.max_context()))) return refused;
+  const int answer = answer_estimate(in, params, text.max_context());
+  if (auto refused = refuse(services, *call, text, params, std::int64_t{answer} * params.choices)) return refused;
   Result<TokenList> prompt = text.encoder().prompt(messages, tools.tools);
   if (!prompt.has_value()) {
     ApiError error = api_error(prompt.error());
@@ -147,7 +165,7 @@ ApiFailure chat(const ApiServices& services, const ApiCallPtr& call) {
     prompt->insert(prompt->end(), open.begin(), open.end());
   }
   prompts.push_back({std::move(*prompt), ""});
-  EngineRequest shape = engine_request(services, *call, *model, params);
+  EngineRequest shape = engine_request(services, *call, *model, params, answer);
   shape.constraint = std::move(format);
   generation->start(std::move(prompts), std::move(shape));
   return std::nullopt;
@@ -170,11 +188,12 @@ ApiFailure completion(const ApiServices& services, const ApiCallPtr& call) {
   ConstraintFactory format;
   if (!in.error()) format = read_format(in, text, params);
   std::vector<GenerationCall::Prompt> prompts;
+  const int answer = answer_estimate(in, params, text.max_context());
   if (!in.error()) {
     const Json* given = in.find("prompt");
     const bool several = given != nullptr && given->is_array() && !given->empty() && !given->front().is_number();
     const auto count = static_cast<std::int64_t>(several ? given->size() : 1);
-    if (auto refused = call->reserve(count * answer_estimate(in, params, text.max_context()))) in.fail(std::move(*refused));
+    if (auto refused = refuse(services, *call, text, params, count * answer * params.choices)) in.fail(std::move(*refused));
   }
   if (!in.error()) read_prompts(in, services.limits, text, prompts);
   if (!in.error() && prompts.size() * static_cast<std::size_t>(params.choices) > services.limits.prompts)
@@ -182,7 +201,7 @@ ApiFailure completion(const ApiServices& services, const ApiCallPtr& call) {
   if (in.error()) return in.error();
   call->note_ignored(in);
   if (logprobs >= 0) params.sampling.top_logprobs = logprobs;
-  EngineRequest shape = engine_request(services, *call, *model, params);
+  EngineRequest shape = engine_request(services, *call, *model, params, answer);
   shape.only_prompt = params.sampling.max_tokens == 0;
   shape.constraint = std::move(format);
   if (echo && logprobs >= 0) shape.prompt_logprobs = logprobs;

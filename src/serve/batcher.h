@@ -20,6 +20,7 @@
 #include "core/matrix.h"
 #include "core/result.h"
 #include "infer/compute_share.h"
+#include "infer/drain_rate.h"
 
 namespace tailor {
 
@@ -35,6 +36,8 @@ struct BatcherOptions {
   std::size_t batch_items = 256;                     // a batch; a request is never split
   std::size_t batch_bytes = std::size_t{256} << 10;  // the same, of texts
   std::size_t queue_items = 8192;                    // waiting; more are refused
+  std::chrono::milliseconds waiting_time{30'000};    // what waits may take, as measured; more is refused
+  std::function<SteadyTime()> clock;                 // empty: the machine's
 };
 
 /// What an item counts for batch_bytes. Other types have one of their own beside them.
@@ -63,7 +66,7 @@ class Batcher {
   using Done = std::function<void(Result<Batched<Answers>>)>;  // on the batcher's thread; must not block
 
   Batcher(Compute compute, std::shared_ptr<ComputeShare> share, BatcherOptions options = {})
-      : compute_(std::move(compute)), share_(std::move(share)), options_(options), thread_([this] { run(); }) {}
+      : compute_(std::move(compute)), share_(std::move(share)), options_(with_clock(std::move(options))), thread_([this] { run(); }) {}
   Batcher(const Batcher&) = delete;
   Batcher& operator=(const Batcher&) = delete;
   ~Batcher() {  // answers what waits with kCancelled
@@ -77,17 +80,24 @@ class Batcher {
       request.done(Error{ErrorCode::kCancelled, "the model was removed before the answer", ""});
   }
 
-  /// kUnavailable: the queue is full. `gone` true when its turn comes: dropped without an answer.
+  /// kUnavailable: too much waits. `gone` true when its turn comes: dropped without an answer.
   Status submit(std::vector<Item> items, Done done, std::function<bool()> gone = {}) {
     std::size_t bytes = 0;
     for (const Item& item : items) bytes += bytes_of(item);
+    const std::size_t counted = bytes + items.size();
     {
       const std::lock_guard lock(mutex_);
       if (waiting_ + items.size() > options_.queue_items)
         return Error{ErrorCode::kUnavailable, fmt::format("the queue is full: {} texts wait", waiting_),
                      "try again later"};
+      if (const double wait = wait_seconds(); wait > std::chrono::duration<double>(options_.waiting_time).count()) {
+        return Error{ErrorCode::kUnavailable,
+                     fmt::format("the server is overloaded: {} texts wait, which takes about {:.0f} s", waiting_, wait),
+                     "try again later"};
+      }
       waiting_ += items.size();
-      queue_.push_back({std::move(items), bytes, std::move(done), std::move(gone), Clock::now()});
+      waiting_bytes_ += counted;
+      queue_.push_back({std::move(items), bytes, std::move(done), std::move(gone), options_.clock()});
     }
     changed_.notify_one();
     return {};
@@ -96,26 +106,38 @@ class Batcher {
     const std::lock_guard lock(mutex_);
     return waiting_;
   }
+  double expected_wait() const {  ///< seconds for what waits now; 0: nothing does, or nobody knows
+    const std::lock_guard lock(mutex_);
+    return wait_seconds();
+  }
 
  private:
-  using Clock = std::chrono::steady_clock;
   struct Request {
     std::vector<Item> items;
     std::size_t bytes;
     Done done;
     std::function<bool()> gone;
-    Clock::time_point since;
+    SteadyTime since;
+    std::size_t counted() const { return bytes + items.size(); }  // an empty text takes time too
   };
 
-  static double seconds(Clock::time_point from, Clock::time_point to) {
-    return std::chrono::duration<double>(to - from).count();
+  static double seconds(SteadyTime from, SteadyTime to) { return std::chrono::duration<double>(to - from).count(); }
+  static BatcherOptions with_clock(BatcherOptions options) {
+    if (!options.clock) options.clock = [] { return std::chrono::steady_clock::now(); };
+    return options;
+  }
+  double wait_seconds() const {  // under mutex_
+    const auto rate = drain_.per_second();
+    return rate ? static_cast<double>(waiting_bytes_) / *rate : 0;
   }
 
   void run() {
+    double done = 0;  // bytes of the last batch
     for (;;) {
       std::vector<Request> requests;
       {
         std::unique_lock lock(mutex_);
+        drain_.advance(std::exchange(done, 0), !queue_.empty(), options_.clock());
         changed_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
         if (stopping_) return;
         std::size_t items = 0, bytes = 0;
@@ -127,6 +149,8 @@ class Batcher {
           items += next.items.size();
           bytes += next.bytes;
           waiting_ -= next.items.size();
+          waiting_bytes_ -= next.counted();
+          done += static_cast<double>(next.counted());
           requests.push_back(std::move(queue_.front()));
           queue_.pop_front();
         }
@@ -143,7 +167,7 @@ class Batcher {
       counts.push_back(request.items.size());
       std::move(request.items.begin(), request.items.end(), std::back_inserter(items));
     }
-    const Clock::time_point begin = Clock::now();
+    const SteadyTime begin = options_.clock();
     Result<Answers> all = Error{};
     try {
       ComputeShare::Busy busy(*share_);
@@ -153,7 +177,7 @@ class Batcher {
     } catch (const std::exception& e) {
       all = Error{ErrorCode::kInternal, fmt::format("the batch failed: {}", e.what()), ""};
     }
-    const Clock::time_point end = Clock::now();
+    const SteadyTime end = options_.clock();
     std::size_t first = 0;
     for (std::size_t r = 0; r < requests.size(); ++r) {
       Request& request = requests[r];
@@ -174,6 +198,8 @@ class Batcher {
   std::condition_variable changed_;
   std::deque<Request> queue_;
   std::size_t waiting_ = 0;
+  std::size_t waiting_bytes_ = 0;
+  DrainRate drain_;  // of bytes
   bool stopping_ = false;
   std::thread thread_;
 };

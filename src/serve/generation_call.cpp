@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "serve/admission.h"
 #include "serve/key_visit.h"
 
 namespace tailor {
@@ -81,6 +82,9 @@ void GenerationCall::start(std::vector<Prompt> prompts, EngineRequest shape) {
     EngineRequest request = shape;
     request.prompt = prompts_[i].tokens;
     auto ticket = model_->text->engine().submit(std::move(request), std::make_shared<Part>(shared_from_this(), i * n));
+    const bool full = !ticket.has_value() && ticket.error().code == ErrorCode::kUnavailable;
+    ExpectedWait wait;
+    if (full) wait = model_->text->engine().expected_wait(shape.client, shape.priority, shape.adapter, shape.invariant);
     const std::lock_guard lock(mutex_);
     if (ticket.has_value()) {
       tickets_.push_back(*ticket);
@@ -88,7 +92,8 @@ void GenerationCall::start(std::vector<Prompt> prompts, EngineRequest shape) {
       continue;
     }
     left_ -= (prompts_.size() - i) * n;
-    ApiError error = api_error(ticket.error());
+    ApiError error = engine_error(ticket.error(), wait);
+    if (full && call_->record) call_->record->refused_for = WaitRefusal::kQueue;
     if (error.status == 400) {
       error.param = style_.chat ? "messages" : "prompt";
       if (error.message.find("the model reads") != std::string::npos) error.code = "context_length_exceeded";

@@ -372,7 +372,7 @@ HttpResponse HttpSession::error_response(int status, std::string_view message) {
 void HttpSession::fail(int status, std::string_view message) {
   if (status != 408) count(shared_->metrics->bad_requests);
   HttpResponse response = error_response(status, message);
-  if (status == 503) response.headers.add("Retry-After", "1");
+  if (status == 503 && response.headers.find("Retry-After") == nullptr) response.headers.add("Retry-After", "1");
   respond(std::move(response), false);
   end_request(false);
 }

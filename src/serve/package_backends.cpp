@@ -52,14 +52,14 @@ Result<std::vector<LabelAnswer>> answer_labels(Classifier& classifier, std::span
 }  // namespace
 
 std::shared_ptr<LabelBackend> LabelBackend::make(PackageManifest manifest, std::unique_ptr<Classifier> classifier,
-                                                 bool rows, std::shared_ptr<ComputeShare> share) {
+                                                 bool rows, std::shared_ptr<ComputeShare> share, BatcherOptions options) {
   auto out = std::make_shared<LabelBackend>();
   out->manifest = std::move(manifest);
   out->classifier = std::move(classifier);
   out->shows_rows = rows && out->classifier->holds_rows();
   out->batcher = std::make_unique<Batcher<LabelQuery, std::vector<LabelAnswer>>>(
       [&it = *out->classifier](std::span<const LabelQuery> queries) { return answer_labels(it, queries); },
-      std::move(share));
+      std::move(share), std::move(options));
   return out;
 }
 
@@ -68,22 +68,22 @@ bool LabelBackend::pairs() const {
 }
 
 Result<std::shared_ptr<TagBackend>> TagBackend::load(const std::filesystem::path& package, PackageManifest manifest,
-                                                     std::shared_ptr<ComputeShare> share) {
+                                                     std::shared_ptr<ComputeShare> share, BatcherOptions options) {
   TAILOR_TRY(Tagger tagger, Tagger::load(package, manifest, {.threads = share->cores()}));
   auto out = std::make_shared<TagBackend>(TagBackend{std::move(manifest), std::move(tagger), nullptr});
   out->batcher = std::make_unique<Batcher<TaggedRow, std::vector<WordTags>>>(
       [&it = out->tagger](std::span<const TaggedRow> rows) { return it.tag(rows, {}, CancelToken()); },
-      std::move(share));
+      std::move(share), std::move(options));
   return out;
 }
 
 Result<std::shared_ptr<SpanBackend>> SpanBackend::load(const std::filesystem::path& package, PackageManifest manifest,
-                                                       std::shared_ptr<ComputeShare> share) {
+                                                       std::shared_ptr<ComputeShare> share, BatcherOptions options) {
   TAILOR_TRY(QuestionModel model, QuestionModel::load(package, manifest, {.threads = share->cores()}));
   auto out = std::make_shared<SpanBackend>(SpanBackend{std::move(manifest), std::move(model), nullptr});
   out->batcher = std::make_unique<Batcher<QuestionRow, std::vector<SpanAnswer>>>(
       [&it = out->model](std::span<const QuestionRow> rows) { return it.answer(rows, {}, CancelToken()); },
-      std::move(share));
+      std::move(share), std::move(options));
   return out;
 }
 

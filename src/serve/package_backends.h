@@ -42,7 +42,7 @@ struct LabelBackend {
 
   /// `rows`: whether those that the package holds may be shown.
   static std::shared_ptr<LabelBackend> make(PackageManifest manifest, std::unique_ptr<Classifier> classifier, bool rows,
-                                            std::shared_ptr<ComputeShare> share);
+                                            std::shared_ptr<ComputeShare> share, BatcherOptions options = {});
   bool one_label() const { return manifest.target.kind == PackageTarget::Kind::kLabel; }
   /// Whether it answers pairs of texts (model/tokenizer.h, kPairSeparator).
   bool pairs() const;
@@ -56,7 +56,7 @@ struct TagBackend {
 
   /// `manifest`: of read_package().
   static Result<std::shared_ptr<TagBackend>> load(const std::filesystem::path& package, PackageManifest manifest,
-                                                  std::shared_ptr<ComputeShare> share);
+                                                  std::shared_ptr<ComputeShare> share, BatcherOptions options = {});
 };
 
 /// Answers a question with a piece of a text.
@@ -66,7 +66,7 @@ struct SpanBackend {
   std::unique_ptr<Batcher<QuestionRow, std::vector<SpanAnswer>>> batcher;
 
   static Result<std::shared_ptr<SpanBackend>> load(const std::filesystem::path& package, PackageManifest manifest,
-                                                   std::shared_ptr<ComputeShare> share);
+                                                   std::shared_ptr<ComputeShare> share, BatcherOptions options = {});
 };
 
 }  // namespace tailor

@@ -20,6 +20,14 @@ struct GenerationReport;  // generation_call.h
 
 constexpr int kClientGone = 499;  // as a status: the client went before its answer was complete
 
+/// Why a request was turned away before it began.
+enum class WaitRefusal : std::uint8_t {
+  kNone,
+  kKey,     // what its own key has waiting takes too long
+  kServer,  // what waits takes too long
+  kQueue,   // the queue's bounds of requests and tokens
+};
+
 struct RequestRecord {
   std::string id;              // as in X-Request-Id; empty: it never became a request
   std::string method;          // empty: it never became a request
@@ -33,6 +41,7 @@ struct RequestRecord {
   TraceContext trace;          // of the client, where it sent one
 
   int status = 0;
+  WaitRefusal refused_for = WaitRefusal::kNone;
   std::uint64_t bytes_in = 0, bytes_out = 0;  // of bodies
   std::chrono::system_clock::time_point began;
   double seconds = 0;  // to the last byte handed to the connection

@@ -92,6 +92,12 @@ Result<fs::path> adapter_file(const fs::path& path) {
                "name a GGUF adapter, a soft prompt, or a package of `tailor tune` with one"};
 }
 
+BatcherOptions batching(const ModelLoadOptions& options) {
+  BatcherOptions out;
+  out.waiting_time = options.queue.waiting_time;
+  return out;
+}
+
 }  // namespace
 
 Result<std::shared_ptr<const TextBackend>> TextBackend::make(std::shared_ptr<EngineHost> host, const fs::path& adapter,
@@ -124,7 +130,7 @@ Result<EmbeddingBackend::Ready> EmbeddingBackend::get() {
     TAILOR_TRY(Embedder embedder, Embedder::load(gguf_, {.threads = share_->cores()}));
     embedder_ = std::make_unique<Embedder>(std::move(embedder));
     batcher_ = std::make_unique<TextBatcher>(
-        [this](std::span<const std::string> texts) { return embedder_->embed(texts, {}, CancelToken()); }, share_);
+        [this](std::span<const std::string> texts) { return embedder_->embed(texts, {}, CancelToken()); }, share_, options_);
   }
   return Ready{batcher_.get(), &embedder_->tokenizer(), embedder_->dim(), embedder_->max_tokens()};
 }
@@ -171,6 +177,7 @@ ModelRegistry::ModelRegistry() : graveyard_(std::make_shared<Graveyard>()) {
       graveyard->dead.pop_back();
       lock.unlock();
       delete model;
+      release_free_memory();  // else a server whose models are replaced grows by what lies between allocations
       lock.lock();
       --graveyard->alive;
     }
@@ -203,6 +210,7 @@ ServedModelPtr ModelRegistry::put(std::unique_ptr<ServedModel> model) {
   ServedModelPtr old;  // ends outside the lock
   const std::lock_guard lock(mutex_);
   ++version_;
+  listing_.reset();
   for (ServedModelPtr& known : models_) {
     if (known->id != shared->id) continue;
     old = std::exchange(known, shared);
@@ -220,6 +228,7 @@ bool ModelRegistry::remove(const std::string& id) {
   old = *found;
   models_.erase(found);
   ++version_;
+  listing_.reset();
   return true;
 }
 
@@ -233,6 +242,23 @@ ServedModelPtr ModelRegistry::find(const std::string& id) const {
 std::vector<ServedModelPtr> ModelRegistry::list() const {
   const std::lock_guard lock(mutex_);
   return models_;
+}
+
+std::shared_ptr<const std::string> ModelRegistry::listing() const {
+  std::vector<ServedModelPtr> models;
+  std::uint64_t version = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    if (listing_) return listing_;
+    models = models_;
+    version = version_;
+  }
+  Json data = Json::array();
+  for (const ServedModelPtr& model : models) data.push_back(model->describe());
+  auto written = std::make_shared<const std::string>(dump_json({{"object", "list"}, {"data", std::move(data)}}));
+  const std::lock_guard lock(mutex_);
+  if (version == version_) listing_ = written;
+  return written;
 }
 
 std::uint64_t ModelRegistry::version() const {
@@ -250,7 +276,7 @@ Result<std::unique_ptr<ServedModel>> serve_base_model(const std::string& model, 
   auto out = std::make_unique<ServedModel>();
   out->id = id.empty() ? info.id : id;
   out->created = unix_now();
-  out->embedding = std::make_shared<EmbeddingBackend>(gguf, options.share);
+  out->embedding = std::make_shared<EmbeddingBackend>(gguf, options.share, batching(options));
   if (info.kind == ModelKind::kDecoder) {
     TAILOR_TRY(const auto host, make_host(gguf, options));
     TAILOR_TRY(out->text, TextBackend::make(host, {}, {}));
@@ -301,12 +327,13 @@ Result<std::unique_ptr<ServedModel>> serve_package(const fs::path& package, cons
   }
   out->fingerprint = fingerprint_of(sha256_hex(dump_json(manifest.data) + manifest.base.sha256));
   if (manifest.serving == kServeTags) {
-    TAILOR_TRY(out->tags, TagBackend::load(package, std::move(manifest), options.share));
+    TAILOR_TRY(out->tags, TagBackend::load(package, std::move(manifest), options.share, batching(options)));
   } else if (manifest.serving == kServeSpan) {
-    TAILOR_TRY(out->spans, SpanBackend::load(package, std::move(manifest), options.share));
+    TAILOR_TRY(out->spans, SpanBackend::load(package, std::move(manifest), options.share, batching(options)));
   } else {
     TAILOR_TRY(LoadedPackage loaded, load_package(package, std::move(manifest), {.threads = options.share->cores()}));
-    out->labels = LabelBackend::make(std::move(loaded.manifest), std::move(loaded.classifier), options.nearest_rows, options.share);
+    out->labels = LabelBackend::make(std::move(loaded.manifest), std::move(loaded.classifier), options.nearest_rows,
+                                     options.share, batching(options));
   }
   return out;
 }

@@ -65,7 +65,8 @@ class TextBackend {
 /// Texts to vectors. Loaded when it is first asked for.
 class EmbeddingBackend {
  public:
-  EmbeddingBackend(std::filesystem::path gguf, std::shared_ptr<ComputeShare> share) : gguf_(std::move(gguf)), share_(std::move(share)) {}
+  EmbeddingBackend(std::filesystem::path gguf, std::shared_ptr<ComputeShare> share, BatcherOptions options = {})
+      : gguf_(std::move(gguf)), share_(std::move(share)), options_(std::move(options)) {}
   /// The batcher, and how long vectors and texts are.
   struct Ready {
     TextBatcher* batcher;
@@ -78,6 +79,7 @@ class EmbeddingBackend {
  private:
   std::filesystem::path gguf_;
   std::shared_ptr<ComputeShare> share_;
+  BatcherOptions options_;
   mutable std::mutex mutex_;  // held while it loads
   std::unique_ptr<Embedder> embedder_;
   std::unique_ptr<TextBatcher> batcher_;
@@ -119,12 +121,15 @@ class ModelRegistry {
   ServedModelPtr find(const std::string& id) const;
   std::vector<ServedModelPtr> list() const;  // in the order in which they were put first
   std::uint64_t version() const;             // rises with every change
+  /// {"object": "list", "data": […]} of all, written once for each change.
+  std::shared_ptr<const std::string> listing() const;
 
  private:
   struct Graveyard;
   mutable std::mutex mutex_;
   std::vector<ServedModelPtr> models_;
   std::uint64_t version_ = 0;
+  mutable std::shared_ptr<const std::string> listing_;  // null: not written since the last change
   std::shared_ptr<Graveyard> graveyard_;
   std::thread undertaker_;
 };

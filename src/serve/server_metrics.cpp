@@ -43,6 +43,8 @@ void ServerMetrics::on_request(const RequestRecord& record) {
     if (record.status == kRefusals[i] && (record.route == nullptr || record.route->scope != ApiScope::kNone))
       refused_[i].fetch_add(1, std::memory_order_relaxed);
   }
+  if (record.refused_for != WaitRefusal::kNone)
+    refused_to_wait_[static_cast<std::size_t>(record.refused_for) - 1].fetch_add(1, std::memory_order_relaxed);
   if (record.model.empty() || record.route == nullptr || record.route->scope != ApiScope::kInfer) return;
   const std::shared_ptr<ModelMetrics> model = of(record.model);
   count(model->requests[status == 0 || status == 1 ? 0 : status - 1]);
@@ -142,6 +144,8 @@ void ServerMetrics::write_server(MetricText& out) const {
   }
   out.counter("tailor_requests_refused_total", "Requests turned away: 401 no key, 403 not allowed, 429 over a quota, 503 a full queue or shutting down.");
   for (std::size_t i = 0; i < kRefusals.size(); ++i) out.sample({{"status", std::to_string(kRefusals[i])}}, refused_[i].load());
+  out.counter("tailor_waiting_refused_total", "Requests turned away for what waits before them: of their own key, of all, or over the queue's bounds.");
+  for (std::size_t i = 0; i < kWaitRefusals.size(); ++i) out.sample({{"reason", kWaitRefusals[i]}}, refused_to_wait_[i].load());
 }
 
 void ServerMetrics::write_http(MetricText& out) const {

@@ -96,6 +96,8 @@ class ServerMetrics final : public RequestObserver {
   std::vector<std::array<std::atomic<std::uint64_t>, kClasses.size()>> by_route_;
   static constexpr std::array kRefusals{401, 403, 429, 503};
   std::array<std::atomic<std::uint64_t>, kRefusals.size()> refused_{};
+  static constexpr std::array kWaitRefusals{"key", "server", "queue"};  // as WaitRefusal
+  std::array<std::atomic<std::uint64_t>, kWaitRefusals.size()> refused_to_wait_{};
   mutable std::shared_mutex mutex_;
   mutable std::map<std::string, std::shared_ptr<ModelMetrics>> by_model_;
 };

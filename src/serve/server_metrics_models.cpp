@@ -105,6 +105,8 @@ void ServerMetrics::write_engines(MetricText& out, const std::vector<EngineRow>&
   gauge("tailor_requests_running", "Answers being computed; adapters count to their base.", [](const EngineStats& s) { return static_cast<U64>(s.running); });
   gauge("tailor_requests_waiting", "Answers that wait for the engine.", [](const EngineStats& s) { return static_cast<U64>(s.waiting); });
   gauge("tailor_waiting_tokens", "Tokens of what waits, estimated.", [](const EngineStats& s) { return s.waiting_tokens; });
+  gauge("tailor_waiting_seconds", "What waits takes, estimated; 0: there is room, or nobody knows yet.", [](const EngineStats& s) { return s.waiting_seconds; });
+  gauge("tailor_drain_tokens_per_second", "How fast what waits is worked off, in estimated tokens; 0: nobody knows yet.", [](const EngineStats& s) { return s.drain_tokens_per_second; });
   gauge("tailor_kv_cache_usage_ratio", "Keys and values in use, 1: all.", used_share);
   gauge("tailor_kv_cache_tokens", "Tokens whose keys and values fit.", [](const EngineStats& s) { return s.cells; });
   gauge("tailor_kept_prefix_bytes", "Beginnings of prompts kept outside the lanes.", [](const EngineStats& s) { return s.kept_bytes; });

@@ -31,7 +31,7 @@ models:
 adapters_root: adapters
 keys: {file: keys.yaml, required: true}
 nearest_rows: false
-limits: {body_bytes: 1MiB, choices: 2, prompts: 3, texts: 4, read_bytes: 10kB, messages: 5, waiting_requests: 6, waiting_tokens: 7, connections: 8, connections_per_address: 9}
+limits: {body_bytes: 1MiB, choices: 2, prompts: 3, texts: 4, read_bytes: 10kB, messages: 5, waiting_requests: 6, waiting_tokens: 7, waiting_time: 20s, connections: 8, connections_per_address: 9}
 timeouts: {request: 2m, drain: 5s, header: 1s, idle: 2s, body: 3s, write: 500ms}
 log: {level: warning, file: log/tailor.log, max_bytes: 1MB, requests: false, addresses: false}
 metrics: {compat: vllm}
@@ -65,6 +65,7 @@ traces: {endpoint: "http://127.0.0.1:4318", ratio: 0.25, service_name: support}
   EXPECT_EQ(got.limits.read_bytes, 10'000u);
   EXPECT_FALSE(got.nearest_rows);
   EXPECT_EQ(got.limits.messages, 5u);
+  EXPECT_EQ(got.queue.waiting_time, std::chrono::seconds(20));
   EXPECT_EQ(got.queue.requests, 6u);
   EXPECT_EQ(got.queue.tokens, 7u);
   EXPECT_EQ(got.http_limits.connections, 8u);

@@ -236,6 +236,18 @@ TEST(Serve, TellsWhatStartedItThatItIsReady) {
   EXPECT_EQ(std::string(text, n > 0 ? static_cast<std::size_t>(n) : 0), "READY=1");
 }
 
+TEST(Serve, TakesAsManyFileDescriptorsAsItMayHave) {
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit few{200, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  Served server({"--model", tailor::testing::tiny_llama().string(), "--threads", "1"});
+  setrlimit(RLIMIT_NOFILE, &before);
+  auto connection = server.client();
+  const std::string metrics = connection.ask(Served::request("GET", "/metrics", "")).body;
+  EXPECT_NE(metrics.find(fmt::format("process_max_fds {}\n", before.rlim_max)), std::string::npos) << metrics.substr(metrics.find("process_"));
+}
+
 TEST(Serve, AtAUnixSocket) {
   const TemporaryDirectory dir;
   const fs::path socket = dir.path() / "tailor.sock";
