@@ -383,8 +383,9 @@ TEST_F(KeyedBatchApi, ARequestThatItsKeyCanNeverPayIsRefused) {
 }
 
 TEST_F(KeyedBatchApi, TheEndOfAKeyIsTheEndOfItsBatches) {
+  restart({.answers = 2, .input = {}, .clock = {}});
   const CreatedApiKey mine = key();
-  const std::string id = create_for(mine, lines(300, 100));
+  const std::string id = create_for(mine, lines(1000, 20));
   ASSERT_TRUE(test::eventually([&] { return store_->batches().find(id).value().completed > 0; }));
   store_->keys().revoke(mine.key.id).value();
   ASSERT_TRUE(test::eventually([&] { return store_->batches().find(id).value().status == BatchStatus::kFailed; }));
