@@ -121,7 +121,7 @@ class ServeBottlenecks : public ::testing::Test {
 
 TEST_F(ServeBottlenecks, TextsAreThoseOfGenerate) {
   const std::string package = tuned("chat.jsonl", small_conversations([](const char* thing, std::size_t i) { return fmt::format("{} {}", thing, i); }),
-                                    {"--method", "adapter-houlsby"});
+                                    {"--method", "adapter-houlsby", "--answers", "1"});
   const std::string question = "Is the flat free?";
   const Outcome said = run({"generate", package, question, "--max-tokens", "12", "--json"});
   ASSERT_EQ(said.code, 0) << said.err;
@@ -146,7 +146,7 @@ TEST_F(ServeBottlenecks, TextsAreThoseOfGenerate) {
 
 TEST_F(ServeBottlenecks, AWorkerThatEndsIsStartedAgain) {
   const std::string package = tuned("chat.jsonl", small_conversations([](const char* thing, std::size_t i) { return fmt::format("{} {}", thing, i); }),
-                                    {"--method", "adapter-houlsby"});
+                                    {"--method", "adapter-houlsby", "--answers", "1"});
   Served server({package});
   const Json body{{"messages", {{{"role", "user"}, {"content", "Hi"}}}}, {"max_tokens", 4}, {"temperature", 0}};
   const Json before = server.ask("POST", "/v1/chat/completions", body)["choices"];
