@@ -48,7 +48,8 @@ int main(int argc, char** argv) {
   app.add_option("--answer", answer);
   app.add_option("--models", models, "one chat after the other takes the next")->delimiter(',');
   app.add_option("--lora-count", loras, "llama-server: adapters, chosen by id for each request")->delimiter(',');
-  app.add_option("--warm", warm, "requests of each chat before the clock runs, so that both servers hold the system's prompt");
+  app.add_option("--warm", warm,
+                 "requests of each chat before the clock runs, so that both servers hold the system's prompt");
   app.add_option("--key", key);
   CLI11_PARSE(app, argc, argv);
 
@@ -56,8 +57,9 @@ int main(int argc, char** argv) {
   std::atomic<int> next{0};
   Totals totals;
   const auto chat = [&](std::unique_ptr<Connection>& held, int number, bool counted) {
-    Json body{{"messages", {{{"role", "system"}, {"content", system}},
-                            {{"role", "user"}, {"content", words(1000 + static_cast<std::uint64_t>(number + 10), own)}}}},
+    Json body{{"messages",
+               {{{"role", "system"}, {"content", system}},
+                {{"role", "user"}, {"content", words(1000 + static_cast<std::uint64_t>(number + 10), own)}}}},
               {"max_tokens", answer},
               {"temperature", 0},
               {"ignore_eos", true},
@@ -74,8 +76,8 @@ int main(int argc, char** argv) {
     const double begin = now();
     const std::string request =
         "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" +
-                        (key.empty() ? std::string() : "Authorization: Bearer " + key + "\r\n") + "Content-Length: " +
-                        std::to_string(text.size()) + "\r\n\r\n" + text;
+        (key.empty() ? std::string() : "Authorization: Bearer " + key + "\r\n") +
+        "Content-Length: " + std::to_string(text.size()) + "\r\n\r\n" + text;
     std::string line, status;
     double first = -1, last = -1;
     std::vector<double> gaps;
@@ -106,7 +108,9 @@ int main(int argc, char** argv) {
       if (event.contains("usage") && event["usage"].is_object()) usage = event["usage"];
       if (!event.contains("choices") || event["choices"].empty()) continue;
       const Json& delta = event["choices"][0]["delta"];
-      if (!delta.contains("content") || !delta["content"].is_string() || delta["content"].get_ref<const std::string&>().empty()) continue;
+      if (!delta.contains("content") || !delta["content"].is_string() ||
+          delta["content"].get_ref<const std::string&>().empty())
+        continue;
       const double at = now();
       if (first < 0)
         first = at;

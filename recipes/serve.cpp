@@ -32,7 +32,8 @@ Status check_served_name(std::string_view name) {
   return {};
 }
 
-Status load_served(const ServeModel& wanted, ModelRegistry& models, ModelAdmin& admin, const ModelLoadOptions& options) {
+Status load_served(const ServeModel& wanted, ModelRegistry& models, ModelAdmin& admin,
+                   const ModelLoadOptions& options) {
   if (!wanted.name.empty()) TAILOR_CHECK(check_served_name(wanted.name));
   for (const ServeAdapter& adapter : wanted.adapters) TAILOR_CHECK(check_served_name(adapter.name));
   if (!wanted.stored.empty()) {
@@ -53,10 +54,12 @@ Status load_served(const ServeModel& wanted, ModelRegistry& models, ModelAdmin& 
   return {};
 }
 
-Status load_models(const ServeRequest& request, ModelRegistry& models, ModelAdmin& admin, const ModelLoadOptions& options) {
+Status load_models(const ServeRequest& request, ModelRegistry& models, ModelAdmin& admin,
+                   const ModelLoadOptions& options) {
   for (const auto& package : request.packages) {
     std::error_code ignored;
-    if (!std::filesystem::exists(package, ignored) && admin.store() != nullptr && package.string().find('/') == std::string::npos) {
+    if (!std::filesystem::exists(package, ignored) && admin.store() != nullptr &&
+        package.string().find('/') == std::string::npos) {
       TAILOR_TRY([[maybe_unused]] const ServedModelPtr stored, admin.load_stored(package.string(), ""));
       continue;
     }
@@ -65,7 +68,8 @@ Status load_models(const ServeRequest& request, ModelRegistry& models, ModelAdmi
   }
   for (const ServeModel& wanted : request.served) {
     if (const Status loaded = load_served(wanted, models, admin, options); !loaded)
-      return Error{loaded.error().code, fmt::format("{}: {}", wanted.where, loaded.error().message), loaded.error().hint};
+      return Error{loaded.error().code, fmt::format("{}: {}", wanted.where, loaded.error().message),
+                   loaded.error().hint};
   }
   ServedModelPtr base;
   for (const std::string& name : request.models) {
@@ -76,7 +80,8 @@ Status load_models(const ServeRequest& request, ModelRegistry& models, ModelAdmi
   for (const std::string& adapter : request.adapters) {
     const std::size_t equals = adapter.find('=');
     if (equals == 0 || equals == std::string::npos)
-      return Error{ErrorCode::kInvalidArgument, fmt::format("--adapter {}: expected NAME=PATH", adapter), "--adapter support=runs/lora/package"};
+      return Error{ErrorCode::kInvalidArgument, fmt::format("--adapter {}: expected NAME=PATH", adapter),
+                   "--adapter support=runs/lora/package"};
     if (!base)
       return Error{ErrorCode::kInvalidArgument, "--adapter needs a base model to stand on", "name it with --model"};
     TAILOR_CHECK(check_served_name(adapter.substr(0, equals)));
@@ -84,7 +89,8 @@ Status load_models(const ServeRequest& request, ModelRegistry& models, ModelAdmi
     models.put(std::move(model));
   }
   if (models.list().empty())
-    return Error{ErrorCode::kInvalidArgument, "there is nothing to serve", "name a package, or a base model with --model"};
+    return Error{ErrorCode::kInvalidArgument, "there is nothing to serve",
+                 "name a package, or a base model with --model"};
   return {};
 }
 
@@ -97,18 +103,21 @@ Result<std::unique_ptr<Store>> open_store(const ServeRequest& request, Logger& l
   auto store = Store::open(directory, {.check_integrity = true});
   // One that is there may hold keys: without them everybody would come in.
   if (store || !request.data.empty() || there || request.keys_required) return store;
-  log.warning(fmt::format("without keys and packages by name, since {} cannot be made: {}", directory.string(), store.error().message));
+  log.warning(fmt::format("without keys and packages by name, since {} cannot be made: {}", directory.string(),
+                          store.error().message));
   return std::unique_ptr<Store>();
 }
 
-void read_again(const ServeRequest& request, Store* store, KeyDoor* door, ModelAdmin& admin, HttpServer& server, Logger& log) {
+void read_again(const ServeRequest& request, Store* store, KeyDoor* door, ModelAdmin& admin, HttpServer& server,
+                Logger& log) {
   if (door != nullptr) {
     auto fixed = read_fixed_keys(request.keys_file);
     const Status taken = fixed ? store->keys().set_fixed(std::move(*fixed)) : Status(fixed.error());
     if (!taken) log.warning("the keys stay as they were: " + to_string(taken.error()));
     door->look();
   }
-  if (const Status tls = server.reload_tls(); !tls) log.warning("the certificates stay as they were: " + to_string(tls.error()));
+  if (const Status tls = server.reload_tls(); !tls)
+    log.warning("the certificates stay as they were: " + to_string(tls.error()));
   admin.follow_production();
   log.info("keys, certificates and packages in production were read again");
 }
@@ -121,8 +130,8 @@ bool is_open(const HttpEndpoint& endpoint) {
 
 }  // namespace
 
-Status serve(const ServeRequest& request, Logger& log, const std::function<void(const std::vector<std::string>&)>& ready,
-             const CancelToken& stop) {
+Status serve(const ServeRequest& request, Logger& log,
+             const std::function<void(const std::vector<std::string>&)>& ready, const CancelToken& stop) {
   TAILOR_TRY(const std::unique_ptr<Store> store, open_store(request, log));
   std::unique_ptr<KeyDoor> door;
   if (store) {
@@ -130,7 +139,8 @@ Status serve(const ServeRequest& request, Logger& log, const std::function<void(
     TAILOR_CHECK(store->keys().set_fixed(std::move(fixed)));
     door = std::make_unique<KeyDoor>(*store, log, KeyDoorOptions{.required = request.keys_required, .clock = {}});
   } else if (!request.keys_file.empty()) {
-    return Error{ErrorCode::kInvalidArgument, "keys need a place where their use is kept account of", "name one with --data DIR"};
+    return Error{ErrorCode::kInvalidArgument, "keys need a place where their use is kept account of",
+                 "name one with --data DIR"};
   }
   const bool keyed = door && door->closed();
   HttpServerOptions options;
@@ -140,14 +150,14 @@ Status serve(const ServeRequest& request, Logger& log, const std::function<void(
   for (const std::string& listen : request.listen) {
     TAILOR_TRY(HttpEndpoint endpoint, parse_endpoint(listen));
     if (is_open(endpoint) && !keyed)
-      return Error{ErrorCode::kInvalidArgument, fmt::format("--listen {}: other machines could use this server, and there are no keys", listen),
+      return Error{ErrorCode::kInvalidArgument,
+                   fmt::format("--listen {}: other machines could use this server, and there are no keys", listen),
                    "make one with `tailor keys create --name NAME`, or listen on 127.0.0.1"};
     if (!request.tls_certificate.empty())
       endpoint.tls = TlsFiles{request.tls_certificate, request.tls_key, request.tls_client_ca};
     options.endpoints.push_back(std::move(endpoint));
   }
-  const auto share =
-      std::make_shared<ComputeShare>(request.threads > 0 ? request.threads : system_info().cores);
+  const auto share = std::make_shared<ComputeShare>(request.threads > 0 ? request.threads : system_info().cores);
   // Before the models, which may hold a request to their end.
   std::optional<ServerMetrics> metrics;
   std::optional<RequestLog> request_log;
@@ -171,7 +181,8 @@ Status serve(const ServeRequest& request, Logger& log, const std::function<void(
   if (LogSink* sink = request.request_log) {
     api_options.observers.push_back(&request_log.emplace(*sink, request.request_log_options));
     metrics->add([sink](MetricText& out) {
-      out.counter("tailor_log_lines_dropped_total", "Lines of the log that nobody took in time, or no disk had room for.");
+      out.counter("tailor_log_lines_dropped_total",
+                  "Lines of the log that nobody took in time, or no disk had room for.");
       out.sample({}, sink->dropped());
     });
   }
@@ -191,8 +202,8 @@ Status serve(const ServeRequest& request, Logger& log, const std::function<void(
   }
   std::unique_ptr<BatchRunner> batches;
   if (store) {
-    batches = std::make_unique<BatchRunner>(api.services(), door ? static_cast<Authenticator&>(*door) : open, api.observers(),
-                                            BatchOptions{.input = {}, .clock = {}});
+    batches = std::make_unique<BatchRunner>(api.services(), door ? static_cast<Authenticator&>(*door) : open,
+                                            api.observers(), BatchOptions{.input = {}, .clock = {}});
     api.services().batches = batches.get();
     metrics->add([&batches](MetricText& out) { batches->write_metrics(out); });
   }
@@ -202,12 +213,14 @@ Status serve(const ServeRequest& request, Logger& log, const std::function<void(
   metrics->watch_http(server.metrics());
   TAILOR_CHECK(server.start());
   std::vector<std::string> addresses;
-  for (const HttpEndpoint& endpoint : server.endpoints()) addresses.push_back((endpoint.tls ? "https://" : "http://") + to_string(endpoint));
+  for (const HttpEndpoint& endpoint : server.endpoints())
+    addresses.push_back((endpoint.tls ? "https://" : "http://") + to_string(endpoint));
   ready(addresses);
   constexpr std::chrono::milliseconds kLook{50};
   while (!stop.cancelled()) {
     std::this_thread::sleep_for(kLook);
-    if (request.reload != nullptr && request.reload->exchange(false)) read_again(request, store.get(), door.get(), admin, server, log);
+    if (request.reload != nullptr && request.reload->exchange(false))
+      read_again(request, store.get(), door.get(), admin, server, log);
   }
   api.drain();
   if (batches) batches->drain();

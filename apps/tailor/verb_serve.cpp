@@ -8,8 +8,8 @@
 #include <cstdlib>
 #include <memory>
 
-#include "apps/tailor/verbs.h"
 #include "apps/tailor/store_options.h"
+#include "apps/tailor/verbs.h"
 #include "core/private_memory.h"
 #include "core/service_manager.h"
 #include "recipes/serve.h"
@@ -36,7 +36,9 @@ void allow_connections() {
   setrlimit(RLIMIT_NOFILE, &limit);  // where it fails there are those there were
 }
 
-void on_hangup(int) { g_reload.store(true); }
+void on_hangup(int) {
+  g_reload.store(true);
+}
 
 /// The file's settings, with what the command line said in their place.
 Result<ServeRequest> with_file(const ServeRequest& typed, const std::string& file, const CLI::App& verb) {
@@ -63,7 +65,8 @@ void add_monitor_flags(CLI::App& verb, MonitorFlags& flags) {
   verb.add_option("--metrics-compat", flags.compatible, "/metrics under another server's names as well: vllm")
       ->check(CLI::IsMember({"vllm"}).description(""))
       ->type_name("NAMES");
-  verb.add_option("--log-file", flags.log.file, "where the log goes, readable by you alone (standard error)")->type_name("FILE");
+  verb.add_option("--log-file", flags.log.file, "where the log goes, readable by you alone (standard error)")
+      ->type_name("FILE");
   verb.add_option("--log-max-bytes", flags.log.max_bytes, "of the log file and the one before it together (100MB)")
       ->transform(CLI::AsSizeValue(false))
       ->type_name("SIZE");
@@ -73,7 +76,9 @@ void add_monitor_flags(CLI::App& verb, MonitorFlags& flags) {
       ->type_name("LEVEL");
   verb.add_flag("--no-request-log", flags.no_request_log, "no line for each request");
   verb.add_flag("--no-log-addresses", flags.no_addresses, "no addresses of clients in the log");
-  verb.add_option("--trace-endpoint", flags.trace_endpoint, "OpenTelemetry collector, OTLP over HTTP ($OTEL_EXPORTER_OTLP_ENDPOINT); its headers come from $OTEL_EXPORTER_OTLP_HEADERS")
+  verb.add_option("--trace-endpoint", flags.trace_endpoint,
+                  "OpenTelemetry collector, OTLP over HTTP ($OTEL_EXPORTER_OTLP_ENDPOINT); its headers come from "
+                  "$OTEL_EXPORTER_OTLP_HEADERS")
       ->type_name("URL");
   verb.add_option("--trace-ratio", flags.trace_ratio, "share of requests to trace whose client does not say")
       ->check(CLI::Range(0.0, 1.0).description(""))
@@ -95,7 +100,8 @@ Result<std::vector<std::pair<std::string, std::string>>> header_list(const std::
     at = end + 1;
     const std::size_t equals = item.find('=');
     const auto value = equals == std::string::npos ? std::nullopt : percent_decode(item.substr(equals + 1));
-    if (equals == 0 || !value) return Error{ErrorCode::kInvalidArgument, fmt::format("{}: expected name=value, separated by commas", where), ""};
+    if (equals == 0 || !value)
+      return Error{ErrorCode::kInvalidArgument, fmt::format("{}: expected name=value, separated by commas", where), ""};
     out.emplace_back(item.substr(0, equals), *value);
   }
   return out;
@@ -121,7 +127,9 @@ Status apply(const MonitorFlags& flags, const CLI::App& verb, ServeRequest& requ
   request.traces.reset();
   if (traces.endpoint.empty()) return {};
   if (!traces.endpoint.starts_with("http://") && !traces.endpoint.starts_with("https://"))
-    return Error{ErrorCode::kInvalidArgument, fmt::format("--trace-endpoint {}: expected an http or https URL", traces.endpoint), "--trace-endpoint http://127.0.0.1:4318"};
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("--trace-endpoint {}: expected an http or https URL", traces.endpoint),
+                 "--trace-endpoint http://127.0.0.1:4318"};
   TAILOR_TRY(traces.fields, header_list(from_environment("OTEL_EXPORTER_OTLP_HEADERS"), "OTEL_EXPORTER_OTLP_HEADERS"));
   if (const std::string name = from_environment("OTEL_SERVICE_NAME"); !name.empty()) traces.service_name = name;
   request.traces = std::move(traces);
@@ -137,14 +145,18 @@ void add_serve(CLI::App& app, Invocation& invocation) {
   auto port = std::make_shared<int>(0);
   auto file = std::make_shared<std::string>();
   auto data = std::make_shared<std::string>();
-  verb->add_option("package", r.packages, "package directories of fit or tune, or NAME or NAME@VERSION of `tailor packages`; a directory comes first")
+  verb->add_option(
+          "package", r.packages,
+          "package directories of fit or tune, or NAME or NAME@VERSION of `tailor packages`; a directory comes first")
       ->type_name("PACKAGE");
   verb->add_option("--config", *file, "serve.yaml, see docs/SERVE.md; flags win over it")->type_name("FILE");
   add_data_option(*verb, *data);
-  verb->add_option("--model", r.models, "a base model: a name, a GGUF file or a Hugging Face directory; may be given several times")
+  verb->add_option("--model", r.models,
+                   "a base model: a name, a GGUF file or a Hugging Face directory; may be given several times")
       ->allow_extra_args(false)
       ->type_name("MODEL");
-  verb->add_option("--adapter", r.adapters, "an adapter or soft prompt of the first base model, and its name; may be given several times")
+  verb->add_option("--adapter", r.adapters,
+                   "an adapter or soft prompt of the first base model, and its name; may be given several times")
       ->allow_extra_args(false)
       ->type_name("NAME=PATH");
   auto* listen = verb->add_option("--listen", r.listen, "address and port, or unix:PATH; may be given several times")
@@ -155,17 +167,24 @@ void add_serve(CLI::App& app, Invocation& invocation) {
       ->check(CLI::Range(0, 65535).description(""))
       ->excludes(listen)
       ->type_name("PORT");
-  verb->add_option("--tls-certificate", r.tls_certificate, "PEM file of the server's certificate and those up to the root")->type_name("FILE");
+  verb->add_option("--tls-certificate", r.tls_certificate,
+                   "PEM file of the server's certificate and those up to the root")
+      ->type_name("FILE");
   verb->add_option("--tls-key", r.tls_key, "PEM file of its key, readable by its owner alone")->type_name("FILE");
-  verb->add_option("--tls-client-ca", r.tls_client_ca, "clients must show a certificate signed by one of these")->type_name("FILE");
+  verb->add_option("--tls-client-ca", r.tls_client_ca, "clients must show a certificate signed by one of these")
+      ->type_name("FILE");
   verb->add_option("--threads", r.threads, "threads (all cores)")->check(CLI::PositiveNumber)->type_name("N");
-  verb->add_option("--cache-bytes", r.cache_bytes, "memory for keys and values of prompts and answers, such as 2GB (a quarter of the machine's)")
+  verb->add_option("--cache-bytes", r.cache_bytes,
+                   "memory for keys and values of prompts and answers, such as 2GB (a quarter of the machine's)")
       ->transform(CLI::AsSizeValue(false))
       ->type_name("SIZE");
-  verb->add_option("--max-context", r.max_context, "longest prompt and answer together, in tokens (as the model was trained)")
+  verb->add_option("--max-context", r.max_context,
+                   "longest prompt and answer together, in tokens (as the model was trained)")
       ->check(CLI::PositiveNumber)
       ->type_name("N");
-  verb->add_flag_callback("--no-nearest-rows", [request] { request->nearest_rows = false; }, "training rows that packages hold cannot be asked for");
+  verb->add_flag_callback(
+      "--no-nearest-rows", [request] { request->nearest_rows = false; },
+      "training rows that packages hold cannot be asked for");
   auto monitor = std::make_shared<MonitorFlags>();
   add_monitor_flags(*verb, *monitor);
   verb->footer(

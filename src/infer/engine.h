@@ -44,7 +44,8 @@ struct EngineOptions {
   bool f32_cache = false;
   bool flash_attention = true;          // with 16-bit keys and values: of infer/attention.h
   std::shared_ptr<ComputeShare> share;  // null: one of its own
-  TorchWorkerFiles worker;  // where it names bottlenecks, tailor-tune computes instead of llama.cpp: one answer at a time
+  TorchWorkerFiles
+      worker;  // where it names bottlenecks, tailor-tune computes instead of llama.cpp: one answer at a time
 };
 
 enum class FinishReason : std::uint8_t { kStop, kLength };  // the model's end or a stop text; max_tokens or context

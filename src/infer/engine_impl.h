@@ -23,10 +23,10 @@ class Lane;
 struct EngineAdapter {
   AdapterId id = 0;
   llama_adapter_lora* lora = nullptr;
-  SequenceBytes soft;          // virtual tokens as a sequence; null: none
+  SequenceBytes soft;  // virtual tokens as a sequence; null: none
   std::size_t soft_tokens = 0;
-  int users = 0;               // answers that wait or run
-  bool removed = false;        // goes with its last user
+  int users = 0;         // answers that wait or run
+  bool removed = false;  // goes with its last user
 };
 
 /// One answer on its way.
@@ -37,8 +37,8 @@ struct EngineJob {
   std::shared_ptr<AnswerListener> listener;
   std::shared_ptr<EngineTicket> ticket;
   EngineAdapter* adapter = nullptr;
-  std::string space;    // of beginnings: adapter and the request's own
-  bool alone = false;   // computed by the lane that computes one at a time
+  std::string space;   // of beginnings: adapter and the request's own
+  bool alone = false;  // computed by the lane that computes one at a time
   int max_tokens = 0;
   std::uint64_t work = 0, worked = 0;  // tokens as the queue accounts them, and what of them is done
   SteadyTime submitted, begun, first_token;
@@ -54,10 +54,10 @@ struct EngineJob {
   // In a lane:
   bool begun_here = false;
   LaneSequence sequence;
-  std::int64_t entry = -1;         // of the sequence; -1: others may not begin with it
-  std::int64_t awaited = -1;       // entry of this lane whose first `awaited_tokens` are waited for
+  std::int64_t entry = -1;    // of the sequence; -1: others may not begin with it
+  std::int64_t awaited = -1;  // entry of this lane whose first `awaited_tokens` are waited for
   std::size_t awaited_tokens = 0;
-  bool importing = false;          // bytes are on their way
+  bool importing = false;  // bytes are on their way
 
   std::size_t prompt_size() const { return request->prompt.size(); }
   std::size_t answer_size() const { return tokens.size() - prompt_size(); }
@@ -88,7 +88,7 @@ struct Engine::Impl {
   EngineOptions options;
   std::shared_ptr<ComputeShare> share;
   int max_context = 0;
-  std::size_t lane_cells = 0;  // at most, a lane
+  std::size_t lane_cells = 0;       // at most, a lane
   std::size_t cached_cells = 2048;  // a lane keeps for those to come; more make every step slower
   std::vector<std::int32_t> ends;
   int usual_lanes = 1, most_lanes = 1;
@@ -128,7 +128,9 @@ struct Engine::Impl {
   void account(EngineJob& job, std::uint64_t worked);
   /// Brings the rates up to now. Under the lock.
   void measure();
-  double drain_per_second(bool of_alone) const { return (of_alone ? drain_alone : drain_together).rate.per_second().value_or(0); }
+  double drain_per_second(bool of_alone) const {
+    return (of_alone ? drain_alone : drain_together).rate.per_second().value_or(0);
+  }
   /// The adapter's user has ended. Under the lock.
   void release(EngineAdapter& adapter);
   /// Drops a removed adapter that no answer and no lane has. Under the lock.
@@ -208,7 +210,7 @@ class Lane {
   const bool alone_;
   LaneMemory memory_;
   std::vector<std::vector<float>> worker_logits_;  // of the piece, where a worker computes; empty: not asked for
-  std::vector<std::unique_ptr<EngineJob>> jobs_;  // in the order in which they came
+  std::vector<std::unique_ptr<EngineJob>> jobs_;   // in the order in which they came
   std::vector<Cached> cached_;
   std::vector<PrefixOrder> pending_;  // of others, not computed far enough yet
   AdapterId adapter_ = 0;

@@ -10,10 +10,11 @@ namespace tailor {
 namespace {
 
 constexpr std::size_t kBatch = 512;
-constexpr int kFewTokens = 8;                 // in a step: what is between the products is computed by one thread
-constexpr std::size_t kLogprobSlice = 64;     // tokens whose logits are in memory at once: 4 bytes times the vocabulary each
-constexpr std::size_t kLeastShared = 16;      // a shorter beginning is computed faster than it is found
-constexpr std::size_t kWorthCopying = 64;     // tokens by which a copy must be longer than what is here
+constexpr int kFewTokens = 8;  // in a step: what is between the products is computed by one thread
+constexpr std::size_t kLogprobSlice =
+    64;  // tokens whose logits are in memory at once: 4 bytes times the vocabulary each
+constexpr std::size_t kLeastShared = 16;   // a shorter beginning is computed faster than it is found
+constexpr std::size_t kWorthCopying = 64;  // tokens by which a copy must be longer than what is here
 constexpr std::size_t kWorthKeeping = 64;
 
 double seconds(SteadyTime from, SteadyTime to) {
@@ -26,7 +27,8 @@ SteadyTime now() {
 std::optional<Error> expiry(const EngineJob& job, SteadyTime at) {
   if (job.ticket->cancelled()) return Error{ErrorCode::kCancelled, "the request was cancelled", ""};
   if (job.request->deadline && at >= *job.request->deadline)
-    return Error{ErrorCode::kCancelled, "the request took longer than its time-out", "ask for fewer tokens, or allow more time"};
+    return Error{ErrorCode::kCancelled, "the request took longer than its time-out",
+                 "ask for fewer tokens, or allow more time"};
   return std::nullopt;
 }
 
@@ -68,7 +70,8 @@ void Lane::run() {
       step();
       serve_orders();
     } catch (const std::exception& e) {  // out of memory; whatever it was, nobody waits for ever
-      while (!jobs_.empty()) fail(*jobs_.back(), {ErrorCode::kInternal, fmt::format("the engine failed: {}", e.what()), ""});
+      while (!jobs_.empty())
+        fail(*jobs_.back(), {ErrorCode::kInternal, fmt::format("the engine failed: {}", e.what()), ""});
       while (!cached_.empty()) forget_last();
     }
     publish();
@@ -107,7 +110,8 @@ bool Lane::may_admit(const QueuedRequest& request) const {
   if (alone_) return jobs_.empty();
   if (static_cast<int>(jobs_.size()) >= engine_.options.lane_sequences) return false;
   if (request.group != adapter_ && !jobs_.empty()) return false;
-  // No more than leaves all lanes alike once what waits is spread over them: one that is computing takes its part later.
+  // No more than leaves all lanes alike once what waits is spread over them: one that is computing takes its part
+  // later.
   std::size_t spread = engine_.queue.size(), lanes = 0;
   for (const auto& lane : engine_.lanes) {
     if (lane->alone() || (lane.get() != this && lane->adapter() != request.group && lane->load() > 0)) continue;
@@ -202,7 +206,8 @@ Status Lane::begin_with_soft_prompt(EngineJob& job) {
   if (soft == 0) return {};
   TAILOR_TRY(const bool room, room_for(soft));
   if (room && memory_.restore(*job.adapter->soft, soft, soft, job.sequence)) return {};
-  return Error{ErrorCode::kOutOfMemory, "no room for the soft prompt in the key-value cache", "give the cache more memory"};
+  return Error{ErrorCode::kOutOfMemory, "no room for the soft prompt in the key-value cache",
+               "give the cache more memory"};
 }
 
 const LaneSequence* Lane::sequence_of(std::int64_t entry) const {
@@ -390,10 +395,11 @@ void Lane::step() {
       return;
     }
     if (!room.has_value() || jobs_.size() == 1) {
-      fail(*jobs_.back(), room.has_value() ? Error{ErrorCode::kOutOfMemory,
-                                                   fmt::format("the key-value cache of {} tokens is full", memory_.max_cells()),
-                                                   "give the cache more memory, or ask for fewer tokens"}
-                                           : room.error());
+      fail(*jobs_.back(), room.has_value()
+                              ? Error{ErrorCode::kOutOfMemory,
+                                      fmt::format("the key-value cache of {} tokens is full", memory_.max_cells()),
+                                      "give the cache more memory, or ask for fewer tokens"}
+                              : room.error());
       return;
     }
     give_back(*jobs_.back());
@@ -473,7 +479,8 @@ void Lane::read(const Piece& piece) {
   const auto vocabulary = static_cast<std::size_t>(engine_.model->vocabulary());
   const auto logits = [&](std::size_t i) {
     if (engine_.by_worker()) return std::span<float>(worker_logits_[i]);
-    return std::span<float>(llama_get_logits_ith(memory_.context(), piece.first_index + static_cast<int>(i)), vocabulary);
+    return std::span<float>(llama_get_logits_ith(memory_.context(), piece.first_index + static_cast<int>(i)),
+                            vocabulary);
   };
   const std::size_t before = job.computed;
   job.computed += piece.count;

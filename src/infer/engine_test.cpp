@@ -114,11 +114,9 @@ Heard::Choice answer(Engine& engine, EngineRequest request) {
 
 /// The same by the object that does one thing at a time.
 GeneratedText alone(const TokenList& prompt, int max_tokens = 12, const std::filesystem::path& soft = {}) {
-  Generator generator = Generator::load(tiny_llama(), {.threads = 1,
-                                                       .f32_cache = true,
-                                                       .flash_attention = false,
-                                                       .soft_prompt = soft})
-                            .value();
+  Generator generator =
+      Generator::load(tiny_llama(), {.threads = 1, .f32_cache = true, .flash_attention = false, .soft_prompt = soft})
+          .value();
   return generator.generate(prompt, {.max_tokens = max_tokens}, {}, kNever).value();
 }
 
@@ -299,7 +297,8 @@ TEST(Engine, AdaptersHaveLanesAndBeginningsOfTheirOwn) {
   expect_error(engine.submit(removed, std::make_shared<Heard>()), ErrorCode::kNotFound, "removed");
   expect_error(engine.add_adapter(dir.path() / "none.gguf"), ErrorCode::kNotFound, "none.gguf");
   testing::write_tiny_adapter(dir.path() / "wide.gguf", 32);
-  expect_error(engine.add_adapter(dir.path() / "wide.gguf"), ErrorCode::kInvalidArgument, "cannot be used as an adapter");
+  expect_error(engine.add_adapter(dir.path() / "wide.gguf"), ErrorCode::kInvalidArgument,
+               "cannot be used as an adapter");
 }
 
 /// llama.cpp ends the process over these: the first two when it loads them, the third at the first token.
@@ -471,7 +470,8 @@ TEST(Engine, TellsWhatANewcomerWouldWaitFor) {
   }
   EXPECT_EQ(engine.stats().waiting_tokens, std::uint64_t{400} * static_cast<std::uint64_t>(engine.stats().waiting));
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(120);
-  while (engine.expected_wait("flood", 0, 0, false).seconds == 0 && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+  while (engine.expected_wait("flood", 0, 0, false).seconds == 0 && std::chrono::steady_clock::now() < end)
+    std::this_thread::yield();
   const ExpectedWait flood = engine.expected_wait("flood", 0, 0, false);
   ASSERT_GT(flood.seconds, 0);
   EXPECT_GT(flood.tokens_per_second, 0);
@@ -531,7 +531,8 @@ TEST(Engine, StoppingEndsWhatRuns) {
 TEST(Engine, BottlenecksNeedTheProgramThatComputesThem) {
   EngineOptions options = exact();
   options.worker = {"", "bottlenecks.safetensors"};
-  expect_error(Engine::load(tiny_llama(), options), ErrorCode::kUnavailable, "bottlenecks.safetensors needs tailor-tune");
+  expect_error(Engine::load(tiny_llama(), options), ErrorCode::kUnavailable,
+               "bottlenecks.safetensors needs tailor-tune");
   options.worker.program = "/bin/false";  // ends at once
   expect_error(Engine::load(tiny_llama(), options), ErrorCode::kUnavailable, "has ended");
 }

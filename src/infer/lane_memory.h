@@ -19,10 +19,10 @@ struct LaneSequence {
 };
 
 struct LaneMemoryOptions {
-  int sequences = 64;             // at most
+  int sequences = 64;              // at most
   std::size_t first_cells = 1024;  // it grows from here, by doubling
   std::size_t max_cells = 1024;
-  int batch = 512;                // tokens a call
+  int batch = 512;  // tokens a call
   bool f32_cache = false;
   bool flash_attention = false;
 };

@@ -58,7 +58,7 @@ class LoadedModel {
   int short_context() const { return short_context_; }
   /// A metadata value as text; empty: absent.
   std::string metadata(const std::string& key) const;
-  const std::string& name() const { return name_; }  // file name, for messages
+  const std::string& name() const { return name_; }    // file name, for messages
   bool own_products() const { return own_products_; }  // most of its weights are multiplied by infer/packed_matrix.h
   /// Computes one token, so that weights are packed before somebody waits for an answer.
   Status touch_weights() const;

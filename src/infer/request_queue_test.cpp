@@ -97,17 +97,22 @@ TEST(RequestQueue, IsBounded) {
 TEST(RequestQueue, WhatIsLargerThanItsBoundsGoesInAlone) {
   RequestQueue queue({.requests = 4, .tokens = 100});
   queue.push({.id = 1, .client = "a", .tokens = 500}, kStart).value();
-  testing::expect_error(queue.push({.id = 2, .client = "a", .tokens = 1}, kStart), ErrorCode::kUnavailable, "the queue is full");
+  testing::expect_error(queue.push({.id = 2, .client = "a", .tokens = 1}, kStart), ErrorCode::kUnavailable,
+                        "the queue is full");
 }
 
 TEST(RequestQueue, OneClientFillsItForItselfAlone) {
   RequestQueue queue({.requests = 4, .tokens = 400});
   for (std::int64_t i = 0; i < 4; ++i) queue.push({.id = i, .client = "flood", .tokens = 100}, kStart).value();
-  testing::expect_error(queue.push({.id = 9, .client = "flood", .tokens = 1}, kStart), ErrorCode::kUnavailable, "the queue is full");
-  for (std::int64_t i = 10; i < 12; ++i) queue.push({.id = i, .client = "other", .tokens = 100}, kStart).value();  // its half
-  testing::expect_error(queue.push({.id = 12, .client = "other", .tokens = 1}, kStart), ErrorCode::kUnavailable, "the queue is full");
+  testing::expect_error(queue.push({.id = 9, .client = "flood", .tokens = 1}, kStart), ErrorCode::kUnavailable,
+                        "the queue is full");
+  for (std::int64_t i = 10; i < 12; ++i)
+    queue.push({.id = i, .client = "other", .tokens = 100}, kStart).value();  // its half
+  testing::expect_error(queue.push({.id = 12, .client = "other", .tokens = 1}, kStart), ErrorCode::kUnavailable,
+                        "the queue is full");
   queue.push({.id = 20, .client = "third", .tokens = 100}, kStart).value();
-  testing::expect_error(queue.push({.id = 21, .client = "third", .tokens = 1}, kStart), ErrorCode::kUnavailable, "the queue is full");
+  testing::expect_error(queue.push({.id = 21, .client = "third", .tokens = 1}, kStart), ErrorCode::kUnavailable,
+                        "the queue is full");
   for (const char* client : {"a", "b", "c", "d", "e"}) {
     if (!queue.push({.id = 30 + client[0], .client = client, .tokens = 1}, kStart)) break;
   }
@@ -122,7 +127,8 @@ TEST(RequestQueue, OneClientFillsItForItselfAlone) {
 double taken_before(RequestQueue queue, const std::string& client, int priority = 0) {
   queue.push({.id = 999, .client = client, .priority = priority, .tokens = 1}, kStart).value();
   double out = 0;
-  for (auto next = queue.take(kAny, kStart); next->id != 999; next = queue.take(kAny, kStart)) out += static_cast<double>(next->tokens);
+  for (auto next = queue.take(kAny, kStart); next->id != 999; next = queue.take(kAny, kStart))
+    out += static_cast<double>(next->tokens);
   return out;
 }
 
@@ -138,7 +144,8 @@ TEST(RequestQueue, WhatIsAheadIsOnesOwnAndTheSharesOfOthers) {
   EXPECT_NEAR(queue.ahead_of("some", 0, kAny).all, taken_before(queue, "some"), 10);
   EXPECT_NEAR(queue.ahead_of("flood", 0, kAny).all, taken_before(queue, "flood"), 10);
   // One that was given much already comes later.
-  for (int i = 0; i < 20; ++i) ASSERT_TRUE(queue.take([](const QueuedRequest& r) { return r.client == "flood"; }, kStart));
+  for (int i = 0; i < 20; ++i)
+    ASSERT_TRUE(queue.take([](const QueuedRequest& r) { return r.client == "flood"; }, kStart));
   EXPECT_NEAR(queue.ahead_of("flood", 0, kAny).all, taken_before(queue, "flood"), 10);
   EXPECT_NEAR(queue.ahead_of("some", 0, kAny).all, taken_before(queue, "some"), 10);
 }

@@ -35,9 +35,9 @@ struct ApiLimits {
   std::uint64_t body_bytes = std::uint64_t{8} << 20;
   std::uint64_t upload_bytes = std::uint64_t{512} << 20;
   std::chrono::minutes upload_timeout{60};
-  int choices = 16;               // n, and prompts of a completion together
-  std::size_t prompts = 128;      // of a completion
-  std::size_t texts = 2048;       // of an embedding or a classification
+  int choices = 16;                                 // n, and prompts of a completion together
+  std::size_t prompts = 128;                        // of a completion
+  std::size_t texts = 2048;                         // of an embedding or a classification
   std::size_t read_bytes = std::size_t{256} << 10;  // of texts whose every word is answered: tags and questions
   std::size_t stop_texts = 16;
   std::size_t stop_bytes = 256;
@@ -62,22 +62,22 @@ struct ApiServices {
   ApiLimits limits;
   std::string openapi;  // the document, written
   Logger* log = nullptr;
-  Store* store = nullptr;        // null: no files and jobs
-  FineTuning* tuning = nullptr;  // null: no jobs
-  BatchRunner* batches = nullptr;  // null: none are worked off
+  Store* store = nullptr;                       // null: no files and jobs
+  FineTuning* tuning = nullptr;                 // null: no jobs
+  BatchRunner* batches = nullptr;               // null: none are worked off
   const std::atomic<bool>* draining = nullptr;  // no new work is taken
-  const ServerMetrics* metrics = nullptr;  // null: GET /metrics answers 404
+  const ServerMetrics* metrics = nullptr;       // null: GET /metrics answers 404
 };
 
 struct ApiCall {
   HttpRequest request;
   std::shared_ptr<HttpResponder> responder;
   Principal principal;
-  std::string id;                            // "req-…", told in X-Request-Id
-  std::map<std::string, std::string> path;   // {"id": "gpt"} of "/v1/models/{id}"
+  std::string id;                           // "req-…", told in X-Request-Id
+  std::map<std::string, std::string> path;  // {"id": "gpt"} of "/v1/models/{id}"
   SteadyTime arrived;
-  std::vector<std::string> ignored;          // parameters that nobody read
-  std::shared_ptr<RequestRecord> record;     // for metrics, log and traces; told when the answer is complete
+  std::vector<std::string> ignored;       // parameters that nobody read
+  std::shared_ptr<RequestRecord> record;  // for metrics, log and traces; told when the answer is complete
 
   /// Fields of every answer.
   HttpHeaders headers(const char* content_type) const;
@@ -106,7 +106,8 @@ using ApiFailure = std::optional<ApiError>;
 /// Has `batcher` compute the call's texts; `answer` hears of their rows, on its thread. Failures are answered, and a
 /// client that has gone by then is left out.
 template <typename Item, typename Answers, typename Answer>
-ApiFailure compute_texts(const ApiCallPtr& call, Batcher<Item, Answers>& batcher, std::vector<Item> texts, Answer answer) {
+ApiFailure compute_texts(const ApiCallPtr& call, Batcher<Item, Answers>& batcher, std::vector<Item> texts,
+                         Answer answer) {
   auto done = [call, answer = std::move(answer)](Result<Batched<Answers>> rows) {
     if (!rows.has_value()) return call->answer(api_error(rows.error()));
     answer(*rows);

@@ -19,7 +19,10 @@ ApiError not_found(const std::string& id) {
 ApiResult<FileRecord> own_file(const ApiServices& services, const ApiCall& call) {
   const std::string& id = call.path.at("id");
   auto file = services.store->files().find(id);
-  if (!file.has_value()) return file.error().code == ErrorCode::kNotFound || file.error().code == ErrorCode::kInvalidArgument ? not_found(id) : api_error(file.error());
+  if (!file.has_value())
+    return file.error().code == ErrorCode::kNotFound || file.error().code == ErrorCode::kInvalidArgument
+               ? not_found(id)
+               : api_error(file.error());
   if (!call.principal.key_id.empty() && file->owner != call.principal.key_id) return not_found(id);
   return *file;
 }
@@ -49,7 +52,8 @@ ApiResult<Json> remove(const ApiServices& services, const ApiCall& call) {
 
 }  // namespace
 
-std::unique_ptr<HttpBodySink> make_upload(const ApiServices& services, const HttpHead& head, const Principal& principal) {
+std::unique_ptr<HttpBodySink> make_upload(const ApiServices& services, const HttpHead& head,
+                                          const Principal& principal) {
   const std::string* type = head.headers.find("Content-Type");
   const auto boundary = type == nullptr ? std::nullopt : multipart_boundary(*type);
   if (!boundary || services.store == nullptr) return nullptr;

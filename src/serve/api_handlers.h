@@ -51,7 +51,8 @@ void handle_batch(const ApiServices& services, const ApiCallPtr& call);
 void handle_cancel_batch(const ApiServices& services, const ApiCallPtr& call);
 
 /// Takes the body of handle_upload(); null: it is no form, or there is no store.
-std::unique_ptr<HttpBodySink> make_upload(const ApiServices& services, const HttpHead& head, const Principal& principal);
+std::unique_ptr<HttpBodySink> make_upload(const ApiServices& services, const HttpHead& head,
+                                          const Principal& principal);
 
 /// "after", "limit" and "order" of a list.
 ApiResult<PageQuery> page_query(const ApiCall& call, std::int64_t most);

@@ -17,8 +17,8 @@ struct ApiError {
   std::string type = "invalid_request_error";
   std::string code;  // "model_not_found", …; empty: null
   std::string message;
-  std::string param;      // the field that is wrong, "messages[2].content"; empty: null
-  int retry_after_s = 0;  // > 0: Retry-After
+  std::string param;         // the field that is wrong, "messages[2].content"; empty: null
+  int retry_after_s = 0;     // > 0: Retry-After
   HttpHeaders headers = {};  // further fields of the answer
 
   static ApiError invalid(std::string param, std::string message, std::string code = {}) {
@@ -42,9 +42,11 @@ std::string error_json(const ApiError& error);
 template <typename T>
 class [[nodiscard]] ApiResult {
  public:
-  ApiResult(T value) : state_(std::in_place_index<0>, std::move(value)) {}                // NOLINT(google-explicit-constructor)
-  ApiResult(ApiError error) : state_(std::in_place_index<1>, std::move(error)) {}         // NOLINT(google-explicit-constructor)
-  ApiResult(const Error& error) : state_(std::in_place_index<1>, api_error(error)) {}     // NOLINT(google-explicit-constructor)
+  ApiResult(T value) : state_(std::in_place_index<0>, std::move(value)) {}  // NOLINT(google-explicit-constructor)
+  ApiResult(ApiError error)
+      : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT(google-explicit-constructor)
+  ApiResult(const Error& error)
+      : state_(std::in_place_index<1>, api_error(error)) {}  // NOLINT(google-explicit-constructor)
   bool has_value() const { return state_.index() == 0; }
   T& operator*() { return std::get<0>(state_); }
   T* operator->() { return &std::get<0>(state_); }

@@ -66,7 +66,10 @@ class Batcher {
   using Done = std::function<void(Result<Batched<Answers>>)>;  // on the batcher's thread; must not block
 
   Batcher(Compute compute, std::shared_ptr<ComputeShare> share, BatcherOptions options = {})
-      : compute_(std::move(compute)), share_(std::move(share)), options_(with_clock(std::move(options))), thread_([this] { run(); }) {}
+      : compute_(std::move(compute)),
+        share_(std::move(share)),
+        options_(with_clock(std::move(options))),
+        thread_([this] { run(); }) {}
   Batcher(const Batcher&) = delete;
   Batcher& operator=(const Batcher&) = delete;
   ~Batcher() {  // answers what waits with kCancelled

@@ -98,7 +98,8 @@ void FineTuning::serve_finished() {
     for (const Job& job : page->data) {
       if (job.status != JobStatus::kSucceeded) continue;
       if (const auto served = serve(job, run_directory(job) / "package"); !served.has_value())
-        log_.warning(fmt::format("{} is not served: {}", text_of(job.result, "fine_tuned_model"), to_string(served.error())));
+        log_.warning(
+            fmt::format("{} is not served: {}", text_of(job.result, "fine_tuned_model"), to_string(served.error())));
     }
     if (!page->has_more || page->data.empty()) return;
     query.after = page->data.back().id;
@@ -108,7 +109,8 @@ void FineTuning::serve_finished() {
 Result<Job> FineTuning::create(const std::string& owner, const Json& request) {
   TAILOR_TRY(const Job job, store_.jobs().create(owner, request));
   TAILOR_CHECK(store_.jobs().add_event(job.id, {.message = "Created fine-tuning job: " + job.id}));
-  TAILOR_CHECK(store_.jobs().add_event(job.id, {.message = "Validating training file: " + text_of(request, "training_file")}));
+  TAILOR_CHECK(
+      store_.jobs().add_event(job.id, {.message = "Validating training file: " + text_of(request, "training_file")}));
   const std::lock_guard lock(mutex_);
   unchecked_ = true;
   changed_.notify_all();
@@ -219,7 +221,8 @@ std::string FineTuning::metrics_csv(const Job& job) {
       break;
     }
     for (const JobEvent& event : page->data) {
-      if (event.type == "metrics" && event.data.is_object()) steps[event.data.value("step", std::int64_t{0})].update(event.data);
+      if (event.type == "metrics" && event.data.is_object())
+        steps[event.data.value("step", std::int64_t{0})].update(event.data);
     }
     more = page->has_more && !page->data.empty();
     if (more) query.after = page->data.back().id;
@@ -242,7 +245,8 @@ void FineTuning::validate(const Job& job) {
     if (!file.has_value()) return fail(job, "invalid_" + std::string(field), to_string(file.error()), field);
     const auto said = tuner_.check(store_.files().content(*file), file->filename);
     if (!said.has_value()) return fail(job, "invalid_" + std::string(field), to_string(said.error()), field);
-    if (const auto told = store_.jobs().add_event(job.id, {.message = fmt::format("{}: {}", file->filename, *said)}); !told.has_value())
+    if (const auto told = store_.jobs().add_event(job.id, {.message = fmt::format("{}: {}", file->filename, *said)});
+        !told.has_value())
       log_.warning(to_string(told.error()));
   }
   JobChange change;
@@ -265,7 +269,8 @@ void FineTuning::train(const Job& job) {
   FineTuneSpec spec;
   const std::string base = text_of(job.request, "model");
   const ServedModelPtr model = models_.find(base);
-  if (base.empty() || !model || !model->text) return fail(job, "model_not_available", fmt::format("the model '{}' is not served any more", base), "model");
+  if (base.empty() || !model || !model->text)
+    return fail(job, "model_not_available", fmt::format("the model '{}' is not served any more", base), "model");
   spec.base = model->text->host()->gguf;
   // Readers tell a file's kind by its ending, which the store does not keep.
   const fs::path links = store_.directory().root() / "runs" / (job.id + "-data");
@@ -282,11 +287,13 @@ void FineTuning::train(const Job& job) {
     return link;
   };
   spec.training_file = path_of("training_file");
-  if (spec.training_file.empty()) return fail(job, "invalid_training_file", "the training file was deleted", "training_file");
+  if (spec.training_file.empty())
+    return fail(job, "invalid_training_file", "the training file was deleted", "training_file");
   spec.validation_file = path_of("validation_file");
   if (const Json* n = number_of(job.request, "n_epochs")) spec.epochs = n->get<std::int64_t>();
   if (const Json* n = number_of(job.request, "batch_size")) spec.batch_size = n->get<std::int64_t>();
-  if (const Json* n = number_of(job.request, "learning_rate_multiplier")) spec.learning_rate_multiplier = n->get<double>();
+  if (const Json* n = number_of(job.request, "learning_rate_multiplier"))
+    spec.learning_rate_multiplier = n->get<double>();
   spec.seed = job.request.value("seed", std::uint64_t{1});
   spec.run = run_directory(job);
 
@@ -299,8 +306,9 @@ void FineTuning::train(const Job& job) {
     Json data = metrics;
     data["step"] = step;
     const bool evaluated = metrics.contains("valid_loss");
-    const std::string message = evaluated ? fmt::format("Step {}: validation loss={:.4f}", step, metrics["valid_loss"].get<double>())
-                                          : fmt::format("Step {}: training loss={:.4f}", step, metrics.value("train_loss", 0.0));
+    const std::string message =
+        evaluated ? fmt::format("Step {}: validation loss={:.4f}", step, metrics["valid_loss"].get<double>())
+                  : fmt::format("Step {}: training loss={:.4f}", step, metrics.value("train_loss", 0.0));
     (void)store_.jobs().add_event(job.id, {.message = message, .type = "metrics", .data = std::move(data)});
   };
   progress.estimate = [&](double left) {
@@ -318,7 +326,8 @@ void FineTuning::train(const Job& job) {
       log_.warning(fmt::format("{}: {}", job.id, to_string(finished.error())));
       const bool storage = finished.error().code == ErrorCode::kIo;
       if (storage) fs::remove_all(spec.run, ignored);
-      fail(job, storage ? "storage_error" : "server_error", "the trained model could not be put in place: " + finished.error().message);
+      fail(job, storage ? "storage_error" : "server_error",
+           "the trained model could not be put in place: " + finished.error().message);
     }
     return;
   }
@@ -352,13 +361,17 @@ Status FineTuning::finish(const Job& job, const FineTuned& made) {
   TAILOR_TRY(const std::string name, serve(job, made.package));
   std::string results;
   const auto tell = [&]() -> Status {
-    TAILOR_TRY(const FileRecord file, store_.files().add("step_metrics.csv", "fine-tune-results", job.owner, metrics_csv(job)));
+    TAILOR_TRY(const FileRecord file,
+               store_.files().add("step_metrics.csv", "fine-tune-results", job.owner, metrics_csv(job)));
     results = file.id;
     Json metrics{{"step", made.steps}};
     metrics.update(made.figures);
     TAILOR_CHECK(store_.jobs().add_checkpoint(job.id, made.steps, name, metrics));
     JobChange change;
-    change.result = {{"fine_tuned_model", name}, {"trained_tokens", made.trained_tokens}, {"result_files", {results}}, {"estimated_finish", nullptr}};
+    change.result = {{"fine_tuned_model", name},
+                     {"trained_tokens", made.trained_tokens},
+                     {"result_files", {results}},
+                     {"estimated_finish", nullptr}};
     change.event = JobEvent{.message = "The job has successfully completed; the model is served as " + name};
     TAILOR_CHECK(store_.jobs().move(job.id, JobStatus::kRunning, JobStatus::kSucceeded, change));
     return {};

@@ -19,7 +19,7 @@ namespace tailor {
 
 /// One training, as a trainer wants it.
 struct FineTuneSpec {
-  std::filesystem::path base;        // GGUF file of the model
+  std::filesystem::path base;                            // GGUF file of the model
   std::filesystem::path training_file, validation_file;  // the latter may be empty: a part of the former
   std::optional<std::int64_t> epochs, batch_size;
   std::optional<double> learning_rate_multiplier;
@@ -46,7 +46,8 @@ class FineTuner {
   /// What a training file holds, in a sentence; errors name lines.
   virtual Result<std::string> check(const std::filesystem::path& file, const std::string& name) = 0;
   /// kCancelled: interrupted, with a checkpoint in `spec.run`.
-  virtual Result<FineTuned> train(const FineTuneSpec& spec, const FineTuneProgress& progress, const CancelToken& cancel) = 0;
+  virtual Result<FineTuned> train(const FineTuneSpec& spec, const FineTuneProgress& progress,
+                                  const CancelToken& cancel) = 0;
 };
 
 /// Threads: calls from any; one thread trains, another checks files, so that a bad one is told while others train.

@@ -12,14 +12,14 @@
 namespace tailor {
 
 // Upper bounds. Those of times and of tokens are vLLM's, so that boards and rules made for it hold here too.
-inline constexpr std::array kFirstTokenSeconds{.001, .005, .01, .02, .04, .06, .08, .1,   .25,   .5,   .75,
+inline constexpr std::array kFirstTokenSeconds{.001, .005, .01, .02, .04, .06, .08, .1,  .25,  .5,   .75,
                                                1.,   2.5,  5.,  7.5, 10., 20., 40., 80., 160., 640., 2560.};
-inline constexpr std::array kTokenSeconds{.01, .025, .05, .075, .1, .15, .2,  .3,  .4, .5,
+inline constexpr std::array kTokenSeconds{.01, .025, .05, .075, .1,  .15, .2,  .3,  .4, .5,
                                           .75, 1.,   2.5, 5.,   7.5, 10., 20., 40., 80.};
-inline constexpr std::array kRequestSeconds{.3,  .5,  .8,  1.,  1.5, 2.,   2.5,  5.,   10.,   15.,  20.,
+inline constexpr std::array kRequestSeconds{.3,  .5,  .8,  1.,  1.5,  2.,   2.5,  5.,   10.,   15.,  20.,
                                             30., 40., 50., 60., 120., 240., 480., 960., 1920., 7680.};
 inline constexpr std::array kBatchedSeconds{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1., 2.5, 5., 10., 30., 60.};
-inline constexpr std::array kRequestTokens{1.,    2.,    5.,    10.,    20.,    50.,    100.,    200.,
+inline constexpr std::array kRequestTokens{1.,   2.,    5.,    10.,   20.,    50.,    100.,   200.,
                                            500., 1000., 2000., 5000., 10000., 20000., 50000., 100000.};
 inline constexpr std::array kChoiceCounts{1., 2., 5., 10., 20.};
 

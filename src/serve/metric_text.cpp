@@ -56,7 +56,8 @@ void MetricText::family(std::string_view name, Kind kind, std::string_view help)
   out_.append("\n# TYPE ").append(family).append(" ").append(type).append("\n");
 }
 
-void MetricText::line(std::string_view suffix, const MetricLabels& labels, std::string_view le, std::string_view value) {
+void MetricText::line(std::string_view suffix, const MetricLabels& labels, std::string_view le,
+                      std::string_view value) {
   out_.append(name_).append(suffix);
   if (!labels.empty() || !le.empty()) {
     char before = '{';

@@ -142,10 +142,17 @@ void add_request_schemas(const ApiLimits& limits, Json& schemas) {
   Fields chat = generation(limits);
   chat.insert(chat.begin() + 1, {"messages", messages});
   chat.emplace_back("logprobs", boolean("tells log probabilities of the answer's tokens"));
-  const Json function = taken({{"name", string()}, {"description", string()}, {"parameters", json_schema("of the arguments")}, {"strict", boolean("")}}, {"name"});
-  chat.emplace_back("tools", list(taken({{"type", constant("function")}, {"function", function}}, {"type", "function"}), "that the model may call", 0, 128));
-  chat.emplace_back("tool_choice", any_of({one_of({"none", "auto", "required"}),
-                                           taken({{"type", constant("function")}, {"function", taken({{"name", string()}}, {"name"})}}, {"type", "function"})}));
+  const Json function = taken({{"name", string()},
+                               {"description", string()},
+                               {"parameters", json_schema("of the arguments")},
+                               {"strict", boolean("")}},
+                              {"name"});
+  chat.emplace_back("tools", list(taken({{"type", constant("function")}, {"function", function}}, {"type", "function"}),
+                                  "that the model may call", 0, 128));
+  chat.emplace_back("tool_choice",
+                    any_of({one_of({"none", "auto", "required"}),
+                            taken({{"type", constant("function")}, {"function", taken({{"name", string()}}, {"name"})}},
+                                  {"type", "function"})}));
   chat.emplace_back("parallel_tool_calls", boolean("has no effect"));
   chat.emplace_back("top_logprobs", integer("and of so many others; needs logprobs", 0, limits.top_logprobs));
   schemas["ChatCompletionRequest"] =
@@ -180,17 +187,20 @@ void add_request_schemas(const ApiLimits& limits, Json& schemas) {
             {"query", "documents"}),
       {{"query", "late parcel"}, {"documents", {"Your parcel is delayed.", "We sell garden chairs."}}, {"top_n", 1}});
   const Json pair = taken({{"text", string()}, {"text_pair", string()}}, {"text", "text_pair"});
-  schemas["ClassifyRequest"] =
-      example(taken({{"model", model},
-                     {"input", any_of({string(), list(string(), "", 1, limits.texts), pair, list(pair, "", 1, limits.texts)},
-                                      "one text or several; for packages of pairs, pairs")},
-                     {"probabilities", boolean("of all labels", true)},
-                     {"label_only", boolean("the label without confidence and probabilities; of packages on a language model quicker")},
-                     {"nearest", integer("so many of the nearest training rows, of models with the capability nearest", 0, 50)}},
-                    {"input"}),
-              {{"input", "Where is my parcel?"}});
-  const Json offsets = one_of({"codepoints", "utf16", "utf8"}, "how start and end count: characters as Python counts them (as a rule), UTF-16 "
-                                                               "units as JavaScript and Java do, or bytes");
+  schemas["ClassifyRequest"] = example(
+      taken(
+          {{"model", model},
+           {"input", any_of({string(), list(string(), "", 1, limits.texts), pair, list(pair, "", 1, limits.texts)},
+                            "one text or several; for packages of pairs, pairs")},
+           {"probabilities", boolean("of all labels", true)},
+           {"label_only",
+            boolean("the label without confidence and probabilities; of packages on a language model quicker")},
+           {"nearest", integer("so many of the nearest training rows, of models with the capability nearest", 0, 50)}},
+          {"input"}),
+      {{"input", "Where is my parcel?"}});
+  const Json offsets = one_of({"codepoints", "utf16", "utf8"},
+                              "how start and end count: characters as Python counts them (as a rule), UTF-16 "
+                              "units as JavaScript and Java do, or bytes");
   schemas["TagRequest"] =
       example(taken({{"model", model},
                      {"input", any_of({string(), list(string(), "", 1, limits.texts)}, "one text or several")},
@@ -198,15 +208,16 @@ void add_request_schemas(const ApiLimits& limits, Json& schemas) {
                      {"offsets", offsets}},
                     {"input"}),
               {{"input", "Anna moved to Oslo."}});
-  const Json asked = taken({{"question", string()}, {"context", string("the text to look in")}}, {"question", "context"});
-  schemas["ExtractRequest"] =
-      example(taken({{"model", model},
-                     {"question", string()},
-                     {"context", string("the text to look in")},
-                     {"input", any_of({asked, list(asked, "", 1, limits.texts)}, "in the place of question and context, for several")},
-                     {"offsets", offsets}},
-                    {}, "question and context, or input"),
-              {{"question", "Where does Anna live?"}, {"context", "Anna lives in Oslo."}});
+  const Json asked =
+      taken({{"question", string()}, {"context", string("the text to look in")}}, {"question", "context"});
+  schemas["ExtractRequest"] = example(taken({{"model", model},
+                                             {"question", string()},
+                                             {"context", string("the text to look in")},
+                                             {"input", any_of({asked, list(asked, "", 1, limits.texts)},
+                                                              "in the place of question and context, for several")},
+                                             {"offsets", offsets}},
+                                            {}, "question and context, or input"),
+                                      {{"question", "Where does Anna live?"}, {"context", "Anna lives in Oslo."}});
   schemas["TokenizeRequest"] =
       example(taken({{"model", model},
                      {"content", string("the text")},
@@ -230,10 +241,14 @@ void add_request_schemas(const ApiLimits& limits, Json& schemas) {
                                                {"parent", string("of an adapter")}},
                                               {}),
                                         {{"name", "support"}, {"package", "support@1"}});
-  schemas["LoadLoraAdapterRequest"] =
-      example(taken({{"lora_name", string()}, {"lora_path", string("under adapters_root")}, {"base_model_name", string()}, {"load_inplace", boolean("takes the place of one of this name")}}, {"lora_name", "lora_path"}),
-              {{"lora_name", "polite"}, {"lora_path", "polite.gguf"}});
-  schemas["UnloadLoraAdapterRequest"] = example(taken({{"lora_name", string()}}, {"lora_name"}), {{"lora_name", "polite"}});
+  schemas["LoadLoraAdapterRequest"] = example(taken({{"lora_name", string()},
+                                                     {"lora_path", string("under adapters_root")},
+                                                     {"base_model_name", string()},
+                                                     {"load_inplace", boolean("takes the place of one of this name")}},
+                                                    {"lora_name", "lora_path"}),
+                                              {{"lora_name", "polite"}, {"lora_path", "polite.gguf"}});
+  schemas["UnloadLoraAdapterRequest"] =
+      example(taken({{"lora_name", string()}}, {"lora_name"}), {{"lora_name", "polite"}});
 }
 
 }  // namespace tailor::openapi

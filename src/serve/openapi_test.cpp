@@ -107,7 +107,8 @@ TEST(OpenApi, DescribedFieldsAreRead) {
   test::write_span_package(dir.path() / "spans", 0, false);
   for (const char* name : {"rows", "tags", "spans"})
     api.models().put(serve_package(dir.path() / name, name, {.share = std::make_shared<ComputeShare>(1)}).value());
-  const std::map<std::string, std::string> models{{"ClassifyRequest", "rows"}, {"TagRequest", "tags"}, {"ExtractRequest", "spans"}};
+  const std::map<std::string, std::string> models{
+      {"ClassifyRequest", "rows"}, {"TagRequest", "tags"}, {"ExtractRequest", "spans"}};
   const Json doc = document();
   for (const ApiRoute& route : api_routes()) {
     const std::string name = openapi_request(route.method, route.path);
@@ -174,7 +175,9 @@ TEST(OpenApi, FieldsThatAreReadAreDescribed) {
   EXPECT_TRUE(read.contains("guided_regex"));
   EXPECT_GT(read.size(), 60u);
   for (const std::string& name : read) {
-    if (name == "Content-Type" || name == "X" || name == "Accept" || name == "tracestate" || name == "traceparent" || name == "type" || name == "function" || name == "Content-Disposition") continue;
+    if (name == "Content-Type" || name == "X" || name == "Accept" || name == "tracestate" || name == "traceparent" ||
+        name == "type" || name == "function" || name == "Content-Disposition")
+      continue;
     EXPECT_TRUE(described.contains(name)) << name << " is read and not described";
   }
 }

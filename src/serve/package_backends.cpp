@@ -52,7 +52,8 @@ Result<std::vector<LabelAnswer>> answer_labels(Classifier& classifier, std::span
 }  // namespace
 
 std::shared_ptr<LabelBackend> LabelBackend::make(PackageManifest manifest, std::unique_ptr<Classifier> classifier,
-                                                 bool rows, std::shared_ptr<ComputeShare> share, BatcherOptions options) {
+                                                 bool rows, std::shared_ptr<ComputeShare> share,
+                                                 BatcherOptions options) {
   auto out = std::make_shared<LabelBackend>();
   out->manifest = std::move(manifest);
   out->classifier = std::move(classifier);

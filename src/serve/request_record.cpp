@@ -23,7 +23,7 @@ class WatchedResponder final : public HttpResponder {
     try {
       if (!answered_) WatchedResponder::send(if_dropped_(watch_->record));
       if (stream_status_ != 0) watch_->done(500);  // half of an answer; the first call counts
-    } catch (...) {  // no memory: the server answers by itself
+    } catch (...) {                                // no memory: the server answers by itself
     }
   }
 

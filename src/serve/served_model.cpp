@@ -54,12 +54,14 @@ Status check_base(const fs::path& adapter, const EngineHost& host) {
                     host.gguf.filename().string().find(trained_on.substr(0, kInNames)) != std::string::npos;
   if (same) return {};
   return Error{ErrorCode::kInvalidArgument,
-               fmt::format("{}: was trained on {} (sha256 {}…), {} is another model (sha256 {}…)", adapter.string(), base.value("id", "a model"),
-                           trained_on.substr(0, 12), host.gguf.filename().string(), host.sha256.substr(0, 12)),
+               fmt::format("{}: was trained on {} (sha256 {}…), {} is another model (sha256 {}…)", adapter.string(),
+                           base.value("id", "a model"), trained_on.substr(0, 12), host.gguf.filename().string(),
+                           host.sha256.substr(0, 12)),
                "serve it on the model it was trained on"};
 }
 
-Result<std::shared_ptr<EngineHost>> make_host(const fs::path& gguf, const ModelLoadOptions& options, const TorchWorkerFiles& worker = {}) {
+Result<std::shared_ptr<EngineHost>> make_host(const fs::path& gguf, const ModelLoadOptions& options,
+                                              const TorchWorkerFiles& worker = {}) {
   TAILOR_CHECK(check_memory(gguf, options.cache_bytes, system_info().available_bytes));
   TAILOR_TRY(Engine engine, Engine::load(gguf, {.threads = options.threads,
                                                 .max_context = options.max_context,
@@ -75,8 +77,12 @@ Result<std::shared_ptr<EngineHost>> make_host(const fs::path& gguf, const ModelL
 Json meta_of(const fs::path& gguf) {
   const auto info = describe_model(gguf);
   if (!info.has_value()) return Json::object();
-  return {{"vocab_size", info->vocabulary},   {"n_ctx_train", info->context_length}, {"n_embd", info->embedding_length},
-          {"n_params", info->parameters},     {"size", info->bytes},                 {"file_type", info->file_type},
+  return {{"vocab_size", info->vocabulary},
+          {"n_ctx_train", info->context_length},
+          {"n_embd", info->embedding_length},
+          {"n_params", info->parameters},
+          {"size", info->bytes},
+          {"file_type", info->file_type},
           {"architecture", info->architecture}};
 }
 
@@ -84,7 +90,8 @@ Json meta_of(const fs::path& gguf) {
 Result<fs::path> adapter_file(const fs::path& path) {
   std::error_code ignored;
   if (!fs::is_directory(path, ignored)) return path;
-  for (const fs::path& inside : {fs::path(kSoftPromptFile), fs::path("adapter.gguf"), fs::path(kAdapterDirectory) / "adapter.gguf"}) {
+  for (const fs::path& inside :
+       {fs::path(kSoftPromptFile), fs::path("adapter.gguf"), fs::path(kAdapterDirectory) / "adapter.gguf"}) {
     if (fs::exists(path / inside, ignored)) return path / inside;
   }
   return Error{ErrorCode::kNotFound,
@@ -130,7 +137,8 @@ Result<EmbeddingBackend::Ready> EmbeddingBackend::get() {
     TAILOR_TRY(Embedder embedder, Embedder::load(gguf_, {.threads = share_->cores()}));
     embedder_ = std::make_unique<Embedder>(std::move(embedder));
     batcher_ = std::make_unique<TextBatcher>(
-        [this](std::span<const std::string> texts) { return embedder_->embed(texts, {}, CancelToken()); }, share_, options_);
+        [this](std::span<const std::string> texts) { return embedder_->embed(texts, {}, CancelToken()); }, share_,
+        options_);
   }
   return Ready{batcher_.get(), &embedder_->tokenizer(), embedder_->dim(), embedder_->max_tokens()};
 }
@@ -171,7 +179,8 @@ ModelRegistry::ModelRegistry() : graveyard_(std::make_shared<Graveyard>()) {
   undertaker_ = std::thread([graveyard = graveyard_] {
     std::unique_lock lock(graveyard->mutex);
     for (;;) {
-      graveyard->changed.wait(lock, [&] { return !graveyard->dead.empty() || (graveyard->closing && graveyard->alive == 0); });
+      graveyard->changed.wait(
+          lock, [&] { return !graveyard->dead.empty() || (graveyard->closing && graveyard->alive == 0); });
       if (graveyard->dead.empty()) return;
       const ServedModel* model = graveyard->dead.back();
       graveyard->dead.pop_back();
@@ -266,7 +275,8 @@ std::uint64_t ModelRegistry::version() const {
   return version_;
 }
 
-Result<std::unique_ptr<ServedModel>> serve_base_model(const std::string& model, const std::string& id, const ModelLoadOptions& options) {
+Result<std::unique_ptr<ServedModel>> serve_base_model(const std::string& model, const std::string& id,
+                                                      const ModelLoadOptions& options) {
   TAILOR_TRY(const ModelInfo info, resolve_model(model, default_models_directory()));
   TAILOR_TRY(fs::path gguf, ready_gguf(info, ModelUse::kTraining, {}));  // in the precision of its file
   if (info.kind == ModelKind::kDecoder) {
@@ -290,7 +300,8 @@ Result<std::unique_ptr<ServedModel>> serve_base_model(const std::string& model, 
   return out;
 }
 
-Result<std::unique_ptr<ServedModel>> serve_adapter(const ServedModel& base, const fs::path& adapter, const std::string& id) {
+Result<std::unique_ptr<ServedModel>> serve_adapter(const ServedModel& base, const fs::path& adapter,
+                                                   const std::string& id) {
   if (!base.text)
     return Error{ErrorCode::kInvalidArgument, fmt::format("{} answers with no text: it takes no adapter", base.id), ""};
   TAILOR_TRY(const fs::path file, adapter_file(adapter));
@@ -310,11 +321,14 @@ Result<std::unique_ptr<ServedModel>> serve_adapter(const ServedModel& base, cons
   return out;
 }
 
-Result<std::unique_ptr<ServedModel>> serve_package(const fs::path& package, const std::string& id, const ModelLoadOptions& options) {
+Result<std::unique_ptr<ServedModel>> serve_package(const fs::path& package, const std::string& id,
+                                                   const ModelLoadOptions& options) {
   TAILOR_TRY(PackageManifest manifest, read_package(package));
   auto out = std::make_unique<ServedModel>();
   const fs::path whole = fs::weakly_canonical(package);
-  out->id = !id.empty() ? id : whole.filename() == "package" ? whole.parent_path().filename().string() : whole.filename().string();
+  out->id = !id.empty()                     ? id
+            : whole.filename() == "package" ? whole.parent_path().filename().string()
+                                            : whole.filename().string();
   out->created = unix_now();
   out->meta = {{"method", manifest.method}, {"base_model", manifest.base.id}, {"scores", manifest.scores}};
   if (manifest.serving == kServeText) {

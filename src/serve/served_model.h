@@ -88,17 +88,17 @@ class EmbeddingBackend {
 /// Immutable. A request keeps the one it began with, whatever is loaded or dropped meanwhile.
 struct ServedModel {
   std::string id;
-  std::string parent;     // of an adapter: the base model's id
-  std::int64_t created = 0;  // Unix seconds
-  std::shared_ptr<const TextBackend> text;           // null: answers with no text of its own
-  std::shared_ptr<const LabelBackend> labels;        // null: no label package
-  std::shared_ptr<const TagBackend> tags;            // null: gives words no tags
-  std::shared_ptr<const SpanBackend> spans;          // null: answers no questions from texts
-  std::shared_ptr<EmbeddingBackend> embedding;       // null: no vectors
-  std::string fingerprint;                           // of weights and version, as system_fingerprint
-  Json meta = Json::object();                        // shown by /v1/models
+  std::string parent;                           // of an adapter: the base model's id
+  std::int64_t created = 0;                     // Unix seconds
+  std::shared_ptr<const TextBackend> text;      // null: answers with no text of its own
+  std::shared_ptr<const LabelBackend> labels;   // null: no label package
+  std::shared_ptr<const TagBackend> tags;       // null: gives words no tags
+  std::shared_ptr<const SpanBackend> spans;     // null: answers no questions from texts
+  std::shared_ptr<EmbeddingBackend> embedding;  // null: no vectors
+  std::string fingerprint;                      // of weights and version, as system_fingerprint
+  Json meta = Json::object();                   // shown by /v1/models
 
-  Json describe() const;  // as /v1/models lists it
+  Json describe() const;                                       // as /v1/models lists it
   bool is_package() const { return labels || tags || spans; }  // answers in one piece, without a language model's text
 };
 using ServedModelPtr = std::shared_ptr<const ServedModel>;
@@ -144,10 +144,13 @@ struct ModelLoadOptions {
 };
 
 /// A base model by catalogue name or path. `id` empty: its own.
-Result<std::unique_ptr<ServedModel>> serve_base_model(const std::string& model, const std::string& id, const ModelLoadOptions& options);
+Result<std::unique_ptr<ServedModel>> serve_base_model(const std::string& model, const std::string& id,
+                                                      const ModelLoadOptions& options);
 /// An adapter of a model that is served: a GGUF file, a soft prompt, or a directory that holds one.
-Result<std::unique_ptr<ServedModel>> serve_adapter(const ServedModel& base, const std::filesystem::path& adapter, const std::string& id);
+Result<std::unique_ptr<ServedModel>> serve_adapter(const ServedModel& base, const std::filesystem::path& adapter,
+                                                   const std::string& id);
 /// A package that `fit` or `tune` made.
-Result<std::unique_ptr<ServedModel>> serve_package(const std::filesystem::path& package, const std::string& id, const ModelLoadOptions& options);
+Result<std::unique_ptr<ServedModel>> serve_package(const std::filesystem::path& package, const std::string& id,
+                                                   const ModelLoadOptions& options);
 
 }  // namespace tailor

@@ -1,5 +1,6 @@
 #pragma once
-/// What the server tells of itself: counted from requests as they end, read from engines and the HTTP server when asked.
+/// What the server tells of itself: counted from requests as they end, read from engines and the HTTP server when
+/// asked.
 ///
 /// Labels are bounded: models of the registry, routes of the API, classes of status. Nothing of a key, a user or a
 /// request's content.
@@ -31,8 +32,8 @@ struct ModelMetrics {
   Counter prompt_tokens{0}, cached_tokens{0}, answer_tokens{0};
   Histogram first_token{kFirstTokenSeconds}, token{kTokenSeconds}, request{kRequestSeconds}, queue{kRequestSeconds},
       prefill{kRequestSeconds}, decode{kRequestSeconds}, inference{kRequestSeconds}, batched{kBatchedSeconds},
-      prompt_size{kRequestTokens}, answer_size{kRequestTokens}, longest_answer{kRequestTokens}, max_tokens{kRequestTokens},
-      choices{kChoiceCounts};
+      prompt_size{kRequestTokens}, answer_size{kRequestTokens}, longest_answer{kRequestTokens},
+      max_tokens{kRequestTokens}, choices{kChoiceCounts};
 };
 
 struct ServerMetricsOptions {

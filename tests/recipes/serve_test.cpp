@@ -26,10 +26,13 @@ TEST(Serve, ABaseModelAnswersAndDrains) {
   auto elsewhere = server.client();
   EXPECT_EQ(elsewhere.ask("GET /v1/models HTTP/1.1\r\nHost: evil.example\r\n\r\n").status, 403)
       << "without keys, by its own names only";
-  const Json chat = server.ask("POST", "/v1/chat/completions", {{"messages", {{{"role", "user"}, {"content", "Hi"}}}}, {"max_tokens", 4}});
+  const Json chat = server.ask("POST", "/v1/chat/completions",
+                               {{"messages", {{{"role", "user"}, {"content", "Hi"}}}}, {"max_tokens", 4}});
   EXPECT_EQ(chat["usage"]["completion_tokens"], 4);
   auto streaming = server.client();
-  streaming.send(Served::request("POST", "/v1/completions", dump_json({{"prompt", "x"}, {"stream", true}, {"max_tokens", 500}, {"ignore_eos", true}})));
+  streaming.send(
+      Served::request("POST", "/v1/completions",
+                      dump_json({{"prompt", "x"}, {"stream", true}, {"max_tokens", 500}, {"ignore_eos", true}})));
   ASSERT_TRUE(streaming.read_through("\"text\":").has_value());
   server.signal(SIGTERM);
   const std::string rest = streaming.read_to_end();
@@ -40,7 +43,9 @@ TEST(Serve, ABaseModelAnswersAndDrains) {
 TEST(Serve, ASecondSignalEndsAtOnce) {
   Served server({"--model", tailor::testing::tiny_llama().string(), "--threads", "1"});
   auto streaming = server.client();
-  streaming.send(Served::request("POST", "/v1/completions", dump_json({{"prompt", "x"}, {"stream", true}, {"max_tokens", 2000}, {"n", 8}, {"ignore_eos", true}})));
+  streaming.send(Served::request(
+      "POST", "/v1/completions",
+      dump_json({{"prompt", "x"}, {"stream", true}, {"max_tokens", 2000}, {"n", 8}, {"ignore_eos", true}})));
   ASSERT_TRUE(streaming.read_through("\"text\":").has_value());
   server.signal(SIGTERM);
   // Draining has begun when the port is closed.
@@ -58,8 +63,9 @@ TEST(Serve, ASecondSignalEndsAtOnce) {
 TEST(Serve, ALabelPackageClassifiesAsPredictDoes) {
   const TemporaryDirectory dir;
   write_file_atomic(dir.path() / "rows.csv", small_csv()).value();
-  const Outcome fitted = run({"fit", (dir.path() / "rows.csv").string(), "--text", "message", "--label", "intent", "--methods", "tfidf", "--budget", "60s", "--out",
-                              (dir.path() / "support").string(), "--quiet"});
+  const Outcome fitted =
+      run({"fit", (dir.path() / "rows.csv").string(), "--text", "message", "--label", "intent", "--methods", "tfidf",
+           "--budget", "60s", "--out", (dir.path() / "support").string(), "--quiet"});
   ASSERT_EQ(fitted.code, 0) << fitted.err;
   const std::string package = (dir.path() / "support" / "package").string(), text = "I forgot my password";
   Served server({package});
@@ -67,8 +73,10 @@ TEST(Serve, ALabelPackageClassifiesAsPredictDoes) {
   const Json got = server.ask("POST", "/v1/classify", {{"input", text}});
   const Outcome predicted = run({"predict", package, text, "--json"});
   ASSERT_EQ(predicted.code, 0) << predicted.err;
-  EXPECT_NE(predicted.out.find("\"" + got["data"][0]["label"].get<std::string>() + "\""), std::string::npos) << predicted.out << got;
-  EXPECT_EQ(server.ask("POST", "/v1/chat/completions", {{"messages", {{{"role", "user"}, {"content", text}}}}})["choices"][0]["message"]["content"],
+  EXPECT_NE(predicted.out.find("\"" + got["data"][0]["label"].get<std::string>() + "\""), std::string::npos)
+      << predicted.out << got;
+  EXPECT_EQ(server.ask("POST", "/v1/chat/completions",
+                       {{"messages", {{{"role", "user"}, {"content", text}}}}})["choices"][0]["message"]["content"],
             got["data"][0]["label"]);
 }
 
@@ -87,10 +95,12 @@ TEST(Serve, PackagesOfTagsAndAnswersSayWhatPredictSays) {
   for (std::size_t e = 0; e < entities.size(); ++e) {
     for (const char* field : {"label", "text", "start", "end"}) EXPECT_EQ(entities[e][field], expected[e][field]);
   }
-  const Json answer = server.ask("POST", "/v1/extract", {{"model", "spans"}, {"question", question}, {"context", text}})["data"][0];
+  const Json answer =
+      server.ask("POST", "/v1/extract", {{"model", "spans"}, {"question", question}, {"context", text}})["data"][0];
   const Outcome answered = run({"predict", spans, question, text, "--json"});
   ASSERT_EQ(answered.code, 0) << answered.err;
-  for (const char* field : {"answer", "start", "end"}) EXPECT_EQ(answer[field], Json::parse(answered.out)[field]) << answered.out;
+  for (const char* field : {"answer", "start", "end"})
+    EXPECT_EQ(answer[field], Json::parse(answered.out)[field]) << answered.out;
 }
 
 TEST(Serve, RowsAreNotShownWhereTheFlagSaysSo) {
@@ -109,8 +119,15 @@ class ServeBottlenecks : public ::testing::Test {
   }
   std::string tuned(const std::string& data, const std::string& content, std::vector<std::string> more) {
     write_file_atomic(dir_.path() / data, content).value();
-    std::vector<std::string> arguments{"tune", (dir_.path() / data).string(), "--model", tailor::testing::tiny_llama().string(), "--max-steps", "3",
-                                       "--quiet", "--out", (dir_.path() / "run").string()};
+    std::vector<std::string> arguments{"tune",
+                                       (dir_.path() / data).string(),
+                                       "--model",
+                                       tailor::testing::tiny_llama().string(),
+                                       "--max-steps",
+                                       "3",
+                                       "--quiet",
+                                       "--out",
+                                       (dir_.path() / "run").string()};
     arguments.insert(arguments.end(), more.begin(), more.end());
     const Outcome r = run(arguments);
     EXPECT_EQ(r.code, 0) << r.err;
@@ -120,33 +137,43 @@ class ServeBottlenecks : public ::testing::Test {
 };
 
 TEST_F(ServeBottlenecks, TextsAreThoseOfGenerate) {
-  const std::string package = tuned("chat.jsonl", small_conversations([](const char* thing, std::size_t i) { return fmt::format("{} {}", thing, i); }),
-                                    {"--method", "adapter-houlsby", "--answers", "1"});
+  const std::string package =
+      tuned("chat.jsonl",
+            small_conversations([](const char* thing, std::size_t i) { return fmt::format("{} {}", thing, i); }),
+            {"--method", "adapter-houlsby", "--answers", "1"});
   const std::string question = "Is the flat free?";
   const Outcome said = run({"generate", package, question, "--max-tokens", "12", "--json"});
   ASSERT_EQ(said.code, 0) << said.err;
   Served server({package});
   const Json body{{"messages", {{{"role", "user"}, {"content", question}}}}, {"max_tokens", 12}, {"temperature", 0}};
-  const auto answer = [&] { return server.ask("POST", "/v1/chat/completions", body)["choices"][0]["message"]["content"]; };
+  const auto answer = [&] {
+    return server.ask("POST", "/v1/chat/completions", body)["choices"][0]["message"]["content"];
+  };
   EXPECT_EQ(answer(), Json::parse(said.out)["text"]);
   // log p of a prompt's tokens, and answers that differ by their place.
-  const Json scored = server.ask("POST", "/v1/completions", {{"prompt", "one two three"}, {"max_tokens", 0}, {"echo", true}, {"logprobs", 1}});
+  const Json scored = server.ask("POST", "/v1/completions",
+                                 {{"prompt", "one two three"}, {"max_tokens", 0}, {"echo", true}, {"logprobs", 1}});
   const Json& logprobs = scored["choices"][0]["logprobs"]["token_logprobs"];
   ASSERT_GE(logprobs.size(), 3u);
   for (std::size_t i = 1; i < logprobs.size(); ++i) EXPECT_LT(logprobs[i].get<double>(), 0);
-  EXPECT_EQ(server.ask("POST", "/v1/completions", {{"prompt", "one"}, {"n", 3}, {"max_tokens", 4}})["choices"].size(), 3u);
+  EXPECT_EQ(server.ask("POST", "/v1/completions", {{"prompt", "one"}, {"n", 3}, {"max_tokens", 4}})["choices"].size(),
+            3u);
   // A client that goes leaves the place to the next one.
   {
     auto goes = server.client();
-    goes.send(Served::request("POST", "/v1/completions", dump_json({{"prompt", "x"}, {"stream", true}, {"max_tokens", 1900}, {"ignore_eos", true}})));
+    goes.send(
+        Served::request("POST", "/v1/completions",
+                        dump_json({{"prompt", "x"}, {"stream", true}, {"max_tokens", 1900}, {"ignore_eos", true}})));
     ASSERT_TRUE(goes.read_through("\"text\":").has_value());
   }
   EXPECT_EQ(answer(), Json::parse(said.out)["text"]);
 }
 
 TEST_F(ServeBottlenecks, AWorkerThatEndsIsStartedAgain) {
-  const std::string package = tuned("chat.jsonl", small_conversations([](const char* thing, std::size_t i) { return fmt::format("{} {}", thing, i); }),
-                                    {"--method", "adapter-houlsby", "--answers", "1"});
+  const std::string package =
+      tuned("chat.jsonl",
+            small_conversations([](const char* thing, std::size_t i) { return fmt::format("{} {}", thing, i); }),
+            {"--method", "adapter-houlsby", "--answers", "1"});
   Served server({package});
   const Json body{{"messages", {{{"role", "user"}, {"content", "Hi"}}}}, {"max_tokens", 4}, {"temperature", 0}};
   const Json before = server.ask("POST", "/v1/chat/completions", body)["choices"];
@@ -159,14 +186,16 @@ TEST_F(ServeBottlenecks, AWorkerThatEndsIsStartedAgain) {
 }
 
 TEST_F(ServeBottlenecks, LabelsAreThoseOfPredict) {
-  const std::string package = tuned("rows.csv", small_csv(), {"--text", "message", "--label", "intent", "--method", "adapter-pfeiffer"});
+  const std::string package =
+      tuned("rows.csv", small_csv(), {"--text", "message", "--label", "intent", "--method", "adapter-pfeiffer"});
   Served server({package});
   for (const char* text : {"I forgot my password", "when will my card arrive"}) {
     const Outcome predicted = run({"predict", package, text, "--json"});
     ASSERT_EQ(predicted.code, 0) << predicted.err;
     for (const bool alone : {false, true}) {
       const Json got = server.ask("POST", "/v1/classify", {{"input", text}, {"label_only", alone}});
-      EXPECT_TRUE(contains(predicted.out, "\"" + got["data"][0]["label"].get<std::string>() + "\"")) << predicted.out << got;
+      EXPECT_TRUE(contains(predicted.out, "\"" + got["data"][0]["label"].get<std::string>() + "\""))
+          << predicted.out << got;
     }
   }
 }
@@ -175,16 +204,23 @@ TEST(Serve, AFineTuningJobTrainsAndItsModelIsServed) {
   if (!fs::exists(program().parent_path() / "tailor-tune")) GTEST_SKIP() << "this build has no tailor-tune";
   const TemporaryDirectory dir;
   const std::string data = (dir.path() / "data").string(), model = tailor::testing::tiny_llama().string();
-  const std::string rows = small_conversations([](const char* thing, std::size_t i) { return fmt::format("{} {}", thing, i); });
+  const std::string rows =
+      small_conversations([](const char* thing, std::size_t i) { return fmt::format("{} {}", thing, i); });
   std::string tuned;
   {
     Served server({"--model", model, "--threads", "2", "--data", data});
-    const std::string form = "--B\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nfine-tune\r\n"
-                             "--B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"chat.jsonl\"\r\n\r\n" + rows + "\r\n--B--\r\n";
+    const std::string form =
+        "--B\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nfine-tune\r\n"
+        "--B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"chat.jsonl\"\r\n\r\n" +
+        rows + "\r\n--B--\r\n";
     auto connection = server.client();
-    const Json file = Json::parse(connection.ask(Served::request("POST", "/v1/files", form, "multipart/form-data; boundary=B")).body);
+    const Json file =
+        Json::parse(connection.ask(Served::request("POST", "/v1/files", form, "multipart/form-data; boundary=B")).body);
     const Json job = server.ask("POST", "/v1/fine_tuning/jobs",
-                                {{"model", "tiny-llama"}, {"training_file", file["id"]}, {"suffix", "test"}, {"hyperparameters", {{"n_epochs", 1}}}});
+                                {{"model", "tiny-llama"},
+                                 {"training_file", file["id"]},
+                                 {"suffix", "test"},
+                                 {"hyperparameters", {{"n_epochs", 1}}}});
     const std::string path = "/v1/fine_tuning/jobs/" + job["id"].get<std::string>();
     Json now;
     do {
@@ -193,14 +229,20 @@ TEST(Serve, AFineTuningJobTrainsAndItsModelIsServed) {
     ASSERT_EQ(now["status"], "succeeded") << now;
     EXPECT_GT(now["trained_tokens"].get<int>(), 0);
     tuned = now["fine_tuned_model"];
-    EXPECT_EQ(server.ask("POST", "/v1/chat/completions", {{"model", tuned}, {"messages", {{{"role", "user"}, {"content", "Hi"}}}}, {"max_tokens", 2}})["model"], tuned);
+    EXPECT_EQ(
+        server.ask(
+            "POST", "/v1/chat/completions",
+            {{"model", tuned}, {"messages", {{{"role", "user"}, {"content", "Hi"}}}}, {"max_tokens", 2}})["model"],
+        tuned);
     const Json events = server.ask("GET", path + "/events?limit=100")["data"];
-    EXPECT_TRUE(std::any_of(events.begin(), events.end(), [](const Json& event) { return event["type"] == "metrics"; })) << events;
+    EXPECT_TRUE(std::any_of(events.begin(), events.end(), [](const Json& event) { return event["type"] == "metrics"; }))
+        << events;
     server.signal(SIGTERM);
     EXPECT_EQ(server.wait(), 0);
   }
   Served again({"--model", model, "--threads", "2", "--data", data});
-  EXPECT_EQ(again.ask("POST", "/v1/completions", {{"model", tuned}, {"prompt", "Hi"}, {"max_tokens", 2}})["model"], tuned);
+  EXPECT_EQ(again.ask("POST", "/v1/completions", {{"model", tuned}, {"prompt", "Hi"}, {"max_tokens", 2}})["model"],
+            tuned);
 }
 
 TEST(Serve, PromptsGetIntoNoCoreFileUnlessAskedFor) {
@@ -245,7 +287,8 @@ TEST(Serve, TakesAsManyFileDescriptorsAsItMayHave) {
   setrlimit(RLIMIT_NOFILE, &before);
   auto connection = server.client();
   const std::string metrics = connection.ask(Served::request("GET", "/metrics", "")).body;
-  EXPECT_NE(metrics.find(fmt::format("process_max_fds {}\n", before.rlim_max)), std::string::npos) << metrics.substr(metrics.find("process_"));
+  EXPECT_NE(metrics.find(fmt::format("process_max_fds {}\n", before.rlim_max)), std::string::npos)
+      << metrics.substr(metrics.find("process_"));
 }
 
 TEST(Serve, AtAUnixSocket) {

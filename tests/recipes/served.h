@@ -60,7 +60,8 @@ class Served {
     std::ifstream limits("/proc/" + std::to_string(pid_) + "/limits");
     const std::string name = "Max core file size";
     for (std::string line, soft, hard; std::getline(limits, line);) {
-      if (line.starts_with(name) && std::istringstream(line.substr(name.size())) >> soft >> hard) return soft + " " + hard;
+      if (line.starts_with(name) && std::istringstream(line.substr(name.size())) >> soft >> hard)
+        return soft + " " + hard;
     }
     return "";
   }
