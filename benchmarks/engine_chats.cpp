@@ -37,8 +37,10 @@ struct Waiter final : AnswerListener {
 int main(int argc, char** argv) {
   if (argc < 3) return 2;
   const auto number = [&](int i, int usual) { return argc > i ? std::atoi(argv[i]) : usual; };
-  const int chats = number(2, 1), each = number(3, 2), shared = number(4, 500), own = number(5, 40), answer = number(6, 64);
-  Engine engine = Engine::load(argv[1], {.lanes = number(7, 0), .flash_attention = std::getenv("FA") != nullptr}).value();
+  const int chats = number(2, 1), each = number(3, 2), shared = number(4, 500), own = number(5, 40),
+            answer = number(6, 64);
+  Engine engine =
+      Engine::load(argv[1], {.lanes = number(7, 0), .flash_attention = std::getenv("NO_FLASH") == nullptr}).value();
   std::vector<AdapterId> adapters{0};
   for (int i = 8; i < argc; ++i) {
     if (i == 8) adapters.clear();
@@ -84,9 +86,11 @@ int main(int argc, char** argv) {
   const double seconds = now() - begin;
   std::sort(first.begin(), first.end());
   const EngineStats stats = engine.stats();
-  std::printf("%d chats: %.1f tokens/s; first token p50 %.0f ms, p95 %.0f ms; %zu of %zu prompt tokens from the cache; %d lanes, "
-              "%llu steps, %llu preempted\n",
-              chats, static_cast<double>(made) / seconds, 1000 * first[first.size() / 2], 1000 * first[first.size() * 95 / 100],
-              cached, first.size() * static_cast<std::size_t>(shared + own), stats.lanes,
-              static_cast<unsigned long long>(stats.steps), static_cast<unsigned long long>(stats.preempted));
+  std::printf(
+      "%d chats: %.1f tokens/s; first token p50 %.0f ms, p95 %.0f ms; %zu of %zu prompt tokens from the cache; %d "
+      "lanes, "
+      "%llu steps, %llu preempted\n",
+      chats, static_cast<double>(made) / seconds, 1000 * first[first.size() / 2], 1000 * first[first.size() * 95 / 100],
+      cached, first.size() * static_cast<std::size_t>(shared + own), stats.lanes,
+      static_cast<unsigned long long>(stats.steps), static_cast<unsigned long long>(stats.preempted));
 }

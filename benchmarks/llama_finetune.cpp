@@ -112,7 +112,7 @@ int main(int argc, char** argv) {
   app.add_option("--learning-rate", rate);
   CLI11_PARSE(app, argc, argv);
   try {
-    init_llama();
+    init_llama().value();
     const TokenFile rows = read_token_file(tokens).value();
     run(as_f32(model, work), rows, order, threads, rate);
     const auto& ends = g_record.ends;

@@ -1,13 +1,7 @@
 // Load on an OpenAI-compatible server: concurrent streaming chats over plain sockets, a thread each, closed loop.
 //   bench_serve_load PORT --chats 16 --requests 64 --shared 500 --own 40 --answer 64 [--models a,b,c] [--key K]
 // Prints one JSON line: tokens a second, time to the first token, between tokens, whole, failures.
-#include <arpa/inet.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <atomic>
 #include <barrier>
 #include <chrono>
@@ -17,28 +11,18 @@
 #include <thread>
 #include <vector>
 
-#include "core/rng.h"
+#include "load_connection.h"
+#include "load_text.h"
 
 namespace {
 
 using Json = nlohmann::json;
+using tailor::bench::Connection;
+using tailor::bench::percentile;
+using tailor::bench::words;
 
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-/// Words that every tokenizer knows as one token each, or nearly.
-std::string words(std::uint64_t seed, int n) {
-  static const char* const kWords[] = {"time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child",
-                                       "world", "school", "state", "family", "student", "group", "country", "problem",
-                                       "hand", "part", "place", "case", "week", "company", "system", "program", "question",
-                                       "work", "number", "night", "point", "home", "water", "room", "mother", "area",
-                                       "money", "story", "fact", "month", "lot", "right", "study", "book", "eye", "job",
-                                       "word", "business", "issue", "side", "kind", "head", "house", "service", "friend"};
-  tailor::Rng rng(seed);
-  std::string out;
-  for (int i = 0; i < n; ++i) out += std::string(i == 0 ? "" : " ") + kWords[rng.below(std::size(kWords))];
-  return out;
 }
 
 struct Totals {
@@ -47,58 +31,6 @@ struct Totals {
   std::uint64_t tokens = 0, prompt = 0, cached = 0;
   int failed = 0;
   std::string failure;
-};
-
-class Connection {
- public:
-  explicit Connection(int port) {
-    fd_ = socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(static_cast<std::uint16_t>(port));
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    const int one = 1;
-    setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    good_ = connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
-  }
-  Connection(const Connection&) = delete;
-  Connection& operator=(const Connection&) = delete;
-  ~Connection() { close(fd_); }
-  bool good() const { return good_; }
-  void send_all(const std::string& text) {
-    std::size_t at = 0;
-    while (good_ && at < text.size()) {
-      const ssize_t n = send(fd_, text.data() + at, text.size() - at, MSG_NOSIGNAL);
-      good_ = n > 0;
-      at += n > 0 ? static_cast<std::size_t>(n) : 0;
-    }
-  }
-  /// Up to and without "\n"; what ends a line is cut.
-  bool line(std::string& out) {
-    for (;;) {
-      const std::size_t end = buffer_.find('\n', from_);
-      if (end != std::string::npos) {
-        out = buffer_.substr(from_, end - from_);
-        if (!out.empty() && out.back() == '\r') out.pop_back();
-        from_ = end + 1;
-        if (from_ > 65536) {
-          buffer_.erase(0, from_);
-          from_ = 0;
-        }
-        return true;
-      }
-      char bytes[8192];
-      const ssize_t n = recv(fd_, bytes, sizeof bytes, 0);
-      if (n <= 0) return good_ = false;
-      buffer_.append(bytes, static_cast<std::size_t>(n));
-    }
-  }
-
- private:
-  int fd_;
-  bool good_;
-  std::string buffer_;
-  std::size_t from_ = 0;
 };
 
 }  // namespace
@@ -116,7 +48,8 @@ int main(int argc, char** argv) {
   app.add_option("--answer", answer);
   app.add_option("--models", models, "one chat after the other takes the next")->delimiter(',');
   app.add_option("--lora-count", loras, "llama-server: adapters, chosen by id for each request")->delimiter(',');
-  app.add_option("--warm", warm, "requests of each chat before the clock runs, so that both servers hold the system's prompt");
+  app.add_option("--warm", warm,
+                 "requests of each chat before the clock runs, so that both servers hold the system's prompt");
   app.add_option("--key", key);
   CLI11_PARSE(app, argc, argv);
 
@@ -124,8 +57,9 @@ int main(int argc, char** argv) {
   std::atomic<int> next{0};
   Totals totals;
   const auto chat = [&](std::unique_ptr<Connection>& held, int number, bool counted) {
-    Json body{{"messages", {{{"role", "system"}, {"content", system}},
-                            {{"role", "user"}, {"content", words(1000 + static_cast<std::uint64_t>(number + 10), own)}}}},
+    Json body{{"messages",
+               {{{"role", "system"}, {"content", system}},
+                {{"role", "user"}, {"content", words(1000 + static_cast<std::uint64_t>(number + 10), own)}}}},
               {"max_tokens", answer},
               {"temperature", 0},
               {"ignore_eos", true},
@@ -142,8 +76,8 @@ int main(int argc, char** argv) {
     const double begin = now();
     const std::string request =
         "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" +
-                        (key.empty() ? std::string() : "Authorization: Bearer " + key + "\r\n") + "Content-Length: " +
-                        std::to_string(text.size()) + "\r\n\r\n" + text;
+        (key.empty() ? std::string() : "Authorization: Bearer " + key + "\r\n") +
+        "Content-Length: " + std::to_string(text.size()) + "\r\n\r\n" + text;
     std::string line, status;
     double first = -1, last = -1;
     std::vector<double> gaps;
@@ -174,7 +108,9 @@ int main(int argc, char** argv) {
       if (event.contains("usage") && event["usage"].is_object()) usage = event["usage"];
       if (!event.contains("choices") || event["choices"].empty()) continue;
       const Json& delta = event["choices"][0]["delta"];
-      if (!delta.contains("content") || !delta["content"].is_string() || delta["content"].get_ref<const std::string&>().empty()) continue;
+      if (!delta.contains("content") || !delta["content"].is_string() ||
+          delta["content"].get_ref<const std::string&>().empty())
+        continue;
       const double at = now();
       if (first < 0)
         first = at;
@@ -216,22 +152,17 @@ int main(int argc, char** argv) {
   const double begin = now();
   for (std::thread& t : threads) t.join();
   const double seconds = now() - begin;
-  const auto at = [](std::vector<double>& values, double share) {
-    if (values.empty()) return 0.0;
-    std::sort(values.begin(), values.end());
-    return values[std::min(values.size() - 1, static_cast<std::size_t>(share * static_cast<double>(values.size())))];
-  };
   const Json out{{"chats", chats},
                  {"requests", totals.first.size()},
                  {"failed", totals.failed},
                  {"failure", totals.failure},
                  {"seconds", seconds},
                  {"tokens_per_second", static_cast<double>(totals.tokens) / seconds},
-                 {"first_token_p50_ms", 1000 * at(totals.first, 0.5)},
-                 {"first_token_p95_ms", 1000 * at(totals.first, 0.95)},
-                 {"between_tokens_p50_ms", 1000 * at(totals.between, 0.5)},
-                 {"between_tokens_p95_ms", 1000 * at(totals.between, 0.95)},
-                 {"whole_p95_ms", 1000 * at(totals.whole, 0.95)},
+                 {"first_token_p50_ms", 1000 * percentile(totals.first, 0.5)},
+                 {"first_token_p95_ms", 1000 * percentile(totals.first, 0.95)},
+                 {"between_tokens_p50_ms", 1000 * percentile(totals.between, 0.5)},
+                 {"between_tokens_p95_ms", 1000 * percentile(totals.between, 0.95)},
+                 {"whole_p95_ms", 1000 * percentile(totals.whole, 0.95)},
                  {"prompt_tokens", totals.prompt},
                  {"cached_tokens", totals.cached}};
   std::printf("%s\n", out.dump().c_str());

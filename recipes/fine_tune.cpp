@@ -13,8 +13,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr double kUsualRate = 2e-4;       // of tailor-tune, that the multiplier is of
-constexpr double kHeldOut = 0.1;          // for the last figures, and for choosing the epoch where no file is given
+constexpr double kUsualRate = 2e-4;          // of tailor-tune, that the multiplier is of
+constexpr double kHeldOut = 0.1;             // for the last figures, and for choosing the epoch where no file is given
 constexpr std::size_t kFewestExamples = 10;  // as OpenAI had it
 
 /// Turns a run's words and events into a job's.
@@ -61,14 +61,16 @@ Result<std::string> TuneRecipeTuner::check(const fs::path& file, const std::stri
   TAILOR_TRY(const ChatData data, parse_chat_examples(std::move(bytes), shown));
   if (data.examples.size() < kFewestExamples) {
     return Error{ErrorCode::kInvalidArgument,
-                 fmt::format("{}: {} example(s); expected at least {}", name, data.examples.size(), kFewestExamples), ""};
+                 fmt::format("{}: {} example(s); expected at least {}", name, data.examples.size(), kFewestExamples),
+                 ""};
   }
   std::string out = fmt::format("{} examples of {}", data.examples.size(), to_string(data.shape));
   for (const std::string& warning : data.warnings) out += "; " + warning;
   return out;
 }
 
-Result<FineTuned> TuneRecipeTuner::train(const FineTuneSpec& spec, const FineTuneProgress& progress, const CancelToken& cancel) {
+Result<FineTuned> TuneRecipeTuner::train(const FineTuneSpec& spec, const FineTuneProgress& progress,
+                                         const CancelToken& cancel) {
   JobUi ui(progress);
   std::error_code ignored;
   Result<TuneSummary> summary = Error{};

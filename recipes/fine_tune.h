@@ -10,7 +10,8 @@ class TuneRecipeTuner final : public FineTuner {
  public:
   explicit TuneRecipeTuner(int threads) : threads_(threads) {}
   Result<std::string> check(const std::filesystem::path& file, const std::string& name) override;
-  Result<FineTuned> train(const FineTuneSpec& spec, const FineTuneProgress& progress, const CancelToken& cancel) override;
+  Result<FineTuned> train(const FineTuneSpec& spec, const FineTuneProgress& progress,
+                          const CancelToken& cancel) override;
 
  private:
   int threads_;

@@ -22,10 +22,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t kRowTokens = 256;       // of a plain text
+constexpr std::size_t kRowTokens = 256;  // of a plain text
 constexpr std::size_t kLongestRow = 1024;
 constexpr std::size_t kReferenceBytes = std::size_t{768} << 20;
-constexpr QuantType kTypes[] = {QuantType::kF16, QuantType::kQ8_0, QuantType::kQ6K, QuantType::kQ5KM, QuantType::kQ4KM, QuantType::kQ4_0};
+constexpr QuantType kTypes[] = {QuantType::kF16,  QuantType::kQ8_0, QuantType::kQ6K,
+                                QuantType::kQ5KM, QuantType::kQ4KM, QuantType::kQ4_0};
 
 /// Rows in the data's order, until enough tokens count.
 Result<std::vector<ScoredRow>> read_rows(const fs::path& data, const fs::path& gguf, std::size_t most) {
@@ -65,7 +66,8 @@ Result<std::vector<ScoredRow>> read_rows(const fs::path& data, const fs::path& g
     }
   }
   if (rows.empty())
-    return Error{ErrorCode::kInvalidArgument, fmt::format("{}: nothing in it counts as a prediction", data.string()), "give conversations or a longer text"};
+    return Error{ErrorCode::kInvalidArgument, fmt::format("{}: nothing in it counts as a prediction", data.string()),
+                 "give conversations or a longer text"};
   return rows;
 }
 
@@ -85,17 +87,20 @@ Interval bootstrap_difference(const FormatQuality& a, const FormatQuality& b) {
 
 }  // namespace
 
-Result<OptimizeSummary> optimize_model(const OptimizeOptions& options, const std::function<void(const FormatFigures&)>& measured,
+Result<OptimizeSummary> optimize_model(const OptimizeOptions& options,
+                                       const std::function<void(const FormatFigures&)>& measured,
                                        const CancelToken& cancel) {
   const int threads = options.threads > 0 ? options.threads : system_info().cores;
   TAILOR_TRY(const ModelInfo info, resolve_model(options.model, default_models_directory()));
   if (info.kind != ModelKind::kDecoder)
-    return Error{ErrorCode::kInvalidArgument, fmt::format("{} is an encoder; weight types are measured for decoders", info.id), ""};
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("{} is an encoder; weight types are measured for decoders", info.id), ""};
   TAILOR_TRY(const fs::path original, ready_gguf(info, ModelUse::kTraining, {}));
   TAILOR_TRY(const std::string sha256, cached_sha256(original));
   const std::size_t most = std::min(options.tokens, kReferenceBytes / (4 * std::max<std::size_t>(1, info.vocabulary)));
   TAILOR_TRY(std::vector<ScoredRow> rows, read_rows(options.data, original, most));
-  TAILOR_TRY(const ReferencePredictions reference, ReferencePredictions::make(original, std::move(rows), threads, cancel));
+  TAILOR_TRY(const ReferencePredictions reference,
+             ReferencePredictions::make(original, std::move(rows), threads, cancel));
   OptimizeSummary out;
   out.rows = reference.rows().size();
   out.tokens = reference.counted();
@@ -107,7 +112,8 @@ Result<OptimizeSummary> optimize_model(const OptimizeOptions& options, const std
     std::error_code ignored;
     f.bytes = fs::file_size(file, ignored);
     TAILOR_TRY(f.speed, measure_speed(file, options.prompt_tokens, options.answer_tokens, threads, cancel));
-    f.seconds = options.prompt_tokens / f.speed.prompt_tokens_per_second + options.answer_tokens / f.speed.answer_tokens_per_second;
+    f.seconds = options.prompt_tokens / f.speed.prompt_tokens_per_second +
+                options.answer_tokens / f.speed.answer_tokens_per_second;
     TAILOR_TRY(f.quality, measure_quality(file, reference, threads, cancel));
     f.difference = bootstrap_difference(f.quality, out.formats.front().quality);
     f.worse = !is_original && f.difference.high > options.max_loss;

@@ -16,11 +16,11 @@
 namespace tailor {
 
 struct OptimizeOptions {
-  std::string model;            // name or path
-  std::filesystem::path data;   // conversations and the like (data/chat_examples.h), or a text file
-  int threads = 0;              // 0: all cores
-  std::size_t tokens = 1024;    // whose predictions are compared, at most
-  double max_loss = 0.01;       // nats a token by which the upper end of the 95 % interval may be worse
+  std::string model;           // name or path
+  std::filesystem::path data;  // conversations and the like (data/chat_examples.h), or a text file
+  int threads = 0;             // 0: all cores
+  std::size_t tokens = 1024;   // whose predictions are compared, at most
+  double max_loss = 0.01;      // nats a token by which the upper end of the 95 % interval may be worse
   int prompt_tokens = 512, answer_tokens = 128;  // of the request that is timed
 };
 
@@ -41,7 +41,8 @@ struct OptimizeSummary {
   std::filesystem::path record;  // that `tailor serve` looks for
 };
 
-Result<OptimizeSummary> optimize_model(const OptimizeOptions& options, const std::function<void(const FormatFigures&)>& measured,
+Result<OptimizeSummary> optimize_model(const OptimizeOptions& options,
+                                       const std::function<void(const FormatFigures&)>& measured,
                                        const CancelToken& cancel);
 Json to_json(const OptimizeSummary& summary);
 

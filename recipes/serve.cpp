@@ -2,24 +2,40 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
 #include <thread>
 
 #include "core/system.h"
 #include "recipes/fine_tune.h"
 #include "serve/api_server.h"
+#include "serve/batch_runner.h"
 #include "serve/http_server.h"
 #include "serve/key_door.h"
 #include "serve/key_file.h"
 #include "serve/model_admin.h"
-#include "serve/server_metrics.h"
 #include "serve/served_model.h"
+#include "serve/server_metrics.h"
 #include "store/default_directory.h"
+#include "store/names.h"
 
 namespace tailor {
 namespace {
 
-Status load_served(const ServeModel& wanted, ModelRegistry& models, ModelAdmin& admin, const ModelLoadOptions& options) {
+/// Names in segments, as some catalogues have them: "org/model".
+Status check_served_name(std::string_view name) {
+  for (std::size_t begin = 0; begin <= name.size();) {
+    const std::size_t end = std::min(name.find('/', begin), name.size());
+    TAILOR_CHECK(check_name(name.substr(begin, end - begin), "model name"));
+    begin = end + 1;
+  }
+  return {};
+}
+
+Status load_served(const ServeModel& wanted, ModelRegistry& models, ModelAdmin& admin,
+                   const ModelLoadOptions& options) {
+  if (!wanted.name.empty()) TAILOR_CHECK(check_served_name(wanted.name));
+  for (const ServeAdapter& adapter : wanted.adapters) TAILOR_CHECK(check_served_name(adapter.name));
   if (!wanted.stored.empty()) {
     TAILOR_TRY([[maybe_unused]] const ServedModelPtr stored, admin.load_stored(wanted.stored, wanted.name));
     return {};
@@ -38,10 +54,12 @@ Status load_served(const ServeModel& wanted, ModelRegistry& models, ModelAdmin& 
   return {};
 }
 
-Status load_models(const ServeRequest& request, ModelRegistry& models, ModelAdmin& admin, const ModelLoadOptions& options) {
+Status load_models(const ServeRequest& request, ModelRegistry& models, ModelAdmin& admin,
+                   const ModelLoadOptions& options) {
   for (const auto& package : request.packages) {
     std::error_code ignored;
-    if (!std::filesystem::exists(package, ignored) && admin.store() != nullptr && package.string().find('/') == std::string::npos) {
+    if (!std::filesystem::exists(package, ignored) && admin.store() != nullptr &&
+        package.string().find('/') == std::string::npos) {
       TAILOR_TRY([[maybe_unused]] const ServedModelPtr stored, admin.load_stored(package.string(), ""));
       continue;
     }
@@ -50,7 +68,8 @@ Status load_models(const ServeRequest& request, ModelRegistry& models, ModelAdmi
   }
   for (const ServeModel& wanted : request.served) {
     if (const Status loaded = load_served(wanted, models, admin, options); !loaded)
-      return Error{loaded.error().code, fmt::format("{}: {}", wanted.where, loaded.error().message), loaded.error().hint};
+      return Error{loaded.error().code, fmt::format("{}: {}", wanted.where, loaded.error().message),
+                   loaded.error().hint};
   }
   ServedModelPtr base;
   for (const std::string& name : request.models) {
@@ -61,14 +80,17 @@ Status load_models(const ServeRequest& request, ModelRegistry& models, ModelAdmi
   for (const std::string& adapter : request.adapters) {
     const std::size_t equals = adapter.find('=');
     if (equals == 0 || equals == std::string::npos)
-      return Error{ErrorCode::kInvalidArgument, fmt::format("--adapter {}: expected NAME=PATH", adapter), "--adapter support=runs/lora/package"};
+      return Error{ErrorCode::kInvalidArgument, fmt::format("--adapter {}: expected NAME=PATH", adapter),
+                   "--adapter support=runs/lora/package"};
     if (!base)
       return Error{ErrorCode::kInvalidArgument, "--adapter needs a base model to stand on", "name it with --model"};
+    TAILOR_CHECK(check_served_name(adapter.substr(0, equals)));
     TAILOR_TRY(auto model, serve_adapter(*base, adapter.substr(equals + 1), adapter.substr(0, equals)));
     models.put(std::move(model));
   }
   if (models.list().empty())
-    return Error{ErrorCode::kInvalidArgument, "there is nothing to serve", "name a package, or a base model with --model"};
+    return Error{ErrorCode::kInvalidArgument, "there is nothing to serve",
+                 "name a package, or a base model with --model"};
   return {};
 }
 
@@ -81,18 +103,21 @@ Result<std::unique_ptr<Store>> open_store(const ServeRequest& request, Logger& l
   auto store = Store::open(directory, {.check_integrity = true});
   // One that is there may hold keys: without them everybody would come in.
   if (store || !request.data.empty() || there || request.keys_required) return store;
-  log.warning(fmt::format("without keys and packages by name, since {} cannot be made: {}", directory.string(), store.error().message));
+  log.warning(fmt::format("without keys and packages by name, since {} cannot be made: {}", directory.string(),
+                          store.error().message));
   return std::unique_ptr<Store>();
 }
 
-void read_again(const ServeRequest& request, Store* store, KeyDoor* door, ModelAdmin& admin, HttpServer& server, Logger& log) {
+void read_again(const ServeRequest& request, Store* store, KeyDoor* door, ModelAdmin& admin, HttpServer& server,
+                Logger& log) {
   if (door != nullptr) {
     auto fixed = read_fixed_keys(request.keys_file);
     const Status taken = fixed ? store->keys().set_fixed(std::move(*fixed)) : Status(fixed.error());
     if (!taken) log.warning("the keys stay as they were: " + to_string(taken.error()));
     door->look();
   }
-  if (const Status tls = server.reload_tls(); !tls) log.warning("the certificates stay as they were: " + to_string(tls.error()));
+  if (const Status tls = server.reload_tls(); !tls)
+    log.warning("the certificates stay as they were: " + to_string(tls.error()));
   admin.follow_production();
   log.info("keys, certificates and packages in production were read again");
 }
@@ -105,8 +130,8 @@ bool is_open(const HttpEndpoint& endpoint) {
 
 }  // namespace
 
-Status serve(const ServeRequest& request, Logger& log, const std::function<void(const std::vector<std::string>&)>& ready,
-             const CancelToken& stop) {
+Status serve(const ServeRequest& request, Logger& log,
+             const std::function<void(const std::vector<std::string>&)>& ready, const CancelToken& stop) {
   TAILOR_TRY(const std::unique_ptr<Store> store, open_store(request, log));
   std::unique_ptr<KeyDoor> door;
   if (store) {
@@ -114,23 +139,25 @@ Status serve(const ServeRequest& request, Logger& log, const std::function<void(
     TAILOR_CHECK(store->keys().set_fixed(std::move(fixed)));
     door = std::make_unique<KeyDoor>(*store, log, KeyDoorOptions{.required = request.keys_required, .clock = {}});
   } else if (!request.keys_file.empty()) {
-    return Error{ErrorCode::kInvalidArgument, "keys need a place where their use is kept account of", "name one with --data DIR"};
+    return Error{ErrorCode::kInvalidArgument, "keys need a place where their use is kept account of",
+                 "name one with --data DIR"};
   }
   const bool keyed = door && door->closed();
   HttpServerOptions options;
   options.limits = request.http_limits;
   options.timeouts = request.timeouts;
+  options.hsts = std::chrono::hours(24) * request.hsts_days;
   for (const std::string& listen : request.listen) {
     TAILOR_TRY(HttpEndpoint endpoint, parse_endpoint(listen));
     if (is_open(endpoint) && !keyed)
-      return Error{ErrorCode::kInvalidArgument, fmt::format("--listen {}: other machines could use this server, and there are no keys", listen),
+      return Error{ErrorCode::kInvalidArgument,
+                   fmt::format("--listen {}: other machines could use this server, and there are no keys", listen),
                    "make one with `tailor keys create --name NAME`, or listen on 127.0.0.1"};
     if (!request.tls_certificate.empty())
       endpoint.tls = TlsFiles{request.tls_certificate, request.tls_key, request.tls_client_ca};
     options.endpoints.push_back(std::move(endpoint));
   }
-  const auto share =
-      std::make_shared<ComputeShare>(request.threads > 0 ? request.threads : system_info().cores);
+  const auto share = std::make_shared<ComputeShare>(request.threads > 0 ? request.threads : system_info().cores);
   // Before the models, which may hold a request to their end.
   std::optional<ServerMetrics> metrics;
   std::optional<RequestLog> request_log;
@@ -139,7 +166,8 @@ Status serve(const ServeRequest& request, Logger& log, const std::function<void(
                               .cache_bytes = request.cache_bytes,
                               .max_context = request.max_context,
                               .queue = request.queue,
-                              .share = share};
+                              .share = share,
+                              .nearest_rows = request.nearest_rows};
   ModelRegistry models;  // after the door: requests that its end waits for have a place there
   metrics.emplace(models, ServerMetricsOptions{.vllm_names = request.vllm_metrics});
   ModelAdmin admin(models, store.get(), load, request.adapters_root, log);
@@ -153,11 +181,12 @@ Status serve(const ServeRequest& request, Logger& log, const std::function<void(
   if (LogSink* sink = request.request_log) {
     api_options.observers.push_back(&request_log.emplace(*sink, request.request_log_options));
     metrics->add([sink](MetricText& out) {
-      out.counter("tailor_log_lines_dropped_total", "Lines of the log that nobody took in time, or no disk had room for.");
+      out.counter("tailor_log_lines_dropped_total",
+                  "Lines of the log that nobody took in time, or no disk had room for.");
       out.sample({}, sink->dropped());
     });
   }
-  if (request.traces) {
+  if (request.traces && !request.traces->endpoint.empty()) {
     api_options.observers.push_back(&traces.emplace(*request.traces, log));
     metrics->add([&traces](MetricText& out) { traces->write_metrics(out); });
   }
@@ -171,23 +200,35 @@ Status serve(const ServeRequest& request, Logger& log, const std::function<void(
     api.services().store = store.get();
     api.services().tuning = tuning.get();
   }
+  std::unique_ptr<BatchRunner> batches;
+  if (store) {
+    batches = std::make_unique<BatchRunner>(api.services(), door ? static_cast<Authenticator&>(*door) : open,
+                                            api.observers(), BatchOptions{.input = {}, .clock = {}});
+    api.services().batches = batches.get();
+    metrics->add([&batches](MetricText& out) { batches->write_metrics(out); });
+  }
   HttpServer server(api, options);
   api.services().metrics = &*metrics;
   metrics->set_draining(api.services().draining);
   metrics->watch_http(server.metrics());
   TAILOR_CHECK(server.start());
   std::vector<std::string> addresses;
-  for (const HttpEndpoint& endpoint : server.endpoints()) addresses.push_back((endpoint.tls ? "https://" : "http://") + to_string(endpoint));
+  for (const HttpEndpoint& endpoint : server.endpoints())
+    addresses.push_back((endpoint.tls ? "https://" : "http://") + to_string(endpoint));
   ready(addresses);
   constexpr std::chrono::milliseconds kLook{50};
   while (!stop.cancelled()) {
     std::this_thread::sleep_for(kLook);
-    if (request.reload != nullptr && request.reload->exchange(false)) read_again(request, store.get(), door.get(), admin, server, log);
+    if (request.reload != nullptr && request.reload->exchange(false))
+      read_again(request, store.get(), door.get(), admin, server, log);
   }
   api.drain();
+  if (batches) batches->drain();
   server.stop_accepting();
   const SteadyTime end = std::chrono::steady_clock::now() + request.drain_timeout;
   while (std::chrono::steady_clock::now() < end && !server.wait_drained(kLook)) {
+  }
+  while (batches && std::chrono::steady_clock::now() < end && !batches->wait_idle(kLook)) {
   }
   server.stop();
   return {};

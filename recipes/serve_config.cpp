@@ -78,6 +78,28 @@ class Reader {
       out = static_cast<T>(*value);
     };
   }
+  Field share(double& out) {
+    return [this, &out](const YamlEntry& entry) {
+      const auto value = plain_number(entry.value);
+      if (!value || *value < 0 || *value > 1) return wrong(entry.line, entry.name, "a number from 0 to 1", entry.value);
+      out = *value;
+    };
+  }
+  /// One of a few words, each with what it means.
+  template <typename T>
+  Field word(T& out, std::vector<std::pair<std::string, T>> words) {
+    return [this, &out, words = std::move(words)](const YamlEntry& entry) {
+      std::string known;
+      for (const auto& [name, value] : words) {
+        if (entry.value.kind == YamlNode::Kind::kScalar && entry.value.text == name) {
+          out = value;
+          return;
+        }
+        known += (known.empty() ? "" : ", ") + name;
+      }
+      wrong(entry.line, entry.name, words.size() > 1 ? "one of " + known : known, entry.value);
+    };
+  }
   template <typename T>
   Field bytes(T& out) {
     return [this, &out](const YamlEntry& entry) {
@@ -206,6 +228,18 @@ void read_listen(Reader& in, const YamlEntry& entry, ServeRequest& out) {
     in.wrong(entry.line, "listen", "an address such as 127.0.0.1:8080, or a list of them", entry.value);
 }
 
+void read_traces(Reader& in, const YamlEntry& entry, ServeRequest& out) {
+  TraceOptions& traces = out.traces.emplace();
+  in.map(entry.value, "traces",
+         {{"endpoint", in.text(traces.endpoint)},
+          {"ratio", in.share(traces.ratio)},
+          {"service_name", in.text(traces.service_name)}});
+  const std::string& url = traces.endpoint;
+  if (!url.empty() && !url.starts_with("http://") && !url.starts_with("https://"))
+    in.wrong(entry.line, "traces.endpoint", "an http or https URL such as http://127.0.0.1:4318",
+             YamlNode{.kind = YamlNode::Kind::kScalar, .text = url});
+}
+
 }  // namespace
 
 Result<ServeRequest> parse_serve_config(std::string_view text, const fs::path& file) {
@@ -222,21 +256,25 @@ Result<ServeRequest> parse_serve_config(std::string_view text, const fs::path& f
          {{"listen", [&](const YamlEntry& e) { read_listen(in, e, out); }},
           section("tls", {{"certificate", in.path(out.tls_certificate)},
                           {"key", in.path(out.tls_key)},
-                          {"client_ca", in.path(out.tls_client_ca)}}),
+                          {"client_ca", in.path(out.tls_client_ca)},
+                          {"hsts_days", in.whole(out.hsts_days, 1, 3650)}}),
           {"data", in.path(out.data)},
           {"threads", in.whole(out.threads, 1, 4096)},
           {"cache_bytes", in.bytes(out.cache_bytes)},
           {"max_context", in.whole(out.max_context, 16)},
           {"models", [&](const YamlEntry& e) { read_models(in, e, out); }},
           {"adapters_root", in.path(out.adapters_root)},
+          {"nearest_rows", in.flag(out.nearest_rows)},
           section("keys", {{"file", in.path(out.keys_file)}, {"required", in.flag(out.keys_required)}}),
           section("limits", {{"body_bytes", in.bytes(limits.body_bytes)},
                              {"choices", in.whole(limits.choices, 1, 1024)},
                              {"prompts", in.whole(limits.prompts, 1, 65'536)},
                              {"texts", in.whole(limits.texts, 1, 65'536)},
+                             {"read_bytes", in.bytes(limits.read_bytes)},
                              {"messages", in.whole(limits.messages, 1, 65'536)},
                              {"waiting_requests", in.whole(out.queue.requests, 1)},
                              {"waiting_tokens", in.whole(out.queue.tokens, 1, 1e12)},
+                             {"waiting_time", in.time(out.queue.waiting_time)},
                              {"connections", in.whole(out.http_limits.connections, 1, 1e6)},
                              {"connections_per_address", in.whole(out.http_limits.connections_per_address, 1, 1e6)}}),
           section("timeouts", {{"request", in.time(limits.request_timeout)},
@@ -244,7 +282,16 @@ Result<ServeRequest> parse_serve_config(std::string_view text, const fs::path& f
                                {"header", in.time(times.header)},
                                {"idle", in.time(times.idle)},
                                {"body", in.time(times.body)},
-                               {"write", in.time(times.write)}})});
+                               {"write", in.time(times.write)}}),
+          section("log", {{"level", in.word(out.request_log_options.least, {{"debug", LogLevel::kDebug},
+                                                                            {"info", LogLevel::kInfo},
+                                                                            {"warning", LogLevel::kWarning}})},
+                          {"file", in.path(out.log.file)},
+                          {"max_bytes", in.bytes(out.log.max_bytes)},
+                          {"requests", in.flag(out.log_requests)},
+                          {"addresses", in.flag(out.request_log_options.addresses)}}),
+          section("metrics", {{"compat", in.word(out.vllm_metrics, {{"vllm", true}})}}),
+          {"traces", [&](const YamlEntry& e) { read_traces(in, e, out); }}});
   if (in.error()) return *in.error();
   if (out.tls_certificate.empty() != out.tls_key.empty())
     return Error{ErrorCode::kInvalidArgument, fmt::format("{}: tls needs certificate and key", file.string()),

@@ -13,8 +13,10 @@ import statistics
 import sys
 from pathlib import Path
 
+import bench_chaos
 import bench_methods
 import bench_serving
+import bench_serving_labels
 from bench_base import MINILM, PEERS, SMOLLM2, THREADS, TREE, Bench, Failed, Skipped, commit
 from bench_training import estimates, llama_finetune, long_rows, roofline, tokenise, train
 
@@ -149,8 +151,10 @@ def quality(bench):
 PARTS = {"embed": embed, "score": score, "tune-decoder": tune_decoder, "tune-encoder": tune_encoder, "tune-estimates": estimates,
          "roofline": roofline, "long-rows": long_rows, "llama-finetune": llama_finetune, "tokenise": tokenise,
          "fit": fit, "few-shot": few_shot, "spam": spam, "long": long, "quality": quality, **bench_methods.PARTS,
-         "chats": bench_serving.chats, "one-stream": bench_serving.one_stream, "small-requests": bench_serving.small_requests}
-SMOKE = ("embed", "score", "tune-decoder", "tokenise", "fit", "chats", "one-stream", "small-requests")
+         "chats": bench_serving.chats, "one-stream": bench_serving.one_stream, "small-requests": bench_serving.small_requests,
+         **bench_serving_labels.PARTS, **bench_chaos.PARTS}
+SMOKE = ("embed", "score", "tune-decoder", "tokenise", "fit", "chats", "one-stream", "small-requests", "labels-served", "embed-served",
+         *bench_chaos.SMOKE)
 
 
 def machine():
@@ -164,6 +168,7 @@ def main():
     parser.add_argument("--data", type=Path)
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--totals", type=Path, help="append 'passed failed skipped' to this file")
+    parser.add_argument("--minutes", type=int, default=60, help="of the part soak")
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     arguments = parser.parse_args()
     if not arguments.smoke and (arguments.data is None or not (arguments.data / "banking77").is_dir()):

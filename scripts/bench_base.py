@@ -24,7 +24,7 @@ class Skipped(Exception):
 
 class Bench:
     def __init__(self, arguments):
-        self.build, self.data, self.smoke = arguments.build, arguments.data, arguments.smoke
+        self.build, self.data, self.smoke, self.minutes = arguments.build, arguments.data, arguments.smoke, arguments.minutes
         # By commit: an interrupted benchmark goes on, and figures of another version are not taken for this one's.
         self.out = TREE / "build" / ("bench-smoke" if self.smoke else f"bench-{commit()}")
         if self.smoke:
@@ -32,15 +32,15 @@ class Bench:
         self.out.mkdir(parents=True, exist_ok=True)
         self.python = CACHE / "peers" / "bin" / "python"
 
-    def run(self, command, quiet=False):
+    def run(self, command, quiet=False, accept=(0,)):
         """Runs a command, shown as one would type it; its last line of output."""
-        return self.output(command, quiet)[-1]
+        return self.output(command, quiet, accept)[-1]
 
-    def output(self, command, quiet=False):
+    def output(self, command, quiet=False, accept=(0,)):
         """The same; all lines of output."""
         print("$ " + " ".join(str(c).replace(str(TREE) + "/", "") for c in command), flush=True)
         done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, text=True, cwd=TREE, check=False)
-        if done.returncode != 0:
+        if done.returncode not in accept:
             raise Failed(f"{Path(str(command[0])).name} ended with {done.returncode}")
         lines = done.stdout.strip().splitlines() or [""]
         if not quiet:

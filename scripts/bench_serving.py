@@ -13,22 +13,24 @@ from bench_base import CACHE, SMOLLM2, THREADS, TREE, Failed, Skipped
 LLAMA = CACHE / "deps" / "llama-server" / "bin"
 LOADS = ((1, 6), (4, 16), (16, 64), (64, 128))  # chats, requests
 SHARED, OWN, ANSWER = 500, 40, 64
+SHORT_WAITS = {"GOMP_SPINCOUNT": "1000"}  # threads sleep after microseconds, as ours do: often faster beside a client on the same cores
 
 
 class Server:
     """A server of ours or a peer's on a free port of this machine; ended when the block is left."""
 
-    def __init__(self, command, port, log, environment=None):
-        self.command, self.port, self.log = [str(c) for c in command], port, log
-        self.environment = {**os.environ, "OMP_WAIT_POLICY": "passive", **(environment or {})}
+    def __init__(self, command, port, log, environment=None, path="/health"):
+        self.command, self.port, self.log, self.path = [str(c) for c in command], port, log, path
+        self.environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | (environment or {})
 
     def __enter__(self):
-        print("$ " + " ".join(self.command).replace(str(TREE) + "/", "").replace(str(CACHE), "~/.cache/tailor"), flush=True)
+        settings = "".join(f"{k}={v} " for k, v in self.environment.items() if k.startswith(("OMP_", "GOMP_")))
+        print("$ " + settings + " ".join(self.command).replace(str(TREE) + "/", "").replace(str(CACHE), "~/.cache/tailor"), flush=True)
         self.begin = time.monotonic()
         self.process = subprocess.Popen(self.command, stdout=open(self.log, "w"), stderr=subprocess.STDOUT, cwd=TREE, env=self.environment)
         for _ in range(600):
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=1):
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{self.path}", timeout=1):
                     self.ready_after = time.monotonic() - self.begin
                     return self
             except OSError:
@@ -65,10 +67,11 @@ def ours(bench, model, port=18610, more=()):
                   bench.out / "serve.log")
 
 
-def llama(bench, model, chats, more=(), port=18611):
+def llama(bench, model, chats, more=(), port=18611, environment=None):
     if not (LLAMA / "llama-server").exists():
         raise Skipped("llama-server is not built: `make peers`")
-    return Server([LLAMA / "llama-server", "-m", model, "--port", port, "-t", THREADS, "-np", chats, *more], port, bench.out / "llama-server.log")
+    return Server([LLAMA / "llama-server", "-m", model, "--port", port, "-t", THREADS, "-np", chats, *more], port, bench.out / "llama-server.log",
+                  environment)
 
 
 def load(bench, server, chats, requests, more=()):
@@ -81,7 +84,7 @@ def load(bench, server, chats, requests, more=()):
 
 
 def chats(bench):
-    """Concurrent chats that share a system prompt of 500 words, tokens/s and first token; peer: llama-server, with and without one cache for all slots."""
+    """Concurrent chats that share a system prompt of 500 tokens, tokens/s and first token; peer: llama-server in four settings, the best of each."""
     model = q4_0(bench)
     loads = LOADS if not bench.smoke else ((1, 2),)
     for n, requests in loads:
@@ -92,8 +95,8 @@ def chats(bench):
             peers = []
             if not bench.smoke:
                 cells = str(n * 1024)
-                for more in (("-c", cells), ("-c", cells, "--kv-unified"), ("-c", cells, "-fa", "off")):
-                    with llama(bench, model, n, more) as server:
+                for more, waits in (((), {}), ((), SHORT_WAITS), (("--kv-unified",), SHORT_WAITS), (("-fa", "off"), SHORT_WAITS)):
+                    with llama(bench, model, n, ("-c", cells, *more), environment=waits) as server:
                         peers.append(load(bench, server, n, requests))
             rounds.append((mine, peers))
         if bench.smoke:
@@ -120,20 +123,29 @@ def one_stream(bench):
         return
     if not (LLAMA / "llama-bench").exists():
         raise Skipped("llama-bench is not built: `make peers`")
+    waits = os.environ.pop("OMP_WAIT_POLICY", None)  # at its default it is fastest
     out = bench.output([LLAMA / "llama-bench", "-m", model, "-t", THREADS, "-p", "0", "-n", "128", "-r", "3", "-o", "json"], quiet=True)
+    if waits is not None:
+        os.environ["OMP_WAIT_POLICY"] = waits
     peer = json.loads("\n".join(out))[0]["avg_ts"]
     print(f"  llama-bench {peer:.1f} tokens/s  => {mine / peer:.2f} x", flush=True)
 
 
 def small_requests(bench):
-    """GET /v1/models over 64 connections that stay open, wrk on the other core."""
-    with ours(bench, SMOLLM2, more=()) as server:
-        os.sched_setaffinity(server.process.pid, {0})
-        command = ["taskset", "-c", "1", "wrk", "-t1", "-c64", "-d2s" if bench.smoke else "-d10s", "--latency", f"http://127.0.0.1:{server.port}/v1/models"]
+    """GET /v1/models with a key, over 64 connections that stay open, wrk on the other core."""
+    tailor, data = bench.build / "bin" / "tailor", bench.out / "keyed-data"
+    key = bench.run([tailor, "keys", "create", "--name", "wrk", "--data", data], quiet=True).strip()
+    with Server([tailor, "serve", "--model", SMOLLM2, "--port", 18610, "--data", data, "--no-request-log"], 18610, bench.out / "serve.log", path="/livez") as server:
+        for thread in Path(f"/proc/{server.process.pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), {0})
+        command = ["taskset", "-c", "1", "wrk", "-t1", "-c64", "-d2s" if bench.smoke else "-d10s", "--latency", "-H", f"Authorization: Bearer {key}",
+                   f"http://127.0.0.1:{server.port}/v1/models"]
         try:
             out = "\n".join(bench.output(command, quiet=True))
         except FileNotFoundError as error:
             raise Skipped("wrk is not installed") from error
+    if "Non-2xx" in out:
+        raise Failed("not every answer was 200")
     rate = re.search(r"Requests/sec:\s+([\d.]+)", out).group(1)
     p99 = re.search(r"99%\s+(\S+)", out).group(1)
     print(f"  {rate} requests/s, p99 {p99}", flush=True)

@@ -37,6 +37,15 @@ else
   failed=1
 fi
 
+# Servers with a job or a batch, killed thirty times each; the recipe test does it three times.
+if TAILOR_SERVER_KILLS=30 TAILOR_BUILD_DIR=build/release TAILOR_SOURCE_DIR=. OMP_WAIT_POLICY=passive \
+  build/release/tests/tailor_serve_jobs_recipe_test --gtest_brief=1 --gtest_filter='ServeJobs.Killed*'; then
+  echo "1 0 0" >>$totals
+else
+  echo "0 1 0" >>$totals
+  failed=1
+fi
+
 export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 sanitizer asan
 # GNU OpenMP's barriers are invisible to the thread sanitizer; what runs on them is left out by name in scripts/tsan.supp.

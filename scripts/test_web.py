@@ -1,4 +1,4 @@
-"""The page's tests in a browser, against `tailor serve` with the default model and a label package fitted for them.
+"""The page's tests in a browser, against `tailor serve` with the default model and two label packages fitted for them.
 
 Run: python3 scripts/test_web.py [--totals FILE] [arguments of `playwright test`]
 """
@@ -16,13 +16,13 @@ TAILOR = TREE / "build" / "release" / "bin" / "tailor"
 MODEL = "smollm2-135m-instruct"
 
 
-def fitted():
+def fitted(name, method):
     """A package of the estate agency's example; made once a build."""
-    run = OUT / "labels"
+    run = OUT / name
     if not (run / "package" / "manifest.json").is_file():
         shutil.rmtree(run, ignore_errors=True)
         subprocess.run([TAILOR, "fit", TREE / "examples/estate-agency/inquiries.csv", "--text", "message", "--label", "intent",
-                        "--methods", "tfidf", "--budget", "60s", "--out", run], check=True, stdout=subprocess.DEVNULL)
+                        "--methods", method, "--budget", "60s", "--out", run], check=True, stdout=subprocess.DEVNULL)
     return run / "package"
 
 
@@ -38,7 +38,7 @@ def main():
         return finish(arguments, 0, 1, 0)
     environment = dict(os.environ)
     environment.setdefault("OMP_WAIT_POLICY", "passive")
-    server = subprocess.Popen([TAILOR, "serve", fitted(), "--model", MODEL, "--port", "0"], stdout=subprocess.PIPE, text=True,
+    server = subprocess.Popen([TAILOR, "serve", fitted("labels", "tfidf"), fitted("rows", "neighbours"), "--model", MODEL, "--port", "0"], stdout=subprocess.PIPE, text=True,
                               env=environment)
     try:
         line = server.stdout.readline()
@@ -46,7 +46,7 @@ def main():
         if not address:
             print(f"test_web: `tailor serve` did not begin: {line.strip() or 'it said nothing'}", file=sys.stderr)
             return finish(arguments, 0, 1, 0)
-        environment.update(TAILOR_SERVER=address[0], TAILOR_TEXT_MODEL=MODEL, TAILOR_LABEL_MODEL="labels", TAILOR_WEB_OUT=str(OUT / "traces"))
+        environment.update(TAILOR_SERVER=address[0], TAILOR_TEXT_MODEL=MODEL, TAILOR_LABEL_MODEL="labels", TAILOR_ROWS_MODEL="rows", TAILOR_WEB_OUT=str(OUT / "traces"))
         done = subprocess.run([tests / "node_modules/.bin/playwright", "test", *rest], cwd=tests, env=environment, check=False,
                               stdout=subprocess.PIPE, text=True)
     finally:

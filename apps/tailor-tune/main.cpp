@@ -16,6 +16,7 @@
 
 #include "core/error_event.h"
 #include "core/json.h"
+#include "core/wait_policy.h"
 #include "tune/answer_worker.h"
 #include "tune/job.h"
 #include "tune/run_job.h"
@@ -87,11 +88,7 @@ int main(int argc, char** argv) {
                    "4 environment (disk, memory), 130 interrupted (can be resumed).\n");
     return version || help ? 0 : 2;
   }
-  // Idle threads must not spin beside other work. The runtime reads this when it is loaded, hence the second start.
-  if (std::getenv("OMP_WAIT_POLICY") == nullptr) {
-    setenv("OMP_WAIT_POLICY", "passive", 0);
-    execv("/proc/self/exe", argv);  // on failure go on without it
-  }
+  tailor::restart_with_short_waits(argv);
   // Activations come and go every step: without this the allocator hands their pages back and faults them in again.
   mallopt(M_MMAP_THRESHOLD, 1 << 30);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);

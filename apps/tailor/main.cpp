@@ -11,6 +11,7 @@
 #include <new>
 
 #include "apps/tailor/verbs.h"
+#include "core/wait_policy.h"
 #include "text/edit_distance.h"
 
 namespace tailor {
@@ -81,12 +82,7 @@ int usage_error(const CLI::App& app, const CLI::ParseError& error, int argc, cha
 }
 
 int run(int argc, char** argv) {
-  // Spinning threads cost a factor of ten beside other work. The runtime reads this when it is loaded, hence the second
-  // start.
-  if (std::getenv("OMP_WAIT_POLICY") == nullptr) {
-    setenv("OMP_WAIT_POLICY", "passive", 1);
-    execv("/proc/self/exe", argv);  // on failure go on without it
-  }
+  restart_with_short_waits(argv);
   struct sigaction action {};
   action.sa_handler = on_signal;
   sigaction(SIGINT, &action, nullptr);

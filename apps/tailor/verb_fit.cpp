@@ -142,7 +142,8 @@ void add_fit(CLI::App& app, Invocation& invocation) {
   verb->add_option("--replay", w.replay, "repeat the decisions of a run without looking at the clock")
       ->type_name("RUN");
   verb->add_flag("--dry-run", w.options.dry_run, "stop after the advice and the estimates");
-  verb->add_flag("--no-texts", w.options.no_texts, "leave your texts out of the report");
+  verb->add_flag("--no-texts", w.options.no_texts,
+                 "leave your texts out of the report, and out of packages of neighbours");
   verb->add_flag("--json", w.json, "events as JSON lines instead of a display");
   verb->add_flag("--quiet", w.quiet, "say nothing but warnings and errors");
   verb->footer("Example:  tailor fit inquiries.csv --text message --label intent --budget 15m --out runs/inquiries");

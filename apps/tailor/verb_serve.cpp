@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <atomic>
@@ -7,8 +8,8 @@
 #include <cstdlib>
 #include <memory>
 
-#include "apps/tailor/verbs.h"
 #include "apps/tailor/store_options.h"
+#include "apps/tailor/verbs.h"
 #include "core/private_memory.h"
 #include "core/service_manager.h"
 #include "recipes/serve.h"
@@ -27,7 +28,17 @@ struct MonitorFlags {
 
 std::atomic<bool> g_reload{false};  // signal handlers can reach nothing else
 
-void on_hangup(int) { g_reload.store(true); }
+/// Connections are file descriptors, and a program has few of them unless it asks for what it may have.
+void allow_connections() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);  // where it fails there are those there were
+}
+
+void on_hangup(int) {
+  g_reload.store(true);
+}
 
 /// The file's settings, with what the command line said in their place.
 Result<ServeRequest> with_file(const ServeRequest& typed, const std::string& file, const CLI::App& verb) {
@@ -41,6 +52,7 @@ Result<ServeRequest> with_file(const ServeRequest& typed, const std::string& fil
   if (given("--threads")) out.threads = typed.threads;
   if (given("--cache-bytes")) out.cache_bytes = typed.cache_bytes;
   if (given("--max-context")) out.max_context = typed.max_context;
+  if (given("--no-nearest-rows")) out.nearest_rows = false;
   if (given("--data")) out.data = typed.data;
   if (given("package") || given("--model")) out.served.clear();
   out.packages = typed.packages;
@@ -53,7 +65,8 @@ void add_monitor_flags(CLI::App& verb, MonitorFlags& flags) {
   verb.add_option("--metrics-compat", flags.compatible, "/metrics under another server's names as well: vllm")
       ->check(CLI::IsMember({"vllm"}).description(""))
       ->type_name("NAMES");
-  verb.add_option("--log-file", flags.log.file, "where the log goes, readable by you alone (standard error)")->type_name("FILE");
+  verb.add_option("--log-file", flags.log.file, "where the log goes, readable by you alone (standard error)")
+      ->type_name("FILE");
   verb.add_option("--log-max-bytes", flags.log.max_bytes, "of the log file and the one before it together (100MB)")
       ->transform(CLI::AsSizeValue(false))
       ->type_name("SIZE");
@@ -63,7 +76,9 @@ void add_monitor_flags(CLI::App& verb, MonitorFlags& flags) {
       ->type_name("LEVEL");
   verb.add_flag("--no-request-log", flags.no_request_log, "no line for each request");
   verb.add_flag("--no-log-addresses", flags.no_addresses, "no addresses of clients in the log");
-  verb.add_option("--trace-endpoint", flags.trace_endpoint, "OpenTelemetry collector, OTLP over HTTP ($OTEL_EXPORTER_OTLP_ENDPOINT); its headers come from $OTEL_EXPORTER_OTLP_HEADERS")
+  verb.add_option("--trace-endpoint", flags.trace_endpoint,
+                  "OpenTelemetry collector, OTLP over HTTP ($OTEL_EXPORTER_OTLP_ENDPOINT); its headers come from "
+                  "$OTEL_EXPORTER_OTLP_HEADERS")
       ->type_name("URL");
   verb.add_option("--trace-ratio", flags.trace_ratio, "share of requests to trace whose client does not say")
       ->check(CLI::Range(0.0, 1.0).description(""))
@@ -85,23 +100,36 @@ Result<std::vector<std::pair<std::string, std::string>>> header_list(const std::
     at = end + 1;
     const std::size_t equals = item.find('=');
     const auto value = equals == std::string::npos ? std::nullopt : percent_decode(item.substr(equals + 1));
-    if (equals == 0 || !value) return Error{ErrorCode::kInvalidArgument, fmt::format("{}: expected name=value, separated by commas", where), ""};
+    if (equals == 0 || !value)
+      return Error{ErrorCode::kInvalidArgument, fmt::format("{}: expected name=value, separated by commas", where), ""};
     out.emplace_back(item.substr(0, equals), *value);
   }
   return out;
 }
 
-Status apply(const MonitorFlags& flags, ServeRequest& request) {
-  request.vllm_metrics = flags.compatible == "vllm";
-  request.request_log_options = {.least = flags.level == "debug"  ? LogLevel::kDebug
-                                          : flags.level == "info" ? LogLevel::kInfo
-                                                                  : LogLevel::kWarning,
-                                 .addresses = !flags.no_addresses};
-  const std::string endpoint = !flags.trace_endpoint.empty() ? flags.trace_endpoint : from_environment("OTEL_EXPORTER_OTLP_ENDPOINT");
-  if (endpoint.empty()) return {};
-  if (!endpoint.starts_with("http://") && !endpoint.starts_with("https://"))
-    return Error{ErrorCode::kInvalidArgument, fmt::format("--trace-endpoint {}: expected an http or https URL", endpoint), "--trace-endpoint http://127.0.0.1:4318"};
-  TraceOptions traces{.endpoint = endpoint, .ratio = flags.trace_ratio};
+/// What the command line says takes the place of the file's settings; the environment names what neither does.
+Status apply(const MonitorFlags& flags, const CLI::App& verb, ServeRequest& request) {
+  const auto given = [&](const char* option) { return verb.count(option) > 0; };
+  if (given("--metrics-compat")) request.vllm_metrics = flags.compatible == "vllm";
+  if (given("--log-file")) request.log.file = flags.log.file;
+  if (given("--log-max-bytes")) request.log.max_bytes = flags.log.max_bytes;
+  if (given("--log-level")) {
+    request.request_log_options.least = flags.level == "debug"  ? LogLevel::kDebug
+                                        : flags.level == "info" ? LogLevel::kInfo
+                                                                : LogLevel::kWarning;
+  }
+  if (flags.no_addresses) request.request_log_options.addresses = false;
+  if (flags.no_request_log) request.log_requests = false;
+  TraceOptions traces = request.traces.value_or(TraceOptions{});
+  if (given("--trace-endpoint")) traces.endpoint = flags.trace_endpoint;
+  if (given("--trace-ratio")) traces.ratio = flags.trace_ratio;
+  if (traces.endpoint.empty()) traces.endpoint = from_environment("OTEL_EXPORTER_OTLP_ENDPOINT");
+  request.traces.reset();
+  if (traces.endpoint.empty()) return {};
+  if (!traces.endpoint.starts_with("http://") && !traces.endpoint.starts_with("https://"))
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("--trace-endpoint {}: expected an http or https URL", traces.endpoint),
+                 "--trace-endpoint http://127.0.0.1:4318"};
   TAILOR_TRY(traces.fields, header_list(from_environment("OTEL_EXPORTER_OTLP_HEADERS"), "OTEL_EXPORTER_OTLP_HEADERS"));
   if (const std::string name = from_environment("OTEL_SERVICE_NAME"); !name.empty()) traces.service_name = name;
   request.traces = std::move(traces);
@@ -117,14 +145,18 @@ void add_serve(CLI::App& app, Invocation& invocation) {
   auto port = std::make_shared<int>(0);
   auto file = std::make_shared<std::string>();
   auto data = std::make_shared<std::string>();
-  verb->add_option("package", r.packages, "package directories of fit or tune, or NAME or NAME@VERSION of `tailor packages`; a directory comes first")
+  verb->add_option(
+          "package", r.packages,
+          "package directories of fit or tune, or NAME or NAME@VERSION of `tailor packages`; a directory comes first")
       ->type_name("PACKAGE");
   verb->add_option("--config", *file, "serve.yaml, see docs/SERVE.md; flags win over it")->type_name("FILE");
   add_data_option(*verb, *data);
-  verb->add_option("--model", r.models, "a base model: a name, a GGUF file or a Hugging Face directory; may be given several times")
+  verb->add_option("--model", r.models,
+                   "a base model: a name, a GGUF file or a Hugging Face directory; may be given several times")
       ->allow_extra_args(false)
       ->type_name("MODEL");
-  verb->add_option("--adapter", r.adapters, "an adapter or soft prompt of the first base model, and its name; may be given several times")
+  verb->add_option("--adapter", r.adapters,
+                   "an adapter or soft prompt of the first base model, and its name; may be given several times")
       ->allow_extra_args(false)
       ->type_name("NAME=PATH");
   auto* listen = verb->add_option("--listen", r.listen, "address and port, or unix:PATH; may be given several times")
@@ -135,16 +167,24 @@ void add_serve(CLI::App& app, Invocation& invocation) {
       ->check(CLI::Range(0, 65535).description(""))
       ->excludes(listen)
       ->type_name("PORT");
-  verb->add_option("--tls-certificate", r.tls_certificate, "PEM file of the server's certificate and those up to the root")->type_name("FILE");
+  verb->add_option("--tls-certificate", r.tls_certificate,
+                   "PEM file of the server's certificate and those up to the root")
+      ->type_name("FILE");
   verb->add_option("--tls-key", r.tls_key, "PEM file of its key, readable by its owner alone")->type_name("FILE");
-  verb->add_option("--tls-client-ca", r.tls_client_ca, "clients must show a certificate signed by one of these")->type_name("FILE");
+  verb->add_option("--tls-client-ca", r.tls_client_ca, "clients must show a certificate signed by one of these")
+      ->type_name("FILE");
   verb->add_option("--threads", r.threads, "threads (all cores)")->check(CLI::PositiveNumber)->type_name("N");
-  verb->add_option("--cache-bytes", r.cache_bytes, "memory for keys and values of prompts and answers, such as 2GB (a quarter of the machine's)")
+  verb->add_option("--cache-bytes", r.cache_bytes,
+                   "memory for keys and values of prompts and answers, such as 2GB (a quarter of the machine's)")
       ->transform(CLI::AsSizeValue(false))
       ->type_name("SIZE");
-  verb->add_option("--max-context", r.max_context, "longest prompt and answer together, in tokens (as the model was trained)")
+  verb->add_option("--max-context", r.max_context,
+                   "longest prompt and answer together, in tokens (as the model was trained)")
       ->check(CLI::PositiveNumber)
       ->type_name("N");
+  verb->add_flag_callback(
+      "--no-nearest-rows", [request] { request->nearest_rows = false; },
+      "training rows that packages hold cannot be asked for");
   auto monitor = std::make_shared<MonitorFlags>();
   add_monitor_flags(*verb, *monitor);
   verb->footer(
@@ -159,10 +199,11 @@ void add_serve(CLI::App& app, Invocation& invocation) {
     invocation.run = [&invocation, request, file, verb, monitor]() -> Result<int> {
       if (from_environment("TAILOR_CORE_DUMPS").empty()) TAILOR_CHECK(keep_memory_private());
       TAILOR_TRY(ServeRequest wanted, with_file(*request, *file, *verb));
-      TAILOR_CHECK(apply(*monitor, wanted));
-      TAILOR_TRY(const auto sink, LogSink::open(monitor->log));
+      TAILOR_CHECK(apply(*monitor, *verb, wanted));
+      TAILOR_TRY(const auto sink, LogSink::open(wanted.log));
       JsonLogger log(*sink, wanted.request_log_options.least);
-      if (!monitor->no_request_log) wanted.request_log = sink.get();
+      if (wanted.log_requests) wanted.request_log = sink.get();
+      allow_connections();
       wanted.reload = &g_reload;
       struct sigaction hangup {};
       hangup.sa_handler = on_hangup;

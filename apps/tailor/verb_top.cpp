@@ -81,7 +81,9 @@ Result<std::string> read_key(const std::filesystem::path& file) {
 Result<TopSnapshot> look(const WebRequest& request, const CancelToken& cancel) {
   TAILOR_TRY(const WebReply reply, ask_web(request, &cancel));
   if (reply.status == 401 || reply.status == 403)
-    return Error{ErrorCode::kInvalidArgument, fmt::format("{} answers {}: it wants a key with the scope metrics", request.url, reply.status), "--key-file FILE"};
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("{} answers {}: it wants a key with the scope metrics", request.url, reply.status),
+                 "--key-file FILE"};
   if (reply.status != 200)
     return Error{ErrorCode::kUnavailable, fmt::format("{} answers {}", request.url, reply.status), ""};
   TopSnapshot out{std::chrono::steady_clock::now(), {}};
@@ -104,7 +106,8 @@ Result<int> top(const TopFlags& flags, const CancelToken& cancel) {
     fmt::print("{}", top_page(now, now, url, size));
     return 0;
   }
-  if (isatty(STDOUT_FILENO) != 1) return Error{ErrorCode::kInvalidArgument, "standard output is no terminal", "`tailor top --once` prints one page"};
+  if (isatty(STDOUT_FILENO) != 1)
+    return Error{ErrorCode::kInvalidArgument, "standard output is no terminal", "`tailor top --once` prints one page"};
   const RawTerminal terminal;
   std::deque<TopSnapshot> past{now};  // of the last few seconds: rates of a single look jump
   std::string problem;
@@ -120,7 +123,8 @@ Result<int> top(const TopFlags& flags, const CancelToken& cancel) {
       std::string screen = "\x1b[H";
       for (const char c : page) screen += c == '\n' ? std::string("\x1b[K\n") : std::string(1, c);
       const std::string foot = problem.empty() ? fmt::format("q quits; every {:g} s", flags.interval_s) : problem;
-      screen += "\x1b[J" + fmt::format("\x1b[{};1H", drawn.rows) + foot.substr(0, static_cast<std::size_t>(drawn.columns));
+      screen +=
+          "\x1b[J" + fmt::format("\x1b[{};1H", drawn.rows) + foot.substr(0, static_cast<std::size_t>(drawn.columns));
       fmt::print("{}", screen);
       std::fflush(stdout);
       fresh = false;
@@ -150,7 +154,10 @@ void add_top(CLI::App& app, Invocation& invocation) {
   auto flags = std::make_shared<TopFlags>();
   verb->add_option("--url", flags->url, "of the server")->capture_default_str()->type_name("URL");
   verb->add_option("--key-file", flags->key_file, "file with a key that may read metrics")->type_name("FILE");
-  verb->add_option("--interval", flags->interval_s, "seconds between looks")->check(CLI::Range(0.2, 3600.0).description(""))->capture_default_str()->type_name("S");
+  verb->add_option("--interval", flags->interval_s, "seconds between looks")
+      ->check(CLI::Range(0.2, 3600.0).description(""))
+      ->capture_default_str()
+      ->type_name("S");
   verb->add_flag("--once", flags->once, "print one page, of all since the server's start, and end");
   verb->footer("Example:  tailor top --url http://127.0.0.1:8080");
   verb->callback([&invocation, flags] {

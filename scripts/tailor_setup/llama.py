@@ -5,6 +5,7 @@ from . import build, pins, unpack
 
 RECIPE = build.TREE / "cmake" / "llama.cpp" / "CMakeLists.txt"
 VARIANTS_RECIPE = build.TREE / "cmake" / "llama.cpp-variants" / "CMakeLists.txt"
+BACKEND_HEADER = "ggml-backend-impl.h"  # of backends that live outside of ggml, as ours for attention and products does
 LIBRARIES = ("libllama.a", "libggml.a", "libggml-cpu.a", "libggml-base.a")
 
 
@@ -17,7 +18,8 @@ def provide(cache, native, jobs):
 
     return build.provide(
         cache, jobs, pins.LLAMA, "llama.cpp",
-        {"recipe": build.digest(RECIPE), "native": native, "compiler": build.compiler("native" if native else "")},
+        {"recipe": build.digest(RECIPE), "native": native, "compiler": build.compiler("native" if native else ""),
+         "headers": BACKEND_HEADER},
         lambda directory: unpack.llama_source(cache, directory),
         lambda source: ["-S", str(RECIPE.parent), f"-DLLAMA_SOURCE={source}", f"-DTAILOR_NATIVE={'ON' if native else 'OFF'}"],
         install, ["tailor_llama"])
@@ -32,7 +34,8 @@ def provide_variants(cache, jobs):
         headers_and_licence(source, out)
 
     return build.provide(
-        cache, jobs, pins.LLAMA, "llama.cpp-variants", {"recipe": build.digest(VARIANTS_RECIPE), "compiler": build.compiler()},
+        cache, jobs, pins.LLAMA, "llama.cpp-variants", {"recipe": build.digest(VARIANTS_RECIPE), "compiler": build.compiler(),
+                                                              "headers": BACKEND_HEADER},
         lambda directory: unpack.llama_source(cache, directory),
         lambda source: ["-S", str(VARIANTS_RECIPE.parent), f"-DLLAMA_SOURCE={source}"],
         install, ["tailor_llama"], ", about ten CPU minutes")
@@ -40,6 +43,6 @@ def provide_variants(cache, jobs):
 
 def headers_and_licence(source, out):
     (out / "include").mkdir()
-    for header in [*(source / "include").glob("*.h"), *(source / "ggml" / "include").glob("*.h")]:
+    for header in [*(source / "include").glob("*.h"), *(source / "ggml" / "include").glob("*.h"), source / "ggml" / "src" / BACKEND_HEADER]:
         shutil.copy2(header, out / "include" / header.name)
     shutil.copy2(source / "LICENSE", out / "LICENSE")

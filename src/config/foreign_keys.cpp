@@ -5,7 +5,8 @@
 namespace tailor {
 namespace {
 
-constexpr std::string_view kPrecision = "arithmetic and what is trained are in 32-bit floats; dtype: bf16 halves what frozen matrices take";
+constexpr std::string_view kPrecision =
+    "arithmetic and what is trained are in 32-bit floats; dtype: bf16 halves what frozen matrices take";
 constexpr std::string_view kMemory = "memory is bounded by micro_batch_tokens and activation_checkpointing";
 constexpr std::string_view kAttention = "attention has one implementation here";
 constexpr std::string_view kPacking = "rows are always packed, each attending to itself alone";
@@ -31,8 +32,7 @@ std::vector<ForeignKey> make_keys() {
                         std::vector<std::string_view> names) {
     for (const auto name : names) keys.push_back({.name = name, .tools = tools, .neutral = neutral, .what = what});
   };
-  note("TRL, Axolotl, LLaMA-Factory", kPrecision,
-       {"fp16", "tf32", "float16", "upcast_layernorm"});
+  note("TRL, Axolotl, LLaMA-Factory", kPrecision, {"fp16", "tf32", "float16", "upcast_layernorm"});
   note("TRL, Axolotl, LLaMA-Factory", kMemory,
        {"gradient_checkpointing_kwargs", "activation_offloading", "auto_find_batch_size"});
   note("TRL, Axolotl, LLaMA-Factory", kAttention,

@@ -236,8 +236,7 @@ void storage(ConfigReader& reader, const ConfigItem& item) {
 }
 
 void half_floats(ConfigReader& reader, const ConfigItem& item) {
-  const auto word =
-      word_of(reader, item, {{"TRUE", "true"}, {"FULL", "true"}, {"FALSE", "false"}, {"AUTO", "auto"}});
+  const auto word = word_of(reader, item, {{"TRUE", "true"}, {"FULL", "true"}, {"FALSE", "false"}, {"AUTO", "auto"}});
   if (word && *word == "true")
     reader.half_floats = ConfigReader::Word{item, "true"};
   else if (word && *word == "false")

@@ -40,7 +40,7 @@ class ConfigReader {
     std::string value;
   };
   std::optional<Word> family, four_bit, eval_strategy;  // family: a part of the methods, "lora"; four_bit: "true"
-  std::optional<Word> storage, half_floats;  // storage: of the weights, "f32" or "bf16"; half_floats: "true"
+  std::optional<Word> storage, half_floats;             // storage: of the weights, "f32" or "bf16"; half_floats: "true"
   void finish();                                        // puts them together
 
   TuneConfig config;

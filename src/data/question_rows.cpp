@@ -152,9 +152,8 @@ Result<QuestionRows> read_question_rows(const std::filesystem::path& file, const
   const bool lines = first != std::string_view::npos && text[first] == '{' &&
                      !Json::accept(text.begin(), text.end());  // one object is the whole file, or a line of it
   if (lines) {
-    TAILOR_CHECK(each_json_line(text, file.string(), [&](const Json& row, std::uint32_t number) {
-      return reader.add_row(row, number);
-    }));
+    TAILOR_CHECK(each_json_line(text, file.string(),
+                                [&](const Json& row, std::uint32_t number) { return reader.add_row(row, number); }));
   } else {
     TAILOR_TRY(const Json whole, parse_json(text, file.string()));
     if (whole.is_object() && whole.contains("data")) {

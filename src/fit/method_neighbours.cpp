@@ -6,7 +6,9 @@
 #include "core/files.h"
 #include "fit/method_support.h"
 #include "fit/methods.h"
+#include "fit/near_rows.h"
 #include "learn/neighbours.h"
+#include "prompt/demonstration_file.h"
 
 namespace tailor {
 namespace {
@@ -17,17 +19,25 @@ const std::vector<double> kTemperatures{0.02, 0.05, 0.1};
 
 class NeighboursClassifier final : public Classifier {
  public:
-  NeighboursClassifier(Embedder embedder, NeighbourModel model, int threads)
-      : embedder_(std::move(embedder)), model_(std::move(model)), threads_(threads) {}
+  NeighboursClassifier(Embedder embedder, NeighbourModel model, std::vector<Demonstration> rows, int threads)
+      : embedder_(std::move(embedder)), model_(std::move(model)), rows_(std::move(rows)), threads_(threads) {}
   Result<Matrix> probabilities(std::span<const std::string> texts, const ProgressFn& progress,
                                const CancelToken& cancel) override {
     TAILOR_TRY(const Matrix embeddings, embedder_.embed(texts, progress, cancel));
     return model_.probabilities(embeddings, threads_);
   }
+  bool holds_rows() const override { return !rows_.empty(); }
+  Result<std::vector<std::vector<NearRow>>> nearest(std::span<const std::string> texts, std::size_t count,
+                                                    const CancelToken& cancel) override {
+    if (rows_.empty()) return Classifier::nearest(texts, count, cancel);
+    TAILOR_TRY(const Matrix embeddings, embedder_.embed(texts, {}, cancel));
+    return near_rows(model_.index.top_k(embeddings, count, threads_), rows_);
+  }
 
  private:
   Embedder embedder_;
   NeighbourModel model_;
+  std::vector<Demonstration> rows_;  // of the index; empty: the package has no texts
   int threads_;
 };
 
@@ -113,6 +123,11 @@ Result<TrialOutcome> run_neighbours(TrialContext& context) {
   TAILOR_TRY(NeighbourIndex index, NeighbourIndex::make(gather_rows(embeddings.matrix, rows.fit)));
   const NeighbourModel fitted{std::move(index), rows.labels_at(rows.fit), classes, chosen};
   TAILOR_CHECK(fitted.save(context.package / kIndexFile));
+  if (!context.options.no_texts) {
+    std::vector<Demonstration> texts;
+    for (const std::size_t p : rows.fit) texts.push_back({rows.texts[p], rows.labels[p]});
+    TAILOR_CHECK(save_demonstrations(context.package / kRowsFile, texts, context.data.label_names()));
+  }
   out.settings = settings_of(chosen);
   out.base = model.base;
   out.trained_bytes = tree_bytes(context.package / kIndexFile);
@@ -130,8 +145,19 @@ Result<std::unique_ptr<Classifier>> load_neighbours(const std::filesystem::path&
                  fmt::format("{}: the neighbours do not belong to this base model and these labels", package.string()),
                  ""};
   }
+  std::vector<Demonstration> rows;
+  std::error_code ignored;
+  if (std::filesystem::exists(package / kRowsFile, ignored)) {
+    TAILOR_TRY(rows, load_demonstrations(package / kRowsFile, manifest.labels));
+    if (rows.size() != model.index.size()) {
+      return Error{
+          ErrorCode::kCorruptData,
+          fmt::format("{}: {} rows, {} vectors", (package / kRowsFile).string(), rows.size(), model.index.size()),
+          "make the package again"};
+    }
+  }
   return std::unique_ptr<Classifier>(
-      std::make_unique<NeighboursClassifier>(std::move(embedder), std::move(model), options.threads));
+      std::make_unique<NeighboursClassifier>(std::move(embedder), std::move(model), std::move(rows), options.threads));
 }
 
 }  // namespace tailor

@@ -13,6 +13,7 @@
 #include "core/stopwatch.h"
 #include "fit/method_support.h"
 #include "fit/methods.h"
+#include "fit/near_rows.h"
 #include "fit/paths.h"
 #include "fit/tuned_decoder.h"
 #include "infer/label_scorer.h"
@@ -294,15 +295,32 @@ class PromptedClassifier final : public Classifier {
       : prompt_(std::move(prompt)), retriever_(std::move(retriever)), index_(std::move(index)), threads_(threads) {}
   Result<Matrix> probabilities(std::span<const std::string> texts, const ProgressFn& progress,
                                const CancelToken& cancel) override {
-    Neighbours neighbours;
-    if (retriever_) {
-      TAILOR_TRY(const Matrix embeddings, retriever_->embed(texts, {}, cancel));
-      neighbours = lists_of(index_->top_k(embeddings, kMostNeighbours, threads_));
-    }
+    TAILOR_TRY(const Neighbours neighbours, demonstrations(texts, cancel));
     return prompt_.classify(texts, neighbours, progress, cancel);
+  }
+  Result<std::vector<std::int32_t>> best(std::span<const std::string> texts, const CancelToken& cancel) override {
+    TAILOR_TRY(const Neighbours neighbours, demonstrations(texts, cancel));
+    TAILOR_TRY(const std::vector<BestLabel> found, prompt_.best(texts, neighbours, {}, cancel));
+    std::vector<std::int32_t> out;
+    for (const BestLabel& best : found) out.push_back(best.label);
+    return out;
+  }
+  bool holds_rows() const override { return retriever_.has_value(); }
+  Result<std::vector<std::vector<NearRow>>> nearest(std::span<const std::string> texts, std::size_t count,
+                                                    const CancelToken& cancel) override {
+    if (!retriever_) return Classifier::nearest(texts, count, cancel);
+    TAILOR_TRY(const Matrix embeddings, retriever_->embed(texts, {}, cancel));
+    return near_rows(index_->top_k(embeddings, count, threads_), prompt_.pool());
   }
 
  private:
+  /// Rows that stand near each text; none where prompts show none.
+  Result<Neighbours> demonstrations(std::span<const std::string> texts, const CancelToken& cancel) {
+    if (!retriever_) return Neighbours();
+    TAILOR_TRY(const Matrix embeddings, retriever_->embed(texts, {}, cancel));
+    return lists_of(index_->top_k(embeddings, kMostNeighbours, threads_));
+  }
+
   PromptClassifier prompt_;
   std::optional<Embedder> retriever_;
   std::optional<NeighbourIndex> index_;
@@ -346,6 +364,9 @@ Result<std::unique_ptr<Classifier>> load_prompted(const fs::path& package, const
     TAILOR_TRY(retriever, load_embedder(package / kRetrieverFile, options.threads));
     TAILOR_TRY(NeighbourModel stored, NeighbourModel::load(package / kIndexFile));
     index = std::move(stored.index);
+    if (index->size() != prompt.pool().size() || index->width() != static_cast<std::size_t>(retriever->dim()))
+      return Error{ErrorCode::kCorruptData, package.string() + ": the neighbours do not belong to its rows and encoder",
+                   ""};
   }
   return std::unique_ptr<Classifier>(
       std::make_unique<PromptedClassifier>(std::move(prompt), std::move(retriever), std::move(index), options.threads));

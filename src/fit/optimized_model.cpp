@@ -16,7 +16,8 @@ fs::path optimized_record(const std::string& sha256) {
   return model_cache_directory() / ("optimized-" + sha256.substr(0, kEnough) + ".json");
 }
 
-Status record_optimized(const std::string& sha256, const fs::path& file, const std::string& format, const Json& figures) {
+Status record_optimized(const std::string& sha256, const fs::path& file, const std::string& format,
+                        const Json& figures) {
   return write_json_atomic(optimized_record(sha256), {{"format", kFormat},
                                                       {"version", 1},
                                                       {"sha256", sha256},

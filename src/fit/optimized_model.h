@@ -12,7 +12,8 @@ namespace tailor {
 
 /// Beside imported models, by the content of the original.
 std::filesystem::path optimized_record(const std::string& sha256);
-Status record_optimized(const std::string& sha256, const std::filesystem::path& file, const std::string& format, const Json& figures);
+Status record_optimized(const std::string& sha256, const std::filesystem::path& file, const std::string& format,
+                        const Json& figures);
 /// None where nothing was measured, or where the file is gone.
 std::optional<std::filesystem::path> optimized_file(const std::string& sha256);
 

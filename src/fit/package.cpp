@@ -79,14 +79,13 @@ std::string readme(const PackageManifest& m) {
   out << "# A package made by Tailor\n\n"
       << "Method: " << m.method
       << (m.base.id.empty() ? "" : ", base model " + m.base.id + " (licence " + m.base.licence + ")") << ".\n\n"
-      << (m.serving == kServeText
-              ? std::string("It answers with text.\n\n"
-                            "    tailor generate DIRECTORY \"a text\"\n\n")
-              : fmt::format("It answers {0}.\n\n"
-                            "    tailor predict DIRECTORY{1} \"a text\"\n"
-                            "    tailor predict DIRECTORY --input new.{2} --output scored.{2}\n\n",
-                            answers_of(m), m.serving == kServeSpan ? " \"a question\"" : "",
-                            m.serving == kServeSpan || m.serving == kServeTags ? "jsonl" : "csv"))
+      << (m.serving == kServeText ? std::string("It answers with text.\n\n"
+                                                "    tailor generate DIRECTORY \"a text\"\n\n")
+                                  : fmt::format("It answers {0}.\n\n"
+                                                "    tailor predict DIRECTORY{1} \"a text\"\n"
+                                                "    tailor predict DIRECTORY --input new.{2} --output scored.{2}\n\n",
+                                                answers_of(m), m.serving == kServeSpan ? " \"a question\"" : "",
+                                                m.serving == kServeSpan || m.serving == kServeTags ? "jsonl" : "csv"))
       << "Settings: `" << dump_json(m.settings) << "`\n";
   if (!m.scores.empty()) out << "\nScores on the test part: `" << dump_json(m.scores) << "`\n";
   out << "\n`manifest.json` holds versions, hashes and the data it was fitted on. Loading checks them.\n";

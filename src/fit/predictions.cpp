@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <ostream>
 #include <unordered_map>
 
@@ -11,10 +10,6 @@
 #include "fit/classifier.h"
 
 namespace tailor {
-
-std::size_t argmax(std::span<const float> values) {
-  return static_cast<std::size_t>(std::max_element(values.begin(), values.end()) - values.begin());
-}
 
 Predictions make_predictions(const std::vector<std::uint32_t>& ids, std::vector<int> truth, Matrix probabilities) {
   Predictions p{{ids.begin(), ids.end()}, std::move(truth), {}, std::move(probabilities)};

@@ -15,7 +15,7 @@
 
 namespace tailor {
 
-/// Threads: one call at a time an object.
+/// Threads: answer() one call at a time an object; tokenizer() any.
 class QuestionModel {
  public:
   /// `manifest`: of read_package(). Errors: a package that does not answer so.
@@ -24,6 +24,7 @@ class QuestionModel {
 
   Result<std::vector<SpanAnswer>> answer(std::span<const QuestionRow> rows, const ProgressFn& progress,
                                          const CancelToken& cancel);
+  const Tokenizer& tokenizer() const { return encoder_.embedder.tokenizer(); }
 
  private:
   QuestionModel(ServedEncoder encoder, bool no_answer) : encoder_(std::move(encoder)), no_answer_(no_answer) {}

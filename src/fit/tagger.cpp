@@ -9,12 +9,26 @@
 #include "model/word_tokens.h"
 
 namespace tailor {
+namespace {
+
+bool mark_spans(const std::vector<std::string>& labels) {
+  bool good = labels.size() % 2 == 1 && labels[0] == "O";
+  for (std::size_t i = 1; good && i < labels.size(); ++i)
+    good = labels[i].size() > 2 && labels[i].starts_with(i % 2 == 1 ? "B-" : "I-");
+  return good;
+}
+
+}  // namespace
 
 Result<Tagger> Tagger::load(const std::filesystem::path& package, const PackageManifest& manifest,
                             const PredictOptions& options) {
   if (manifest.serving != kServeTags)
     return Error{ErrorCode::kInvalidArgument,
                  fmt::format("{} does not answer with a tag for each word", package.string()), ""};
+  if (manifest.target.spans && !mark_spans(manifest.labels))
+    return Error{ErrorCode::kCorruptData,
+                 fmt::format("{}: its labels are not O, and B- and I- of each type", package.string()),
+                 "make the package again"};
   TAILOR_TRY(ServedEncoder encoder,
              open_served_encoder(package, manifest, manifest.labels.size(), Pooling::kNone, options));
   return Tagger(std::move(encoder));

@@ -21,7 +21,7 @@ struct WordTags {
   std::vector<float> probabilities;  // of that tag
 };
 
-/// Threads: one call at a time an object.
+/// Threads: tag() one call at a time an object; tokenizer() any.
 class Tagger {
  public:
   /// `manifest`: of read_package(). Errors: a package that does not answer with tags.
@@ -31,6 +31,7 @@ class Tagger {
   /// Of each row's words; their tags, where they have some, are not looked at.
   Result<std::vector<WordTags>> tag(std::span<const TaggedRow> rows, const ProgressFn& progress,
                                     const CancelToken& cancel);
+  const Tokenizer& tokenizer() const { return encoder_.embedder.tokenizer(); }
 
  private:
   explicit Tagger(ServedEncoder encoder) : encoder_(std::move(encoder)) {}

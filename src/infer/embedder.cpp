@@ -107,11 +107,13 @@ Result<Embedder> Embedder::load(const std::filesystem::path& gguf, const Embedde
     own = options.own_encoder && options.adapter.empty() && BertEncoder::supports(file);
   }
   if (!own && !options.bottlenecks.empty()) {
-    return Error{ErrorCode::kUnavailable, gguf.string() + ": bottleneck adapters are served on BERT and ModernBERT encoders alone",
+    return Error{ErrorCode::kUnavailable,
+                 gguf.string() + ": bottleneck adapters are served on BERT and ModernBERT encoders alone",
                  "tune this model with another method"};
   }
   if (!own && options.pairs) {
-    return Error{ErrorCode::kUnavailable, gguf.string() + ": pairs of texts are served on BERT and ModernBERT encoders alone",
+    return Error{ErrorCode::kUnavailable,
+                 gguf.string() + ": pairs of texts are served on BERT and ModernBERT encoders alone",
                  "give both texts as one, with --template"};
   }
   model.pairs = options.pairs;

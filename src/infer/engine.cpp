@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/system.h"
 #include "infer/engine_impl.h"
-#include "model/gguf_file.h"
 
 namespace tailor {
 namespace {
@@ -47,7 +47,7 @@ LaneMemoryOptions Engine::Impl::lane_options(bool alone) const {
   lane.max_cells = alone ? static_cast<std::size_t>(max_context + 512) : lane_cells;
   lane.first_cells = kFirstCells;
   lane.f32_cache = options.f32_cache;
-  lane.flash_attention = options.flash_attention;
+  lane.flash_attention = options.flash_attention && !options.f32_cache;
   return lane;
 }
 
@@ -76,6 +76,45 @@ void Engine::Impl::open_lanes() {
     lanes.push_back(std::make_unique<Lane>(*this, false));
 }
 
+std::size_t Engine::Impl::places(std::int64_t group) const {
+  if (group < 0)
+    return std::none_of(lanes.begin(), lanes.end(), [](const auto& lane) { return lane->alone() && lane->load() > 0; })
+               ? 1
+               : 0;
+  const auto sequences = static_cast<std::size_t>(options.lane_sequences);
+  std::size_t out = 0;
+  int unopened = most_lanes;
+  for (const auto& lane : lanes) {
+    if (lane->alone()) continue;
+    --unopened;
+    if (lane->load() == 0 || lane->adapter() == group) out += sequences - std::min(sequences, lane->load());
+  }
+  return out + static_cast<std::size_t>(std::max(0, unopened)) * sequences;
+}
+
+std::map<std::int64_t, std::size_t> Engine::Impl::waiting_groups() const {
+  std::map<std::int64_t, std::size_t> out;
+  queue.for_each([&](const QueuedRequest& r) { ++out[r.group]; });
+  return out;
+}
+
+void Engine::Impl::account(EngineJob& job, std::uint64_t worked) {
+  worked = std::min(worked, job.work);
+  if (worked <= job.worked) return;
+  (job.alone ? drain_alone : drain_together).done += static_cast<double>(worked - job.worked);
+  job.worked = worked;
+}
+
+void Engine::Impl::measure() {
+  const SteadyTime now = std::chrono::steady_clock::now();
+  bool together = false, alone = false;
+  for (const auto& [group, count] : waiting_groups()) {
+    if (is_behind(group, count)) (group < 0 ? alone : together) = true;
+  }
+  drain_together.rate.advance(std::exchange(drain_together.done, 0), together, now);
+  drain_alone.rate.advance(std::exchange(drain_alone.done, 0), alone, now);
+}
+
 void Engine::Impl::release(EngineAdapter& adapter) {
   --adapter.users;
   forget_if_unused(adapter);
@@ -88,7 +127,10 @@ void Engine::Impl::forget_if_unused(EngineAdapter& adapter) {
   }
   const std::string spaces = fmt::format("{}/", adapter.id);
   kept->drop_spaces([&](const std::string& space) { return space.starts_with(spaces); });
-  if (adapter.lora != nullptr) llama_adapter_lora_free(adapter.lora);
+  if (adapter.lora != nullptr) {
+    const std::lock_guard list(model->adapter_list());
+    llama_adapter_lora_free(adapter.lora);
+  }
   adapters.erase(adapter.id);
 }
 
@@ -104,22 +146,27 @@ Result<Engine> Engine::load(const std::filesystem::path& gguf, const EngineOptio
   impl->options.chunk_tokens = std::clamp(options.chunk_tokens, 16, 512 - impl->options.lane_sequences);
   TAILOR_TRY(impl->model, LoadedModel::load(gguf, {}));
   TAILOR_CHECK(impl->model->require_decoder("text can be generated"));
+  impl->gguf = gguf;
   const llama_model* model = impl->model->get();
   const int cores = options.threads > 0 ? options.threads : system_info().cores;
   impl->share = options.share ? options.share : std::make_shared<ComputeShare>(cores);
+  if (impl->by_worker()) {
+    TAILOR_TRY(impl->torch, TorchWorker::start(gguf, options.worker, impl->share->cores()));
+  }
   // A large model's step is as long as reading its weights takes; more lanes would read them more often.
   const bool small = llama_model_size(model) <= kSmallModel;
   impl->usual_lanes = options.lanes > 0 ? options.lanes : small ? std::min(impl->share->cores(), kMostLanes) : 1;
   impl->most_lanes = options.lanes > 0 ? options.lanes : small ? std::min(2 * impl->usual_lanes, kMostLanes) : 1;
   const int trained = llama_model_n_ctx_train(model);
   impl->max_context = options.max_context > 0 ? std::min(options.max_context, trained) : trained;
+  if (impl->model->own_products()) TAILOR_CHECK(impl->model->touch_weights());
 
   const std::uint64_t cell = cell_bytes(model, options.f32_cache);
   const std::uint64_t budget = options.cache_bytes > 0 ? options.cache_bytes : system_info().memory_bytes / 4;
   std::uint64_t cells = budget / cell / static_cast<std::uint64_t>(impl->most_lanes);
   // More than this no lane can use: all its sequences at full length.
-  cells = std::min<std::uint64_t>(cells, static_cast<std::uint64_t>(impl->options.lane_sequences) *
-                                             static_cast<std::uint64_t>(impl->max_context));
+  cells = std::min<std::uint64_t>(
+      cells, static_cast<std::uint64_t>(impl->options.lane_sequences) * static_cast<std::uint64_t>(impl->max_context));
   if (const int limit = impl->model->short_context(); limit > 0)
     cells = std::min(cells, static_cast<std::uint64_t>(limit));
   impl->lane_cells = static_cast<std::size_t>(cells / 256 * 256);
@@ -152,6 +199,8 @@ int Engine::vocabulary() const {
 }
 
 Result<AdapterId> Engine::Impl::add(EngineAdapter adapter) {
+  if (by_worker())
+    return Error{ErrorCode::kUnavailable, model->name() + " has bottleneck adapters and takes no further one", ""};
   const std::lock_guard lock(mutex);
   adapter.id = next_adapter++;
   adapters[adapter.id] = adapter;
@@ -159,13 +208,10 @@ Result<AdapterId> Engine::Impl::add(EngineAdapter adapter) {
 }
 
 Result<AdapterId> Engine::add_adapter(const std::filesystem::path& file) {
-  { TAILOR_CHECK(GgufFile::open(file)); }  // llama.cpp trusts a file's structure
   EngineAdapter adapter;
-  adapter.lora = llama_adapter_lora_init(impl_->model->get(), file.c_str());
-  if (adapter.lora == nullptr) {
-    return Error{ErrorCode::kInvalidArgument,
-                 fmt::format("{}: cannot be used as an adapter of {}", file.string(), impl_->model->name()),
-                 "an adapter fits only the model that it was trained on; give a GGUF adapter of this model"};
+  {
+    const std::lock_guard list(impl_->model->adapter_list());
+    TAILOR_TRY(adapter.lora, load_adapter(impl_->model->get(), impl_->model->file(), file));
   }
   return impl_->add(adapter);
 }
@@ -217,6 +263,7 @@ Result<std::shared_ptr<EngineTicket>> Engine::submit(EngineRequest request, std:
   for (const std::int32_t t : request.prompt) TAILOR_CHECK(check(t));
   for (const auto& [t, bias] : request.sampling.logit_bias) TAILOR_CHECK(check(t));
   for (const std::int32_t t : request.sampling.stop_tokens) TAILOR_CHECK(check(t));
+  if (self.by_worker()) request.invariant = true;  // one answer at a time in any case
 
   const std::lock_guard lock(self.mutex);
   const auto adapter = self.adapters.find(request.adapter);
@@ -224,19 +271,20 @@ Result<std::shared_ptr<EngineTicket>> Engine::submit(EngineRequest request, std:
     return Error{ErrorCode::kNotFound, "the adapter was removed", "ask for another model"};
   const int short_context = self.model->short_context();
   const auto soft = adapter->second.soft_tokens;
-  const bool idle = self.waiting.empty() &&
-                    std::all_of(self.lanes.begin(), self.lanes.end(), [](const auto& lane) { return lane->load() == 0; });
-  const bool alone = request.invariant || (request.repeatable && idle) || (short_context > 0 && soft + request.prompt.size() +
-                                                                        static_cast<std::size_t>(request.sampling.max_tokens) >
-                                                                    static_cast<std::size_t>(short_context));
+  const bool idle = self.waiting.empty() && std::all_of(self.lanes.begin(), self.lanes.end(),
+                                                        [](const auto& lane) { return lane->load() == 0; });
+  const bool alone =
+      request.invariant || (request.repeatable && idle) ||
+      (short_context > 0 && soft + request.prompt.size() + static_cast<std::size_t>(request.sampling.max_tokens) >
+                                static_cast<std::size_t>(short_context));
   const std::size_t reach =
       std::min(static_cast<std::size_t>(self.max_context), alone ? SIZE_MAX : self.lane_cells) - soft;
   const std::size_t needed = request.prompt.size() + (request.only_prompt ? 0 : 1);
   if (needed > reach) {
-    return Error{ErrorCode::kInvalidArgument,
-                 fmt::format("the prompt has {} tokens; the model reads {}, its answer included", request.prompt.size(),
-                             reach),
-                 "shorten the prompt"};
+    return Error{
+        ErrorCode::kInvalidArgument,
+        fmt::format("the prompt has {} tokens; the model reads {}, its answer included", request.prompt.size(), reach),
+        "shorten the prompt"};
   }
   const auto ticket = std::make_shared<EngineTicket>();
   const int choices = std::max(1, request.choices);
@@ -253,18 +301,21 @@ Result<std::shared_ptr<EngineTicket>> Engine::submit(EngineRequest request, std:
     job->adapter = &adapter->second;
     job->space = fmt::format("{}/{}", shared->adapter, shared->cache_space);
     job->alone = alone;
-    job->max_tokens = shared->only_prompt
-                          ? 0
-                          : static_cast<int>(std::min(static_cast<std::size_t>(std::max(1, shared->sampling.max_tokens)),
-                                                      reach - shared->prompt.size()));
+    job->max_tokens =
+        shared->only_prompt
+            ? 0
+            : static_cast<int>(std::min(static_cast<std::size_t>(std::max(1, shared->sampling.max_tokens)),
+                                        reach - shared->prompt.size()));
     job->submitted = now;
     job->tokens = shared->prompt;
     job->text = TextStream(shared->sampling.stop, shared->sampling.keep_stop);
-    const auto work = shared->prompt.size() + static_cast<std::size_t>(job->max_tokens);
+    const int expected =
+        shared->expected_answer > 0 ? std::min(shared->expected_answer, job->max_tokens) : job->max_tokens;
+    job->work = shared->prompt.size() + static_cast<std::size_t>(expected);
     const Status pushed = self.queue.push({.id = job->id,
                                            .client = shared->client,
                                            .priority = shared->priority,
-                                           .tokens = work,
+                                           .tokens = job->work,
                                            .group = alone ? -1 - shared->adapter : shared->adapter,
                                            .since = now},
                                           now);
@@ -285,6 +336,26 @@ Result<std::shared_ptr<EngineTicket>> Engine::submit(EngineRequest request, std:
   return ticket;
 }
 
+ExpectedWait Engine::expected_wait(const std::string& client, int priority, AdapterId adapter, bool alone) const {
+  const std::lock_guard lock(impl_->mutex);
+  ExpectedWait out;
+  out.tokens_per_second = impl_->drain_per_second(alone);
+  const std::int64_t group = alone ? -1 - adapter : adapter;
+  const auto groups = impl_->waiting_groups();
+  const auto same = groups.find(group);
+  const std::size_t with_this = 1 + (same == groups.end() ? 0 : same->second);
+  if (out.tokens_per_second <= 0 || !impl_->is_behind(group, with_this)) return out;
+  const WorkAhead ahead =
+      impl_->queue.ahead_of(client, priority, [&](const QueuedRequest& r) { return (r.group < 0) == alone; });
+  out.seconds = ahead.all / out.tokens_per_second;
+  out.own_seconds = ahead.own / out.tokens_per_second;
+  return out;
+}
+
+const QueueLimits& Engine::queue_limits() const {
+  return impl_->options.queue;
+}
+
 EngineStats Engine::stats() const {
   const std::lock_guard lock(impl_->mutex);
   EngineStats out = impl_->counts;
@@ -297,11 +368,19 @@ EngineStats Engine::stats() const {
     out.cells_used += lane->used_cells();
     if (lane->load() > 0) out.running_adapters.push_back(lane->adapter());
   }
+  out.drain_tokens_per_second = impl_->drain_per_second(false);
+  std::uint64_t together = 0;
+  bool behind = false;
+  for (const auto& [group, waiting] : impl_->waiting_groups())
+    behind = behind || (group >= 0 && impl_->is_behind(group, waiting));
   impl_->queue.for_each([&](const QueuedRequest& r) {
+    if (r.group >= 0) together += r.tokens;
     const AdapterId id = r.group < 0 ? -1 - r.group : r.group;
     if (std::find(out.waiting_adapters.begin(), out.waiting_adapters.end(), id) == out.waiting_adapters.end())
       out.waiting_adapters.push_back(id);
   });
+  if (behind && out.drain_tokens_per_second > 0)
+    out.waiting_seconds = static_cast<double>(together) / out.drain_tokens_per_second;
   out.kept_bytes = impl_->kept->bytes();
   return out;
 }

@@ -25,24 +25,27 @@
 #include "infer/compute_share.h"
 #include "infer/request_queue.h"
 #include "infer/sampling.h"
+#include "infer/torch_worker.h"
 #include "model/tokenizer.h"
 
 namespace tailor {
 
 struct EngineOptions {
-  int threads = 0;  // of all lanes together; 0: all cores
-  int lanes = 0;    // at most; 0: by the model's size and the cores. More lanes: other memory, fewer barriers
-  int max_context = 0;                                   // tokens of prompt and answer; 0: as the model was trained
-  std::uint64_t cache_bytes = 0;                         // keys and values of all lanes; 0: a quarter of the memory
-  std::uint64_t kept_bytes = std::uint64_t{256} << 20;   // of beginnings kept outside of lanes
-  int lane_sequences = 32;                               // answers a lane computes at once; 1 to 96
-  int chunk_tokens = 128;                                // of prompts in a step that also writes answers
-  std::chrono::milliseconds adapter_wait{1000};          // an adapter without a lane waits no longer than for this and the
-                                                         // end of the answers of one lane
+  int threads = 0;      // of all lanes together; 0: all cores
+  int lanes = 0;        // at most; 0: by the model's size and the cores. More lanes: other memory, fewer barriers
+  int max_context = 0;  // tokens of prompt and answer; 0: as the model was trained
+  std::uint64_t cache_bytes = 0;                        // keys and values of all lanes; 0: a quarter of the memory
+  std::uint64_t kept_bytes = std::uint64_t{256} << 20;  // of beginnings kept outside of lanes
+  int lane_sequences = 32;                              // answers a lane computes at once; 1 to 96
+  int chunk_tokens = 128;                               // of prompts in a step that also writes answers
+  std::chrono::milliseconds adapter_wait{1000};  // an adapter without a lane waits no longer than for this and the
+                                                 // end of the answers of one lane
   QueueLimits queue;
   bool f32_cache = false;
-  bool flash_attention = false;  // of llama.cpp on processors: slower here, see docs/DECISIONS.md
+  bool flash_attention = true;          // with 16-bit keys and values: of infer/attention.h
   std::shared_ptr<ComputeShare> share;  // null: one of its own
+  TorchWorkerFiles
+      worker;  // where it names bottlenecks, tailor-tune computes instead of llama.cpp: one answer at a time
 };
 
 enum class FinishReason : std::uint8_t { kStop, kLength };  // the model's end or a stop text; max_tokens or context
@@ -55,14 +58,15 @@ struct EngineRequest {
   SamplingOptions sampling;
   int choices = 1;  // answers to the prompt, each with random numbers of its own
   AdapterId adapter = 0;
-  std::string client;         // whom it is accounted to
-  std::string cache_space;    // beginnings are shared with requests of the same space only
-  bool use_cache = true;      // take and leave shared beginnings
-  bool only_prompt = false;   // no answer; with prompt_logprobs
-  int prompt_logprobs = -1;   // >= 0: log p of every token of the prompt after the first, and of so many likeliest ones
-  bool invariant = false;     // the same tokens alone and in company; computed alone, so slower
-  bool repeatable = false;    // asked again of an idle engine, the same tokens: then computed alone, without the cache
+  std::string client;        // whom it is accounted to
+  std::string cache_space;   // beginnings are shared with requests of the same space only
+  bool use_cache = true;     // take and leave shared beginnings
+  bool only_prompt = false;  // no answer; with prompt_logprobs
+  int prompt_logprobs = -1;  // >= 0: log p of every token of the prompt after the first, and of so many likeliest ones
+  bool invariant = false;    // the same tokens alone and in company; computed alone, so slower
+  bool repeatable = false;   // asked again of an idle engine, the same tokens: then computed alone, without the cache
   int priority = 0;
+  int expected_answer = 0;  // tokens that an answer may well have, to account for what waits; 0: as many as it may have
   std::optional<SteadyTime> deadline;  // ends with kCancelled
   /// Makes what each answer must follow; empty: nothing.
   std::function<Result<std::unique_ptr<TokenConstraint>>()> constraint;
@@ -105,18 +109,27 @@ class EngineTicket {
   std::atomic<bool> cancelled_{false};
 };
 
+/// Of a request that comes now.
+struct ExpectedWait {
+  double seconds = 0;            // before it begins; 0: there is room, or nobody knows
+  double own_seconds = 0;        // of these, for what its own client has waiting
+  double tokens_per_second = 0;  // as what waits is worked off; 0: nobody knows
+};
+
 struct EngineStats {
   int lanes = 0;
-  int running = 0, waiting = 0;              // answers
-  std::uint64_t waiting_tokens = 0;          // estimated
-  std::uint64_t cells_used = 0, cells = 0;   // of keys and values; as many as the budget allows
-  std::uint64_t prompt_tokens = 0;           // of requests that began
-  std::uint64_t cached_tokens = 0;           // of these, not computed
-  std::uint64_t computed_tokens = 0;         // of prompts and answers
+  double drain_tokens_per_second = 0;       // of what waits, while something did; 0: nobody knows
+  double waiting_seconds = 0;               // what waits takes; 0: there is room, or nobody knows
+  int running = 0, waiting = 0;             // answers
+  std::uint64_t waiting_tokens = 0;         // estimated
+  std::uint64_t cells_used = 0, cells = 0;  // of keys and values; as many as the budget allows
+  std::uint64_t prompt_tokens = 0;          // of requests that began
+  std::uint64_t cached_tokens = 0;          // of these, not computed
+  std::uint64_t computed_tokens = 0;        // of prompts and answers
   std::uint64_t answer_tokens = 0;
   std::uint64_t steps = 0, preempted = 0, finished = 0, failed = 0;
   std::uint64_t kept_bytes = 0;
-  SteadyTime last_step;                       // heartbeat: the end of the last step
+  SteadyTime last_step;  // heartbeat: the end of the last step
   std::vector<AdapterId> running_adapters, waiting_adapters;
 };
 
@@ -128,7 +141,7 @@ class Engine {
   Engine& operator=(Engine&&) noexcept;
   ~Engine();  // ends what runs with kCancelled
 
-  /// A GGUF LoRA adapter, or a soft prompt (infer/soft_prompt.h).
+  /// A GGUF LoRA adapter, or a soft prompt (infer/soft_prompt.h). kUnavailable: a worker computes, which takes none.
   Result<AdapterId> add_adapter(const std::filesystem::path& file);
   Result<AdapterId> add_soft_prompt(const std::filesystem::path& file);
   /// Requests that name it are refused from now on; it is dropped when the last one that runs has ended.
@@ -137,6 +150,10 @@ class Engine {
   /// Errors: an empty prompt or one that fills the context or the cache, a token beyond the vocabulary, an unknown
   /// adapter (kNotFound), a full queue (kUnavailable). After success the listener hears of every choice's end.
   Result<std::shared_ptr<EngineTicket>> submit(EngineRequest request, std::shared_ptr<AnswerListener> listener);
+
+  /// From what waits and how fast that was worked off; nothing is refused by it. `alone`: as EngineRequest::invariant.
+  ExpectedWait expected_wait(const std::string& client, int priority, AdapterId adapter, bool alone) const;
+  const QueueLimits& queue_limits() const;
 
   EngineStats stats() const;
   const Tokenizer& tokenizer() const;

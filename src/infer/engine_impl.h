@@ -8,6 +8,7 @@
 #include <thread>
 #include <unordered_map>
 
+#include "infer/drain_rate.h"
 #include "infer/engine.h"
 #include "infer/kept_prefixes.h"
 #include "infer/lane_memory.h"
@@ -22,10 +23,10 @@ class Lane;
 struct EngineAdapter {
   AdapterId id = 0;
   llama_adapter_lora* lora = nullptr;
-  SequenceBytes soft;          // virtual tokens as a sequence; null: none
+  SequenceBytes soft;  // virtual tokens as a sequence; null: none
   std::size_t soft_tokens = 0;
-  int users = 0;               // answers that wait or run
-  bool removed = false;        // goes with its last user
+  int users = 0;         // answers that wait or run
+  bool removed = false;  // goes with its last user
 };
 
 /// One answer on its way.
@@ -36,9 +37,10 @@ struct EngineJob {
   std::shared_ptr<AnswerListener> listener;
   std::shared_ptr<EngineTicket> ticket;
   EngineAdapter* adapter = nullptr;
-  std::string space;    // of beginnings: adapter and the request's own
-  bool alone = false;   // computed by the lane that computes one at a time
+  std::string space;   // of beginnings: adapter and the request's own
+  bool alone = false;  // computed by the lane that computes one at a time
   int max_tokens = 0;
+  std::uint64_t work = 0, worked = 0;  // tokens as the queue accounts them, and what of them is done
   SteadyTime submitted, begun, first_token;
 
   TokenList tokens;          // prompt and answer so far
@@ -52,10 +54,10 @@ struct EngineJob {
   // In a lane:
   bool begun_here = false;
   LaneSequence sequence;
-  std::int64_t entry = -1;         // of the sequence; -1: others may not begin with it
-  std::int64_t awaited = -1;       // entry of this lane whose first `awaited_tokens` are waited for
+  std::int64_t entry = -1;    // of the sequence; -1: others may not begin with it
+  std::int64_t awaited = -1;  // entry of this lane whose first `awaited_tokens` are waited for
   std::size_t awaited_tokens = 0;
-  bool importing = false;          // bytes are on their way
+  bool importing = false;  // bytes are on their way
 
   std::size_t prompt_size() const { return request->prompt.size(); }
   std::size_t answer_size() const { return tokens.size() - prompt_size(); }
@@ -86,10 +88,13 @@ struct Engine::Impl {
   EngineOptions options;
   std::shared_ptr<ComputeShare> share;
   int max_context = 0;
-  std::size_t lane_cells = 0;  // at most, a lane
+  std::size_t lane_cells = 0;       // at most, a lane
   std::size_t cached_cells = 2048;  // a lane keeps for those to come; more make every step slower
   std::vector<std::int32_t> ends;
   int usual_lanes = 1, most_lanes = 1;
+  std::filesystem::path gguf;
+  std::unique_ptr<TorchWorker> torch;  // of the lane that computes one at a time; null: options.worker is empty, or it
+                                       // has ended and is started again
 
   mutable std::mutex mutex;  // all below
   std::condition_variable changed;
@@ -103,16 +108,35 @@ struct Engine::Impl {
   std::unique_ptr<KeptPrefixes> kept;
   std::vector<std::unique_ptr<Lane>> lanes;
   EngineStats counts;
+  /// Of the lanes that compute many at once, and of the one that computes one at a time.
+  struct Drain {
+    DrainRate rate;
+    double done = 0;  // not in the rate yet
+  };
+  Drain drain_together, drain_alone;
 
   ~Impl();
   LaneMemoryOptions lane_options(bool alone) const;
   /// Starts another lane where one is missing. Under the lock.
   void open_lanes();
+  /// How many of this group lanes could take, those not opened yet included. Under the lock.
+  std::size_t places(std::int64_t group) const;
+  /// Whether some of those that wait find no place before others have ended. Under the lock.
+  bool is_behind(std::int64_t group, std::size_t count) const { return count > places(group); }
+  std::map<std::int64_t, std::size_t> waiting_groups() const;
+  /// The job came so far in its work as the queue accounts it. Under the lock.
+  void account(EngineJob& job, std::uint64_t worked);
+  /// Brings the rates up to now. Under the lock.
+  void measure();
+  double drain_per_second(bool of_alone) const {
+    return (of_alone ? drain_alone : drain_together).rate.per_second().value_or(0);
+  }
   /// The adapter's user has ended. Under the lock.
   void release(EngineAdapter& adapter);
   /// Drops a removed adapter that no answer and no lane has. Under the lock.
   void forget_if_unused(EngineAdapter& adapter);
   Result<AdapterId> add(EngineAdapter adapter);
+  bool by_worker() const { return !options.worker.empty(); }
   Result<SequenceBytes> soft_state(const SoftPrompt& prompt) const;
 };
 
@@ -169,6 +193,7 @@ class Lane {
   /// False: not even by giving up what is kept and others' places.
   Result<bool> room_for(std::size_t tokens);
   Status compute(std::vector<Piece>& pieces);
+  Status compute_by_worker(Piece& piece);
   void read(const Piece& piece);
   Status take_token(EngineJob& job, std::span<float> logits, std::optional<AnswerEnd>& end);
 
@@ -184,7 +209,8 @@ class Lane {
   Engine::Impl& engine_;
   const bool alone_;
   LaneMemory memory_;
-  std::vector<std::unique_ptr<EngineJob>> jobs_;  // in the order in which they came
+  std::vector<std::vector<float>> worker_logits_;  // of the piece, where a worker computes; empty: not asked for
+  std::vector<std::unique_ptr<EngineJob>> jobs_;   // in the order in which they came
   std::vector<Cached> cached_;
   std::vector<PrefixOrder> pending_;  // of others, not computed far enough yet
   AdapterId adapter_ = 0;

@@ -4,14 +4,17 @@
 #include <exception>
 
 #include "infer/engine_impl.h"
+#include "infer/ggml_device.h"
 
 namespace tailor {
 namespace {
 
 constexpr std::size_t kBatch = 512;
-constexpr std::size_t kLogprobSlice = 64;     // tokens whose logits are in memory at once: 4 bytes times the vocabulary each
-constexpr std::size_t kLeastShared = 16;      // a shorter beginning is computed faster than it is found
-constexpr std::size_t kWorthCopying = 64;     // tokens by which a copy must be longer than what is here
+constexpr int kFewTokens = 8;  // in a step: what is between the products is computed by one thread
+constexpr std::size_t kLogprobSlice =
+    64;  // tokens whose logits are in memory at once: 4 bytes times the vocabulary each
+constexpr std::size_t kLeastShared = 16;   // a shorter beginning is computed faster than it is found
+constexpr std::size_t kWorthCopying = 64;  // tokens by which a copy must be longer than what is here
 constexpr std::size_t kWorthKeeping = 64;
 
 double seconds(SteadyTime from, SteadyTime to) {
@@ -24,7 +27,8 @@ SteadyTime now() {
 std::optional<Error> expiry(const EngineJob& job, SteadyTime at) {
   if (job.ticket->cancelled()) return Error{ErrorCode::kCancelled, "the request was cancelled", ""};
   if (job.request->deadline && at >= *job.request->deadline)
-    return Error{ErrorCode::kCancelled, "the request took longer than its time-out", "ask for fewer tokens, or allow more time"};
+    return Error{ErrorCode::kCancelled, "the request took longer than its time-out",
+                 "ask for fewer tokens, or allow more time"};
   return std::nullopt;
 }
 
@@ -52,6 +56,7 @@ void Lane::run() {
       engine_.changed.wait(lock, [&] { return engine_.stopping || has_work(); });
       if (engine_.stopping) break;
       admit(expired);
+      engine_.measure();
       drop_removed_adapter();
       pending_.insert(pending_.end(), orders.begin(), orders.end());
       orders.clear();
@@ -65,7 +70,8 @@ void Lane::run() {
       step();
       serve_orders();
     } catch (const std::exception& e) {  // out of memory; whatever it was, nobody waits for ever
-      while (!jobs_.empty()) fail(*jobs_.back(), {ErrorCode::kInternal, fmt::format("the engine failed: {}", e.what()), ""});
+      while (!jobs_.empty())
+        fail(*jobs_.back(), {ErrorCode::kInternal, fmt::format("the engine failed: {}", e.what()), ""});
       while (!cached_.empty()) forget_last();
     }
     publish();
@@ -104,12 +110,15 @@ bool Lane::may_admit(const QueuedRequest& request) const {
   if (alone_) return jobs_.empty();
   if (static_cast<int>(jobs_.size()) >= engine_.options.lane_sequences) return false;
   if (request.group != adapter_ && !jobs_.empty()) return false;
+  // No more than leaves all lanes alike once what waits is spread over them: one that is computing takes its part
+  // later.
+  std::size_t spread = engine_.queue.size(), lanes = 0;
   for (const auto& lane : engine_.lanes) {
-    if (lane.get() == this || lane->alone()) continue;
-    const bool could = lane->adapter() == request.group || lane->load() == 0;
-    if (could && lane->load() < load_) return false;
+    if (lane->alone() || (lane.get() != this && lane->adapter() != request.group && lane->load() > 0)) continue;
+    spread += lane->load();
+    ++lanes;
   }
-  return !must_drain();
+  return load_ * lanes < spread && !must_drain();
 }
 
 /// An adapter that no lane has waits for one to become free; the lane with the fewest answers makes room.
@@ -162,7 +171,11 @@ void Lane::begin_new() {
 }
 
 Status Lane::begin(EngineJob& job) {
-  if (alone_) {
+  if (engine_.by_worker()) {
+    if (!engine_.torch) {
+      TAILOR_TRY(engine_.torch, TorchWorker::start(engine_.gguf, engine_.options.worker, engine_.share->cores()));
+    }
+  } else if (alone_) {
     const std::size_t most = job.prompt_size() + static_cast<std::size_t>(job.max_tokens) + job.adapter->soft_tokens;
     TAILOR_CHECK(memory_.reopen(most));
   } else {
@@ -193,7 +206,8 @@ Status Lane::begin_with_soft_prompt(EngineJob& job) {
   if (soft == 0) return {};
   TAILOR_TRY(const bool room, room_for(soft));
   if (room && memory_.restore(*job.adapter->soft, soft, soft, job.sequence)) return {};
-  return Error{ErrorCode::kOutOfMemory, "no room for the soft prompt in the key-value cache", "give the cache more memory"};
+  return Error{ErrorCode::kOutOfMemory, "no room for the soft prompt in the key-value cache",
+               "give the cache more memory"};
 }
 
 const LaneSequence* Lane::sequence_of(std::int64_t entry) const {
@@ -381,10 +395,11 @@ void Lane::step() {
       return;
     }
     if (!room.has_value() || jobs_.size() == 1) {
-      fail(*jobs_.back(), room.has_value() ? Error{ErrorCode::kOutOfMemory,
-                                                   fmt::format("the key-value cache of {} tokens is full", memory_.max_cells()),
-                                                   "give the cache more memory, or ask for fewer tokens"}
-                                           : room.error());
+      fail(*jobs_.back(), room.has_value()
+                              ? Error{ErrorCode::kOutOfMemory,
+                                      fmt::format("the key-value cache of {} tokens is full", memory_.max_cells()),
+                                      "give the cache more memory, or ask for fewer tokens"}
+                              : room.error());
       return;
     }
     give_back(*jobs_.back());
@@ -392,6 +407,7 @@ void Lane::step() {
 }
 
 Result<bool> Lane::room_for(std::size_t tokens) {
+  if (engine_.by_worker()) return true;
   for (;;) {
     bool lost = false;
     TAILOR_TRY(const bool room, memory_.make_room(tokens, lost));
@@ -409,7 +425,29 @@ void Lane::forget_last() {
   cached_.pop_back();
 }
 
+/// What a worker is not asked for it does not compute: a prompt is one step, but where its log p are wanted.
+Status Lane::compute_by_worker(Piece& piece) {
+  EngineJob& job = *piece.job;
+  worker_logits_.assign(piece.count, {});
+  const ComputeShare::Turn turn(*engine_.share);
+  for (std::size_t i = 0; i < piece.count; ++i) {
+    const std::size_t end = job.computed + i + 1;
+    const bool last = end == job.tokens.size() && !job.request->only_prompt;
+    const bool scored = job.request->prompt_logprobs >= 0 && end < job.prompt_size();
+    if (!last && !scored) continue;
+    auto logits = engine_.torch->logits(std::span(job.tokens).first(end), CancelToken());
+    if (!logits.has_value()) {
+      engine_.torch.reset();  // the next answer starts it again
+      return Error{ErrorCode::kInternal, logits.error().message, logits.error().hint};
+    }
+    worker_logits_[i] = std::move(*logits);
+  }
+  read(piece);
+  return {};
+}
+
 Status Lane::compute(std::vector<Piece>& pieces) {
+  if (engine_.by_worker()) return compute_by_worker(pieces.front());
   DecodeBatch batch;
   for (Piece& piece : pieces) {
     const EngineJob& job = *piece.job;
@@ -425,8 +463,11 @@ Status Lane::compute(std::vector<Piece>& pieces) {
     }
   }
   const ComputeShare::Turn turn(*engine_.share);
-  memory_.set_threads(pieces[0].job->request->invariant ? 1 : turn.threads());
-  TAILOR_CHECK(batch.decode(memory_.context(), engine_.model->name()));
+  const int threads = pieces[0].job->request->invariant ? 1 : turn.threads();
+  const bool few = engine_.model->own_products() && batch.size() <= kFewTokens;
+  memory_.set_threads(few ? 1 : threads);
+  set_kernel_threads(threads);
+  TAILOR_CHECK(memory_.decode(batch));
   for (const Piece& piece : pieces) memory_.extend(piece.job->sequence, piece.count);
   for (const Piece& piece : pieces) read(piece);
   return {};
@@ -437,7 +478,9 @@ void Lane::read(const Piece& piece) {
   const EngineRequest& request = *job.request;
   const auto vocabulary = static_cast<std::size_t>(engine_.model->vocabulary());
   const auto logits = [&](std::size_t i) {
-    return std::span<float>(llama_get_logits_ith(memory_.context(), piece.first_index + static_cast<int>(i)), vocabulary);
+    if (engine_.by_worker()) return std::span<float>(worker_logits_[i]);
+    return std::span<float>(llama_get_logits_ith(memory_.context(), piece.first_index + static_cast<int>(i)),
+                            vocabulary);
   };
   const std::size_t before = job.computed;
   job.computed += piece.count;
@@ -509,6 +552,7 @@ void Lane::leave(EngineJob& job, bool keep) {
   if (!keep) memory_.drop(job.sequence);
   {
     const std::lock_guard lock(engine_.mutex);
+    engine_.account(job, job.work);  // what it did not need is done as well
     if (job.entry >= 0) {
       engine_.tree.remove(job.entry);
       if (!keep) engine_.entries.erase(job.entry);
@@ -542,7 +586,7 @@ void Lane::give_back(EngineJob& job) {
   engine_.queue.push_front({.id = job.id,
                             .client = job.request->client,
                             .priority = job.request->priority,
-                            .tokens = static_cast<std::uint64_t>(job.max_tokens),
+                            .tokens = std::max<std::uint64_t>(1, job.work - job.worked),
                             .group = job.alone ? -1 - job.adapter->id : job.adapter->id,
                             .since = job.submitted});
   engine_.waiting[job.id] = std::move(owned);
@@ -608,6 +652,7 @@ bool Lane::evict_one() {
 void Lane::publish() {
   const std::lock_guard lock(engine_.mutex);
   for (const auto& job : jobs_) {
+    engine_.account(*job, job->computed);
     if (const auto entry = engine_.entries.find(job->entry); entry != engine_.entries.end())
       entry->second.computed = job->computed;
   }

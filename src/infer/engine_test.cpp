@@ -114,11 +114,9 @@ Heard::Choice answer(Engine& engine, EngineRequest request) {
 
 /// The same by the object that does one thing at a time.
 GeneratedText alone(const TokenList& prompt, int max_tokens = 12, const std::filesystem::path& soft = {}) {
-  Generator generator = Generator::load(tiny_llama(), {.threads = 1,
-                                                       .f32_cache = true,
-                                                       .flash_attention = false,
-                                                       .soft_prompt = soft})
-                            .value();
+  Generator generator =
+      Generator::load(tiny_llama(), {.threads = 1, .f32_cache = true, .flash_attention = false, .soft_prompt = soft})
+          .value();
   return generator.generate(prompt, {.max_tokens = max_tokens}, {}, kNever).value();
 }
 
@@ -299,7 +297,37 @@ TEST(Engine, AdaptersHaveLanesAndBeginningsOfTheirOwn) {
   expect_error(engine.submit(removed, std::make_shared<Heard>()), ErrorCode::kNotFound, "removed");
   expect_error(engine.add_adapter(dir.path() / "none.gguf"), ErrorCode::kNotFound, "none.gguf");
   testing::write_tiny_adapter(dir.path() / "wide.gguf", 32);
-  expect_error(engine.add_adapter(dir.path() / "wide.gguf"), ErrorCode::kInvalidArgument, "cannot be used as an adapter");
+  expect_error(engine.add_adapter(dir.path() / "wide.gguf"), ErrorCode::kInvalidArgument,
+               "cannot be used as an adapter");
+}
+
+/// llama.cpp ends the process over these: the first two when it loads them, the third at the first token.
+TEST(Engine, HostileAdaptersAreErrors) {
+  TemporaryDirectory dir("engine");
+  Engine engine = Engine::load(tiny_llama(), {.threads = 1, .cache_bytes = std::uint64_t{16} << 20}).value();
+  const auto refuses = [&](const std::string& key, const GgufValue& value, std::vector<std::uint64_t> a,
+                           std::vector<std::uint64_t> b, const std::string& weight, const std::string& part) {
+    GgufWriter writer;
+    writer.set("general.architecture", GgufValue::string("llama"));
+    writer.set("general.type", GgufValue::string("adapter"));
+    writer.set("adapter.type", GgufValue::string("lora"));
+    writer.set("adapter.lora.alpha", GgufValue::f32(8));
+    writer.set(key, value);
+    const auto add = [&](const std::string& name, std::vector<std::uint64_t> shape) {
+      const std::size_t count = shape[0] * shape[1];
+      writer.add(name, TensorType::kF32, std::move(shape),
+                 [count]() -> Result<std::vector<float>> { return std::vector<float>(count, 0.1f); });
+    };
+    add(weight + ".lora_a", std::move(a));
+    add(weight + ".lora_b", std::move(b));
+    writer.write(dir.path() / "hostile.gguf").value();
+    expect_error(engine.add_adapter(dir.path() / "hostile.gguf"), ErrorCode::kInvalidArgument, part);
+  };
+  const std::string q = "blk.0.attn_q.weight";
+  refuses("adapter.lora.alpha", GgufValue::u32(8), {64, 4}, {4, 64}, q, "adapter.lora.alpha");
+  refuses("general.type", GgufValue::u32(8), {64, 4}, {4, 64}, q, "general.type");
+  const auto words = static_cast<std::uint64_t>(engine.vocabulary());
+  refuses("a", GgufValue::u32(1), {4, words}, {4, 64}, "token_embd.weight", "the words' vectors");
 }
 
 TEST(Engine, SoftPromptsAreServedAsTheGeneratorServesThem) {
@@ -346,6 +374,20 @@ TEST(Engine, PromptLogprobsAreTheGeneratorsLosses) {
     EXPECT_GE(got.prompt.logprobs[i].top[0].logprob, got.prompt.logprobs[i].top[1].logprob);
   }
   EXPECT_TRUE(got.tokens.empty());
+}
+
+TEST(Engine, OurAttentionIsLlamaCppsOverSixteenBitKeysAndValues) {
+  Engine engine = Engine::load(tiny_llama(), {.threads = 1, .lanes = 1}).value();
+  const TokenList prompt = some_tokens(150);
+  EngineRequest request = ask(prompt);
+  request.only_prompt = true;
+  request.prompt_logprobs = 0;
+  const Heard::Choice got = answer(engine, request);
+  Generator generator = Generator::load(tiny_llama(), {.threads = 1, .flash_attention = false}).value();
+  const std::vector<double> losses =
+      generator.losses(prompt, std::vector<std::uint8_t>(prompt.size(), 1), kNever).value();
+  ASSERT_EQ(got.prompt.logprobs.size(), losses.size());
+  for (std::size_t i = 0; i < losses.size(); ++i) EXPECT_NEAR(-got.prompt.logprobs[i].logprob, losses[i], 5e-3) << i;
 }
 
 TEST(Engine, ChoicesDifferAndSeedsRepeat) {
@@ -408,6 +450,43 @@ TEST(Engine, ASeedRepeatsWhereNothingElseRuns) {
   for (std::size_t i = 0; i < first.sampled.size(); ++i) EXPECT_EQ(first.sampled[i].logprob, second.sampled[i].logprob);
 }
 
+TEST(Engine, TellsWhatANewcomerWouldWaitFor) {
+  EngineOptions options = exact();
+  options.lane_sequences = 2;
+  options.lanes = 1;
+  Engine engine = Engine::load(tiny_llama(), options).value();
+  EXPECT_EQ(engine.expected_wait("flood", 0, 0, false).seconds, 0) << "an idle engine has room";
+  std::vector<std::shared_ptr<Heard>> heard;
+  std::vector<std::shared_ptr<EngineTicket>> tickets;
+  for (int i = 0; i < 200; ++i) {
+    EngineRequest request;
+    request.prompt = some_tokens(20, static_cast<std::uint64_t>(i));
+    request.sampling.max_tokens = 1500;
+    request.sampling.ignore_end = true;
+    request.expected_answer = 380;
+    request.client = "flood";
+    heard.push_back(std::make_shared<Heard>());
+    tickets.push_back(engine.submit(std::move(request), heard.back()).value());
+  }
+  EXPECT_EQ(engine.stats().waiting_tokens, std::uint64_t{400} * static_cast<std::uint64_t>(engine.stats().waiting));
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(120);
+  while (engine.expected_wait("flood", 0, 0, false).seconds == 0 && std::chrono::steady_clock::now() < end)
+    std::this_thread::yield();
+  const ExpectedWait flood = engine.expected_wait("flood", 0, 0, false);
+  ASSERT_GT(flood.seconds, 0);
+  EXPECT_GT(flood.tokens_per_second, 0);
+  EXPECT_EQ(flood.own_seconds, flood.seconds);
+  EXPECT_EQ(engine.expected_wait("another", 0, 0, false).seconds, 0) << "its turn is next";
+  EXPECT_EQ(engine.expected_wait("flood", 1, 0, false).seconds, 0) << "so is that of a higher priority";
+  EXPECT_EQ(engine.expected_wait("flood", 0, 0, true).seconds, 0) << "what is computed alone has a place of its own";
+  EXPECT_GT(engine.stats().waiting_seconds, 0);
+  for (const auto& ticket : tickets) ticket->cancel();
+  for (const auto& one : heard) one->wait();
+  EXPECT_EQ(engine.expected_wait("flood", 0, 0, false).seconds, 0);
+  EXPECT_EQ(engine.stats().waiting_seconds, 0);
+  EXPECT_EQ(engine.stats().waiting_tokens, 0u);
+}
+
 TEST(Engine, Refusals) {
   EngineOptions options = exact();
   options.queue.requests = 2;
@@ -447,6 +526,15 @@ TEST(Engine, StoppingEndsWhatRuns) {
     ASSERT_TRUE(choice.error.has_value());
     EXPECT_EQ(choice.error->code, ErrorCode::kCancelled);
   }
+}
+
+TEST(Engine, BottlenecksNeedTheProgramThatComputesThem) {
+  EngineOptions options = exact();
+  options.worker = {"", "bottlenecks.safetensors"};
+  expect_error(Engine::load(tiny_llama(), options), ErrorCode::kUnavailable,
+               "bottlenecks.safetensors needs tailor-tune");
+  options.worker.program = "/bin/false";  // ends at once
+  expect_error(Engine::load(tiny_llama(), options), ErrorCode::kUnavailable, "has ended");
 }
 
 }  // namespace

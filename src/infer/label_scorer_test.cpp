@@ -164,8 +164,8 @@ TEST(LabelScorer, Failures) {
   expect_error(LabelScorer::load("no-such.gguf"), ErrorCode::kNotFound, "no-such.gguf");
   expect_error(LabelScorer::load(tiny_llama(), {.threads = -1}), ErrorCode::kInvalidArgument, "threads -1");
   expect_error(LabelScorer::load(testing::minilm_gguf(ImportType::kF16)), ErrorCode::kUnavailable, "decoder");
-  expect_error(LabelScorer::load(tiny_llama(), {.adapter = "no-such-adapter.gguf"}), ErrorCode::kInvalidArgument,
-               "adapter");
+  expect_error(LabelScorer::load(tiny_llama(), {.adapter = "no-such-adapter.gguf"}), ErrorCode::kNotFound,
+               "no-such-adapter.gguf");
 
   LabelScorer scorer = LabelScorer::load(tiny_llama(), {.threads = 1, .max_context = 32}).value();
   const std::vector<TokenList> prompt{{5, 6, 7}};

@@ -48,6 +48,13 @@ void LaneMemory::set_adapter(llama_adapter_lora* adapter) {
   if (!context_) return;
   float scale = 1.0f;
   llama_set_adapters_lora(context_.get(), &adapter, adapter == nullptr ? 0 : 1, &scale);
+  adapter_changed_ = true;
+}
+
+Status LaneMemory::decode(DecodeBatch& batch) {
+  std::unique_lock lock(model_->adapter_list(), std::defer_lock);
+  if (std::exchange(adapter_changed_, false)) lock.lock();
+  return batch.decode(context_.get(), model_->name());
 }
 
 LaneSequence LaneMemory::add_sequence() {

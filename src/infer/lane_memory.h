@@ -19,10 +19,10 @@ struct LaneSequence {
 };
 
 struct LaneMemoryOptions {
-  int sequences = 64;             // at most
+  int sequences = 64;              // at most
   std::size_t first_cells = 1024;  // it grows from here, by doubling
   std::size_t max_cells = 1024;
-  int batch = 512;                // tokens a call
+  int batch = 512;  // tokens a call
   bool f32_cache = false;
   bool flash_attention = false;
 };
@@ -36,6 +36,8 @@ class LaneMemory {
   /// Makes the context where there is none yet.
   Status open();
   void set_adapter(llama_adapter_lora* adapter);  // null: none
+  /// Computes the batch, which must fit.
+  Status decode(DecodeBatch& batch);
   void set_threads(int threads) { llama_set_n_threads(context_.get(), threads, threads); }
 
   bool has_sequence() const { return !free_ids_.empty(); }
@@ -69,6 +71,7 @@ class LaneMemory {
   LaneMemoryOptions options_;
   LlamaContextPtr context_;
   llama_adapter_lora* adapter_ = nullptr;
+  bool adapter_changed_ = false;  // since the last step
   std::size_t cells_ = 0;
   CellLedger ledger_;
   std::vector<std::int32_t> free_ids_;

@@ -5,14 +5,53 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "infer/ggml_device.h"
+#include "infer/packed_weights.h"
+#include "model/adapter_check.h"
+#include "model/gguf_file.h"
+
 namespace tailor {
+namespace {
+
+/// llama.cpp packs some formats for its own kernels when it loads them; where ours are faster, weights must lie as they
+/// do in the file. Its K-quants and others stay with it, and with them what stands beside them.
+Result<bool> ours_are_faster(const std::filesystem::path& gguf) {
+  if (!packed_products()) return false;
+  TAILOR_TRY(const GgufFile file, GgufFile::open(gguf));
+  std::uint64_t ours = 0, others = 0;
+  for (const GgufTensor& tensor : file.tensors()) {
+    const bool known =
+        tensor.type == TensorType::kQ4_0 || tensor.type == TensorType::kQ4_1 || tensor.type == TensorType::kQ8_0;
+    const bool plain =
+        tensor.type == TensorType::kF32 || tensor.type == TensorType::kF16 || tensor.type == TensorType::kBF16;
+    if (!plain) (known ? ours : others) += tensor.bytes.size();
+  }
+  return ours > 4 * others;
+}
+
+}  // namespace
+
+Result<llama_adapter_lora*> load_adapter(llama_model* model, const std::filesystem::path& base,
+                                         const std::filesystem::path& adapter) {
+  {
+    TAILOR_TRY(const GgufFile file, GgufFile::open(adapter));
+    TAILOR_TRY(const GgufFile base_file, GgufFile::open(base));
+    TAILOR_CHECK(check_llama_adapter(file, base_file));
+  }
+  if (llama_adapter_lora* loaded = llama_adapter_lora_init(model, adapter.c_str())) return loaded;
+  return Error{ErrorCode::kInvalidArgument,
+               fmt::format("{}: cannot be used as an adapter of {}", adapter.string(), base.filename().string()),
+               "an adapter fits only the model that it was trained on; give a GGUF adapter of this model"};
+}
 
 Result<std::shared_ptr<const LoadedModel>> LoadedModel::load(const std::filesystem::path& gguf,
                                                              const std::filesystem::path& adapter) {
   auto loaded = std::make_shared<LoadedModel>();
-  TAILOR_TRY(loaded->model_, load_llama_model(gguf));
+  TAILOR_TRY(loaded->own_products_, ours_are_faster(gguf));
+  TAILOR_TRY(loaded->model_, load_llama_model(gguf, {.repack = !loaded->own_products_}));
   TAILOR_TRY(loaded->tokenizer_, Tokenizer::of(loaded->model_.get()));
   loaded->name_ = gguf.filename().string();
+  loaded->file_ = gguf;
   const std::string scaling = loaded->metadata("general.architecture") + ".rope.scaling.";
   if (const std::string original = loaded->metadata(scaling + "original_context_length"); !original.empty()) {
     const int context = std::atoi(original.c_str());
@@ -21,14 +60,13 @@ Result<std::shared_ptr<const LoadedModel>> LoadedModel::load(const std::filesyst
     if (two_sets) loaded->short_context_ = std::max(0, context);
   }
   if (!adapter.empty()) {
-    loaded->adapter_ = llama_adapter_lora_init(loaded->model_.get(), adapter.c_str());
-    if (loaded->adapter_ == nullptr) {
-      return Error{ErrorCode::kInvalidArgument,
-                   fmt::format("{}: cannot be used as an adapter of {}", adapter.string(), loaded->name_),
-                   "an adapter fits only the model that it was trained on; give a GGUF adapter of this model"};
-    }
+    TAILOR_TRY(loaded->adapter_, load_adapter(loaded->model_.get(), gguf, adapter));
   }
   return std::shared_ptr<const LoadedModel>(std::move(loaded));
+}
+
+LoadedModel::~LoadedModel() {
+  forget_packed_weights();  // before another model comes to lie at this one's address
 }
 
 std::string model_metadata(const llama_model* model, const std::string& key) {
@@ -67,7 +105,12 @@ std::vector<std::int32_t> LoadedModel::end_tokens() const {
 }
 
 Result<LlamaContextPtr> LoadedModel::make_context(const llama_context_params& params) const {
-  LlamaContextPtr context(llama_init_from_model(model_.get(), params));
+  use_own_kernels();
+  LlamaContextPtr context;
+  {
+    const std::lock_guard lock(adapter_list_);
+    context.reset(llama_init_from_model(model_.get(), params));
+  }
   if (context == nullptr) {
     return Error{ErrorCode::kOutOfMemory,
                  fmt::format("{}: llama.cpp cannot make a context of {} tokens", name_, params.n_ctx),
@@ -81,6 +124,17 @@ Result<LlamaContextPtr> LoadedModel::make_context(const llama_context_params& pa
     }
   }
   return context;
+}
+
+Status LoadedModel::touch_weights() const {
+  llama_context_params params = llama_context_default_params();
+  params.n_ctx = params.n_batch = params.n_ubatch = 32;
+  params.n_threads = params.n_threads_batch = 1;
+  params.no_perf = true;
+  TAILOR_TRY(const LlamaContextPtr context, make_context(params));
+  DecodeBatch batch;
+  batch.add(0, 0, {0, 1}, true);
+  return batch.decode(context.get(), name_);
 }
 
 int DecodeBatch::add(std::int32_t token, std::int32_t position, SequenceRange sequences, bool output) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -26,12 +27,22 @@ using LlamaContextPtr = std::unique_ptr<llama_context, LlamaContextFree>;
 /// A metadata value as text; empty: absent.
 std::string model_metadata(const llama_model* model, const std::string& key);
 
+/// A GGUF adapter, checked (model/adapter_check.h) against the file `base` that `model` was loaded from, so that a
+/// hostile one is an Error and not an abort. It ends with the model, or by llama_adapter_lora_free(). Of a model that
+/// computes already: under LoadedModel::adapter_list().
+Result<llama_adapter_lora*> load_adapter(llama_model* model, const std::filesystem::path& base,
+                                         const std::filesystem::path& adapter);
+
 /// A model with at most one LoRA adapter, shared by several contexts. The adapter lives as long as the model.
 class LoadedModel {
  public:
   /// `adapter` (a GGUF adapter) may be empty.
   static Result<std::shared_ptr<const LoadedModel>> load(const std::filesystem::path& gguf,
                                                          const std::filesystem::path& adapter);
+  LoadedModel() = default;
+  LoadedModel(const LoadedModel&) = delete;
+  LoadedModel& operator=(const LoadedModel&) = delete;
+  ~LoadedModel();
 
   llama_model* get() const { return model_.get(); }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
@@ -40,14 +51,21 @@ class LoadedModel {
   bool is_encoder() const;
   /// An error for all but decoder-only transformers; `what` is what only those can do ("text can be generated").
   Status require_decoder(std::string_view what) const;
-  std::string chat_template() const;  // empty: none
+  std::string chat_template() const;             // empty: none
   std::vector<std::int32_t> end_tokens() const;  // with which the model ends an answer
   /// Models with two sets of rotary factors (longrope, such as Phi-3's long ones): the longest text that turns by the
   /// first; 0: there is one set. llama.cpp chooses by the size of a context, transformers and tailor-tune by the text.
   int short_context() const { return short_context_; }
   /// A metadata value as text; empty: absent.
   std::string metadata(const std::string& key) const;
-  const std::string& name() const { return name_; }  // file name, for messages
+  const std::string& name() const { return name_; }    // file name, for messages
+  bool own_products() const { return own_products_; }  // most of its weights are multiplied by infer/packed_matrix.h
+  /// Computes one token, so that weights are packed before somebody waits for an answer.
+  Status touch_weights() const;
+  const std::filesystem::path& file() const { return file_; }
+  /// llama.cpp lists a model's adapters without a lock of its own. Held while one is added or dropped, and by those who
+  /// read the list: make_context(), which takes it itself, and the first step after a context got another adapter.
+  std::mutex& adapter_list() const { return adapter_list_; }
   /// A new context with the adapter applied.
   Result<LlamaContextPtr> make_context(const llama_context_params& params) const;
 
@@ -56,7 +74,10 @@ class LoadedModel {
   std::optional<Tokenizer> tokenizer_;  // reads model_
   llama_adapter_lora* adapter_ = nullptr;
   std::string name_;
+  std::filesystem::path file_;
+  mutable std::mutex adapter_list_;
   int short_context_ = 0;
+  bool own_products_ = false;
 };
 
 /// Sequences of one token: half open [first, last). llama.cpp wants nested sets; ranges of a tree's leaves are.

@@ -6,7 +6,7 @@ namespace tailor {
 
 struct PrefixTree::Node {
   Node* parent = nullptr;
-  std::vector<std::int32_t> tokens;  // from the parent to here
+  std::vector<std::int32_t> tokens;                        // from the parent to here
   std::map<std::int32_t, std::unique_ptr<Node>> children;  // by their first token
   std::vector<std::int64_t> entries;                       // that end here
 };

@@ -26,7 +26,7 @@ struct SamplingOptions {
   std::uint64_t seed = 1;
   std::vector<std::string> stop;  // the answer ends before the first of these
 
-  double repetition_penalty = 1;                           // of tokens in prompt or answer: logit / or * (Keskar et al., 2019)
+  double repetition_penalty = 1;  // of tokens in prompt or answer: logit / or * (Keskar et al., 2019)
   double presence_penalty = 0, frequency_penalty = 0;      // OpenAI's: of tokens of the answer, once and for each time
   std::vector<std::pair<std::int32_t, float>> logit_bias;  // added; -100 and below: never
   std::vector<std::int32_t> stop_tokens;                   // end the answer as the model's own end does

@@ -83,7 +83,8 @@ TEST(Sampler, TellsRawLogprobs) {
 
 TEST(Sampler, ABrokenModelsNumbersGiveSomeToken) {
   for (const double temperature : {0.0, 1.0}) {
-    Sampler sampler({.temperature = temperature, .top_k = 2, .top_p = 0.5, .top_logprobs = 1}, kPrompt, kEnds, 0, nullptr);
+    Sampler sampler({.temperature = temperature, .top_k = 2, .top_p = 0.5, .top_logprobs = 1}, kPrompt, kEnds, 0,
+                    nullptr);
     std::vector<float> logits(40, std::numeric_limits<float>::quiet_NaN());
     const std::int32_t token = sampler.next(logits).value().token;
     EXPECT_GE(token, 0);

@@ -26,8 +26,8 @@ Result<LlamaContextPtr> make_context(const LoadedModel& model, std::size_t token
 using TakeLogits = std::function<void(std::size_t row, std::int32_t token, std::span<const float> logits)>;
 
 /// The logits before every counted token.
-Status each_prediction(const LoadedModel& model, std::span<const ScoredRow> rows, int threads, const CancelToken& cancel,
-                       const TakeLogits& take) {
+Status each_prediction(const LoadedModel& model, std::span<const ScoredRow> rows, int threads,
+                       const CancelToken& cancel, const TakeLogits& take) {
   std::size_t longest = 1;
   for (const ScoredRow& row : rows) longest = std::max(longest, row.tokens.size());
   TAILOR_TRY(const LlamaContextPtr context, make_context(model, longest, threads));
@@ -71,8 +71,8 @@ Result<ReferencePredictions> ReferencePredictions::make(const std::filesystem::p
   return out;
 }
 
-Result<FormatQuality> measure_quality(const std::filesystem::path& gguf, const ReferencePredictions& reference, int threads,
-                                      const CancelToken& cancel) {
+Result<FormatQuality> measure_quality(const std::filesystem::path& gguf, const ReferencePredictions& reference,
+                                      int threads, const CancelToken& cancel) {
   TAILOR_TRY(const auto model, LoadedModel::load(gguf, {}));
   FormatQuality out;
   out.row_loss.assign(reference.rows().size(), 0);
@@ -81,15 +81,17 @@ Result<FormatQuality> measure_quality(const std::filesystem::path& gguf, const R
   TAILOR_CHECK(each_prediction(*model, reference.rows(), threads, cancel,
                                [&](std::size_t row, std::int32_t token, std::span<const float> logits) {
                                  const double total = log_sum_exp(logits);
-                                 const double loss = total - static_cast<double>(logits[static_cast<std::size_t>(token)]);
+                                 const double loss =
+                                     total - static_cast<double>(logits[static_cast<std::size_t>(token)]);
                                  const std::span<const float> original = reference.log_p(i++);
                                  const auto best = std::max_element(logits.begin(), logits.end()) - logits.begin();
                                  const auto was = std::max_element(original.begin(), original.end()) - original.begin();
                                  double kl = 0;
                                  for (std::size_t t = 0; t < original.size(); ++t) {
                                    if (original[t] > -25)  // what is less likely adds nothing
-                                     kl += std::exp(static_cast<double>(original[t])) *
-                                           (static_cast<double>(original[t]) - (static_cast<double>(logits[t]) - total));
+                                     kl +=
+                                         std::exp(static_cast<double>(original[t])) *
+                                         (static_cast<double>(original[t]) - (static_cast<double>(logits[t]) - total));
                                  }
                                  out.row_loss[row] += loss;
                                  out.row_tokens[row] += 1;
@@ -113,7 +115,8 @@ Result<FormatSpeed> measure_speed(const std::filesystem::path& gguf, int prompt_
                                   const CancelToken& cancel) {
   using Clock = std::chrono::steady_clock;
   TAILOR_TRY(const auto model, LoadedModel::load(gguf, {}));
-  TAILOR_TRY(const LlamaContextPtr context, make_context(*model, static_cast<std::size_t>(prompt_tokens + answer_tokens), threads));
+  TAILOR_TRY(const LlamaContextPtr context,
+             make_context(*model, static_cast<std::size_t>(prompt_tokens + answer_tokens), threads));
   const auto token = [&](int i) { return (i * 37 + 11) % model->vocabulary(); };
   std::vector<double> prompt, answer;
   for (int round = 0; round < 4; ++round) {  // the first one warms up
@@ -121,7 +124,8 @@ Result<FormatSpeed> measure_speed(const std::filesystem::path& gguf, int prompt_
     const Clock::time_point begin = Clock::now();
     for (int first = 0; first < prompt_tokens; first += 512) {
       DecodeBatch batch;
-      for (int i = first; i < std::min(prompt_tokens, first + 512); ++i) batch.add(token(i), i, {0, 1}, i + 1 == prompt_tokens);
+      for (int i = first; i < std::min(prompt_tokens, first + 512); ++i)
+        batch.add(token(i), i, {0, 1}, i + 1 == prompt_tokens);
       TAILOR_CHECK(batch.decode(context.get(), model->name()));
     }
     const Clock::time_point middle = Clock::now();

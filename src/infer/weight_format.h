@@ -38,15 +38,15 @@ class ReferencePredictions {
 };
 
 struct FormatQuality {
-  std::vector<double> row_loss;     // mean -log p of a row's counted tokens, nats
+  std::vector<double> row_loss;  // mean -log p of a row's counted tokens, nats
   std::vector<double> row_tokens;
-  double loss = 0;                  // of all counted tokens
-  double accuracy = 0;              // the token is the likeliest one
-  double kl = 0;                    // mean KL(original || this), nats a token
-  double same_choice = 0;           // the likeliest token is the original's
+  double loss = 0;         // of all counted tokens
+  double accuracy = 0;     // the token is the likeliest one
+  double kl = 0;           // mean KL(original || this), nats a token
+  double same_choice = 0;  // the likeliest token is the original's
 };
-Result<FormatQuality> measure_quality(const std::filesystem::path& gguf, const ReferencePredictions& reference, int threads,
-                                      const CancelToken& cancel);
+Result<FormatQuality> measure_quality(const std::filesystem::path& gguf, const ReferencePredictions& reference,
+                                      int threads, const CancelToken& cancel);
 
 struct FormatSpeed {
   double prompt_tokens_per_second = 0;

@@ -26,12 +26,14 @@ std::vector<ScoredRow> some_rows() {
 }
 
 TEST(WeightFormat, TheOriginalDiffersFromItselfByNothing) {
-  const ReferencePredictions reference = ReferencePredictions::make(testing::tiny_llama(), some_rows(), 1, kNever).value();
+  const ReferencePredictions reference =
+      ReferencePredictions::make(testing::tiny_llama(), some_rows(), 1, kNever).value();
   const FormatQuality same = measure_quality(testing::tiny_llama(), reference, 1, kNever).value();
   EXPECT_EQ(same.same_choice, 1);
   EXPECT_NEAR(same.kl, 0, 1e-6);
   // Losses are the generator's.
-  Generator generator = Generator::load(testing::tiny_llama(), {.threads = 1, .f32_cache = true, .flash_attention = false}).value();
+  Generator generator =
+      Generator::load(testing::tiny_llama(), {.threads = 1, .f32_cache = true, .flash_attention = false}).value();
   double total = 0, count = 0;
   for (std::size_t r = 0; r < reference.rows().size(); ++r) {
     const ScoredRow& row = reference.rows()[r];
@@ -51,7 +53,8 @@ TEST(WeightFormat, CoarseWeightsMovePredictions) {
   TemporaryDirectory dir("formats");
   requantize(testing::tiny_llama(), dir.path() / "q8.gguf", QuantType::kQ8_0, 1).value();
   requantize(testing::tiny_llama(), dir.path() / "q4.gguf", QuantType::kQ4_0, 1).value();
-  const ReferencePredictions reference = ReferencePredictions::make(testing::tiny_llama(), some_rows(), 1, kNever).value();
+  const ReferencePredictions reference =
+      ReferencePredictions::make(testing::tiny_llama(), some_rows(), 1, kNever).value();
   const FormatQuality q8 = measure_quality(dir.path() / "q8.gguf", reference, 1, kNever).value();
   const FormatQuality q4 = measure_quality(dir.path() / "q4.gguf", reference, 1, kNever).value();
   EXPECT_GT(q8.kl, 0);

@@ -14,8 +14,8 @@
 /// Of encoders: classes …Model, …ForMaskedLM, …ForSequenceClassification, …ForTokenClassification,
 /// …ForQuestionAnswering and …ForPreTraining, tensors with or without the family's prefix ("bert.", "distilbert.",
 /// "roberta.", "model."), GELU, absolute positions (ModernBERT's are rotary). Heads (pooler, cls, classifier) are left
-/// out: the file is the bare encoder, architecture "bert" where nothing else is said. Weights keep their values: f32 output is exact, as
-/// is kSource. Everything else is refused with one sentence.
+/// out: the file is the bare encoder, architecture "bert" where nothing else is said. Weights keep their values: f32
+/// output is exact, as is kSource. Everything else is refused with one sentence.
 
 #include <cstdint>
 #include <filesystem>

@@ -1,6 +1,6 @@
 #pragma once
-/// The byte-level BPE tokenizer of a Hugging Face RoBERTa or ModernBERT directory (Radford et al., GPT-2: pairs of bytes merged in
-/// the order of training), as GGUF wants it.
+/// The byte-level BPE tokenizer of a Hugging Face RoBERTa or ModernBERT directory (Radford et al., GPT-2: pairs of
+/// bytes merged in the order of training), as GGUF wants it.
 
 #include <cstdint>
 #include <filesystem>

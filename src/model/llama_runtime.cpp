@@ -73,6 +73,7 @@ Result<LlamaModelPtr> load_llama_model(const std::filesystem::path& gguf, const 
   llama_model_params params = llama_model_default_params();
   params.vocab_only = options.vocab_only;
   params.n_gpu_layers = options.gpu_layers;
+  params.use_extra_bufts = options.repack;
   params.load_mode = options.use_mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
   std::string reason;
   llama_model* model = nullptr;

@@ -47,6 +47,7 @@ struct LlamaLoadOptions {
   bool vocab_only = false;
   bool use_mmap = true;  // pages are read when needed and shared between processes
   int gpu_layers = 0;    // -1: all
+  bool repack = true;    // weights in llama.cpp's own order for this processor, where it has one
 };
 Result<LlamaModelPtr> load_llama_model(const std::filesystem::path& gguf, const LlamaLoadOptions& options = {});
 

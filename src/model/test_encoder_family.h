@@ -1,5 +1,6 @@
 #pragma once
-/// For tests: the tiny DistilBERT, RoBERTa and ModernBERT of tests/golden/encoder_family_golden.py, as Hugging Face directories.
+/// For tests: the tiny DistilBERT, RoBERTa and ModernBERT of tests/golden/encoder_family_golden.py, as Hugging Face
+/// directories.
 
 #include <filesystem>
 #include <map>

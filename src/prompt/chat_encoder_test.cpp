@@ -108,7 +108,8 @@ TEST(ChatEncoder, AsksInTheTokensOfTrainingForEveryTemplate) {
     expect_training_is_serving(encoder, kTalk, nullptr, name);
     if (!chat.abilities().tool_calls || !chat.abilities().tool_answers) continue;
     expect_training_is_serving(encoder, talk_with_calls(), nullptr, name + " with calls");
-    if (chat.abilities().tools) expect_training_is_serving(encoder, talk_with_calls(), golden().at("tools"), name + " with tools");
+    if (chat.abilities().tools)
+      expect_training_is_serving(encoder, talk_with_calls(), golden().at("tools"), name + " with tools");
   }
 }
 

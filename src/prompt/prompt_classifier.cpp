@@ -5,12 +5,14 @@
 #include <algorithm>
 #include <optional>
 
-#include "core/files.h"
+#include "core/json.h"
+#include "prompt/demonstration_file.h"
 #include "prompt/demonstrations.h"
 
 namespace tailor {
 namespace {
 
+constexpr const char* kDemonstrationsFile = "demonstrations.jsonl";
 constexpr int kFormat = 1;                                               // of prompt.json
 constexpr std::string_view kChoices[] = {"none", "fixed", "retrieved"};  // by DemonstrationChoice
 
@@ -44,6 +46,9 @@ const PromptSettings& PromptClassifier::settings() const {
 }
 const std::vector<std::string>& PromptClassifier::labels() const {
   return impl_->labels;
+}
+const std::vector<Demonstration>& PromptClassifier::pool() const {
+  return impl_->pool;
 }
 const LabelScorer& PromptClassifier::scorer() const {
   return impl_->scorer;
@@ -190,14 +195,7 @@ Status PromptClassifier::save(const std::filesystem::path& dir) const {
   json["calibration"] = s.calibration.to_json();
   TAILOR_CHECK(write_json_atomic(dir / "prompt.json", json));
   if (impl_->pool.empty()) return {};
-  std::string lines;
-  for (const Demonstration& d : impl_->pool) {
-    Json line;
-    line["text"] = d.text;
-    line["label"] = impl_->labels[static_cast<std::size_t>(d.label)];
-    lines += dump_json(line) + "\n";
-  }
-  return write_file_atomic(dir / "demonstrations.jsonl", lines);
+  return save_demonstrations(dir / kDemonstrationsFile, impl_->pool, impl_->labels);
 }
 
 Result<PromptClassifier> PromptClassifier::load(const std::filesystem::path& dir, LabelScorer scorer) {
@@ -223,14 +221,7 @@ Result<PromptClassifier> PromptClassifier::load(const std::filesystem::path& dir
     settings.label_neighbours = json.at("label_neighbours").get<int>();
     labels = json.at("labels").get<std::vector<std::string>>();
     if (settings.choice != DemonstrationChoice::kNone) {
-      TAILOR_TRY(const std::vector<Json> rows, read_jsonl(dir / "demonstrations.jsonl"));
-      for (const Json& row : rows) {
-        const auto label = row.at("label").get<std::string>();
-        const auto at = std::find(labels.begin(), labels.end(), label);
-        if (at == labels.end())
-          return damaged(fmt::format("demonstrations.jsonl has label '{}', which is not in the list", label));
-        pool.push_back({row.at("text").get<std::string>(), static_cast<std::int32_t>(at - labels.begin())});
-      }
+      TAILOR_TRY(pool, load_demonstrations(dir / kDemonstrationsFile, labels));
     }
   } catch (const nlohmann::json::exception& e) {
     return damaged(e.what());

@@ -62,6 +62,7 @@ class PromptClassifier {
 
   const PromptSettings& settings() const;
   const std::vector<std::string>& labels() const;
+  const std::vector<Demonstration>& pool() const;
   std::vector<std::size_t> label_tokens() const;
   const LabelScorer& scorer() const;
   /// One prompt as the model sees it, for reports.

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "serve/admission.h"
 #include "serve/key_visit.h"
 
 namespace tailor {
@@ -36,8 +37,12 @@ HttpHeaders ApiCall::headers(const char* content_type) const {
 }
 
 void ApiCall::answer(const Json& json, int status) const {
+  answer_written(dump_json(json), status);
+}
+
+void ApiCall::answer_written(std::string json, int status) const {
   if (principal.visit) principal.visit->settle_unused();
-  responder->send(HttpResponse{status, headers("application/json"), dump_json(json)});
+  responder->send(HttpResponse{status, headers("application/json"), std::move(json)});
 }
 
 void ApiCall::answer(const ApiError& error) const {
@@ -65,9 +70,8 @@ void ApiCall::note_ignored(const FieldReader& in) {
 }
 
 std::optional<ApiError> ApiCall::reserve(std::int64_t answer_tokens) const {
-  constexpr std::size_t kBytesPerToken = 3;  // of most languages a little more: an estimate above what it will be
   if (!principal.visit) return std::nullopt;
-  return principal.visit->reserve(static_cast<std::int64_t>(request.body.size() / kBytesPerToken) + answer_tokens);
+  return principal.visit->reserve(estimated_tokens(request.body.size()) + answer_tokens);
 }
 
 void ApiCall::settle(std::int64_t tokens) const {
@@ -83,16 +87,11 @@ void ApiCall::note(const ServedModel& model, std::size_t prompt_tokens) const {
   record->prompt_tokens = prompt_tokens;
 }
 
-ApiFailure compute_texts(const ApiCallPtr& call, TextBatcher& batcher, std::vector<std::string> texts,
-                         std::function<void(const BatchedRows&)> answer) {
-  const auto done = [call, answer = std::move(answer)](Result<BatchedRows> rows) {
-    if (!rows.has_value()) return call->answer(api_error(rows.error()));
-    answer(*rows);
-  };
-  const auto gone = [responder = call->responder] { return responder->gone(); };
-  if (const Status status = batcher.submit(std::move(texts), done, gone); !status.has_value())
-    return api_error(status.error());
-  return std::nullopt;
+std::vector<std::string> input_texts(FieldReader& in, const ApiLimits& limits) {
+  if (!in.has("input")) in.fail("input", "is missing", "missing_required_parameter");
+  std::vector<std::string> texts = in.texts("input", limits.texts, limits.body_bytes);
+  if (!in.error() && texts.empty()) in.fail("input", "expected at least one text");
+  return texts;
 }
 
 std::int64_t unix_seconds() {

@@ -12,6 +12,7 @@
 
 #include "core/json.h"
 #include "core/log.h"
+#include "serve/admission.h"
 #include "serve/api_result.h"
 #include "serve/field_reader.h"
 #include "serve/http_handler.h"
@@ -34,9 +35,10 @@ struct ApiLimits {
   std::uint64_t body_bytes = std::uint64_t{8} << 20;
   std::uint64_t upload_bytes = std::uint64_t{512} << 20;
   std::chrono::minutes upload_timeout{60};
-  int choices = 16;               // n, and prompts of a completion together
-  std::size_t prompts = 128;      // of a completion
-  std::size_t texts = 2048;       // of an embedding or a classification
+  int choices = 16;                                 // n, and prompts of a completion together
+  std::size_t prompts = 128;                        // of a completion
+  std::size_t texts = 2048;                         // of an embedding or a classification
+  std::size_t read_bytes = std::size_t{256} << 10;  // of texts whose every word is answered: tags and questions
   std::size_t stop_texts = 16;
   std::size_t stop_bytes = 256;
   std::size_t messages = 2048;
@@ -46,6 +48,7 @@ struct ApiLimits {
   std::chrono::milliseconds stream_keep_alive{15'000};
 };
 
+class BatchRunner;        // batch_runner.h
 class FineTuning;         // fine_tuning.h
 class Store;              // store/store.h
 struct GenerationReport;  // generation_call.h
@@ -59,25 +62,27 @@ struct ApiServices {
   ApiLimits limits;
   std::string openapi;  // the document, written
   Logger* log = nullptr;
-  Store* store = nullptr;        // null: no files and jobs
-  FineTuning* tuning = nullptr;  // null: no jobs
+  Store* store = nullptr;                       // null: no files and jobs
+  FineTuning* tuning = nullptr;                 // null: no jobs
+  BatchRunner* batches = nullptr;               // null: none are worked off
   const std::atomic<bool>* draining = nullptr;  // no new work is taken
-  const ServerMetrics* metrics = nullptr;  // null: GET /metrics answers 404
+  const ServerMetrics* metrics = nullptr;       // null: GET /metrics answers 404
 };
 
 struct ApiCall {
   HttpRequest request;
   std::shared_ptr<HttpResponder> responder;
   Principal principal;
-  std::string id;                            // "req-…", told in X-Request-Id
-  std::map<std::string, std::string> path;   // {"id": "gpt"} of "/v1/models/{id}"
+  std::string id;                           // "req-…", told in X-Request-Id
+  std::map<std::string, std::string> path;  // {"id": "gpt"} of "/v1/models/{id}"
   SteadyTime arrived;
-  std::vector<std::string> ignored;          // parameters that nobody read
-  std::shared_ptr<RequestRecord> record;     // for metrics, log and traces; told when the answer is complete
+  std::vector<std::string> ignored;       // parameters that nobody read
+  std::shared_ptr<RequestRecord> record;  // for metrics, log and traces; told when the answer is complete
 
   /// Fields of every answer.
   HttpHeaders headers(const char* content_type) const;
   void answer(const Json& json, int status = 200) const;
+  void answer_written(std::string json, int status = 200) const;  // JSON as text
   void answer(const ApiError& error) const;
   void answer(ApiResult<Json> result) const;
   void note_ignored(const FieldReader& in);  // what nobody read, for X-Ignored-Params
@@ -100,8 +105,22 @@ using ApiFailure = std::optional<ApiError>;
 
 /// Has `batcher` compute the call's texts; `answer` hears of their rows, on its thread. Failures are answered, and a
 /// client that has gone by then is left out.
-ApiFailure compute_texts(const ApiCallPtr& call, TextBatcher& batcher, std::vector<std::string> texts,
-                         std::function<void(const BatchedRows&)> answer);
+template <typename Item, typename Answers, typename Answer>
+ApiFailure compute_texts(const ApiCallPtr& call, Batcher<Item, Answers>& batcher, std::vector<Item> texts,
+                         Answer answer) {
+  auto done = [call, answer = std::move(answer)](Result<Batched<Answers>> rows) {
+    if (!rows.has_value()) return call->answer(api_error(rows.error()));
+    answer(*rows);
+  };
+  auto gone = [responder = call->responder] { return responder->gone(); };
+  const Status status = batcher.submit(std::move(texts), std::move(done), std::move(gone));
+  if (status.has_value()) return std::nullopt;
+  if (status.error().code == ErrorCode::kUnavailable) call->record->refused_for = WaitRefusal::kServer;
+  return engine_error(status.error(), {.seconds = batcher.expected_wait()});
+}
+
+/// "input": a text or several, at least one.
+std::vector<std::string> input_texts(FieldReader& in, const ApiLimits& limits);
 
 /// The model that a request names; its absence is told with the names there are.
 ApiResult<ServedModelPtr> named_model(const ApiServices& services, FieldReader& in);

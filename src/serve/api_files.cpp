@@ -2,8 +2,9 @@
 
 #include <fmt/format.h>
 
-#include "core/files.h"
 #include "serve/api_handlers.h"
+#include "serve/http_file.h"
+#include "serve/key_visit.h"
 #include "serve/upload.h"
 #include "store/store.h"
 
@@ -18,7 +19,10 @@ ApiError not_found(const std::string& id) {
 ApiResult<FileRecord> own_file(const ApiServices& services, const ApiCall& call) {
   const std::string& id = call.path.at("id");
   auto file = services.store->files().find(id);
-  if (!file.has_value()) return file.error().code == ErrorCode::kNotFound || file.error().code == ErrorCode::kInvalidArgument ? not_found(id) : api_error(file.error());
+  if (!file.has_value())
+    return file.error().code == ErrorCode::kNotFound || file.error().code == ErrorCode::kInvalidArgument
+               ? not_found(id)
+               : api_error(file.error());
   if (!call.principal.key_id.empty() && file->owner != call.principal.key_id) return not_found(id);
   return *file;
 }
@@ -48,7 +52,8 @@ ApiResult<Json> remove(const ApiServices& services, const ApiCall& call) {
 
 }  // namespace
 
-std::unique_ptr<HttpBodySink> make_upload(const ApiServices& services, const HttpHead& head, const Principal& principal) {
+std::unique_ptr<HttpBodySink> make_upload(const ApiServices& services, const HttpHead& head,
+                                          const Principal& principal) {
   const std::string* type = head.headers.find("Content-Type");
   const auto boundary = type == nullptr ? std::nullopt : multipart_boundary(*type);
   if (!boundary || services.store == nullptr) return nullptr;
@@ -71,10 +76,10 @@ void handle_delete_file(const ApiServices& services, const ApiCallPtr& call) {
 void handle_file_content(const ApiServices& services, const ApiCallPtr& call) {
   ApiResult<FileRecord> file = own_file(services, *call);
   if (!file.has_value()) return call->answer(file.error());
-  constexpr std::size_t kMost = std::size_t{64} << 20;
-  auto content = read_file(services.store->files().content(*file), kMost);
-  if (!content.has_value()) return call->answer(api_error(content.error()));
-  call->responder->send(HttpResponse{200, call->headers("application/octet-stream"), std::move(*content)});
+  auto content = HttpFileBody::open(services.store->files().content(*file));
+  if (!content.has_value()) return call->answer(api_error(Error{ErrorCode::kIo, content.error().message, ""}));
+  if (call->principal.visit) call->principal.visit->settle_unused();
+  call->responder->send(HttpResponse{200, call->headers("application/octet-stream"), "", std::move(*content)});
 }
 
 }  // namespace tailor

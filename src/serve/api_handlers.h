@@ -1,6 +1,7 @@
 #pragma once
 /// The handlers of the API's routes. Each reads its request, and answers now or later through the call.
 
+#include "infer/chat_template.h"
 #include "serve/api_context.h"
 #include "store/page.h"
 
@@ -11,6 +12,8 @@ void handle_completions(const ApiServices& services, const ApiCallPtr& call);
 void handle_embeddings(const ApiServices& services, const ApiCallPtr& call);
 void handle_rerank(const ApiServices& services, const ApiCallPtr& call);
 void handle_classify(const ApiServices& services, const ApiCallPtr& call);
+void handle_tag(const ApiServices& services, const ApiCallPtr& call);
+void handle_extract(const ApiServices& services, const ApiCallPtr& call);
 void handle_tokenize(const ApiServices& services, const ApiCallPtr& call);
 void handle_detokenize(const ApiServices& services, const ApiCallPtr& call);
 void handle_apply_template(const ApiServices& services, const ApiCallPtr& call);
@@ -42,16 +45,22 @@ void handle_pause_job(const ApiServices& services, const ApiCallPtr& call);
 void handle_resume_job(const ApiServices& services, const ApiCallPtr& call);
 void handle_job_events(const ApiServices& services, const ApiCallPtr& call);
 void handle_job_checkpoints(const ApiServices& services, const ApiCallPtr& call);
+void handle_create_batch(const ApiServices& services, const ApiCallPtr& call);
+void handle_batches(const ApiServices& services, const ApiCallPtr& call);
+void handle_batch(const ApiServices& services, const ApiCallPtr& call);
+void handle_cancel_batch(const ApiServices& services, const ApiCallPtr& call);
 
 /// Takes the body of handle_upload(); null: it is no form, or there is no store.
-std::unique_ptr<HttpBodySink> make_upload(const ApiServices& services, const HttpHead& head, const Principal& principal);
+std::unique_ptr<HttpBodySink> make_upload(const ApiServices& services, const HttpHead& head,
+                                          const Principal& principal);
 
 /// "after", "limit" and "order" of a list.
 ApiResult<PageQuery> page_query(const ApiCall& call, std::int64_t most);
 void handle_openapi(const ApiServices& services, const ApiCallPtr& call);
 
-/// A label package's answer to a conversation: the label of the last user's message.
-ApiFailure answer_chat_with_label(const ApiCallPtr& call, const ServedModelPtr& model, const std::string& text, bool stream,
-                                  bool include_usage);
+/// A package's answer to a conversation: the label or the entities (as JSON) of the last user's message, or, where the
+/// package answers questions, what the earlier messages say about the last one. `in`: the request.
+ApiFailure answer_chat_by_package(const ApiServices& services, const ApiCallPtr& call, const ServedModelPtr& model,
+                                  const std::vector<ChatMessage>& messages, FieldReader& in);
 
 }  // namespace tailor

@@ -47,11 +47,13 @@ void handle_version(const ApiServices& /*services*/, const ApiCallPtr& call) {
 }
 
 void handle_metrics(const ApiServices& services, const ApiCallPtr& call) {
-  if (services.metrics == nullptr) return call->answer(ApiError{404, "not_found_error", "", "this server counts nothing", ""});
+  if (services.metrics == nullptr)
+    return call->answer(ApiError{404, "not_found_error", "", "this server counts nothing", ""});
   const std::string* accept = call->request.head.headers.find("Accept");
   const bool open = accept != nullptr && accept->find("application/openmetrics-text") != std::string::npos;
   const auto format = open ? MetricText::Format::kOpenMetrics : MetricText::Format::kPrometheus;
-  call->responder->send(HttpResponse{200, call->headers(MetricText::content_type(format)), services.metrics->text(format)});
+  call->responder->send(
+      HttpResponse{200, call->headers(MetricText::content_type(format)), services.metrics->text(format)});
 }
 
 void handle_openapi(const ApiServices& services, const ApiCallPtr& call) {

@@ -9,7 +9,8 @@ namespace tailor {
 namespace {
 
 ApiError no_job(const std::string& id) {
-  return {404, "invalid_request_error", "", fmt::format("there is no fine-tuning job '{}'", id.substr(0, 128)), "fine_tuning_job_id"};
+  return {404, "invalid_request_error", "", fmt::format("there is no fine-tuning job '{}'", id.substr(0, 128)),
+          "fine_tuning_job_id"};
 }
 
 ApiResult<Job> own_job(const ApiServices& services, const ApiCall& call) {
@@ -37,7 +38,8 @@ void check_hypers(FieldReader& in, const Json* hypers) {
   check_hyper(inner, "batch_size", 1, 256, true);
   check_hyper(inner, "learning_rate_multiplier", 1e-6, 1e4, false);
   if (inner.error()) in.fail(*inner.error());
-  for (const std::string& name : inner.unread()) in.fail(ApiError::invalid(name, fmt::format("'{}' is not known", name), "unknown_parameter"));
+  for (const std::string& name : inner.unread())
+    in.fail(ApiError::invalid(name, fmt::format("'{}' is not known", name), "unknown_parameter"));
 }
 
 void check_file(FieldReader& in, const ApiServices& services, const Principal& principal, const char* field) {
@@ -47,7 +49,8 @@ void check_file(FieldReader& in, const ApiServices& services, const Principal& p
   const auto file = services.store->files().find(id);
   const bool own = file.has_value() && (principal.key_id.empty() || file->owner == principal.key_id);
   if (!own) return in.fail(field, fmt::format("there is no file '{}'", id), "file_not_found");
-  if (file->purpose != "fine-tune") in.fail(field, fmt::format("the file '{}' has the purpose '{}'; expected fine-tune", id, file->purpose));
+  if (file->purpose != "fine-tune")
+    in.fail(field, fmt::format("the file '{}' has the purpose '{}'; expected fine-tune", id, file->purpose));
 }
 
 ApiResult<Json> create(const ApiServices& services, ApiCall& call) {
@@ -58,12 +61,14 @@ ApiResult<Json> create(const ApiServices& services, ApiCall& call) {
   if (in.error()) return *in.error();
   TAILOR_TRY(const ServedModelPtr model, named_model(services, in));
   if (!model->text || !model->parent.empty())
-    in.fail("model", fmt::format("'{}' cannot be tuned: expected a base model that answers with text", model->id), "model_not_available");
+    in.fail("model", fmt::format("'{}' cannot be tuned: expected a base model that answers with text", model->id),
+            "model_not_available");
   check_file(in, services, call.principal, "training_file");
   check_file(in, services, call.principal, "validation_file");
   const std::string suffix = in.text("suffix", "", 64);
   for (const char c : suffix) {
-    const bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '_' || c == '.';
+    const bool plain =
+        (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '_' || c == '.';
     if (!plain) in.fail("suffix", "expected letters, digits, '-', '_' and '.'");
   }
   (void)in.integer("seed", 1, 0, INT32_MAX);
@@ -72,7 +77,8 @@ ApiResult<Json> create(const ApiServices& services, ApiCall& call) {
     FieldReader inner(*method, "method");
     const std::string type = inner.required_text("type");
     if (!inner.error() && type != "supervised")
-      inner.fail("type", fmt::format("'{}' is not built; this server tunes with supervised", type.substr(0, 64)), "unsupported_parameter");
+      inner.fail("type", fmt::format("'{}' is not built; this server tunes with supervised", type.substr(0, 64)),
+                 "unsupported_parameter");
     if (const Json* supervised = inner.find("supervised")) {
       FieldReader deeper(*supervised, "method.supervised");
       check_hypers(deeper, deeper.find("hyperparameters"));
@@ -80,14 +86,18 @@ ApiResult<Json> create(const ApiServices& services, ApiCall& call) {
     }
     if (inner.error()) in.fail(*inner.error());
   }
-  if (const Json* integrations = in.find("integrations"); integrations != nullptr && integrations->is_array() && !integrations->empty())
-    in.fail("integrations", "this server reports to nobody else; the events and metrics are its own", "unsupported_parameter");
-  if (const Json* metadata = in.find("metadata"); metadata != nullptr && (!metadata->is_object() || metadata->size() > 16))
+  if (const Json* integrations = in.find("integrations");
+      integrations != nullptr && integrations->is_array() && !integrations->empty())
+    in.fail("integrations", "this server reports to nobody else; the events and metrics are its own",
+            "unsupported_parameter");
+  if (const Json* metadata = in.find("metadata");
+      metadata != nullptr && (!metadata->is_object() || metadata->size() > 16))
     in.fail("metadata", "expected an object of at most 16 texts");
   if (in.error()) return *in.error();
   call.note_ignored(in);
   Json request = Json::object();
-  for (const char* known : {"training_file", "validation_file", "suffix", "seed", "hyperparameters", "method", "metadata"}) {
+  for (const char* known :
+       {"training_file", "validation_file", "suffix", "seed", "hyperparameters", "method", "metadata"}) {
     if (const Json* value = in.find(known)) request[known] = *value;
   }
   request["model"] = model->id;
@@ -101,7 +111,8 @@ ApiResult<Json> show(const ApiServices& services, const ApiCall& call) {
 }
 
 /// What changes a job's state; what its state does not allow is 400.
-ApiResult<Json> change(const ApiServices& services, const ApiCall& call, Result<Job> (FineTuning::*action)(const std::string&)) {
+ApiResult<Json> change(const ApiServices& services, const ApiCall& call,
+                       Result<Job> (FineTuning::*action)(const std::string&)) {
   TAILOR_TRY(const Job job, own_job(services, call));
   TAILOR_TRY(const Job changed, (services.tuning->*action)(job.id));
   return job_object(changed);
@@ -116,7 +127,8 @@ ApiResult<Json> list(const ApiServices& services, const ApiCall& call) {
 /// Of one job: what `read` gives page by page.
 template <typename T>
 ApiResult<Json> list_of_job(const ApiServices& services, const ApiCall& call, std::int64_t most,
-                            Result<Page<T>> (JobStore::*read)(const std::string&, const PageQuery&) const, Json (*object)(const T&)) {
+                            Result<Page<T>> (JobStore::*read)(const std::string&, const PageQuery&) const,
+                            Json (*object)(const T&)) {
   TAILOR_TRY(const Job job, own_job(services, call));
   TAILOR_TRY(PageQuery query, page_query(call, most));
   query.owner.clear();

@@ -1,38 +1,43 @@
-// Classification, and label packages as chat models.
+// Classification.
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "model/tokenizer.h"
 #include "serve/api_handlers.h"
-#include "store/random_id.h"
+#include "serve/package_answers.h"
 
 namespace tailor {
 namespace {
 
-/// One text's answer, as /v1/classify tells it.
-Json answer_of(const PackageManifest& manifest, std::span<const float> row, std::size_t index, bool all) {
-  Json out{{"index", index}};
-  const PackageTarget& target = manifest.target;
-  if (target.kind == PackageTarget::Kind::kNumber) {
-    out["value"] = row[0];
-    return out;
+constexpr int kMostNearest = 50;
+
+/// Both texts of {"text", "text_pair"} as the package was trained on them.
+std::string read_pair(FieldReader& in, const Json& item, const std::string& path) {
+  if (!item.is_object()) {
+    in.fail("input", "this package answers pairs of texts: expected {\"text\", \"text_pair\"}, or a list of them");
+    return {};
   }
-  if (target.kind == PackageTarget::Kind::kLabelSet) {
-    Json labels = Json::array();
-    for (std::size_t l = 0; l < row.size(); ++l) {
-      if (row[l] >= target.threshold) labels.push_back(manifest.labels[l]);
-    }
-    out["labels"] = std::move(labels);
+  FieldReader pair(item, path);
+  std::string text = pair.required_text("text"), other = pair.required_text("text_pair");
+  if (pair.error()) in.fail(*pair.error());
+  std::replace(text.begin(), text.end(), kPairSeparator, ' ');
+  return text + kPairSeparator + other;
+}
+
+std::vector<std::string> read_pairs(FieldReader& in, const ApiLimits& limits) {
+  std::vector<std::string> out;
+  const Json* input = in.find("input");
+  if (input == nullptr) {
+    in.fail("input", "is missing", "missing_required_parameter");
+  } else if (!input->is_array()) {
+    out.push_back(read_pair(in, *input, "input"));
+  } else if (input->empty() || input->size() > limits.texts) {
+    in.fail("input", fmt::format("expected 1 to {} pairs of texts, got {}", limits.texts, input->size()));
   } else {
-    const std::size_t best = argmax(row);
-    const bool open = row[best] < manifest.min_confidence;
-    out["label"] = open ? Json(nullptr) : Json(manifest.labels[best]);
-    out["confidence"] = row[best];
-    if (open) out["abstained"] = true;
-  }
-  if (all) {
-    Json probabilities = Json::object();
-    for (std::size_t l = 0; l < row.size(); ++l) probabilities[manifest.labels[l]] = row[l];
-    out["probabilities"] = std::move(probabilities);
+    for (std::size_t i = 0; i < input->size() && !in.error(); ++i)
+      out.push_back(read_pair(in, (*input)[i], fmt::format("input[{}]", i)));
   }
   return out;
 }
@@ -43,77 +48,48 @@ ApiFailure classify(const ApiServices& services, const ApiCallPtr& call) {
   TAILOR_TRY(const ServedModelPtr model, named_model(services, in));
   call->note(*model);
   if (!model->labels)
-    return ApiError::invalid("model", fmt::format("'{}' answers with no labels; its capabilities are listed by /v1/models", model->id), "model_not_supported");
+    return ApiError::invalid(
+        "model", fmt::format("'{}' answers with no labels; its capabilities are listed by /v1/models", model->id),
+        "model_not_supported");
+  const LabelBackend& labels = *model->labels;
   const bool all = in.boolean("probabilities", true);
-  if (!in.has("input")) in.fail("input", "is missing", "missing_required_parameter");
-  std::vector<std::string> texts = in.texts("input", services.limits.texts, services.limits.body_bytes);
-  if (!in.error() && texts.empty()) in.fail("input", "expected at least one text");
+  const bool label_only = in.boolean("label_only", false);
+  if (label_only && !labels.one_label())
+    in.fail("label_only", fmt::format("'{}' does not answer with one label", model->id), "unsupported_parameter");
+  const auto nearest = static_cast<std::size_t>(in.integer("nearest", 0, 0, kMostNearest));
+  if (nearest > 0 && !labels.shows_rows)
+    in.fail(
+        "nearest",
+        fmt::format(
+            "'{}' shows no training rows: packages of few-shot-retrieved do, and of neighbours that were not made with "
+            "--no-texts, where the server was not told otherwise",
+            model->id),
+        "unsupported_parameter");
+  std::vector<std::string> texts = labels.pairs() ? read_pairs(in, services.limits) : input_texts(in, services.limits);
   if (in.error()) return in.error();
   call->note_ignored(in);
   if (auto refused = call->reserve(0)) return refused;
-  return compute_texts(call, *model->labels->batcher, std::move(texts), [call, model, all](const BatchedRows& batch) {
+  const bool quick = label_only && labels.manifest.min_confidence <= 0;  // else it may be left open
+  std::vector<LabelQuery> queries;
+  for (std::string& text : texts) queries.push_back({std::move(text), quick, nearest});
+  return compute_texts(call, *labels.batcher, std::move(queries), [call, model, all, label_only](const auto& batch) {
     Json data = Json::array();
-    for (std::size_t i = 0; i < batch.rows.rows; ++i)
-      data.push_back(answer_of(model->labels->manifest, batch.rows.row(i), i, all));
+    for (std::size_t i = 0; i < batch.rows.size(); ++i) {
+      data.push_back(label_json(*model->labels, batch.rows[i], i, all && !label_only));
+      if (label_only) data.back().erase("confidence");
+    }
     call->settle_estimated();
-    call->answer(Json{{"object", "list"}, {"model", model->id}, {"data", std::move(data)}, {"milliseconds", 1000 * batch.computed_s}});
+    call->answer(Json{{"object", "list"},
+                      {"model", model->id},
+                      {"data", std::move(data)},
+                      {"milliseconds", 1000 * batch.computed_s}});
   });
-}
-
-/// What a chat's message holds in the place of words.
-std::string as_text(const PackageManifest& manifest, const Json& answer) {
-  if (answer.contains("value")) return dump_json(answer["value"]);
-  std::string content;
-  if (answer.contains("labels")) {
-    for (const Json& label : answer["labels"])
-      content += (content.empty() ? "" : manifest.target.separator) + label.get<std::string>();
-  } else if (answer["label"].is_string()) {
-    content = answer["label"].get<std::string>();
-  }
-  return content;
 }
 
 }  // namespace
 
 void handle_classify(const ApiServices& services, const ApiCallPtr& call) {
   if (const auto error = classify(services, call)) call->answer(*error);
-}
-
-ApiFailure answer_chat_with_label(const ApiCallPtr& call, const ServedModelPtr& model, const std::string& text, bool stream,
-                                  bool include_usage) {
-  if (auto refused = call->reserve(0)) return refused;
-  return compute_texts(call, *model->labels->batcher, {text}, [call, model, stream, include_usage](const BatchedRows& batch) {
-    call->settle_estimated();
-    const PackageManifest& manifest = model->labels->manifest;
-    const std::string content = as_text(manifest, answer_of(manifest, batch.rows.row(0), 0, false));
-    const Json usage{{"prompt_tokens", 0}, {"completion_tokens", 0}, {"total_tokens", 0}};  // labels are no tokens
-    Json out{{"id", random_id("chatcmpl-", 24)}, {"object", stream ? "chat.completion.chunk" : "chat.completion"},
-             {"created", unix_seconds()},    {"model", model->id},
-             {"system_fingerprint", model->fingerprint}};
-    if (!stream) {
-      out["choices"] = Json::array({{{"index", 0},
-                                     {"message", {{"role", "assistant"}, {"content", content}, {"refusal", nullptr}}},
-                                     {"logprobs", nullptr},
-                                     {"finish_reason", "stop"}}});
-      out["usage"] = usage;
-      return call->answer(out);
-    }
-    call->responder->begin_stream(200, call->headers("text/event-stream"));
-    const auto send = [&](Json choices, const Json& with_usage) {
-      Json chunk = out;
-      chunk["choices"] = std::move(choices);
-      if (!with_usage.is_null()) chunk["usage"] = with_usage;
-      call->responder->write("data: " + dump_json(chunk) + "\n\n");
-    };
-    const auto choice = [](Json delta, Json reason) {
-      return Json::array({{{"index", 0}, {"delta", std::move(delta)}, {"logprobs", nullptr}, {"finish_reason", std::move(reason)}}});
-    };
-    send(choice({{"role", "assistant"}, {"content", content}}, nullptr), nullptr);
-    send(choice(Json::object(), "stop"), nullptr);
-    if (include_usage) send(Json::array(), usage);
-    call->responder->write("data: [DONE]\n\n");
-    call->responder->finish();
-  });
 }
 
 }  // namespace tailor

@@ -8,7 +8,8 @@
 namespace tailor {
 namespace {
 
-ApiResult<std::shared_ptr<const TextBackend>> text_model(const ApiServices& services, const ApiCall& call, FieldReader& in) {
+ApiResult<std::shared_ptr<const TextBackend>> text_model(const ApiServices& services, const ApiCall& call,
+                                                         FieldReader& in) {
   TAILOR_TRY(const ServedModelPtr model, named_model(services, in));
   call.note(*model);
   if (!model->text) return ApiError::invalid("model", fmt::format("'{}' has no tokens to show", model->id));
@@ -76,7 +77,10 @@ ApiResult<Json> tokenizer_info(const ApiServices& services, const ApiCall& call)
   TAILOR_TRY(const auto text, text_model(services, call, in));
   const Tokenizer& tokenizer = text->tokenizer();
   const auto shown = [&](std::int32_t id) { return id < 0 ? Json(nullptr) : Json(tokenizer.decode({&id, 1}, true)); };
-  Json out{{"bos_token", shown(tokenizer.bos())}, {"eos_token", shown(tokenizer.eos())}, {"pad_token", shown(tokenizer.pad())}, {"unk_token", shown(tokenizer.unk())}};
+  Json out{{"bos_token", shown(tokenizer.bos())},
+           {"eos_token", shown(tokenizer.eos())},
+           {"pad_token", shown(tokenizer.pad())},
+           {"unk_token", shown(tokenizer.unk())}};
   out["vocab_size"] = tokenizer.vocabulary_size();
   out["max_model_len"] = text->max_context();
   return out;
@@ -99,9 +103,7 @@ void handle_tokenizer_info(const ApiServices& services, const ApiCallPtr& call) 
 }
 
 void handle_models(const ApiServices& services, const ApiCallPtr& call) {
-  Json data = Json::array();
-  for (const ServedModelPtr& model : services.models->list()) data.push_back(model->describe());
-  call->answer(Json{{"object", "list"}, {"data", std::move(data)}});
+  call->answer_written(*services.models->listing());
 }
 
 void handle_model(const ApiServices& services, const ApiCallPtr& call) {

@@ -31,6 +31,21 @@ TEST(ApiModels, ListAndOne) {
   EXPECT_EQ(api.get("/health").json["status"], "ok");
 }
 
+TEST(ApiModels, TheListIsWrittenOnceForEachChange) {
+  TestApi api;
+  const auto before = api.models().listing();
+  EXPECT_EQ(api.models().listing(), before);
+  TemporaryDirectory dir("api");
+  testing::write_tiny_adapter(dir.path() / "adapter.gguf");
+  api.models().put(serve_adapter(*api.models().find("tiny"), dir.path(), "support").value());
+  EXPECT_NE(api.models().listing(), before);
+  EXPECT_EQ(api.get("/v1/models").json["data"].size(), 2u);
+  EXPECT_EQ(api.get("/v1/models").json["data"][1], api.get("/v1/models/support").json);
+  api.models().remove("support");
+  EXPECT_EQ(*api.models().listing(), *before);
+  EXPECT_EQ(api.get("/v1/models").json["data"].size(), 1u);
+}
+
 TEST(ApiModels, AdaptersAreModelsWithAParent) {
   TemporaryDirectory dir("api");
   testing::write_tiny_adapter(dir.path() / "adapter.gguf", 64, "", 0.3);
@@ -48,13 +63,16 @@ TEST(ApiModels, AdaptersAreModelsWithAParent) {
   EXPECT_TRUE(api.models().remove("support"));
   EXPECT_FALSE(api.models().remove("support"));
   EXPECT_EQ(api.post("/v1/completions", with).status, 404);
-  testing::expect_error(serve_adapter(*api.models().find("tiny"), dir.path() / "none", "x"), ErrorCode::kNotFound, "none");
+  testing::expect_error(serve_adapter(*api.models().find("tiny"), dir.path() / "none", "x"), ErrorCode::kNotFound,
+                        "none");
 }
 
 TEST(ApiModels, AModelIsReplacedUnderItsRequests) {
   TestApi api;
   auto running = api.client();
-  running.send(TestApi::post_text("/v1/completions", dump_json({{"model", "tiny"}, {"prompt", "x"}, {"stream", true}, {"max_tokens", 400}, {"ignore_eos", true}})));
+  running.send(TestApi::post_text(
+      "/v1/completions",
+      dump_json({{"model", "tiny"}, {"prompt", "x"}, {"stream", true}, {"max_tokens", 400}, {"ignore_eos", true}})));
   ASSERT_TRUE(running.read_through("\"text\":").has_value());
   ModelLoadOptions load;
   load.share = std::make_shared<ComputeShare>(1);
@@ -107,12 +125,16 @@ TEST(ApiModels, EmbeddingsAsNumbersAndAsBase64) {
   EXPECT_EQ(api.post("/v1/embeddings", {{"input", Json::array()}}).json["error"]["param"], "input");
   EXPECT_EQ(api.post("/v1/embeddings", Json::object()).json["error"]["param"], "input");
   EXPECT_EQ(api.post("/v1/embeddings", {{"input", "x"}, {"dimensions", 65}}).json["error"]["param"], "dimensions");
-  EXPECT_EQ(api.post("/v1/embeddings", {{"input", "x"}, {"encoding_format", "hex"}}).json["error"]["param"], "encoding_format");
+  EXPECT_EQ(api.post("/v1/embeddings", {{"input", "x"}, {"encoding_format", "hex"}}).json["error"]["param"],
+            "encoding_format");
 }
 
 TEST(ApiModels, RerankOrdersDocuments) {
   TestApi api;
-  const JsonAnswer got = api.post("/v1/rerank", {{"query", "a red house"}, {"documents", {"zebra", "a red house", "green"}}, {"top_n", 2}, {"return_documents", true}});
+  const JsonAnswer got = api.post("/v1/rerank", {{"query", "a red house"},
+                                                 {"documents", {"zebra", "a red house", "green"}},
+                                                 {"top_n", 2},
+                                                 {"return_documents", true}});
   ASSERT_EQ(got.status, 200) << got.json;
   ASSERT_EQ(got.json["results"].size(), 2u);
   EXPECT_EQ(got.json["results"][0]["index"], 1);
@@ -138,14 +160,9 @@ class ByLength final : public Classifier {
 void add_labels(TestApi& api, PackageManifest manifest = {}) {
   auto model = std::make_unique<ServedModel>();
   model->id = "labels";
-  auto labels = std::make_shared<LabelBackend>();
   manifest.labels = {"long", "short"};
-  labels->manifest = std::move(manifest);
-  labels->classifier = std::make_unique<ByLength>();
-  labels->batcher = std::make_unique<TextBatcher>(
-      [classifier = labels->classifier.get()](std::span<const std::string> texts) { return classifier->probabilities(texts, {}, CancelToken()); },
-      std::make_shared<ComputeShare>(1));
-  model->labels = std::move(labels);
+  model->labels =
+      LabelBackend::make(std::move(manifest), std::make_unique<ByLength>(), true, std::make_shared<ComputeShare>(1));
   api.models().put(std::move(model));
 }
 
@@ -158,7 +175,9 @@ TEST(ApiModels, LabelPackagesClassify) {
   EXPECT_NEAR(got.json["data"][0]["confidence"].get<double>(), 0.9, 1e-6);
   EXPECT_NEAR(got.json["data"][1]["probabilities"]["short"].get<double>(), 0.8, 1e-6);
   EXPECT_TRUE(got.json["milliseconds"].is_number());
-  EXPECT_FALSE(api.post("/v1/classify", {{"model", "labels"}, {"input", "x"}, {"probabilities", false}}).json["data"][0].contains("probabilities"));
+  EXPECT_FALSE(api.post("/v1/classify", {{"model", "labels"}, {"input", "x"}, {"probabilities", false}})
+                   .json["data"][0]
+                   .contains("probabilities"));
   EXPECT_EQ(api.post("/v1/classify", {{"model", "tiny"}, {"input", "x"}}).json["error"]["code"], "model_not_supported");
   EXPECT_EQ(api.post("/v1/classify", {{"model", "labels"}}).json["error"]["param"], "input");
   EXPECT_EQ(api.post("/v1/classify", {{"model", "labels"}, {"input", {1}}}).json["error"]["param"], "input");
@@ -169,7 +188,9 @@ TEST(ApiModels, LabelPackagesClassify) {
 TEST(ApiModels, LabelPackagesAnswerChatsWithTheLabel) {
   TestApi api;
   add_labels(api);
-  const Json body{{"model", "labels"}, {"messages", {{{"role", "system"}, {"content", "x"}}, {{"role", "user"}, {"content", "a longer text"}}}}};
+  const Json body{
+      {"model", "labels"},
+      {"messages", {{{"role", "system"}, {"content", "x"}}, {{"role", "user"}, {"content", "a longer text"}}}}};
   const JsonAnswer got = api.post("/v1/chat/completions", body);
   ASSERT_EQ(got.status, 200) << got.json;
   EXPECT_EQ(got.json["choices"][0]["message"]["content"], "long");
@@ -212,10 +233,13 @@ TEST(ApiModels, TokensThereAndBack) {
   }
   EXPECT_EQ(joined, "Hello <|im_end|> world");
   EXPECT_EQ(api.post("/detokenize", {{"tokens", ids}}).json["content"], "Hello <|im_end|> world");
-  EXPECT_GT(api.post("/tokenize", {{"content", "Hello <|im_end|> world"}, {"parse_special", false}}).json["count"], tokens.json["count"]);
-  const JsonAnswer shown = api.post("/apply-template", {{"messages", {{{"role", "user"}, {"content", "Hi <|im_end|>"}}}}});
+  EXPECT_GT(api.post("/tokenize", {{"content", "Hello <|im_end|> world"}, {"parse_special", false}}).json["count"],
+            tokens.json["count"]);
+  const JsonAnswer shown =
+      api.post("/apply-template", {{"messages", {{{"role", "user"}, {"content", "Hi <|im_end|>"}}}}});
   EXPECT_NE(shown.json["prompt"].get<std::string>().find("<|im_start|>user\nHi"), std::string::npos);
-  EXPECT_EQ(api.post("/tokenize", {{"messages", {{{"role", "user"}, {"content", "Hi <|im_end|>"}}}}}).json["count"], shown.json["count"]);
+  EXPECT_EQ(api.post("/tokenize", {{"messages", {{{"role", "user"}, {"content", "Hi <|im_end|>"}}}}}).json["count"],
+            shown.json["count"]);
   const Json info = api.get("/tokenizer_info").json;
   EXPECT_EQ(info["eos_token"], "<|im_end|>");
   EXPECT_EQ(info["max_model_len"], 2048);

@@ -1,11 +1,29 @@
 #include "serve/api_result.h"
 
+#include <algorithm>
+
 #include "core/json.h"
 
 namespace tailor {
 
+std::string without_directories(std::string_view text) {
+  constexpr std::string_view kEnds = " \t\r\n\"'`()[]{}<>,;:|=";
+  std::string out;
+  while (!text.empty()) {
+    const std::string_view word = text.substr(0, text.find_first_of(kEnds));
+    const std::size_t last = word.find_last_not_of('/');
+    const std::size_t slash = last == std::string_view::npos ? 0 : word.rfind('/', last);
+    const bool path = word.starts_with('/') && slash != std::string_view::npos && slash > 0;
+    out += path ? word.substr(slash + 1) : word;
+    text.remove_prefix(word.size());
+    out += text.substr(0, 1);
+    text.remove_prefix(std::min<std::size_t>(1, text.size()));
+  }
+  return out;
+}
+
 ApiError api_error(const Error& error) {
-  const std::string text = to_string(error);
+  const std::string text = without_directories(to_string(error));
   switch (error.code) {
     case ErrorCode::kInvalidArgument:
     case ErrorCode::kCorruptData:

@@ -17,8 +17,8 @@ struct ApiError {
   std::string type = "invalid_request_error";
   std::string code;  // "model_not_found", …; empty: null
   std::string message;
-  std::string param;      // the field that is wrong, "messages[2].content"; empty: null
-  int retry_after_s = 0;  // > 0: Retry-After
+  std::string param;         // the field that is wrong, "messages[2].content"; empty: null
+  int retry_after_s = 0;     // > 0: Retry-After
   HttpHeaders headers = {};  // further fields of the answer
 
   static ApiError invalid(std::string param, std::string message, std::string code = {}) {
@@ -27,8 +27,12 @@ struct ApiError {
 };
 
 /// kInvalidArgument, kNotFound and kCorruptData are the caller's (400, 404, 400), kUnavailable is a full queue (503),
-/// kCancelled a time-out (408); the rest is ours (500), told without its text, which may name paths.
+/// kCancelled a time-out (408); the rest is ours (500), told without its text. Directories are left out of all texts.
 ApiError api_error(const Error& error);
+
+/// Absolute paths as their last name: "/srv/models/a.gguf: not a GGUF file" becomes "a.gguf: not a GGUF file". A path
+/// ends at a blank, a quote, a bracket, a comma, a colon or a semicolon; one slash alone is no path ("/readyz").
+std::string without_directories(std::string_view text);
 
 HttpResponse error_response(const ApiError& error);
 /// The object itself, as it stands in a stream.
@@ -38,9 +42,11 @@ std::string error_json(const ApiError& error);
 template <typename T>
 class [[nodiscard]] ApiResult {
  public:
-  ApiResult(T value) : state_(std::in_place_index<0>, std::move(value)) {}                // NOLINT(google-explicit-constructor)
-  ApiResult(ApiError error) : state_(std::in_place_index<1>, std::move(error)) {}         // NOLINT(google-explicit-constructor)
-  ApiResult(const Error& error) : state_(std::in_place_index<1>, api_error(error)) {}     // NOLINT(google-explicit-constructor)
+  ApiResult(T value) : state_(std::in_place_index<0>, std::move(value)) {}  // NOLINT(google-explicit-constructor)
+  ApiResult(ApiError error)
+      : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT(google-explicit-constructor)
+  ApiResult(const Error& error)
+      : state_(std::in_place_index<1>, api_error(error)) {}  // NOLINT(google-explicit-constructor)
   bool has_value() const { return state_.index() == 0; }
   T& operator*() { return std::get<0>(state_); }
   T* operator->() { return &std::get<0>(state_); }

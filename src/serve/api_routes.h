@@ -28,9 +28,9 @@ struct ApiRoute {
 const std::vector<ApiRoute>& api_routes();
 
 struct RouteMatch {
-  const ApiRoute* route = nullptr;           // null: see `other_methods`
+  const ApiRoute* route = nullptr;  // null: see `other_methods`
   std::map<std::string, std::string> path;
-  std::string other_methods;                 // that the path has, "GET, POST"; empty: no such path
+  std::string other_methods;  // that the path has, "GET, POST"; empty: no such path
 };
 /// HEAD is answered as GET.
 RouteMatch find_route(std::string_view method, std::string_view path);

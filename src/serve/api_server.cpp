@@ -77,7 +77,8 @@ RequestRecord ApiServer::begin_record(const HttpHead& head, const Admitted& admi
   if (const std::string* parent = head.headers.find("traceparent")) {
     if (auto trace = parse_traceparent(*parent)) out.trace = std::move(*trace);
   }
-  if (const std::string* state = head.headers.find("tracestate"); state != nullptr && !out.trace.trace_id.empty() && state->size() <= 512)
+  if (const std::string* state = head.headers.find("tracestate");
+      state != nullptr && !out.trace.trace_id.empty() && state->size() <= 512)
     out.trace.state = *state;
   return out;
 }
@@ -97,8 +98,10 @@ HttpAdmission ApiServer::admit(const HttpHead& head) {
     tell(*observers_, record);
     return out;
   };
-  if (!options_.hosts.empty() && std::find(options_.hosts.begin(), options_.hosts.end(), head.host) == options_.hosts.end())
-    return refuse({403, "permission_error", "host_not_allowed", "this server does not answer for that host name", "", 0});
+  if (!options_.hosts.empty() &&
+      std::find(options_.hosts.begin(), options_.hosts.end(), head.host) == options_.hosts.end())
+    return refuse(
+        {403, "permission_error", "host_not_allowed", "this server does not answer for that host name", "", 0});
   const ApiRoute* route = admitted->match.route;
   // A key is asked for before anything is told, also of paths that do not exist.
   const ApiScope scope = route == nullptr ? ApiScope::kInfer : route->scope;
@@ -120,20 +123,23 @@ HttpAdmission ApiServer::admit(const HttpHead& head) {
   if (draining_.load() && post)
     return refuse({503, "server_overloaded", "shutting_down", "the server is shutting down", "", 2});
   if (route->needs_store && services_.store == nullptr)
-    return refuse({501, "not_supported_error", "no_store", "this server keeps no files and jobs: it was started without a data directory", ""});
+    return refuse({501, "not_supported_error", "no_store",
+                   "this server keeps no files and jobs: it was started without a data directory", ""});
   const bool has_body = !head.content_length || *head.content_length > 0;
   HttpAdmission out;
   if (route->sink != nullptr) {
     out.sink = route->sink(services_, head, admitted->principal);
     if (!out.sink)
-      return refuse({415, "invalid_request_error", "unsupported_media_type", "expected Content-Type: multipart/form-data", ""});
+      return refuse(
+          {415, "invalid_request_error", "unsupported_media_type", "expected Content-Type: multipart/form-data", ""});
     out.max_body_bytes = services_.limits.upload_bytes;
     out.body_timeout = services_.limits.upload_timeout;
     out.context = std::move(admitted);
     return out;
   }
   if (post && has_body && !is_json(head))
-    return refuse({415, "invalid_request_error", "unsupported_media_type", "expected Content-Type: application/json", ""});
+    return refuse(
+        {415, "invalid_request_error", "unsupported_media_type", "expected Content-Type: application/json", ""});
   out.max_body_bytes = post ? services_.limits.body_bytes : 0;
   out.context = std::move(admitted);
   return out;
@@ -143,7 +149,8 @@ void ApiServer::handle(HttpRequest&& request, std::shared_ptr<HttpResponder> res
   const auto admitted = std::static_pointer_cast<Admitted>(request.context);
   auto call = std::make_shared<ApiCall>();
   call->id = admitted->id;
-  const auto watch = std::make_shared<RequestWatch>(observers_, begin_record(request.head, *admitted), admitted->arrived);
+  const auto watch =
+      std::make_shared<RequestWatch>(observers_, begin_record(request.head, *admitted), admitted->arrived);
   watch->record.bytes_in = request.body.size();
   call->record = std::shared_ptr<RequestRecord>(watch, &watch->record);
   call->request = std::move(request);
@@ -167,7 +174,7 @@ void ApiServer::handle(HttpRequest&& request, std::shared_ptr<HttpResponder> res
 }
 
 HttpResponse ApiServer::error_response(int status, std::string_view message) {
-  HttpResponse response = error_response_of(status, message);
+  HttpResponse response = error_response_of(status, without_directories(message));  // it may be a disk's
   RequestRecord record;
   record.began = std::chrono::system_clock::now();
   record.status = status;

@@ -20,6 +20,10 @@ class Authenticator {
   virtual ~Authenticator() = default;
   /// From a request's head. An error has status 401, 403 or 429.
   virtual ApiResult<Principal> check(const HttpHead& head, ApiScope scope) = 0;
+  /// Who was let in before, for one more request of what the key asked for then: a batch. 401: not any more.
+  virtual ApiResult<Principal> background(const std::string& key_id) {
+    return Principal{.key_id = key_id, .cache_salt = {}, .visit = nullptr};
+  }
 };
 
 /// Lets everybody in; for servers that listen on this machine alone.
@@ -47,6 +51,7 @@ class ApiServer final : public HttpHandler {
   /// New work is refused with 503, what runs goes on.
   void drain() { draining_.store(true); }
   ApiServices& services() { return services_; }
+  const std::shared_ptr<const RequestObservers>& observers() const { return observers_; }
 
  private:
   struct Admitted;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "serve/admission.h"
 #include "serve/api_handlers.h"
 #include "serve/chat_request.h"
 #include "serve/generation_call.h"
@@ -15,7 +16,7 @@ namespace {
 constexpr int kUsualCompletion = 16;  // tokens, as OpenAI's
 
 EngineRequest engine_request(const ApiServices& services, const ApiCall& call, const ServedModel& model,
-                             const GenerationParams& params) {
+                             const GenerationParams& params, int expected_answer) {
   EngineRequest out;
   out.sampling = params.sampling;
   out.choices = params.choices;
@@ -25,28 +26,48 @@ EngineRequest engine_request(const ApiServices& services, const ApiCall& call, c
   out.invariant = params.invariant;
   out.repeatable = params.repeatable;
   out.priority = call.principal.priority + params.priority;
+  out.expected_answer = expected_answer;
   out.deadline = call.arrived + services.limits.request_timeout;
   return out;
 }
 
 ApiError answers_no_text(const ServedModel& model) {
-  return ApiError::invalid("model", fmt::format("'{}' answers with no text; its capabilities are listed by /v1/models", model.id),
-                           "model_not_supported");
+  return ApiError::invalid(
+      "model", fmt::format("'{}' answers with no text; its capabilities are listed by /v1/models", model.id),
+      "model_not_supported");
 }
 
-/// What an answer may take at most; without a limit of the request a usual length, since few answers fill the context.
-std::int64_t answer_estimate(FieldReader& in, const GenerationParams& params, int max_context) {
+/// What one answer may take at most; without a limit of the request a usual length, since few answers fill the context.
+int answer_estimate(FieldReader& in, const GenerationParams& params, int max_context) {
   constexpr int kUsualAnswer = 512;
   const bool said = in.has("max_tokens") || in.has("max_completion_tokens");
-  const int tokens = std::min({params.sampling.max_tokens, max_context, said ? INT32_MAX : kUsualAnswer});
-  return static_cast<std::int64_t>(tokens) * params.choices;
+  return std::min({params.sampling.max_tokens, max_context, said ? INT32_MAX : kUsualAnswer});
+}
+
+/// Before anything is tokenised: whether there is time and quota for the body's prompts and answers of so many tokens.
+std::optional<ApiError> refuse(const ApiServices& services, const ApiCall& call, const TextBackend& text,
+                               const GenerationParams& params, std::int64_t answer_tokens) {
+  const Engine& engine = text.engine();
+  const ExpectedWait wait = engine.expected_wait(call.principal.key_id, call.principal.priority + params.priority,
+                                                 text.adapter(), params.invariant);
+  const auto seconds = [](auto span) { return std::chrono::duration<double>(span).count(); };
+  auto refused = refuse_to_wait(
+      wait, {.named = !call.principal.key_id.empty(),
+             .tokens = static_cast<double>(estimated_tokens(call.request.body.size()) + answer_tokens),
+             .seconds_left = seconds(call.arrived + services.limits.request_timeout - std::chrono::steady_clock::now()),
+             .most_waiting_s = seconds(engine.queue_limits().waiting_time)});
+  if (!refused) return call.reserve(answer_tokens);
+  call.record->refused_for = refused->status == 429 ? WaitRefusal::kKey : WaitRefusal::kServer;
+  return refused;
 }
 
 /// What a vocabulary can be held to; what cannot be enforced is refused with this field and code.
-ConstraintFactory compile(FieldReader& in, const TextBackend& model, const ConstraintSpec& spec, std::string param, std::string code) {
+ConstraintFactory compile(FieldReader& in, const TextBackend& model, const ConstraintSpec& spec, std::string param,
+                          std::string code) {
   auto constraint = model.constraints().compile(spec);
   if (constraint.has_value()) return constraint_factory(std::move(*constraint));
   ApiError error = api_error(constraint.error());
+  error.message = to_string(constraint.error());  // it names no files, and may quote the schema's own paths
   error.param = std::move(param);
   error.code = std::move(code);
   in.fail(std::move(error));
@@ -71,7 +92,8 @@ ConstraintFactory forced_call(FieldReader& in, const TextBackend& model, const T
 }
 
 /// A text, texts, token ids, or lists of token ids.
-void read_prompts(FieldReader& in, const ApiLimits& limits, const TextBackend& model, std::vector<GenerationCall::Prompt>& out) {
+void read_prompts(FieldReader& in, const ApiLimits& limits, const TextBackend& model,
+                  std::vector<GenerationCall::Prompt>& out) {
   const Json* prompt = in.find("prompt");
   if (prompt == nullptr) return in.fail("prompt", "is missing", "missing_required_parameter");
   const Tokenizer& tokenizer = model.tokenizer();
@@ -86,9 +108,11 @@ void read_prompts(FieldReader& in, const ApiLimits& limits, const TextBackend& m
     out.push_back({std::move(tokens), std::move(text)});
   };
   if (prompt->is_string()) return add_text(*prompt);
-  if (!prompt->is_array() || prompt->empty()) return in.fail("prompt", "expected a string, strings, token ids or lists of token ids");
+  if (!prompt->is_array() || prompt->empty())
+    return in.fail("prompt", "expected a string, strings, token ids or lists of token ids");
   if (prompt->front().is_number()) return add_tokens(*prompt);
-  if (prompt->size() > limits.prompts) return in.fail("prompt", fmt::format("expected at most {} prompts, got {}", limits.prompts, prompt->size()));
+  if (prompt->size() > limits.prompts)
+    return in.fail("prompt", fmt::format("expected at most {} prompts, got {}", limits.prompts, prompt->size()));
   for (const Json& item : *prompt) {
     if (item.is_string())
       add_text(item);
@@ -106,19 +130,12 @@ ApiFailure chat(const ApiServices& services, const ApiCallPtr& call) {
   call->note(*model);
   const std::vector<ChatMessage> messages = read_messages(in, services.limits);
   if (in.error()) return in.error();
-  if (model->labels) {
-    const bool stream = in.boolean("stream", false);
-    bool usage = false;
-    if (const Json* options = in.find("stream_options")) usage = FieldReader(*options).boolean("include_usage", false);
-    if (in.error()) return in.error();
-    call->note_ignored(in);
-    const auto last = std::find_if(messages.rbegin(), messages.rend(), [](const ChatMessage& m) { return m.role == "user"; });
-    if (last == messages.rend()) return ApiError::invalid("messages", "there is no message of a user to classify");
-    return answer_chat_with_label(call, model, last->content, stream, usage);
-  }
+  if (model->is_package()) return answer_chat_by_package(services, call, model, messages, in);
   if (!model->text) return answers_no_text(*model);
   const TextBackend& text = *model->text;
-  if (!text.encoder().can_chat()) return ApiError::invalid("model", fmt::format("'{}' goes on with texts and holds no conversation; use /v1/completions", model->id));
+  if (!text.encoder().can_chat())
+    return ApiError::invalid(
+        "model", fmt::format("'{}' goes on with texts and holds no conversation; use /v1/completions", model->id));
   GenerationParams params = read_generation_params(in, services.limits, text.engine().vocabulary(), text.max_context());
   const bool logprobs = in.boolean("logprobs", false);
   const auto top = static_cast<int>(in.integer("top_logprobs", 0, 0, services.limits.top_logprobs));
@@ -130,32 +147,35 @@ ApiFailure chat(const ApiServices& services, const ApiCallPtr& call) {
   const ToolRequest tools = read_tool_request(in);
   const bool calls = !tools.tools.is_null(), must_call = calls && !tools.forced.empty();
   if (calls && !text.tool_format())
-    in.fail("tools", fmt::format("'{}' was not made to call tools: its chat template has no place for them", model->id), "unsupported_parameter");
+    in.fail("tools", fmt::format("'{}' was not made to call tools: its chat template has no place for them", model->id),
+            "unsupported_parameter");
   if (must_call && format) in.fail("response_format", "cannot be combined with a tool_choice that forces a call");
   if (must_call && !in.error()) format = forced_call(in, text, tools);
   if (in.error()) return in.error();
   call->note_ignored(in);
-  if (auto refused = call->reserve(answer_estimate(in, params, text.max_context()))) return refused;
+  const int answer = answer_estimate(in, params, text.max_context());
+  if (auto refused = refuse(services, *call, text, params, std::int64_t{answer} * params.choices)) return refused;
   Result<TokenList> prompt = text.encoder().prompt(messages, tools.tools);
   if (!prompt.has_value()) {
     ApiError error = api_error(prompt.error());
     error.param = "messages";
     return error;
   }
-  const auto generation = std::make_shared<GenerationCall>(
-      call, model, GenerationStyle{.chat = true,
-                             .logprobs = logprobs,
-                             .model = model->id,
-                             .tools = calls ? text.tool_format() : std::nullopt,
-                             .forced_call = must_call},
-      params, services.limits.stream_keep_alive);
+  const auto generation =
+      std::make_shared<GenerationCall>(call, model,
+                                       GenerationStyle{.chat = true,
+                                                       .logprobs = logprobs,
+                                                       .model = model->id,
+                                                       .tools = calls ? text.tool_format() : std::nullopt,
+                                                       .forced_call = must_call},
+                                       params, services.limits.stream_keep_alive);
   std::vector<GenerationCall::Prompt> prompts;
   if (must_call) {  // the call is begun for the model
     const TokenList open = text.tokenizer().encode(text.tool_format()->open, false, true);
     prompt->insert(prompt->end(), open.begin(), open.end());
   }
   prompts.push_back({std::move(*prompt), ""});
-  EngineRequest shape = engine_request(services, *call, *model, params);
+  EngineRequest shape = engine_request(services, *call, *model, params, answer);
   shape.constraint = std::move(format);
   generation->start(std::move(prompts), std::move(shape));
   return std::nullopt;
@@ -172,17 +192,22 @@ ApiFailure completion(const ApiServices& services, const ApiCallPtr& call) {
   const bool echo = in.boolean("echo", false);
   const auto logprobs = static_cast<int>(in.integer("logprobs", -1, 0, services.limits.top_logprobs));
   const auto best_of = in.integer("best_of", params.choices, 1, services.limits.choices);
-  if (best_of != params.choices) in.fail("best_of", "other values than that of 'n' are not supported", "unsupported_parameter");
-  if (!in.text("suffix").empty()) in.fail("suffix", "is not supported: the model writes forwards", "unsupported_parameter");
-  if (params.sampling.max_tokens == 0 && !echo) in.fail("max_tokens", "0 needs 'echo' to be true: there would be no answer");
+  if (best_of != params.choices)
+    in.fail("best_of", "other values than that of 'n' are not supported", "unsupported_parameter");
+  if (!in.text("suffix").empty())
+    in.fail("suffix", "is not supported: the model writes forwards", "unsupported_parameter");
+  if (params.sampling.max_tokens == 0 && !echo)
+    in.fail("max_tokens", "0 needs 'echo' to be true: there would be no answer");
   ConstraintFactory format;
   if (!in.error()) format = read_format(in, text, params);
   std::vector<GenerationCall::Prompt> prompts;
+  const int answer = answer_estimate(in, params, text.max_context());
   if (!in.error()) {
     const Json* given = in.find("prompt");
     const bool several = given != nullptr && given->is_array() && !given->empty() && !given->front().is_number();
     const auto count = static_cast<std::int64_t>(several ? given->size() : 1);
-    if (auto refused = call->reserve(count * answer_estimate(in, params, text.max_context()))) in.fail(std::move(*refused));
+    if (auto refused = refuse(services, *call, text, params, count * answer * params.choices))
+      in.fail(std::move(*refused));
   }
   if (!in.error()) read_prompts(in, services.limits, text, prompts);
   if (!in.error() && prompts.size() * static_cast<std::size_t>(params.choices) > services.limits.prompts)
@@ -190,7 +215,7 @@ ApiFailure completion(const ApiServices& services, const ApiCallPtr& call) {
   if (in.error()) return in.error();
   call->note_ignored(in);
   if (logprobs >= 0) params.sampling.top_logprobs = logprobs;
-  EngineRequest shape = engine_request(services, *call, *model, params);
+  EngineRequest shape = engine_request(services, *call, *model, params, answer);
   shape.only_prompt = params.sampling.max_tokens == 0;
   shape.constraint = std::move(format);
   if (echo && logprobs >= 0) shape.prompt_logprobs = logprobs;

@@ -17,7 +17,8 @@ using test::TestApi;
 const CancelToken kNever;
 
 Json chat(const std::string& text, Json more = Json::object()) {
-  Json out{{"model", "tiny"}, {"messages", {{{"role", "user"}, {"content", text}}}}, {"max_tokens", 8}, {"temperature", 0}};
+  Json out{
+      {"model", "tiny"}, {"messages", {{{"role", "user"}, {"content", text}}}}, {"max_tokens", 8}, {"temperature", 0}};
   out.update(more);
   return out;
 }
@@ -50,10 +51,9 @@ TEST(ApiText, ChatCompletion) {
 TEST(ApiText, StreamsTheSameInPieces) {
   TestApi api;
   const JsonAnswer whole = api.post("/v1/chat/completions", chat("Hello", {{"n", 2}, {"temperature", 1}, {"seed", 5}}));
-  const auto events = api.stream("/v1/chat/completions", chat("Hello", {{"n", 2},
-                                                                      {"temperature", 1},
-                                                                      {"seed", 5},
-                                                                      {"stream_options", {{"include_usage", true}}}}));
+  const auto events = api.stream(
+      "/v1/chat/completions",
+      chat("Hello", {{"n", 2}, {"temperature", 1}, {"seed", 5}, {"stream_options", {{"include_usage", true}}}}));
   ASSERT_GE(events.size(), 6u);
   EXPECT_EQ(events.back(), "[DONE]");
   std::string text[2];
@@ -79,8 +79,9 @@ TEST(ApiText, StreamsTheSameInPieces) {
 TEST(ApiText, CompletionEchoesItsPromptWithLogprobs) {
   TestApi api;
   const std::string prompt = "The capital of France is Paris";
-  const JsonAnswer got =
-      api.post("/v1/completions", {{"model", "tiny"}, {"prompt", prompt}, {"max_tokens", 2}, {"echo", true}, {"logprobs", 1}, {"temperature", 0}});
+  const JsonAnswer got = api.post(
+      "/v1/completions",
+      {{"model", "tiny"}, {"prompt", prompt}, {"max_tokens", 2}, {"echo", true}, {"logprobs", 1}, {"temperature", 0}});
   ASSERT_EQ(got.status, 200) << got.json;
   EXPECT_EQ(got.json["object"], "text_completion");
   const Json& choice = got.json["choices"][0];
@@ -90,8 +91,10 @@ TEST(ApiText, CompletionEchoesItsPromptWithLogprobs) {
   ASSERT_EQ(logprobs["tokens"].size(), tokens.size() + 2);
   EXPECT_TRUE(logprobs["token_logprobs"][0].is_null());
   EXPECT_TRUE(logprobs["top_logprobs"][0].is_null());
-  Generator generator = Generator::load(testing::tiny_llama(), {.threads = 1, .f32_cache = true, .flash_attention = false}).value();
-  const std::vector<double> losses = generator.losses(tokens, std::vector<std::uint8_t>(tokens.size(), 1), kNever).value();
+  Generator generator =
+      Generator::load(testing::tiny_llama(), {.threads = 1, .f32_cache = true, .flash_attention = false}).value();
+  const std::vector<double> losses =
+      generator.losses(tokens, std::vector<std::uint8_t>(tokens.size(), 1), kNever).value();
   std::string joined;
   for (std::size_t i = 0; i < logprobs["tokens"].size(); ++i) {
     EXPECT_EQ(logprobs["text_offset"][i], joined.size());
@@ -105,7 +108,8 @@ TEST(ApiText, CompletionEchoesItsPromptWithLogprobs) {
   }
   EXPECT_EQ(joined, choice["text"]);
   // Scores alone: no answer.
-  const JsonAnswer scored = api.post("/v1/completions", {{"prompt", tokens}, {"max_tokens", 0}, {"echo", true}, {"logprobs", 0}});
+  const JsonAnswer scored =
+      api.post("/v1/completions", {{"prompt", tokens}, {"max_tokens", 0}, {"echo", true}, {"logprobs", 0}});
   ASSERT_EQ(scored.status, 200) << scored.json;
   EXPECT_EQ(scored.json["choices"][0]["logprobs"]["tokens"].size(), tokens.size());
   EXPECT_EQ(scored.json["usage"]["completion_tokens"], 0);
@@ -113,7 +117,8 @@ TEST(ApiText, CompletionEchoesItsPromptWithLogprobs) {
 
 TEST(ApiText, ManyPromptsAndChoices) {
   TestApi api;
-  const JsonAnswer got = api.post("/v1/completions", {{"prompt", {"one", "two", "three"}}, {"n", 2}, {"max_tokens", 4}});
+  const JsonAnswer got =
+      api.post("/v1/completions", {{"prompt", {"one", "two", "three"}}, {"n", 2}, {"max_tokens", 4}});
   ASSERT_EQ(got.status, 200) << got.json;
   ASSERT_EQ(got.json["choices"].size(), 6u);
   for (std::size_t i = 0; i < 6; ++i) EXPECT_EQ(got.json["choices"][i]["index"], i);
@@ -124,7 +129,8 @@ TEST(ApiText, ManyPromptsAndChoices) {
 
 TEST(ApiText, LogprobsBiasAndStops) {
   TestApi api;
-  const JsonAnswer got = api.post("/v1/chat/completions", chat("Hi", {{"logprobs", true}, {"top_logprobs", 3}, {"max_tokens", 4}}));
+  const JsonAnswer got =
+      api.post("/v1/chat/completions", chat("Hi", {{"logprobs", true}, {"top_logprobs", 3}, {"max_tokens", 4}}));
   const Json& content = got.json["choices"][0]["logprobs"]["content"];
   ASSERT_EQ(content.size(), 4u);
   for (const Json& token : content) {
@@ -136,7 +142,8 @@ TEST(ApiText, LogprobsBiasAndStops) {
   const std::string text = got.json["choices"][0]["message"]["content"];
   const std::string first = content[0]["token"];
   const TokenList banned = api.engine().tokenizer().encode(first, false);
-  const JsonAnswer other = api.post("/v1/chat/completions", chat("Hi", {{"logit_bias", {{std::to_string(banned[0]), -100}}}}));
+  const JsonAnswer other =
+      api.post("/v1/chat/completions", chat("Hi", {{"logit_bias", {{std::to_string(banned[0]), -100}}}}));
   EXPECT_NE(other.json["choices"][0]["message"]["content"].get<std::string>().substr(0, first.size()), first);
   const std::string stop = text.substr(first.size(), 2);
   const JsonAnswer cut = api.post("/v1/chat/completions", chat("Hi", {{"stop", stop}}));
@@ -162,7 +169,8 @@ TEST(ApiText, WhatIsWrongIsNamed) {
       {without_messages({{{"content", "x"}}}), 400, "messages[0].role", "missing"},
       {without_messages({{{"role", "user"}}}), 400, "messages[0].content", "missing"},
       {without_messages({{{"role", "user"}, {"content", 7}}}), 400, "messages[0].content", "string"},
-      {without_messages({{{"role", "user"}, {"content", {{{"type", "image_url"}}}}}}), 400, "messages[0].content[0].type", "image_url"},
+      {without_messages({{{"role", "user"}, {"content", {{{"type", "image_url"}}}}}}), 400,
+       "messages[0].content[0].type", "image_url"},
       {without_messages({7}), 400, "messages[0]", "an object"},
       {chat("x", {{"temperature", 3}}), 400, "temperature", "from 0 to 2"},
       {chat("x", {{"temperature", "hot"}}), 400, "temperature", "a number"},
@@ -202,13 +210,16 @@ TEST(ApiText, WhatIsWrongIsNamed) {
     EXPECT_EQ(got.json["error"]["param"], c.param) << got.json;
     EXPECT_NE(got.json["error"]["message"].get<std::string>().find(c.text), std::string::npos) << got.json;
   }
-  EXPECT_EQ(api.post("/v1/chat/completions", chat(std::string(60'000, 'x'))).json["error"]["code"], "context_length_exceeded");
+  EXPECT_EQ(api.post("/v1/chat/completions", chat(std::string(60'000, 'x'))).json["error"]["code"],
+            "context_length_exceeded");
 }
 
 TEST(ApiText, FormatsAreEnforcedOrRefused) {
   TestApi api;
   const Json schema{{"type", "object"},
-                    {"properties", {{"city", {{"type", "string"}, {"maxLength", 12}}}, {"n", {{"type", "integer"}, {"minimum", 0}, {"maximum", 99}}}}},
+                    {"properties",
+                     {{"city", {{"type", "string"}, {"maxLength", 12}}},
+                      {"n", {{"type", "integer"}, {"minimum", 0}, {"maximum", 99}}}}},
                     {"required", {"city", "n"}},
                     {"additionalProperties", false}};
   const auto content = [&](Json more, int tokens = 200) {
@@ -220,7 +231,8 @@ TEST(ApiText, FormatsAreEnforcedOrRefused) {
     return got.json["choices"][0]["message"]["content"].get<std::string>();
   };
   const std::vector<Json> ways{
-      {{"response_format", {{"type", "json_schema"}, {"json_schema", {{"name", "x"}, {"strict", true}, {"schema", schema}}}}}},
+      {{"response_format",
+        {{"type", "json_schema"}, {"json_schema", {{"name", "x"}, {"strict", true}, {"schema", schema}}}}}},
       {{"response_format", {{"type", "json_schema"}, {"schema", schema}}}},
       {{"response_format", {{"type", "json_object"}, {"schema", schema}}}},
       {{"structured_outputs", {{"json", schema}}}},
@@ -241,7 +253,8 @@ TEST(ApiText, FormatsAreEnforcedOrRefused) {
   EXPECT_EQ(date.size(), 7u);
   EXPECT_EQ(date[4], '-');
   EXPECT_EQ(content({{"grammar", "root ::= \"a\" \"b\""}}), "ab");
-  const JsonAnswer completed = api.post("/v1/completions", {{"prompt", "x"}, {"max_tokens", 20}, {"guided_choice", {"one"}}});
+  const JsonAnswer completed =
+      api.post("/v1/completions", {{"prompt", "x"}, {"max_tokens", 20}, {"guided_choice", {"one"}}});
   EXPECT_EQ(completed.json["choices"][0]["text"], "one");
 
   const auto refused = [&](Json more, const char* param) {
@@ -251,8 +264,11 @@ TEST(ApiText, FormatsAreEnforcedOrRefused) {
   };
   refused({{"response_format", {{"type", "xml"}}}}, "response_format.type");
   refused({{"response_format", {{"type", "json_schema"}}}}, "response_format.json_schema");
-  refused({{"response_format", {{"type", "json_schema"}, {"json_schema", {{"name", "x"}}}}}}, "response_format.json_schema.schema");
-  refused({{"response_format", {{"type", "json_schema"}, {"json_schema", {{"schema", {{"not", {{"type", "string"}}}}}}}}}}, "response_format.json_schema.schema");
+  refused({{"response_format", {{"type", "json_schema"}, {"json_schema", {{"name", "x"}}}}}},
+          "response_format.json_schema.schema");
+  refused(
+      {{"response_format", {{"type", "json_schema"}, {"json_schema", {{"schema", {{"not", {{"type", "string"}}}}}}}}}},
+      "response_format.json_schema.schema");
   refused({{"guided_regex", "(a"}}, "guided_regex");
   refused({{"guided_choice", {"a"}}, {"guided_regex", "a"}}, "response_format");
   refused({{"structured_outputs", {{"structural_tag", "x"}}}}, "structured_outputs.structural_tag");
@@ -269,7 +285,8 @@ TEST(ApiText, BodiesThatAreNoRequests) {
   EXPECT_EQ(raw(std::string(100, '[') + std::string(100, ']')).status, 400);
   EXPECT_EQ(raw("{\"n\": 1e999}").status, 400);
   auto client = api.client();
-  EXPECT_EQ(client.ask("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}").status, 415);
+  EXPECT_EQ(client.ask("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}").status,
+            415);
   EXPECT_EQ(api.get("/v1/chat/completions").status, 405);
   for (const std::string method : {"TRACE", "QUERY"}) {
     const auto refused = api.client().ask(method + " /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -279,7 +296,11 @@ TEST(ApiText, BodiesThatAreNoRequests) {
   EXPECT_NE(api.get("/v1/chat/completions").headers.find("X-Request-Id"), nullptr);  // refusals too: clients show it
   EXPECT_EQ(*api.get("/v1/chat/completions").headers.find("Allow"), "POST");
   EXPECT_EQ(api.get("/v2/nothing").status, 404);
-  EXPECT_EQ(api.client().ask("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99999999\r\n\r\n").status, 413);
+  EXPECT_EQ(api.client()
+                .ask("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+                     "application/json\r\nContent-Length: 99999999\r\n\r\n")
+                .status,
+            413);
 }
 
 TEST(ApiText, ParametersThatNobodyReadAreNamed) {
@@ -290,21 +311,26 @@ TEST(ApiText, ParametersThatNobodyReadAreNamed) {
   const JsonAnswer odd = api.post("/v1/chat/completions", chat("x", {{"a\r\nSet-Cookie: b", 1}, {"é,", 2}, {"", 3}}));
   EXPECT_EQ(odd.status, 200);
   EXPECT_EQ(*odd.headers.find("X-Ignored-Params"), "a%0D%0ASet-Cookie:%20b, %C3%A9%2C");
-  EXPECT_EQ(*api.post("/v1/chat/completions", chat("x"), "X-Request-Id: my-1\r\n").headers.find("X-Request-Id"), "my-1");
-  EXPECT_EQ(api.post("/v1/chat/completions", chat("x"), "X-Request-Id: a b\r\n").headers.find("X-Request-Id")->substr(0, 4), "req-");
+  EXPECT_EQ(*api.post("/v1/chat/completions", chat("x"), "X-Request-Id: my-1\r\n").headers.find("X-Request-Id"),
+            "my-1");
+  EXPECT_EQ(
+      api.post("/v1/chat/completions", chat("x"), "X-Request-Id: a b\r\n").headers.find("X-Request-Id")->substr(0, 4),
+      "req-");
 }
 
 TEST(ApiText, AClientThatGoesEndsItsAnswer) {
   TestApi api;
   auto client = api.client();
-  client.send(TestApi::post_text("/v1/chat/completions", dump_json(chat("x", {{"stream", true}, {"max_tokens", 1900}, {"ignore_eos", true}}))));
+  client.send(TestApi::post_text("/v1/chat/completions",
+                                 dump_json(chat("x", {{"stream", true}, {"max_tokens", 1900}, {"ignore_eos", true}}))));
   ASSERT_TRUE(client.read_through("\"content\":").has_value());
   client.abort();
   EXPECT_TRUE(test::eventually([&] { return api.engine().stats().running == 0; }));
   EXPECT_LT(api.engine().stats().answer_tokens, 1800u);
   // And one that waits for the whole.
   auto waiting = api.client();
-  waiting.send(TestApi::post_text("/v1/chat/completions", dump_json(chat("y", {{"max_tokens", 1900}, {"ignore_eos", true}}))));
+  waiting.send(
+      TestApi::post_text("/v1/chat/completions", dump_json(chat("y", {{"max_tokens", 1900}, {"ignore_eos", true}}))));
   EXPECT_TRUE(test::eventually([&] { return api.engine().stats().running == 1; }));
   waiting.abort();
   EXPECT_TRUE(test::eventually([&] { return api.engine().stats().running == 0; }));
@@ -314,7 +340,8 @@ TEST(ApiText, DrainingRefusesNewWorkAndEndsWhatRuns) {
   TestApi api;
   EXPECT_EQ(api.get("/readyz").status, 200);
   auto running = api.client();
-  running.send(TestApi::post_text("/v1/completions", dump_json({{"prompt", "x"}, {"stream", true}, {"max_tokens", 300}, {"ignore_eos", true}})));
+  running.send(TestApi::post_text(
+      "/v1/completions", dump_json({{"prompt", "x"}, {"stream", true}, {"max_tokens", 300}, {"ignore_eos", true}})));
   ASSERT_TRUE(running.read_through("\"text\":").has_value());
   api.api().drain();
   EXPECT_EQ(api.get("/readyz").status, 503);
@@ -337,7 +364,8 @@ TEST(ApiText, AFullQueueSaysWhenToComeAgain) {
   int refused = 0;
   for (int i = 0; i < 200 && refused == 0; ++i) {
     clients.push_back(api.client());
-    clients.back().send(TestApi::post_text("/v1/completions", dump_json({{"prompt", {"a", "b", "c"}}, {"max_tokens", 1900}, {"ignore_eos", true}})));
+    clients.back().send(TestApi::post_text(
+        "/v1/completions", dump_json({{"prompt", {"a", "b", "c"}}, {"max_tokens", 1900}, {"ignore_eos", true}})));
     const auto answer = api.post("/v1/completions", {{"prompt", {"x", "y"}}, {"max_tokens", 1}});
     if (answer.status != 503) continue;
     ++refused;

@@ -27,7 +27,8 @@ std::vector<std::string> read_inputs(FieldReader& in, const ApiLimits& limits, c
   if (input->is_array() && !input->empty() && input->front().is_number()) return {text_of(*input)};
   if (input->is_array() && !input->empty() && input->front().is_array()) {
     std::vector<std::string> out;
-    if (input->size() > limits.texts) in.fail("input", fmt::format("expected at most {}, got {}", limits.texts, input->size()));
+    if (input->size() > limits.texts)
+      in.fail("input", fmt::format("expected at most {}, got {}", limits.texts, input->size()));
     for (const Json& list : *input) {
       if (!list.is_array()) in.fail("input", "expected a string, strings, token ids or lists of token ids");
       if (in.error()) return out;
@@ -48,7 +49,9 @@ struct VectorModel {
 ApiResult<VectorModel> vector_model(const ApiServices& services, FieldReader& in) {
   TAILOR_TRY(const ServedModelPtr model, named_model(services, in));
   if (!model->embedding)
-    return ApiError::invalid("model", fmt::format("'{}' makes no vectors; its capabilities are listed by /v1/models", model->id), "model_not_supported");
+    return ApiError::invalid("model",
+                             fmt::format("'{}' makes no vectors; its capabilities are listed by /v1/models", model->id),
+                             "model_not_supported");
   TAILOR_TRY(const EmbeddingBackend::Ready ready, model->embedding->get());
   return VectorModel{model, ready};
 }
@@ -74,23 +77,30 @@ ApiFailure embeddings(const ApiServices& services, const ApiCallPtr& call) {
   const std::size_t tokens = count_tokens(*ready.tokenizer, texts, ready.max_tokens);
   if (auto refused = call->reserve(0)) return refused;
   call->note(*model, tokens);
-  return compute_texts(call, *ready.batcher, std::move(texts), [call, model = model, format, dimensions, tokens](const BatchedRows& batch) {
-    Json data = Json::array();
-    for (std::size_t i = 0; i < batch.rows.rows; ++i) {
-      const auto row = batch.rows.row(i).first(dimensions);
-      std::vector<float> vector(row.begin(), row.end());
-      if (dimensions < batch.rows.cols) {  // a part of a vector has another length
-        const float length = std::sqrt(std::inner_product(vector.begin(), vector.end(), vector.begin(), 0.0f));
-        for (float& v : vector) v = length > 0 ? v / length : 0;
-      }
-      data.push_back({{"object", "embedding"}, {"index", i}, {"embedding", format == "float" ? Json(vector) : Json(to_base64({reinterpret_cast<const char*>(vector.data()), vector.size() * sizeof(float)}))}});
-    }
-    call->settle(static_cast<std::int64_t>(tokens));
-    call->answer(Json{{"object", "list"},
-                      {"data", std::move(data)},
-                      {"model", model->id},
-                      {"usage", {{"prompt_tokens", tokens}, {"total_tokens", tokens}}}});
-  });
+  return compute_texts(
+      call, *ready.batcher, std::move(texts),
+      [call, model = model, format, dimensions, tokens](const BatchedRows& batch) {
+        Json data = Json::array();
+        for (std::size_t i = 0; i < batch.rows.rows; ++i) {
+          const auto row = batch.rows.row(i).first(dimensions);
+          std::vector<float> vector(row.begin(), row.end());
+          if (dimensions < batch.rows.cols) {  // a part of a vector has another length
+            const float length = std::sqrt(std::inner_product(vector.begin(), vector.end(), vector.begin(), 0.0f));
+            for (float& v : vector) v = length > 0 ? v / length : 0;
+          }
+          data.push_back(
+              {{"object", "embedding"},
+               {"index", i},
+               {"embedding", format == "float" ? Json(vector)
+                                               : Json(to_base64({reinterpret_cast<const char*>(vector.data()),
+                                                                 vector.size() * sizeof(float)}))}});
+        }
+        call->settle(static_cast<std::int64_t>(tokens));
+        call->answer(Json{{"object", "list"},
+                          {"data", std::move(data)},
+                          {"model", model->id},
+                          {"usage", {{"prompt_tokens", tokens}, {"total_tokens", tokens}}}});
+      });
 }
 
 ApiFailure rerank(const ApiServices& services, const ApiCallPtr& call) {
@@ -102,18 +112,21 @@ ApiFailure rerank(const ApiServices& services, const ApiCallPtr& call) {
   const std::string query = in.required_text("query");
   if (!in.has("documents")) in.fail("documents", "is missing", "missing_required_parameter");
   std::vector<std::string> documents;
-  if (const Json* list = in.find("documents"); list != nullptr && list->is_array() && !list->empty() && list->front().is_object()) {
+  if (const Json* list = in.find("documents");
+      list != nullptr && list->is_array() && !list->empty() && list->front().is_object()) {
     for (std::size_t i = 0; i < list->size() && !in.error(); ++i) {
       FieldReader document((*list)[i], fmt::format("documents[{}]", i));
       documents.push_back(document.required_text("text"));
       if (document.error()) in.fail(*document.error());
     }
-    if (documents.size() > services.limits.texts) in.fail("documents", fmt::format("expected at most {}", services.limits.texts));
+    if (documents.size() > services.limits.texts)
+      in.fail("documents", fmt::format("expected at most {}", services.limits.texts));
   } else {
     documents = in.texts("documents", services.limits.texts, services.limits.body_bytes);
   }
   if (!in.error() && documents.empty()) in.fail("documents", "expected at least one text");
-  const auto most = static_cast<std::size_t>(in.integer("top_n", static_cast<std::int64_t>(documents.size()), 1, INT32_MAX));
+  const auto most =
+      static_cast<std::size_t>(in.integer("top_n", static_cast<std::int64_t>(documents.size()), 1, INT32_MAX));
   const bool with_texts = in.boolean("return_documents", false);
   if (in.error()) return in.error();
   call->note_ignored(in);
@@ -122,25 +135,27 @@ ApiFailure rerank(const ApiServices& services, const ApiCallPtr& call) {
   const std::size_t tokens = count_tokens(*ready.tokenizer, texts, ready.max_tokens);
   if (auto refused = call->reserve(0)) return refused;
   call->note(*model, tokens);
-  return compute_texts(call, *ready.batcher, std::move(texts), [call, model = model, documents, most, with_texts, tokens](const BatchedRows& batch) {
-    const Matrix& m = batch.rows;
-    std::vector<std::pair<float, std::size_t>> order;
-    for (std::size_t i = 1; i < m.rows; ++i)
-      order.emplace_back(std::inner_product(m.row(0).begin(), m.row(0).end(), m.row(i).begin(), 0.0f), i - 1);
-    std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
-    Json results = Json::array();
-    for (std::size_t i = 0; i < std::min(most, order.size()); ++i) {
-      Json item{{"index", order[i].second}, {"relevance_score", order[i].first}};
-      if (with_texts) item["document"] = {{"text", documents[order[i].second]}};
-      results.push_back(std::move(item));
-    }
-    call->settle(static_cast<std::int64_t>(tokens));
-    call->answer(Json{{"id", random_id("rerank-", 24)},
-                      {"object", "list"},
-                      {"model", model->id},
-                      {"results", std::move(results)},
-                      {"usage", {{"prompt_tokens", tokens}, {"total_tokens", tokens}}}});
-  });
+  return compute_texts(
+      call, *ready.batcher, std::move(texts),
+      [call, model = model, documents, most, with_texts, tokens](const BatchedRows& batch) {
+        const Matrix& m = batch.rows;
+        std::vector<std::pair<float, std::size_t>> order;
+        for (std::size_t i = 1; i < m.rows; ++i)
+          order.emplace_back(std::inner_product(m.row(0).begin(), m.row(0).end(), m.row(i).begin(), 0.0f), i - 1);
+        std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+        Json results = Json::array();
+        for (std::size_t i = 0; i < std::min(most, order.size()); ++i) {
+          Json item{{"index", order[i].second}, {"relevance_score", order[i].first}};
+          if (with_texts) item["document"] = {{"text", documents[order[i].second]}};
+          results.push_back(std::move(item));
+        }
+        call->settle(static_cast<std::int64_t>(tokens));
+        call->answer(Json{{"id", random_id("rerank-", 24)},
+                          {"object", "list"},
+                          {"model", model->id},
+                          {"results", std::move(results)},
+                          {"usage", {{"prompt_tokens", tokens}, {"total_tokens", tokens}}}});
+      });
 }
 
 }  // namespace

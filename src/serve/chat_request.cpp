@@ -52,10 +52,15 @@ Json read_tool_calls(FieldReader& in) {
     } else {
       FieldReader inner(*function, call.path_of("function"));
       const std::string name = inner.required_text("name"), text = inner.text("arguments", "{}");
-      Json arguments = Json::parse(text, nullptr, false);
-      if (arguments.is_discarded() || !arguments.is_object()) inner.fail("arguments", "expected the text of a JSON object");
-      if (inner.error()) call.fail(*inner.error());
-      out.push_back({{"type", "function"}, {"id", id}, {"function", {{"name", name}, {"arguments", std::move(arguments)}}}});
+      // With a limit of its own: brackets in a text are not those of the request.
+      Result<Json> arguments = parse_json(text, "arguments");
+      if (!arguments.has_value() || !arguments->is_object())
+        inner.fail("arguments", "expected the text of a JSON object");
+      if (inner.error())
+        call.fail(*inner.error());
+      else
+        out.push_back(
+            {{"type", "function"}, {"id", id}, {"function", {{"name", name}, {"arguments", std::move(*arguments)}}}});
     }
     if (call.error()) {
       in.fail(*call.error());
@@ -87,12 +92,14 @@ std::vector<ChatMessage> read_messages(FieldReader& in, const ApiLimits& limits)
     if (next.role == "function") next.role = "tool";
     const bool known = next.role == "system" || next.role == "user" || next.role == "assistant" || next.role == "tool";
     if (!message.error() && !known)
-      message.fail("role", fmt::format("'{}' is none of system, developer, user, assistant, tool", next.role.substr(0, 64)));
+      message.fail("role",
+                   fmt::format("'{}' is none of system, developer, user, assistant, tool", next.role.substr(0, 64)));
     if (next.role == "assistant") next.tool_calls = read_tool_calls(message);
     next.content = read_content(message, !next.tool_calls.is_null());
     next.tool_call_id = message.text("tool_call_id", "", 256);
     next.name = message.text("name", "", 256);
-    for (const char* known_field : {"refusal", "reasoning_content", "reasoning", "audio", "function_call", "annotations"})
+    for (const char* known_field :
+         {"refusal", "reasoning_content", "reasoning", "audio", "function_call", "annotations"})
       message.accept(known_field);
     if (message.error()) {
       in.fail(*message.error());

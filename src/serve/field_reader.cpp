@@ -67,7 +67,8 @@ double FieldReader::number(std::string_view name, double usual, double least, do
 std::int64_t FieldReader::integer(std::string_view name, std::int64_t usual, std::int64_t least, std::int64_t most) {
   const Json* value = find(name);
   if (value == nullptr) return usual;
-  if (!value->is_number_integer() && !(value->is_number_float() && std::floor(value->get<double>()) == value->get<double>())) {
+  if (!value->is_number_integer() &&
+      !(value->is_number_float() && std::floor(value->get<double>()) == value->get<double>())) {
     fail(name, fmt::format("expected an integer, got {}", kind_of(*value)));
     return usual;
   }
@@ -104,7 +105,8 @@ std::vector<std::string> FieldReader::texts(std::string_view name, std::size_t m
   const auto add = [&](const Json& item) {
     if (!item.is_string()) return fail(name, fmt::format("expected a string or strings, got {}", kind_of(item)));
     const auto& text = item.get_ref<const std::string&>();
-    if (text.size() > most_bytes) return fail(name, fmt::format("expected at most {} bytes each, got {}", most_bytes, text.size()));
+    if (text.size() > most_bytes)
+      return fail(name, fmt::format("expected at most {} bytes each, got {}", most_bytes, text.size()));
     out.push_back(text);
   };
   if (!value->is_array()) {

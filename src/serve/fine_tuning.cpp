@@ -1,16 +1,39 @@
 #include "serve/fine_tuning.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <map>
+#include <tuple>
 
 #include "core/hash.h"
 #include "fit/tuned_decoder.h"
 #include "serve/api_context.h"
+#include "store/descriptor.h"
 
 namespace tailor {
 namespace fs = std::filesystem;
 namespace {
+
+constexpr std::chrono::seconds kRetryAfter{2};  // when the disk had no room
+
+/// Bytes that are kept back below runs/, so that on a full disk there is room to write down that it is full.
+constexpr std::int64_t kReserve = std::int64_t{1} << 20;
+
+fs::path reserve_of(const Store& store) {
+  return store.directory().root() / "runs" / "reserve";
+}
+
+void keep_reserve(const Store& store) {
+  const fs::path file = reserve_of(store);
+  std::error_code ignored;
+  if (fs::exists(file, ignored)) return;
+  fs::create_directories(file.parent_path(), ignored);
+  const Descriptor fd(::open(file.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (fd.get() >= 0 && ::posix_fallocate(fd.get(), 0, kReserve) != 0) fs::remove(file, ignored);
+}
 
 std::string text_of(const Json& json, const char* key) {
   const auto found = json.find(key);
@@ -75,7 +98,8 @@ void FineTuning::serve_finished() {
     for (const Job& job : page->data) {
       if (job.status != JobStatus::kSucceeded) continue;
       if (const auto served = serve(job, run_directory(job) / "package"); !served.has_value())
-        log_.warning(fmt::format("{} is not served: {}", text_of(job.result, "fine_tuned_model"), to_string(served.error())));
+        log_.warning(
+            fmt::format("{} is not served: {}", text_of(job.result, "fine_tuned_model"), to_string(served.error())));
     }
     if (!page->has_more || page->data.empty()) return;
     query.after = page->data.back().id;
@@ -85,7 +109,8 @@ void FineTuning::serve_finished() {
 Result<Job> FineTuning::create(const std::string& owner, const Json& request) {
   TAILOR_TRY(const Job job, store_.jobs().create(owner, request));
   TAILOR_CHECK(store_.jobs().add_event(job.id, {.message = "Created fine-tuning job: " + job.id}));
-  TAILOR_CHECK(store_.jobs().add_event(job.id, {.message = "Validating training file: " + text_of(request, "training_file")}));
+  TAILOR_CHECK(
+      store_.jobs().add_event(job.id, {.message = "Validating training file: " + text_of(request, "training_file")}));
   const std::lock_guard lock(mutex_);
   unchecked_ = true;
   changed_.notify_all();
@@ -171,8 +196,45 @@ void FineTuning::fail(const Job& job, const std::string& code, const std::string
   if (told != message) log_.warning(fmt::format("{}: {}", job.id, message));
   change.error = JobError{code, told, param};
   change.event = JobEvent{.level = "error", .message = told.substr(0, 8000)};
-  if (const auto moved = store_.jobs().move(job.id, JobStatus::kFailed, change); !moved.has_value())
-    log_.warning(fmt::format("{}: {}", job.id, to_string(moved.error())));
+  for (bool warned = false;;) {
+    const auto moved = store_.jobs().move(job.id, JobStatus::kFailed, change);
+    if (moved.has_value()) return;
+    if (!std::exchange(warned, true)) log_.warning(fmt::format("{}: {}", job.id, to_string(moved.error())));
+    // Cancelled meanwhile, say.
+    if (moved.error().code == ErrorCode::kInvalidArgument || moved.error().code == ErrorCode::kNotFound) return;
+    // A full disk has no room for this either; where the reserve is gone it is told as soon as there is some.
+    std::error_code ignored;
+    if (fs::remove(reserve_of(store_), ignored)) continue;
+    std::unique_lock lock(mutex_);
+    if (changed_.wait_for(lock, kRetryAfter, [&] { return stopping_; })) return;
+  }
+}
+
+/// Its steps, also those before a restart. A step that was made again counts as it was the last time.
+std::string FineTuning::metrics_csv(const Job& job) {
+  std::map<std::int64_t, Json> steps;
+  PageQuery query{.after = {}, .limit = 1000, .newest_first = false, .owner = {}};
+  for (bool more = true; more;) {
+    const auto page = store_.jobs().events(job.id, query);
+    if (!page.has_value()) {
+      log_.warning(fmt::format("{}: {}", job.id, to_string(page.error())));
+      break;
+    }
+    for (const JobEvent& event : page->data) {
+      if (event.type == "metrics" && event.data.is_object())
+        steps[event.data.value("step", std::int64_t{0})].update(event.data);
+    }
+    more = page->has_more && !page->data.empty();
+    if (more) query.after = page->data.back().id;
+  }
+  constexpr std::array kColumns = {"train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy"};
+  std::string csv = fmt::format("step,{}\n", fmt::join(kColumns, ","));
+  for (const auto& [step, metrics] : steps) {
+    csv += std::to_string(step);
+    for (const char* column : kColumns) csv += "," + plain_number(metrics, column);
+    csv += "\n";
+  }
+  return csv;
 }
 
 void FineTuning::validate(const Job& job) {
@@ -183,7 +245,8 @@ void FineTuning::validate(const Job& job) {
     if (!file.has_value()) return fail(job, "invalid_" + std::string(field), to_string(file.error()), field);
     const auto said = tuner_.check(store_.files().content(*file), file->filename);
     if (!said.has_value()) return fail(job, "invalid_" + std::string(field), to_string(said.error()), field);
-    if (const auto told = store_.jobs().add_event(job.id, {.message = fmt::format("{}: {}", file->filename, *said)}); !told.has_value())
+    if (const auto told = store_.jobs().add_event(job.id, {.message = fmt::format("{}: {}", file->filename, *said)});
+        !told.has_value())
       log_.warning(to_string(told.error()));
   }
   JobChange change;
@@ -202,10 +265,12 @@ void FineTuning::train(const Job& job) {
   }
   const auto now = store_.jobs().find(job.id);  // cancelled between its start and now
   if (now.has_value() && now->status != JobStatus::kRunning) return;
+  keep_reserve(store_);
   FineTuneSpec spec;
   const std::string base = text_of(job.request, "model");
   const ServedModelPtr model = models_.find(base);
-  if (base.empty() || !model || !model->text) return fail(job, "model_not_available", fmt::format("the model '{}' is not served any more", base), "model");
+  if (base.empty() || !model || !model->text)
+    return fail(job, "model_not_available", fmt::format("the model '{}' is not served any more", base), "model");
   spec.base = model->text->host()->gguf;
   // Readers tell a file's kind by its ending, which the store does not keep.
   const fs::path links = store_.directory().root() / "runs" / (job.id + "-data");
@@ -222,28 +287,28 @@ void FineTuning::train(const Job& job) {
     return link;
   };
   spec.training_file = path_of("training_file");
-  if (spec.training_file.empty()) return fail(job, "invalid_training_file", "the training file was deleted", "training_file");
+  if (spec.training_file.empty())
+    return fail(job, "invalid_training_file", "the training file was deleted", "training_file");
   spec.validation_file = path_of("validation_file");
   if (const Json* n = number_of(job.request, "n_epochs")) spec.epochs = n->get<std::int64_t>();
   if (const Json* n = number_of(job.request, "batch_size")) spec.batch_size = n->get<std::int64_t>();
-  if (const Json* n = number_of(job.request, "learning_rate_multiplier")) spec.learning_rate_multiplier = n->get<double>();
+  if (const Json* n = number_of(job.request, "learning_rate_multiplier"))
+    spec.learning_rate_multiplier = n->get<double>();
   spec.seed = job.request.value("seed", std::uint64_t{1});
   spec.run = run_directory(job);
 
-  std::string csv = "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n";
   const auto say = [&](const std::string& level, const std::string& message) {
     (void)store_.jobs().add_event(job.id, {.level = level, .message = message.substr(0, 8000)});
   };
   FineTuneProgress progress;
   progress.say = say;
   progress.step = [&](std::int64_t step, const Json& metrics) {
-    csv += fmt::format("{},{},{},{},{}\n", step, plain_number(metrics, "train_loss"), plain_number(metrics, "train_accuracy"),
-                       plain_number(metrics, "valid_loss"), plain_number(metrics, "valid_mean_token_accuracy"));
     Json data = metrics;
     data["step"] = step;
     const bool evaluated = metrics.contains("valid_loss");
-    const std::string message = evaluated ? fmt::format("Step {}: validation loss={:.4f}", step, metrics["valid_loss"].get<double>())
-                                          : fmt::format("Step {}: training loss={:.4f}", step, metrics.value("train_loss", 0.0));
+    const std::string message =
+        evaluated ? fmt::format("Step {}: validation loss={:.4f}", step, metrics["valid_loss"].get<double>())
+                  : fmt::format("Step {}: training loss={:.4f}", step, metrics.value("train_loss", 0.0));
     (void)store_.jobs().add_event(job.id, {.message = message, .type = "metrics", .data = std::move(data)});
   };
   progress.estimate = [&](double left) {
@@ -257,9 +322,12 @@ void FineTuning::train(const Job& job) {
     cancel_ = nullptr;
   }
   if (made.has_value()) {
-    if (const Status finished = finish(job, *made, csv); !finished.has_value()) {
+    if (const Status finished = finish(job, *made); !finished.has_value()) {
       log_.warning(fmt::format("{}: {}", job.id, to_string(finished.error())));
-      fail(job, "server_error", "the trained model could not be put in place: " + finished.error().message);
+      const bool storage = finished.error().code == ErrorCode::kIo;
+      if (storage) fs::remove_all(spec.run, ignored);
+      fail(job, storage ? "storage_error" : "server_error",
+           "the trained model could not be put in place: " + finished.error().message);
     }
     return;
   }
@@ -268,7 +336,9 @@ void FineTuning::train(const Job& job) {
     if (state.has_value() && state->status == JobStatus::kCancelled) fs::remove_all(run_directory(job), ignored);
     return;  // paused, cancelled, or the server ends: then the next one recovers it
   }
-  fail(job, made.error().code == ErrorCode::kIo ? "storage_error" : "training_failed", to_string(made.error()));
+  const bool storage = made.error().code == ErrorCode::kIo;
+  if (storage) fs::remove_all(spec.run, ignored);  // nothing half stays, and the store has room again
+  fail(job, storage ? "storage_error" : "training_failed", to_string(made.error()));
 }
 
 Result<std::string> FineTuning::serve(const Job& job, const fs::path& package) {
@@ -287,17 +357,30 @@ Result<std::string> FineTuning::serve(const Job& job, const fs::path& package) {
   return name;
 }
 
-Status FineTuning::finish(const Job& job, const FineTuned& made, const std::string& metrics_csv) {
+Status FineTuning::finish(const Job& job, const FineTuned& made) {
   TAILOR_TRY(const std::string name, serve(job, made.package));
-  TAILOR_TRY(const FileRecord results, store_.files().add("step_metrics.csv", "fine-tune-results", job.owner, metrics_csv));
-  Json metrics{{"step", made.steps}};
-  metrics.update(made.figures);
-  TAILOR_CHECK(store_.jobs().add_checkpoint(job.id, made.steps, name, metrics));
-  JobChange change;
-  change.result = {{"fine_tuned_model", name}, {"trained_tokens", made.trained_tokens}, {"result_files", {results.id}}, {"estimated_finish", nullptr}};
-  change.event = JobEvent{.message = "The job has successfully completed; the model is served as " + name};
-  TAILOR_CHECK(store_.jobs().move(job.id, JobStatus::kRunning, JobStatus::kSucceeded, change));
-  return {};
+  std::string results;
+  const auto tell = [&]() -> Status {
+    TAILOR_TRY(const FileRecord file,
+               store_.files().add("step_metrics.csv", "fine-tune-results", job.owner, metrics_csv(job)));
+    results = file.id;
+    Json metrics{{"step", made.steps}};
+    metrics.update(made.figures);
+    TAILOR_CHECK(store_.jobs().add_checkpoint(job.id, made.steps, name, metrics));
+    JobChange change;
+    change.result = {{"fine_tuned_model", name},
+                     {"trained_tokens", made.trained_tokens},
+                     {"result_files", {results}},
+                     {"estimated_finish", nullptr}};
+    change.event = JobEvent{.message = "The job has successfully completed; the model is served as " + name};
+    TAILOR_CHECK(store_.jobs().move(job.id, JobStatus::kRunning, JobStatus::kSucceeded, change));
+    return {};
+  };
+  const Status told = tell();
+  if (told.has_value()) return {};
+  models_.remove(name);
+  if (!results.empty()) std::ignore = store_.files().remove(results);
+  return told;
 }
 
 }  // namespace tailor

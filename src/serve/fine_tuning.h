@@ -19,7 +19,7 @@ namespace tailor {
 
 /// One training, as a trainer wants it.
 struct FineTuneSpec {
-  std::filesystem::path base;        // GGUF file of the model
+  std::filesystem::path base;                            // GGUF file of the model
   std::filesystem::path training_file, validation_file;  // the latter may be empty: a part of the former
   std::optional<std::int64_t> epochs, batch_size;
   std::optional<double> learning_rate_multiplier;
@@ -46,7 +46,8 @@ class FineTuner {
   /// What a training file holds, in a sentence; errors name lines.
   virtual Result<std::string> check(const std::filesystem::path& file, const std::string& name) = 0;
   /// kCancelled: interrupted, with a checkpoint in `spec.run`.
-  virtual Result<FineTuned> train(const FineTuneSpec& spec, const FineTuneProgress& progress, const CancelToken& cancel) = 0;
+  virtual Result<FineTuned> train(const FineTuneSpec& spec, const FineTuneProgress& progress,
+                                  const CancelToken& cancel) = 0;
 };
 
 /// Threads: calls from any; one thread trains, another checks files, so that a bad one is told while others train.
@@ -72,7 +73,8 @@ class FineTuning {
   void run_checks();
   void validate(const Job& job);
   void train(const Job& job);
-  Status finish(const Job& job, const FineTuned& made, const std::string& metrics_csv);
+  Status finish(const Job& job, const FineTuned& made);
+  std::string metrics_csv(const Job& job);
   Result<std::string> serve(const Job& job, const std::filesystem::path& package);
   void fail(const Job& job, const std::string& code, const std::string& message, const std::string& param = {});
   Result<Job> stop(const std::string& id, JobStatus to, const std::string& message);

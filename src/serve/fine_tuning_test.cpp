@@ -23,7 +23,8 @@ class DoubleTuner final : public FineTuner {
       return Error{ErrorCode::kInvalidArgument, name + ":3: expected good, saw " + text.substr(0, 10), ""};
     return std::string("3 examples");
   }
-  Result<FineTuned> train(const FineTuneSpec& spec, const FineTuneProgress& progress, const CancelToken& cancel) override {
+  Result<FineTuned> train(const FineTuneSpec& spec, const FineTuneProgress& progress,
+                          const CancelToken& cancel) override {
     {
       const std::lock_guard lock(mutex);
       specs.push_back(spec);
@@ -72,14 +73,19 @@ class FineTuningApi : public ::testing::Test {
   void TearDown() override { stop(); }
 
   JsonAnswer upload(const std::string& content, const std::string& purpose = "fine-tune", bool file_first = false) {
-    const std::string file = "--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a/b.jsonl\"\r\nContent-Type: application/json\r\n\r\n" + content + "\r\n";
+    const std::string file =
+        "--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a/b.jsonl\"\r\nContent-Type: "
+        "application/json\r\n\r\n" +
+        content + "\r\n";
     const std::string field = "--XX\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\n" + purpose + "\r\n";
     return upload_form((file_first ? file + field : field + file) + "--XX--\r\n");
   }
   JsonAnswer upload_form(const std::string& form) {
     auto client = api_->client();
-    const test::Answer answer = client.ask("POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=XX\r\nContent-Length: " +
-                                           std::to_string(form.size()) + "\r\n\r\n" + form);
+    const test::Answer answer = client.ask(
+        "POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; "
+        "boundary=XX\r\nContent-Length: " +
+        std::to_string(form.size()) + "\r\n\r\n" + form);
     return {answer.status, answer.headers, Json::parse(answer.body, nullptr, false)};
   }
   std::string job(Json more = Json::object()) {
@@ -124,14 +130,17 @@ TEST_F(FineTuningApi, FilesComeAndGo) {
   EXPECT_EQ(page["has_more"], true);
   const std::string id = page["data"][0]["id"];
   auto client = api_->client();
-  EXPECT_EQ(Json::parse(client.ask("DELETE /v1/files/" + id + " HTTP/1.1\r\nHost: localhost\r\n\r\n").body)["deleted"], true);
+  EXPECT_EQ(Json::parse(client.ask("DELETE /v1/files/" + id + " HTTP/1.1\r\nHost: localhost\r\n\r\n").body)["deleted"],
+            true);
   EXPECT_EQ(api_->get("/v1/files/" + id).status, 404);
 }
 
 TEST_F(FineTuningApi, UploadsThatAreNone) {
   const std::string file = "--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nx\r\n";
   EXPECT_EQ(upload_form(file + "--XX--\r\n").json["error"]["param"], "purpose");
-  EXPECT_EQ(upload_form("--XX\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--XX--").json["error"]["param"], "file");
+  EXPECT_EQ(upload_form("--XX\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--XX--")
+                .json["error"]["param"],
+            "file");
   EXPECT_EQ(upload("x", "world-domination").json["error"]["param"], "purpose");
   EXPECT_EQ(upload_form(file).json["error"]["param"], "file");  // stops before its end
   EXPECT_EQ(upload_form(file + file + "--XX--").status, 400);
@@ -142,14 +151,28 @@ TEST_F(FineTuningApi, UploadsThatAreNone) {
   EXPECT_EQ(api_->get("/v1/files?limit=0").json["error"]["param"], "limit");
   // A client that goes half way leaves nothing.
   auto client = api_->client();
-  client.send("POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=XX\r\nContent-Length: 100000\r\n\r\n" + file.substr(0, file.size() - 3));
+  client.send(
+      "POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=XX\r\nContent-Length: "
+      "100000\r\n\r\n" +
+      file.substr(0, file.size() - 3));
   client.abort();
   EXPECT_TRUE(test::eventually([&] { return api_->server().metrics().open_connections.load() == 0; }));
   EXPECT_EQ(api_->get("/v1/files").json["data"].size(), 0u);
+  EXPECT_TRUE(std::filesystem::is_empty(store_->directory().files()));
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(store_->directory().staging().parent_path()),
+                          std::filesystem::directory_iterator()),
+            1)
+      << "the lock alone";
 }
 
 TEST_F(FineTuningApi, AJobTrainsAndItsModelIsServedAtOnce) {
-  const std::string id = job({{"suffix", "mine"}, {"seed", 7}, {"method", {{"type", "supervised"}, {"supervised", {{"hyperparameters", {{"n_epochs", 2}, {"batch_size", "auto"}, {"learning_rate_multiplier", 0.5}}}}}}}});
+  const std::string id =
+      job({{"suffix", "mine"},
+           {"seed", 7},
+           {"method",
+            {{"type", "supervised"},
+             {"supervised",
+              {{"hyperparameters", {{"n_epochs", 2}, {"batch_size", "auto"}, {"learning_rate_multiplier", 0.5}}}}}}}});
   const Json done = wait_for(id, "succeeded");
   EXPECT_EQ(done["object"], "fine_tuning.job");
   EXPECT_EQ(done["trained_tokens"], 123);
@@ -166,13 +189,17 @@ TEST_F(FineTuningApi, AJobTrainsAndItsModelIsServedAtOnce) {
   ASSERT_GE(events["data"].size(), 6u);
   EXPECT_EQ(events["data"][0]["object"], "fine_tuning.job.event");
   bool metrics = false;
-  for (const Json& event : events["data"]) metrics = metrics || (event["type"] == "metrics" && event["data"]["step"] == 2);
+  for (const Json& event : events["data"])
+    metrics = metrics || (event["type"] == "metrics" && event["data"]["step"] == 2);
   EXPECT_TRUE(metrics);
   const Json checkpoints = api_->get("/v1/fine_tuning/jobs/" + id + "/checkpoints").json;
   ASSERT_EQ(checkpoints["data"].size(), 1u);
   EXPECT_EQ(checkpoints["data"][0]["step_number"], 2);
   auto client = api_->client();
-  EXPECT_EQ(client.ask("GET /v1/files/" + done["result_files"][0].get<std::string>() + "/content HTTP/1.1\r\nHost: localhost\r\n\r\n").body,
+  EXPECT_EQ(client
+                .ask("GET /v1/files/" + done["result_files"][0].get<std::string>() +
+                     "/content HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                .body,
             "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n1,2.5,,,\n2,,,1.5,\n");
   EXPECT_EQ(api_->get("/v1/fine_tuning/jobs").json["data"][0]["id"], id);
   // And after a restart.
@@ -223,8 +250,16 @@ TEST_F(FineTuningApi, AJobThatRanGoesOnAfterARestart) {
   stop();
   tuner_.go = true;
   start();
-  EXPECT_EQ(wait_for(id, "succeeded")["trained_tokens"], 123);
+  const Json done = wait_for(id, "succeeded");
+  EXPECT_EQ(done["trained_tokens"], 123);
   EXPECT_EQ(tuner_.specs.size(), 2u);
+  auto client = api_->client();
+  EXPECT_EQ(client
+                .ask("GET /v1/files/" + done["result_files"][0].get<std::string>() +
+                     "/content HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                .body,
+            "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n1,2.5,,,\n2,,,1.5,\n")
+      << "with the steps before it, and none twice";
 }
 
 TEST_F(FineTuningApi, RequestsThatAreRefused) {
@@ -242,10 +277,13 @@ TEST_F(FineTuningApi, RequestsThatAreRefused) {
   EXPECT_EQ(param({{"model", "tiny"}, {"training_file", upload("x", "batch").json["id"]}}), "training_file");
   EXPECT_EQ(param({{"model", "tiny"}, {"training_file", good}, {"suffix", "a b"}}), "suffix");
   EXPECT_EQ(param({{"model", "tiny"}, {"training_file", good}, {"seed", -1}}), "seed");
-  EXPECT_EQ(param({{"model", "tiny"}, {"training_file", good}, {"hyperparameters", {{"n_epochs", 51}}}}), "hyperparameters.n_epochs");
-  EXPECT_EQ(param({{"model", "tiny"}, {"training_file", good}, {"hyperparameters", {{"epochs", 5}}}}), "hyperparameters.epochs");
+  EXPECT_EQ(param({{"model", "tiny"}, {"training_file", good}, {"hyperparameters", {{"n_epochs", 51}}}}),
+            "hyperparameters.n_epochs");
+  EXPECT_EQ(param({{"model", "tiny"}, {"training_file", good}, {"hyperparameters", {{"epochs", 5}}}}),
+            "hyperparameters.epochs");
   EXPECT_EQ(param({{"model", "tiny"}, {"training_file", good}, {"method", {{"type", "dpo"}}}}), "method.type");
-  EXPECT_EQ(param({{"model", "tiny"}, {"training_file", good}, {"integrations", {{{"type", "wandb"}}}}}), "integrations");
+  EXPECT_EQ(param({{"model", "tiny"}, {"training_file", good}, {"integrations", {{{"type", "wandb"}}}}}),
+            "integrations");
   EXPECT_EQ(api_->get("/v1/fine_tuning/jobs/ftjob-none").status, 404);
   EXPECT_EQ(api_->get("/v1/fine_tuning/jobs?limit=x").json["error"]["param"], "limit");
   TestApi without;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "serve/admission.h"
 #include "serve/key_visit.h"
 
 namespace tailor {
@@ -81,6 +82,9 @@ void GenerationCall::start(std::vector<Prompt> prompts, EngineRequest shape) {
     EngineRequest request = shape;
     request.prompt = prompts_[i].tokens;
     auto ticket = model_->text->engine().submit(std::move(request), std::make_shared<Part>(shared_from_this(), i * n));
+    const bool full = !ticket.has_value() && ticket.error().code == ErrorCode::kUnavailable;
+    ExpectedWait wait;
+    if (full) wait = model_->text->engine().expected_wait(shape.client, shape.priority, shape.adapter, shape.invariant);
     const std::lock_guard lock(mutex_);
     if (ticket.has_value()) {
       tickets_.push_back(*ticket);
@@ -88,7 +92,8 @@ void GenerationCall::start(std::vector<Prompt> prompts, EngineRequest shape) {
       continue;
     }
     left_ -= (prompts_.size() - i) * n;
-    ApiError error = api_error(ticket.error());
+    ApiError error = engine_error(ticket.error(), wait);
+    if (full && call_->record) call_->record->refused_for = WaitRefusal::kQueue;
     if (error.status == 400) {
       error.param = style_.chat ? "messages" : "prompt";
       if (error.message.find("the model reads") != std::string::npos) error.code = "context_length_exceeded";
@@ -139,7 +144,10 @@ void GenerationCall::on_prompt(std::size_t index, const PromptRead& read) {
   begin_stream();
   choices_[index].begun = true;
   if (style_.chat) {
-    Json choice{{"index", index}, {"delta", {{"role", "assistant"}, {"content", ""}}}, {"logprobs", nullptr}, {"finish_reason", nullptr}};
+    Json choice{{"index", index},
+                {"delta", {{"role", "assistant"}, {"content", ""}}},
+                {"logprobs", nullptr},
+                {"finish_reason", nullptr}};
     send_event(event(std::move(choice)));
   } else if (style_.echo) {
     Json choice{{"index", index}, {"text", prompts_[index / static_cast<std::size_t>(params_.choices)].text}};
@@ -162,7 +170,9 @@ void GenerationCall::on_text(std::size_t index, std::string_view text, std::span
   if (const auto now = std::chrono::steady_clock::now(); !tokens.empty()) {
     // The first token comes with the prompt's end: its time is the prompt's.
     if (choice.answer_tokens > 0)
-      token_seconds_.observe(std::chrono::duration<double>(now - choice.last_token).count() / static_cast<double>(tokens.size()), tokens.size());
+      token_seconds_.observe(
+          std::chrono::duration<double>(now - choice.last_token).count() / static_cast<double>(tokens.size()),
+          tokens.size());
     choice.last_token = now;
   }
   choice.answer_tokens += tokens.size();
@@ -177,7 +187,9 @@ void GenerationCall::on_text(std::size_t index, std::string_view text, std::span
     out["delta"] = {{"content", std::string(text)}};
   else
     out["text"] = std::string(text);
-  out["logprobs"] = !style_.logprobs ? Json(nullptr) : style_.chat ? chat_logprobs(shown) : completion_logprobs(index, shown, false);
+  out["logprobs"] = !style_.logprobs ? Json(nullptr)
+                    : style_.chat    ? chat_logprobs(shown)
+                                     : completion_logprobs(index, shown, false);
   out["finish_reason"] = nullptr;
   Json chunk = event(std::move(out));
   if (params_.continuous_usage) chunk["usage"] = usage();
@@ -201,7 +213,8 @@ void GenerationCall::on_end(std::size_t index, const AnswerEnd& end) {
   if (over_) return;
   if (params_.stream) {
     const auto delta = [&](Json content) {
-      send_event(event({{"index", index}, {"delta", std::move(content)}, {"logprobs", nullptr}, {"finish_reason", nullptr}}));
+      send_event(
+          event({{"index", index}, {"delta", std::move(content)}, {"logprobs", nullptr}, {"finish_reason", nullptr}}));
     };
     if (!rest.empty()) delta({{"content", rest}});
     if (choice.tools && !choice.tools->calls().empty()) delta({{"tool_calls", tool_calls_of(choice, true)}});
@@ -272,7 +285,8 @@ Json GenerationCall::chat_logprobs(std::span<const SampledToken> tokens) const {
   return {{"content", std::move(content)}, {"refusal", nullptr}};
 }
 
-Json GenerationCall::completion_logprobs(std::size_t index, std::span<const SampledToken> tokens, bool with_prompt) const {
+Json GenerationCall::completion_logprobs(std::size_t index, std::span<const SampledToken> tokens,
+                                         bool with_prompt) const {
   const Tokenizer& tokenizer = model_->text->tokenizer();
   const auto spelt = [&](std::int32_t token) { return tokenizer.decode({&token, 1}, true); };
   Json names = Json::array(), logprobs = Json::array(), tops = Json::array(), offsets = Json::array();
@@ -390,7 +404,8 @@ void GenerationCall::report(int status) {
     out.longest_answer = std::max(out.longest_answer, choice.answer_tokens);
     out.queued_s = std::max(out.queued_s, choice.prompt.queued_s);
     out.prefill_s = std::max(out.prefill_s, choice.prompt.computed_s);
-    out.decode_s = std::max(out.decode_s, std::chrono::duration<double>(choice.last_token - choice.first_token).count());
+    out.decode_s =
+        std::max(out.decode_s, std::chrono::duration<double>(choice.last_token - choice.first_token).count());
     out.finish_reasons.push_back(choice.reason);
   }
   out.submitted_s = submitted_s_;

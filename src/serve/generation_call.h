@@ -14,10 +14,10 @@
 namespace tailor {
 
 struct GenerationStyle {
-  bool chat = true;        // else a completion
+  bool chat = true;  // else a completion
   bool logprobs = false;
-  bool echo = false;       // completion: the prompt comes first
-  std::string model;       // as answers name it
+  bool echo = false;                // completion: the prompt comes first
+  std::string model;                // as answers name it
   std::optional<ToolFormat> tools;  // calls are looked for in the answer
   bool forced_call = false;         // the prompt ends with what opens a call
 };
@@ -26,13 +26,13 @@ struct GenerationStyle {
 struct GenerationReport {
   std::size_t prompt_tokens = 0, cached_tokens = 0, answer_tokens = 0;
   double queued_s = 0, first_token_s = 0, total_s = 0;
-  int status = 200;  // 499: the client went
+  int status = 200;                         // 499: the client went
   std::vector<std::string> finish_reasons;  // of each choice; empty: it did not come to its end
 
-  double submitted_s = 0;                  // from its coming to the engine's queue
-  double prefill_s = 0, decode_s = 0;      // of the slowest choice; decode: from the first token to the last
-  std::size_t longest_answer = 0;          // tokens
-  Tally token_seconds{kTokenSeconds};      // between tokens of one choice
+  double submitted_s = 0;                     // from its coming to the engine's queue
+  double prefill_s = 0, decode_s = 0;         // of the slowest choice; decode: from the first token to the last
+  std::size_t longest_answer = 0;             // tokens
+  BucketCounts token_seconds{kTokenSeconds};  // between tokens of one choice
   std::string response_id;
   bool chat = true, stream = false, seeded = false;
   int choices = 1, max_tokens = 0;
@@ -103,7 +103,7 @@ class GenerationCall : public std::enable_shared_from_this<GenerationCall> {
   std::size_t left_ = 0;
   bool streaming_ = false, over_ = false, gone_ = false, only_prompt_ = false;
   double first_token_s_ = -1, submitted_s_ = 0;
-  Tally token_seconds_{kTokenSeconds};
+  BucketCounts token_seconds_{kTokenSeconds};
 };
 
 }  // namespace tailor

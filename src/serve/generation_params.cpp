@@ -15,12 +15,14 @@ void read_logit_bias(FieldReader& in, const ApiLimits& limits, int vocabulary, S
   const Json* bias = in.find("logit_bias");
   if (bias == nullptr) return;
   if (!bias->is_object()) return in.fail("logit_bias", "expected an object from token ids to numbers");
-  if (bias->size() > limits.logit_bias) return in.fail("logit_bias", fmt::format("expected at most {} tokens", limits.logit_bias));
+  if (bias->size() > limits.logit_bias)
+    return in.fail("logit_bias", fmt::format("expected at most {} tokens", limits.logit_bias));
   for (const auto& [name, value] : bias->items()) {
     int token = -1;
     const auto [end, code] = std::from_chars(name.data(), name.data() + name.size(), token);
     if (code != std::errc() || end != name.data() + name.size() || token < 0 || token >= vocabulary)
-      return in.fail("logit_bias", fmt::format("'{}' is not one of the model's {} token ids", name.substr(0, 32), vocabulary));
+      return in.fail("logit_bias",
+                     fmt::format("'{}' is not one of the model's {} token ids", name.substr(0, 32), vocabulary));
     const double number = value.is_number() ? value.get<double>() : NAN;
     if (!(number >= -100 && number <= 100)) return in.fail("logit_bias", "expected numbers from -100 to 100");
     out.logit_bias.emplace_back(token, static_cast<float>(number));
@@ -55,7 +57,8 @@ GenerationParams read_generation_params(FieldReader& in, const ApiLimits& limits
   s.presence_penalty = in.number("presence_penalty", 0, -2, 2);
   s.frequency_penalty = in.number("frequency_penalty", 0, -2, 2);
   s.repetition_penalty = in.number("repetition_penalty", in.number("repeat_penalty", 1, 0.01, 10), 0.01, 10);
-  s.max_tokens = static_cast<int>(in.integer("max_completion_tokens", in.integer("max_tokens", usual_tokens, 0, kMostTokens), 0, kMostTokens));
+  s.max_tokens = static_cast<int>(
+      in.integer("max_completion_tokens", in.integer("max_tokens", usual_tokens, 0, kMostTokens), 0, kMostTokens));
   s.min_tokens = static_cast<int>(in.integer("min_tokens", 0, 0, kMostTokens));
   s.ignore_end = in.boolean("ignore_eos", false);
   s.keep_stop = in.boolean("include_stop_str_in_output", false);

@@ -238,6 +238,20 @@ TEST(HttpLimits, BodiesTogetherTakeOnlySoMuchMemory) {
   EXPECT_EQ(server.ask(post("/", std::string(200, 'y'))).status, 200) << "what was handed over is not counted";
 }
 
+TEST(HttpLimits, AHandlersOwnRetryAfterStandsAlone) {
+  struct TellsWhen : TestHandler {
+    HttpResponse error_response(int status, std::string_view) override { return {status, {{"Retry-After", "7"}}, ""}; }
+  };
+  HttpServerOptions options = patient_options();
+  options.limits.body_memory_bytes = 100;
+  TellsWhen handler;
+  TestServer server(handler, options);
+  const Answer refused = server.ask(post("/", std::string(200, 'y')));
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_EQ(refused.headers.count("Retry-After"), 1U);
+  EXPECT_EQ(*refused.headers.find("Retry-After"), "7");
+}
+
 TEST(HttpLimits, FieldsAndTargetsAsSet) {
   HttpServerOptions options = patient_options();
   options.limits.parser = {.header_bytes = 512, .header_count = 2, .target_bytes = 100};

@@ -60,7 +60,8 @@ struct HttpServerOptions {
   std::vector<HttpEndpoint> endpoints;
   HttpLimits limits;
   HttpTimeouts timeouts;
-  int io_threads = 1;  // >= 1; one is enough for about 40,000 small requests a second
+  std::chrono::seconds hsts{0};  // over TLS: Strict-Transport-Security for so long; 0: not said. Clients keep it
+  int io_threads = 1;            // >= 1; one is enough for about 40,000 small requests a second
 };
 
 }  // namespace tailor

@@ -352,6 +352,8 @@ void HttpSession::respond(HttpResponse response, bool keep) {
 void HttpSession::send_head(std::string_view head, bool keep) {
   out_.append(head);
   out_.append(date_field());
+  if (shared_->hsts.count() > 0 && transport_->over_tls())
+    out_.append("Strict-Transport-Security: max-age=" + std::to_string(shared_->hsts.count()) + "\r\n");
   if (!keep) {
     out_.append("Connection: close\r\n\r\n");
   } else {
@@ -370,7 +372,7 @@ HttpResponse HttpSession::error_response(int status, std::string_view message) {
 void HttpSession::fail(int status, std::string_view message) {
   if (status != 408) count(shared_->metrics->bad_requests);
   HttpResponse response = error_response(status, message);
-  if (status == 503) response.headers.add("Retry-After", "1");
+  if (status == 503 && response.headers.find("Retry-After") == nullptr) response.headers.add("Retry-After", "1");
   respond(std::move(response), false);
   end_request(false);
 }

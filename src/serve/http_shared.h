@@ -25,10 +25,11 @@ struct HttpPeer {
 class HttpShared {
  public:
   HttpShared(const HttpServerOptions& options, HttpHandler& served)
-      : limits(options.limits), timeouts(options.timeouts), handler(served) {}
+      : limits(options.limits), timeouts(options.timeouts), hsts(options.hsts), handler(served) {}
 
   const HttpLimits limits;
   const HttpTimeouts timeouts;
+  const std::chrono::seconds hsts;
   HttpHandler& handler;
   const std::shared_ptr<HttpMetrics> metrics = std::make_shared<HttpMetrics>();
   std::atomic<std::size_t> body_memory{0};

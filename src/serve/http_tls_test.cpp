@@ -120,6 +120,23 @@ TEST_F(HttpTls, AnswersAndKeepsTheConnection) {
   EXPECT_TRUE(server.no_connections());
 }
 
+TEST_F(HttpTls, BrowsersAreToldToKeepToItWhereAsked) {
+  HttpServerOptions kept = options();
+  kept.hsts = std::chrono::hours(24);
+  kept.endpoints.push_back({.host = "127.0.0.1"});  // a plain one beside it
+  TestServer server(handler, kept);
+  TlsClient client(server.port, {});
+  ASSERT_TRUE(client.connected);
+  client.send(kGet);
+  EXPECT_THAT(client.read_through("tls \n"), HasSubstr("\r\nStrict-Transport-Security: max-age=86400\r\n"));
+  const Answer plain = TestClient::to_port(server.server.endpoints()[1].port).ask(kGet);
+  EXPECT_EQ(plain.headers.find("Strict-Transport-Security"), nullptr) << "over plain text it would mean nothing";
+  TestServer usual(handler, options());
+  TlsClient second(usual.port, {});
+  second.send(kGet);
+  EXPECT_THAT(second.read_through("tls \n"), testing::Not(HasSubstr("Strict-Transport-Security")));
+}
+
 TEST_F(HttpTls, OldProtocolsAndPlainTextAreRefused) {
   TestServer server(handler, options());
   EXPECT_FALSE(TlsClient(server.port, {.max_version = TLS1_1_VERSION}).connected);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <tuple>
 
 namespace tailor {
 namespace {
@@ -80,7 +81,23 @@ ApiResult<Principal> KeyDoor::check(const HttpHead& head, ApiScope scope) {
         fmt::format("this key has no scope '{}'; it has {}", to_string(scope_of(scope)), to_string(key->scopes)), ""};
   auto admitted = ledger_.admit(key->id, key->quotas, 0, now);
   if (const auto* refusal = std::get_if<QuotaRefusal>(&admitted)) return quota_error(*refusal);
-  auto visit = std::make_shared<KeyVisit>(key, std::move(std::get<QuotaGrant>(admitted)), options_.clock);
+  return let_in(std::move(key), std::move(std::get<QuotaGrant>(admitted)));
+}
+
+ApiResult<Principal> KeyDoor::background(const std::string& key_id) {
+  if (key_id.empty()) return Principal{};
+  const UnixMillis now = options_.clock();
+  const auto snapshot = store_.keys().snapshot();
+  std::shared_ptr<const ApiKey> key = snapshot ? snapshot->by_id(key_id, seconds_of(now)) : nullptr;
+  if (!key || !key->scopes.has(Scope::kInfer))
+    return ApiError{401, "authentication_error", "invalid_api_key", "the API key was revoked or has expired", ""};
+  auto admitted = ledger_.admit_background(key->id, key->quotas, now);
+  if (const auto* refusal = std::get_if<QuotaRefusal>(&admitted)) return quota_error(*refusal);
+  return let_in(std::move(key), std::move(std::get<QuotaGrant>(admitted)));
+}
+
+Principal KeyDoor::let_in(std::shared_ptr<const ApiKey> key, QuotaGrant grant) {
+  auto visit = std::make_shared<KeyVisit>(key, std::move(grant), options_.clock);
   {
     const std::lock_guard lock(visits_mutex_);
     if (visits_.size() >= sweep_at_) {
@@ -99,7 +116,10 @@ void KeyDoor::look() {
   if (changed) unread_ = false;
   if (!closed_) {
     const auto known = keys.list();
-    if (!known || !known->empty()) closed_ = true;  // a store that cannot be read lets nobody in
+    if (!known || !known->empty()) {
+      std::ignore = keys.refresh();  // one made since the look above is let in from the moment the door closes
+      closed_ = true;                // a store that cannot be read lets nobody in
+    }
   }
   const auto snapshot = keys.snapshot();
   if (!snapshot) return;

@@ -35,6 +35,8 @@ class KeyDoor final : public Authenticator {
   ~KeyDoor() override;  // saves what was used; no request may be under way
 
   ApiResult<Principal> check(const HttpHead& head, ApiScope scope) override;
+  /// Its tokens count as others do; see QuotaLedger::admit_background(). No key: it came in when nobody needed one.
+  ApiResult<Principal> background(const std::string& key_id) override;
   bool closed() const;
   /// Reads the store's keys now and ends what runs under revoked ones; otherwise done by a thread of the door.
   void look();
@@ -42,6 +44,7 @@ class KeyDoor final : public Authenticator {
  private:
   void run();
   void save();
+  Principal let_in(std::shared_ptr<const ApiKey> key, QuotaGrant grant);
 
   Store& store_;
   Logger& log_;

@@ -24,7 +24,8 @@ constexpr int kLastWaitMs = 1000;     // at the end, for a reader that takes not
 
 Result<std::unique_ptr<LogSink>> LogSink::open(LogSinkOptions options) {
   if (!options.file.empty() && options.max_bytes < 2 * kLeastFile)
-    return Error{ErrorCode::kInvalidArgument, fmt::format("a log of at most {} bytes is too small", options.max_bytes), fmt::format("give it {} or more", 2 * kLeastFile)};
+    return Error{ErrorCode::kInvalidArgument, fmt::format("a log of at most {} bytes is too small", options.max_bytes),
+                 fmt::format("give it {} or more", 2 * kLeastFile)};
   std::unique_ptr<LogSink> out(new LogSink(std::move(options)));
   TAILOR_CHECK(out->open_file());
   out->thread_ = std::thread([sink = out.get()] { sink->run(); });
@@ -33,9 +34,12 @@ Result<std::unique_ptr<LogSink>> LogSink::open(LogSinkOptions options) {
 
 Status LogSink::open_file() {
   if (options_.file.empty()) return {};
-  const int file = ::open(options_.file.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+  const int file =
+      ::open(options_.file.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
   if (file < 0) {
-    if (errno == ELOOP) return Error{ErrorCode::kInvalidArgument, fmt::format("{} is a link; a log is written to plain files only", options_.file.string()), ""};
+    if (errno == ELOOP)
+      return Error{ErrorCode::kInvalidArgument,
+                   fmt::format("{} is a link; a log is written to plain files only", options_.file.string()), ""};
     return io_error("cannot write the log", options_.file, errno);
   }
   struct stat status {};

@@ -15,9 +15,9 @@
 namespace tailor {
 
 struct LogSinkOptions {
-  std::filesystem::path file;                           // readable by its owner alone; empty: standard error
-  std::uint64_t max_bytes = std::uint64_t{100} << 20;   // of the file and FILE.1, the one before it, together
-  std::size_t queue_bytes = std::size_t{4} << 20;       // waiting to be written; more are dropped and counted
+  std::filesystem::path file;                          // readable by its owner alone; empty: standard error
+  std::uint64_t max_bytes = std::uint64_t{100} << 20;  // of the file and FILE.1, the one before it, together
+  std::size_t queue_bytes = std::size_t{4} << 20;      // waiting to be written; more are dropped and counted
 };
 
 /// Threads: all.

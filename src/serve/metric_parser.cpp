@@ -88,7 +88,8 @@ std::string_view without(std::string_view name, std::string_view suffix) {
 
 bool belongs(const MetricFamily& family, const std::string& name) {
   if (family.type != "histogram") return name == family.name;
-  return without(name, "_bucket") == family.name || without(name, "_sum") == family.name || without(name, "_count") == family.name;
+  return without(name, "_bucket") == family.name || without(name, "_sum") == family.name ||
+         without(name, "_count") == family.name;
 }
 
 Status check_histogram(const MetricFamily& family) {
@@ -111,7 +112,8 @@ Status check_histogram(const MetricFamily& family) {
     (s.name.ends_with("_sum") ? all[labels].sum : all[labels].count) = s.value;
   }
   for (const auto& [labels, series] : all) {
-    if (series.buckets.empty() || !std::isinf(series.buckets.back().first)) return wrong(family.name + ": the last bucket is not +Inf");
+    if (series.buckets.empty() || !std::isinf(series.buckets.back().first))
+      return wrong(family.name + ": the last bucket is not +Inf");
     for (std::size_t i = 1; i < series.buckets.size(); ++i) {
       if (series.buckets[i].first <= series.buckets[i - 1].first) return wrong(family.name + ": bounds do not rise");
       if (series.buckets[i].second < series.buckets[i - 1].second) return wrong(family.name + ": buckets fall");
@@ -137,8 +139,10 @@ Status comment(std::string_view line, std::vector<MetricFamily>& families, std::
     families.push_back({name, std::string(line), "", {}});
     return {};
   }
-  if (families.empty() || families.back().name != name || !families.back().type.empty()) return wrong("TYPE of " + name + " does not follow its HELP");
-  if (line != "counter" && line != "gauge" && line != "histogram") return wrong(fmt::format("'{}' is no type known here", line));
+  if (families.empty() || families.back().name != name || !families.back().type.empty())
+    return wrong("TYPE of " + name + " does not follow its HELP");
+  if (line != "counter" && line != "gauge" && line != "histogram")
+    return wrong(fmt::format("'{}' is no type known here", line));
   families.back().type = line;
   if (line == "counter" && !name.ends_with("_total")) return wrong("the counter " + name + " does not end with _total");
   return {};
@@ -155,7 +159,9 @@ Result<std::vector<MetricFamily>> parse_metrics(std::string_view text) {
     const std::size_t end = text.find('\n');
     std::string_view line = text.substr(0, end);
     text.remove_prefix(end + 1);
-    const auto at = [&](const Error& error) { return wrong(fmt::format("metrics line {}: {}", number, error.message)); };
+    const auto at = [&](const Error& error) {
+      return wrong(fmt::format("metrics line {}: {}", number, error.message));
+    };
     if (line.empty()) continue;
     if (line.front() == '#') {
       if (line.size() < 2 || line[1] != ' ') continue;
@@ -164,7 +170,8 @@ Result<std::vector<MetricFamily>> parse_metrics(std::string_view text) {
     }
     Result<MetricSample> read = sample(line);
     if (!read.has_value()) return at(read.error());
-    if (out.empty() || out.back().type.empty() || !belongs(out.back(), read->name)) return at(wrong(read->name + " is not of the family above it"));
+    if (out.empty() || out.back().type.empty() || !belongs(out.back(), read->name))
+      return at(wrong(read->name + " is not of the family above it"));
     if (!seen.emplace(read->name, read->labels).second) return at(wrong(read->name + " comes twice with these labels"));
     if (out.back().type != "gauge" && !(read->value >= 0)) return at(wrong(read->name + " is below 0"));
     out.back().samples.push_back(std::move(*read));

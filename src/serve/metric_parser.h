@@ -22,8 +22,9 @@ struct MetricFamily {
   std::vector<MetricSample> samples;
 };
 
-/// Checked: HELP and TYPE once for each family and before its samples, families in one piece, names, labels and escapes,
-/// no sample twice, counters not negative, buckets rising to le="+Inf", which equals _count. Errors name the line.
+/// Checked: HELP and TYPE once for each family and before its samples, families in one piece, names, labels and
+/// escapes, no sample twice, counters not negative, buckets rising to le="+Inf", which equals _count. Errors name the
+/// line.
 Result<std::vector<MetricFamily>> parse_metrics(std::string_view text);
 
 }  // namespace tailor

@@ -56,7 +56,8 @@ void MetricText::family(std::string_view name, Kind kind, std::string_view help)
   out_.append("\n# TYPE ").append(family).append(" ").append(type).append("\n");
 }
 
-void MetricText::line(std::string_view suffix, const MetricLabels& labels, std::string_view le, std::string_view value) {
+void MetricText::line(std::string_view suffix, const MetricLabels& labels, std::string_view le,
+                      std::string_view value) {
   out_.append(name_).append(suffix);
   if (!labels.empty() || !le.empty()) {
     char before = '{';
@@ -83,7 +84,7 @@ void MetricText::sample(const MetricLabels& labels, std::uint64_t value) {
 }
 
 void MetricText::histogram(const MetricLabels& labels, const Histogram& histogram) {
-  const Tally now = histogram.read();
+  const BucketCounts now = histogram.read();
   std::uint64_t below = 0;
   for (std::size_t i = 0; i < histogram.bounds().size(); ++i) {
     below += now.counts()[i];

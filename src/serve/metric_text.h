@@ -1,8 +1,8 @@
 #pragma once
 /// Writes metrics as Prometheus reads them: its text format 0.0.4, or OpenMetrics 1.0.
 ///
-/// Not prometheus-cpp: its histograms take a lock at every observation, it knows no OpenMetrics, and most of our numbers
-/// are not counted here but read from engines and the HTTP server when somebody asks.
+/// Not prometheus-cpp: its histograms take a lock at every observation, it knows no OpenMetrics, and most of our
+/// numbers are not counted here but read from engines and the HTTP server when somebody asks.
 
 #include <cstdint>
 #include <string>

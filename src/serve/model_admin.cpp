@@ -21,7 +21,23 @@ Error no_store() {
   return {ErrorCode::kInvalidArgument, "this server has no store", "start it with --data DIR"};
 }
 
+/// A link in a directory, or so many entries that it is no adapter's.
+bool has_links(const fs::path& directory) {
+  constexpr int kMostEntries = 1000;
+  std::error_code failed;
+  int entries = 0;
+  for (fs::recursive_directory_iterator at(directory, failed), end; !failed && at != end; at.increment(failed)) {
+    if (++entries > kMostEntries || at->is_symlink(failed)) return true;
+  }
+  return static_cast<bool>(failed);
+}
+
 }  // namespace
+
+Error ModelAdmin::told(const std::string& name, Error error) const {
+  log_.warning(fmt::format("the model {} was not loaded: {}", name, to_string(error)));
+  return error;
+}
 
 Result<ServedModelPtr> ModelAdmin::load_stored(const std::string& reference, const std::string& id) {
   if (store_ == nullptr) return no_store();
@@ -30,9 +46,10 @@ Result<ServedModelPtr> ModelAdmin::load_stored(const std::string& reference, con
   TAILOR_TRY(const PackageRecord record, stored_package(*store_, reference));
   const std::string name = id.empty() ? record.name : id;
   TAILOR_CHECK(check_name(name, "model name"));
-  TAILOR_TRY(auto model, serve_package(record.path, name, options_));
-  model->meta["version"] = record.version;
-  ServedModelPtr served = models_.put(std::move(model));
+  auto model = serve_package(record.path, name, options_);
+  if (!model) return told(name, model.error());
+  (*model)->meta["version"] = record.version;
+  ServedModelPtr served = models_.put(std::move(*model));
   const std::lock_guard lock(mutex_);
   if (reference.find('@') == std::string::npos)
     following_.insert_or_assign(name, record);
@@ -49,8 +66,9 @@ Result<ServedModelPtr> ModelAdmin::load_base(const std::string& name, const std:
   if (!id.empty()) TAILOR_CHECK(check_name(id, "model name"));
   const std::unique_lock loading(loading_, std::try_to_lock);
   if (!loading) return busy();
-  TAILOR_TRY(auto model, serve_base_model(name, id, options_));
-  return models_.put(std::move(model));
+  auto model = serve_base_model(name, id, options_);
+  if (!model) return told(name, model.error());
+  return models_.put(std::move(*model));
 }
 
 Result<ServedModelPtr> ModelAdmin::put_adapter(const fs::path& path, const std::string& parent, const std::string& id) {
@@ -60,8 +78,9 @@ Result<ServedModelPtr> ModelAdmin::put_adapter(const fs::path& path, const std::
     return Error{ErrorCode::kNotFound, fmt::format("there is no model {} for the adapter to stand on", parent), ""};
   const std::unique_lock loading(loading_, std::try_to_lock);
   if (!loading) return busy();
-  TAILOR_TRY(auto model, serve_adapter(*base, path, id));
-  return models_.put(std::move(model));
+  auto model = serve_adapter(*base, path, id);
+  if (!model) return told(id, model.error());
+  return models_.put(std::move(*model));
 }
 
 Result<ServedModelPtr> ModelAdmin::load_stored_adapter(const std::string& reference, const std::string& parent,
@@ -81,7 +100,7 @@ Result<ServedModelPtr> ModelAdmin::load_adapter(const fs::path& path, const std:
   const fs::path whole = failed ? fs::path() : fs::canonical(path.is_absolute() ? path : root / path, failed);
   // One answer for what is outside and what is not there: it says nothing about this machine's files.
   const auto [end, ignored] = std::mismatch(root.begin(), root.end(), whole.begin(), whole.end());
-  if (failed || end != root.end() || whole == root)
+  if (failed || end != root.end() || whole == root || (fs::is_directory(whole, failed) && has_links(whole)))
     return Error{ErrorCode::kNotFound, "there is no such adapter under the directory of adapters", ""};
   return put_adapter(whole, parent, id);
 }

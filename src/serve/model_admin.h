@@ -37,7 +37,7 @@ class ModelAdmin {
   /// An adapter of `parent` (empty: the first model): a package of the store.
   Result<ServedModelPtr> load_stored_adapter(const std::string& reference, const std::string& parent,
                                              const std::string& id);
-  /// The same from a path under the adapters' root; relative ones start there.
+  /// The same from a path under the adapters' root; relative ones start there. A directory with links in it is refused.
   Result<ServedModelPtr> load_adapter(const std::filesystem::path& path, const std::string& parent,
                                       const std::string& id);
   Status remove(const std::string& id);
@@ -47,6 +47,8 @@ class ModelAdmin {
  private:
   Result<ServedModelPtr> put_adapter(const std::filesystem::path& path, const std::string& parent,
                                      const std::string& id);
+  /// Clients are told no paths, so the log is.
+  Error told(const std::string& name, Error error) const;
 
   ModelRegistry& models_;
   Store* store_;

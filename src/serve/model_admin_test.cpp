@@ -20,10 +20,27 @@ using test::JsonAnswer;
 using test::TestApi;
 namespace fs = std::filesystem;
 
+/// Keeps what it is told.
+class KeptLog final : public Logger {
+ public:
+  void log(LogLevel, std::string_view message) override {
+    const std::lock_guard lock(mutex_);
+    all_ += std::string(message) + "\n";
+  }
+  std::string all() {
+    const std::lock_guard lock(mutex_);
+    return all_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::string all_;
+};
+
 struct AdminApi {
   TemporaryDirectory dir{"tailor-admin"};
   std::unique_ptr<Store> store = Store::open(dir.path() / "store").value();
-  NullLogger log;
+  KeptLog log;
   KeyDoor door{*store, log};
   std::string admin = fields({Scope::kAdmin}), infer = fields({Scope::kInfer});
   TestApi api{{}, {}, &door};
@@ -97,6 +114,41 @@ TEST(ModelAdmin, AdaptersByPathStayUnderTheirRoot) {
   EXPECT_EQ(a.post("/v1/load_lora_adapter", {{"lora_name", "tiny"}, {"lora_path", "broken.gguf"}}).status, 400)
       << "the name is taken";
   EXPECT_EQ(a.post("/v1/unload_lora_adapter", {{"lora_name", "tiny"}}).status, 404) << "no adapter";
+}
+
+TEST(ModelAdmin, DirectoriesOfAdaptersHoldNoLinks) {
+  AdminApi a;
+  const fs::path outside = a.dir.path() / "outside", root = a.dir.path() / "adapters";
+  make_directories(outside / "adapter").value();
+  testing::write_tiny_adapter(outside / "adapter" / "adapter.gguf");
+  const auto load = [&](const std::string& path) {
+    return a.post("/v1/load_lora_adapter", {{"lora_name", "x"}, {"lora_path", path}, {"load_inplace", true}}).status;
+  };
+  make_directories(root / "plain").value();
+  fs::copy_file(outside / "adapter" / "adapter.gguf", root / "plain" / "adapter.gguf");
+  EXPECT_EQ(load("plain"), 200);
+  fs::create_symlink(outside / "adapter" / "adapter.gguf", root / "plain" / "text.json");
+  EXPECT_EQ(load("plain"), 404) << "a file beside it";
+  make_directories(root / "file").value();
+  fs::create_symlink(outside / "adapter" / "adapter.gguf", root / "file" / "adapter.gguf");
+  EXPECT_EQ(load("file"), 404) << "the file itself";
+  make_directories(root / "directory").value();
+  fs::create_directory_symlink(outside / "adapter", root / "directory" / "adapter");
+  EXPECT_EQ(load("directory"), 404) << "its directory";
+}
+
+TEST(ModelAdmin, ErrorsTellNoPathsAndTheLogDoes) {
+  AdminApi a;
+  write_file_atomic(a.dir.path() / "adapters" / "broken.gguf", "not an adapter").value();
+  for (const JsonAnswer& got :
+       {a.post("/v1/load_lora_adapter", {{"lora_name", "x"}, {"lora_path", "broken.gguf"}}),
+        a.post("/v1/admin/models", {{"package", "none"}}), a.post("/v1/admin/models", {{"model", "none"}})}) {
+    const std::string message = got.json["error"]["message"];
+    EXPECT_FALSE(message.empty());
+    EXPECT_EQ(message.find(a.dir.path().string()), std::string::npos) << message;
+    EXPECT_EQ(message.find('/'), std::string::npos) << message;
+  }
+  EXPECT_NE(a.log.all().find((a.dir.path() / "adapters" / "broken.gguf").string()), std::string::npos) << a.log.all();
 }
 
 TEST(ModelAdmin, AdaptersByPathAreOffWhereNoRootWasNamed) {

@@ -15,7 +15,9 @@ struct RouteText {
   const char* answer;
   const char* event;            // of a stream; null: none
   const char* unavailable;      // of 503, where it is not Error
-  const char* query = nullptr;  // a parameter; text
+  const char* query = nullptr;  // parameters; "limit<1000": at most so much, else 100
+  const char* takes = nullptr;  // media type of the body; null: application/json
+  const char* gives = nullptr;  // of the answer; null: application/json
 };
 
 constexpr RouteText kRoutes[] = {
@@ -40,31 +42,54 @@ constexpr RouteText kRoutes[] = {
     {"POST", "/rerank", "rerank", "vectors", "The same", "RerankRequest", "Ranking", nullptr, nullptr},
     {"POST", "/v1/classify", "classify", "labels", "Labels of texts", "ClassifyRequest", "ClassificationList", nullptr,
      nullptr},
+    {"POST", "/v1/tag", "tag", "labels", "Entities in texts, or a tag for each word", "TagRequest", "TagList", nullptr,
+     nullptr},
+    {"POST", "/v1/extract", "extract", "labels", "Answers that stand in a text", "ExtractRequest", "AnswerList",
+     nullptr, nullptr},
     {"GET", "/", "page", "page", "The page for people (text/html)", nullptr, "Anything", nullptr, nullptr},
     {"GET", "/assets/{name}", "pageFile", "page", "A file of the page", nullptr, "Anything", nullptr, nullptr},
-    {"GET", "/metrics", "metrics", "state", "Figures for Prometheus (text/plain)", nullptr, "Anything", nullptr, nullptr},
-    {"POST", "/v1/files", "uploadFile", "files", "Takes a file: multipart/form-data with the fields file and purpose", nullptr, "File",
-     nullptr, nullptr},
-    {"GET", "/v1/files", "listFiles", "files", "The files there are", nullptr, "FileList", nullptr, nullptr, "purpose"},
+    {"GET", "/metrics", "metrics", "state", "Figures for Prometheus", nullptr, "Anything", nullptr, nullptr, nullptr,
+     nullptr, "text/plain"},
+    {"POST", "/v1/files", "uploadFile", "files", "Takes a file", "UploadRequest", "File", nullptr, nullptr, nullptr,
+     "multipart/form-data"},
+    {"GET", "/v1/files", "listFiles", "files", "The files there are", nullptr, "FileList", nullptr, nullptr,
+     "purpose after limit<10000 order"},
     {"GET", "/v1/files/{id}", "retrieveFile", "files", "One of them", nullptr, "File", nullptr, nullptr},
     {"DELETE", "/v1/files/{id}", "deleteFile", "files", "Removes it", nullptr, "Deleted", nullptr, nullptr},
-    {"GET", "/v1/files/{id}/content", "downloadFile", "files", "Its bytes (application/octet-stream)", nullptr, "Anything", nullptr, nullptr},
-    {"POST", "/v1/fine_tuning/jobs", "createFineTuningJob", "fine-tuning", "Trains a model on a file", "FineTuningJobRequest", "FineTuningJob",
-     nullptr, nullptr},
-    {"GET", "/v1/fine_tuning/jobs", "listFineTuningJobs", "fine-tuning", "The jobs there are", nullptr, "FineTuningJobList", nullptr, nullptr, "after"},
-    {"GET", "/v1/fine_tuning/jobs/{id}", "retrieveFineTuningJob", "fine-tuning", "One of them", nullptr, "FineTuningJob", nullptr, nullptr},
-    {"POST", "/v1/fine_tuning/jobs/{id}/cancel", "cancelFineTuningJob", "fine-tuning", "Ends it", nullptr, "FineTuningJob", nullptr, nullptr},
-    {"POST", "/v1/fine_tuning/jobs/{id}/pause", "pauseFineTuningJob", "fine-tuning", "Stops it, to be resumed", nullptr, "FineTuningJob", nullptr, nullptr},
-    {"POST", "/v1/fine_tuning/jobs/{id}/resume", "resumeFineTuningJob", "fine-tuning", "Goes on with it", nullptr, "FineTuningJob", nullptr, nullptr},
-    {"GET", "/v1/fine_tuning/jobs/{id}/events", "listFineTuningEvents", "fine-tuning", "What happened to it, the newest first", nullptr,
-     "FineTuningEventList", nullptr, nullptr, "after"},
+    {"GET", "/v1/files/{id}/content", "downloadFile", "files", "Its bytes", nullptr, "Anything", nullptr, nullptr,
+     nullptr, nullptr, "application/octet-stream"},
+    {"POST", "/v1/fine_tuning/jobs", "createFineTuningJob", "fine-tuning", "Trains a model on a file",
+     "FineTuningJobRequest", "FineTuningJob", nullptr, nullptr},
+    {"GET", "/v1/fine_tuning/jobs", "listFineTuningJobs", "fine-tuning", "The jobs there are", nullptr,
+     "FineTuningJobList", nullptr, nullptr, "after limit order"},
+    {"GET", "/v1/fine_tuning/jobs/{id}", "retrieveFineTuningJob", "fine-tuning", "One of them", nullptr,
+     "FineTuningJob", nullptr, nullptr},
+    {"POST", "/v1/fine_tuning/jobs/{id}/cancel", "cancelFineTuningJob", "fine-tuning", "Ends it", nullptr,
+     "FineTuningJob", nullptr, nullptr},
+    {"POST", "/v1/fine_tuning/jobs/{id}/pause", "pauseFineTuningJob", "fine-tuning", "Stops it, to be resumed", nullptr,
+     "FineTuningJob", nullptr, nullptr},
+    {"POST", "/v1/fine_tuning/jobs/{id}/resume", "resumeFineTuningJob", "fine-tuning", "Goes on with it", nullptr,
+     "FineTuningJob", nullptr, nullptr},
+    {"GET", "/v1/fine_tuning/jobs/{id}/events", "listFineTuningEvents", "fine-tuning",
+     "What happened to it, the newest first", nullptr, "FineTuningEventList", nullptr, nullptr,
+     "after limit<1000 order"},
     {"GET", "/v1/fine_tuning/jobs/{id}/checkpoints", "listFineTuningCheckpoints", "fine-tuning", "Its models", nullptr,
-     "FineTuningCheckpointList", nullptr, nullptr, "after"},
-    {"POST", "/v1/admin/models", "loadModel", "admin", "Serves a model of the store, or replaces one", "LoadModelRequest", "Anything", nullptr, nullptr},
-    {"DELETE", "/v1/admin/models/{id}", "removeModel", "admin", "Serves it no longer", nullptr, "Anything", nullptr, nullptr},
-    {"POST", "/v1/load_lora_adapter", "loadLoraAdapter", "admin", "Serves an adapter, as vLLM has it", "LoadLoraAdapterRequest", "Anything", nullptr,
+     "FineTuningCheckpointList", nullptr, nullptr, "after limit order"},
+    {"POST", "/v1/batches", "createBatch", "batches", "Has a file's requests answered in the background",
+     "BatchRequest", "Batch", nullptr, nullptr},
+    {"GET", "/v1/batches", "listBatches", "batches", "The batches there are", nullptr, "BatchList", nullptr, nullptr,
+     "after limit order"},
+    {"GET", "/v1/batches/{id}", "retrieveBatch", "batches", "One of them", nullptr, "Batch", nullptr, nullptr},
+    {"POST", "/v1/batches/{id}/cancel", "cancelBatch", "batches", "Ends it; what was answered stays", nullptr, "Batch",
+     nullptr, nullptr},
+    {"POST", "/v1/admin/models", "loadModel", "admin", "Serves a model of the store, or replaces one",
+     "LoadModelRequest", "Anything", nullptr, nullptr},
+    {"DELETE", "/v1/admin/models/{id}", "removeModel", "admin", "Serves it no longer", nullptr, "Anything", nullptr,
      nullptr},
-    {"POST", "/v1/unload_lora_adapter", "unloadLoraAdapter", "admin", "Serves it no longer", "UnloadLoraAdapterRequest", "Anything", nullptr, nullptr},
+    {"POST", "/v1/load_lora_adapter", "loadLoraAdapter", "admin", "Serves an adapter, as vLLM has it",
+     "LoadLoraAdapterRequest", "Anything", nullptr, nullptr},
+    {"POST", "/v1/unload_lora_adapter", "unloadLoraAdapter", "admin", "Serves it no longer", "UnloadLoraAdapterRequest",
+     "Anything", nullptr, nullptr},
     {"POST", "/tokenize", "tokenize", "tokens", "A text's or a conversation's tokens", "TokenizeRequest", "Tokens",
      nullptr, nullptr},
     {"POST", "/detokenize", "detokenize", "tokens", "The text of tokens", "DetokenizeRequest", "DetokenizedText",
@@ -83,25 +108,29 @@ const RouteText* text_of(std::string_view method, std::string_view path) {
 
 struct Failure {
   const char *status, *name, *text;
-  bool scoped, body;  // only where a key is asked for, only where there is a body
+  bool scoped, body;    // only where a key is asked for, only where there is a body
+  bool upload = false;  // only of an upload
 };
 
 constexpr Failure kFailures[] = {
     {"400", "BadRequest", "The request is wrong; param names the field", false, false},
     {"401", "Unauthorized", "The key is missing or not known", true, false},
     {"403", "Forbidden", "The key does not allow this, or the host name is not the server's", false, false},
-    {"404", "NotFound", "There is no such model", true, false},
+    {"404", "NotFound", "There is no such model, file, job or batch", true, false},
     {"408", "Timeout", "The request came too slowly, or its answer took too long", false, false},
     {"413", "TooLarge", "The body is too large", false, false},
     {"414", "TargetTooLong", "The path and query are too long", false, false},
-    {"415", "UnsupportedMediaType", "The body is not said to be application/json", false, true},
+    {"415", "UnsupportedMediaType", "The body is not said to be application/json, of an upload multipart/form-data",
+     false, true},
     {"417", "ExpectationFailed", "Expect holds something other than 100-continue", false, false},
     {"429", "TooManyRequests", "The key's quota is used up for now; Retry-After tells how long", true, false},
     {"431", "HeadTooLarge", "The header fields are too large", false, false},
     {"500", "ServerError", "The server failed; its log has the reason", false, false},
-    {"501", "NotImplemented", "The transfer coding is not known", false, false},
+    {"501", "NotImplemented", "The transfer coding is not known, or the server keeps no files, jobs and batches", false,
+     false},
     {"503", "Overloaded", "The server has too much to do, or shuts down; Retry-After tells when to ask again", false,
      false},
+    {"507", "NoRoom", "The disk has no room for the file", false, false, true},
     {"505", "VersionNotSupported", "The HTTP version is none of 1.0 and 1.1", false, false},
 };
 
@@ -117,6 +146,13 @@ Json failure(const Failure& f, const char* schema) {
   return out;
 }
 
+Json query_schema(const std::string& name, std::int64_t most) {
+  if (name == "limit") return openapi::integer("elements of a page", 1, most);
+  if (name == "order") return openapi::one_of({"asc", "desc"}, "by the time they were made; desc: the newest first");
+  if (name == "after") return openapi::string("the id of the last element of the page before");
+  return {{"type", "string"}};
+}
+
 Json operation(const ApiRoute& route, const RouteText& text, const Json& schemas) {
   Json out{{"operationId", text.id}, {"tags", Json::array({text.tag})}, {"summary", text.summary}};
   if (route.scope == ApiScope::kNone)
@@ -129,17 +165,24 @@ Json operation(const ApiRoute& route, const RouteText& text, const Json& schemas
     out["parameters"].push_back(
         {{"name", name}, {"in", "path"}, {"required", true}, {"schema", {{"type", "string"}, {"minLength", 1}}}});
   }
-  if (text.query != nullptr)
-    out["parameters"].push_back({{"name", text.query}, {"in", "query"}, {"schema", {{"type", "string"}}}});
+  for (std::string_view rest = text.query == nullptr ? "" : text.query; !rest.empty();) {
+    const std::string word(rest.substr(0, rest.find(' '))), name = word.substr(0, word.find('<'));
+    rest.remove_prefix(std::min(rest.size(), word.size() + 1));
+    const std::int64_t most = name.size() < word.size() ? std::stoll(word.substr(name.size() + 1)) : 100;
+    out["parameters"].push_back({{"name", name}, {"in", "query"}, {"schema", query_schema(name, most)}});
+  }
   if (text.request != nullptr) {
     Json content{{"schema", openapi::ref(text.request)}};
     if (const Json& schema = schemas[text.request]; schema.contains("examples"))
       content["examples"]["usual"]["value"] = schema["examples"][0];
-    out["requestBody"] = {{"required", true}, {"content", {{"application/json", std::move(content)}}}};
+    out["requestBody"] = {{"required", true},
+                          {"content", {{text.takes != nullptr ? text.takes : "application/json", std::move(content)}}}};
   }
   Json good{{"description", "The answer"}, {"headers", {{"X-Request-Id", header("RequestId")}}}};
   if (text.request != nullptr) good["headers"]["X-Ignored-Params"] = header("IgnoredParams");
-  good["content"]["application/json"]["schema"] = openapi::ref(text.answer);
+  good["content"][text.gives != nullptr ? text.gives : "application/json"]["schema"] = openapi::ref(text.answer);
+  if (const Json& schema = schemas[text.answer]; schema.contains("examples"))
+    good["content"]["application/json"]["examples"]["usual"]["value"] = schema["examples"][0];
   if (text.event != nullptr) {
     Json data = openapi::string();
     data["contentMediaType"] = "application/json";
@@ -152,7 +195,9 @@ Json operation(const ApiRoute& route, const RouteText& text, const Json& schemas
   }
   out["responses"]["200"] = std::move(good);
   for (const Failure& f : kFailures) {
-    if ((f.scoped && route.scope == ApiScope::kNone) || (f.body && text.request == nullptr)) continue;
+    if ((f.scoped && route.scope == ApiScope::kNone) || (f.body && text.request == nullptr) ||
+        (f.upload && route.sink == nullptr))
+      continue;
     if (text.unavailable != nullptr && std::string(f.status) == "503")
       out["responses"][f.status] = failure(f, text.unavailable);
     else
@@ -178,6 +223,7 @@ Json openapi_document(const ApiLimits& limits) {
   Json schemas = Json::object();
   openapi::add_request_schemas(limits, schemas);
   openapi::add_answer_schemas(schemas);
+  openapi::add_job_schemas(schemas);
   Json responses = Json::object();
   for (const Failure& f : kFailures) responses[f.name] = failure(f, "Error");
   Json paths = Json::object();

@@ -22,8 +22,8 @@ Fields head(const char* object, const char* id) {
 }
 
 Json finish_reason(bool open) {
-  const Json reason =
-      one_of({"stop", "length", "tool_calls"}, "stop: the answer came to its end or to a stop text; length: to max_tokens");
+  const Json reason = one_of({"stop", "length", "tool_calls"},
+                             "stop: the answer came to its end or to a stop text; length: to max_tokens");
   return open ? or_null(reason) : reason;
 }
 
@@ -49,15 +49,16 @@ void add_text_answers(Json& schemas) {
 
   const Json stop_reason = string("the stop text that ended the answer");
   Fields chat = head("chat.completion", "chatcmpl-…");
-  chat.emplace_back(
-      "choices",
-      list(told({{"index", integer()},
-                 {"message",
-                  told({{"role", constant("assistant")}, {"content", or_null(string())}, {"refusal", Json{{"type", "null"}}}, {"tool_calls", list(Json{{"type", "object"}})}}, {"tool_calls"})},
-                 {"logprobs", or_null(ref("ChatLogprobs"))},
-                 {"finish_reason", finish_reason(false)},
-                 {"stop_reason", stop_reason}},
-                {"stop_reason"})));
+  chat.emplace_back("choices", list(told({{"index", integer()},
+                                          {"message", told({{"role", constant("assistant")},
+                                                            {"content", or_null(string())},
+                                                            {"refusal", Json{{"type", "null"}}},
+                                                            {"tool_calls", list(Json{{"type", "object"}})}},
+                                                           {"tool_calls"})},
+                                          {"logprobs", or_null(ref("ChatLogprobs"))},
+                                          {"finish_reason", finish_reason(false)},
+                                          {"stop_reason", stop_reason}},
+                                         {"stop_reason"})));
   chat.emplace_back("usage", ref("Usage"));
   schemas["ChatCompletion"] = told(chat);
 
@@ -90,17 +91,18 @@ void add_text_answers(Json& schemas) {
 }
 
 void add_model_answers(Json& schemas) {
-  schemas["Model"] = told({{"id", string()},
-                           {"object", constant("model")},
-                           {"created", integer("Unix seconds")},
-                           {"owned_by", string()},
-                           {"root", string()},
-                           {"parent", or_null(string("of an adapter: the model that it stands on"))},
-                           {"max_model_len", integer("prompt and answer together, in tokens")},
-                           {"capabilities", list(one_of({"chat", "completions", "classify", "embeddings"}))},
-                           {"labels", list(string())},
-                           {"meta", said({{"type", "object"}}, "of the file: its size, parameters and the like")}},
-                          {"max_model_len", "labels", "meta"});
+  schemas["Model"] = told(
+      {{"id", string()},
+       {"object", constant("model")},
+       {"created", integer("Unix seconds")},
+       {"owned_by", string()},
+       {"root", string()},
+       {"parent", or_null(string("of an adapter: the model that it stands on"))},
+       {"max_model_len", integer("prompt and answer together, in tokens")},
+       {"capabilities", list(one_of({"chat", "completions", "classify", "nearest", "tag", "extract", "embeddings"}))},
+       {"labels", list(string())},
+       {"meta", said({{"type", "object"}}, "of the file: its size, parameters and the like")}},
+      {"max_model_len", "labels", "meta"});
   schemas["ModelList"] = list_of("Model");
   schemas["Tokens"] = told({{"tokens", list(any_of({integer(), told({{"id", integer()}, {"piece", string()}})}),
                                             "ids, or with_pieces objects")},
@@ -132,16 +134,44 @@ void add_vector_answers(Json& schemas) {
                                                    {"document"}),
                                               "the most relevant first")},
                              {"usage", usage(false)}});
-  schemas["Classification"] = told({{"index", integer()},
-                                    {"label", or_null(string("null: none is sure enough"))},
-                                    {"confidence", number()},
-                                    {"abstained", boolean()},
-                                    {"labels", list(string(), "of a model that gives several")},
-                                    {"value", number("of a model that gives a number")},
-                                    {"probabilities", map(number())}},
-                                   {"label", "confidence", "abstained", "labels", "value", "probabilities"});
+  schemas["Classification"] =
+      told({{"index", integer()},
+            {"label", or_null(string("null: none is sure enough"))},
+            {"confidence", number()},
+            {"abstained", boolean()},
+            {"labels", list(string(), "of a model that gives several")},
+            {"value", number("of a model that gives a number")},
+            {"probabilities", map(number())},
+            {"nearest", list(told({{"text", string()}, {"label", string()}, {"similarity", number("cosine")}}),
+                             "training rows, the nearest first")}},
+           {"label", "confidence", "abstained", "labels", "value", "probabilities", "nearest"});
   schemas["ClassificationList"] =
       list_of("Classification", {{"model", string()}, {"milliseconds", number("that it was computed for")}});
+}
+
+void add_word_answers(Json& schemas) {
+  const Fields more{{"model", string()},
+                    {"offsets", one_of({"codepoints", "utf16", "utf8"}, "what start and end count")},
+                    {"usage", usage(false)},
+                    {"milliseconds", number("that it was computed for")}};
+  schemas["Entity"] = told({{"label", string()},
+                            {"text", string()},
+                            {"start", integer()},
+                            {"end", integer("the first that does not belong to it")},
+                            {"score", number("probability, the lowest of its words")}});
+  schemas["Tags"] = told({{"index", integer()},
+                          {"entities", list(ref("Entity"), "from left to right; of a model whose tags mark spans")},
+                          {"words", list(ref("Entity"), "every word; its label is its tag")}},
+                         {"entities", "words"});
+  schemas["TagList"] = list_of("Tags", more);
+  schemas["Answer"] = told({{"index", integer()},
+                            {"answer", or_null(string("null: the text has none"))},
+                            {"start", or_null(integer())},
+                            {"end", or_null(integer("the first that does not belong to it"))},
+                            {"score", number("probability, among all pieces that could be the answer")},
+                            {"no_answer", boolean()}},
+                           {"no_answer"});
+  schemas["AnswerList"] = list_of("Answer", more);
 }
 
 }  // namespace
@@ -154,20 +184,14 @@ void add_answer_schemas(Json& schemas) {
                             {"code", or_null(string("model_not_found, context_length_exceeded, …"))}})}});
   schemas["HealthError"] = told({{"error", told({{"code", integer()}, {"message", string()}, {"type", string()}})}}, {},
                                 "as llama.cpp has it");
-  const Json open = Json{{"type", "object"}};
   schemas["Anything"] = Json::object();
-  schemas["File"] = told({{"id", string()}, {"object", constant("file")}, {"bytes", integer()}, {"created_at", integer()}, {"filename", string()},
-                          {"purpose", string()}, {"status", string()}});
-  schemas["Deleted"] = told({{"id", string()}, {"object", string()}, {"deleted", Json{{"type", "boolean"}}}});
-  schemas["FineTuningJob"] = open;
-  for (const char* name : {"FileList", "FineTuningJobList", "FineTuningEventList", "FineTuningCheckpointList"})
-    schemas[name] = told({{"object", constant("list")}, {"data", list(open)}, {"has_more", Json{{"type", "boolean"}}}});
   schemas["State"] = told({{"status", constant("ok")}});
   schemas["Version"] = told({{"version", string()}});
   schemas["OpenApi"] = said({{"type", "object"}, {"required", {"openapi", "info", "paths"}}}, "this document");
   add_text_answers(schemas);
   add_model_answers(schemas);
   add_vector_answers(schemas);
+  add_word_answers(schemas);
 }
 
 }  // namespace tailor::openapi

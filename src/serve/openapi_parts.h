@@ -105,5 +105,6 @@ inline Json told(const Fields& fields, const std::set<std::string>& may_lack = {
 /// Fill components.schemas.
 void add_request_schemas(const ApiLimits& limits, Json& schemas);
 void add_answer_schemas(Json& schemas);
+void add_job_schemas(Json& schemas);  // of files, fine-tuning jobs and batches, both ways
 
 }  // namespace tailor::openapi

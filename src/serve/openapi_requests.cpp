@@ -142,10 +142,17 @@ void add_request_schemas(const ApiLimits& limits, Json& schemas) {
   Fields chat = generation(limits);
   chat.insert(chat.begin() + 1, {"messages", messages});
   chat.emplace_back("logprobs", boolean("tells log probabilities of the answer's tokens"));
-  const Json function = taken({{"name", string()}, {"description", string()}, {"parameters", json_schema("of the arguments")}, {"strict", boolean("")}}, {"name"});
-  chat.emplace_back("tools", list(taken({{"type", constant("function")}, {"function", function}}, {"type", "function"}), "that the model may call", 0, 128));
-  chat.emplace_back("tool_choice", any_of({one_of({"none", "auto", "required"}),
-                                           taken({{"type", constant("function")}, {"function", taken({{"name", string()}}, {"name"})}}, {"type", "function"})}));
+  const Json function = taken({{"name", string()},
+                               {"description", string()},
+                               {"parameters", json_schema("of the arguments")},
+                               {"strict", boolean("")}},
+                              {"name"});
+  chat.emplace_back("tools", list(taken({{"type", constant("function")}, {"function", function}}, {"type", "function"}),
+                                  "that the model may call", 0, 128));
+  chat.emplace_back("tool_choice",
+                    any_of({one_of({"none", "auto", "required"}),
+                            taken({{"type", constant("function")}, {"function", taken({{"name", string()}}, {"name"})}},
+                                  {"type", "function"})}));
   chat.emplace_back("parallel_tool_calls", boolean("has no effect"));
   chat.emplace_back("top_logprobs", integer("and of so many others; needs logprobs", 0, limits.top_logprobs));
   schemas["ChatCompletionRequest"] =
@@ -179,12 +186,38 @@ void add_request_schemas(const ApiLimits& limits, Json& schemas) {
              {"return_documents", boolean("tells their texts")}},
             {"query", "documents"}),
       {{"query", "late parcel"}, {"documents", {"Your parcel is delayed.", "We sell garden chairs."}}, {"top_n", 1}});
-  schemas["ClassifyRequest"] =
+  const Json pair = taken({{"text", string()}, {"text_pair", string()}}, {"text", "text_pair"});
+  schemas["ClassifyRequest"] = example(
+      taken(
+          {{"model", model},
+           {"input", any_of({string(), list(string(), "", 1, limits.texts), pair, list(pair, "", 1, limits.texts)},
+                            "one text or several; for packages of pairs, pairs")},
+           {"probabilities", boolean("of all labels", true)},
+           {"label_only",
+            boolean("the label without confidence and probabilities; of packages on a language model quicker")},
+           {"nearest", integer("so many of the nearest training rows, of models with the capability nearest", 0, 50)}},
+          {"input"}),
+      {{"input", "Where is my parcel?"}});
+  const Json offsets = one_of({"codepoints", "utf16", "utf8"},
+                              "how start and end count: characters as Python counts them (as a rule), UTF-16 "
+                              "units as JavaScript and Java do, or bytes");
+  schemas["TagRequest"] =
       example(taken({{"model", model},
                      {"input", any_of({string(), list(string(), "", 1, limits.texts)}, "one text or several")},
-                     {"probabilities", boolean("of all labels", true)}},
+                     {"words", boolean("every word with its tag, beside the entities")},
+                     {"offsets", offsets}},
                     {"input"}),
-              {{"input", "Where is my parcel?"}});
+              {{"input", "Anna moved to Oslo."}});
+  const Json asked =
+      taken({{"question", string()}, {"context", string("the text to look in")}}, {"question", "context"});
+  schemas["ExtractRequest"] = example(taken({{"model", model},
+                                             {"question", string()},
+                                             {"context", string("the text to look in")},
+                                             {"input", any_of({asked, list(asked, "", 1, limits.texts)},
+                                                              "in the place of question and context, for several")},
+                                             {"offsets", offsets}},
+                                            {}, "question and context, or input"),
+                                      {{"question", "Where does Anna live?"}, {"context", "Anna lives in Oslo."}});
   schemas["TokenizeRequest"] =
       example(taken({{"model", model},
                      {"content", string("the text")},
@@ -201,20 +234,6 @@ void add_request_schemas(const ApiLimits& limits, Json& schemas) {
   schemas["ApplyTemplateRequest"] =
       example(taken({{"model", model}, {"messages", messages}}, {"messages"}), {{"messages", question()}});
 
-  const Json number_or_auto = any_of({constant("auto"), number("", 0, 1e4, 1)});
-  const Json hyperparameters = taken({{"n_epochs", number_or_auto}, {"batch_size", number_or_auto}, {"learning_rate_multiplier", number_or_auto}}, {});
-  const Json method = taken({{"type", constant("supervised")}, {"supervised", taken({{"hyperparameters", hyperparameters}}, {})}}, {"type"});
-  schemas["FineTuningJobRequest"] = example(taken({{"model", string("a base model that answers with text")},
-                                                   {"training_file", string("of purpose fine-tune")},
-                                                   {"validation_file", string("absent: a part of the training file")},
-                                                   {"suffix", string("stands in the new model's name")},
-                                                   {"seed", integer("", 0, INT32_MAX)},
-                                                   {"method", method},
-                                                   {"hyperparameters", hyperparameters},
-                                                   {"integrations", list(Json{{"type", "object"}}, "none", 0, 0)},
-                                                   {"metadata", map(string())}},
-                                                  {"model", "training_file"}),
-                                            {{"model", "smollm2-135m-instruct"}, {"training_file", "file-0"}});
   schemas["LoadModelRequest"] = example(taken({{"name", string("as clients ask for it")},
                                                {"package", string("NAME or NAME@VERSION of the store")},
                                                {"model", string("of the models' directory")},
@@ -222,10 +241,14 @@ void add_request_schemas(const ApiLimits& limits, Json& schemas) {
                                                {"parent", string("of an adapter")}},
                                               {}),
                                         {{"name", "support"}, {"package", "support@1"}});
-  schemas["LoadLoraAdapterRequest"] =
-      example(taken({{"lora_name", string()}, {"lora_path", string("under adapters_root")}, {"base_model_name", string()}, {"load_inplace", boolean("takes the place of one of this name")}}, {"lora_name", "lora_path"}),
-              {{"lora_name", "polite"}, {"lora_path", "polite.gguf"}});
-  schemas["UnloadLoraAdapterRequest"] = example(taken({{"lora_name", string()}}, {"lora_name"}), {{"lora_name", "polite"}});
+  schemas["LoadLoraAdapterRequest"] = example(taken({{"lora_name", string()},
+                                                     {"lora_path", string("under adapters_root")},
+                                                     {"base_model_name", string()},
+                                                     {"load_inplace", boolean("takes the place of one of this name")}},
+                                                    {"lora_name", "lora_path"}),
+                                              {{"lora_name", "polite"}, {"lora_path", "polite.gguf"}});
+  schemas["UnloadLoraAdapterRequest"] =
+      example(taken({{"lora_name", string()}}, {"lora_name"}), {{"lora_name", "polite"}});
 }
 
 }  // namespace tailor::openapi

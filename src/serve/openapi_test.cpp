@@ -3,11 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <map>
 #include <regex>
 #include <set>
 
 #include "serve/openapi.h"
 #include "serve/test_api.h"
+#include "serve/test_packages.h"
 
 namespace tailor {
 namespace {
@@ -99,17 +101,25 @@ bool ignored(const JsonAnswer& answer, const std::string& name) {
 /// Each described field alone beside the example: it is read, and taken or refused by name.
 TEST(OpenApi, DescribedFieldsAreRead) {
   TestApi api;
+  const TemporaryDirectory dir("openapi");
+  test::write_neighbours_package(dir.path() / "rows", true);
+  test::write_tag_package(dir.path() / "tags", {0, 9, 0, 0, 0}, 0);
+  test::write_span_package(dir.path() / "spans", 0, false);
+  for (const char* name : {"rows", "tags", "spans"})
+    api.models().put(serve_package(dir.path() / name, name, {.share = std::make_shared<ComputeShare>(1)}).value());
+  const std::map<std::string, std::string> models{
+      {"ClassifyRequest", "rows"}, {"TagRequest", "tags"}, {"ExtractRequest", "spans"}};
   const Json doc = document();
   for (const ApiRoute& route : api_routes()) {
     const std::string name = openapi_request(route.method, route.path);
-    // The model here gives no labels, and there is no store.
-    if (name.empty() || name == "ClassifyRequest" || route.needs_store || route.scope == ApiScope::kAdmin) continue;
+    if (name.empty() || route.needs_store || route.scope == ApiScope::kAdmin) continue;  // there is no store
     const Json& schema = doc["components"]["schemas"][name];
     const Json usual = schema["examples"][0];
     for (const auto& [field, described] : schema["properties"].items()) {
       SCOPED_TRACE(std::string(route.path) + " " + field);
       if (field == "model") continue;
       Json body = usual;
+      if (models.contains(name)) body["model"] = models.at(name);
       if (!body.contains(field)) body[field] = value_of(described, doc);
       if (field == "messages" || field == "prompt") body.erase("content");  // of /tokenize: one of the three
       if (std::string(route.path).find("completions") != std::string::npos) body["not_described"] = 1;
@@ -165,7 +175,9 @@ TEST(OpenApi, FieldsThatAreReadAreDescribed) {
   EXPECT_TRUE(read.contains("guided_regex"));
   EXPECT_GT(read.size(), 60u);
   for (const std::string& name : read) {
-    if (name == "Content-Type" || name == "X" || name == "Accept" || name == "tracestate" || name == "traceparent" || name == "type" || name == "function" || name == "Content-Disposition") continue;
+    if (name == "Content-Type" || name == "X" || name == "Accept" || name == "tracestate" || name == "traceparent" ||
+        name == "type" || name == "function" || name == "Content-Disposition")
+      continue;
     EXPECT_TRUE(described.contains(name)) << name << " is read and not described";
   }
 }

@@ -24,7 +24,9 @@ double boot_seconds() {
 std::uint64_t open_files() {
   std::error_code error;
   std::uint64_t n = 0;
-  for (auto at = std::filesystem::directory_iterator("/proc/self/fd", error); !error && at != std::filesystem::directory_iterator(); at.increment(error)) ++n;
+  for (auto at = std::filesystem::directory_iterator("/proc/self/fd", error);
+       !error && at != std::filesystem::directory_iterator(); at.increment(error))
+    ++n;
   return n > 0 ? n - 1 : 0;  // one of them is this look
 }
 

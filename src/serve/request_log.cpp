@@ -34,11 +34,15 @@ double rounded_ms(double seconds) {
 
 void JsonLogger::log(LogLevel level, std::string_view message) {
   if (level < least_) return;
-  sink_.write(line_of({{"ts", time_text(std::chrono::system_clock::now())}, {"level", name_of(level)}, {"message", message}}));
+  sink_.write(
+      line_of({{"ts", time_text(std::chrono::system_clock::now())}, {"level", name_of(level)}, {"message", message}}));
 }
 
 void RequestLog::on_request(const RequestRecord& record) {
-  const bool background = record.route != nullptr && (record.route->scope == ApiScope::kNone || record.route->scope == ApiScope::kMetrics);
+  // A batch has up to thousands of requests at once; what became of each stands in its files.
+  const bool background = !record.batch_id.empty() ||
+                          (record.route != nullptr &&
+                           (record.route->scope == ApiScope::kNone || record.route->scope == ApiScope::kMetrics));
   const LogLevel level = record.status >= 500 ? LogLevel::kWarning : background ? LogLevel::kDebug : LogLevel::kInfo;
   if (level < options_.least) return;
   Json out{{"ts", time_text(record.began)}, {"level", name_of(level)}, {"message", "request"}};
@@ -51,6 +55,7 @@ void RequestLog::on_request(const RequestRecord& record) {
   out["status"] = record.status;
   text("model", record.model);
   text("key_id", record.key_id);
+  text("batch_id", record.batch_id);
   if (options_.addresses) text("remote_address", record.remote_address);
   text("trace_id", record.trace.trace_id);
   out["bytes_in"] = record.bytes_in;

@@ -1,6 +1,6 @@
 #pragma once
-/// The server's log: one JSON object a line, printable ASCII throughout, so that nothing a client sends can forge a line
-/// or move a terminal's cursor. Never content, never keys.
+/// The server's log: one JSON object a line, printable ASCII throughout, so that nothing a client sends can forge a
+/// line or move a terminal's cursor. Never content, never keys.
 
 #include "core/log.h"
 #include "serve/log_sink.h"
@@ -20,7 +20,8 @@ class JsonLogger final : public Logger {
 };
 
 struct RequestLogOptions {
-  LogLevel least = LogLevel::kInfo;  // routes without a key (health) and /metrics are kDebug, status 500 and above kWarning
+  LogLevel least = LogLevel::kInfo;  // routes without a key (health), /metrics and requests of batches are kDebug,
+                                     // status 500 and above kWarning
   bool addresses = true;             // of clients
 };
 

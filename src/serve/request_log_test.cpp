@@ -43,7 +43,8 @@ struct Logged {
 TEST(RequestLog, SaysWhatBecameOfATextAndNothingOfIt) {
   Logged logged;
   const test::JsonAnswer answer = logged.api->post(
-      "/v1/completions", {{"prompt", "the secret parcel"}, {"max_tokens", 4}, {"ignore_eos", true}, {"user", "alice@example.com"}},
+      "/v1/completions",
+      {{"prompt", "the secret parcel"}, {"max_tokens", 4}, {"ignore_eos", true}, {"user", "alice@example.com"}},
       "X-Request-Id: mine-1\r\nAuthorization: Bearer sk-secret\r\n");
   ASSERT_EQ(answer.status, 200);
   const std::vector<Json> lines = logged.lines();
@@ -64,7 +65,8 @@ TEST(RequestLog, SaysWhatBecameOfATextAndNothingOfIt) {
   EXPECT_GE(line["total_ms"].get<double>(), line["first_token_ms"].get<double>());
   EXPECT_EQ(line["ts"].get<std::string>().size(), std::string("2026-11-30T05:59:22.123Z").size());
   const std::string all = read_file(logged.file).value();
-  for (const char* never : {"secret", "parcel", "alice", "Bearer"}) EXPECT_EQ(all.find(never), std::string::npos) << never;
+  for (const char* never : {"secret", "parcel", "alice", "Bearer"})
+    EXPECT_EQ(all.find(never), std::string::npos) << never;
   EXPECT_EQ(all.find(answer.json["choices"][0]["text"].get<std::string>()), std::string::npos);
 }
 
@@ -91,7 +93,10 @@ TEST(RequestLog, LeavesOutHealthAndAddressesWhereToldTo) {
 TEST(RequestLog, NothingFromOutsideBreaksALine) {
   TemporaryDirectory dir("log");
   const auto sink = LogSink::open({.file = dir.path() / "log"}).value();
-  JsonLogger(*sink, LogLevel::kInfo).warning("one\r\n{\"level\":\"info\"}\x1b[2J\x7f\xc2\x9b" "31m\xff");
+  JsonLogger(*sink, LogLevel::kInfo)
+      .warning(
+          "one\r\n{\"level\":\"info\"}\x1b[2J\x7f\xc2\x9b"
+          "31m\xff");
   RequestLog requests(*sink, {});
   RequestRecord record;
   record.model = "a\n\x1b]0;title\x07";

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "serve/http_file.h"
+
 namespace tailor {
 namespace {
 
@@ -21,13 +23,13 @@ class WatchedResponder final : public HttpResponder {
     try {
       if (!answered_) WatchedResponder::send(if_dropped_(watch_->record));
       if (stream_status_ != 0) watch_->done(500);  // half of an answer; the first call counts
-    } catch (...) {  // no memory: the server answers by itself
+    } catch (...) {                                // no memory: the server answers by itself
     }
   }
 
   void send(HttpResponse response) override {
     if (!std::exchange(answered_, true)) {
-      watch_->record.bytes_out = response.body.size();
+      watch_->record.bytes_out = response.file ? response.file->size() : response.body.size();
       watch_->done(response.status);
     }
     inner_->send(std::move(response));

@@ -20,18 +20,28 @@ struct GenerationReport;  // generation_call.h
 
 constexpr int kClientGone = 499;  // as a status: the client went before its answer was complete
 
+/// Why a request was turned away before it began.
+enum class WaitRefusal : std::uint8_t {
+  kNone,
+  kKey,     // what its own key has waiting takes too long
+  kServer,  // what waits takes too long
+  kQueue,   // the queue's bounds of requests and tokens
+};
+
 struct RequestRecord {
-  std::string id;              // as in X-Request-Id; empty: it never became a request
-  std::string method;          // empty: it never became a request
+  std::string id;                   // as in X-Request-Id; empty: it never became a request
+  std::string method;               // empty: it never became a request
   const ApiRoute* route = nullptr;  // of api_routes(); null: none has this path, or it never became a request
-  std::string key_id;          // opaque; empty: nobody in particular
-  std::string remote_address;  // empty: over a Unix socket
-  std::string model;           // an id of the registry, never what the client wrote; empty: none was found
-  std::size_t prompt_tokens = 0;  // of vectors and labels; of texts see `generation`
+  std::string key_id;               // opaque; empty: nobody in particular
+  std::string batch_id;             // a request of a batch, which came over no connection; empty: another one
+  std::string remote_address;       // empty: over a Unix socket
+  std::string model;                // an id of the registry, never what the client wrote; empty: none was found
+  std::size_t prompt_tokens = 0;    // of vectors and labels; of texts see `generation`
   std::shared_ptr<const GenerationReport> generation;  // null: no text was asked for
-  TraceContext trace;          // of the client, where it sent one
+  TraceContext trace;                                  // of the client, where it sent one
 
   int status = 0;
+  WaitRefusal refused_for = WaitRefusal::kNone;
   std::uint64_t bytes_in = 0, bytes_out = 0;  // of bodies
   std::chrono::system_clock::time_point began;
   double seconds = 0;  // to the last byte handed to the connection
@@ -61,7 +71,8 @@ class RequestWatch {
   void done(int status);  // the answer is complete; the first counts
 
   /// The same responder, watched. Dropped without an answer it sends what `if_dropped` gives.
-  static std::shared_ptr<HttpResponder> watch(std::shared_ptr<HttpResponder> responder, std::shared_ptr<RequestWatch> watch,
+  static std::shared_ptr<HttpResponder> watch(std::shared_ptr<HttpResponder> responder,
+                                              std::shared_ptr<RequestWatch> watch,
                                               HttpResponse (*if_dropped)(const RequestRecord&));
 
  private:

@@ -43,7 +43,8 @@ std::optional<ConstraintSpec> read_format(FieldReader& in, const Json& format) {
       inner.fail("json_schema", "is missing", "missing_required_parameter");
     }
   } else if (!inner.error() && type != "text") {
-    inner.fail("type", fmt::format("'{}' is none of text, json_object, json_schema", type.substr(0, 64)), "unsupported_parameter");
+    inner.fail("type", fmt::format("'{}' is none of text, json_object, json_schema", type.substr(0, 64)),
+               "unsupported_parameter");
   }
   if (inner.error()) in.fail(*inner.error());
   return out;
@@ -52,16 +53,30 @@ std::optional<ConstraintSpec> read_format(FieldReader& in, const Json& format) {
 /// "json", "regex", "choice", "grammar" and "json_object" of `in`, each with the prefix.
 void read_guided(FieldReader& in, const std::string& prefix, std::vector<ConstraintSpec>& out) {
   if (const Json* schema = in.find(prefix + "json")) {
-    Json parsed = schema->is_string() ? Json::parse(schema->get<std::string>(), nullptr, false) : *schema;
-    if (parsed.is_discarded()) return in.fail(prefix + "json", "expected a JSON schema");
-    out.push_back(schema_spec(parsed, in.path_of(prefix + "json")));
+    // As a text it has a limit of its own: its brackets are not those of the request.
+    const Result<Json> parsed =
+        schema->is_string() ? parse_json(schema->get_ref<const std::string&>(), "schema") : Result<Json>(*schema);
+    if (!parsed.has_value()) return in.fail(prefix + "json", "expected a JSON schema");
+    out.push_back(schema_spec(*parsed, in.path_of(prefix + "json")));
   }
   if (in.has(prefix + "regex"))
-    out.push_back({.kind = Kind::kRegex, .schema = {}, .text = in.text(prefix + "regex"), .choices = {}, .where = in.path_of(prefix + "regex")});
+    out.push_back({.kind = Kind::kRegex,
+                   .schema = {},
+                   .text = in.text(prefix + "regex"),
+                   .choices = {},
+                   .where = in.path_of(prefix + "regex")});
   if (in.has(prefix + "choice"))
-    out.push_back({.kind = Kind::kChoices, .schema = {}, .text = {}, .choices = in.texts(prefix + "choice", 10'000, 65'536), .where = in.path_of(prefix + "choice")});
+    out.push_back({.kind = Kind::kChoices,
+                   .schema = {},
+                   .text = {},
+                   .choices = in.texts(prefix + "choice", 10'000, 65'536),
+                   .where = in.path_of(prefix + "choice")});
   if (in.has(prefix + "grammar"))
-    out.push_back({.kind = Kind::kGrammar, .schema = {}, .text = in.text(prefix + "grammar"), .choices = {}, .where = in.path_of(prefix + "grammar")});
+    out.push_back({.kind = Kind::kGrammar,
+                   .schema = {},
+                   .text = in.text(prefix + "grammar"),
+                   .choices = {},
+                   .where = in.path_of(prefix + "grammar")});
   if (in.boolean(prefix + "json_object", false)) out.emplace_back();
 }
 
@@ -75,14 +90,18 @@ std::optional<ConstraintSpec> read_constraint(FieldReader& in) {
   if (const Json* outputs = in.find("structured_outputs")) {
     FieldReader inner(*outputs, "structured_outputs");
     read_guided(inner, "", asked);
-    for (const std::string& name : inner.unread()) inner.fail(ApiError::invalid(name, fmt::format("'{}' cannot be enforced", name), "unsupported_parameter"));
+    for (const std::string& name : inner.unread())
+      inner.fail(ApiError::invalid(name, fmt::format("'{}' cannot be enforced", name), "unsupported_parameter"));
     if (inner.error()) in.fail(*inner.error());
   }
   read_guided(in, "guided_", asked);
   if (const Json* schema = in.find("json_schema")) asked.push_back(schema_spec(*schema, "json_schema"));
   if (in.has("grammar"))
-    asked.push_back({.kind = Kind::kGrammar, .schema = {}, .text = in.text("grammar"), .choices = {}, .where = "grammar"});
-  if (asked.size() > 1) in.fail(ApiError::invalid("response_format", "an answer can follow one format, and the request names more than one"));
+    asked.push_back(
+        {.kind = Kind::kGrammar, .schema = {}, .text = in.text("grammar"), .choices = {}, .where = "grammar"});
+  if (asked.size() > 1)
+    in.fail(
+        ApiError::invalid("response_format", "an answer can follow one format, and the request names more than one"));
   if (in.error() || asked.empty()) return std::nullopt;
   return asked[0];
 }

@@ -13,6 +13,7 @@
 #include "fit/paths.h"
 #include "fit/ready_model.h"
 #include "fit/serving.h"
+#include "fit/tag_answer.h"
 #include "fit/tuned_decoder.h"
 #include "infer/embedder.h"
 #include "model/catalogue.h"
@@ -53,18 +54,21 @@ Status check_base(const fs::path& adapter, const EngineHost& host) {
                     host.gguf.filename().string().find(trained_on.substr(0, kInNames)) != std::string::npos;
   if (same) return {};
   return Error{ErrorCode::kInvalidArgument,
-               fmt::format("{}: was trained on {} (sha256 {}…), {} is another model (sha256 {}…)", adapter.string(), base.value("id", "a model"),
-                           trained_on.substr(0, 12), host.gguf.filename().string(), host.sha256.substr(0, 12)),
+               fmt::format("{}: was trained on {} (sha256 {}…), {} is another model (sha256 {}…)", adapter.string(),
+                           base.value("id", "a model"), trained_on.substr(0, 12), host.gguf.filename().string(),
+                           host.sha256.substr(0, 12)),
                "serve it on the model it was trained on"};
 }
 
-Result<std::shared_ptr<EngineHost>> make_host(const fs::path& gguf, const ModelLoadOptions& options) {
+Result<std::shared_ptr<EngineHost>> make_host(const fs::path& gguf, const ModelLoadOptions& options,
+                                              const TorchWorkerFiles& worker = {}) {
   TAILOR_CHECK(check_memory(gguf, options.cache_bytes, system_info().available_bytes));
   TAILOR_TRY(Engine engine, Engine::load(gguf, {.threads = options.threads,
                                                 .max_context = options.max_context,
                                                 .cache_bytes = options.cache_bytes,
                                                 .queue = options.queue,
-                                                .share = options.share}));
+                                                .share = options.share,
+                                                .worker = worker}));
   TAILOR_TRY(const std::string sha256, cached_sha256(gguf));
   TAILOR_TRY(ConstraintCompiler constraints, ConstraintCompiler::make(engine.tokenizer()));
   return std::make_shared<EngineHost>(EngineHost{gguf, sha256, std::move(engine), std::move(constraints)});
@@ -73,8 +77,12 @@ Result<std::shared_ptr<EngineHost>> make_host(const fs::path& gguf, const ModelL
 Json meta_of(const fs::path& gguf) {
   const auto info = describe_model(gguf);
   if (!info.has_value()) return Json::object();
-  return {{"vocab_size", info->vocabulary},   {"n_ctx_train", info->context_length}, {"n_embd", info->embedding_length},
-          {"n_params", info->parameters},     {"size", info->bytes},                 {"file_type", info->file_type},
+  return {{"vocab_size", info->vocabulary},
+          {"n_ctx_train", info->context_length},
+          {"n_embd", info->embedding_length},
+          {"n_params", info->parameters},
+          {"size", info->bytes},
+          {"file_type", info->file_type},
           {"architecture", info->architecture}};
 }
 
@@ -82,12 +90,19 @@ Json meta_of(const fs::path& gguf) {
 Result<fs::path> adapter_file(const fs::path& path) {
   std::error_code ignored;
   if (!fs::is_directory(path, ignored)) return path;
-  for (const fs::path& inside : {fs::path(kSoftPromptFile), fs::path("adapter.gguf"), fs::path(kAdapterDirectory) / "adapter.gguf"}) {
+  for (const fs::path& inside :
+       {fs::path(kSoftPromptFile), fs::path("adapter.gguf"), fs::path(kAdapterDirectory) / "adapter.gguf"}) {
     if (fs::exists(path / inside, ignored)) return path / inside;
   }
   return Error{ErrorCode::kNotFound,
                fmt::format("{}: holds neither adapter.gguf nor {}", path.string(), kSoftPromptFile),
                "name a GGUF adapter, a soft prompt, or a package of `tailor tune` with one"};
+}
+
+BatcherOptions batching(const ModelLoadOptions& options) {
+  BatcherOptions out;
+  out.waiting_time = options.queue.waiting_time;
+  return out;
 }
 
 }  // namespace
@@ -122,7 +137,8 @@ Result<EmbeddingBackend::Ready> EmbeddingBackend::get() {
     TAILOR_TRY(Embedder embedder, Embedder::load(gguf_, {.threads = share_->cores()}));
     embedder_ = std::make_unique<Embedder>(std::move(embedder));
     batcher_ = std::make_unique<TextBatcher>(
-        [this](std::span<const std::string> texts) { return embedder_->embed(texts, {}, CancelToken()); }, share_);
+        [this](std::span<const std::string> texts) { return embedder_->embed(texts, {}, CancelToken()); }, share_,
+        options_);
   }
   return Ready{batcher_.get(), &embedder_->tokenizer(), embedder_->dim(), embedder_->max_tokens()};
 }
@@ -140,9 +156,13 @@ Json ServedModel::describe() const {
   if (text && text->encoder().can_chat()) abilities.push_back("chat");
   if (text) abilities.push_back("completions");
   if (labels) abilities.push_back("classify");
+  if (labels && labels->shows_rows) abilities.push_back("nearest");
+  if (tags) abilities.push_back("tag");
+  if (spans) abilities.push_back("extract");
   if (embedding) abilities.push_back("embeddings");
   out["capabilities"] = abilities;
   if (labels) out["labels"] = labels->manifest.labels;
+  if (tags) out["labels"] = tags->manifest.target.spans ? entity_labels(tags->manifest.labels) : tags->manifest.labels;
   if (!meta.empty()) out["meta"] = meta;
   return out;
 }
@@ -159,12 +179,14 @@ ModelRegistry::ModelRegistry() : graveyard_(std::make_shared<Graveyard>()) {
   undertaker_ = std::thread([graveyard = graveyard_] {
     std::unique_lock lock(graveyard->mutex);
     for (;;) {
-      graveyard->changed.wait(lock, [&] { return !graveyard->dead.empty() || (graveyard->closing && graveyard->alive == 0); });
+      graveyard->changed.wait(
+          lock, [&] { return !graveyard->dead.empty() || (graveyard->closing && graveyard->alive == 0); });
       if (graveyard->dead.empty()) return;
       const ServedModel* model = graveyard->dead.back();
       graveyard->dead.pop_back();
       lock.unlock();
       delete model;
+      release_free_memory();  // else a server whose models are replaced grows by what lies between allocations
       lock.lock();
       --graveyard->alive;
     }
@@ -197,6 +219,7 @@ ServedModelPtr ModelRegistry::put(std::unique_ptr<ServedModel> model) {
   ServedModelPtr old;  // ends outside the lock
   const std::lock_guard lock(mutex_);
   ++version_;
+  listing_.reset();
   for (ServedModelPtr& known : models_) {
     if (known->id != shared->id) continue;
     old = std::exchange(known, shared);
@@ -214,6 +237,7 @@ bool ModelRegistry::remove(const std::string& id) {
   old = *found;
   models_.erase(found);
   ++version_;
+  listing_.reset();
   return true;
 }
 
@@ -229,12 +253,30 @@ std::vector<ServedModelPtr> ModelRegistry::list() const {
   return models_;
 }
 
+std::shared_ptr<const std::string> ModelRegistry::listing() const {
+  std::vector<ServedModelPtr> models;
+  std::uint64_t version = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    if (listing_) return listing_;
+    models = models_;
+    version = version_;
+  }
+  Json data = Json::array();
+  for (const ServedModelPtr& model : models) data.push_back(model->describe());
+  auto written = std::make_shared<const std::string>(dump_json({{"object", "list"}, {"data", std::move(data)}}));
+  const std::lock_guard lock(mutex_);
+  if (version == version_) listing_ = written;
+  return written;
+}
+
 std::uint64_t ModelRegistry::version() const {
   const std::lock_guard lock(mutex_);
   return version_;
 }
 
-Result<std::unique_ptr<ServedModel>> serve_base_model(const std::string& model, const std::string& id, const ModelLoadOptions& options) {
+Result<std::unique_ptr<ServedModel>> serve_base_model(const std::string& model, const std::string& id,
+                                                      const ModelLoadOptions& options) {
   TAILOR_TRY(const ModelInfo info, resolve_model(model, default_models_directory()));
   TAILOR_TRY(fs::path gguf, ready_gguf(info, ModelUse::kTraining, {}));  // in the precision of its file
   if (info.kind == ModelKind::kDecoder) {
@@ -244,7 +286,7 @@ Result<std::unique_ptr<ServedModel>> serve_base_model(const std::string& model, 
   auto out = std::make_unique<ServedModel>();
   out->id = id.empty() ? info.id : id;
   out->created = unix_now();
-  out->embedding = std::make_shared<EmbeddingBackend>(gguf, options.share);
+  out->embedding = std::make_shared<EmbeddingBackend>(gguf, options.share, batching(options));
   if (info.kind == ModelKind::kDecoder) {
     TAILOR_TRY(const auto host, make_host(gguf, options));
     TAILOR_TRY(out->text, TextBackend::make(host, {}, {}));
@@ -258,7 +300,8 @@ Result<std::unique_ptr<ServedModel>> serve_base_model(const std::string& model, 
   return out;
 }
 
-Result<std::unique_ptr<ServedModel>> serve_adapter(const ServedModel& base, const fs::path& adapter, const std::string& id) {
+Result<std::unique_ptr<ServedModel>> serve_adapter(const ServedModel& base, const fs::path& adapter,
+                                                   const std::string& id) {
   if (!base.text)
     return Error{ErrorCode::kInvalidArgument, fmt::format("{} answers with no text: it takes no adapter", base.id), ""};
   TAILOR_TRY(const fs::path file, adapter_file(adapter));
@@ -278,35 +321,34 @@ Result<std::unique_ptr<ServedModel>> serve_adapter(const ServedModel& base, cons
   return out;
 }
 
-Result<std::unique_ptr<ServedModel>> serve_package(const fs::path& package, const std::string& id, const ModelLoadOptions& options) {
+Result<std::unique_ptr<ServedModel>> serve_package(const fs::path& package, const std::string& id,
+                                                   const ModelLoadOptions& options) {
   TAILOR_TRY(PackageManifest manifest, read_package(package));
   auto out = std::make_unique<ServedModel>();
   const fs::path whole = fs::weakly_canonical(package);
-  out->id = !id.empty() ? id : whole.filename() == "package" ? whole.parent_path().filename().string() : whole.filename().string();
+  out->id = !id.empty()                     ? id
+            : whole.filename() == "package" ? whole.parent_path().filename().string()
+                                            : whole.filename().string();
   out->created = unix_now();
   out->meta = {{"method", manifest.method}, {"base_model", manifest.base.id}, {"scores", manifest.scores}};
   if (manifest.serving == kServeText) {
     TAILOR_TRY(const TextSettings settings, TextSettings::load(package));
     const DecoderFiles files = decoder_files_of(package, base_model_path(package, manifest.base));
-    if (!files.bottlenecks.empty()) {
-      return Error{ErrorCode::kUnavailable, fmt::format("{}: bottleneck adapters cannot be served yet", package.string()),
-                   "tune with another method"};
-    }
-    TAILOR_TRY(const auto host, make_host(files.gguf, options));
+    TAILOR_TRY(const auto host, make_host(files.gguf, options, worker_files(files)));
     TAILOR_TRY(out->text, TextBackend::make(host, files.soft_prompt, settings));
     out->fingerprint = fingerprint_of(host->sha256);
     return out;
   }
-  auto labels = std::make_shared<LabelBackend>();
-  TAILOR_TRY(LoadedPackage loaded, load_package(package, std::move(manifest), {.threads = options.share->cores()}));
-  labels->manifest = std::move(loaded.manifest);
-  labels->classifier = std::move(loaded.classifier);
-  Classifier* classifier = labels->classifier.get();
-  labels->batcher = std::make_unique<TextBatcher>(
-      [classifier](std::span<const std::string> texts) { return classifier->probabilities(texts, {}, CancelToken()); },
-      options.share);
-  out->fingerprint = fingerprint_of(sha256_hex(dump_json(labels->manifest.data) + labels->manifest.base.sha256));
-  out->labels = std::move(labels);
+  out->fingerprint = fingerprint_of(sha256_hex(dump_json(manifest.data) + manifest.base.sha256));
+  if (manifest.serving == kServeTags) {
+    TAILOR_TRY(out->tags, TagBackend::load(package, std::move(manifest), options.share, batching(options)));
+  } else if (manifest.serving == kServeSpan) {
+    TAILOR_TRY(out->spans, SpanBackend::load(package, std::move(manifest), options.share, batching(options)));
+  } else {
+    TAILOR_TRY(LoadedPackage loaded, load_package(package, std::move(manifest), {.threads = options.share->cores()}));
+    out->labels = LabelBackend::make(std::move(loaded.manifest), std::move(loaded.classifier), options.nearest_rows,
+                                     options.share, batching(options));
+  }
   return out;
 }
 

@@ -17,7 +17,7 @@
 #include "infer/constraint.h"
 #include "infer/embedder.h"
 #include "infer/engine.h"
-#include "serve/text_batcher.h"
+#include "serve/package_backends.h"
 #include "serve/tool_calls.h"
 
 namespace tailor {
@@ -62,17 +62,11 @@ class TextBackend {
   std::string note_;
 };
 
-/// Answers with a label, or several, or a number.
-struct LabelBackend {
-  PackageManifest manifest;
-  std::unique_ptr<Classifier> classifier;
-  std::unique_ptr<TextBatcher> batcher;  // after the classifier: ends before it
-};
-
 /// Texts to vectors. Loaded when it is first asked for.
 class EmbeddingBackend {
  public:
-  EmbeddingBackend(std::filesystem::path gguf, std::shared_ptr<ComputeShare> share) : gguf_(std::move(gguf)), share_(std::move(share)) {}
+  EmbeddingBackend(std::filesystem::path gguf, std::shared_ptr<ComputeShare> share, BatcherOptions options = {})
+      : gguf_(std::move(gguf)), share_(std::move(share)), options_(std::move(options)) {}
   /// The batcher, and how long vectors and texts are.
   struct Ready {
     TextBatcher* batcher;
@@ -85,6 +79,7 @@ class EmbeddingBackend {
  private:
   std::filesystem::path gguf_;
   std::shared_ptr<ComputeShare> share_;
+  BatcherOptions options_;
   mutable std::mutex mutex_;  // held while it loads
   std::unique_ptr<Embedder> embedder_;
   std::unique_ptr<TextBatcher> batcher_;
@@ -93,15 +88,18 @@ class EmbeddingBackend {
 /// Immutable. A request keeps the one it began with, whatever is loaded or dropped meanwhile.
 struct ServedModel {
   std::string id;
-  std::string parent;     // of an adapter: the base model's id
-  std::int64_t created = 0;  // Unix seconds
-  std::shared_ptr<const TextBackend> text;           // null: answers with no text of its own
-  std::shared_ptr<const LabelBackend> labels;        // null: no label package
-  std::shared_ptr<EmbeddingBackend> embedding;       // null: no vectors
-  std::string fingerprint;                           // of weights and version, as system_fingerprint
-  Json meta = Json::object();                        // shown by /v1/models
+  std::string parent;                           // of an adapter: the base model's id
+  std::int64_t created = 0;                     // Unix seconds
+  std::shared_ptr<const TextBackend> text;      // null: answers with no text of its own
+  std::shared_ptr<const LabelBackend> labels;   // null: no label package
+  std::shared_ptr<const TagBackend> tags;       // null: gives words no tags
+  std::shared_ptr<const SpanBackend> spans;     // null: answers no questions from texts
+  std::shared_ptr<EmbeddingBackend> embedding;  // null: no vectors
+  std::string fingerprint;                      // of weights and version, as system_fingerprint
+  Json meta = Json::object();                   // shown by /v1/models
 
-  Json describe() const;  // as /v1/models lists it
+  Json describe() const;                                       // as /v1/models lists it
+  bool is_package() const { return labels || tags || spans; }  // answers in one piece, without a language model's text
 };
 using ServedModelPtr = std::shared_ptr<const ServedModel>;
 
@@ -123,12 +121,15 @@ class ModelRegistry {
   ServedModelPtr find(const std::string& id) const;
   std::vector<ServedModelPtr> list() const;  // in the order in which they were put first
   std::uint64_t version() const;             // rises with every change
+  /// {"object": "list", "data": […]} of all, written once for each change.
+  std::shared_ptr<const std::string> listing() const;
 
  private:
   struct Graveyard;
   mutable std::mutex mutex_;
   std::vector<ServedModelPtr> models_;
   std::uint64_t version_ = 0;
+  mutable std::shared_ptr<const std::string> listing_;  // null: not written since the last change
   std::shared_ptr<Graveyard> graveyard_;
   std::thread undertaker_;
 };
@@ -139,13 +140,17 @@ struct ModelLoadOptions {
   int max_context = 0;
   QueueLimits queue;
   std::shared_ptr<ComputeShare> share;
+  bool nearest_rows = true;  // of packages that hold training rows, these may be asked for
 };
 
 /// A base model by catalogue name or path. `id` empty: its own.
-Result<std::unique_ptr<ServedModel>> serve_base_model(const std::string& model, const std::string& id, const ModelLoadOptions& options);
+Result<std::unique_ptr<ServedModel>> serve_base_model(const std::string& model, const std::string& id,
+                                                      const ModelLoadOptions& options);
 /// An adapter of a model that is served: a GGUF file, a soft prompt, or a directory that holds one.
-Result<std::unique_ptr<ServedModel>> serve_adapter(const ServedModel& base, const std::filesystem::path& adapter, const std::string& id);
+Result<std::unique_ptr<ServedModel>> serve_adapter(const ServedModel& base, const std::filesystem::path& adapter,
+                                                   const std::string& id);
 /// A package that `fit` or `tune` made.
-Result<std::unique_ptr<ServedModel>> serve_package(const std::filesystem::path& package, const std::string& id, const ModelLoadOptions& options);
+Result<std::unique_ptr<ServedModel>> serve_package(const std::filesystem::path& package, const std::string& id,
+                                                   const ModelLoadOptions& options);
 
 }  // namespace tailor

@@ -35,13 +35,17 @@ std::shared_ptr<ModelMetrics> ServerMetrics::of(const std::string& model) const 
 }
 
 void ServerMetrics::on_request(const RequestRecord& record) {
-  const std::size_t route = record.route == nullptr ? api_routes().size() : static_cast<std::size_t>(record.route - api_routes().data());
+  const std::size_t route =
+      record.route == nullptr ? api_routes().size() : static_cast<std::size_t>(record.route - api_routes().data());
   const std::size_t status = class_of(record.status);
-  by_route_[route][status].fetch_add(1, std::memory_order_relaxed);
-  for (std::size_t i = 0; i < kRefusals.size(); ++i) {
+  const bool over_http = record.batch_id.empty();
+  if (over_http) by_route_[route][status].fetch_add(1, std::memory_order_relaxed);
+  for (std::size_t i = 0; over_http && i < kRefusals.size(); ++i) {
     if (record.status == kRefusals[i] && (record.route == nullptr || record.route->scope != ApiScope::kNone))
       refused_[i].fetch_add(1, std::memory_order_relaxed);
   }
+  if (record.refused_for != WaitRefusal::kNone)
+    refused_to_wait_[static_cast<std::size_t>(record.refused_for) - 1].fetch_add(1, std::memory_order_relaxed);
   if (record.model.empty() || record.route == nullptr || record.route->scope != ApiScope::kInfer) return;
   const std::shared_ptr<ModelMetrics> model = of(record.model);
   count(model->requests[status == 0 || status == 1 ? 0 : status - 1]);
@@ -55,9 +59,12 @@ void ServerMetrics::on_request(const RequestRecord& record) {
   count(model->cached_tokens, text->cached_tokens);
   count(model->answer_tokens, text->answer_tokens);
   for (const std::string& reason : text->finish_reasons) {
-    const std::string_view told = !reason.empty() ? std::string_view(reason) : record.status == kClientGone ? "abort" : "error";
+    const std::string_view told = !reason.empty()                ? std::string_view(reason)
+                                  : record.status == kClientGone ? "abort"
+                                                                 : "error";
     const auto found = std::find(ModelMetrics::kReasons.begin(), ModelMetrics::kReasons.end(), told);
-    count(model->answers[std::min<std::size_t>(static_cast<std::size_t>(found - ModelMetrics::kReasons.begin()), ModelMetrics::kReasons.size() - 1)]);
+    count(model->answers[std::min<std::size_t>(static_cast<std::size_t>(found - ModelMetrics::kReasons.begin()),
+                                               ModelMetrics::kReasons.size() - 1)]);
   }
   model->token.add(text->token_seconds);
   if (text->first_token_s >= 0) {
@@ -101,7 +108,8 @@ std::vector<ServerMetrics::EngineRow> ServerMetrics::engines(const std::vector<R
     if (found == seen.end()) {
       std::string label = host_label(*row.model);
       // A replaced base and its older adapters: two engines under one name.
-      if (std::any_of(out.begin(), out.end(), [&](const EngineRow& e) { return e.label == label; })) label = row.model->id;
+      if (std::any_of(out.begin(), out.end(), [&](const EngineRow& e) { return e.label == label; }))
+        label = row.model->id;
       if (std::any_of(out.begin(), out.end(), [&](const EngineRow& e) { return e.label == label; })) continue;
       seen.push_back(host);
       out.push_back({std::move(label), row.model->text->engine().stats(), {}});
@@ -132,15 +140,26 @@ void ServerMetrics::write_server(MetricText& out) const {
   out.sample({}, static_cast<std::uint64_t>(std::max(0, loading_.load())));
   out.gauge("tailor_draining", "1 while the server shuts down and takes no new work.");
   out.sample({}, std::uint64_t{draining_ != nullptr && draining_->load() ? 1u : 0u});
-  out.counter("tailor_http_requests_total", "Answers by route and class of status; 499: the client went first. No route: nothing has that path, or it was no request.");
+  out.counter("tailor_http_requests_total",
+              "Answers by route and class of status; 499: the client went first. No route: nothing has that path, or "
+              "it was no request.");
   const auto& routes = api_routes();
   for (std::size_t r = 0; r < by_route_.size(); ++r) {
     const bool known = r < routes.size();
     for (std::size_t c = 0; c < kClasses.size(); ++c)
-      out.sample({{"method", known ? routes[r].method : ""}, {"route", known ? routes[r].path : ""}, {"status", kClasses[c]}}, by_route_[r][c].load());
+      out.sample(
+          {{"method", known ? routes[r].method : ""}, {"route", known ? routes[r].path : ""}, {"status", kClasses[c]}},
+          by_route_[r][c].load());
   }
-  out.counter("tailor_requests_refused_total", "Requests turned away: 401 no key, 403 not allowed, 429 over a quota, 503 a full queue or shutting down.");
-  for (std::size_t i = 0; i < kRefusals.size(); ++i) out.sample({{"status", std::to_string(kRefusals[i])}}, refused_[i].load());
+  out.counter(
+      "tailor_requests_refused_total",
+      "Requests turned away: 401 no key, 403 not allowed, 429 over a quota, 503 a full queue or shutting down.");
+  for (std::size_t i = 0; i < kRefusals.size(); ++i)
+    out.sample({{"status", std::to_string(kRefusals[i])}}, refused_[i].load());
+  out.counter("tailor_waiting_refused_total",
+              "Requests turned away for what waits before them: of their own key, of all, or over the queue's bounds.");
+  for (std::size_t i = 0; i < kWaitRefusals.size(); ++i)
+    out.sample({{"reason", kWaitRefusals[i]}}, refused_to_wait_[i].load());
 }
 
 void ServerMetrics::write_http(MetricText& out) const {
@@ -155,8 +174,10 @@ void ServerMetrics::write_http(MetricText& out) const {
   out.counter("tailor_http_connections_refused_total", "Connections over a limit.");
   out.sample({{"limit", "connections"}}, http_->refused_connections.load());
   out.sample({{"limit", "address"}}, http_->refused_addresses.load());
-  total("tailor_http_accept_errors_total", "Connections the system could not give, mostly for want of file descriptors.", http_->accept_errors);
-  total("tailor_http_bad_requests_total", "What was no good request: answered by the HTTP server itself.", http_->bad_requests);
+  total("tailor_http_accept_errors_total",
+        "Connections the system could not give, mostly for want of file descriptors.", http_->accept_errors);
+  total("tailor_http_bad_requests_total", "What was no good request: answered by the HTTP server itself.",
+        http_->bad_requests);
   total("tailor_http_disconnects_total", "Clients that went before their answer was complete.", http_->disconnects);
   total("tailor_http_slow_readers_total", "Streams cut since too much waited for their reader.", http_->slow_readers);
   total("tailor_http_received_bytes_total", "Bytes from clients.", http_->bytes_in);

@@ -1,5 +1,6 @@
 #pragma once
-/// What the server tells of itself: counted from requests as they end, read from engines and the HTTP server when asked.
+/// What the server tells of itself: counted from requests as they end, read from engines and the HTTP server when
+/// asked.
 ///
 /// Labels are bounded: models of the registry, routes of the API, classes of status. Nothing of a key, a user or a
 /// request's content.
@@ -31,8 +32,8 @@ struct ModelMetrics {
   Counter prompt_tokens{0}, cached_tokens{0}, answer_tokens{0};
   Histogram first_token{kFirstTokenSeconds}, token{kTokenSeconds}, request{kRequestSeconds}, queue{kRequestSeconds},
       prefill{kRequestSeconds}, decode{kRequestSeconds}, inference{kRequestSeconds}, batched{kBatchedSeconds},
-      prompt_size{kRequestTokens}, answer_size{kRequestTokens}, longest_answer{kRequestTokens}, max_tokens{kRequestTokens},
-      choices{kChoiceCounts};
+      prompt_size{kRequestTokens}, answer_size{kRequestTokens}, longest_answer{kRequestTokens},
+      max_tokens{kRequestTokens}, choices{kChoiceCounts};
 };
 
 struct ServerMetricsOptions {
@@ -96,6 +97,8 @@ class ServerMetrics final : public RequestObserver {
   std::vector<std::array<std::atomic<std::uint64_t>, kClasses.size()>> by_route_;
   static constexpr std::array kRefusals{401, 403, 429, 503};
   std::array<std::atomic<std::uint64_t>, kRefusals.size()> refused_{};
+  static constexpr std::array kWaitRefusals{"key", "server", "queue"};  // as WaitRefusal
+  std::array<std::atomic<std::uint64_t>, kWaitRefusals.size()> refused_to_wait_{};
   mutable std::shared_mutex mutex_;
   mutable std::map<std::string, std::shared_ptr<ModelMetrics>> by_model_;
 };

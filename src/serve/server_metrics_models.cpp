@@ -34,7 +34,8 @@ struct ModelFamilies {
   }
 };
 
-std::string joined(const std::vector<AdapterId>& ids, const std::vector<std::pair<AdapterId, std::string>>& names, std::string out) {
+std::string joined(const std::vector<AdapterId>& ids, const std::vector<std::pair<AdapterId, std::string>>& names,
+                   std::string out) {
   for (const auto& [id, name] : names) {
     if (std::find(ids.begin(), ids.end(), id) != ids.end()) out += (out.empty() ? "" : ",") + name;
   }
@@ -48,7 +49,11 @@ void ServerMetrics::write_models(MetricText& out, const std::vector<Row>& rows) 
   out.sample({}, U64{rows.size()});
   out.gauge("tailor_model_info", "1 for each model; parent: the base of an adapter.");
   for (const Row& row : rows) {
-    const char* answers = row.model->text ? "text" : row.model->labels ? "labels" : "vectors";
+    const char* answers = row.model->text     ? "text"
+                          : row.model->labels ? "labels"
+                          : row.model->tags   ? "tags"
+                          : row.model->spans  ? "spans"
+                                              : "vectors";
     out.sample({{"model", row.label}, {"parent", row.model->parent}, {"answers", answers}}, U64{1});
   }
   std::vector<std::pair<std::string, const ModelMetrics*>> list;
@@ -64,21 +69,28 @@ void ServerMetrics::write_models(MetricText& out, const std::vector<Row>& rows) 
     for (std::size_t r = 0; r < ModelMetrics::kReasons.size(); ++r)
       out.sample({{"model", id}, {"finish_reason", ModelMetrics::kReasons[r]}}, metrics->answers[r].load());
   }
-  families.counter("tailor_model_prompt_tokens_total", "Tokens of prompts and texts, of requests that ended.", &ModelMetrics::prompt_tokens);
+  families.counter("tailor_model_prompt_tokens_total", "Tokens of prompts and texts, of requests that ended.",
+                   &ModelMetrics::prompt_tokens);
   families.counter("tailor_model_cached_tokens_total", "Of these, not computed.", &ModelMetrics::cached_tokens);
-  families.counter("tailor_model_answer_tokens_total", "Tokens of answers, of requests that ended.", &ModelMetrics::answer_tokens);
-  families.histogram("tailor_time_to_first_token_seconds", "From a request's coming to its first token.", &ModelMetrics::first_token);
+  families.counter("tailor_model_answer_tokens_total", "Tokens of answers, of requests that ended.",
+                   &ModelMetrics::answer_tokens);
+  families.histogram("tailor_time_to_first_token_seconds", "From a request's coming to its first token.",
+                     &ModelMetrics::first_token);
   families.histogram("tailor_time_per_output_token_seconds", "Between tokens of one answer.", &ModelMetrics::token);
-  families.histogram("tailor_request_seconds", "From a request's coming to the end of its text.", &ModelMetrics::request);
+  families.histogram("tailor_request_seconds", "From a request's coming to the end of its text.",
+                     &ModelMetrics::request);
   families.histogram("tailor_request_queue_seconds", "Waiting for the engine.", &ModelMetrics::queue);
   families.histogram("tailor_request_prefill_seconds", "Computing the prompt.", &ModelMetrics::prefill);
   families.histogram("tailor_request_decode_seconds", "From the first token to the last.", &ModelMetrics::decode);
   families.histogram("tailor_request_prompt_tokens", "Tokens of a request's prompts.", &ModelMetrics::prompt_size);
   families.histogram("tailor_request_answer_tokens", "Tokens of a request's answers.", &ModelMetrics::answer_size);
-  families.histogram("tailor_batched_request_seconds", "Whole requests for labels, vectors and ranks.", &ModelMetrics::batched);
-  out.gauge("tailor_texts_waiting", "Texts that wait to become labels or vectors.");
+  families.histogram("tailor_batched_request_seconds",
+                     "Whole requests for labels, tags, answers from texts, vectors and ranks.", &ModelMetrics::batched);
+  out.gauge("tailor_texts_waiting", "Texts that wait to become labels, tags, answers from texts, or vectors.");
   for (const Row& row : rows) {
     std::size_t waiting = row.model->labels ? row.model->labels->batcher->waiting() : 0;
+    if (row.model->tags) waiting += row.model->tags->batcher->waiting();
+    if (row.model->spans) waiting += row.model->spans->batcher->waiting();
     if (row.model->embedding) waiting += row.model->embedding->waiting();
     out.sample({{"model", row.label}}, U64{waiting});
   }
@@ -96,26 +108,42 @@ void ServerMetrics::write_engines(MetricText& out, const std::vector<EngineRow>&
     out.counter(name, help);
     each(value);
   };
-  gauge("tailor_requests_running", "Answers being computed; adapters count to their base.", [](const EngineStats& s) { return static_cast<U64>(s.running); });
-  gauge("tailor_requests_waiting", "Answers that wait for the engine.", [](const EngineStats& s) { return static_cast<U64>(s.waiting); });
-  gauge("tailor_waiting_tokens", "Tokens of what waits, estimated.", [](const EngineStats& s) { return s.waiting_tokens; });
+  gauge("tailor_requests_running", "Answers being computed; adapters count to their base.",
+        [](const EngineStats& s) { return static_cast<U64>(s.running); });
+  gauge("tailor_requests_waiting", "Answers that wait for the engine.",
+        [](const EngineStats& s) { return static_cast<U64>(s.waiting); });
+  gauge("tailor_waiting_tokens", "Tokens of what waits, estimated.",
+        [](const EngineStats& s) { return s.waiting_tokens; });
+  gauge("tailor_waiting_seconds", "What waits takes, estimated; 0: there is room, or nobody knows yet.",
+        [](const EngineStats& s) { return s.waiting_seconds; });
+  gauge("tailor_drain_tokens_per_second",
+        "How fast what waits is worked off, in estimated tokens; 0: nobody knows yet.",
+        [](const EngineStats& s) { return s.drain_tokens_per_second; });
   gauge("tailor_kv_cache_usage_ratio", "Keys and values in use, 1: all.", used_share);
   gauge("tailor_kv_cache_tokens", "Tokens whose keys and values fit.", [](const EngineStats& s) { return s.cells; });
-  gauge("tailor_kept_prefix_bytes", "Beginnings of prompts kept outside the lanes.", [](const EngineStats& s) { return s.kept_bytes; });
-  gauge("tailor_engine_lanes", "Contexts that compute side by side.", [](const EngineStats& s) { return static_cast<U64>(s.lanes); });
-  counter("tailor_prefix_cache_queries_total", "Tokens of prompts looked up among kept beginnings.", [](const EngineStats& s) { return s.prompt_tokens; });
+  gauge("tailor_kept_prefix_bytes", "Beginnings of prompts kept outside the lanes.",
+        [](const EngineStats& s) { return s.kept_bytes; });
+  gauge("tailor_engine_lanes", "Contexts that compute side by side.",
+        [](const EngineStats& s) { return static_cast<U64>(s.lanes); });
+  counter("tailor_prefix_cache_queries_total", "Tokens of prompts looked up among kept beginnings.",
+          [](const EngineStats& s) { return s.prompt_tokens; });
   counter("tailor_prefix_cache_hits_total", "Of these, found.", [](const EngineStats& s) { return s.cached_tokens; });
-  counter("tailor_prompt_tokens_total", "Tokens of prompts that began.", [](const EngineStats& s) { return s.prompt_tokens; });
-  counter("tailor_generation_tokens_total", "Tokens of answers, as they are written.", [](const EngineStats& s) { return s.answer_tokens; });
-  counter("tailor_computed_tokens_total", "Tokens of prompts and answers that were computed.", [](const EngineStats& s) { return s.computed_tokens; });
+  counter("tailor_prompt_tokens_total", "Tokens of prompts that began.",
+          [](const EngineStats& s) { return s.prompt_tokens; });
+  counter("tailor_generation_tokens_total", "Tokens of answers, as they are written.",
+          [](const EngineStats& s) { return s.answer_tokens; });
+  counter("tailor_computed_tokens_total", "Tokens of prompts and answers that were computed.",
+          [](const EngineStats& s) { return s.computed_tokens; });
   counter("tailor_engine_steps_total", "Steps of all lanes.", [](const EngineStats& s) { return s.steps; });
-  counter("tailor_preemptions_total", "Answers put back in the queue for want of memory.", [](const EngineStats& s) { return s.preempted; });
+  counter("tailor_preemptions_total", "Answers put back in the queue for want of memory.",
+          [](const EngineStats& s) { return s.preempted; });
 }
 
 /// With `engine` as vLLM has it; it has one per process, we one per decoder, told apart by model_name.
 void ServerMetrics::write_vllm(MetricText& out, const std::vector<Row>& rows, const std::vector<EngineRow>& engines) {
   const auto each = [&](auto value) {
-    for (const EngineRow& engine : engines) out.sample({{"model_name", engine.label}, {"engine", "0"}}, value(engine.stats));
+    for (const EngineRow& engine : engines)
+      out.sample({{"model_name", engine.label}, {"engine", "0"}}, value(engine.stats));
   };
   const auto gauge = [&](const char* name, const char* help, auto value) {
     out.gauge(name, help);
@@ -125,13 +153,19 @@ void ServerMetrics::write_vllm(MetricText& out, const std::vector<Row>& rows, co
     out.counter(name, help);
     each(value);
   };
-  gauge("vllm:num_requests_running", "As tailor_requests_running.", [](const EngineStats& s) { return static_cast<U64>(s.running); });
-  gauge("vllm:num_requests_waiting", "As tailor_requests_waiting.", [](const EngineStats& s) { return static_cast<U64>(s.waiting); });
+  gauge("vllm:num_requests_running", "As tailor_requests_running.",
+        [](const EngineStats& s) { return static_cast<U64>(s.running); });
+  gauge("vllm:num_requests_waiting", "As tailor_requests_waiting.",
+        [](const EngineStats& s) { return static_cast<U64>(s.waiting); });
   gauge("vllm:kv_cache_usage_perc", "As tailor_kv_cache_usage_ratio.", used_share);
   gauge("vllm:gpu_cache_usage_perc", "As tailor_kv_cache_usage_ratio; the older name.", used_share);
   out.gauge("vllm:cache_config_info", "1, with the cache's size as labels.");
   for (const EngineRow& engine : engines)
-    out.sample({{"model_name", engine.label}, {"engine", "0"}, {"block_size", "1"}, {"num_gpu_blocks", std::to_string(engine.stats.cells)}}, U64{1});
+    out.sample({{"model_name", engine.label},
+                {"engine", "0"},
+                {"block_size", "1"},
+                {"num_gpu_blocks", std::to_string(engine.stats.cells)}},
+               U64{1});
   std::string running, waiting;
   int lanes = 0;
   for (const EngineRow& engine : engines) {
@@ -140,13 +174,19 @@ void ServerMetrics::write_vllm(MetricText& out, const std::vector<Row>& rows, co
     lanes += engine.stats.lanes;
   }
   out.gauge("vllm:lora_requests_info", "The time, with adapters as labels; max_lora: as many as are computed at once.");
-  out.sample({{"max_lora", std::to_string(lanes)}, {"running_lora_adapters", running}, {"waiting_lora_adapters", waiting}},
-             std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count());
-  counter("vllm:prompt_tokens_total", "As tailor_prompt_tokens_total.", [](const EngineStats& s) { return s.prompt_tokens; });
-  counter("vllm:generation_tokens_total", "As tailor_generation_tokens_total.", [](const EngineStats& s) { return s.answer_tokens; });
-  counter("vllm:num_preemptions_total", "As tailor_preemptions_total.", [](const EngineStats& s) { return s.preempted; });
-  counter("vllm:prefix_cache_queries_total", "As tailor_prefix_cache_queries_total.", [](const EngineStats& s) { return s.prompt_tokens; });
-  counter("vllm:prefix_cache_hits_total", "As tailor_prefix_cache_hits_total.", [](const EngineStats& s) { return s.cached_tokens; });
+  out.sample(
+      {{"max_lora", std::to_string(lanes)}, {"running_lora_adapters", running}, {"waiting_lora_adapters", waiting}},
+      std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count());
+  counter("vllm:prompt_tokens_total", "As tailor_prompt_tokens_total.",
+          [](const EngineStats& s) { return s.prompt_tokens; });
+  counter("vllm:generation_tokens_total", "As tailor_generation_tokens_total.",
+          [](const EngineStats& s) { return s.answer_tokens; });
+  counter("vllm:num_preemptions_total", "As tailor_preemptions_total.",
+          [](const EngineStats& s) { return s.preempted; });
+  counter("vllm:prefix_cache_queries_total", "As tailor_prefix_cache_queries_total.",
+          [](const EngineStats& s) { return s.prompt_tokens; });
+  counter("vllm:prefix_cache_hits_total", "As tailor_prefix_cache_hits_total.",
+          [](const EngineStats& s) { return s.cached_tokens; });
   std::vector<std::pair<std::string, const ModelMetrics*>> list;
   for (const Row& row : rows) {
     if (row.model->text) list.emplace_back(row.label, row.metrics.get());
@@ -155,11 +195,15 @@ void ServerMetrics::write_vllm(MetricText& out, const std::vector<Row>& rows, co
   out.counter("vllm:request_success_total", "As tailor_answers_total.");
   for (const auto& [id, metrics] : list) {
     for (std::size_t r = 0; r < ModelMetrics::kReasons.size(); ++r)
-      out.sample({{"model_name", id}, {"engine", "0"}, {"finished_reason", ModelMetrics::kReasons[r]}}, metrics->answers[r].load());
+      out.sample({{"model_name", id}, {"engine", "0"}, {"finished_reason", ModelMetrics::kReasons[r]}},
+                 metrics->answers[r].load());
   }
-  families.histogram("vllm:time_to_first_token_seconds", "As tailor_time_to_first_token_seconds.", &ModelMetrics::first_token);
-  families.histogram("vllm:time_per_output_token_seconds", "As tailor_time_per_output_token_seconds.", &ModelMetrics::token);
-  families.histogram("vllm:inter_token_latency_seconds", "As tailor_time_per_output_token_seconds; the newer name.", &ModelMetrics::token);
+  families.histogram("vllm:time_to_first_token_seconds", "As tailor_time_to_first_token_seconds.",
+                     &ModelMetrics::first_token);
+  families.histogram("vllm:time_per_output_token_seconds", "As tailor_time_per_output_token_seconds.",
+                     &ModelMetrics::token);
+  families.histogram("vllm:inter_token_latency_seconds", "As tailor_time_per_output_token_seconds; the newer name.",
+                     &ModelMetrics::token);
   families.histogram("vllm:e2e_request_latency_seconds", "As tailor_request_seconds.", &ModelMetrics::request);
   families.histogram("vllm:request_queue_time_seconds", "As tailor_request_queue_seconds.", &ModelMetrics::queue);
   families.histogram("vllm:request_inference_time_seconds", "Prompt and answer together.", &ModelMetrics::inference);
@@ -167,7 +211,8 @@ void ServerMetrics::write_vllm(MetricText& out, const std::vector<Row>& rows, co
   families.histogram("vllm:request_decode_time_seconds", "As tailor_request_decode_seconds.", &ModelMetrics::decode);
   families.histogram("vllm:request_prompt_tokens", "As tailor_request_prompt_tokens.", &ModelMetrics::prompt_size);
   families.histogram("vllm:request_generation_tokens", "As tailor_request_answer_tokens.", &ModelMetrics::answer_size);
-  families.histogram("vllm:request_max_num_generation_tokens", "Of a request's longest answer.", &ModelMetrics::longest_answer);
+  families.histogram("vllm:request_max_num_generation_tokens", "Of a request's longest answer.",
+                     &ModelMetrics::longest_answer);
   families.histogram("vllm:request_params_n", "Answers asked for.", &ModelMetrics::choices);
   families.histogram("vllm:request_params_max_tokens", "Tokens asked for.", &ModelMetrics::max_tokens);
 }

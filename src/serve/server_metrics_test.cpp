@@ -18,7 +18,8 @@ using Labels = std::map<std::string, std::string>;
 
 /// An API whose metrics are on, and what they say.
 struct Counted {
-  explicit Counted(ServerMetricsOptions options = {}, ApiServerOptions api_options = {}) : api(std::move(api_options), {}, nullptr, &metrics, options) {}
+  explicit Counted(ServerMetricsOptions options = {}, ApiServerOptions api_options = {})
+      : api(std::move(api_options), {}, nullptr, &metrics, options) {}
   std::string text() {
     const Answer answer = api.client().ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
     EXPECT_EQ(answer.status, 200);
@@ -47,44 +48,77 @@ TEST(ServerMetrics, AreThereFromTheStartWithZero) {
     EXPECT_FALSE(family.help.empty()) << family.name;
     EXPECT_FALSE(family.samples.empty()) << family.name;
   }
-  for (const char* name : {"tailor_requests_running", "tailor_requests_waiting", "tailor_waiting_tokens", "tailor_kv_cache_usage_ratio",
-                           "tailor_prefix_cache_queries_total", "tailor_prefix_cache_hits_total", "tailor_prompt_tokens_total",
-                           "tailor_generation_tokens_total", "tailor_computed_tokens_total", "tailor_preemptions_total",
-                           "tailor_time_to_first_token_seconds", "tailor_time_per_output_token_seconds", "tailor_request_seconds",
-                           "tailor_request_queue_seconds", "tailor_request_prefill_seconds", "tailor_request_decode_seconds",
-                           "tailor_loading", "tailor_build_info", "tailor_http_connections", "process_resident_memory_bytes",
-                           "vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc",
-                           "vllm:lora_requests_info", "vllm:time_to_first_token_seconds", "vllm:e2e_request_latency_seconds"})
+  for (const char* name : {"tailor_requests_running",
+                           "tailor_requests_waiting",
+                           "tailor_waiting_tokens",
+                           "tailor_kv_cache_usage_ratio",
+                           "tailor_prefix_cache_queries_total",
+                           "tailor_prefix_cache_hits_total",
+                           "tailor_prompt_tokens_total",
+                           "tailor_generation_tokens_total",
+                           "tailor_computed_tokens_total",
+                           "tailor_preemptions_total",
+                           "tailor_time_to_first_token_seconds",
+                           "tailor_time_per_output_token_seconds",
+                           "tailor_request_seconds",
+                           "tailor_request_queue_seconds",
+                           "tailor_request_prefill_seconds",
+                           "tailor_request_decode_seconds",
+                           "tailor_loading",
+                           "tailor_build_info",
+                           "tailor_http_connections",
+                           "process_resident_memory_bytes",
+                           "vllm:num_requests_running",
+                           "vllm:num_requests_waiting",
+                           "vllm:kv_cache_usage_perc",
+                           "vllm:lora_requests_info",
+                           "vllm:time_to_first_token_seconds",
+                           "vllm:e2e_request_latency_seconds"})
     EXPECT_TRUE(names.contains(name)) << name;
   EXPECT_EQ(counted.value("tailor_requests_total", {{"model", "tiny"}, {"status", "5xx"}}), 0);
   EXPECT_EQ(counted.value("tailor_answers_total", {{"model", "tiny"}, {"finish_reason", "length"}}), 0);
   EXPECT_EQ(counted.value("tailor_time_to_first_token_seconds_count", {{"model", "tiny"}}), 0);
-  EXPECT_EQ(counted.value("vllm:time_to_first_token_seconds_bucket", {{"model_name", "tiny"}, {"engine", "0"}, {"le", "0.001"}}), 0);
+  EXPECT_EQ(counted.value("vllm:time_to_first_token_seconds_bucket",
+                          {{"model_name", "tiny"}, {"engine", "0"}, {"le", "0.001"}}),
+            0);
   EXPECT_EQ(counted.value("vllm:num_requests_waiting", {{"model_name", "tiny"}, {"engine", "0"}}), 0);
-  EXPECT_EQ(counted.value("tailor_http_requests_total", {{"method", "POST"}, {"route", "/v1/completions"}, {"status", "2xx"}}), 0);
+  EXPECT_EQ(counted.value("tailor_http_requests_total",
+                          {{"method", "POST"}, {"route", "/v1/completions"}, {"status", "2xx"}}),
+            0);
   EXPECT_EQ(Counted().text().find("vllm:"), std::string::npos);
 }
 
 TEST(ServerMetrics, ATextIsCountedBeforeItsReaderHasIt) {
   Counted counted;
-  const Json ask{{"model", "tiny"}, {"prompt", "Where is my parcel, which was to come on Monday at the latest, and who has it now?"}, {"max_tokens", 5}, {"n", 2}, {"ignore_eos", true}};
+  const Json ask{{"model", "tiny"},
+                 {"prompt", "Where is my parcel, which was to come on Monday at the latest, and who has it now?"},
+                 {"max_tokens", 5},
+                 {"n", 2},
+                 {"ignore_eos", true}};
   const test::JsonAnswer answer = counted.api.post("/v1/completions", ask);
   ASSERT_EQ(answer.status, 200);
   const Labels tiny{{"model", "tiny"}};
   EXPECT_EQ(counted.value("tailor_requests_total", {{"model", "tiny"}, {"status", "2xx"}}), 1);
   EXPECT_EQ(counted.value("tailor_answers_total", {{"model", "tiny"}, {"finish_reason", "length"}}), 2);
   EXPECT_EQ(counted.value("tailor_model_answer_tokens_total", tiny), 10);
-  EXPECT_EQ(counted.value("tailor_model_prompt_tokens_total", tiny), answer.json["usage"]["prompt_tokens"].get<double>());
-  for (const char* name : {"tailor_time_to_first_token_seconds", "tailor_request_seconds", "tailor_request_queue_seconds",
-                           "tailor_request_prefill_seconds", "tailor_request_decode_seconds", "tailor_request_prompt_tokens"})
+  EXPECT_EQ(counted.value("tailor_model_prompt_tokens_total", tiny),
+            answer.json["usage"]["prompt_tokens"].get<double>());
+  for (const char* name :
+       {"tailor_time_to_first_token_seconds", "tailor_request_seconds", "tailor_request_queue_seconds",
+        "tailor_request_prefill_seconds", "tailor_request_decode_seconds", "tailor_request_prompt_tokens"})
     EXPECT_EQ(counted.value(std::string(name) + "_count", tiny), 1) << name;
-  EXPECT_EQ(counted.value("tailor_time_per_output_token_seconds_count", tiny), 8);  // the first of each comes with the prompt
-  EXPECT_GT(counted.value("tailor_request_seconds_sum", tiny), counted.value("tailor_request_decode_seconds_sum", tiny));
+  EXPECT_EQ(counted.value("tailor_time_per_output_token_seconds_count", tiny),
+            8);  // the first of each comes with the prompt
+  EXPECT_GT(counted.value("tailor_request_seconds_sum", tiny),
+            counted.value("tailor_request_decode_seconds_sum", tiny));
   EXPECT_GT(counted.value("tailor_request_decode_seconds_sum", tiny), 0);
   counted.api.stream("/v1/completions", ask);
   EXPECT_EQ(counted.value("tailor_requests_total", {{"model", "tiny"}, {"status", "2xx"}}), 2);
-  EXPECT_EQ(counted.value("tailor_http_requests_total", {{"method", "POST"}, {"route", "/v1/completions"}, {"status", "2xx"}}), 2);
-  EXPECT_TRUE(test::eventually([&] { return counted.value("tailor_prefix_cache_hits_total", tiny) > 0; }));  // told by steps
+  EXPECT_EQ(counted.value("tailor_http_requests_total",
+                          {{"method", "POST"}, {"route", "/v1/completions"}, {"status", "2xx"}}),
+            2);
+  EXPECT_TRUE(
+      test::eventually([&] { return counted.value("tailor_prefix_cache_hits_total", tiny) > 0; }));  // told by steps
   EXPECT_EQ(counted.value("tailor_http_disconnects_total"), 0);
 }
 
@@ -93,7 +127,8 @@ TEST(ServerMetrics, VectorsCountToTheirModel) {
   const test::JsonAnswer answer = counted.api.post("/v1/embeddings", {{"input", {"one", "two"}}});
   ASSERT_EQ(answer.status, 200);
   EXPECT_EQ(counted.value("tailor_batched_request_seconds_count", {{"model", "tiny"}}), 1);
-  EXPECT_EQ(counted.value("tailor_model_prompt_tokens_total", {{"model", "tiny"}}), answer.json["usage"]["prompt_tokens"].get<double>());
+  EXPECT_EQ(counted.value("tailor_model_prompt_tokens_total", {{"model", "tiny"}}),
+            answer.json["usage"]["prompt_tokens"].get<double>());
   EXPECT_EQ(counted.value("tailor_time_to_first_token_seconds_count", {{"model", "tiny"}}), 0);
 }
 
@@ -103,7 +138,9 @@ TEST(ServerMetrics, RefusalsAndNonsenseAreCountedOnce) {
   EXPECT_EQ(counted.api.post("/v1/completions", "{").status, 400);
   EXPECT_EQ(counted.api.post("/v1/completions", {{"model", "made-up"}, {"prompt", "x"}}).status, 404);
   EXPECT_EQ(counted.api.client().ask("NONSENSE\r\n\r\n").status, 400);
-  EXPECT_EQ(counted.api.client().ask("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx").status, 415);
+  EXPECT_EQ(
+      counted.api.client().ask("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx").status,
+      415);
   counted.api.api().drain();
   EXPECT_EQ(counted.api.post("/v1/completions", {{"prompt", "x"}}).status, 503);
   const Labels route{{"method", "POST"}, {"route", "/v1/completions"}};
@@ -125,26 +162,36 @@ TEST(ServerMetrics, AClientThatGoesIsCountedAs499) {
   Counted counted;
   {
     TestClient client = counted.api.client();
-    client.send(TestApi::post_text("/v1/completions", dump_json({{"prompt", "x"}, {"stream", true}, {"max_tokens", 1500}, {"ignore_eos", true}})));
+    client.send(TestApi::post_text(
+        "/v1/completions", dump_json({{"prompt", "x"}, {"stream", true}, {"max_tokens", 1500}, {"ignore_eos", true}})));
     ASSERT_TRUE(client.read_through("\"text\":").has_value());
     EXPECT_EQ(counted.value("tailor_requests_running", {{"model", "tiny"}}), 1);
     client.abort();
   }
-  ASSERT_TRUE(test::eventually([&] { return counted.value("tailor_requests_total", {{"model", "tiny"}, {"status", "499"}}) == 1; }));
+  ASSERT_TRUE(test::eventually([&] {
+    return counted.value("tailor_requests_total", {{"model", "tiny"}, {"status", "499"}}) == 1;
+  }));
   EXPECT_EQ(counted.value("tailor_answers_total", {{"model", "tiny"}, {"finish_reason", "abort"}}), 1);
   EXPECT_EQ(counted.value("tailor_request_seconds_count", {{"model", "tiny"}}), 0);
-  EXPECT_EQ(counted.value("tailor_http_requests_total", {{"method", "POST"}, {"route", "/v1/completions"}, {"status", "2xx"}}), 0);
+  EXPECT_EQ(counted.value("tailor_http_requests_total",
+                          {{"method", "POST"}, {"route", "/v1/completions"}, {"status", "2xx"}}),
+            0);
 }
 
 TEST(ServerMetrics, AdaptersCountToThemselvesAndTheirEngineToItsBase) {
   TemporaryDirectory dir("metrics");
   testing::write_tiny_adapter(dir.path() / "adapter.gguf", 64, "", 0.3);
   Counted counted({.vllm_names = true});
-  counted.api.models().put(serve_adapter(*counted.api.models().find("tiny"), dir.path(), "a \"quoted\\one\"\n").value());
+  counted.api.models().put(
+      serve_adapter(*counted.api.models().find("tiny"), dir.path(), "a \"quoted\\one\"\n").value());
   const Labels adapter{{"model", "a \"quoted\\one\"\n"}};
   EXPECT_EQ(counted.value("tailor_time_to_first_token_seconds_count", adapter), 0);
   TestClient client = counted.api.client();
-  client.send(TestApi::post_text("/v1/completions", dump_json({{"model", adapter.at("model")}, {"prompt", "x"}, {"stream", true}, {"max_tokens", 1500}, {"ignore_eos", true}})));
+  client.send(TestApi::post_text("/v1/completions", dump_json({{"model", adapter.at("model")},
+                                                               {"prompt", "x"},
+                                                               {"stream", true},
+                                                               {"max_tokens", 1500},
+                                                               {"ignore_eos", true}})));
   ASSERT_TRUE(client.read_through("\"text\":").has_value());
   EXPECT_EQ(counted.value("tailor_requests_running", {{"model", "tiny"}}), 1);
   bool found = false;
@@ -158,14 +205,18 @@ TEST(ServerMetrics, AdaptersCountToThemselvesAndTheirEngineToItsBase) {
   }
   EXPECT_TRUE(found);
   client.close();
-  ASSERT_TRUE(test::eventually([&] { return counted.value("tailor_requests_total", {{"model", adapter.at("model")}, {"status", "499"}}) == 1; }));
+  ASSERT_TRUE(test::eventually([&] {
+    return counted.value("tailor_requests_total", {{"model", adapter.at("model")}, {"status", "499"}}) == 1;
+  }));
   counted.api.models().remove(adapter.at("model"));
   EXPECT_TRUE(std::isnan(counted.value("tailor_time_to_first_token_seconds_count", adapter)));  // labels stay bounded
 }
 
 TEST(ServerMetrics, OpenMetricsWhereItIsAskedFor) {
   Counted counted;
-  const Answer answer = counted.api.client().ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n\r\n");
+  const Answer answer = counted.api.client().ask(
+      "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: "
+      "application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n\r\n");
   EXPECT_EQ(*answer.headers.find("Content-Type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
   EXPECT_NE(answer.body.find("# TYPE tailor_http_requests counter\n"), std::string::npos);
   EXPECT_NE(answer.body.find("\ntailor_http_requests_total{"), std::string::npos);
@@ -182,10 +233,10 @@ TEST(MetricHistogram, PutsValuesAtOrBelowTheirBound) {
   histogram.observe(0.01);
   histogram.observe(0.0100001);
   histogram.observe(1000);
-  Tally tally(kTokenSeconds);
+  BucketCounts tally(kTokenSeconds);
   tally.observe(0.5, 3);
   histogram.add(tally);
-  const Tally now = histogram.read();
+  const BucketCounts now = histogram.read();
   EXPECT_EQ(now.counts()[0], 1u);
   EXPECT_EQ(now.counts()[1], 1u);
   EXPECT_EQ(now.counts()[9], 3u);
@@ -202,7 +253,9 @@ TEST(MetricText, EscapesAndWritesBoundsAsPythonDoes) {
   text.family("h", MetricText::Kind::kHistogram, "h");
   text.histogram({}, histogram);
   const std::string out = std::move(text).finish();
-  EXPECT_NE(out.find("# HELP a one\\\\two\\nlines\n# TYPE a gauge\na{x=\"\\\"\\\\\\n\xc3\xa9\",y=\"?\"} 0.5\n"), std::string::npos) << out;
+  EXPECT_NE(out.find("# HELP a one\\\\two\\nlines\n# TYPE a gauge\na{x=\"\\\"\\\\\\n\xc3\xa9\",y=\"?\"} 0.5\n"),
+            std::string::npos)
+      << out;
   EXPECT_NE(out.find("h_bucket{le=\"1.0\"} 1\nh_bucket{le=\"2.0\"} 1\n"), std::string::npos) << out;
   EXPECT_EQ(parse_metrics(out).value()[0].samples[0].labels.at("x"), "\"\\\n\xc3\xa9");
 }
@@ -219,21 +272,28 @@ TEST_P(MetricParserRefuses, WithTheReason) {
 }
 INSTANTIATE_TEST_SUITE_P(
     All, MetricParserRefuses,
-    ::testing::Values(BadMetrics{"a 1\n", "family above"}, BadMetrics{"# HELP a b\n# TYPE a gauge\na 1", "last line"},
-                      BadMetrics{"# HELP a b\n# TYPE a gauge\na 1\n# HELP a b\n", "twice"},
-                      BadMetrics{"# HELP a b\n# TYPE a gauge\n# TYPE a gauge\n", "does not follow"},
-                      BadMetrics{"# HELP a b\n# TYPE a counter\n", "_total"}, BadMetrics{"# HELP a b\n# TYPE a thing\n", "no type"},
-                      BadMetrics{"# HELP a b\n", "no TYPE"}, BadMetrics{"# HELP a b\n# TYPE a gauge\na 1\na 1\n", "twice"},
-                      BadMetrics{"# HELP a b\n# TYPE a gauge\na{x=\"1\" 1\n", "','"},
-                      BadMetrics{"# HELP a b\n# TYPE a gauge\na{x=\"\\t\"} 1\n", "escape"},
-                      BadMetrics{"# HELP a b\n# TYPE a gauge\na{x=\"1\",x=\"2\"} 1\n", "label x"},
-                      BadMetrics{"# HELP a b\n# TYPE a gauge\na{1=\"1\"} 1\n", "label"},
-                      BadMetrics{"# HELP a b\n# TYPE a gauge\na one\n", "no number"},
-                      BadMetrics{"# HELP a_total b\n# TYPE a_total counter\na_total -1\n", "below 0"},
-                      BadMetrics{"# HELP h b\n# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_sum 1\nh_count 1\n", "+Inf"},
-                      BadMetrics{"# HELP h b\n# TYPE h histogram\nh_bucket{le=\"1\"} 2\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count 1\n", "fall"},
-                      BadMetrics{"# HELP h b\n# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 1\nh_count 1\n", "_count"},
-                      BadMetrics{"# HELP h b\n# TYPE h histogram\nh_bucket{le=\"2\"} 1\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 1\nh_count 2\n", "rise"}));
+    ::testing::Values(
+        BadMetrics{"a 1\n", "family above"}, BadMetrics{"# HELP a b\n# TYPE a gauge\na 1", "last line"},
+        BadMetrics{"# HELP a b\n# TYPE a gauge\na 1\n# HELP a b\n", "twice"},
+        BadMetrics{"# HELP a b\n# TYPE a gauge\n# TYPE a gauge\n", "does not follow"},
+        BadMetrics{"# HELP a b\n# TYPE a counter\n", "_total"}, BadMetrics{"# HELP a b\n# TYPE a thing\n", "no type"},
+        BadMetrics{"# HELP a b\n", "no TYPE"}, BadMetrics{"# HELP a b\n# TYPE a gauge\na 1\na 1\n", "twice"},
+        BadMetrics{"# HELP a b\n# TYPE a gauge\na{x=\"1\" 1\n", "','"},
+        BadMetrics{"# HELP a b\n# TYPE a gauge\na{x=\"\\t\"} 1\n", "escape"},
+        BadMetrics{"# HELP a b\n# TYPE a gauge\na{x=\"1\",x=\"2\"} 1\n", "label x"},
+        BadMetrics{"# HELP a b\n# TYPE a gauge\na{1=\"1\"} 1\n", "label"},
+        BadMetrics{"# HELP a b\n# TYPE a gauge\na one\n", "no number"},
+        BadMetrics{"# HELP a_total b\n# TYPE a_total counter\na_total -1\n", "below 0"},
+        BadMetrics{"# HELP h b\n# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_sum 1\nh_count 1\n", "+Inf"},
+        BadMetrics{
+            "# HELP h b\n# TYPE h histogram\nh_bucket{le=\"1\"} 2\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count 1\n",
+            "fall"},
+        BadMetrics{
+            "# HELP h b\n# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 1\nh_count 1\n",
+            "_count"},
+        BadMetrics{"# HELP h b\n# TYPE h histogram\nh_bucket{le=\"2\"} 1\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} "
+                   "2\nh_sum 1\nh_count 2\n",
+                   "rise"}));
 
 }  // namespace
 }  // namespace tailor

@@ -82,7 +82,8 @@ class TestApi {
     out.endpoints.push_back({.host = "127.0.0.1"});
     return out;
   }
-  ApiServerOptions counted(ApiServerOptions options, std::unique_ptr<ServerMetrics>* metrics, ServerMetricsOptions metrics_options) {
+  ApiServerOptions counted(ApiServerOptions options, std::unique_ptr<ServerMetrics>* metrics,
+                           ServerMetricsOptions metrics_options) {
     if (metrics == nullptr) return options;
     *metrics = std::make_unique<ServerMetrics>(models_, metrics_options);
     options.observers.push_back(metrics->get());

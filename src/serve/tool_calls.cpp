@@ -22,12 +22,18 @@ std::string_view trimmed(std::string_view text) {
 }  // namespace
 
 std::optional<ToolFormat> ToolFormat::of(const ChatTemplate& chat_template) {
-  const Json tools{{{"type", "function"}, {"function", {{"name", kProbe}, {"description", "d"}, {"parameters", {{"type", "object"}, {"properties", Json::object()}}}}}}};
+  const Json tools{{{"type", "function"},
+                    {"function",
+                     {{"name", kProbe},
+                      {"description", "d"},
+                      {"parameters", {{"type", "object"}, {"properties", Json::object()}}}}}}};
   const ChatAbilities& abilities = chat_template.abilities(true);
   if (!abilities.tools || !abilities.tool_calls) return std::nullopt;
   const ChatMessage user{.role = "user", .content = "u"};
   ChatMessage call{.role = "assistant", .content = ""};
-  call.tool_calls = {{{"type", "function"}, {"id", "abcdefghi"}, {"function", {{"name", kProbe}, {"arguments", {{"probe_key", "probe_value"}}}}}}};
+  call.tool_calls = {{{"type", "function"},
+                      {"id", "abcdefghi"},
+                      {"function", {{"name", kProbe}, {"arguments", {{"probe_key", "probe_value"}}}}}}};
   const auto before = chat_template.render(std::vector{user}, tools, true);
   const auto after = chat_template.render(std::vector{user, call}, tools, false);
   if (!before.has_value() || !after.has_value()) return std::nullopt;
@@ -37,7 +43,8 @@ std::optional<ToolFormat> ToolFormat::of(const ChatTemplate& chat_template) {
   const std::size_t name = whole.find(kProbe, from);
   if (name == std::string::npos) return std::nullopt;
   // The innermost object before the name that holds both name and arguments.
-  for (std::size_t brace = whole.rfind('{', name); brace != std::string::npos && brace >= from; brace = brace == 0 ? std::string::npos : whole.rfind('{', brace - 1)) {
+  for (std::size_t brace = whole.rfind('{', name); brace != std::string::npos && brace >= from;
+       brace = brace == 0 ? std::string::npos : whole.rfind('{', brace - 1)) {
     const std::string_view text = json_object_at_front(std::string_view(whole).substr(brace));
     const Json object = Json::parse(text, nullptr, false);
     if (!object.is_object()) continue;
@@ -58,8 +65,9 @@ std::optional<ToolFormat> ToolFormat::of(const ChatTemplate& chat_template) {
 }
 
 bool ToolCallReader::take_call() {
+  constexpr int kDeepest = 64;
   const std::string_view text = json_object_at_front(held_);
-  if (text.empty()) return false;
+  if (text.empty() || json_deeper_than(text, kDeepest)) return false;
   const Json object = Json::parse(text, nullptr, false);
   if (!object.is_object() || !object.contains(format_.name_key) || !object[format_.name_key].is_string()) return false;
   const Json arguments = object.value(format_.arguments_key, Json(Json::object()));
@@ -84,7 +92,8 @@ std::string ToolCallReader::add(std::string_view text) {
       continue;
     }
     if (!close.empty()) {
-      if (const std::string_view rest = trimmed(held_); !calls_.empty() && rest.starts_with(close)) held_ = std::string(rest.substr(close.size()));
+      if (const std::string_view rest = trimmed(held_); !calls_.empty() && rest.starts_with(close))
+        held_ = std::string(rest.substr(close.size()));
     }
     if (!calls_.empty() && trimmed(held_).empty()) return shown;
     std::size_t at = std::string::npos;
@@ -156,9 +165,10 @@ ToolRequest read_tool_request(FieldReader& in) {
     in.fail("tool_choice", "expected none, auto, required or {\"type\": \"function\", \"function\": {\"name\": …}}");
   }
   if (out.forced.empty() || in.error()) return out;
-  const bool known = !out.tools.is_null() && (out.forced == "*" || std::any_of(out.tools.begin(), out.tools.end(), [&](const Json& tool) {
-    return tool["function"]["name"] == out.forced;
-  }));
+  const bool known = !out.tools.is_null() &&
+                     (out.forced == "*" || std::any_of(out.tools.begin(), out.tools.end(), [&](const Json& tool) {
+                        return tool["function"]["name"] == out.forced;
+                      }));
   if (!known) in.fail("tool_choice", "names a function that is none of the tools");
   return out;
 }
@@ -170,10 +180,11 @@ Json call_schema(const ToolFormat& format, const ToolRequest& request) {
     if (request.forced != "*" && function["name"] != request.forced) continue;
     Json parameters = function.value("parameters", Json(nullptr));
     if (!parameters.is_object() || parameters.empty()) parameters = {{"type", "object"}};
-    calls.push_back({{"type", "object"},
-                     {"properties", {{format.name_key, {{"const", function["name"]}}}, {format.arguments_key, parameters}}},
-                     {"required", {format.name_key, format.arguments_key}},
-                     {"additionalProperties", false}});
+    calls.push_back(
+        {{"type", "object"},
+         {"properties", {{format.name_key, {{"const", function["name"]}}}, {format.arguments_key, parameters}}},
+         {"required", {format.name_key, format.arguments_key}},
+         {"additionalProperties", false}});
   }
   return calls.size() == 1 ? calls[0] : Json{{"anyOf", std::move(calls)}};
 }

@@ -12,7 +12,7 @@
 namespace tailor {
 
 struct ToolFormat {
-  std::string open, close;             // around one call: "<tool_call>\n", "\n</tool_call>"
+  std::string open, close;              // around one call: "<tool_call>\n", "\n</tool_call>"
   std::string name_key, arguments_key;  // "name", "arguments" or "parameters"
 
   /// None: the template writes calls in another way than as a JSON object.

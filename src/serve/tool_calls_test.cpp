@@ -13,21 +13,29 @@ using test::TestApi;
 
 /// As Qwen and Hermes have it.
 constexpr const char* kHermes =
-    "{% if tools %}<|im_start|>system\n# Tools\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}<|im_end|>\n{% endif %}"
+    "{% if tools %}<|im_start|>system\n# Tools\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}<|im_end|>\n{% "
+    "endif %}"
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content or '' }}"
     "{% if m.tool_calls %}{% for c in m.tool_calls %}{% if not loop.first or m.content %}\n{% endif %}<tool_call>\n"
-    "{\"name\": \"{{ c.function.name }}\", \"arguments\": {{ c.function.arguments | tojson }}}\n</tool_call>{% endfor %}{% endif %}"
+    "{\"name\": \"{{ c.function.name }}\", \"arguments\": {{ c.function.arguments | tojson }}}\n</tool_call>{% endfor "
+    "%}{% endif %}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
-const Json kTools{{{"type", "function"},
-                   {"function",
-                    {{"name", "weather"},
-                     {"parameters",
-                      {{"type", "object"},
-                       {"properties", {{"city", {{"type", "string"}, {"maxLength", 8}}}, {"days", {{"type", "integer"}, {"minimum", 1}, {"maximum", 7}}}}},
-                       {"required", {"city", "days"}},
-                       {"additionalProperties", false}}}}}},
-                  {{"type", "function"}, {"function", {{"name", "stop"}, {"parameters", {{"type", "object"}, {"properties", Json::object()}, {"additionalProperties", false}}}}}}};
+const Json kTools{
+    {{"type", "function"},
+     {"function",
+      {{"name", "weather"},
+       {"parameters",
+        {{"type", "object"},
+         {"properties",
+          {{"city", {{"type", "string"}, {"maxLength", 8}}},
+           {"days", {{"type", "integer"}, {"minimum", 1}, {"maximum", 7}}}}},
+         {"required", {"city", "days"}},
+         {"additionalProperties", false}}}}}},
+    {{"type", "function"},
+     {"function",
+      {{"name", "stop"},
+       {"parameters", {{"type", "object"}, {"properties", Json::object()}, {"additionalProperties", false}}}}}}};
 
 std::filesystem::path model_with_tools() {
   const std::filesystem::path out = testing::test_cache() / "tiny-tools.gguf";
@@ -56,7 +64,8 @@ std::string read_in_pieces(ToolCallReader& reader, const std::string& text, std:
 
 TEST(ToolCalls, AreFoundInAnswersHoweverTheyComeInPieces) {
   const std::string text =
-      "Let me look <b>.\n<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"}\\\"{\", \"days\": 2}}\n</tool_call>\n"
+      "Let me look <b>.\n<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"}\\\"{\", \"days\": "
+      "2}}\n</tool_call>\n"
       "<tool_call>\n{\"name\": \"stop\", \"arguments\": {}}\n</tool_call>";
   for (const std::size_t size : {std::size_t{1}, std::size_t{3}, std::size_t{7}, text.size()}) {
     ToolCallReader reader(hermes());
@@ -83,9 +92,25 @@ TEST(ToolCalls, WhatIsNoneStaysText) {
   }
 }
 
+TEST(ToolCalls, OneThatIsNestedTooDeepIsNone) {
+  const auto deep = [](std::size_t depth) {
+    return "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": " + std::string(depth, '[') +
+           std::string(depth, ']') + "}}\n</tool_call>";
+  };
+  ToolCallReader right(hermes());
+  read_in_pieces(right, deep(60), 7);
+  EXPECT_EQ(right.calls().size(), 1u);
+  ToolCallReader reader(hermes());
+  const std::string text = deep(1 << 20);  // to write it again would take more stack than a thread has
+  EXPECT_EQ(read_in_pieces(reader, text, text.size()).size(), text.size() - 1);
+  EXPECT_TRUE(reader.calls().empty());
+}
+
 TEST(ToolCalls, TheFormatIsReadFromTheTemplate) {
   TestApi api;
-  api.models().put(serve_base_model(model_with_tools().string(), "tools", {.cache_bytes = 64 << 20, .share = std::make_shared<ComputeShare>(1)}).value());
+  api.models().put(serve_base_model(model_with_tools().string(), "tools",
+                                    {.cache_bytes = 64 << 20, .share = std::make_shared<ComputeShare>(1)})
+                       .value());
   const auto format = api.models().find("tools")->text->tool_format();
   ASSERT_TRUE(format.has_value());
   EXPECT_EQ(format->open, "<tool_call>\n");
@@ -97,8 +122,13 @@ TEST(ToolCalls, TheFormatIsReadFromTheTemplate) {
 
 TEST(ToolCalls, AForcedCallFollowsItsParameters) {
   TestApi api;
-  api.models().put(serve_base_model(model_with_tools().string(), "tools", {.cache_bytes = 64 << 20, .share = std::make_shared<ComputeShare>(1)}).value());
-  const Json base{{"model", "tools"}, {"messages", {{{"role", "user"}, {"content", "Rain?"}}}}, {"tools", kTools}, {"max_tokens", 120}};
+  api.models().put(serve_base_model(model_with_tools().string(), "tools",
+                                    {.cache_bytes = 64 << 20, .share = std::make_shared<ComputeShare>(1)})
+                       .value());
+  const Json base{{"model", "tools"},
+                  {"messages", {{{"role", "user"}, {"content", "Rain?"}}}},
+                  {"tools", kTools},
+                  {"max_tokens", 120}};
   Json forced = base;
   forced["tool_choice"] = {{"type", "function"}, {"function", {{"name", "weather"}}}};
   const JsonAnswer got = api.post("/v1/chat/completions", forced);
@@ -136,7 +166,9 @@ TEST(ToolCalls, AForcedCallFollowsItsParameters) {
 
 TEST(ToolCalls, WhatIsRefused) {
   TestApi api;
-  api.models().put(serve_base_model(model_with_tools().string(), "tools", {.cache_bytes = 64 << 20, .share = std::make_shared<ComputeShare>(1)}).value());
+  api.models().put(serve_base_model(model_with_tools().string(), "tools",
+                                    {.cache_bytes = 64 << 20, .share = std::make_shared<ComputeShare>(1)})
+                       .value());
   const auto param = [&](const char* model, Json more) {
     Json body{{"model", model}, {"messages", {{{"role", "user"}, {"content", "x"}}}}, {"max_tokens", 2}};
     body.update(more);
@@ -147,10 +179,20 @@ TEST(ToolCalls, WhatIsRefused) {
   EXPECT_EQ(param("tiny", {{"tools", kTools}}), "tools");
   EXPECT_EQ(param("tools", {{"tools", {{{"type", "function"}}}}}), "tools");
   EXPECT_EQ(param("tools", {{"tools", kTools}, {"tool_choice", "maybe"}}), "tool_choice");
-  EXPECT_EQ(param("tools", {{"tools", kTools}, {"tool_choice", {{"type", "function"}, {"function", {{"name", "other"}}}}}}), "tool_choice");
+  EXPECT_EQ(
+      param("tools", {{"tools", kTools}, {"tool_choice", {{"type", "function"}, {"function", {{"name", "other"}}}}}}),
+      "tool_choice");
   EXPECT_EQ(param("tools", {{"tool_choice", "required"}}), "tool_choice");
-  EXPECT_EQ(param("tools", {{"tools", kTools}, {"tool_choice", "required"}, {"response_format", {{"type", "json_object"}}}}), "response_format");
-  EXPECT_EQ(api.post("/v1/chat/completions", {{"model", "tiny"}, {"messages", {{{"role", "user"}, {"content", "x"}}}}, {"tools", kTools}, {"tool_choice", "none"}, {"max_tokens", 1}}).status, 200);
+  EXPECT_EQ(
+      param("tools", {{"tools", kTools}, {"tool_choice", "required"}, {"response_format", {{"type", "json_object"}}}}),
+      "response_format");
+  EXPECT_EQ(api.post("/v1/chat/completions", {{"model", "tiny"},
+                                              {"messages", {{{"role", "user"}, {"content", "x"}}}},
+                                              {"tools", kTools},
+                                              {"tool_choice", "none"},
+                                              {"max_tokens", 1}})
+                .status,
+            200);
 }
 
 }  // namespace

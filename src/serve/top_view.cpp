@@ -26,7 +26,8 @@ class Reader {
     since_start_ = seconds_ <= 0;
     if (since_start_) {
       const double began = gauge("process_start_time_seconds");
-      const double unix_now = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+      const double unix_now =
+          std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
       seconds_ = began > 0 ? std::max(1.0, unix_now - began) : 1;
     }
   }
@@ -61,7 +62,8 @@ class Reader {
   }
 
  private:
-  static void each(const TopSnapshot& from, const std::string& family, const std::string& name, const Labels& labels, const std::function<void(const MetricSample&)>& visit) {
+  static void each(const TopSnapshot& from, const std::string& family, const std::string& name, const Labels& labels,
+                   const std::function<void(const MetricSample&)>& visit) {
     for (const MetricFamily& f : from.families) {
       if (f.name != family) continue;
       for (const MetricSample& sample : f.samples) {
@@ -74,7 +76,8 @@ class Reader {
     each(from, name, name, labels, [&](const MetricSample& s) { out += s.value; });
     return out;
   }
-  static void add_buckets(const TopSnapshot& from, const std::string& family, const Labels& labels, double sign, std::map<double, double>& out) {
+  static void add_buckets(const TopSnapshot& from, const std::string& family, const Labels& labels, double sign,
+                          std::map<double, double>& out) {
     each(from, family, family + "_bucket", labels, [&](const MetricSample& s) {
       const std::string& le = s.labels.at("le");
       out[le == "+Inf" ? INFINITY : std::stod(le)] += sign * s.value;
@@ -99,14 +102,17 @@ std::string shown_count(double n) {
 }
 
 std::string shown_bytes(double n) {
-  return n < 1e6 ? fmt::format("{:.0f} kB", n / 1e3) : n < 1e9 ? fmt::format("{:.0f} MB", n / 1e6) : fmt::format("{:.1f} GB", n / 1e9);
+  return n < 1e6   ? fmt::format("{:.0f} kB", n / 1e3)
+         : n < 1e9 ? fmt::format("{:.0f} MB", n / 1e6)
+                   : fmt::format("{:.1f} GB", n / 1e9);
 }
 
 std::string shown_age(double s) {
   const auto n = static_cast<long>(s);
   if (n < 60) return fmt::format("{} s", n);
   if (n < 3600) return fmt::format("{} min", n / 60);
-  return n < 86400 ? fmt::format("{} h {} min", n / 3600, n / 60 % 60) : fmt::format("{} d {} h", n / 86400, n / 3600 % 24);
+  return n < 86400 ? fmt::format("{} h {} min", n / 3600, n / 60 % 60)
+                   : fmt::format("{} d {} h", n / 86400, n / 3600 % 24);
 }
 
 std::string bar(double share, int width) {
@@ -164,36 +170,56 @@ std::string top_page(const TopSnapshot& before, const TopSnapshot& now, const st
   Page page(size);
   const auto columns = static_cast<std::size_t>(std::max(1, size.columns));
   std::string version;
-  for (const Labels& labels : read.series("tailor_build_info")) version = labels.count("version") != 0 ? labels.at("version") : "";
+  for (const Labels& labels : read.series("tailor_build_info"))
+    version = labels.count("version") != 0 ? labels.at("version") : "";
   const double unix_now = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
   const double began = read.gauge("process_start_time_seconds");
-  const std::string state = read.gauge("tailor_draining") > 0 ? "draining" : read.gauge("tailor_loading") > 0 ? "loading" : began > 0 ? "up " + shown_age(std::max(0.0, unix_now - began)) : "";
+  const std::string state = read.gauge("tailor_draining") > 0  ? "draining"
+                            : read.gauge("tailor_loading") > 0 ? "loading"
+                            : began > 0                        ? "up " + shown_age(std::max(0.0, unix_now - began))
+                                                               : "";
   page.line(cell(fmt::format("tailor {}  {}  {}", version, url, state), columns), kBold);
-  const double errors = read.grown("tailor_http_requests_total", {{"status", "5xx"}}), refused = read.grown("tailor_requests_refused_total");
+  const double errors = read.grown("tailor_http_requests_total", {{"status", "5xx"}}),
+               refused = read.grown("tailor_requests_refused_total");
   page.line(fmt::format("{}: {:.1f} requests/s  failed {}  refused {}  4xx {}  client left {}",
-                        read.since_start() ? "since start" : fmt::format("last {:.0f} s", read.seconds()), read.rate("tailor_http_requests_total"),
-                        shown_count(errors), shown_count(refused), shown_count(read.grown("tailor_http_requests_total", {{"status", "4xx"}})),
+                        read.since_start() ? "since start" : fmt::format("last {:.0f} s", read.seconds()),
+                        read.rate("tailor_http_requests_total"), shown_count(errors), shown_count(refused),
+                        shown_count(read.grown("tailor_http_requests_total", {{"status", "4xx"}})),
                         shown_count(read.grown("tailor_http_requests_total", {{"status", "499"}}))),
             errors > 0 ? kRed : "");
   page.line(fmt::format("process: cpu {:.0f} %  memory {}  threads {:.0f}  connections {:.0f}  files {:.0f} of {}",
-                        100 * read.rate("process_cpu_seconds_total"), shown_bytes(read.gauge("process_resident_memory_bytes")),
-                        read.gauge("process_threads"), read.gauge("tailor_http_connections"), read.gauge("process_open_fds"), shown_count(read.gauge("process_max_fds"))));
+                        100 * read.rate("process_cpu_seconds_total"),
+                        shown_bytes(read.gauge("process_resident_memory_bytes")), read.gauge("process_threads"),
+                        read.gauge("tailor_http_connections"), read.gauge("process_open_fds"),
+                        shown_count(read.gauge("process_max_fds"))));
   page.line("");
   const std::size_t name_width = std::clamp<std::size_t>(columns > 64 ? columns - 64 : 12, 12, 40);
   const std::vector<Labels> engines = read.series("tailor_requests_running");
   if (!engines.empty()) {
-    page.line(cell(fmt::format("{}{:>4} {:>5} {:>11} {:>10}  {:<8} {:>6} {:>6}", cell("ENGINE", name_width), "RUN", "WAIT", "ANSWER t/s", "PROMPT t/s", "CACHE", "USED", "HITS"), columns), kReverse);
+    page.line(cell(fmt::format("{}{:>4} {:>5} {:>11} {:>10}  {:<8} {:>6} {:>6}", cell("ENGINE", name_width), "RUN",
+                               "WAIT", "ANSWER t/s", "PROMPT t/s", "CACHE", "USED", "HITS"),
+                   columns),
+              kReverse);
     for (const Labels& engine : engines) {
-      const double used = read.gauge("tailor_kv_cache_usage_ratio", engine), looked = read.grown("tailor_prefix_cache_queries_total", engine);
-      const std::string hits = looked > 0 ? fmt::format("{:.0f} %", 100 * read.grown("tailor_prefix_cache_hits_total", engine) / looked) : "-";
-      page.line(fmt::format("{}{:>4.0f} {:>5.0f} {:>11.1f} {:>10.1f}  {} {:>4.0f} % {:>6}", cell(engine.count("model") != 0 ? engine.at("model") : "", name_width),
-                            read.gauge("tailor_requests_running", engine), read.gauge("tailor_requests_waiting", engine),
-                            read.rate("tailor_generation_tokens_total", engine), read.rate("tailor_prompt_tokens_total", engine), bar(used, 8), 100 * used, hits));
+      const double used = read.gauge("tailor_kv_cache_usage_ratio", engine),
+                   looked = read.grown("tailor_prefix_cache_queries_total", engine);
+      const std::string hits =
+          looked > 0 ? fmt::format("{:.0f} %", 100 * read.grown("tailor_prefix_cache_hits_total", engine) / looked)
+                     : "-";
+      page.line(fmt::format("{}{:>4.0f} {:>5.0f} {:>11.1f} {:>10.1f}  {} {:>4.0f} % {:>6}",
+                            cell(engine.count("model") != 0 ? engine.at("model") : "", name_width),
+                            read.gauge("tailor_requests_running", engine),
+                            read.gauge("tailor_requests_waiting", engine),
+                            read.rate("tailor_generation_tokens_total", engine),
+                            read.rate("tailor_prompt_tokens_total", engine), bar(used, 8), 100 * used, hits));
     }
     page.line("");
   }
   // First token, between tokens, the whole.
-  page.line(cell(fmt::format("{} {:>6} {:>5} {:>9} {:>9} {:>9} {:>9} {:>9}", cell("MODEL", name_width), "REQ/S", "FAIL", "TTFT p50", "TTFT p95", "TOKEN p50", "WHOLE p50", "WHOLE p95"), columns), kReverse);
+  page.line(cell(fmt::format("{} {:>6} {:>5} {:>9} {:>9} {:>9} {:>9} {:>9}", cell("MODEL", name_width), "REQ/S", "FAIL",
+                             "TTFT p50", "TTFT p95", "TOKEN p50", "WHOLE p50", "WHOLE p95"),
+                 columns),
+            kReverse);
   const std::vector<Labels> models = read.series("tailor_model_info");
   std::size_t shown = 0;
   for (const Labels& info : models) {
@@ -205,12 +231,17 @@ std::string top_page(const TopSnapshot& before, const TopSnapshot& now, const st
     const double failures = read.grown("tailor_requests_total", failed);
     const bool writes = info.count("answers") != 0 && info.at("answers") == "text";
     const char* whole = writes ? "tailor_request_seconds" : "tailor_batched_request_seconds";
-    const auto time = [&](const char* family, double share) { return shown_seconds(read.quantile(family, model, share)); };
+    const auto time = [&](const char* family, double share) {
+      return shown_seconds(read.quantile(family, model, share));
+    };
     const std::string parent = info.count("parent") != 0 ? info.at("parent") : "";
-    page.line(fmt::format("{} {:>6.1f} {:>5} {:>9} {:>9} {:>9} {:>9} {:>9}", cell((parent.empty() ? "" : " + ") + model.at("model"), name_width), read.rate("tailor_requests_total", model),
-                          shown_count(failures), time("tailor_time_to_first_token_seconds", .5), time("tailor_time_to_first_token_seconds", .95),
-                          time("tailor_time_per_output_token_seconds", .5), time(whole, .5), time(whole, .95)),
-              failures > 0 ? kRed : "");
+    page.line(
+        fmt::format("{} {:>6.1f} {:>5} {:>9} {:>9} {:>9} {:>9} {:>9}",
+                    cell((parent.empty() ? "" : " + ") + model.at("model"), name_width),
+                    read.rate("tailor_requests_total", model), shown_count(failures),
+                    time("tailor_time_to_first_token_seconds", .5), time("tailor_time_to_first_token_seconds", .95),
+                    time("tailor_time_per_output_token_seconds", .5), time(whole, .5), time(whole, .95)),
+        failures > 0 ? kRed : "");
   }
   if (shown < models.size()) page.line(fmt::format("and {} more", models.size() - shown), kDim);
   return page.take();

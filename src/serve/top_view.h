@@ -25,8 +25,8 @@ struct TopSize {
 /// between two snapshots; negative: none did. `buckets`: bounds and how many lie at or below each, rising to infinity.
 double histogram_quantile(const std::vector<std::pair<double, double>>& buckets, double share);
 
-/// Lines of at most `columns` characters, at most `rows` of them. Rates and times are of the span between the snapshots;
-/// the same one twice: since the server's start.
+/// Lines of at most `columns` characters, at most `rows` of them. Rates and times are of the span between the
+/// snapshots; the same one twice: since the server's start.
 std::string top_page(const TopSnapshot& before, const TopSnapshot& now, const std::string& url, const TopSize& size);
 
 }  // namespace tailor

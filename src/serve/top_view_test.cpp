@@ -40,7 +40,8 @@ TopSnapshot snapshot(int answers, double at_s) {
   text.family("tailor_time_to_first_token_seconds", MetricText::Kind::kHistogram, "h");
   text.histogram(base, first);
   text.histogram(adapter, none);
-  return {SteadyTime() + std::chrono::milliseconds(static_cast<long>(at_s * 1000)), parse_metrics(std::move(text).finish()).value()};
+  return {SteadyTime() + std::chrono::milliseconds(static_cast<long>(at_s * 1000)),
+          parse_metrics(std::move(text).finish()).value()};
 }
 
 std::vector<std::string> lines_of(const std::string& page) {
@@ -55,19 +56,20 @@ TEST(TopView, RatesAndTimesAreOfTheSpanBetweenTwoLooks) {
   const std::string page = top_page(before, now, "http://h:1", {.columns = 120, .rows = 40});
   EXPECT_NE(page.find("tailor 9.9  http://h:1"), std::string::npos) << page;
   EXPECT_NE(page.find("last 10 s: 5.0 requests/s  failed 0"), std::string::npos) << page;
-  EXPECT_NE(page.find("500.0"), std::string::npos) << page;         // tokens a second
+  EXPECT_NE(page.find("500.0"), std::string::npos) << page;  // tokens a second
   EXPECT_NE(page.find("####....   50 %   40 %"), std::string::npos) << page;
-  EXPECT_NE(page.find("3.75 s"), std::string::npos) << page;        // p50 of the fifty in (2.5, 5] alone
+  EXPECT_NE(page.find("3.75 s"), std::string::npos) << page;  // p50 of the fifty in (2.5, 5] alone
   EXPECT_NE(page.find(" + support?[2J"), std::string::npos) << page;
   const std::string whole = top_page(now, now, "http://h:1", {.columns = 120, .rows = 40});
   EXPECT_NE(whole.find("since start"), std::string::npos);
   EXPECT_NE(whole.find("failed 3"), std::string::npos);
-  EXPECT_NE(whole.find("35 ms"), std::string::npos) << whole;       // p50 of all: 75 of 100 into (20 ms, 40 ms]
+  EXPECT_NE(whole.find("35 ms"), std::string::npos) << whole;  // p50 of all: 75 of 100 into (20 ms, 40 ms]
 }
 
 TEST(TopView, FitsItsTerminalAndSendsNoForeignControls) {
   const TopSnapshot now = snapshot(3, 1);
-  for (const TopSize size : {TopSize{80, 24, false}, TopSize{20, 5, false}, TopSize{1, 1, false}, TopSize{300, 100, false}}) {
+  for (const TopSize size :
+       {TopSize{80, 24, false}, TopSize{20, 5, false}, TopSize{1, 1, false}, TopSize{300, 100, false}}) {
     const std::string page = top_page(now, now, "http://127.0.0.1:8080", size);
     const auto lines = lines_of(page);
     EXPECT_LE(lines.size(), static_cast<std::size_t>(size.rows));

@@ -78,7 +78,8 @@ void TraceExporter::run() {
     changed_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
     if (stopping_) return;
     // A little later there is more to send at once.
-    changed_.wait_for(lock, options_.interval, [&] { return stopping_ || hurry_ || queue_.size() >= options_.batch_requests; });
+    changed_.wait_for(lock, options_.interval,
+                      [&] { return stopping_ || hurry_ || queue_.size() >= options_.batch_requests; });
     std::vector<RequestRecord> batch;
     while (!queue_.empty() && batch.size() < options_.batch_requests) {
       batch.push_back(std::move(queue_.front()));

@@ -22,7 +22,7 @@ struct TraceOptions {
   std::string endpoint;  // "http://collector:4318": /v1/traces is added where the path does not end with it
   std::vector<std::pair<std::string, std::string>> fields;  // of each request to it: credentials
   std::string service_name = "tailor";
-  double ratio = 1;  // of requests whose client says nothing; what a client's trace decides holds
+  double ratio = 1;                   // of requests whose client says nothing; what a client's trace decides holds
   std::size_t queue_requests = 4096;  // waiting; more are dropped and counted
   std::size_t batch_requests = 256;
   std::chrono::milliseconds interval{1000};  // between batches that are not full
@@ -40,7 +40,7 @@ class TraceExporter final : public RequestObserver {
   ~TraceExporter();  ///< flush(), at most two seconds
 
   void on_request(const RequestRecord& record) override;
-  bool flush(std::chrono::milliseconds timeout);  ///< whether all was sent or given up
+  bool flush(std::chrono::milliseconds timeout);               ///< whether all was sent or given up
   std::uint64_t exported() const { return exported_.load(); }  ///< requests
   std::uint64_t dropped() const { return dropped_.load(); }
   void write_metrics(MetricText& out) const;

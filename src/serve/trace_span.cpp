@@ -17,7 +17,8 @@ constexpr int kStatusError = 2;
 
 std::string random_hex(std::size_t bytes) {
   unsigned char raw[16];
-  if (RAND_bytes(raw, static_cast<int>(bytes)) != 1) throw Exception({ErrorCode::kInternal, "no random numbers from the system", ""});
+  if (RAND_bytes(raw, static_cast<int>(bytes)) != 1)
+    throw Exception({ErrorCode::kInternal, "no random numbers from the system", ""});
   std::string out;
   for (std::size_t i = 0; i < bytes; ++i) out += fmt::format("{:02x}", raw[i]);
   return out;
@@ -37,8 +38,7 @@ Json value_of(bool flag) {
   return {{"boolValue", flag}};
 }
 template <typename Integer>
-  requires std::is_integral_v<Integer>
-Json value_of(Integer number) {
+requires std::is_integral_v<Integer> Json value_of(Integer number) {
   return {{"intValue", std::to_string(number)}};
 }
 
@@ -77,7 +77,12 @@ struct SpanTime {
 
 Json span(const std::string& trace, const std::string& id, const std::string& parent, const std::string& name, int kind,
           std::string begin, std::string end) {
-  Json out{{"traceId", trace}, {"spanId", id}, {"name", name}, {"kind", kind}, {"startTimeUnixNano", std::move(begin)}, {"endTimeUnixNano", std::move(end)}};
+  Json out{{"traceId", trace},
+           {"spanId", id},
+           {"name", name},
+           {"kind", kind},
+           {"startTimeUnixNano", std::move(begin)},
+           {"endTimeUnixNano", std::move(end)}};
   if (!parent.empty()) out["parentSpanId"] = parent;
   return out;
 }
@@ -90,8 +95,9 @@ std::vector<Json> spans_of(const RequestRecord& record) {
   const std::string operation = record.route != nullptr ? operation_of(*record.route) : "unknown";
   const SpanTime time{record.began};
   const GenerationReport* answer = record.generation.get();
-  Json whole = span(trace, id, record.trace.parent_id, record.model.empty() ? operation : operation + " " + record.model, kServer,
-                    time.at(0), time.at(record.seconds));
+  Json whole =
+      span(trace, id, record.trace.parent_id, record.model.empty() ? operation : operation + " " + record.model,
+           kServer, time.at(0), time.at(record.seconds));
   if (!record.trace.state.empty()) whole["traceState"] = record.trace.state;
   Attributes a;
   a.add("gen_ai.operation.name", operation);
@@ -140,9 +146,11 @@ Json export_request(std::vector<Json> spans, const std::string& service_name) {
   Attributes resource;
   resource.add("service.name", service_name);
   resource.add("service.version", TAILOR_VERSION);
-  return {{"resourceSpans",
-           Json::array({{{"resource", {{"attributes", resource.take()}}},
-                         {"scopeSpans", Json::array({{{"scope", {{"name", "tailor.serve"}, {"version", TAILOR_VERSION}}}, {"spans", std::move(spans)}}})}}})}};
+  return {
+      {"resourceSpans",
+       Json::array({{{"resource", {{"attributes", resource.take()}}},
+                     {"scopeSpans", Json::array({{{"scope", {{"name", "tailor.serve"}, {"version", TAILOR_VERSION}}},
+                                                  {"spans", std::move(spans)}}})}}})}};
 }
 
 }  // namespace tailor

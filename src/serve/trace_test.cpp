@@ -77,12 +77,15 @@ std::int64_t nanoseconds(const Json& span, const char* key) {
   return std::stoll(span[key].get<std::string>());
 }
 
-constexpr const char* kParent = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\ntracestate: vendor=1\r\n";
+constexpr const char* kParent =
+    "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\ntracestate: vendor=1\r\n";
 
 TEST(Trace, ATextIsASpanWithItsPhases) {
   Traced traced({.fields = {{"Authorization", "Basic abc"}}});
   const test::JsonAnswer answer = traced.api->post(
-      "/v1/completions", {{"prompt", "the secret parcel"}, {"max_tokens", 4}, {"seed", 7}, {"temperature", 0.5}, {"ignore_eos", true}}, kParent);
+      "/v1/completions",
+      {{"prompt", "the secret parcel"}, {"max_tokens", 4}, {"seed", 7}, {"temperature", 0.5}, {"ignore_eos", true}},
+      kParent);
   ASSERT_EQ(answer.status, 200);
   const std::vector<Json> spans = traced.spans();
   ASSERT_EQ(spans.size(), 4u);
@@ -105,7 +108,8 @@ TEST(Trace, ATextIsASpanWithItsPhases) {
   EXPECT_EQ(a["gen_ai.request.temperature"]["doubleValue"], 0.5);
   EXPECT_EQ(a["gen_ai.response.id"]["stringValue"], answer.json["id"]);
   EXPECT_EQ(a["gen_ai.response.finish_reasons"]["arrayValue"]["values"][0]["stringValue"], "length");
-  EXPECT_EQ(a["gen_ai.usage.input_tokens"]["intValue"], std::to_string(answer.json["usage"]["prompt_tokens"].get<int>()));
+  EXPECT_EQ(a["gen_ai.usage.input_tokens"]["intValue"],
+            std::to_string(answer.json["usage"]["prompt_tokens"].get<int>()));
   EXPECT_EQ(a["gen_ai.usage.output_tokens"]["intValue"], "4");
   EXPECT_EQ(a["http.response.status_code"]["intValue"], "200");
   EXPECT_FALSE(a.contains("error.type"));
@@ -182,10 +186,14 @@ TEST(Trace, ParentsThatBreakARuleAreNotContinued) {
   EXPECT_TRUE(parse_traceparent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")->sampled);
   EXPECT_FALSE(parse_traceparent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-02")->sampled);
   EXPECT_TRUE(parse_traceparent("cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0b-more").has_value());
-  for (const char* bad : {"", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0", "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-                          "00-00000000000000000000000000000000-b7ad6b7169203331-01", "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
-                          "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
-                          "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01more", "00_0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
+  for (const char* bad : {"", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0",
+                          "00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+                          "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+                          "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+                          "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+                          "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
+                          "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01more",
+                          "00_0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
     EXPECT_FALSE(parse_traceparent(bad).has_value()) << bad;
 }
 

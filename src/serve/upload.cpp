@@ -7,7 +7,7 @@
 namespace tailor {
 namespace {
 
-constexpr std::size_t kHeaderBytes = 8192;   // of one part
+constexpr std::size_t kHeaderBytes = 8192;  // of one part
 constexpr std::size_t kPurposeBytes = 64;
 constexpr int kParts = 16;
 
@@ -72,7 +72,8 @@ Status UploadSink::step(bool& moved) {
     case State::kContent: {
       const std::size_t at = held_.find(boundary_);
       // What may be the beginning of the boundary stays.
-      const std::size_t safe = at != std::string::npos ? at : held_.size() - std::min(held_.size(), boundary_.size() - 1);
+      const std::size_t safe =
+          at != std::string::npos ? at : held_.size() - std::min(held_.size(), boundary_.size() - 1);
       if (state_ == State::kContent) TAILOR_CHECK(content(std::string_view(held_).substr(0, safe)));
       if (at == std::string::npos) {
         held_.erase(0, safe);
@@ -131,7 +132,8 @@ Status UploadSink::begin_part(std::string_view headers) {
   if (field_ != "file") return {};
   if (writer_) return refuse("the form has more than one file");
   // A name is shown again, never used as a path.
-  if (const std::size_t slash = filename_.find_last_of("/\\"); slash != std::string::npos) filename_.erase(0, slash + 1);
+  if (const std::size_t slash = filename_.find_last_of("/\\"); slash != std::string::npos)
+    filename_.erase(0, slash + 1);
   if (filename_.empty()) filename_ = "upload";
   auto writer = files_.begin(filename_, purpose_.empty() ? "unknown" : purpose_, owner_);
   if (!writer.has_value()) return writer.error();

@@ -244,9 +244,10 @@ std::shared_ptr<const ApiKey> AuthSnapshot::find(std::string_view secret, std::i
   return nullptr;
 }
 
-bool AuthSnapshot::valid(const std::string& id, std::int64_t now) const {
+std::shared_ptr<const ApiKey> AuthSnapshot::by_id(const std::string& id, std::int64_t now) const {
   const auto found = by_id_.find(id);
-  return found != by_id_.end() && !is_over(*entries_[found->second].key, now);
+  if (found == by_id_.end() || is_over(*entries_[found->second].key, now)) return nullptr;
+  return entries_[found->second].key;
 }
 
 }  // namespace tailor

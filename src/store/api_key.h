@@ -87,7 +87,8 @@ class AuthSnapshot {
   /// The key of a secret, null where it is unknown, expired or revoked at `now` (seconds since 1970).
   std::shared_ptr<const ApiKey> find(std::string_view secret, std::int64_t now) const;
   /// Whether the key of this id may be used at `now`.
-  bool valid(const std::string& id, std::int64_t now) const;
+  bool valid(const std::string& id, std::int64_t now) const { return by_id(id, now) != nullptr; }
+  std::shared_ptr<const ApiKey> by_id(const std::string& id, std::int64_t now) const;  ///< null where it may not
   std::size_t size() const { return entries_.size(); }
 
  private:

@@ -15,7 +15,9 @@ namespace {
 
 constexpr std::string_view kSelect =
     "SELECT seq, id, owner, status, endpoint, input_file, output_file, error_file, completion_window, created_at, "
-    "expires_at, times, total, completed, failed, metadata, errors FROM batches";
+    "expires_at, times, total, completed, failed, metadata, errors, model, usage FROM batches";
+
+constexpr std::string_view kUnfinished = "status NOT IN ('completed', 'failed', 'expired', 'cancelled')";
 
 constexpr std::array<std::pair<BatchStatus, std::string_view>, 8> kWords = {{
     {BatchStatus::kValidating, "validating"},
@@ -48,6 +50,8 @@ Result<Batch> batch_of(const Row& row) {
   TAILOR_TRY(batch.times, parse_json(row.text(11), "times of batch " + batch.id));
   TAILOR_TRY(batch.metadata, parse_json(row.text(15), "metadata of batch " + batch.id));
   TAILOR_TRY(batch.errors, parse_json(row.text(16), "errors of batch " + batch.id));
+  batch.model = row.text(17);
+  TAILOR_TRY(batch.usage, parse_json(row.text(18), "usage of batch " + batch.id));
   return batch;
 }
 
@@ -70,12 +74,13 @@ Result<Batch> apply(Transaction& transaction, const StoreContext& context, Batch
   if (change.error_file) batch.error_file = *change.error_file;
   if (change.total) batch.total = *change.total;
   if (change.errors) batch.errors = *change.errors;
+  if (change.model) batch.model = *change.model;
   TAILOR_TRY(const std::string errors, json_text(batch.errors, "errors of a batch", std::size_t{1} << 20));
   TAILOR_CHECK(transaction.run(
       "UPDATE batches SET status = ?, times = ?, output_file = ?, error_file = ?, total = ?, errors = ?, "
-      "session = iif(?, '', session) WHERE id = ?",
-      {to_string(to), dump_json(batch.times), batch.output_file, batch.error_file, batch.total, errors, is_final(to),
-       batch.id}));
+      "model = ?, session = iif(?, '', session) WHERE id = ?",
+      {to_string(to), dump_json(batch.times), batch.output_file, batch.error_file, batch.total, errors, batch.model,
+       is_final(to), batch.id}));
   return batch;
 }
 
@@ -126,6 +131,7 @@ Json batch_object(const Batch& batch) {
   Json object = {{"id", batch.id},
                  {"object", "batch"},
                  {"endpoint", batch.endpoint},
+                 {"model", text(batch.model)},
                  {"errors", batch.errors.empty() ? Json() : Json({{"object", "list"}, {"data", batch.errors}})},
                  {"input_file_id", batch.input_file},
                  {"completion_window", batch.completion_window},
@@ -140,6 +146,7 @@ Json batch_object(const Batch& batch) {
     object[name] = found == batch.times.end() ? Json() : *found;
   }
   object["request_counts"] = {{"total", batch.total}, {"completed", batch.completed}, {"failed", batch.failed}};
+  object["usage"] = batch.usage.empty() ? Json() : batch.usage;
   object["metadata"] = batch.metadata.empty() ? Json() : batch.metadata;
   return object;
 }
@@ -174,12 +181,11 @@ Result<Page<Batch>> BatchStore::list(const PageQuery& query) const {
 Result<std::optional<Batch>> BatchStore::take_next() {
   TAILOR_TRY(Transaction transaction, context_.database.write());
   std::optional<Batch> next;
-  TAILOR_CHECK(
-      transaction.first(fmt::format("{} WHERE status = 'validating' AND session = '' ORDER BY seq LIMIT 1", kSelect),
-                        {}, [&](const Row& row) -> Status {
-                          TAILOR_TRY(next, batch_of(row));
-                          return {};
-                        }));
+  TAILOR_CHECK(transaction.first(fmt::format("{} WHERE {} AND session = '' ORDER BY seq LIMIT 1", kSelect, kUnfinished),
+                                 {}, [&](const Row& row) -> Status {
+                                   TAILOR_TRY(next, batch_of(row));
+                                   return {};
+                                 }));
   if (!next) return next;
   TAILOR_CHECK(
       transaction.run("UPDATE batches SET session = ? WHERE id = ?", {context_.directory.session(), next->id}));
@@ -199,38 +205,35 @@ Result<Batch> BatchStore::move(const std::string& id, BatchStatus to, const Batc
   return batch;
 }
 
-Status BatchStore::count(const std::string& id, std::int64_t completed, std::int64_t failed) {
+Result<Batch> BatchStore::set_progress(const std::string& id, const BatchProgress& progress) {
+  TAILOR_TRY(const std::string usage, json_text(progress.usage, "usage of a batch", std::size_t{16} << 10));
   TAILOR_TRY(Transaction transaction, context_.database.write());
-  TAILOR_TRY(const Batch batch, find_batch(transaction, id));
+  TAILOR_TRY(Batch batch, find_batch(transaction, id));
   if (is_final(batch.status)) {
     return Error{ErrorCode::kInvalidArgument,
                  fmt::format("batch {} is {} and does not change any more", id, to_string(batch.status)), ""};
   }
-  TAILOR_CHECK(transaction.run("UPDATE batches SET completed = completed + ?, failed = failed + ? WHERE id = ?",
-                               {completed, failed, id}));
-  return transaction.commit();
+  TAILOR_CHECK(transaction.run("UPDATE batches SET completed = ?, failed = ?, usage = ? WHERE id = ?",
+                               {progress.completed, progress.failed, usage, id}));
+  TAILOR_CHECK(transaction.commit());
+  batch.completed = progress.completed;
+  batch.failed = progress.failed;
+  batch.usage = progress.usage;
+  return batch;
 }
 
 Result<std::vector<std::string>> BatchStore::recover() {
   TAILOR_TRY(Transaction transaction, context_.database.write());
   std::vector<std::string> ids;
-  const std::string sql =
-      "SELECT id, session, status FROM batches WHERE status NOT IN ('completed', 'failed', 'expired', 'cancelled') "
-      "ORDER BY seq";
-  TAILOR_CHECK(transaction.each(sql, {}, [&](const Row& row) -> Status {
-    const std::string session = row.text(1);
-    const bool nobodys = session.empty() && row.text(2) == "cancelling";  // cancelled before anybody took it
-    if (nobodys || (!session.empty() && !context_.directory.session_alive(session))) ids.push_back(row.text(0));
-    return {};
-  }));
+  TAILOR_CHECK(transaction.each(
+      fmt::format("SELECT id, session FROM batches WHERE session <> '' AND {} ORDER BY seq", kUnfinished), {},
+      [&](const Row& row) -> Status {
+        if (!context_.directory.session_alive(row.text(1))) ids.push_back(row.text(0));
+        return {};
+      }));
   for (const std::string& id : ids) {
-    TAILOR_TRY(Batch batch, find_batch(transaction, id));
-    if (batch.status == BatchStatus::kCancelling) {
-      TAILOR_CHECK(apply(transaction, context_, std::move(batch), BatchStatus::kCancelled, {}));
-      continue;
-    }
     TAILOR_CHECK(transaction.run(
-        "UPDATE batches SET status = 'validating', session = '', times = '{}', completed = 0, failed = 0 WHERE id = ?",
+        "UPDATE batches SET session = '', status = iif(status = 'finalizing', 'in_progress', status) WHERE id = ?",
         {id}));
   }
   TAILOR_CHECK(transaction.commit());

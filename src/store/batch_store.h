@@ -38,8 +38,10 @@ struct Batch {
   BatchStatus status = BatchStatus::kValidating;
   std::string endpoint, input_file, output_file, error_file, completion_window;
   std::int64_t created_at = 0, expires_at = 0;
-  Json times = Json::object();  // "in_progress_at": when, …
-  std::int64_t total = 0, completed = 0, failed = 0;
+  Json times = Json::object();                        // "in_progress_at": when, …
+  std::int64_t total = 0, completed = 0, failed = 0;  // requests; those that were never answered are neither
+  std::string model;                                  // that all requests name; empty: several, or not known yet
+  Json usage = Json::object();                        // "input_tokens", …; empty: nothing was counted
   Json metadata = Json::object();
   Json errors = Json::array();  // {"code", "line", "message", "param"}
 };
@@ -48,6 +50,13 @@ struct BatchChange {
   std::optional<std::string> output_file, error_file;
   std::optional<std::int64_t> total;
   std::optional<Json> errors;
+  std::optional<std::string> model;
+};
+
+/// How far it is, from its beginning.
+struct BatchProgress {
+  std::int64_t completed = 0, failed = 0;
+  Json usage = Json::object();
 };
 
 /// The API's object "batch".
@@ -63,13 +72,12 @@ class BatchStore {
   Result<Batch> find(const std::string& id) const;
   Result<Page<Batch>> list(const PageQuery& query) const;  // at most 100 a page
 
-  /// The batch that has waited longest for validation and is nobody's becomes this session's, its state unchanged.
+  /// The unfinished batch that has waited longest and is nobody's becomes this session's, its state unchanged.
   Result<std::optional<Batch>> take_next();
   Result<Batch> move(const std::string& id, BatchStatus to, const BatchChange& change = {});
-  /// Adds to the counters of a batch that is not finished.
-  Status count(const std::string& id, std::int64_t completed, std::int64_t failed);
-  /// Batches of dead sessions: those that were cancelling become cancelled, the others go back to be taken, state and
-  /// counters set back to the beginning. Gives the ids of both.
+  /// Of a batch that is not finished; gives it as it is then, so that who works on it hears of a cancellation.
+  Result<Batch> set_progress(const std::string& id, const BatchProgress& progress);
+  /// Batches of dead sessions go back to be taken as they are, finalizing ones as in_progress. Gives their ids.
   Result<std::vector<std::string>> recover();
 
  private:

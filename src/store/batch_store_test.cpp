@@ -18,9 +18,13 @@ TEST(BatchStore, GoesThroughItsLife) {
   ASSERT_EQ(store->batches().take_next().value()->id, made.id);
   EXPECT_EQ(store->batches().take_next().value(), std::nullopt) << "taken once";
   store.now += 5;
-  store->batches().move(made.id, BatchStatus::kInProgress, {.total = 3}).value();
-  store->batches().count(made.id, 2, 0).value();
-  store->batches().count(made.id, 0, 1).value();
+  store->batches().move(made.id, BatchStatus::kInProgress, {.total = 3, .model = "tiny"}).value();
+  store->batches().set_progress(made.id, {.completed = 1}).value();
+  EXPECT_EQ(store->batches()
+                .set_progress(made.id, {.completed = 2, .failed = 1, .usage = {{"total_tokens", 7}}})
+                .value()
+                .status,
+            BatchStatus::kInProgress);
   store->batches().move(made.id, BatchStatus::kFinalizing, {.output_file = "file-2", .error_file = "file-3"}).value();
   store->batches().move(made.id, BatchStatus::kCompleted).value();
   store.open();
@@ -35,8 +39,10 @@ TEST(BatchStore, GoesThroughItsLife) {
   EXPECT_EQ(object["output_file_id"], "file-2");
   EXPECT_EQ(object["error_file_id"], "file-3");
   EXPECT_EQ(dump_json(object["request_counts"]), R"({"total":3,"completed":2,"failed":1})");
+  EXPECT_EQ(object["model"], "tiny");
+  EXPECT_EQ(object["usage"]["total_tokens"], 7);
   EXPECT_EQ(object["metadata"]["project"], "x");
-  EXPECT_FALSE(store->batches().count(made.id, 1, 0)) << "finished";
+  EXPECT_FALSE(store->batches().set_progress(made.id, {.completed = 3})) << "finished";
   EXPECT_FALSE(store->batches().move(made.id, BatchStatus::kCancelling));
 }
 
@@ -57,33 +63,44 @@ TEST(BatchStore, OnlyLegalChangesHappen) {
   EXPECT_EQ(batch_object(batch)["errors"]["data"][0]["line"], 1);
 }
 
-TEST(BatchStore, BatchesOfADeadProcessBeginAgain) {
+TEST(BatchStore, BatchesOfADeadProcessGoOn) {
   const TemporaryDirectory dir;
   const auto root = dir.path() / "store";
   Child child([&](Child& parent) {
     const auto store = Store::open(root).value();
-    for (int i = 0; i < 2; ++i) {
+    for (const BatchStatus last : {BatchStatus::kInProgress, BatchStatus::kFinalizing, BatchStatus::kCancelling}) {
       const std::string id = create(*store).id;
       store->batches().take_next().value();
       store->batches().move(id, BatchStatus::kInProgress).value();
-      store->batches().count(id, 1, 1).value();
-      if (i == 1) store->batches().move(id, BatchStatus::kCancelling).value();
+      store->batches().set_progress(id, {.completed = 1, .failed = 1}).value();
+      if (last != BatchStatus::kInProgress) store->batches().move(id, last).value();
       parent.say(id);
     }
     parent.say(create(*store).id);
     parent.hear();
   });
-  const std::string begun = child.hear().value(), cancelling = child.hear().value(), waiting = child.hear().value();
+  std::vector<std::string> ids;
+  for (int i = 0; i < 4; ++i) ids.push_back(child.hear().value());
   const auto store = Store::open(root).value();
   EXPECT_TRUE(store->batches().recover().value().empty());
   child.kill();
-  EXPECT_EQ(store->batches().recover().value(), (std::vector<std::string>{begun, cancelling}));
-  const Batch batch = store->batches().find(begun).value();
-  EXPECT_EQ(batch.status, BatchStatus::kValidating);
-  EXPECT_EQ(batch.completed + batch.failed, 0);
-  EXPECT_EQ(store->batches().find(cancelling).value().status, BatchStatus::kCancelled);
-  EXPECT_EQ(store->batches().take_next().value()->id, begun);
-  EXPECT_EQ(store->batches().take_next().value()->id, waiting);
+  EXPECT_EQ(store->batches().recover().value(), (std::vector<std::string>{ids[0], ids[1], ids[2]}));
+  const std::vector<BatchStatus> expected{BatchStatus::kInProgress, BatchStatus::kInProgress, BatchStatus::kCancelling,
+                                          BatchStatus::kValidating};
+  for (std::size_t i = 0; i < 4; ++i) {
+    const Batch batch = store->batches().take_next().value().value();
+    EXPECT_EQ(batch.id, ids[i]);
+    EXPECT_EQ(batch.status, expected[i]);
+    EXPECT_EQ(batch.completed, i < 3 ? 1 : 0) << "what was counted stays";
+  }
+  EXPECT_FALSE(store->batches().take_next().value());
+}
+
+TEST(BatchStore, OneCancelledBeforeAnybodyTookItIsTakenToBeEnded) {
+  TestStore store;
+  const std::string id = create(*store.store).id;
+  store->batches().move(id, BatchStatus::kCancelling).value();
+  EXPECT_EQ(store->batches().take_next().value().value().id, id);
 }
 
 TEST(BatchStore, RefusesLargeMetadataAndListsByOwner) {

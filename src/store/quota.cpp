@@ -81,12 +81,13 @@ QuotaGrant::QuotaGrant(QuotaGrant&& other) noexcept
       estimated_(other.estimated_),
       at_(other.at_),
       state_(std::move(other.state_)),
-      settled_(other.settled_) {}
+      settled_(other.settled_),
+      background_(other.background_) {}
 
 QuotaGrant::~QuotaGrant() {
   if (ledger_ == nullptr) return;
   if (!settled_) std::ignore = ledger_->settle(*this, estimated_, at_, false);
-  ledger_->leave(key_id_);
+  ledger_->leave(*this);
 }
 
 void QuotaGrant::settle(std::int64_t tokens, UnixMillis now) {
@@ -137,17 +138,38 @@ QuotaState QuotaLedger::state_of(const Account& account, UnixMillis now) {
   return state;
 }
 
+QuotaLedger::Account* QuotaLedger::account_of(const std::string& key_id, UnixMillis now) {
+  if (const auto found = accounts_.find(key_id); found != accounts_.end()) return &found->second;
+  if (accounts_.size() >= max_keys_ && !make_room(now)) return nullptr;
+  return &accounts_.emplace(key_id, Account{.refilled = now, .day = day_of(now)}).first->second;
+}
+
+std::variant<QuotaGrant, QuotaRefusal> QuotaLedger::admit_background(const std::string& key_id,
+                                                                     const QuotaLimits& limits, UnixMillis now) {
+  const std::lock_guard lock(mutex_);
+  Account* const account = account_of(key_id, now);
+  if (account == nullptr)
+    return QuotaRefusal{QuotaLimit::kTooManyKeys, static_cast<std::int64_t>(max_keys_), kClockWasSet, {}};
+  advance(key_id, *account, limits, now);
+  const double half = static_cast<double>(limits.tokens_per_minute) / 2;
+  if (limits.tokens_per_minute > 0 && account->tokens + kRounding < half)
+    return QuotaRefusal{QuotaLimit::kTokensPerMinute, limits.tokens_per_minute,
+                        until(account->tokens, half, limits.tokens_per_minute), state_of(*account, now)};
+  ++account->background;
+  QuotaGrant grant(this, key_id, 0, now);
+  grant.background_ = true;
+  grant.state_ = state_of(*account, now);
+  return grant;
+}
+
 std::variant<QuotaGrant, QuotaRefusal> QuotaLedger::admit(const std::string& key_id, const QuotaLimits& limits,
                                                           std::int64_t estimated_tokens, UnixMillis now) {
   const std::int64_t needed = std::clamp<std::int64_t>(estimated_tokens, 0, kMostTokens);
   const std::lock_guard lock(mutex_);
-  auto found = accounts_.find(key_id);
-  if (found == accounts_.end()) {
-    if (accounts_.size() >= max_keys_ && !make_room(now))
-      return QuotaRefusal{QuotaLimit::kTooManyKeys, static_cast<std::int64_t>(max_keys_), kClockWasSet, {}};
-    found = accounts_.emplace(key_id, Account{.refilled = now, .day = day_of(now)}).first;
-  }
-  Account& account = found->second;
+  Account* const known = account_of(key_id, now);
+  if (known == nullptr)
+    return QuotaRefusal{QuotaLimit::kTooManyKeys, static_cast<std::int64_t>(max_keys_), kClockWasSet, {}};
+  Account& account = *known;
   advance(key_id, account, limits, now);
 
   std::optional<QuotaRefusal> refusal;  // the one that has to be waited for longest
@@ -234,14 +256,15 @@ QuotaState QuotaLedger::settle(const QuotaGrant& grant, std::int64_t tokens, Uni
     account.tokens = std::min(static_cast<double>(account.limits.tokens_per_minute),
                               account.tokens + static_cast<double>(estimated - tokens));
   }
-  if (give_request_back && account.limits.requests_per_minute > 0)
+  if (give_request_back && !grant.background_ && account.limits.requests_per_minute > 0)
     account.requests = std::min(static_cast<double>(account.limits.requests_per_minute), account.requests + 1);
   return state_of(account, now);
 }
 
-void QuotaLedger::leave(const std::string& key_id) {
+void QuotaLedger::leave(const QuotaGrant& grant) {
   const std::lock_guard lock(mutex_);
-  --accounts_.at(key_id).in_flight;
+  Account& account = accounts_.at(grant.key_id_);
+  --(grant.background_ ? account.background : account.in_flight);
 }
 
 bool QuotaLedger::make_room(UnixMillis now) {
@@ -251,7 +274,7 @@ bool QuotaLedger::make_room(UnixMillis now) {
     Account& account = it->second;
     advance(it->first, account, account.limits, now);
     const QuotaLimits& limits = account.limits;
-    const bool says_nothing = account.in_flight == 0 && account.saved + account.unsaved == 0 &&
+    const bool says_nothing = account.in_flight + account.background == 0 && account.saved + account.unsaved == 0 &&
                               account.requests + kRounding >= static_cast<double>(limits.requests_per_minute) &&
                               account.tokens + kRounding >= static_cast<double>(limits.tokens_per_minute);
     it = says_nothing ? accounts_.erase(it) : std::next(it);

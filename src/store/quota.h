@@ -86,6 +86,7 @@ class QuotaGrant {
   UnixMillis at_;
   QuotaState state_;
   bool settled_ = false;
+  bool background_ = false;
 };
 
 /// Time comes from the caller and may go back a little (threads overtake each other): nothing refills twice then. Where
@@ -101,6 +102,10 @@ class QuotaLedger {
   /// All limits or none: a refused request takes nothing. Changed limits hold from here on. `estimated_tokens` >= 0.
   std::variant<QuotaGrant, QuotaRefusal> admit(const std::string& key_id, const QuotaLimits& limits,
                                                std::int64_t estimated_tokens, UnixMillis now);
+  /// For work in the background: takes neither a request of the minute nor a place among those at a time; tokens by
+  /// QuotaGrant::extend(). Refused while less than half of a minute's tokens are left: that is for live requests.
+  std::variant<QuotaGrant, QuotaRefusal> admit_background(const std::string& key_id, const QuotaLimits& limits,
+                                                          UnixMillis now);
   QuotaState state(const std::string& key_id, const QuotaLimits& limits, UnixMillis now);
 
   /// Tokens of days that were settled since the last call; for TokenDays::add().
@@ -118,14 +123,16 @@ class QuotaLedger {
     double requests = 0, tokens = 0;  // in the buckets
     UnixMillis refilled;
     std::int64_t day = 0, saved = 0, unsaved = 0, reserved = 0;  // tokens of the day: on record, settled since, begun
-    std::int64_t in_flight = 0;
+    std::int64_t in_flight = 0, background = 0;
   };
+  /// Null: there is no room for one more.
+  Account* account_of(const std::string& key_id, UnixMillis now);
   /// Refills, begins a new day, takes over changed limits.
   void advance(const std::string& key_id, Account& account, const QuotaLimits& limits, UnixMillis now);
   static QuotaState state_of(const Account& account, UnixMillis now);
   QuotaState settle(const QuotaGrant& grant, std::int64_t tokens, UnixMillis now, bool give_request_back);
   std::optional<QuotaRefusal> extend(QuotaGrant& grant, std::int64_t tokens, UnixMillis now);
-  void leave(const std::string& key_id);
+  void leave(const QuotaGrant& grant);
   bool make_room(UnixMillis now);
 
   std::size_t max_keys_;

@@ -313,5 +313,29 @@ TEST(Quota, WhatUsedNoTokensWasARequestAllTheSame) {
   EXPECT_EQ(ledger.state("k", limits, kNoon).in_flight, 0);
 }
 
+TEST(Quota, WorkInTheBackgroundTakesTokensAlone) {
+  QuotaLedger ledger;
+  const UnixMillis now = kNoon;
+  const QuotaLimits limits{.requests_per_minute = 1, .tokens_per_minute = 100, .max_concurrent = 1};
+  auto first = ledger.admit_background("k", limits, now);
+  auto second = ledger.admit_background("k", limits, now);
+  ASSERT_EQ(first.index(), 0U);
+  ASSERT_EQ(second.index(), 0U);
+  auto live = ledger.admit("k", limits, 0, now);
+  ASSERT_EQ(live.index(), 0U) << "the minute's request and the place are there";
+  EXPECT_FALSE(std::get<0>(first).extend(60, now));
+  const auto refused = ledger.admit_background("k", limits, now);
+  ASSERT_EQ(refused.index(), 1U) << "less than half is left";
+  EXPECT_EQ(std::get<1>(refused).limit, QuotaLimit::kTokensPerMinute);
+  EXPECT_EQ(std::get<1>(refused).retry_after, std::chrono::seconds(6));
+  EXPECT_FALSE(std::get<0>(live).extend(40, now)) << "a live request gets the other half";
+  std::get<0>(first).settle(50, now);
+  EXPECT_EQ(ledger.state("k", limits, now).tokens->remaining, 10);
+  EXPECT_EQ(ledger.state("k", limits, now).requests->remaining, 0);
+  std::get<0>(second).settle(0, now);
+  EXPECT_EQ(ledger.state("k", limits, now).requests->remaining, 0) << "it had taken none that could come back";
+  EXPECT_EQ(ledger.state("k", limits, now).in_flight, 1);
+}
+
 }  // namespace
 }  // namespace tailor

@@ -73,7 +73,13 @@ CREATE TRIGGER finished_batches_stay BEFORE UPDATE ON batches
   BEGIN SELECT RAISE(ABORT, 'a finished batch is never changed'); END;
 )sql";
 
-constexpr std::array<std::string_view, 1> kMigrations = {kFirst};
+// What a batch is about and what it used.
+constexpr std::string_view kBatchUsage = R"sql(
+ALTER TABLE batches ADD COLUMN model TEXT NOT NULL DEFAULT '';
+ALTER TABLE batches ADD COLUMN usage TEXT NOT NULL DEFAULT '{}';
+)sql";
+
+constexpr std::array<std::string_view, 2> kMigrations = {kFirst, kBatchUsage};
 
 }  // namespace
 

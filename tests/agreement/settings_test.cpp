@@ -18,7 +18,9 @@ Json job_of(std::string_view method, bool encoder) {
   return Json{{"format", "tailor-tune-job"},
               {"version", 1},
               {"method", method},
-              {"task", encoder ? "sequence-classification" : method == "distill" ? "causal-lm-labels" : "causal-lm"},
+              {"task", encoder               ? "sequence-classification"
+                       : method == "distill" ? "causal-lm-labels"
+                                             : "causal-lm"},
               {"base", "b"},
               {"tokens", "t"},
               {"out", "o"},

@@ -64,6 +64,8 @@ def test_answers(url, description, path):
     ("/v1/rerank", {"query": "a", "documents": ["a", "b"], "return_documents": True}, 200),
     ("/rerank", {"query": "a", "documents": [{"text": "a"}]}, 200),
     ("/v1/classify", {"input": "a"}, 400),
+    ("/v1/tag", {"input": "a"}, 400),
+    ("/v1/extract", {"question": "a", "context": "b"}, 400),
     ("/tokenize", {"content": "a b", "with_pieces": True}, 200),
     ("/tokenize", {"messages": CHAT["messages"]}, 200),
     ("/detokenize", {"tokens": [400, 401]}, 200),

@@ -261,6 +261,20 @@ TEST_F(Fit, NoTextsLeavesTheTextsOut) {
   EXPECT_FALSE(contains(html, "please tell me about"));
 }
 
+TEST_F(Fit, NeighboursKeepTheirRowsButForNoTexts) {
+  ASSERT_EQ(fit("run", {"--budget", "1m", "--method", "neighbours", "--quiet"}).code, 0);
+  const std::vector<Json> rows = read_jsonl(dir_.path() / "run" / "package" / "rows.jsonl").value();
+  ASSERT_GT(rows.size(), 40u);
+  EXPECT_TRUE(rows[0].at("text").is_string());
+  // The row nearest to a row is the row itself.
+  const std::string text = rows[7].at("text");
+  const Outcome r = run({"predict", (dir_.path() / "run" / "package").string(), text, "--json"});
+  EXPECT_TRUE(contains(r.out, rows[7].at("label").get<std::string>())) << r.out;
+  ASSERT_EQ(fit("without", {"--budget", "1m", "--method", "neighbours", "--no-texts", "--quiet"}).code, 0);
+  EXPECT_TRUE(fs::exists(dir_.path() / "without" / "package" / "neighbours.safetensors"));
+  EXPECT_FALSE(fs::exists(dir_.path() / "without" / "package" / "rows.jsonl"));
+}
+
 TEST_F(Fit, JsonEventsAreOneObjectALine) {
   const Outcome r = fit("run", {"--budget", "1m", "--method", "majority", "--json"});
   ASSERT_EQ(r.code, 0) << r.err;

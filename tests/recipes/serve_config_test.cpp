@@ -19,7 +19,7 @@ std::string error_of(std::string_view text) {
 TEST(ServeConfig, ReadsEverySetting) {
   const ServeRequest got = read(R"(
 listen: [127.0.0.1:9000, "unix:/run/tailor.sock"]
-tls: {certificate: server.pem, key: /secret/key.pem, client_ca: ca.pem}
+tls: {certificate: server.pem, key: /secret/key.pem, client_ca: ca.pem, hsts_days: 30}
 data: data
 threads: 3
 cache_bytes: 2GB
@@ -30,13 +30,18 @@ models:
   - stored: support@2
 adapters_root: adapters
 keys: {file: keys.yaml, required: true}
-limits: {body_bytes: 1MiB, choices: 2, prompts: 3, texts: 4, messages: 5, waiting_requests: 6, waiting_tokens: 7, connections: 8, connections_per_address: 9}
+nearest_rows: false
+limits: {body_bytes: 1MiB, choices: 2, prompts: 3, texts: 4, read_bytes: 10kB, messages: 5, waiting_requests: 6, waiting_tokens: 7, waiting_time: 20s, connections: 8, connections_per_address: 9}
 timeouts: {request: 2m, drain: 5s, header: 1s, idle: 2s, body: 3s, write: 500ms}
+log: {level: warning, file: log/tailor.log, max_bytes: 1MB, requests: false, addresses: false}
+metrics: {compat: vllm}
+traces: {endpoint: "http://127.0.0.1:4318", ratio: 0.25, service_name: support}
 )");
   EXPECT_EQ(got.listen, (std::vector<std::string>{"127.0.0.1:9000", "unix:/run/tailor.sock"}));
   EXPECT_EQ(got.tls_certificate, "/etc/tailor/server.pem");
   EXPECT_EQ(got.tls_key, "/secret/key.pem");
   EXPECT_EQ(got.tls_client_ca, "/etc/tailor/ca.pem");
+  EXPECT_EQ(got.hsts_days, 30);
   EXPECT_EQ(got.data, "/etc/tailor/data");
   EXPECT_EQ(got.threads, 3);
   EXPECT_EQ(got.cache_bytes, 2'000'000'000u);
@@ -57,7 +62,10 @@ timeouts: {request: 2m, drain: 5s, header: 1s, idle: 2s, body: 3s, write: 500ms}
   EXPECT_EQ(got.limits.choices, 2);
   EXPECT_EQ(got.limits.prompts, 3u);
   EXPECT_EQ(got.limits.texts, 4u);
+  EXPECT_EQ(got.limits.read_bytes, 10'000u);
+  EXPECT_FALSE(got.nearest_rows);
   EXPECT_EQ(got.limits.messages, 5u);
+  EXPECT_EQ(got.queue.waiting_time, std::chrono::seconds(20));
   EXPECT_EQ(got.queue.requests, 6u);
   EXPECT_EQ(got.queue.tokens, 7u);
   EXPECT_EQ(got.http_limits.connections, 8u);
@@ -68,12 +76,26 @@ timeouts: {request: 2m, drain: 5s, header: 1s, idle: 2s, body: 3s, write: 500ms}
   EXPECT_EQ(got.timeouts.idle, std::chrono::seconds(2));
   EXPECT_EQ(got.timeouts.body, std::chrono::seconds(3));
   EXPECT_EQ(got.timeouts.write, std::chrono::milliseconds(500));
+  EXPECT_EQ(got.request_log_options.least, LogLevel::kWarning);
+  EXPECT_EQ(got.log.file, "/etc/tailor/log/tailor.log");
+  EXPECT_EQ(got.log.max_bytes, 1'000'000u);
+  EXPECT_FALSE(got.log_requests);
+  EXPECT_FALSE(got.request_log_options.addresses);
+  EXPECT_TRUE(got.vllm_metrics);
+  ASSERT_TRUE(got.traces);
+  EXPECT_EQ(got.traces->endpoint, "http://127.0.0.1:4318");
+  EXPECT_EQ(got.traces->ratio, 0.25);
+  EXPECT_EQ(got.traces->service_name, "support");
 }
 
 TEST(ServeConfig, AnEmptyFileSaysNothing) {
   const ServeRequest got = read("# nothing\n");
   EXPECT_EQ(got.listen, ServeRequest{}.listen);
   EXPECT_TRUE(got.served.empty());
+  EXPECT_EQ(got.request_log_options.least, LogLevel::kInfo);
+  EXPECT_TRUE(got.log_requests && got.request_log_options.addresses && got.log.file.empty());
+  EXPECT_FALSE(got.vllm_metrics);
+  EXPECT_FALSE(got.traces);
 }
 
 TEST(ServeConfig, UnknownSettingsNameLineAndNearest) {
@@ -111,6 +133,13 @@ TEST(ServeConfig, WrongValuesNameTheLine) {
       {"models:\n  - {model: a, stored: b}\n", "serve.yaml:2: a model is one of model, package and stored"},
       {"models:\n  - {stored: a, adapters: [{name: b, path: c}]}\n", "serve.yaml:2: adapters stand on a base model"},
       {"models:\n  - {model: a, adapters: [{name: b}]}\n", "serve.yaml:2: an adapter needs name and path"},
+      {"log: {level: loud}\n", "serve.yaml:1: level should be one of debug, info, warning"},
+      {"log:\n  requests: some\n", "serve.yaml:2: requests should be true or false"},
+      {"log:\n  content: true\n", "serve.yaml:2: there is no setting log.content"},
+      {"metrics: {compat: tgi}\n", "serve.yaml:1: compat should be vllm"},
+      {"metrics: {port: 9090}\n", "serve.yaml:1: there is no setting metrics.port"},
+      {"traces: {endpoint: collector}\n", "serve.yaml:1: traces.endpoint should be an http or https URL"},
+      {"traces:\n  ratio: 2\n", "serve.yaml:2: ratio should be a number from 0 to 1"},
       {"- a\n", "serve.yaml:1: the file should be settings"},
   };
   for (const auto& [text, expected] : cases) EXPECT_EQ(error_of(text).find(expected), 0u) << text << error_of(text);

@@ -1,109 +1,38 @@
 /// `tailor serve` as a user runs it: start, questions over HTTP, signals.
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <spawn.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
 #include <fstream>
-#include <sstream>
 
 #include "infer/test_models.h"
-#include "serve/test_client.h"
-#include "tests/recipes/cli.h"
-
-extern char** environ;
+#include "serve/test_packages.h"
+#include "tests/recipes/served.h"
 
 namespace tailor::test {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// A running server; at its end it is told to end.
-class Served {
- public:
-  explicit Served(std::vector<std::string> arguments, bool with_port = true) {
-    arguments.insert(arguments.begin(), {program().string(), "serve"});
-    if (with_port) arguments.insert(arguments.end(), {"--port", "0"});
-    if (std::find(arguments.begin(), arguments.end(), "--data") == arguments.end())
-      arguments.insert(arguments.end(), {"--data", (data_.path() / "data").string()});
-    std::vector<char*> words;
-    for (std::string& word : arguments) words.push_back(word.data());
-    words.push_back(nullptr);
-    int ends[2];
-    if (pipe2(ends, O_CLOEXEC) != 0) throw std::runtime_error("pipe failed");
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
-    if (posix_spawn(&pid_, words[0], &actions, nullptr, words.data(), environ) != 0) throw std::runtime_error("cannot start");
-    posix_spawn_file_actions_destroy(&actions);
-    close(ends[1]);
-    char c;
-    while (read(ends[0], &c, 1) == 1 && c != '\n') line_ += c;
-    close(ends[0]);
-  }
-  Served(const Served&) = delete;
-  Served& operator=(const Served&) = delete;
-  ~Served() {
-    if (pid_ > 0) {
-      kill(pid_, SIGKILL);
-      wait();
-    }
-  }
-  const std::string& line() const { return line_; }
-  std::uint16_t port() const { return static_cast<std::uint16_t>(std::stoi(line_.substr(line_.rfind(':') + 1))); }
-  TestClient client() const { return TestClient::to_port(port()); }
-  /// Soft and hard limit of core files.
-  std::string core_limits() const {
-    std::ifstream limits(fs::path("/proc") / std::to_string(pid_) / "limits");
-    const std::string name = "Max core file size";
-    for (std::string line, soft, hard; std::getline(limits, line);) {
-      if (line.starts_with(name) && std::istringstream(line.substr(name.size())) >> soft >> hard) return soft + " " + hard;
-    }
-    return "";
-  }
-  void signal(int number) const { kill(pid_, number); }
-  /// The exit code, or the signal's number below zero.
-  int wait() {
-    int status = 0;
-    waitpid(pid_, &status, 0);
-    pid_ = -1;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-  }
-  Json ask(const std::string& method, const std::string& path, const Json& body = nullptr, int expected = 200) const {
-    const std::string text = body.is_null() ? "" : dump_json(body);
-    auto connection = client();
-    const Answer answer = connection.ask(request(method, path, text));
-    EXPECT_EQ(answer.status, expected) << path << " " << answer.body;
-    return Json::parse(answer.body, nullptr, false);
-  }
-  static std::string request(const std::string& method, const std::string& path, const std::string& body,
-                             const std::string& type = "application/json") {
-    return method + " " + path + " HTTP/1.1\r\nHost: localhost\r\nContent-Type: " + type +
-           "\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
-  }
-
- private:
-  TemporaryDirectory data_;
-  pid_t pid_ = -1;
-  std::string line_;
-};
-
 TEST(Serve, ABaseModelAnswersAndDrains) {
   Served server({"--model", tailor::testing::tiny_llama().string(), "--threads", "2"});
   ASSERT_NE(server.line().find("tailor serves at http://127.0.0.1:"), std::string::npos) << server.line();
   EXPECT_EQ(server.ask("GET", "/readyz")["status"], "ok");
   EXPECT_EQ(server.ask("GET", "/v1/models")["data"][0]["id"], "tiny-llama");
-  const Json chat = server.ask("POST", "/v1/chat/completions", {{"messages", {{{"role", "user"}, {"content", "Hi"}}}}, {"max_tokens", 4}});
+  auto elsewhere = server.client();
+  EXPECT_EQ(elsewhere.ask("GET /v1/models HTTP/1.1\r\nHost: evil.example\r\n\r\n").status, 403)
+      << "without keys, by its own names only";
+  const Json chat = server.ask("POST", "/v1/chat/completions",
+                               {{"messages", {{{"role", "user"}, {"content", "Hi"}}}}, {"max_tokens", 4}});
   EXPECT_EQ(chat["usage"]["completion_tokens"], 4);
   auto streaming = server.client();
-  streaming.send(Served::request("POST", "/v1/completions", dump_json({{"prompt", "x"}, {"stream", true}, {"max_tokens", 500}, {"ignore_eos", true}})));
+  streaming.send(
+      Served::request("POST", "/v1/completions",
+                      dump_json({{"prompt", "x"}, {"stream", true}, {"max_tokens", 500}, {"ignore_eos", true}})));
   ASSERT_TRUE(streaming.read_through("\"text\":").has_value());
   server.signal(SIGTERM);
   const std::string rest = streaming.read_to_end();
@@ -114,7 +43,9 @@ TEST(Serve, ABaseModelAnswersAndDrains) {
 TEST(Serve, ASecondSignalEndsAtOnce) {
   Served server({"--model", tailor::testing::tiny_llama().string(), "--threads", "1"});
   auto streaming = server.client();
-  streaming.send(Served::request("POST", "/v1/completions", dump_json({{"prompt", "x"}, {"stream", true}, {"max_tokens", 2000}, {"n", 8}, {"ignore_eos", true}})));
+  streaming.send(Served::request(
+      "POST", "/v1/completions",
+      dump_json({{"prompt", "x"}, {"stream", true}, {"max_tokens", 2000}, {"n", 8}, {"ignore_eos", true}})));
   ASSERT_TRUE(streaming.read_through("\"text\":").has_value());
   server.signal(SIGTERM);
   // Draining has begun when the port is closed.
@@ -132,8 +63,9 @@ TEST(Serve, ASecondSignalEndsAtOnce) {
 TEST(Serve, ALabelPackageClassifiesAsPredictDoes) {
   const TemporaryDirectory dir;
   write_file_atomic(dir.path() / "rows.csv", small_csv()).value();
-  const Outcome fitted = run({"fit", (dir.path() / "rows.csv").string(), "--text", "message", "--label", "intent", "--methods", "tfidf", "--budget", "60s", "--out",
-                              (dir.path() / "support").string(), "--quiet"});
+  const Outcome fitted =
+      run({"fit", (dir.path() / "rows.csv").string(), "--text", "message", "--label", "intent", "--methods", "tfidf",
+           "--budget", "60s", "--out", (dir.path() / "support").string(), "--quiet"});
   ASSERT_EQ(fitted.code, 0) << fitted.err;
   const std::string package = (dir.path() / "support" / "package").string(), text = "I forgot my password";
   Served server({package});
@@ -141,25 +73,154 @@ TEST(Serve, ALabelPackageClassifiesAsPredictDoes) {
   const Json got = server.ask("POST", "/v1/classify", {{"input", text}});
   const Outcome predicted = run({"predict", package, text, "--json"});
   ASSERT_EQ(predicted.code, 0) << predicted.err;
-  EXPECT_NE(predicted.out.find("\"" + got["data"][0]["label"].get<std::string>() + "\""), std::string::npos) << predicted.out << got;
-  EXPECT_EQ(server.ask("POST", "/v1/chat/completions", {{"messages", {{{"role", "user"}, {"content", text}}}}})["choices"][0]["message"]["content"],
+  EXPECT_NE(predicted.out.find("\"" + got["data"][0]["label"].get<std::string>() + "\""), std::string::npos)
+      << predicted.out << got;
+  EXPECT_EQ(server.ask("POST", "/v1/chat/completions",
+                       {{"messages", {{{"role", "user"}, {"content", text}}}}})["choices"][0]["message"]["content"],
             got["data"][0]["label"]);
+}
+
+TEST(Serve, PackagesOfTagsAndAnswersSayWhatPredictSays) {
+  const TemporaryDirectory dir;
+  write_tag_package(dir.path() / "tags", {0, 0, 0, 0, 0}, 0.5f);
+  write_span_package(dir.path() / "spans", 0.5f, false);
+  const std::string tags = (dir.path() / "tags").string(), spans = (dir.path() / "spans").string();
+  const std::string text = "Anna met Zoë in New York.", question = "Whom did she meet?";
+  Served server({tags, spans});
+  const Json entities = server.ask("POST", "/v1/tag", {{"model", "tags"}, {"input", text}})["data"][0]["entities"];
+  const Outcome tagged = run({"predict", tags, text, "--json"});
+  ASSERT_EQ(tagged.code, 0) << tagged.err;
+  const Json expected = Json::parse(tagged.out)["spans"];
+  ASSERT_EQ(entities.size(), expected.size());
+  for (std::size_t e = 0; e < entities.size(); ++e) {
+    for (const char* field : {"label", "text", "start", "end"}) EXPECT_EQ(entities[e][field], expected[e][field]);
+  }
+  const Json answer =
+      server.ask("POST", "/v1/extract", {{"model", "spans"}, {"question", question}, {"context", text}})["data"][0];
+  const Outcome answered = run({"predict", spans, question, text, "--json"});
+  ASSERT_EQ(answered.code, 0) << answered.err;
+  for (const char* field : {"answer", "start", "end"})
+    EXPECT_EQ(answer[field], Json::parse(answered.out)[field]) << answered.out;
+}
+
+TEST(Serve, RowsAreNotShownWhereTheFlagSaysSo) {
+  const TemporaryDirectory dir;
+  write_neighbours_package(dir.path() / "rows", true);
+  const std::string rows = (dir.path() / "rows").string();
+  Served shows({rows}), hides({rows, "--no-nearest-rows"});
+  EXPECT_EQ(shows.ask("POST", "/v1/classify", {{"input", "x"}, {"nearest", 2}})["data"][0]["nearest"].size(), 2u);
+  EXPECT_EQ(hides.ask("POST", "/v1/classify", {{"input", "x"}, {"nearest", 2}}, 400)["error"]["param"], "nearest");
+}
+
+class ServeBottlenecks : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!fs::exists(program().parent_path() / "tailor-tune")) GTEST_SKIP() << "this build has no tailor-tune";
+  }
+  std::string tuned(const std::string& data, const std::string& content, std::vector<std::string> more) {
+    write_file_atomic(dir_.path() / data, content).value();
+    std::vector<std::string> arguments{"tune",
+                                       (dir_.path() / data).string(),
+                                       "--model",
+                                       tailor::testing::tiny_llama().string(),
+                                       "--max-steps",
+                                       "3",
+                                       "--quiet",
+                                       "--out",
+                                       (dir_.path() / "run").string()};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Outcome r = run(arguments);
+    EXPECT_EQ(r.code, 0) << r.err;
+    return (dir_.path() / "run" / "package").string();
+  }
+  const TemporaryDirectory dir_;
+};
+
+TEST_F(ServeBottlenecks, TextsAreThoseOfGenerate) {
+  const std::string package =
+      tuned("chat.jsonl",
+            small_conversations([](const char* thing, std::size_t i) { return fmt::format("{} {}", thing, i); }),
+            {"--method", "adapter-houlsby", "--answers", "1"});
+  const std::string question = "Is the flat free?";
+  const Outcome said = run({"generate", package, question, "--max-tokens", "12", "--json"});
+  ASSERT_EQ(said.code, 0) << said.err;
+  Served server({package});
+  const Json body{{"messages", {{{"role", "user"}, {"content", question}}}}, {"max_tokens", 12}, {"temperature", 0}};
+  const auto answer = [&] {
+    return server.ask("POST", "/v1/chat/completions", body)["choices"][0]["message"]["content"];
+  };
+  EXPECT_EQ(answer(), Json::parse(said.out)["text"]);
+  // log p of a prompt's tokens, and answers that differ by their place.
+  const Json scored = server.ask("POST", "/v1/completions",
+                                 {{"prompt", "one two three"}, {"max_tokens", 0}, {"echo", true}, {"logprobs", 1}});
+  const Json& logprobs = scored["choices"][0]["logprobs"]["token_logprobs"];
+  ASSERT_GE(logprobs.size(), 3u);
+  for (std::size_t i = 1; i < logprobs.size(); ++i) EXPECT_LT(logprobs[i].get<double>(), 0);
+  EXPECT_EQ(server.ask("POST", "/v1/completions", {{"prompt", "one"}, {"n", 3}, {"max_tokens", 4}})["choices"].size(),
+            3u);
+  // A client that goes leaves the place to the next one.
+  {
+    auto goes = server.client();
+    goes.send(
+        Served::request("POST", "/v1/completions",
+                        dump_json({{"prompt", "x"}, {"stream", true}, {"max_tokens", 1900}, {"ignore_eos", true}})));
+    ASSERT_TRUE(goes.read_through("\"text\":").has_value());
+  }
+  EXPECT_EQ(answer(), Json::parse(said.out)["text"]);
+}
+
+TEST_F(ServeBottlenecks, AWorkerThatEndsIsStartedAgain) {
+  const std::string package =
+      tuned("chat.jsonl",
+            small_conversations([](const char* thing, std::size_t i) { return fmt::format("{} {}", thing, i); }),
+            {"--method", "adapter-houlsby", "--answers", "1"});
+  Served server({package});
+  const Json body{{"messages", {{{"role", "user"}, {"content", "Hi"}}}}, {"max_tokens", 4}, {"temperature", 0}};
+  const Json before = server.ask("POST", "/v1/chat/completions", body)["choices"];
+  int child = 0;
+  std::ifstream(fmt::format("/proc/{0}/task/{0}/children", server.pid())) >> child;
+  ASSERT_GT(child, 1);
+  kill(child, SIGKILL);
+  server.ask("POST", "/v1/chat/completions", body, 500);
+  EXPECT_EQ(server.ask("POST", "/v1/chat/completions", body)["choices"], before);
+}
+
+TEST_F(ServeBottlenecks, LabelsAreThoseOfPredict) {
+  const std::string package =
+      tuned("rows.csv", small_csv(), {"--text", "message", "--label", "intent", "--method", "adapter-pfeiffer"});
+  Served server({package});
+  for (const char* text : {"I forgot my password", "when will my card arrive"}) {
+    const Outcome predicted = run({"predict", package, text, "--json"});
+    ASSERT_EQ(predicted.code, 0) << predicted.err;
+    for (const bool alone : {false, true}) {
+      const Json got = server.ask("POST", "/v1/classify", {{"input", text}, {"label_only", alone}});
+      EXPECT_TRUE(contains(predicted.out, "\"" + got["data"][0]["label"].get<std::string>() + "\""))
+          << predicted.out << got;
+    }
+  }
 }
 
 TEST(Serve, AFineTuningJobTrainsAndItsModelIsServed) {
   if (!fs::exists(program().parent_path() / "tailor-tune")) GTEST_SKIP() << "this build has no tailor-tune";
   const TemporaryDirectory dir;
   const std::string data = (dir.path() / "data").string(), model = tailor::testing::tiny_llama().string();
-  const std::string rows = small_conversations([](const char* thing, std::size_t i) { return fmt::format("{} {}", thing, i); });
+  const std::string rows =
+      small_conversations([](const char* thing, std::size_t i) { return fmt::format("{} {}", thing, i); });
   std::string tuned;
   {
     Served server({"--model", model, "--threads", "2", "--data", data});
-    const std::string form = "--B\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nfine-tune\r\n"
-                             "--B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"chat.jsonl\"\r\n\r\n" + rows + "\r\n--B--\r\n";
+    const std::string form =
+        "--B\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nfine-tune\r\n"
+        "--B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"chat.jsonl\"\r\n\r\n" +
+        rows + "\r\n--B--\r\n";
     auto connection = server.client();
-    const Json file = Json::parse(connection.ask(Served::request("POST", "/v1/files", form, "multipart/form-data; boundary=B")).body);
+    const Json file =
+        Json::parse(connection.ask(Served::request("POST", "/v1/files", form, "multipart/form-data; boundary=B")).body);
     const Json job = server.ask("POST", "/v1/fine_tuning/jobs",
-                                {{"model", "tiny-llama"}, {"training_file", file["id"]}, {"suffix", "test"}, {"hyperparameters", {{"n_epochs", 1}}}});
+                                {{"model", "tiny-llama"},
+                                 {"training_file", file["id"]},
+                                 {"suffix", "test"},
+                                 {"hyperparameters", {{"n_epochs", 1}}}});
     const std::string path = "/v1/fine_tuning/jobs/" + job["id"].get<std::string>();
     Json now;
     do {
@@ -168,14 +229,20 @@ TEST(Serve, AFineTuningJobTrainsAndItsModelIsServed) {
     ASSERT_EQ(now["status"], "succeeded") << now;
     EXPECT_GT(now["trained_tokens"].get<int>(), 0);
     tuned = now["fine_tuned_model"];
-    EXPECT_EQ(server.ask("POST", "/v1/chat/completions", {{"model", tuned}, {"messages", {{{"role", "user"}, {"content", "Hi"}}}}, {"max_tokens", 2}})["model"], tuned);
+    EXPECT_EQ(
+        server.ask(
+            "POST", "/v1/chat/completions",
+            {{"model", tuned}, {"messages", {{{"role", "user"}, {"content", "Hi"}}}}, {"max_tokens", 2}})["model"],
+        tuned);
     const Json events = server.ask("GET", path + "/events?limit=100")["data"];
-    EXPECT_TRUE(std::any_of(events.begin(), events.end(), [](const Json& event) { return event["type"] == "metrics"; })) << events;
+    EXPECT_TRUE(std::any_of(events.begin(), events.end(), [](const Json& event) { return event["type"] == "metrics"; }))
+        << events;
     server.signal(SIGTERM);
     EXPECT_EQ(server.wait(), 0);
   }
   Served again({"--model", model, "--threads", "2", "--data", data});
-  EXPECT_EQ(again.ask("POST", "/v1/completions", {{"model", tuned}, {"prompt", "Hi"}, {"max_tokens", 2}})["model"], tuned);
+  EXPECT_EQ(again.ask("POST", "/v1/completions", {{"model", tuned}, {"prompt", "Hi"}, {"max_tokens", 2}})["model"],
+            tuned);
 }
 
 TEST(Serve, PromptsGetIntoNoCoreFileUnlessAskedFor) {
@@ -211,6 +278,19 @@ TEST(Serve, TellsWhatStartedItThatItIsReady) {
   EXPECT_EQ(std::string(text, n > 0 ? static_cast<std::size_t>(n) : 0), "READY=1");
 }
 
+TEST(Serve, TakesAsManyFileDescriptorsAsItMayHave) {
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit few{200, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  Served server({"--model", tailor::testing::tiny_llama().string(), "--threads", "1"});
+  setrlimit(RLIMIT_NOFILE, &before);
+  auto connection = server.client();
+  const std::string metrics = connection.ask(Served::request("GET", "/metrics", "")).body;
+  EXPECT_NE(metrics.find(fmt::format("process_max_fds {}\n", before.rlim_max)), std::string::npos)
+      << metrics.substr(metrics.find("process_"));
+}
+
 TEST(Serve, AtAUnixSocket) {
   const TemporaryDirectory dir;
   const fs::path socket = dir.path() / "tailor.sock";
@@ -235,6 +315,8 @@ TEST(Serve, WhatCannotBeServed) {
   fails({"no/such/package"}, "no/such/package");
   fails({"--model", model, "--adapter", "support"}, "NAME=PATH");
   fails({"--model", model, "--adapter", "support=none.gguf"}, "none.gguf");
+  fails({"--model", model, "--adapter", "../support=none.gguf"}, "is not a model name");
+  fails({"--model", model, "--adapter", "a\nb=none.gguf"}, "is not a model name");
   fails({"--model", model, "--listen", "0.0.0.0:0"}, "key");
   fails({"--model", model, "--listen", "somewhere"}, "somewhere");
   fails({"--model", model, "--tls-certificate", "none.pem", "--tls-key", "none.pem"}, "none.pem");

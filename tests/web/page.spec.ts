@@ -1,5 +1,5 @@
 import AxeBuilder from "@axe-core/playwright";
-import { beginAtTop, ended, expect, kLabels, kText, open, say, test } from "./page.ts";
+import { beginAtTop, ended, expect, kRows, kText, open, say, test } from "./page.ts";
 
 const kSizes = { desk: { width: 1280, height: 800 }, phone: { width: 360, height: 740 } };
 
@@ -14,10 +14,10 @@ for (const colorScheme of ["light", "dark"] as const) {
           expect(violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.html).join(" ")}`)).toEqual([]);
           expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0);
         };
-        await open(page, kLabels);
+        await open(page, kRows);
         await page.getByLabel("Text", { exact: true }).fill("Could we view the flat on Thursday?");
         await page.keyboard.press("Enter");
-        await expect(page.locator(".verdict")).toBeVisible();
+        await expect(page.getByRole("heading", { name: "Nearest training rows" })).toBeVisible();
         await check();
         await page.getByLabel("Model", { exact: true }).selectOption(kText);
         if (size === "phone") await page.getByRole("button", { name: "Settings" }).click();

@@ -3,6 +3,7 @@ import { expect, test as base, type Page } from "@playwright/test";
 
 export const kText = process.env["TAILOR_TEXT_MODEL"] ?? "smollm2-135m-instruct";
 export const kLabels = process.env["TAILOR_LABEL_MODEL"] ?? "labels";
+export const kRows = process.env["TAILOR_ROWS_MODEL"] ?? "rows"; // a label package that holds its training rows
 
 /** `quiet`: console messages that a test provokes. */
 export const test = base.extend<{ quiet: RegExp | null }>({

@@ -29,7 +29,7 @@ export interface Usage {
   completion_tokens: number;
 }
 
-export interface Neighbour {
+export interface NearRow {
   text: string;
   label: string;
   similarity: number;
@@ -42,7 +42,31 @@ export interface Classification {
   confidence?: number;
   abstained?: boolean;
   probabilities?: Record<string, number>;
-  neighbours?: Neighbour[]; // of servers and packages that have them
+  nearest?: NearRow[]; // training rows, where the package holds them
+}
+
+/** Places count as JavaScript counts. */
+export interface Entity {
+  label: string;
+  text: string;
+  start: number;
+  end: number;
+  score: number;
+}
+export interface Tags {
+  entities?: Entity[];
+  words?: Entity[];
+}
+export interface Extract {
+  answer: string | null;
+  start: number | null;
+  end: number | null;
+  score: number;
+}
+
+export interface Timed<T> {
+  answer: T;
+  milliseconds: number;
 }
 
 /** A sentence for the person, and the status where an answer came at all. */
@@ -72,16 +96,24 @@ export async function models(): Promise<Model[]> {
   return ((await json(answer)) as { data: Model[] }).data;
 }
 
-export async function classify(
-  model: string,
-  text: string,
-  signal: AbortSignal,
-): Promise<{ answer: Classification; milliseconds: number }> {
-  const answer = await ask("/v1/classify", { model, input: text }, signal);
-  const body = (await json(answer)) as { data: Classification[]; milliseconds: number };
-  const first = body.data[0];
-  if (!first) throw new ApiFault("The server's answer holds no classification.");
-  return { answer: first, milliseconds: body.milliseconds };
+/** `nearest`: so many training rows as well; 0 of models that show none. */
+export function classify(model: string, text: string, nearest: number, signal: AbortSignal): Promise<Timed<Classification>> {
+  return first("/v1/classify", { model, input: text, ...(nearest > 0 ? { nearest } : {}) }, signal);
+}
+
+export function tag(model: string, text: string, signal: AbortSignal): Promise<Timed<Tags>> {
+  return first("/v1/tag", { model, input: text, offsets: "utf16" }, signal);
+}
+
+export function extract(model: string, question: string, context: string, signal: AbortSignal): Promise<Timed<Extract>> {
+  return first("/v1/extract", { model, question, context, offsets: "utf16" }, signal);
+}
+
+async function first<T>(path: string, request: object, signal: AbortSignal): Promise<Timed<T>> {
+  const body = (await json(await ask(path, request, signal))) as { data: T[]; milliseconds: number };
+  const answer = body.data[0];
+  if (!answer) throw new ApiFault("The server's answer is empty.");
+  return { answer, milliseconds: body.milliseconds };
 }
 
 export interface StreamPart {

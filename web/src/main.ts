@@ -32,8 +32,8 @@ function showModel(id: string, fromPerson: boolean): void {
     if (chat) chat.use(model);
     else chat = new Chat(model, settings, askKey);
     view = chat;
-  } else if (use === "labels") {
-    view = new Tryout(model, askKey);
+  } else if (use !== "none") {
+    view = new Tryout(model, use, askKey);
   } else {
     view = null;
   }

@@ -17,9 +17,11 @@ export function grouped(models: Model[]): Group[] {
   return [...out].map(([title, list]) => ({ title, models: list }));
 }
 
-export type Use = "text" | "labels" | "none";
+export type Use = "text" | "labels" | "tags" | "spans" | "none";
 
 export function useOf(model: Model): Use {
   if (model.capabilities.includes("classify")) return "labels";
+  if (model.capabilities.includes("tag")) return "tags";
+  if (model.capabilities.includes("extract")) return "spans";
   return model.capabilities.includes("chat") || model.capabilities.includes("completions") ? "text" : "none";
 }

@@ -1,0 +1,34 @@
+#pragma once
+/// The arithmetic of infer/packed_matrix.h. Internal.
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tailor::packed {
+
+inline constexpr int kRows = 16;   // side by side
+inline constexpr int kBlock = 32;  // values that share a factor
+
+/// Values as bytes: [token][width]; per token and block a factor, and the sum of the bytes.
+struct Bytes {
+  std::int8_t* values;
+  float* factors;
+  std::int32_t* sums;
+};
+
+void quantize(const float* values, std::int64_t width, std::int64_t tokens, const Bytes& to);
+
+struct Product {
+  int format;  // PackedFormat
+  std::int64_t width, rows, tokens;
+  const std::uint8_t* weights;   // [row / 16][block][group of four values][16][4]; two groups share a byte in 4 bits
+  const std::uint16_t* factors;  // [row / 16][block][16]
+  const std::uint16_t* lowest;   // the same, of Q4_1
+  Bytes bytes;
+  float* out;
+};
+
+/// Rows 16 * first to 16 * last.
+void multiply_rows(const Product& product, std::int64_t first, std::int64_t last);
+
+}  // namespace tailor::packed

@@ -1,0 +1,355 @@
+#include "serve/batch_runner.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+
+#include "core/files.h"
+#include "serve/batch_results.h"
+#include "store/random_id.h"
+
+namespace tailor {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr int kLowest = -1'000'000;  // waiting raises it by one in ten seconds: live requests stay before it
+constexpr const char* kPrefix = "batch_";
+
+bool wants_stream(const Json& body) {
+  const auto found = body.find("stream");
+  return found != body.end() && found->is_boolean() && found->get<bool>();
+}
+
+}  // namespace
+
+BatchRunner::BatchRunner(const ApiServices& services, Authenticator& door,
+                         std::shared_ptr<const RequestObservers> observers, BatchOptions options)
+    : services_(services),
+      door_(door),
+      observers_(std::move(observers)),
+      options_(std::move(options)),
+      store_(*services.store),
+      log_(*services.log) {
+  if (!options_.clock) options_.clock = unix_seconds;
+  options_.input.line_bytes = std::min<std::size_t>(options_.input.line_bytes, services.limits.body_bytes);
+  services_.openapi.clear();
+  // Behind live requests one may wait long: its batch's end is what ends it.
+  services_.limits.request_timeout = std::chrono::hours(24 * 8);
+  thread_ = std::thread([this] { run(); });
+}
+
+BatchRunner::~BatchRunner() {
+  stopping_ = true;
+  wake();
+  thread_.join();
+}
+
+void BatchRunner::wake() {
+  const std::lock_guard lock(inbox_->mutex);
+  inbox_->woken = true;
+  inbox_->changed.notify_all();
+}
+
+Result<Batch> BatchRunner::cancel(const std::string& id) {
+  TAILOR_TRY(const Batch now, store_.batches().find(id));
+  if (now.status == BatchStatus::kCancelling) return now;
+  TAILOR_TRY(Batch batch, store_.batches().move(id, BatchStatus::kCancelling));
+  wake();
+  return batch;
+}
+
+void BatchRunner::drain() {
+  draining_ = true;
+  wake();
+}
+
+bool BatchRunner::wait_idle(std::chrono::milliseconds timeout) {
+  std::unique_lock lock(inbox_->mutex);
+  return inbox_->changed.wait_for(lock, timeout, [&] { return under_way_ == 0; });
+}
+
+void BatchRunner::write_metrics(MetricText& out) const {
+  out.gauge("tailor_batches_active", "Batches that are worked on.");
+  out.sample({}, static_cast<std::uint64_t>(working_on_));
+  out.gauge("tailor_batch_requests_running", "Requests of batches that were asked and have no answer yet.");
+  out.sample({}, static_cast<std::uint64_t>(under_way_));
+  out.counter("tailor_batch_requests_total", "Requests of batches by what became of them.");
+  out.sample({{"outcome", "completed"}}, completed_.load());
+  out.sample({{"outcome", "failed"}}, failed_.load());
+}
+
+void BatchRunner::run() {
+  const auto guarded = [&](auto&& work) {
+    try {
+      work();
+    } catch (const std::exception& e) {
+      log_.warning(fmt::format("batches: {}", e.what()));
+    }
+  };
+  guarded([&] { recover(); });
+  for (;;) {
+    std::vector<Reply> replies;
+    bool woken = false;
+    {
+      std::unique_lock lock(inbox_->mutex);
+      inbox_->changed.wait_until(lock, next_look(),
+                                 [&] { return stopping_ || inbox_->woken || !inbox_->replies.empty(); });
+      replies = std::exchange(inbox_->replies, {});
+      woken = std::exchange(inbox_->woken, false);
+    }
+    guarded([&] { hear(std::move(replies)); });
+    if (stopping_) break;
+    guarded([&] {
+      if (woken || std::chrono::steady_clock::now() >= looked_ + options_.look_every) {
+        take_batches();
+        look();
+      }
+      for (const auto& batch : active_) save(*batch);
+      end_where_done();
+      while (submit_next()) {
+      }
+    });
+    const std::lock_guard lock(inbox_->mutex);
+    inbox_->changed.notify_all();  // wait_idle()
+  }
+  for (const auto& batch : active_) {
+    for (const auto& [line, asked] : batch->asked) asked.call->cancel();
+  }
+}
+
+SteadyTime BatchRunner::next_look() const {
+  const SteadyTime now = std::chrono::steady_clock::now();
+  SteadyTime next = now + (active_.empty() ? std::chrono::milliseconds(60'000) : options_.look_every);
+  for (const auto& batch : active_) {
+    for (const SteadyTime at : {batch->not_before, batch->stalled_until}) {
+      if (at > now) next = std::min(next, at);
+    }
+  }
+  return next;
+}
+
+/// Batches of dead servers, and what is left on the disk of those that have ended.
+void BatchRunner::recover() {
+  const auto again = store_.batches().recover();
+  if (!again.has_value()) return log_.warning("batches: " + to_string(again.error()));
+  for (const std::string& id : *again) log_.info(fmt::format("{}: goes on where it was interrupted", id));
+  std::error_code ignored;
+  std::vector<fs::path> left;
+  for (fs::directory_iterator at(store_.directory().root() / "runs", ignored), end; !ignored && at != end;
+       at.increment(ignored)) {
+    if (at->path().filename().string().starts_with(kPrefix)) left.push_back(at->path());
+  }
+  for (const fs::path& directory : left) {
+    const auto batch = store_.batches().find(directory.filename().string());
+    const bool over = batch.has_value() ? is_final(batch->status) : batch.error().code == ErrorCode::kNotFound;
+    if (over) fs::remove_all(directory, ignored);
+  }
+}
+
+void BatchRunner::take_batches() {
+  while (active_.size() < options_.batches && !draining_) {
+    const auto taken = store_.batches().take_next();
+    if (!taken.has_value()) return log_.warning("batches: " + to_string(taken.error()));
+    if (!*taken) return;
+    active_.push_back(BatchWork::open(**taken, store_, *services_.models, options_.input, log_));
+    working_on_ = active_.size();
+  }
+}
+
+/// Whether it may be asked for.
+bool BatchRunner::start(BatchWork& batch) {
+  if (!batch.start) return true;
+  const auto moved = store_.batches().move(batch.batch.id, BatchStatus::kInProgress, *batch.start);
+  if (moved.has_value()) {
+    batch.batch = *moved;
+    batch.start.reset();
+    return true;
+  }
+  if (moved.error().code == ErrorCode::kInvalidArgument)
+    end(batch, BatchStatus::kCancelled);  // meanwhile
+  else
+    stall(batch, moved.error());
+  return false;
+}
+
+void BatchRunner::stall(BatchWork& batch, const Error& error) {
+  batch.stalled_until = std::chrono::steady_clock::now() + options_.retry_after;
+  if (!std::exchange(batch.warned, true)) log_.warning(fmt::format("{} waits: {}", batch.batch.id, to_string(error)));
+}
+
+void BatchRunner::hear(std::vector<Reply> replies) {
+  for (Reply& told : replies) {
+    const auto at =
+        std::find_if(active_.begin(), active_.end(), [&](const auto& b) { return b->batch.id == told.batch; });
+    if (at == active_.end()) continue;
+    BatchWork& batch = **at;
+    const auto asked = batch.asked.find(told.line);
+    if (asked == batch.asked.end()) continue;
+    const std::string request_id = asked->second.call->request_id();
+    batch.asked.erase(asked);
+    BatchReply& reply = told.reply;
+    const std::string& id = batch.input->lines()[told.line].custom_id;
+    const bool full = (reply.status == 429 && !reply.hopeless) || reply.status == 503;
+    const bool late = reply.status == 408 || reply.status == kClientGone;
+    if (batch.ending && reply.status != 200) continue;  // it was ended by us
+    if (full) {
+      batch.again.push_back(told.line);
+      batch.not_before =
+          std::chrono::steady_clock::now() + std::chrono::seconds(std::clamp(reply.retry_after_s, 1, 60));
+    } else if (late && ++batch.attempts[told.line] < options_.attempts) {
+      batch.again.push_back(told.line);
+    } else if (late) {
+      batch.unsaved.push_back({.custom_id = id,
+                               .request_id = request_id,
+                               .body = {},
+                               .code = "request_timeout",
+                               .message = "The request took too long to be answered."});
+    } else if (reply.status == 401) {
+      batch.again.push_back(told.line);  // its next attempt tells, and ends the batch
+    } else {
+      batch.unsaved.push_back({id, reply.status, request_id, std::move(reply.body)});
+    }
+  }
+  for (const auto& batch : active_) save(*batch);
+  under_way_ -= replies.size();
+}
+
+void BatchRunner::save(BatchWork& batch) {
+  if (batch.unsaved.empty() || batch.stalled_until > std::chrono::steady_clock::now()) return;
+  const BatchProgress before = batch.results->progress();
+  if (const Status saved = batch.results->add(batch.unsaved); !saved.has_value()) return stall(batch, saved.error());
+  batch.warned = false;
+  batch.unsaved.clear();
+  const BatchProgress& progress = batch.results->progress();
+  completed_ += static_cast<std::uint64_t>(progress.completed - before.completed);
+  failed_ += static_cast<std::uint64_t>(progress.failed - before.failed);
+  const auto now = store_.batches().set_progress(batch.batch.id, progress);
+  if (!now.has_value()) return log_.warning(fmt::format("{}: {}", batch.batch.id, to_string(now.error())));
+  batch.batch = *now;
+  if (now->status == BatchStatus::kCancelling) end(batch, BatchStatus::kCancelled);
+}
+
+void BatchRunner::look() {
+  looked_ = std::chrono::steady_clock::now();
+  for (const auto& batch : active_) {
+    const auto now = store_.batches().find(batch->batch.id);
+    if (now.has_value() && now->status == BatchStatus::kCancelling) end(*batch, BatchStatus::kCancelled);
+    if (options_.clock() >= batch->batch.expires_at) end(*batch, BatchStatus::kExpired);
+  }
+}
+
+/// The first reason counts.
+void BatchRunner::end(BatchWork& batch, BatchStatus as, Json errors) {
+  if (batch.ending) return;
+  batch.ending = as;
+  batch.errors = std::move(errors);
+  for (const auto& [line, asked] : batch.asked) asked.call->cancel();
+}
+
+void BatchRunner::end_where_done() {
+  const SteadyTime now = std::chrono::steady_clock::now();
+  for (const auto& batch : active_) {
+    if (!batch->is_over() || batch->stalled_until > now) continue;
+    if (const Status finished = batch->finish(store_, log_); !finished.has_value()) {
+      stall(*batch, finished.error());
+      continue;
+    }
+    batch->batch.id.clear();
+  }
+  const std::size_t before = active_.size();
+  std::erase_if(active_, [](const auto& batch) { return batch->batch.id.empty(); });
+  working_on_ = active_.size();
+  if (active_.size() < before) take_batches();
+}
+
+/// How many answers may be under way now.
+std::size_t BatchRunner::room(const std::string& endpoint, const std::string& model) const {
+  const ServedModelPtr served = services_.models->find(model);
+  if (!served) return options_.answers;
+  std::size_t own = 0;  // of this model
+  for (const auto& batch : active_) {
+    for (const auto& [line, asked] : batch->asked) {
+      const ServedModelPtr other = services_.models->find(asked.model);
+      if (other && (other == served || (other->text && served->text && other->text->host() == served->text->host())))
+        own += asked.answers;
+    }
+  }
+  bool busy = false;
+  if (endpoint == "/v1/embeddings") {
+    busy = served->embedding && served->embedding->waiting() > own * 16;
+  } else if (served->labels) {
+    busy = served->labels->batcher->waiting() > own * 16;
+  } else if (served->text) {
+    const EngineStats stats = served->text->engine().stats();
+    busy = static_cast<std::size_t>(stats.running + stats.waiting) > own;
+  }
+  return busy ? std::min(options_.beside, options_.answers) : options_.answers;
+}
+
+/// One request of the next batch in turn that has one. False: none can be asked now.
+bool BatchRunner::submit_next() {
+  if (draining_ || stopping_) return false;
+  for (std::size_t i = 0; i < active_.size(); ++i) {
+    BatchWork& batch = *active_[(turn_ + i) % active_.size()];
+    if (batch.ending || std::max(batch.not_before, batch.stalled_until) > std::chrono::steady_clock::now()) continue;
+    if (!batch.has_line() || !start(batch) || !submit(batch)) continue;
+    turn_ = (turn_ + i + 1) % active_.size();
+    return true;
+  }
+  return false;
+}
+
+bool BatchRunner::submit(BatchWork& batch) {
+  const std::size_t line = batch.again.empty() ? batch.next : batch.again.front();
+  const BatchInput::Line& about = batch.input->lines()[line];
+  Json body = batch.input->body(line);
+  const std::string model = body.contains("model") && body["model"].is_string() ? body["model"].get<std::string>() : "";
+  std::size_t asked = 0;
+  for (const auto& other : active_) {
+    for (const auto& [at, request] : other->asked) asked += request.answers;
+  }
+  if (asked > 0 && asked + about.answers > room(batch.batch.endpoint, model)) return false;
+  const auto took = [&] {
+    if (batch.again.empty())
+      ++batch.next;
+    else
+      batch.again.pop_front();
+  };
+  if (wants_stream(body)) {
+    took();
+    const ApiError error =
+        ApiError::invalid("stream", "'stream': a request of a batch is answered in one piece", "unsupported_parameter");
+    batch.unsaved.push_back({about.custom_id, 400, random_id("req-", 24), error_json(error)});
+    wake();
+    return true;
+  }
+  ApiResult<Principal> principal = door_.background(batch.batch.owner);
+  if (!principal.has_value()) {
+    const ApiError& error = principal.error();
+    if (error.status != 429) {
+      end(batch, BatchStatus::kFailed, batch_error(error.code, error.message));
+      wake();
+    } else {
+      batch.not_before =
+          std::chrono::steady_clock::now() + std::chrono::seconds(std::clamp(error.retry_after_s, 1, 60));
+    }
+    return false;
+  }
+  principal->priority = kLowest;
+  took();
+  ++under_way_;
+  const BatchCallOptions options{&services_, observers_, batch.route, batch.batch.id};
+  BatchWork::Asked& place = batch.asked[line];
+  place = {nullptr, model, about.answers};
+  place.call = ask(options, dump_json(body), std::move(*principal),
+                   [inbox = inbox_, id = batch.batch.id, line](BatchReply reply) {
+                     const std::lock_guard lock(inbox->mutex);
+                     inbox->replies.push_back({id, line, std::move(reply)});
+                     inbox->changed.notify_all();
+                   });
+  return true;
+}
+
+}  // namespace tailor

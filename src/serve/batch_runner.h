@@ -1,0 +1,101 @@
+#pragma once
+/// Works off batches in the background: their requests go through the handlers of the API, under their key, behind
+/// everything that somebody waits for.
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "serve/api_server.h"
+#include "serve/batch_input.h"
+#include "serve/batch_work.h"
+#include "serve/metric_text.h"
+#include "store/store.h"
+
+namespace tailor {
+
+struct BatchOptions {
+  std::size_t batches = 8;   // worked on at a time, in turn; later ones wait
+  std::size_t answers = 16;  // asked for at a time, of all batches together; a request for more goes alone
+  std::size_t beside = 2;    // the same while others wait for answers of the model: their steps stay short
+  int attempts = 3;          // at a request that takes too long
+  BatchInputLimits input;
+  UnixClock clock;                               // of expiry; empty: the system's
+  std::chrono::milliseconds look_every{1000};    // for expiry, and for what other processes cancelled
+  std::chrono::milliseconds retry_after{5'000};  // when the disk had no room
+};
+
+/// Answers are on the disk before they are counted; a server that is stopped or killed goes on after the last one that
+/// is there, and asks at most those again that were under way. Only a full disk makes a batch wait: it goes on when
+/// there is room. Threads: one of its own; calls from any.
+class BatchRunner {
+ public:
+  /// Goes on with batches that a server before this one left. `services.store` is there; all of it outlives this, and
+  /// its models are asked for as the registry has them then.
+  BatchRunner(const ApiServices& services, Authenticator& door, std::shared_ptr<const RequestObservers> observers,
+              BatchOptions options = {});
+  BatchRunner(const BatchRunner&) = delete;
+  BatchRunner& operator=(const BatchRunner&) = delete;
+  ~BatchRunner();  // ends what is under way; it is asked again when a server starts again
+
+  std::int64_t now() const { return options_.clock(); }  ///< Unix seconds
+  void wake();                                           ///< there may be a batch to take, or one that was cancelled
+  /// What is done stays, what is under way is ended. Cancelling already: nothing. kInvalidArgument: it has ended.
+  Result<Batch> cancel(const std::string& id);
+
+  void drain();                                       ///< nothing new is begun
+  bool wait_idle(std::chrono::milliseconds timeout);  ///< after drain(): whether nothing is under way
+  void write_metrics(MetricText& out) const;
+
+ private:
+  struct Reply {
+    std::string batch;
+    std::size_t line = 0;
+    BatchReply reply;
+  };
+  /// Outlives the runner where a model ends a request late.
+  struct Inbox {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::vector<Reply> replies;
+    bool woken = true;
+  };
+
+  void run();
+  void recover();
+  void hear(std::vector<Reply> replies);
+  void take_batches();
+  bool start(BatchWork& batch);
+  void stall(BatchWork& batch, const Error& error);
+  void look();
+  void save(BatchWork& batch);
+  bool submit_next();
+  bool submit(BatchWork& batch);
+  std::size_t room(const std::string& endpoint, const std::string& model) const;
+  void end(BatchWork& batch, BatchStatus as, Json errors = Json::array());
+  void end_where_done();
+  SteadyTime next_look() const;
+
+  ApiServices services_;
+  Authenticator& door_;
+  std::shared_ptr<const RequestObservers> observers_;
+  BatchOptions options_;
+  Store& store_;
+  Logger& log_;
+  std::shared_ptr<Inbox> inbox_ = std::make_shared<Inbox>();
+  std::vector<std::unique_ptr<BatchWork>> active_;
+  std::size_t turn_ = 0;
+  SteadyTime looked_{};
+  std::atomic<std::size_t> under_way_{0}, working_on_{0};
+  std::atomic<std::uint64_t> completed_{0}, failed_{0};
+  std::atomic<bool> draining_{false}, stopping_{false};
+  std::thread thread_;  // last
+};
+
+}  // namespace tailor

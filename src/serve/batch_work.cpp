@@ -1,0 +1,111 @@
+#include "serve/batch_work.h"
+
+#include <fmt/format.h>
+
+namespace tailor {
+
+std::filesystem::path batch_directory(const Store& store, const std::string& id) {
+  return store.directory().root() / "runs" / id;
+}
+
+Json batch_error(const std::string& code, const std::string& message) {
+  return Json::array({{{"code", code}, {"line", nullptr}, {"message", message}, {"param", nullptr}}});
+}
+
+std::unique_ptr<BatchWork> BatchWork::open(const Batch& batch, Store& store, const ModelRegistry& models,
+                                           const BatchInputLimits& limits, Logger& log) {
+  auto out = std::make_unique<BatchWork>();
+  out->batch = batch;
+  const bool fresh = batch.status == BatchStatus::kValidating || batch.total == 0;
+  if (batch.status == BatchStatus::kCancelling) out->ending = BatchStatus::kCancelled;
+  if (out->ending && fresh) return out;  // nothing of it was begun
+  Json wrong = out->read(fresh, store, models, limits, log);
+  if (!wrong.empty() && !out->ending) {
+    out->ending = BatchStatus::kFailed;
+    out->errors = std::move(wrong);
+  }
+  return out;
+}
+
+/// What is wrong, as the API tells it.
+Json BatchWork::read(bool fresh, Store& store, const ModelRegistry& models, const BatchInputLimits& limits,
+                     Logger& log) {
+  const auto storage = [&](const Error& error, const char* what) {
+    log.warning(fmt::format("{}: {}", batch.id, to_string(error)));
+    return batch_error("storage_error", fmt::format("{}; the server's log has the reason", what));
+  };
+  if (!fresh) {
+    auto so_far = BatchResults::open(batch_directory(store, batch.id));
+    if (!so_far.has_value()) return storage(so_far.error(), "the answers so far cannot be read");
+    results.emplace(std::move(*so_far));
+  }
+  route = find_route("POST", batch.endpoint).route;
+  if (route == nullptr || !is_batch_endpoint(batch.endpoint))
+    return batch_error("invalid_endpoint", fmt::format("{} is not served in batches", batch.endpoint));
+  const auto file = store.files().find(batch.input_file);
+  if (!file.has_value())
+    return batch_error("file_not_found", fmt::format("there is no file {} any more", batch.input_file));
+  // Of one that had begun the models may have changed; its requests tell so one by one.
+  const auto known = [&](const std::string& name) { return !fresh || models.find(name) != nullptr; };
+  auto lines = BatchInput::read(store.files().content(*file), batch.endpoint, limits, known);
+  if (!lines.has_value()) return storage(lines.error(), "the input file cannot be read");
+  if (!lines->errors().empty()) return lines->errors();
+  if (fresh) {
+    auto none = BatchResults::open(batch_directory(store, batch.id));
+    if (!none.has_value()) return storage(none.error(), "there is no room for answers");
+    results.emplace(std::move(*none));
+    start.emplace();
+    start->total = static_cast<std::int64_t>(lines->lines().size());
+    start->model = lines->model();
+  }
+  input.emplace(std::move(*lines));
+  return Json::array();
+}
+
+bool BatchWork::has_line() {
+  if (!input || !again.empty()) return !again.empty();
+  while (next < input->lines().size() && results->has(input->lines()[next].custom_id)) ++next;
+  return next < input->lines().size();
+}
+
+bool BatchWork::is_over() {
+  return asked.empty() && unsaved.empty() && (ending || !has_line());
+}
+
+Status BatchWork::finish(Store& store, Logger& log) {
+  BatchStatus to = ending.value_or(BatchStatus::kCompleted);
+  // Cancelled at the last moment, perhaps by another process.
+  TAILOR_TRY(const Batch now, store.batches().find(batch.id));
+  if (is_final(now.status)) return {};
+  if (now.status == BatchStatus::kCancelling && to != BatchStatus::kFailed) to = BatchStatus::kCancelled;
+  BatchChange change;
+  if (!errors.empty()) change.errors = errors;
+  if (results) {
+    std::vector<BatchAnswer> unasked;
+    const bool expired = to == BatchStatus::kExpired, told = input && to != BatchStatus::kFailed;
+    for (std::size_t i = 0; told && i < input->lines().size(); ++i) {
+      const std::string& id = input->lines()[i].custom_id;
+      if (results->has(id)) continue;
+      BatchAnswer& answer = unasked.emplace_back();
+      answer.custom_id = id;
+      answer.code = expired ? "batch_expired" : "batch_cancelled";
+      answer.message = expired ? "This request could not be executed before the completion window expired."
+                               : "The batch was cancelled before this request was executed.";
+    }
+    TAILOR_CHECK(results->add(unasked));
+    TAILOR_CHECK(store.batches().set_progress(batch.id, results->progress()));
+    if (to == BatchStatus::kCompleted && now.status == BatchStatus::kInProgress)
+      TAILOR_CHECK(store.batches().move(batch.id, BatchStatus::kFinalizing));
+    TAILOR_TRY(const BatchResults::Files files, results->publish(store.files(), batch.id, batch.owner));
+    change.output_file = files.output;
+    change.error_file = files.errors;
+  }
+  TAILOR_TRY(const Batch ended, store.batches().move(batch.id, to, change));
+  log.info(fmt::format("{}: {}, {} of {} requests answered, {} with errors", batch.id, to_string(ended.status),
+                       ended.completed + ended.failed, ended.total, ended.failed));
+  std::error_code ignored;
+  std::filesystem::remove_all(batch_directory(store, batch.id), ignored);
+  return {};
+}
+
+}  // namespace tailor

@@ -1,0 +1,85 @@
+#pragma once
+/// A llama of one layer over bytes, for targets that need a model or its tokenizer: a token costs microseconds.
+
+#include <cstdio>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/rng.h"
+#include "model/gguf_writer.h"
+
+namespace tailor::fuzz {
+
+inline constexpr std::uint64_t kSmallWidth = 32, kSmallHidden = 48;
+
+/// Bytes, then <unk>, <s>, </s> and the control tokens of templates; returns how many.
+inline std::uint64_t set_small_vocabulary(GgufWriter& writer) {
+  std::vector<std::string> tokens;
+  std::vector<std::int32_t> types;
+  const auto add = [&](std::string text, std::int32_t type) {
+    tokens.push_back(std::move(text));
+    types.push_back(type);
+  };
+  for (unsigned byte = 0; byte < 256; ++byte) {
+    char name[8];
+    std::snprintf(name, sizeof name, "<0x%02X>", byte);
+    add(name, 6);
+  }
+  add("<unk>", 2);
+  for (const char* control : {"<s>", "</s>", "<|im_start|>", "<|im_end|>"}) add(control, 3);
+  for (const char* text : {"\xE2\x96\x81", "a", "b", "ab"}) add(text, 1);
+  writer.set("tokenizer.ggml.model", GgufValue::string("llama"));
+  writer.set("tokenizer.ggml.tokens", GgufValue::strings(tokens));
+  writer.set("tokenizer.ggml.scores", GgufValue::f32s(std::vector<float>(tokens.size(), 0.0F)));
+  writer.set("tokenizer.ggml.token_type", GgufValue::i32s(types));
+  writer.set("tokenizer.ggml.unknown_token_id", GgufValue::u32(256));
+  writer.set("tokenizer.ggml.bos_token_id", GgufValue::u32(257));
+  writer.set("tokenizer.ggml.eos_token_id", GgufValue::u32(258));
+  return tokens.size();
+}
+
+/// `tied`: the output is the words' vectors.
+inline void write_small_model(const std::filesystem::path& to, bool tied) {
+  GgufWriter writer;
+  writer.set("general.architecture", GgufValue::string("llama"));
+  const auto size = [&](const char* key, std::uint64_t value) {
+    writer.set(std::string("llama.") + key, GgufValue::u32(static_cast<std::uint32_t>(value)));
+  };
+  size("block_count", 1);
+  size("context_length", 256);
+  size("embedding_length", kSmallWidth);
+  size("feed_forward_length", kSmallHidden);
+  size("attention.head_count", 2);
+  size("attention.head_count_kv", 1);
+  size("rope.dimension_count", kSmallWidth / 2);
+  writer.set("llama.attention.layer_norm_rms_epsilon", GgufValue::f32(1e-5F));
+  const std::uint64_t words = set_small_vocabulary(writer);
+  std::uint64_t stream = 0;
+  const auto add = [&](const std::string& name, std::vector<std::uint64_t> shape) {
+    std::uint64_t count = 1;
+    for (const std::uint64_t n : shape) count *= n;
+    writer.add(name, TensorType::kF32, std::move(shape), [count, own = ++stream]() -> Result<std::vector<float>> {
+      Rng rng(3, own);
+      std::vector<float> values(count);
+      for (float& v : values) v = static_cast<float>(0.3 * rng.normal());
+      return values;
+    });
+  };
+  add("token_embd.weight", {kSmallWidth, words});
+  add("output_norm.weight", {kSmallWidth});
+  if (!tied) add("output.weight", {kSmallWidth, words});
+  const std::string block = "blk.0.";
+  add(block + "attn_norm.weight", {kSmallWidth});
+  add(block + "attn_q.weight", {kSmallWidth, kSmallWidth});
+  add(block + "attn_k.weight", {kSmallWidth, kSmallWidth / 2});
+  add(block + "attn_v.weight", {kSmallWidth, kSmallWidth / 2});
+  add(block + "attn_output.weight", {kSmallWidth, kSmallWidth});
+  add(block + "ffn_norm.weight", {kSmallWidth});
+  add(block + "ffn_gate.weight", {kSmallWidth, kSmallHidden});
+  add(block + "ffn_up.weight", {kSmallWidth, kSmallHidden});
+  add(block + "ffn_down.weight", {kSmallHidden, kSmallWidth});
+  writer.write(to).value();
+}
+
+}  // namespace tailor::fuzz
