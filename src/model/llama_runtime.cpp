@@ -34,11 +34,13 @@ void forward(ggml_log_level level, const char* text, void* /*user_data*/) {
 Status init_llama() {
   static const Status kStarted = []() -> Status {
     llama_log_set(forward, nullptr);
-    if (ggml_backend_reg_count() == 0) {
+    // Not "is there a backend": infer/ggml_device.h may have brought one of our own.
+    const auto absent = [] { return ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU) == nullptr; };
+    if (absent()) {
       const auto directory = (program_directory() / "../lib/tailor").lexically_normal();
       ggml_backend_load_all_from_path(directory.c_str());
       // llama_backend_init() would go on looking in the current directory, where anybody may have put a library.
-      if (ggml_backend_reg_count() == 0)
+      if (absent())
         return Error{ErrorCode::kUnavailable,
                      fmt::format("{}: there is no libggml-cpu-*.so that this processor can run", directory.string()),
                      "unpack the whole archive again: bin/ and lib/ belong beside each other"};
