@@ -187,11 +187,10 @@ void attention::attend(const AttentionCall& call, int threads, const Kernel& ker
   const int whole_group = call.heads / call.kv_heads;
   const int group = std::min(whole_group, 16);  // of many heads that share keys, so many at once
   const int parts = (whole_group + group - 1) / group;
-  int tile_tokens = std::max(1, 48 / group);
-  const auto items = [&] { return (call.tokens + tile_tokens - 1) / tile_tokens * call.kv_heads * parts; };
-  while (threads > 1 && items() < 3 * threads && tile_tokens * group > 16) tile_tokens = (tile_tokens + 1) / 2;
+  // Not by the number of threads, which may change from call to call: what is summed with what decides the last digits.
+  const int tile_tokens = std::max(1, 32 / group);
   const Plan plan(call, tile_tokens, kernel);
-  const int count = items();
+  const int count = static_cast<int>(plan.tiles().size()) * call.kv_heads * parts;
   std::atomic<int> next{0};
   const auto work = [&] {
     float* const memory = scratch(kernel);

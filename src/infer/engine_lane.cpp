@@ -46,6 +46,7 @@ void Lane::join() {
 }
 
 void Lane::run() {
+  set_own_attention(true);
   ComputeShare::Busy busy(*engine_.share);
   for (;;) {
     std::vector<std::unique_ptr<EngineJob>> expired;

@@ -162,12 +162,20 @@ TEST(Engine, ASharedBeginningIsComputedOnce) {
   }
   EXPECT_EQ(cached, 15u * 1000);
   EXPECT_EQ(engine.stats().computed_tokens, 1000u + 16 * 10 + 16 * 11);  // an answer's last token is not computed
-  // And for those that come later, after an answer as well.
+}
+
+TEST(Engine, WhatCameBeforeIsABeginningAnswersIncluded) {
+  EngineOptions options = exact();
+  options.lanes = 1;  // another might take the later one, and copy as much as is worth it
+  Engine engine = Engine::load(tiny_llama(), options).value();
+  const TokenList common = some_tokens(1000);
+  answer(engine, ask(common));
   const Heard::Choice first = answer(engine, ask(common));
-  const Heard::Choice later = answer(engine, ask(joined(joined(common, first.tokens), some_tokens(5))));
+  const TokenList longer = joined(joined(common, first.tokens), some_tokens(5));
+  const Heard::Choice later = answer(engine, ask(longer));
   EXPECT_EQ(first.prompt.cached, 999u);
   EXPECT_EQ(later.prompt.cached, 1000u + 11);
-  EXPECT_EQ(later.tokens, alone(joined(joined(common, first.tokens), some_tokens(5))).tokens);
+  EXPECT_EQ(later.tokens, alone(longer).tokens);
 }
 
 TEST(Engine, SpacesShareNothing) {

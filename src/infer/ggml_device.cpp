@@ -18,6 +18,7 @@ struct Context {
   int threads = 1;
 };
 thread_local int t_kernel_threads = 1;
+thread_local bool t_own_attention = false;
 
 float parameter(const ggml_tensor* op, std::size_t i) {
   float value = 0;
@@ -136,7 +137,8 @@ ggml_backend_buffer_type_t device_buffers(ggml_backend_dev_t) {
   return ggml_backend_cpu_buffer_type();
 }
 bool supports(ggml_backend_dev_t, const ggml_tensor* op) {
-  return (op->op == GGML_OP_FLASH_ATTN_EXT && takes_attention(op)) || (op->op == GGML_OP_MUL_MAT && takes_product(op));
+  return (op->op == GGML_OP_FLASH_ATTN_EXT && t_own_attention && takes_attention(op)) ||
+         (op->op == GGML_OP_MUL_MAT && takes_product(op));
 }
 bool supports_buffers(ggml_backend_dev_t, ggml_backend_buffer_type_t type) {
   return ggml_backend_buft_is_host(type);
@@ -169,6 +171,10 @@ void* function_at(ggml_backend_reg_t, const char* name) {
 }
 
 }  // namespace
+
+void set_own_attention(bool on) {
+  t_own_attention = on;
+}
 
 void set_kernel_threads(int threads) {
   t_kernel_threads = threads;

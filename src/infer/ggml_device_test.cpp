@@ -77,6 +77,7 @@ struct Graph {
 ggml_backend_dev_t device() {
   use_own_kernels();
   use_own_kernels();  // once is enough
+  set_own_attention(true);
   return ggml_backend_dev_by_name("Tailor");
 }
 
@@ -122,6 +123,14 @@ struct ProductGraph {
     return values;
   }
 };
+
+TEST(GgmlDevice, AttentionIsOursWhereItIsAskedFor) {
+  const Graph graph(4, 256, 4, 2, 64, GGML_TYPE_F16);
+  const ggml_backend_dev_t ours = device();
+  EXPECT_TRUE(ggml_backend_dev_supports_op(ours, graph.out));
+  set_own_attention(false);
+  EXPECT_FALSE(ggml_backend_dev_supports_op(ours, graph.out));
+}
 
 TEST(GgmlDevice, MultipliesAsGgmlDoes) {
   if (!packed_products()) GTEST_SKIP() << "this processor has no AVX-512 VNNI";

@@ -320,7 +320,7 @@ class Building(Setup):
             (objects / "bin").mkdir(parents=True)
             (objects / "bin" / "libllama.so.0").write_text("x")
             os.symlink("libllama.so.0", objects / "bin" / "libllama.so")
-            for name in ("include/llama.h", "ggml/include/ggml.h", "LICENSE"):
+            for name in ("include/llama.h", "ggml/include/ggml.h", "ggml/src/ggml-backend-impl.h", "LICENSE"):
                 (source / name).parent.mkdir(parents=True, exist_ok=True)
                 (source / name).write_text(name)
 
@@ -334,7 +334,8 @@ class Building(Setup):
         build_it(source, objects, out)
         variants[7](source, objects, out)
         self.assertEqual(os.readlink(out / "lib" / "libllama.so"), "libllama.so.0")
-        self.assertTrue((out / "include" / "ggml.h").is_file())
+        for name in ("ggml.h", "ggml-backend-impl.h"):
+            self.assertTrue((out / "include" / name).is_file(), name)
 
 
 class Systems(Setup):
