@@ -1,5 +1,7 @@
 #include "infer/attention.h"
 
+#include <ggml.h>
+
 #include <algorithm>
 #include <atomic>
 #include <bit>
@@ -14,17 +16,6 @@ namespace {
 
 using attention::Kernel;
 using attention::OwnCell;
-
-float half_value(std::uint16_t half) {
-  const std::uint32_t exponent = (half >> 10) & 0x1F, fraction = half & 0x3FF;
-  float value = 0;
-  if (exponent == 0) {
-    value = static_cast<float>(fraction) * 0x1p-24f;
-  } else {
-    value = std::bit_cast<float>((exponent + 112) << 23 | fraction << 13);
-  }
-  return (half & 0x8000) != 0 ? -value : value;
-}
 
 /// Which cells each token attends to, sorted into tiles of tokens that have many in common.
 class Plan {
@@ -89,7 +80,7 @@ class Plan {
       for (std::size_t w = 0; w < words_; ++w) {
         for (std::uint64_t bits = live_[token * words_ + w] & ~shared[w]; bits != 0; bits &= bits - 1) {
           const std::size_t cell = w * 64 + static_cast<std::size_t>(std::countr_zero(bits));
-          own_.push_back({static_cast<std::int32_t>(cell), half_value(row[cell])});
+          own_.push_back({static_cast<std::int32_t>(cell), ggml_fp16_to_fp32(row[cell])});
         }
       }
       own_count_[i] = static_cast<int>(own_.size() - own_begin_[i]);

@@ -146,7 +146,6 @@ Result<Engine> Engine::load(const std::filesystem::path& gguf, const EngineOptio
   impl->options.chunk_tokens = std::clamp(options.chunk_tokens, 16, 512 - impl->options.lane_sequences);
   TAILOR_TRY(impl->model, LoadedModel::load(gguf, {}));
   TAILOR_CHECK(impl->model->require_decoder("text can be generated"));
-  impl->gguf = gguf;
   const llama_model* model = impl->model->get();
   const int cores = options.threads > 0 ? options.threads : system_info().cores;
   impl->share = options.share ? options.share : std::make_shared<ComputeShare>(cores);
@@ -159,7 +158,7 @@ Result<Engine> Engine::load(const std::filesystem::path& gguf, const EngineOptio
   impl->most_lanes = options.lanes > 0 ? options.lanes : small ? std::min(2 * impl->usual_lanes, kMostLanes) : 1;
   const int trained = llama_model_n_ctx_train(model);
   impl->max_context = options.max_context > 0 ? std::min(options.max_context, trained) : trained;
-  if (impl->model->own_products()) TAILOR_CHECK(impl->model->touch_weights());
+  if (impl->model->own_products() && !impl->by_worker()) TAILOR_CHECK(impl->model->touch_weights());
 
   const std::uint64_t cell = cell_bytes(model, options.f32_cache);
   const std::uint64_t budget = options.cache_bytes > 0 ? options.cache_bytes : system_info().memory_bytes / 4;

@@ -92,7 +92,6 @@ struct Engine::Impl {
   std::size_t cached_cells = 2048;  // a lane keeps for those to come; more make every step slower
   std::vector<std::int32_t> ends;
   int usual_lanes = 1, most_lanes = 1;
-  std::filesystem::path gguf;
   std::unique_ptr<TorchWorker> torch;  // of the lane that computes one at a time; null: options.worker is empty, or it
                                        // has ended and is started again
 
@@ -136,6 +135,11 @@ struct Engine::Impl {
   /// Drops a removed adapter that no answer and no lane has. Under the lock.
   void forget_if_unused(EngineAdapter& adapter);
   Result<AdapterId> add(EngineAdapter adapter);
+  /// Of tree and entries. Under the lock.
+  void forget(std::int64_t entry) {
+    tree.remove(entry);
+    entries.erase(entry);
+  }
   bool by_worker() const { return !options.worker.empty(); }
   Result<SequenceBytes> soft_state(const SoftPrompt& prompt) const;
 };

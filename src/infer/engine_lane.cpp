@@ -11,8 +11,8 @@ namespace {
 
 constexpr std::size_t kBatch = 512;
 constexpr int kFewTokens = 8;  // in a step: what is between the products is computed by one thread
-constexpr std::size_t kLogprobSlice =
-    64;  // tokens whose logits are in memory at once: 4 bytes times the vocabulary each
+/// Tokens whose logits are in memory at once: 4 bytes times the vocabulary each.
+constexpr std::size_t kLogprobSlice = 64;
 constexpr std::size_t kLeastShared = 16;   // a shorter beginning is computed faster than it is found
 constexpr std::size_t kWorthCopying = 64;  // tokens by which a copy must be longer than what is here
 constexpr std::size_t kWorthKeeping = 64;
@@ -174,7 +174,8 @@ void Lane::begin_new() {
 Status Lane::begin(EngineJob& job) {
   if (engine_.by_worker()) {
     if (!engine_.torch) {
-      TAILOR_TRY(engine_.torch, TorchWorker::start(engine_.gguf, engine_.options.worker, engine_.share->cores()));
+      TAILOR_TRY(engine_.torch,
+                 TorchWorker::start(engine_.model->file(), engine_.options.worker, engine_.share->cores()));
     }
   } else if (alone_) {
     const std::size_t most = job.prompt_size() + static_cast<std::size_t>(job.max_tokens) + job.adapter->soft_tokens;
@@ -420,8 +421,7 @@ Result<bool> Lane::room_for(std::size_t tokens) {
 
 void Lane::forget_last() {
   const std::lock_guard lock(engine_.mutex);
-  engine_.tree.remove(cached_.back().entry);
-  engine_.entries.erase(cached_.back().entry);
+  engine_.forget(cached_.back().entry);
   memory_.drop(cached_.back().sequence);
   cached_.pop_back();
 }
@@ -578,8 +578,7 @@ void Lane::give_back(EngineJob& job) {
   job.prompt_logprobs.clear();
   const std::lock_guard lock(engine_.mutex);
   if (job.entry >= 0) {
-    engine_.tree.remove(job.entry);
-    engine_.entries.erase(job.entry);
+    engine_.forget(job.entry);
     job.entry = -1;
   }
   ++engine_.counts.preempted;
@@ -611,8 +610,7 @@ void Lane::remember(Cached cached) {
   const auto forget = [&](Cached& gone) {
     memory_.drop(gone.sequence);
     const std::lock_guard lock(engine_.mutex);
-    engine_.tree.remove(gone.entry);
-    engine_.entries.erase(gone.entry);
+    engine_.forget(gone.entry);
   };
   if (continued) return forget(cached);
   std::erase_if(cached_, [&](Cached& other) {
@@ -643,8 +641,7 @@ bool Lane::evict_one() {
     bytes = memory_.save(oldest->sequence, oldest->sequence.cells.size());
   memory_.drop(oldest->sequence);
   const std::lock_guard lock(engine_.mutex);
-  engine_.tree.remove(oldest->entry);
-  engine_.entries.erase(oldest->entry);
+  engine_.forget(oldest->entry);
   if (bytes) engine_.kept->put(oldest->space, std::move(oldest->tokens), bytes);
   cached_.erase(oldest);
   return true;

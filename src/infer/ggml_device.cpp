@@ -2,7 +2,6 @@
 
 #include <ggml-backend-impl.h>
 #include <ggml-backend.h>
-#include <ggml-cpu.h>
 
 #include <algorithm>
 #include <cstring>

@@ -15,9 +15,8 @@ namespace {
 
 /// llama.cpp packs some formats for its own kernels when it loads them; where ours are faster, weights must lie as they
 /// do in the file. Its K-quants and others stay with it, and with them what stands beside them.
-Result<bool> ours_are_faster(const std::filesystem::path& gguf) {
+bool ours_are_faster(const GgufFile& file) {
   if (!packed_products()) return false;
-  TAILOR_TRY(const GgufFile file, GgufFile::open(gguf));
   std::uint64_t ours = 0, others = 0;
   for (const GgufTensor& tensor : file.tensors()) {
     const bool known =
@@ -47,8 +46,11 @@ Result<llama_adapter_lora*> load_adapter(llama_model* model, const std::filesyst
 Result<std::shared_ptr<const LoadedModel>> LoadedModel::load(const std::filesystem::path& gguf,
                                                              const std::filesystem::path& adapter) {
   auto loaded = std::make_shared<LoadedModel>();
-  TAILOR_TRY(loaded->own_products_, ours_are_faster(gguf));
-  TAILOR_TRY(loaded->model_, load_llama_model(gguf, {.repack = !loaded->own_products_}));
+  const auto repack = [&](const GgufFile& file) {
+    loaded->own_products_ = ours_are_faster(file);
+    return !loaded->own_products_;
+  };
+  TAILOR_TRY(loaded->model_, load_llama_model(gguf, {.repack = repack}));
   TAILOR_TRY(loaded->tokenizer_, Tokenizer::of(loaded->model_.get()));
   loaded->name_ = gguf.filename().string();
   loaded->file_ = gguf;

@@ -67,15 +67,15 @@ void LlamaModelFree::operator()(llama_model* model) const {
 }
 
 Result<LlamaModelPtr> load_llama_model(const std::filesystem::path& gguf, const LlamaLoadOptions& options) {
+  llama_model_params params = llama_model_default_params();
   {
     TAILOR_TRY(const GgufFile file, GgufFile::open(gguf));
     TAILOR_CHECK(check_llama_metadata(file));
+    params.use_extra_bufts = !options.repack || options.repack(file);
   }
   TAILOR_CHECK(init_llama());
-  llama_model_params params = llama_model_default_params();
   params.vocab_only = options.vocab_only;
   params.n_gpu_layers = options.gpu_layers;
-  params.use_extra_bufts = options.repack;
   params.load_mode = options.use_mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
   std::string reason;
   llama_model* model = nullptr;

@@ -2,6 +2,7 @@
 /// The one place where llama.cpp's process-wide state is touched: its backends and its log.
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -11,6 +12,8 @@
 struct llama_model;  // llama.h
 
 namespace tailor {
+
+class GgufFile;
 
 /// Starts llama.cpp's backends; the first call silences its log unless set_llama_log() was called before. Any thread,
 /// any number of times. Where llama.cpp was built with backends to load at run time (`make dist`), the best for this
@@ -47,7 +50,8 @@ struct LlamaLoadOptions {
   bool vocab_only = false;
   bool use_mmap = true;  // pages are read when needed and shared between processes
   int gpu_layers = 0;    // -1: all
-  bool repack = true;    // weights in llama.cpp's own order for this processor, where it has one
+  /// Whether weights go into llama.cpp's own order for this processor, where it has one; empty: they do.
+  std::function<bool(const GgufFile&)> repack;
 };
 Result<LlamaModelPtr> load_llama_model(const std::filesystem::path& gguf, const LlamaLoadOptions& options = {});
 
