@@ -9,8 +9,11 @@
 
 namespace tailor {
 
-bool json_deeper_than(std::string_view text, int limit) {
-  int depth = 0;
+namespace {
+
+/// Calls seen(character, place) for what stands outside of strings, until it returns true; whether it did.
+template <typename Seen>
+bool scan_outside_strings(std::string_view text, const Seen& seen) {
   bool in_string = false;
   for (std::size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
@@ -19,37 +22,36 @@ bool json_deeper_than(std::string_view text, int limit) {
         ++i;
       else if (c == '"')
         in_string = false;
-      continue;
-    }
-    if (c == '"')
+    } else if (c == '"') {
       in_string = true;
-    else if (c == '[' || c == '{') {
-      if (++depth > limit) return true;
-    } else if (c == ']' || c == '}')
-      --depth;
+    } else if (seen(c, i)) {
+      return true;
+    }
   }
   return false;
+}
+
+}  // namespace
+
+bool json_deeper_than(std::string_view text, int limit) {
+  int depth = 0;
+  return scan_outside_strings(text, [&](char c, std::size_t) {
+    if (c == '[' || c == '{') return ++depth > limit;
+    if (c == ']' || c == '}') --depth;
+    return false;
+  });
 }
 
 std::string_view json_object_at_front(std::string_view text) {
   if (!text.starts_with('{')) return {};
   int depth = 0;
-  bool in_string = false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\')
-        ++i;
-      else if (c == '"')
-        in_string = false;
-    } else if (c == '"')
-      in_string = true;
-    else if (c == '{')
-      ++depth;
-    else if (c == '}' && --depth == 0)
-      return text.substr(0, i + 1);
-  }
-  return {};
+  std::size_t end = 0;
+  const bool closed = scan_outside_strings(text, [&](char c, std::size_t i) {
+    if (c == '{') ++depth;
+    end = i + 1;
+    return c == '}' && --depth == 0;
+  });
+  return closed ? text.substr(0, end) : std::string_view();
 }
 
 std::string json_reason(const Json::exception& error) {

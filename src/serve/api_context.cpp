@@ -87,6 +87,10 @@ void ApiCall::note(const ServedModel& model, std::size_t prompt_tokens) const {
   record->prompt_tokens = prompt_tokens;
 }
 
+Json prompt_usage(std::size_t tokens) {
+  return {{"prompt_tokens", tokens}, {"total_tokens", tokens}};
+}
+
 std::vector<std::string> input_texts(FieldReader& in, const ApiLimits& limits) {
   if (!in.has("input")) in.fail("input", "is missing", "missing_required_parameter");
   std::vector<std::string> texts = in.texts("input", limits.texts, limits.body_bytes);

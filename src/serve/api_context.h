@@ -119,6 +119,9 @@ ApiFailure compute_texts(const ApiCallPtr& call, Batcher<Item, Answers>& batcher
   return engine_error(status.error(), {.seconds = batcher.expected_wait()});
 }
 
+/// "usage" where nothing is generated.
+Json prompt_usage(std::size_t tokens);
+
 /// "input": a text or several, at least one.
 std::vector<std::string> input_texts(FieldReader& in, const ApiLimits& limits);
 

@@ -23,8 +23,15 @@ void check_bytes(FieldReader& in, const char* name, std::size_t bytes, const Api
             fmt::format("the texts have {} bytes together, {} may be read for one request", bytes, limits.read_bytes));
 }
 
-Json usage_json(std::size_t tokens) {
-  return {{"prompt_tokens", tokens}, {"total_tokens", tokens}};
+void answer_list(const ApiCallPtr& call, const ServedModel& model, Json data, OffsetUnit unit, std::size_t tokens,
+                 double computed_s) {
+  call->settle(static_cast<std::int64_t>(tokens));
+  call->answer(Json{{"object", "list"},
+                    {"model", model.id},
+                    {"data", std::move(data)},
+                    {"offsets", name_of(unit)},
+                    {"usage", prompt_usage(tokens)},
+                    {"milliseconds", 1000 * computed_s}});
 }
 
 ApiFailure tag(const ApiServices& services, const ApiCallPtr& call) {
@@ -59,13 +66,7 @@ ApiFailure tag(const ApiServices& services, const ApiCallPtr& call) {
                            if (words) item["words"] = words_json(*model->tags, rows[i], batch.rows[i], unit);
                            data.push_back(std::move(item));
                          }
-                         call->settle(static_cast<std::int64_t>(tokens));
-                         call->answer(Json{{"object", "list"},
-                                           {"model", model->id},
-                                           {"data", std::move(data)},
-                                           {"offsets", name_of(unit)},
-                                           {"usage", usage_json(tokens)},
-                                           {"milliseconds", 1000 * batch.computed_s}});
+                         answer_list(call, *model, std::move(data), unit, tokens, batch.computed_s);
                        });
 }
 
@@ -120,13 +121,7 @@ ApiFailure extract(const ApiServices& services, const ApiCallPtr& call) {
   return compute_texts(call, *model->spans->batcher, rows, [call, model, rows, unit, tokens](const auto& batch) {
     Json data = Json::array();
     for (std::size_t i = 0; i < rows.size(); ++i) data.push_back(span_json(rows[i], batch.rows[i], i, unit));
-    call->settle(static_cast<std::int64_t>(tokens));
-    call->answer(Json{{"object", "list"},
-                      {"model", model->id},
-                      {"data", std::move(data)},
-                      {"offsets", name_of(unit)},
-                      {"usage", usage_json(tokens)},
-                      {"milliseconds", 1000 * batch.computed_s}});
+    answer_list(call, *model, std::move(data), unit, tokens, batch.computed_s);
   });
 }
 

@@ -96,10 +96,8 @@ ApiFailure embeddings(const ApiServices& services, const ApiCallPtr& call) {
                                                                  vector.size() * sizeof(float)}))}});
         }
         call->settle(static_cast<std::int64_t>(tokens));
-        call->answer(Json{{"object", "list"},
-                          {"data", std::move(data)},
-                          {"model", model->id},
-                          {"usage", {{"prompt_tokens", tokens}, {"total_tokens", tokens}}}});
+        call->answer(
+            Json{{"object", "list"}, {"data", std::move(data)}, {"model", model->id}, {"usage", prompt_usage(tokens)}});
       });
 }
 
@@ -154,7 +152,7 @@ ApiFailure rerank(const ApiServices& services, const ApiCallPtr& call) {
                           {"object", "list"},
                           {"model", model->id},
                           {"results", std::move(results)},
-                          {"usage", {{"prompt_tokens", tokens}, {"total_tokens", tokens}}}});
+                          {"usage", prompt_usage(tokens)}});
       });
 }
 
