@@ -27,6 +27,13 @@ struct BufferFree {
   void operator()(ggml_backend_buffer_t b) const { ggml_backend_buffer_free(b); }
 };
 
+std::vector<float> computed(ggml_backend_t backend, ggml_cgraph* graph, const ggml_tensor* out) {
+  EXPECT_EQ(ggml_backend_graph_compute(backend, graph), GGML_STATUS_SUCCESS);
+  std::vector<float> values(static_cast<std::size_t>(ggml_nelements(out)));
+  ggml_backend_tensor_get(out, values.data(), 0, ggml_nbytes(out));
+  return values;
+}
+
 /// Attention as llama.cpp asks for it.
 struct Graph {
   std::unique_ptr<ggml_context, ContextFree> context;
@@ -66,12 +73,7 @@ struct Graph {
     ggml_backend_tensor_set(mask, allowed.data(), 0, ggml_nbytes(mask));
   }
 
-  std::vector<float> compute(ggml_backend_t backend) const {
-    EXPECT_EQ(ggml_backend_graph_compute(backend, graph), GGML_STATUS_SUCCESS);
-    std::vector<float> values(static_cast<std::size_t>(ggml_nelements(out)));
-    ggml_backend_tensor_get(out, values.data(), 0, ggml_nbytes(out));
-    return values;
-  }
+  std::vector<float> compute(ggml_backend_t backend) const { return computed(backend, graph, out); }
 };
 
 ggml_backend_dev_t device() {
@@ -116,12 +118,7 @@ struct ProductGraph {
     ggml_quantize_chunk(type, values.data(), weight->data, 0, rows, width, nullptr);
     ggml_backend_tensor_set(x, input.data(), 0, ggml_nbytes(x));
   }
-  std::vector<float> compute(ggml_backend_t backend) const {
-    EXPECT_EQ(ggml_backend_graph_compute(backend, graph), GGML_STATUS_SUCCESS);
-    std::vector<float> values(static_cast<std::size_t>(ggml_nelements(out)));
-    ggml_backend_tensor_get(out, values.data(), 0, ggml_nbytes(out));
-    return values;
-  }
+  std::vector<float> compute(ggml_backend_t backend) const { return computed(backend, graph, out); }
 };
 
 TEST(GgmlDevice, AttentionIsOursWhereItIsAskedFor) {

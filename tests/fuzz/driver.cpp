@@ -19,6 +19,15 @@
 
 namespace tailor::fuzz {
 
+void add_invented(std::vector<std::string>& seeds, std::uint64_t seed, int bytes) {
+  Rng rng(seed);
+  for (int i = 0; i < 30; ++i) {
+    std::string input = "q";
+    for (int k = 0; k < bytes; ++k) input += static_cast<char>(rng.below(256));
+    seeds.push_back(std::move(input));
+  }
+}
+
 InputFile::InputFile() : descriptor_(memfd_create("input", MFD_CLOEXEC)) {
   if (descriptor_ < 0) throw std::runtime_error("memfd_create failed");
   path_ = "/proc/self/fd/" + std::to_string(descriptor_);

@@ -16,6 +16,9 @@ namespace tailor::fuzz {
 /// Good inputs of the target's format, small.
 std::vector<std::string> seeds();
 
+/// Adds inputs that begin with "q", by which targets know bytes that say how to make an input, and `bytes` random ones.
+void add_invented(std::vector<std::string>& seeds, std::uint64_t seed, int bytes);
+
 /// A file in memory that holds one input at a time.
 class InputFile {
  public:

@@ -168,12 +168,7 @@ std::vector<std::string> seeds() {
     writer.write(dir.path() / "seed.gguf").value();
     out.push_back(read_file(dir.path() / "seed.gguf").value());
   }
-  Rng rng(8);
-  for (int i = 0; i < 30; ++i) {
-    std::string bytes = "q";
-    for (int k = 0; k < 80; ++k) bytes += static_cast<char>(rng.below(256));
-    out.push_back(std::move(bytes));
-  }
+  add_invented(out, 8, 80);
   return out;
 }
 

@@ -197,12 +197,7 @@ std::vector<std::string> seeds() {
       R"({"messages":[{"role":"developer","content":"\u0000\ud83d\ude00"},{"role":"user","content":"a","name":"n"}],"n":2,"stop":["a","b"],"logit_bias":{"5":-100},"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{"type":"object"}}},"stream":true,"stream_options":{"include_usage":true}})",
       R"({"messages":[{"role":"user","content":"a"}],"guided_json":"{\"type\":\"array\"}","seed":-1,"temperature":0.5,"max_completion_tokens":3,"cache_salt":"s","stop_token_ids":[1,2]})",
   };
-  Rng rng(6);
-  for (int i = 0; i < 30; ++i) {
-    std::string bytes = "q";
-    for (int k = 0; k < 150; ++k) bytes += static_cast<char>(rng.below(256));
-    out.push_back(std::move(bytes));
-  }
+  add_invented(out, 6, 150);
   return out;
 }
 

@@ -155,12 +155,7 @@ std::vector<std::string> seeds() {
       R"(r^(\w+\s?)+[^a-f"\\]{2,5}(\.|\u00e9)?$|x{3})",
       "groot ::= item (\",\" item){0,3}\nitem ::= [a-c]+ | \"(\" root \")\" | \"\\\"\" [^\"\\n]* \"\\\"\" # end\n",
   };
-  Rng rng(4);
-  for (int i = 0; i < 30; ++i) {
-    std::string bytes = "q";
-    for (int k = 0; k < 60; ++k) bytes += static_cast<char>(rng.below(256));
-    out.push_back(std::move(bytes));
-  }
+  add_invented(out, 4, 60);
   return out;
 }
 

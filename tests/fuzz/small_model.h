@@ -1,12 +1,12 @@
 #pragma once
 /// A llama of one layer over bytes, for targets that need a model or its tokenizer: a token costs microseconds.
 
-#include <cstdio>
 #include <filesystem>
 #include <string>
 #include <vector>
 
 #include "core/rng.h"
+#include "infer/test_byte_vocabulary.h"
 #include "model/gguf_writer.h"
 
 namespace tailor::fuzz {
@@ -15,28 +15,18 @@ inline constexpr std::uint64_t kSmallWidth = 32, kSmallHidden = 48;
 
 /// Bytes, then <unk>, <s>, </s> and the control tokens of templates; returns how many.
 inline std::uint64_t set_small_vocabulary(GgufWriter& writer) {
-  std::vector<std::string> tokens;
-  std::vector<std::int32_t> types;
-  const auto add = [&](std::string text, std::int32_t type) {
-    tokens.push_back(std::move(text));
-    types.push_back(type);
-  };
-  for (unsigned byte = 0; byte < 256; ++byte) {
-    char name[8];
-    std::snprintf(name, sizeof name, "<0x%02X>", byte);
-    add(name, 6);
-  }
-  add("<unk>", 2);
-  for (const char* control : {"<s>", "</s>", "<|im_start|>", "<|im_end|>"}) add(control, 3);
-  for (const char* text : {"\xE2\x96\x81", "a", "b", "ab"}) add(text, 1);
-  writer.set("tokenizer.ggml.model", GgufValue::string("llama"));
-  writer.set("tokenizer.ggml.tokens", GgufValue::strings(tokens));
-  writer.set("tokenizer.ggml.scores", GgufValue::f32s(std::vector<float>(tokens.size(), 0.0F)));
-  writer.set("tokenizer.ggml.token_type", GgufValue::i32s(types));
   writer.set("tokenizer.ggml.unknown_token_id", GgufValue::u32(256));
   writer.set("tokenizer.ggml.bos_token_id", GgufValue::u32(257));
   writer.set("tokenizer.ggml.eos_token_id", GgufValue::u32(258));
-  return tokens.size();
+  return testing::set_byte_vocabulary(writer, {{"<unk>", 2},
+                                               {"<s>", 3},
+                                               {"</s>", 3},
+                                               {"<|im_start|>", 3},
+                                               {"<|im_end|>", 3},
+                                               {"\xE2\x96\x81", 1},
+                                               {"a", 1},
+                                               {"b", 1},
+                                               {"ab", 1}});
 }
 
 /// `tied`: the output is the words' vectors.
