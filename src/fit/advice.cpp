@@ -43,8 +43,8 @@ std::string wrap(std::string_view text, std::size_t indent, std::size_t width) {
 
 }  // namespace
 
-const std::vector<Question>& advice_questions() {
-  static const std::vector<Question> kQuestions{
+const std::vector<AdviceQuestion>& advice_questions() {
+  static const std::vector<AdviceQuestion> kQuestions{
       {"similar_data", "Is the model already trained on data like yours?", "If it is, prompting may be enough."},
       {"private_knowledge", "Is your knowledge not publicly available?",
        "A model cannot know it from its training; it must be shown it, by retrieval or by tuning."},
@@ -79,7 +79,8 @@ Result<std::pair<std::string, std::string>> parse_answer(std::string_view text) 
   const std::string key(text.substr(0, equals));
   const std::string value(equals == std::string_view::npos ? std::string_view() : text.substr(equals + 1));
   const auto& questions = advice_questions();
-  const bool known = std::any_of(questions.begin(), questions.end(), [&](const Question& q) { return q.key == key; });
+  const bool known =
+      std::any_of(questions.begin(), questions.end(), [&](const AdviceQuestion& q) { return q.key == key; });
   if (known && (value == "yes" || value == "no" || value == "unknown")) return std::pair(key, value);
   std::vector<std::string_view> keys;
   for (const auto& q : questions) keys.push_back(q.key);

@@ -17,12 +17,12 @@ namespace tailor {
 
 enum class Answer { kUnknown, kYes, kNo };
 
-struct Question {
+struct AdviceQuestion {
   std::string_view key;   // "similar_data"
   std::string_view text;  // "Is the model already trained on data like yours?"
   std::string_view why;   // what the answer decides
 };
-const std::vector<Question>& advice_questions();
+const std::vector<AdviceQuestion>& advice_questions();
 
 /// "tone=yes" -> {"tone", "yes"}; an unknown question or answer is an error that names those there are.
 Result<std::pair<std::string, std::string>> parse_answer(std::string_view text);
