@@ -16,17 +16,6 @@ constexpr std::uint64_t kSmallModel = std::uint64_t{1} << 30;  // below, computi
 constexpr int kMostSequences = 96;
 constexpr std::size_t kFirstCells = 1024;
 
-/// Bytes of keys and values of one token.
-std::uint64_t cell_bytes(const llama_model* model, bool f32) {
-  const auto heads = static_cast<std::uint64_t>(std::max(1, llama_model_n_head(model)));
-  const auto kv_heads = static_cast<std::uint64_t>(std::max(1, llama_model_n_head_kv(model)));
-  std::uint64_t head_width = static_cast<std::uint64_t>(llama_model_n_embd(model)) / heads;
-  const std::string key = model_metadata(model, "general.architecture") + ".attention.key_length";
-  if (const std::string text = model_metadata(model, key); !text.empty())
-    head_width = std::max<std::uint64_t>(head_width, std::strtoull(text.c_str(), nullptr, 10));
-  return 2 * static_cast<std::uint64_t>(llama_model_n_layer(model)) * kv_heads * head_width * (f32 ? 4 : 2);
-}
-
 }  // namespace
 
 Engine::Impl::~Impl() {
@@ -160,7 +149,7 @@ Result<Engine> Engine::load(const std::filesystem::path& gguf, const EngineOptio
   impl->max_context = options.max_context > 0 ? std::min(options.max_context, trained) : trained;
   if (impl->model->own_products() && !impl->by_worker()) TAILOR_CHECK(impl->model->touch_weights());
 
-  const std::uint64_t cell = cell_bytes(model, options.f32_cache);
+  const std::uint64_t cell = impl->model->cell_bytes(options.f32_cache);
   const std::uint64_t budget = options.cache_bytes > 0 ? options.cache_bytes : system_info().memory_bytes / 4;
   std::uint64_t cells = budget / cell / static_cast<std::uint64_t>(impl->most_lanes);
   // More than this no lane can use: all its sequences at full length.
@@ -208,10 +197,7 @@ Result<AdapterId> Engine::Impl::add(EngineAdapter adapter) {
 
 Result<AdapterId> Engine::add_adapter(const std::filesystem::path& file) {
   EngineAdapter adapter;
-  {
-    const std::lock_guard list(impl_->model->adapter_list());
-    TAILOR_TRY(adapter.lora, load_adapter(impl_->model->get(), impl_->model->file(), file));
-  }
+  TAILOR_TRY(adapter.lora, impl_->model->load_adapter(file));
   return impl_->add(adapter);
 }
 

@@ -309,6 +309,19 @@ TEST(Engine, AdaptersHaveLanesAndBeginningsOfTheirOwn) {
                "cannot be used as an adapter");
 }
 
+TEST(Engine, AdaptersAreCheckedAgainstTheModelThatIsLoaded) {
+  TemporaryDirectory dir("engine");
+  std::filesystem::copy_file(tiny_llama(), dir.path() / "base.gguf");
+  Engine engine =
+      Engine::load(dir.path() / "base.gguf", {.threads = 1, .cache_bytes = std::uint64_t{16} << 20}).value();
+  write_file_atomic(dir.path() / "base.gguf", "another file by now").value();
+  testing::write_tiny_adapter(dir.path() / "fits.gguf");
+  testing::write_tiny_adapter(dir.path() / "wide.gguf", 32);
+  EXPECT_TRUE(engine.add_adapter(dir.path() / "fits.gguf"));
+  expect_error(engine.add_adapter(dir.path() / "wide.gguf"), ErrorCode::kInvalidArgument,
+               "cannot be used as an adapter of base.gguf: its matrices for blk.0.attn_q.weight have another shape");
+}
+
 /// llama.cpp ends the process over these: the first two when it loads them, the third at the first token.
 TEST(Engine, HostileAdaptersAreErrors) {
   TemporaryDirectory dir("engine");

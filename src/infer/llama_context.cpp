@@ -7,7 +7,7 @@
 
 #include "infer/ggml_device.h"
 #include "infer/packed_weights.h"
-#include "model/adapter_check.h"
+#include "model/cell_bytes.h"
 #include "model/gguf_file.h"
 
 namespace tailor {
@@ -30,23 +30,12 @@ bool ours_are_faster(const GgufFile& file) {
 
 }  // namespace
 
-Result<llama_adapter_lora*> load_adapter(llama_model* model, const std::filesystem::path& base,
-                                         const std::filesystem::path& adapter) {
-  {
-    TAILOR_TRY(const GgufFile file, GgufFile::open(adapter));
-    TAILOR_TRY(const GgufFile base_file, GgufFile::open(base));
-    TAILOR_CHECK(check_llama_adapter(file, base_file));
-  }
-  if (llama_adapter_lora* loaded = llama_adapter_lora_init(model, adapter.c_str())) return loaded;
-  return Error{ErrorCode::kInvalidArgument,
-               fmt::format("{}: cannot be used as an adapter of {}", adapter.string(), base.filename().string()),
-               "an adapter fits only the model that it was trained on; give a GGUF adapter of this model"};
-}
-
 Result<std::shared_ptr<const LoadedModel>> LoadedModel::load(const std::filesystem::path& gguf,
                                                              const std::filesystem::path& adapter) {
   auto loaded = std::make_shared<LoadedModel>();
   const auto repack = [&](const GgufFile& file) {
+    loaded->adapter_base_ = AdapterBase::of(file);
+    loaded->cell_bytes_ = tailor::cell_bytes(file);
     loaded->own_products_ = ours_are_faster(file);
     return !loaded->own_products_;
   };
@@ -62,13 +51,25 @@ Result<std::shared_ptr<const LoadedModel>> LoadedModel::load(const std::filesyst
     if (two_sets) loaded->short_context_ = std::max(0, context);
   }
   if (!adapter.empty()) {
-    TAILOR_TRY(loaded->adapter_, load_adapter(loaded->model_.get(), gguf, adapter));
+    TAILOR_TRY(loaded->adapter_, loaded->load_adapter(adapter));
   }
   return std::shared_ptr<const LoadedModel>(std::move(loaded));
 }
 
 LoadedModel::~LoadedModel() {
   forget_packed_weights();  // before another model comes to lie at this one's address
+}
+
+Result<llama_adapter_lora*> LoadedModel::load_adapter(const std::filesystem::path& adapter) const {
+  {
+    TAILOR_TRY(const GgufFile file, GgufFile::open(adapter));
+    TAILOR_CHECK(check_llama_adapter(file, adapter_base_));
+  }
+  const std::lock_guard lock(adapter_list_);
+  if (llama_adapter_lora* loaded = llama_adapter_lora_init(model_.get(), adapter.c_str())) return loaded;
+  return Error{ErrorCode::kInvalidArgument,
+               fmt::format("{}: cannot be used as an adapter of {}", adapter.string(), name_),
+               "an adapter fits only the model that it was trained on; give a GGUF adapter of this model"};
 }
 
 std::string model_metadata(const llama_model* model, const std::string& key) {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/result.h"
+#include "model/adapter_check.h"
 #include "model/llama_runtime.h"
 #include "model/tokenizer.h"
 
@@ -26,12 +27,6 @@ using LlamaContextPtr = std::unique_ptr<llama_context, LlamaContextFree>;
 
 /// A metadata value as text; empty: absent.
 std::string model_metadata(const llama_model* model, const std::string& key);
-
-/// A GGUF adapter, checked (model/adapter_check.h) against the file `base` that `model` was loaded from, so that a
-/// hostile one is an Error and not an abort. It ends with the model, or by llama_adapter_lora_free(). Of a model that
-/// computes already: under LoadedModel::adapter_list().
-Result<llama_adapter_lora*> load_adapter(llama_model* model, const std::filesystem::path& base,
-                                         const std::filesystem::path& adapter);
 
 /// A model with at most one LoRA adapter, shared by several contexts. The adapter lives as long as the model.
 class LoadedModel {
@@ -63,6 +58,11 @@ class LoadedModel {
   /// Computes one token, so that weights are packed before somebody waits for an answer.
   Status touch_weights() const;
   const std::filesystem::path& file() const { return file_; }
+  /// Bytes of keys and values of one token.
+  std::uint64_t cell_bytes(bool f32) const { return cell_bytes_ * (f32 ? 2 : 1); }
+  /// A GGUF adapter, checked (model/adapter_check.h) so that a hostile one is an Error and not an abort. It ends with
+  /// the model, or by llama_adapter_lora_free(). Takes adapter_list().
+  Result<llama_adapter_lora*> load_adapter(const std::filesystem::path& adapter) const;
   /// llama.cpp lists a model's adapters without a lock of its own. Held while one is added or dropped, and by those who
   /// read the list: make_context(), which takes it itself, and the first step after a context got another adapter.
   std::mutex& adapter_list() const { return adapter_list_; }
@@ -72,6 +72,8 @@ class LoadedModel {
  private:
   LlamaModelPtr model_;
   std::optional<Tokenizer> tokenizer_;  // reads model_
+  AdapterBase adapter_base_;
+  std::uint64_t cell_bytes_ = 0;  // f16
   llama_adapter_lora* adapter_ = nullptr;
   std::string name_;
   std::filesystem::path file_;

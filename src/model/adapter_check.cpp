@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <map>
-#include <string>
 
 namespace tailor {
 namespace {
@@ -21,21 +19,20 @@ struct Pair {
 };
 using Sizes = std::array<std::uint64_t, 4>;
 
-Sizes sizes_of(const GgufTensor& tensor) {
+Sizes sizes_of(const std::vector<std::uint64_t>& shape) {
   Sizes out{1, 1, 1, 1};
-  std::copy_n(tensor.shape.begin(), std::min(tensor.shape.size(), out.size()), out.begin());
+  std::copy_n(shape.begin(), std::min(shape.size(), out.size()), out.begin());
   return out;
 }
 
 class AdapterCheck {
  public:
-  AdapterCheck(const GgufFile& adapter, const GgufFile& base) : adapter_(adapter), base_(base) {}
+  AdapterCheck(const GgufFile& adapter, const AdapterBase& base) : adapter_(adapter), base_(base) {}
 
   Status metadata() const {
     TAILOR_CHECK(word("general.type", "adapter"));
     TAILOR_CHECK(word("adapter.type", "lora"));
-    TAILOR_TRY(const std::string architecture, base_.architecture());
-    TAILOR_CHECK(word("general.architecture", architecture));
+    TAILOR_CHECK(word("general.architecture", base_.architecture));
     if (const GgufValue* alpha = adapter_.find("adapter.lora.alpha")) {
       if (alpha->type() != GgufType::kF32 || !std::isfinite(*alpha->as_number()))
         return unfit("metadata 'adapter.lora.alpha' is no finite f32");
@@ -65,8 +62,7 @@ class AdapterCheck {
  private:
   Error unfit(std::string_view what) const {
     return {ErrorCode::kInvalidArgument,
-            fmt::format("{}: cannot be used as an adapter of {}: {}", adapter_.path().string(),
-                        base_.path().filename().string(), what),
+            fmt::format("{}: cannot be used as an adapter of {}: {}", adapter_.path().string(), base_.name, what),
             "an adapter fits only the model that it was trained on; give a GGUF adapter of this model"};
   }
 
@@ -99,20 +95,15 @@ class AdapterCheck {
   }
 
   /// Encoders and models with a matrix of their own for the output.
-  bool embedding_is_read_only_there() const {
-    if (base_.tensor("output.weight") != nullptr) return true;
-    const auto architecture = base_.architecture();
-    const GgufValue* causal = architecture ? base_.find(*architecture + ".attention.causal") : nullptr;
-    return causal != nullptr && causal->as_bool() == false;
-  }
+  bool embedding_is_read_only_there() const { return base_.encoder || base_.shapes.contains("output.weight"); }
 
   Status fits(const std::string& name, const Pair& pair) const {
-    const GgufTensor* weight = base_.tensor(name);
-    if (weight == nullptr) return unfit(fmt::format("it changes {}, which the model has not", shown(name)));
+    const auto weight = base_.shapes.find(name);
+    if (weight == base_.shapes.end()) return unfit(fmt::format("it changes {}, which the model has not", shown(name)));
     if (pair.a == nullptr || pair.b == nullptr)
       return unfit(fmt::format("one of the two matrices for {} is missing", shown(name)));
-    Sizes w = sizes_of(*weight), a = sizes_of(*pair.a);
-    const Sizes b = sizes_of(*pair.b);
+    Sizes w = sizes_of(weight->second), a = sizes_of(pair.a->shape);
+    const Sizes b = sizes_of(pair.b->shape);
     if (name == kEmbedding) {
       // Rows of `a` are picked by token, so it stands the other way round: {rank, tokens}. llama.cpp takes the same
       // pair for the output where the model has one matrix for both, and ends the process.
@@ -122,7 +113,7 @@ class AdapterCheck {
       std::swap(w[0], w[1]);
     }
     const bool same = a[0] == w[0] && b[1] == w[1] && a[1] == b[0] && a[2] == w[2] && b[2] == w[2] && a[3] == w[3] &&
-                      b[3] == w[3] && weight->shape.size() >= 2;
+                      b[3] == w[3] && weight->second.size() >= 2;
     if (!same) return unfit(fmt::format("its matrices for {} have another shape than the model's", shown(name)));
     if (b[0] > std::max(w[0], w[1]))
       return unfit(fmt::format("its rank of {} for {} is above both sides of the matrix", b[0], shown(name)));
@@ -130,12 +121,22 @@ class AdapterCheck {
   }
 
   const GgufFile& adapter_;
-  const GgufFile& base_;
+  const AdapterBase& base_;
 };
 
 }  // namespace
 
-Status check_llama_adapter(const GgufFile& adapter, const GgufFile& base) {
+AdapterBase AdapterBase::of(const GgufFile& model) {
+  AdapterBase out;
+  out.name = model.path().filename().string();
+  if (auto architecture = model.architecture()) out.architecture = *std::move(architecture);
+  const GgufValue* causal = model.find(out.architecture + ".attention.causal");
+  out.encoder = causal != nullptr && causal->as_bool() == false;
+  for (const GgufTensor& tensor : model.tensors()) out.shapes[tensor.name] = tensor.shape;
+  return out;
+}
+
+Status check_llama_adapter(const GgufFile& adapter, const AdapterBase& base) {
   const AdapterCheck check(adapter, base);
   TAILOR_CHECK(check.metadata());
   return check.tensors();

@@ -61,7 +61,8 @@ class AdapterCheck : public ::testing::Test {
   }
   Status check(const Parts& adapter) { return check(adapter, base_); }
   Status check(const Parts& adapter, const Parts& base) {
-    return check_llama_adapter(adapter.write(dir_.path() / "adapter.gguf"), base.write(dir_.path() / "base.gguf"));
+    return check_llama_adapter(adapter.write(dir_.path() / "adapter.gguf"),
+                               AdapterBase::of(base.write(dir_.path() / "base.gguf")));
   }
   void refuses(const Parts& adapter, const std::string& part) {
     const Status status = check(adapter);

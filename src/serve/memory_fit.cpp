@@ -6,6 +6,7 @@
 #include <string>
 
 #include "fit/budget.h"
+#include "model/cell_bytes.h"
 #include "model/gguf_file.h"
 
 namespace tailor {
@@ -13,19 +14,6 @@ namespace {
 
 constexpr std::uint64_t kComputing = std::uint64_t{64} << 20;
 constexpr std::int64_t kFewTokens = 2048;
-
-/// Bytes of one token's keys and values, f16.
-std::uint64_t token_bytes(const GgufFile& file, const std::string& architecture) {
-  const auto number = [&](const char* key, std::int64_t usual) {
-    const auto value = file.integer(architecture + key);
-    return static_cast<std::uint64_t>(std::max<std::int64_t>(1, value ? *value : usual));
-  };
-  const std::uint64_t heads = number(".attention.head_count", 1);
-  const std::uint64_t kv_heads = number(".attention.head_count_kv", static_cast<std::int64_t>(heads));
-  const std::uint64_t width =
-      number(".attention.key_length", static_cast<std::int64_t>(number(".embedding_length", 1) / heads));
-  return 2 * number(".block_count", 1) * kv_heads * width * 2;
-}
 
 std::string size(std::uint64_t bytes) {
   return human_bytes(static_cast<double>(bytes));
@@ -43,7 +31,7 @@ Status check_memory(const std::filesystem::path& gguf, std::uint64_t cache_bytes
     weights += tensor.bytes.size();
     elements += tensor.elements;
   }
-  const std::uint64_t token = token_bytes(*file, *architecture);
+  const std::uint64_t token = cell_bytes(*file);
   const auto trained = file->integer(*architecture + ".context_length");
   const std::uint64_t least = token * static_cast<std::uint64_t>(std::min(
                                           kFewTokens, trained ? std::max<std::int64_t>(*trained, 1) : kFewTokens));
