@@ -115,7 +115,7 @@ void Engine::Impl::forget_if_unused(EngineAdapter& adapter) {
     if (lane->adapter() == adapter.id) return changed.notify_all();  // which drops it when it has nothing else to do
   }
   const std::string spaces = fmt::format("{}/", adapter.id);
-  kept->drop_spaces([&](const std::string& space) { return space.starts_with(spaces); });
+  beginnings->kept.drop_spaces([&](const std::string& space) { return space.starts_with(spaces); });
   if (adapter.lora != nullptr) {
     const std::lock_guard list(model->adapter_list());
     llama_adapter_lora_free(adapter.lora);
@@ -166,7 +166,7 @@ Result<Engine> Engine::load(const std::filesystem::path& gguf, const EngineOptio
                  "give the cache more memory, or use fewer lanes"};
   }
   impl->queue = RequestQueue(options.queue);
-  impl->kept = std::make_unique<KeptPrefixes>(options.kept_bytes);
+  impl->beginnings = std::make_unique<SharedBeginnings>(impl->mutex, impl->changed, options.kept_bytes);
   impl->adapters[0] = EngineAdapter{};
   impl->ends = impl->model->end_tokens();
   impl->counts.last_step = std::chrono::steady_clock::now();
@@ -366,7 +366,7 @@ EngineStats Engine::stats() const {
   });
   if (behind && out.drain_tokens_per_second > 0)
     out.waiting_seconds = static_cast<double>(together) / out.drain_tokens_per_second;
-  out.kept_bytes = impl_->kept->bytes();
+  out.kept_bytes = impl_->beginnings->kept.bytes();
   return out;
 }
 

@@ -13,9 +13,6 @@ constexpr std::size_t kBatch = 512;
 constexpr int kFewTokens = 8;  // in a step: what is between the products is computed by one thread
 /// Tokens whose logits are in memory at once: 4 bytes times the vocabulary each.
 constexpr std::size_t kLogprobSlice = 64;
-constexpr std::size_t kLeastShared = 16;   // a shorter beginning is computed faster than it is found
-constexpr std::size_t kWorthCopying = 64;  // tokens by which a copy must be longer than what is here
-constexpr std::size_t kWorthKeeping = 64;
 
 double seconds(SteadyTime from, SteadyTime to) {
   return std::chrono::duration<double>(to - from).count();
@@ -35,7 +32,11 @@ std::optional<Error> expiry(const EngineJob& job, SteadyTime at) {
 }  // namespace
 
 Lane::Lane(Engine::Impl& engine, bool alone)
-    : engine_(engine), alone_(alone), memory_(engine.model, engine.lane_options(alone)), thread_([this] { run(); }) {}
+    : engine_(engine),
+      alone_(alone),
+      memory_(engine.model, engine.lane_options(alone)),
+      beginnings_(*engine.beginnings, memory_),
+      thread_([this] { run(); }) {}
 
 Lane::~Lane() {
   join();
@@ -50,7 +51,6 @@ void Lane::run() {
   ComputeShare::Busy busy(*engine_.share);
   for (;;) {
     std::vector<std::unique_ptr<EngineJob>> expired;
-    std::vector<PrefixDelivery> arrived;
     {
       std::unique_lock lock(engine_.mutex);
       if (!has_work()) busy.set(false);
@@ -59,26 +59,22 @@ void Lane::run() {
       admit(expired);
       engine_.measure();
       drop_removed_adapter();
-      pending_.insert(pending_.end(), orders.begin(), orders.end());
-      orders.clear();
-      arrived.swap(deliveries);
+      beginnings_.collect();
     }
     for (const auto& job : expired) job->listener->on_error(job->choice, *expiry(*job, SteadyTime::max()));
     busy.set(true);
     try {
-      take_deliveries(arrived);
+      beginnings_.take_deliveries([this](EngineJob& job, const Error& error) { fail(job, error); });
       begin_new();
       step();
-      serve_orders();
+      beginnings_.serve_orders();
     } catch (const std::exception& e) {  // out of memory; whatever it was, nobody waits for ever
-      while (!jobs_.empty())
-        fail(*jobs_.back(), {ErrorCode::kInternal, fmt::format("the engine failed: {}", e.what()), ""});
-      while (!cached_.empty()) forget_last();
+      fail_all({ErrorCode::kInternal, fmt::format("the engine failed: {}", e.what()), ""});
+      beginnings_.give_up();
     }
     publish();
   }
-  while (!jobs_.empty())
-    fail(*jobs_.back(), {ErrorCode::kCancelled, "the engine was stopped before the end of the answer", ""});
+  fail_all({ErrorCode::kCancelled, "the engine was stopped before the end of the answer", ""});
 }
 
 bool Lane::adapter_removed() const {
@@ -92,17 +88,10 @@ void Lane::drop_removed_adapter() {
   engine_.forget_if_unused(engine_.adapters.at(std::exchange(adapter_, 0)));
 }
 
-bool Lane::runnable(const EngineJob& job) const {
-  if (!job.begun_here) return true;
-  if (job.importing) return false;
-  if (job.awaited < 0) return true;
-  const auto source = engine_.entries.find(job.awaited);
-  return source == engine_.entries.end() || source->second.computed >= job.awaited_tokens;
-}
-
 bool Lane::has_work() const {
-  if (!orders.empty() || !deliveries.empty() || adapter_removed()) return true;
-  if (std::any_of(jobs_.begin(), jobs_.end(), [&](const auto& job) { return runnable(*job); })) return true;
+  if (beginnings_.has_mail() || adapter_removed()) return true;
+  const auto runnable = [&](const auto& job) { return !job->begun_here || beginnings_.may_go_on(*job); };
+  if (std::any_of(jobs_.begin(), jobs_.end(), runnable)) return true;
   return engine_.queue.oldest([&](const QueuedRequest& r) { return may_admit(r); }) != nullptr;
 }
 
@@ -184,10 +173,6 @@ Status Lane::begin(EngineJob& job) {
     TAILOR_CHECK(memory_.open());
   }
   memory_.set_adapter(job.adapter->lora);
-  while (!memory_.has_sequence()) {
-    if (!evict_one()) return Error{ErrorCode::kInternal, "no place for another answer in the key-value cache", ""};
-  }
-  job.sequence = memory_.add_sequence();
   job.begun_here = true;
   if (!job.sampler && !job.request->only_prompt) {
     std::unique_ptr<TokenConstraint> constraint;
@@ -200,146 +185,7 @@ Status Lane::begin(EngineJob& job) {
     job.begun = now();
     new_prompt_ += job.prompt_size();
   }
-  return find_beginning(job);
-}
-
-Status Lane::begin_with_soft_prompt(EngineJob& job) {
-  const std::size_t soft = job.adapter->soft_tokens;
-  if (soft == 0) return {};
-  TAILOR_TRY(const bool room, room_for(soft));
-  if (room && memory_.restore(*job.adapter->soft, soft, soft, job.sequence)) return {};
-  return Error{ErrorCode::kOutOfMemory, "no room for the soft prompt in the key-value cache",
-               "give the cache more memory"};
-}
-
-const LaneSequence* Lane::sequence_of(std::int64_t entry) const {
-  for (const Cached& cached : cached_) {
-    if (cached.entry == entry) return &cached.sequence;
-  }
-  for (const auto& job : jobs_) {
-    if (job->entry == entry) return &job->sequence;
-  }
-  return nullptr;
-}
-
-Status Lane::find_beginning(EngineJob& job) {
-  const std::size_t soft = job.adapter->soft_tokens;
-  job.awaited = -1;
-  job.importing = false;
-  if (alone_ || !job.request->use_cache) return begin_with_soft_prompt(job);
-  // The last token is computed in any case: what follows it is asked for.
-  const auto wanted = job.request->prompt_logprobs >= 0 ? PrefixTree::Tokens{}
-                                                        : PrefixTree::Tokens(job.tokens).first(job.tokens.size() - 1);
-  KeptPrefixes::Match kept;
-  {
-    const std::lock_guard lock(engine_.mutex);
-    const auto in_lanes = [&](bool mine) {
-      return engine_.tree.longest(job.space, wanted, [&, mine](std::int64_t entry) {
-        const KnownEntry& known = engine_.entries.at(entry);
-        return (known.lane == this) == mine && !known.awaits;
-      });
-    };
-    const PrefixTree::Match here = in_lanes(true), there = in_lanes(false);
-    kept = engine_.kept->longest(job.space, wanted);
-    const std::size_t copied = std::max(kept.length, there.length);
-    if (here.length >= kLeastShared && here.length + kWorthCopying >= copied) {
-      kept = {};
-      job.awaited = here.entry;
-      job.awaited_tokens = here.length;
-    } else if (there.length >= kWorthCopying && there.length >= kept.length + kWorthCopying) {
-      kept = {};
-      job.importing = true;
-      engine_.entries.at(there.entry).lane->orders.push_back({there.entry, there.length, this, job.id});
-      engine_.changed.notify_all();
-    } else if (kept.length < kWorthCopying) {
-      kept = {};
-    }
-    if (job.entry < 0) job.entry = engine_.next_entry++;
-    engine_.tree.insert(job.space, job.tokens, job.entry);
-    engine_.entries[job.entry] = {this, 0, job.awaited >= 0};
-  }
-  if (job.awaited >= 0) return use_awaited(job);
-  if (job.importing) return {};
-  if (kept.bytes) {
-    TAILOR_TRY(const bool room, room_for(soft + kept.tokens));
-    if (room && memory_.restore(*kept.bytes, soft + kept.tokens, soft + kept.length, job.sequence)) {
-      job.computed = job.cached = kept.length;
-      return {};
-    }
-  }
-  return begin_with_soft_prompt(job);
-}
-
-Status Lane::use_awaited(EngineJob& job) {
-  const LaneSequence* source = sequence_of(job.awaited);
-  if (source == nullptr) return find_beginning(job);  // it is gone
-  const std::size_t positions = job.adapter->soft_tokens + job.awaited_tokens;
-  if (source->cells.size() < positions) return {};
-  memory_.share(*source, positions, job.sequence);
-  job.computed = job.awaited_tokens;
-  job.cached = std::min(job.computed, job.prompt_size());
-  for (Cached& cached : cached_) {
-    if (cached.entry == job.awaited) cached.used = ++clock_;
-  }
-  job.awaited = -1;
-  const std::lock_guard lock(engine_.mutex);
-  engine_.entries[job.entry] = {this, job.computed, false};
-  return {};
-}
-
-void Lane::take_deliveries(const std::vector<PrefixDelivery>& arrived) {
-  for (const PrefixDelivery& delivery : arrived) {
-    const auto found = std::find_if(jobs_.begin(), jobs_.end(), [&](const auto& j) { return j->id == delivery.job; });
-    if (found == jobs_.end() || !(*found)->importing) continue;
-    EngineJob& job = **found;
-    job.importing = false;
-    const std::size_t soft = job.adapter->soft_tokens, positions = soft + delivery.tokens;
-    if (delivery.bytes) {
-      const auto room = room_for(positions);
-      if (room.has_value() && *room && memory_.restore(*delivery.bytes, positions, positions, job.sequence)) {
-        job.computed = job.cached = delivery.tokens;
-        continue;
-      }
-    }
-    if (const Status status = begin_with_soft_prompt(job); !status.has_value()) fail(job, status.error());
-  }
-}
-
-void Lane::serve_orders() {
-  std::vector<PrefixOrder> later;
-  for (const PrefixOrder& order : pending_) {
-    PrefixDelivery delivery{order.job, order.tokens, nullptr};
-    std::size_t soft = 0;
-    TokenList tokens;
-    std::string space;
-    for (const auto& job : jobs_) {
-      if (job->entry != order.entry) continue;
-      soft = job->adapter->soft_tokens;
-      tokens = job->tokens;
-      space = job->space;
-    }
-    for (const Cached& cached : cached_) {
-      if (cached.entry != order.entry) continue;
-      soft = cached.sequence.cells.size() - cached.tokens.size();
-      tokens = cached.tokens;
-      space = cached.space;
-    }
-    if (const LaneSequence* source = sequence_of(order.entry)) {
-      if (source->cells.size() < soft + order.tokens) {
-        later.push_back(order);
-        continue;
-      }
-      delivery.bytes = memory_.save(*source, soft + order.tokens);
-    }
-    const std::lock_guard lock(engine_.mutex);
-    if (delivery.bytes) {
-      tokens.resize(order.tokens);
-      engine_.kept->put(space, std::move(tokens), delivery.bytes);
-    }
-    order.to->deliveries.push_back(std::move(delivery));
-    engine_.changed.notify_all();
-  }
-  pending_ = std::move(later);
+  return beginnings_.begin(job);
 }
 
 void Lane::end_expired() {
@@ -355,9 +201,8 @@ void Lane::end_expired() {
 std::vector<Lane::Piece> Lane::plan() {
   std::vector<Piece> pieces;
   std::size_t total = 0;
-  const auto waits = [](const EngineJob& job) { return job.importing || job.awaited >= 0; };
   for (const auto& job : jobs_) {
-    if (waits(*job) || job->tokens.size() - job->computed != 1) continue;
+    if (job->waits() || job->tokens.size() - job->computed != 1) continue;
     pieces.push_back({job.get(), 1});
     ++total;
   }
@@ -365,7 +210,7 @@ std::vector<Lane::Piece> Lane::plan() {
   left = std::min(left, kBatch - total);
   for (const auto& job : jobs_) {
     const std::size_t remaining = job->tokens.size() - job->computed;
-    if (waits(*job) || remaining <= 1 || left == 0) continue;
+    if (job->waits() || remaining <= 1 || left == 0) continue;
     std::size_t count = std::min(remaining, left);
     if (job->request->prompt_logprobs >= 0) count = std::min(count, kLogprobSlice);
     pieces.push_back({job.get(), count});
@@ -374,22 +219,24 @@ std::vector<Lane::Piece> Lane::plan() {
   return pieces;
 }
 
-void Lane::step() {
-  end_expired();
+void Lane::look_again() {
   for (std::size_t i = 0; i < jobs_.size(); ++i) {
-    EngineJob& job = *jobs_[i];
-    if (job.awaited < 0) continue;
-    if (const Status status = use_awaited(job); !status.has_value()) {
-      fail(job, status.error());
+    if (const Status status = beginnings_.look_again(*jobs_[i]); !status.has_value()) {
+      fail(*jobs_[i], status.error());
       --i;
     }
   }
+}
+
+void Lane::step() {
+  end_expired();
+  look_again();
   for (;;) {
     std::vector<Piece> pieces = plan();
     if (pieces.empty()) return;
     std::size_t total = 0;
     for (const Piece& piece : pieces) total += piece.count;
-    const Result<bool> room = room_for(total);
+    const Result<bool> room = engine_.by_worker() ? Result<bool>(true) : beginnings_.make_room(total);
     if (room.has_value() && *room) {
       if (const Status status = compute(pieces); !status.has_value()) {
         for (const Piece& piece : pieces) fail(*piece.job, status.error());
@@ -406,24 +253,6 @@ void Lane::step() {
     }
     give_back(*jobs_.back());
   }
-}
-
-Result<bool> Lane::room_for(std::size_t tokens) {
-  if (engine_.by_worker()) return true;
-  for (;;) {
-    bool lost = false;
-    TAILOR_TRY(const bool room, memory_.make_room(tokens, lost));
-    if (lost) throw Exception({ErrorCode::kInternal, "llama.cpp lost the key-value cache when it grew", ""});
-    if (room) return true;
-    if (!evict_one()) return false;
-  }
-}
-
-void Lane::forget_last() {
-  const std::lock_guard lock(engine_.mutex);
-  engine_.forget(cached_.back().entry);
-  memory_.drop(cached_.back().sequence);
-  cached_.pop_back();
 }
 
 /// What a worker is not asked for it does not compute: a prompt is one step, but where its log p are wanted.
@@ -534,53 +363,46 @@ Status Lane::take_token(EngineJob& job, std::span<float> logits, std::optional<A
   return {};
 }
 
+std::unique_ptr<EngineJob> Lane::take_out(EngineJob& job) {
+  const auto place = std::find_if(jobs_.begin(), jobs_.end(), [&](const auto& j) { return j.get() == &job; });
+  std::unique_ptr<EngineJob> out = std::move(*place);
+  jobs_.erase(place);
+  return out;
+}
+
 void Lane::fail(EngineJob& job, const Error& error) {
   const auto listener = job.listener;
   const int choice = job.choice;
-  {
-    const std::lock_guard lock(engine_.mutex);
-    ++engine_.counts.failed;
-  }
   leave(job, false);
   listener->on_error(choice, error);
 }
 
-void Lane::leave(EngineJob& job, bool keep) {
-  keep = keep && job.entry >= 0 && job.computed > 0;
-  const auto place = std::find_if(jobs_.begin(), jobs_.end(), [&](const auto& j) { return j.get() == &job; });
-  const std::unique_ptr<EngineJob> owned = std::move(*place);
-  jobs_.erase(place);
-  if (!keep) memory_.drop(job.sequence);
+void Lane::fail_all(const Error& error) {
+  while (!jobs_.empty()) fail(*jobs_.back(), error);
+}
+
+void Lane::leave(EngineJob& job, bool complete) {
+  const std::unique_ptr<EngineJob> owned = take_out(job);
   {
     const std::lock_guard lock(engine_.mutex);
     engine_.account(job, job.work);  // what it did not need is done as well
-    if (job.entry >= 0) {
-      engine_.tree.remove(job.entry);
-      if (!keep) engine_.entries.erase(job.entry);
-    }
-    engine_.counts.finished += keep ? 1 : 0;
+    ++(complete ? engine_.counts.finished : engine_.counts.failed);
     engine_.release(*job.adapter);
     load_ = jobs_.size();
     engine_.changed.notify_all();
   }
-  if (!keep) return;
-  job.tokens.resize(job.computed);
-  remember({job.entry, job.space, std::move(job.tokens), std::move(job.sequence), ++clock_});
+  if (complete)
+    beginnings_.keep(job);
+  else
+    beginnings_.drop(job);
 }
 
 void Lane::give_back(EngineJob& job) {
-  const auto place = std::find_if(jobs_.begin(), jobs_.end(), [&](const auto& j) { return j.get() == &job; });
-  std::unique_ptr<EngineJob> owned = std::move(*place);
-  jobs_.erase(place);
-  memory_.drop(job.sequence);
+  std::unique_ptr<EngineJob> owned = take_out(job);
+  beginnings_.drop(job);
   job.begun_here = false;
-  job.computed = 0;
   job.prompt_logprobs.clear();
   const std::lock_guard lock(engine_.mutex);
-  if (job.entry >= 0) {
-    engine_.forget(job.entry);
-    job.entry = -1;
-  }
   ++engine_.counts.preempted;
   load_ = jobs_.size();
   engine_.queue.push_front({.id = job.id,
@@ -593,66 +415,11 @@ void Lane::give_back(EngineJob& job) {
   engine_.changed.notify_all();
 }
 
-void Lane::remember(Cached cached) {
-  std::vector<std::int64_t> shorter;
-  bool continued = false;
-  {
-    const std::lock_guard lock(engine_.mutex);
-    engine_.tree.insert(cached.space, cached.tokens, cached.entry);
-    engine_.entries[cached.entry] = {this, cached.tokens.size(), false};
-    shorter = engine_.tree.beginnings_of(cached.entry);
-    // Whether something cached here goes on from it; its cells stay there.
-    for (const Cached& other : cached_) {
-      continued = continued || (other.space == cached.space && other.tokens.size() >= cached.tokens.size() &&
-                                std::equal(cached.tokens.begin(), cached.tokens.end(), other.tokens.begin()));
-    }
-  }
-  const auto forget = [&](Cached& gone) {
-    memory_.drop(gone.sequence);
-    const std::lock_guard lock(engine_.mutex);
-    engine_.forget(gone.entry);
-  };
-  if (continued) return forget(cached);
-  std::erase_if(cached_, [&](Cached& other) {
-    if (std::find(shorter.begin(), shorter.end(), other.entry) == shorter.end()) return false;
-    forget(other);
-    return true;
-  });
-  cached_.push_back(std::move(cached));
-  const auto kept_cells = [&] {
-    std::size_t n = 0;
-    for (const Cached& c : cached_) n += memory_.own(c.sequence);
-    return n;
-  };
-  while (cached_.size() > 1 && kept_cells() > engine_.cached_cells) evict_one();
-}
-
-bool Lane::evict_one() {
-  if (cached_.empty()) return false;
-  const auto oldest = std::min_element(cached_.begin(), cached_.end(),
-                                       [](const Cached& a, const Cached& b) { return a.used < b.used; });
-  bool elsewhere = false;
-  {
-    const std::lock_guard lock(engine_.mutex);
-    elsewhere = engine_.tree.continued(oldest->entry);
-  }
-  SequenceBytes bytes;
-  if (oldest->tokens.size() >= kWorthKeeping && !elsewhere && engine_.options.kept_bytes > 0)
-    bytes = memory_.save(oldest->sequence, oldest->sequence.cells.size());
-  memory_.drop(oldest->sequence);
-  const std::lock_guard lock(engine_.mutex);
-  engine_.forget(oldest->entry);
-  if (bytes) engine_.kept->put(oldest->space, std::move(oldest->tokens), bytes);
-  cached_.erase(oldest);
-  return true;
-}
-
 void Lane::publish() {
   const std::lock_guard lock(engine_.mutex);
   for (const auto& job : jobs_) {
     engine_.account(*job, job->computed);
-    if (const auto entry = engine_.entries.find(job->entry); entry != engine_.entries.end())
-      entry->second.computed = job->computed;
+    beginnings_.publish(*job);
   }
   EngineStats& counts = engine_.counts;
   counts.prompt_tokens += std::exchange(new_prompt_, 0);

@@ -178,6 +178,18 @@ TEST(Engine, WhatCameBeforeIsABeginningAnswersIncluded) {
   EXPECT_EQ(later.tokens, alone(longer).tokens);
 }
 
+TEST(Engine, EveryCompleteAnswerCounts) {
+  Engine engine = Engine::load(tiny_llama(), exact()).value();
+  EngineRequest request = ask(some_tokens(20), 2);
+  answer(engine, request);
+  request.use_cache = false;
+  answer(engine, request);
+  request.invariant = true;
+  answer(engine, request);
+  EXPECT_EQ(engine.stats().finished, 3u);
+  EXPECT_EQ(engine.stats().failed, 0u);
+}
+
 TEST(Engine, SpacesShareNothing) {
   Engine engine = Engine::load(tiny_llama(), exact()).value();
   EngineRequest request = ask(some_tokens(300));

@@ -3,6 +3,7 @@
 /// one lane to another.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -32,6 +33,7 @@ class KeptPrefixes {
   /// Forgets what such a space holds.
   void drop_spaces(const std::function<bool(const std::string& space)>& which);
   std::uint64_t bytes() const { return bytes_; }
+  std::uint64_t max_bytes() const { return max_bytes_; }
 
  private:
   struct Entry {

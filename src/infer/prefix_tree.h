@@ -32,7 +32,6 @@ class PrefixTree {
   /// The entry's tokens; those it had before are forgotten.
   void insert(const std::string& space, Tokens tokens, std::int64_t entry);
   void remove(std::int64_t entry);
-  bool contains(std::int64_t entry) const { return homes_.contains(entry); }
   /// The usable entry with the longest common beginning; none where it is empty.
   Match longest(const std::string& space, Tokens tokens, const Usable& usable = {}) const;
   /// Entries, apart from `entry`, whose tokens are a beginning of its own, or the same.
