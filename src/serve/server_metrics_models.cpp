@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
+#include <type_traits>
 
 #include "serve/server_metrics.h"
 
@@ -14,16 +16,52 @@ double used_share(const EngineStats& stats) {
   return stats.cells > 0 ? static_cast<double>(stats.cells_used) / static_cast<double>(stats.cells) : 0;
 }
 
-/// One family, a row a model.
+/// What a model's or engine's series are told apart by. vLLM's have its `engine` as well: it has one a process, we one
+/// a decoder.
+enum class Names { kOurs, kVllm };
+MetricLabels labels_of(Names names, std::string_view name) {
+  if (names == Names::kOurs) return {{"model", name}};
+  return {{"model_name", name}, {"engine", "0"}};
+}
+
+/// Families with a sample an engine.
+struct EngineFamilies {
+  MetricText& out;
+  Names names;
+  std::vector<std::pair<std::string_view, const EngineStats*>> rows;
+
+  /// `value`: a member of EngineStats, or a function of it.
+  template <typename Value>
+  void gauge(const char* name, const char* help, Value value) const {
+    out.gauge(name, help);
+    samples(value);
+  }
+  template <typename Value>
+  void counter(const char* name, const char* help, Value value) const {
+    out.counter(name, help);
+    samples(value);
+  }
+
+ private:
+  template <typename Value>
+  void samples(Value value) const {
+    for (const auto& [name, stats] : rows) {
+      const auto number = std::invoke(value, *stats);
+      if constexpr (std::is_floating_point_v<decltype(number)>)
+        out.sample(labels_of(names, name), number);
+      else
+        out.sample(labels_of(names, name), static_cast<U64>(number));
+    }
+  }
+};
+
+/// Families with a sample a model.
 struct ModelFamilies {
   MetricText& out;
   const std::vector<std::pair<std::string, const ModelMetrics*>>& rows;
-  const char* label;
+  Names names;
 
-  MetricLabels labels(const std::string& name) const {
-    if (std::string_view(label) == "model") return {{"model", name}};
-    return {{label, name}, {"engine", "0"}};
-  }
+  MetricLabels labels(const std::string& name) const { return labels_of(names, name); }
   void histogram(const char* name, const char* help, Histogram ModelMetrics::*member) const {
     out.family(name, MetricText::Kind::kHistogram, help);
     for (const auto& [id, metrics] : rows) out.histogram(labels(id), metrics->*member);
@@ -31,6 +69,18 @@ struct ModelFamilies {
   void counter(const char* name, const char* help, ModelMetrics::Counter ModelMetrics::*member) const {
     out.counter(name, help);
     for (const auto& [id, metrics] : rows) out.sample(labels(id), (metrics->*member).load());
+  }
+  template <std::size_t kCount>
+  void counters(const char* name, const char* help, std::string_view key, const std::array<const char*, kCount>& values,
+                std::array<ModelMetrics::Counter, kCount> ModelMetrics::*member) const {
+    out.counter(name, help);
+    for (const auto& [id, metrics] : rows) {
+      for (std::size_t i = 0; i < kCount; ++i) {
+        MetricLabels all = labels(id);
+        all.emplace_back(key, values[i]);
+        out.sample(all, (metrics->*member)[i].load());
+      }
+    }
   }
 };
 
@@ -58,17 +108,12 @@ void ServerMetrics::write_models(MetricText& out, const std::vector<Row>& rows) 
   }
   std::vector<std::pair<std::string, const ModelMetrics*>> list;
   for (const Row& row : rows) list.emplace_back(row.label, row.metrics.get());
-  const ModelFamilies families{out, list, "model"};
-  out.counter("tailor_requests_total", "Answered requests by model and class of status.");
-  for (const auto& [id, metrics] : list) {
-    for (std::size_t s = 0; s < ModelMetrics::kStatuses.size(); ++s)
-      out.sample({{"model", id}, {"status", ModelMetrics::kStatuses[s]}}, metrics->requests[s].load());
-  }
-  out.counter("tailor_answers_total", "Answers of models that write text, by what ended them; abort: the client went.");
-  for (const auto& [id, metrics] : list) {
-    for (std::size_t r = 0; r < ModelMetrics::kReasons.size(); ++r)
-      out.sample({{"model", id}, {"finish_reason", ModelMetrics::kReasons[r]}}, metrics->answers[r].load());
-  }
+  const ModelFamilies families{out, list, Names::kOurs};
+  families.counters("tailor_requests_total", "Answered requests by model and class of status.", "status",
+                    ModelMetrics::kStatuses, &ModelMetrics::requests);
+  families.counters("tailor_answers_total",
+                    "Answers of models that write text, by what ended them; abort: the client went.", "finish_reason",
+                    ModelMetrics::kReasons, &ModelMetrics::answers);
   families.counter("tailor_model_prompt_tokens_total", "Tokens of prompts and texts, of requests that ended.",
                    &ModelMetrics::prompt_tokens);
   families.counter("tailor_model_cached_tokens_total", "Of these, not computed.", &ModelMetrics::cached_tokens);
@@ -97,68 +142,41 @@ void ServerMetrics::write_models(MetricText& out, const std::vector<Row>& rows) 
 }
 
 void ServerMetrics::write_engines(MetricText& out, const std::vector<EngineRow>& engines) {
-  const auto each = [&](auto value) {
-    for (const EngineRow& engine : engines) out.sample({{"model", engine.label}}, value(engine.stats));
-  };
-  const auto gauge = [&](const char* name, const char* help, auto value) {
-    out.gauge(name, help);
-    each(value);
-  };
-  const auto counter = [&](const char* name, const char* help, auto value) {
-    out.counter(name, help);
-    each(value);
-  };
-  gauge("tailor_requests_running", "Answers being computed; adapters count to their base.",
-        [](const EngineStats& s) { return static_cast<U64>(s.running); });
-  gauge("tailor_requests_waiting", "Answers that wait for the engine.",
-        [](const EngineStats& s) { return static_cast<U64>(s.waiting); });
-  gauge("tailor_waiting_tokens", "Tokens of what waits, estimated.",
-        [](const EngineStats& s) { return s.waiting_tokens; });
-  gauge("tailor_waiting_seconds", "What waits takes, estimated; 0: there is room, or nobody knows yet.",
-        [](const EngineStats& s) { return s.waiting_seconds; });
-  gauge("tailor_drain_tokens_per_second",
-        "How fast what waits is worked off, in estimated tokens; 0: nobody knows yet.",
-        [](const EngineStats& s) { return s.drain_tokens_per_second; });
-  gauge("tailor_kv_cache_usage_ratio", "Keys and values in use, 1: all.", used_share);
-  gauge("tailor_kv_cache_tokens", "Tokens whose keys and values fit.", [](const EngineStats& s) { return s.cells; });
-  gauge("tailor_kept_prefix_bytes", "Beginnings of prompts kept outside the lanes.",
-        [](const EngineStats& s) { return s.kept_bytes; });
-  gauge("tailor_engine_lanes", "Contexts that compute side by side.",
-        [](const EngineStats& s) { return static_cast<U64>(s.lanes); });
-  counter("tailor_prefix_cache_queries_total", "Tokens of prompts looked up among kept beginnings.",
-          [](const EngineStats& s) { return s.prompt_tokens; });
-  counter("tailor_prefix_cache_hits_total", "Of these, found.", [](const EngineStats& s) { return s.cached_tokens; });
-  counter("tailor_prompt_tokens_total", "Tokens of prompts that began.",
-          [](const EngineStats& s) { return s.prompt_tokens; });
-  counter("tailor_generation_tokens_total", "Tokens of answers, as they are written.",
-          [](const EngineStats& s) { return s.answer_tokens; });
-  counter("tailor_computed_tokens_total", "Tokens of prompts and answers that were computed.",
-          [](const EngineStats& s) { return s.computed_tokens; });
-  counter("tailor_engine_steps_total", "Steps of all lanes.", [](const EngineStats& s) { return s.steps; });
-  counter("tailor_preemptions_total", "Answers put back in the queue for want of memory.",
-          [](const EngineStats& s) { return s.preempted; });
+  EngineFamilies families{out, Names::kOurs, {}};
+  for (const EngineRow& engine : engines) families.rows.emplace_back(engine.label, &engine.stats);
+  families.gauge("tailor_requests_running", "Answers being computed; adapters count to their base.",
+                 &EngineStats::running);
+  families.gauge("tailor_requests_waiting", "Answers that wait for the engine.", &EngineStats::waiting);
+  families.gauge("tailor_waiting_tokens", "Tokens of what waits, estimated.", &EngineStats::waiting_tokens);
+  families.gauge("tailor_waiting_seconds", "What waits takes, estimated; 0: there is room, or nobody knows yet.",
+                 &EngineStats::waiting_seconds);
+  families.gauge("tailor_drain_tokens_per_second",
+                 "How fast what waits is worked off, in estimated tokens; 0: nobody knows yet.",
+                 &EngineStats::drain_tokens_per_second);
+  families.gauge("tailor_kv_cache_usage_ratio", "Keys and values in use, 1: all.", used_share);
+  families.gauge("tailor_kv_cache_tokens", "Tokens whose keys and values fit.", &EngineStats::cells);
+  families.gauge("tailor_kept_prefix_bytes", "Beginnings of prompts kept outside the lanes.", &EngineStats::kept_bytes);
+  families.gauge("tailor_engine_lanes", "Contexts that compute side by side.", &EngineStats::lanes);
+  families.counter("tailor_prefix_cache_queries_total", "Tokens of prompts looked up among kept beginnings.",
+                   &EngineStats::prompt_tokens);
+  families.counter("tailor_prefix_cache_hits_total", "Of these, found.", &EngineStats::cached_tokens);
+  families.counter("tailor_prompt_tokens_total", "Tokens of prompts that began.", &EngineStats::prompt_tokens);
+  families.counter("tailor_generation_tokens_total", "Tokens of answers, as they are written.",
+                   &EngineStats::answer_tokens);
+  families.counter("tailor_computed_tokens_total", "Tokens of prompts and answers that were computed.",
+                   &EngineStats::computed_tokens);
+  families.counter("tailor_engine_steps_total", "Steps of all lanes.", &EngineStats::steps);
+  families.counter("tailor_preemptions_total", "Answers put back in the queue for want of memory.",
+                   &EngineStats::preempted);
 }
 
-/// With `engine` as vLLM has it; it has one per process, we one per decoder, told apart by model_name.
 void ServerMetrics::write_vllm(MetricText& out, const std::vector<Row>& rows, const std::vector<EngineRow>& engines) {
-  const auto each = [&](auto value) {
-    for (const EngineRow& engine : engines)
-      out.sample({{"model_name", engine.label}, {"engine", "0"}}, value(engine.stats));
-  };
-  const auto gauge = [&](const char* name, const char* help, auto value) {
-    out.gauge(name, help);
-    each(value);
-  };
-  const auto counter = [&](const char* name, const char* help, auto value) {
-    out.counter(name, help);
-    each(value);
-  };
-  gauge("vllm:num_requests_running", "As tailor_requests_running.",
-        [](const EngineStats& s) { return static_cast<U64>(s.running); });
-  gauge("vllm:num_requests_waiting", "As tailor_requests_waiting.",
-        [](const EngineStats& s) { return static_cast<U64>(s.waiting); });
-  gauge("vllm:kv_cache_usage_perc", "As tailor_kv_cache_usage_ratio.", used_share);
-  gauge("vllm:gpu_cache_usage_perc", "As tailor_kv_cache_usage_ratio; the older name.", used_share);
+  EngineFamilies of_engines{out, Names::kVllm, {}};
+  for (const EngineRow& engine : engines) of_engines.rows.emplace_back(engine.label, &engine.stats);
+  of_engines.gauge("vllm:num_requests_running", "As tailor_requests_running.", &EngineStats::running);
+  of_engines.gauge("vllm:num_requests_waiting", "As tailor_requests_waiting.", &EngineStats::waiting);
+  of_engines.gauge("vllm:kv_cache_usage_perc", "As tailor_kv_cache_usage_ratio.", used_share);
+  of_engines.gauge("vllm:gpu_cache_usage_perc", "As tailor_kv_cache_usage_ratio; the older name.", used_share);
   out.gauge("vllm:cache_config_info", "1, with the cache's size as labels.");
   for (const EngineRow& engine : engines)
     out.sample({{"model_name", engine.label},
@@ -177,27 +195,19 @@ void ServerMetrics::write_vllm(MetricText& out, const std::vector<Row>& rows, co
   out.sample(
       {{"max_lora", std::to_string(lanes)}, {"running_lora_adapters", running}, {"waiting_lora_adapters", waiting}},
       std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count());
-  counter("vllm:prompt_tokens_total", "As tailor_prompt_tokens_total.",
-          [](const EngineStats& s) { return s.prompt_tokens; });
-  counter("vllm:generation_tokens_total", "As tailor_generation_tokens_total.",
-          [](const EngineStats& s) { return s.answer_tokens; });
-  counter("vllm:num_preemptions_total", "As tailor_preemptions_total.",
-          [](const EngineStats& s) { return s.preempted; });
-  counter("vllm:prefix_cache_queries_total", "As tailor_prefix_cache_queries_total.",
-          [](const EngineStats& s) { return s.prompt_tokens; });
-  counter("vllm:prefix_cache_hits_total", "As tailor_prefix_cache_hits_total.",
-          [](const EngineStats& s) { return s.cached_tokens; });
+  of_engines.counter("vllm:prompt_tokens_total", "As tailor_prompt_tokens_total.", &EngineStats::prompt_tokens);
+  of_engines.counter("vllm:generation_tokens_total", "As tailor_generation_tokens_total.", &EngineStats::answer_tokens);
+  of_engines.counter("vllm:num_preemptions_total", "As tailor_preemptions_total.", &EngineStats::preempted);
+  of_engines.counter("vllm:prefix_cache_queries_total", "As tailor_prefix_cache_queries_total.",
+                     &EngineStats::prompt_tokens);
+  of_engines.counter("vllm:prefix_cache_hits_total", "As tailor_prefix_cache_hits_total.", &EngineStats::cached_tokens);
   std::vector<std::pair<std::string, const ModelMetrics*>> list;
   for (const Row& row : rows) {
     if (row.model->text) list.emplace_back(row.label, row.metrics.get());
   }
-  const ModelFamilies families{out, list, "model_name"};
-  out.counter("vllm:request_success_total", "As tailor_answers_total.");
-  for (const auto& [id, metrics] : list) {
-    for (std::size_t r = 0; r < ModelMetrics::kReasons.size(); ++r)
-      out.sample({{"model_name", id}, {"engine", "0"}, {"finished_reason", ModelMetrics::kReasons[r]}},
-                 metrics->answers[r].load());
-  }
+  const ModelFamilies families{out, list, Names::kVllm};
+  families.counters("vllm:request_success_total", "As tailor_answers_total.", "finished_reason", ModelMetrics::kReasons,
+                    &ModelMetrics::answers);
   families.histogram("vllm:time_to_first_token_seconds", "As tailor_time_to_first_token_seconds.",
                      &ModelMetrics::first_token);
   families.histogram("vllm:time_per_output_token_seconds", "As tailor_time_per_output_token_seconds.",
