@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "serve/admission.h"
+#include "serve/api_routes.h"
 #include "serve/key_visit.h"
 
 namespace tailor {
@@ -45,7 +46,12 @@ void ApiCall::answer_written(std::string json, int status) const {
   responder->send(HttpResponse{status, headers("application/json"), std::move(json)});
 }
 
+void ApiCall::log_cause(const ApiError& error) const {
+  if (log != nullptr) tailor::log_cause(*log, *record, error);
+}
+
 void ApiCall::answer(const ApiError& error) const {
+  log_cause(error);
   HttpResponse response = error_response(error);
   response.headers.add("X-Request-Id", id);
   if (principal.visit) {
@@ -96,6 +102,12 @@ std::vector<std::string> input_texts(FieldReader& in, const ApiLimits& limits) {
   std::vector<std::string> texts = in.texts("input", limits.texts, limits.body_bytes);
   if (!in.error() && texts.empty()) in.fail("input", "expected at least one text");
   return texts;
+}
+
+void log_cause(Logger& log, const RequestRecord& record, const ApiError& error) {
+  if (error.cause.empty()) return;
+  log.warning(fmt::format("{} {} {}: {}", record.id, record.method, record.route == nullptr ? "" : record.route->path,
+                          error.cause));
 }
 
 std::int64_t unix_seconds() {

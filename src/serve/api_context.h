@@ -78,14 +78,16 @@ struct ApiCall {
   SteadyTime arrived;
   std::vector<std::string> ignored;       // parameters that nobody read
   std::shared_ptr<RequestRecord> record;  // for metrics, log and traces; told when the answer is complete
+  Logger* log = nullptr;                  // hears why an answer is an error, where its client does not
 
   /// Fields of every answer.
   HttpHeaders headers(const char* content_type) const;
   void answer(const Json& json, int status = 200) const;
   void answer_written(std::string json, int status = 200) const;  // JSON as text
-  void answer(const ApiError& error) const;
+  void answer(const ApiError& error) const;                       // and log_cause()
   void answer(ApiResult<Json> result) const;
-  void note_ignored(const FieldReader& in);  // what nobody read, for X-Ignored-Params
+  void log_cause(const ApiError& error) const;  // with the call's id
+  void note_ignored(const FieldReader& in);     // what nobody read, for X-Ignored-Params
 
   /// Before tokens are used: takes what the body and an answer of so many tokens may need from the key's quotas, by a
   /// rough estimate. An error: answer with it.
@@ -99,6 +101,9 @@ struct ApiCall {
 using ApiCallPtr = std::shared_ptr<ApiCall>;
 
 std::int64_t unix_seconds();
+
+/// A line that tells the cause of what was answered, if it has one, with the request's id.
+void log_cause(Logger& log, const RequestRecord& record, const ApiError& error);
 
 /// A handler's own end: none, or what is answered.
 using ApiFailure = std::optional<ApiError>;

@@ -5,6 +5,14 @@
 #include "core/json.h"
 
 namespace tailor {
+namespace {
+
+ApiError untold(ApiError told, const Error& error) {
+  told.cause = to_string(error);
+  return told;
+}
+
+}  // namespace
 
 std::string without_directories(std::string_view text) {
   constexpr std::string_view kEnds = " \t\r\n\"'`()[]{}<>,;:|=";
@@ -35,12 +43,14 @@ ApiError api_error(const Error& error) {
     case ErrorCode::kCancelled:
       return {408, "timeout_error", "timeout", text, ""};
     case ErrorCode::kOutOfMemory:
-      return {503, "server_overloaded", "out_of_memory", "the server has no memory left for this request", "", 5};
+      return untold(
+          {503, "server_overloaded", "out_of_memory", "the server has no memory left for this request", "", 5}, error);
     case ErrorCode::kIo:
     case ErrorCode::kInternal:
       break;
   }
-  return {500, "server_error", "internal_error", "the server failed on this request; its log has the reason", ""};
+  return untold(
+      {500, "server_error", "internal_error", "the server failed on this request; its log has the reason", ""}, error);
 }
 
 std::string error_json(const ApiError& error) {

@@ -20,6 +20,7 @@ struct ApiError {
   std::string param;         // the field that is wrong, "messages[2].content"; empty: null
   int retry_after_s = 0;     // > 0: Retry-After
   HttpHeaders headers = {};  // further fields of the answer
+  std::string cause = {};    // for the log alone: what `message` leaves out; empty: nothing
 
   static ApiError invalid(std::string param, std::string message, std::string code = {}) {
     return {400, "invalid_request_error", std::move(code), std::move(message), std::move(param)};
@@ -27,7 +28,8 @@ struct ApiError {
 };
 
 /// kInvalidArgument, kNotFound and kCorruptData are the caller's (400, 404, 400), kUnavailable is a full queue (503),
-/// kCancelled a time-out (408); the rest is ours (500), told without its text. Directories are left out of all texts.
+/// kCancelled a time-out (408); the rest is ours (503 for want of memory, else 500), told without its text, which is
+/// `cause`. Directories are left out of all that is told.
 ApiError api_error(const Error& error);
 
 /// Absolute paths as their last name: "/srv/models/a.gguf: not a GGUF file" becomes "a.gguf: not a GGUF file". A path

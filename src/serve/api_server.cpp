@@ -1,8 +1,6 @@
 #include "serve/api_server.h"
 #include "store/random_id.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "serve/openapi.h"
@@ -93,6 +91,7 @@ HttpAdmission ApiServer::admit(const HttpHead& head) {
     out.refusal = tailor::error_response(error);
     out.refusal->headers.add("X-Request-Id", admitted->id);
     RequestRecord record = begin_record(head, *admitted);
+    log_cause(*services_.log, record, error);
     record.status = error.status;
     record.bytes_out = out.refusal->body.size();
     tell(*observers_, record);
@@ -153,6 +152,7 @@ void ApiServer::handle(HttpRequest&& request, std::shared_ptr<HttpResponder> res
       std::make_shared<RequestWatch>(observers_, begin_record(request.head, *admitted), admitted->arrived);
   watch->record.bytes_in = request.body.size();
   call->record = std::shared_ptr<RequestRecord>(watch, &watch->record);
+  call->log = services_.log;
   call->request = std::move(request);
   call->responder = RequestWatch::watch(std::move(responder), watch, dropped);
   call->principal = std::move(admitted->principal);
@@ -163,7 +163,6 @@ void ApiServer::handle(HttpRequest&& request, std::shared_ptr<HttpResponder> res
     try {
       route.handle(services_, call);
     } catch (const std::exception& e) {
-      services_.log->warning(fmt::format("{} {} {}: {}", call->id, route.method, route.path, e.what()));
       call->answer(api_error(Error{ErrorCode::kInternal, e.what(), ""}));
     }
   };

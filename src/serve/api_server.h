@@ -40,7 +40,7 @@ struct ApiServerOptions {
                                    // rebinding where there are no keys)
 };
 
-/// Threads: called by the HTTP server.
+/// `log` outlives the models, as the observers do. Threads: called by the HTTP server.
 class ApiServer final : public HttpHandler {
  public:
   ApiServer(ModelRegistry& models, Authenticator& door, Logger& log, ApiServerOptions options);

@@ -1,7 +1,5 @@
 #include "serve/batch_call.h"
 
-#include <fmt/format.h>
-
 #include <atomic>
 #include <mutex>
 #include <utility>
@@ -114,6 +112,7 @@ std::shared_ptr<BatchCall> ask(const BatchCallOptions& options, std::string body
   record.began = std::chrono::system_clock::now();
   const auto watch = std::make_shared<RequestWatch>(options.observers, std::move(record), call->arrived);
   call->record = std::shared_ptr<RequestRecord>(watch, &watch->record);
+  call->log = options.services->log;
   call->request.head.method = options.route->method;
   call->request.head.path = options.route->path;
   call->request.body = std::move(body);
@@ -123,7 +122,6 @@ std::shared_ptr<BatchCall> ask(const BatchCallOptions& options, std::string body
   try {
     options.route->handle(*options.services, call);
   } catch (const std::exception& e) {
-    options.services->log->warning(fmt::format("{} {}: {}", call->id, options.batch_id, e.what()));
     call->answer(api_error(Error{ErrorCode::kInternal, e.what(), ""}));
   }
   return out;

@@ -244,6 +244,7 @@ void GenerationCall::fail(const ApiError& error) {
   settle();
   report(gone_ ? kClientGone : error.status);
   if (streaming_) {
+    call_->log_cause(error);
     if (!gone_) call_->responder->write("data: " + error_json(error) + "\n\n");
     call_->responder->finish();
   } else {

@@ -11,6 +11,7 @@
 
 #include "core/files.h"
 #include "serve/test_api.h"
+#include "store/store.h"
 
 namespace tailor {
 namespace {
@@ -88,6 +89,38 @@ TEST(RequestLog, LeavesOutHealthAndAddressesWhereToldTo) {
   const std::vector<Json> lines = logged.lines();
   ASSERT_EQ(lines.size(), 1u);
   EXPECT_FALSE(lines[0].contains("remote_address"));
+}
+
+TEST(RequestLog, TheLogHasTheReasonThatAClientIsNotTold) {
+  TemporaryDirectory dir("log");
+  const auto sink = LogSink::open({.file = dir.path() / "log"}).value();
+  JsonLogger log(*sink, LogLevel::kWarning);
+  const auto store = Store::open(dir.path() / "store").value();
+  TestApi api;
+  api.api().services().log = &log;
+  api.api().services().store = store.get();
+  const std::string form =
+      "--XX\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n"
+      "--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.jsonl\"\r\n\r\n{}\r\n--XX--\r\n";
+  const test::Answer sent = api.client().ask(
+      "POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; "
+      "boundary=XX\r\nContent-Length: " +
+      std::to_string(form.size()) + "\r\n\r\n" + form);
+  ASSERT_EQ(sent.status, 200) << sent.body;
+  const std::string file = Json::parse(sent.body)["id"];
+  std::filesystem::remove(store->files().content(store->files().find(file).value()));
+  const test::JsonAnswer lost = api.get("/v1/files/" + file + "/content", "X-Request-Id: mine-7\r\n");
+  EXPECT_EQ(lost.status, 500);
+  EXPECT_EQ(lost.json["error"]["message"], "the server failed on this request; its log has the reason");
+  api.get("/v1/files/none", "X-Request-Id: mine-8\r\n");
+  sink->flush();
+  const std::vector<Json> lines = read_jsonl(dir.path() / "log").value();
+  ASSERT_EQ(lines.size(), 1U) << "what a client is told is its own matter";
+  const std::string message = lines[0]["message"];
+  EXPECT_EQ(lines[0]["level"], "warning");
+  EXPECT_EQ(message.find("mine-7 GET /v1/files/{id}/content: "), 0U) << message;
+  EXPECT_NE(message.find((dir.path() / "store").string()), std::string::npos) << message;
+  EXPECT_NE(message.find("No such file"), std::string::npos) << message;
 }
 
 TEST(RequestLog, NothingFromOutsideBreaksALine) {

@@ -323,6 +323,8 @@ TEST(Security, PathsInErrorsAreTheirLastNames) {
   const ApiError ours = api_error({ErrorCode::kIo, "/root/secret: No such file", ""});
   EXPECT_EQ(ours.status, 500);
   EXPECT_EQ(ours.message.find("secret"), std::string::npos);
+  EXPECT_NE(ours.cause.find("/root/secret: No such file"), std::string::npos) << "for the log";
+  EXPECT_EQ(error_response(ours).body.find("secret"), std::string::npos);
   TestApi api;
   const HttpResponse upload = api.api().error_response(507, "cannot write /srv/store/files/x: No space left on device");
   EXPECT_EQ(upload.body.find("/srv"), std::string::npos) << upload.body;

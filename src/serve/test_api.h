@@ -93,9 +93,9 @@ class TestApi {
     Json json = Json::parse(answer.body, nullptr, false);
     return {answer.status, answer.headers, std::move(json)};
   }
+  NullLogger log_;
   ModelRegistry models_;
   OpenDoor open_;
-  NullLogger log_;
   ApiServer api_;
   HttpServer server_;
 };
