@@ -207,7 +207,7 @@ Result<SequenceBytes> Engine::Impl::soft_state(const SoftPrompt& prompt) const {
   LaneMemory memory(model, scratch);
   TAILOR_CHECK(memory.open());
   TAILOR_CHECK(decode_soft_prompt(memory.context(), prompt, scratch.batch));
-  auto bytes = std::make_shared<std::vector<std::uint8_t>>(llama_state_seq_get_size(memory.context(), 0));
+  auto bytes = std::make_shared<PageBytes>(llama_state_seq_get_size(memory.context(), 0));
   if (llama_state_seq_get_data(memory.context(), bytes->data(), bytes->size(), 0) != bytes->size())
     return Error{ErrorCode::kInternal, "llama.cpp did not hand out the state of a sequence", ""};
   return SequenceBytes(std::move(bytes));

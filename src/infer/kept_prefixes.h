@@ -10,12 +10,13 @@
 #include <unordered_map>
 #include <vector>
 
+#include "infer/page_bytes.h"
 #include "infer/prefix_tree.h"
 
 namespace tailor {
 
 /// A sequence as llama.cpp saves it.
-using SequenceBytes = std::shared_ptr<const std::vector<std::uint8_t>>;
+using SequenceBytes = std::shared_ptr<const PageBytes>;
 
 /// Threads: one at a time.
 class KeptPrefixes {

@@ -86,15 +86,14 @@ SequenceBytes LaneMemory::save(const LaneSequence& from, std::size_t count) {
   llama_memory_t memory = llama_get_memory(context_.get());
   constexpr llama_seq_id kCopy = 0;
   llama_memory_seq_cp(memory, from.id, kCopy, 0, static_cast<llama_pos>(count));
-  auto bytes = std::make_shared<std::vector<std::uint8_t>>(llama_state_seq_get_size(context_.get(), kCopy));
-  const bool good =
-      llama_state_seq_get_data(context_.get(), bytes->data(), bytes->size(), kCopy) == bytes->size() && !bytes->empty();
+  auto bytes = std::make_shared<PageBytes>(llama_state_seq_get_size(context_.get(), kCopy));
+  const bool good = bytes->size() > 0 &&
+                    llama_state_seq_get_data(context_.get(), bytes->data(), bytes->size(), kCopy) == bytes->size();
   llama_memory_seq_rm(memory, kCopy, -1, -1);
   return good ? bytes : nullptr;
 }
 
-bool LaneMemory::restore(const std::vector<std::uint8_t>& bytes, std::size_t held, std::size_t count,
-                         LaneSequence& to) {
+bool LaneMemory::restore(const PageBytes& bytes, std::size_t held, std::size_t count, LaneSequence& to) {
   if (llama_state_seq_set_data(context_.get(), bytes.data(), bytes.size(), to.id) == 0) {
     llama_memory_seq_rm(llama_get_memory(context_.get()), to.id, -1, -1);
     return false;
@@ -109,7 +108,7 @@ Result<bool> LaneMemory::make_room(std::size_t count, bool& lost) {
   const std::size_t need = used() + count;
   if (need > options_.max_cells) return false;
   const std::size_t cells = std::min(options_.max_cells, std::max(rounded(need), 2 * cells_));
-  std::vector<std::uint8_t> state(llama_state_get_size(context_.get()));
+  PageBytes state(llama_state_get_size(context_.get()));
   const bool saved = llama_state_get_data(context_.get(), state.data(), state.size()) > 0;
   context_.reset();  // before the new one is made: memory
   TAILOR_TRY(context_, make(cells));

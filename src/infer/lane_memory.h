@@ -53,7 +53,7 @@ class LaneMemory {
   /// The first `count` positions as bytes; null: llama.cpp did not hand them out.
   SequenceBytes save(const LaneSequence& from, std::size_t count);
   /// The reverse, into an empty sequence: `held` positions, of which `count` are kept. False: no room in one piece.
-  bool restore(const std::vector<std::uint8_t>& bytes, std::size_t held, std::size_t count, LaneSequence& to);
+  bool restore(const PageBytes& bytes, std::size_t held, std::size_t count, LaneSequence& to);
 
   std::size_t used() const { return ledger_.used(); }
   std::size_t cells() const { return cells_; }

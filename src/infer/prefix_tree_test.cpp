@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/rng.h"
+#include "core/system.h"
 #include "infer/cell_ledger.h"
 #include "infer/kept_prefixes.h"
 
@@ -88,9 +89,25 @@ TEST(CellLedger, CountsSharedCellsOnce) {
   EXPECT_EQ(ledger.used(), 0u);
 }
 
+TEST(PageBytes, GoBackToTheSystemThoughOthersStay) {
+  constexpr std::size_t kBytes = std::size_t{1} << 20, kBlocks = 64;
+  std::vector<std::unique_ptr<PageBytes>> blocks;
+  std::vector<std::unique_ptr<char[]>> between;  // what keeps a heap from shrinking
+  for (std::size_t i = 0; i < kBlocks; ++i) {
+    blocks.push_back(std::make_unique<PageBytes>(kBytes));
+    std::fill_n(blocks.back()->data(), kBytes, std::uint8_t{1});
+    between.push_back(std::make_unique<char[]>(64));
+  }
+  const std::uint64_t all = memory_now().resident;
+  for (std::size_t i = 0; i < kBlocks; i += 2) blocks[i].reset();
+  EXPECT_LT(memory_now().resident + kBlocks / 2 * kBytes * 3 / 4, all);
+  EXPECT_EQ(blocks[1]->data()[kBytes - 1], 1);
+  EXPECT_EQ(PageBytes(0).data(), nullptr);
+}
+
 TEST(KeptPrefixes, StaysBelowItsBytesAndDropsTheOldest) {
   KeptPrefixes kept(100);
-  const auto bytes = [](std::size_t n) { return std::make_shared<const std::vector<std::uint8_t>>(n); };
+  const auto bytes = [](std::size_t n) { return std::make_shared<const PageBytes>(n); };
   kept.put("", {1, 2, 3}, bytes(40));
   kept.put("", {4, 5}, bytes(40));
   EXPECT_EQ(kept.longest("", Tokens{1, 2, 3, 9}).length, 3u);  // used: the other one is older now
