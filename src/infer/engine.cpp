@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <utility>
 
 #include "core/system.h"
@@ -167,6 +168,10 @@ Result<Engine> Engine::load(const std::filesystem::path& gguf, const EngineOptio
   }
   impl->queue = RequestQueue(options.queue);
   impl->beginnings = std::make_unique<SharedBeginnings>(impl->mutex, impl->changed, options.kept_bytes);
+  impl->beginnings->gone = [self = impl.get()](const std::string& space) {
+    const auto adapter = self->adapters.find(std::strtoll(space.c_str(), nullptr, 10));
+    return adapter == self->adapters.end() || adapter->second.removed;
+  };
   impl->adapters[0] = EngineAdapter{};
   impl->ends = impl->model->end_tokens();
   impl->counts.last_step = std::chrono::steady_clock::now();

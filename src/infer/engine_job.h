@@ -30,7 +30,7 @@ struct EngineJob {
   std::shared_ptr<AnswerListener> listener;
   std::shared_ptr<EngineTicket> ticket;
   EngineAdapter* adapter = nullptr;
-  std::string space;   // of beginnings: adapter and the request's own
+  std::string space;   // of beginnings: the adapter's id, a slash, and the request's own
   bool alone = false;  // computed by the lane that computes one at a time
   int max_tokens = 0;
   std::uint64_t work = 0, worked = 0;  // tokens as the queue accounts them, and what of them is done

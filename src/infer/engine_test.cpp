@@ -321,6 +321,23 @@ TEST(Engine, AdaptersHaveLanesAndBeginningsOfTheirOwn) {
                "cannot be used as an adapter");
 }
 
+TEST(Engine, NothingIsKeptOfAnAdapterThatWasRemoved) {
+  TemporaryDirectory dir("engine");
+  EngineOptions options = exact();
+  options.lanes = 1;
+  options.cache_bytes = 1024 * 2 * 2 * 32 * 4;  // 1,024 tokens: the second prompt needs the first one's room
+  Engine engine = Engine::load(tiny_llama(), options).value();
+  testing::write_tiny_adapter(dir.path() / "adapter.gguf");
+  for (const bool removed : {true, false}) {
+    EngineRequest request = ask(some_tokens(600), 2);
+    request.adapter = engine.add_adapter(dir.path() / "adapter.gguf").value();
+    answer(engine, request);
+    if (removed) engine.remove_adapter(request.adapter);
+    answer(engine, ask(some_tokens(900, 5), 2));
+    EXPECT_EQ(engine.stats().kept_bytes > 0, !removed);
+  }
+}
+
 TEST(Engine, AdaptersAreCheckedAgainstTheModelThatIsLoaded) {
   TemporaryDirectory dir("engine");
   std::filesystem::copy_file(tiny_llama(), dir.path() / "base.gguf");

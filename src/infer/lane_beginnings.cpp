@@ -173,7 +173,8 @@ bool LaneBeginnings::evict_one() {
   bool worth_keeping = oldest->tokens.size() >= kWorthKeeping;
   if (worth_keeping) {
     const std::lock_guard lock(shared_.mutex);
-    worth_keeping = shared_.kept.max_bytes() > 0 && !shared_.tree.continued(oldest->entry);
+    worth_keeping = shared_.kept.max_bytes() > 0 && !shared_.tree.continued(oldest->entry) &&
+                    !(shared_.gone && shared_.gone(oldest->space));
   }
   SequenceBytes bytes;
   if (worth_keeping) bytes = memory_.save(oldest->sequence, oldest->sequence.cells.size());

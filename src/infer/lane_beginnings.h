@@ -43,6 +43,8 @@ struct SharedBeginnings {
   std::unordered_map<std::int64_t, KnownEntry> entries;
   std::int64_t next_entry = 1;
   KeptPrefixes kept;
+  /// Nobody will ask for this space again: nothing of it is kept outside of lanes. Empty: there is none such.
+  std::function<bool(const std::string& space)> gone;
 
   void forget(std::int64_t entry) {
     tree.remove(entry);

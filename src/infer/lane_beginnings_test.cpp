@@ -232,6 +232,19 @@ TEST_F(LaneBeginningsTest, RoomIsMadeOfWhatIsKeptWhichStaysAsBytes) {
   expect_as_alone(finish(one_, second), second.tokens);
 }
 
+TEST_F(LaneBeginningsTest, NothingIsKeptOfASpaceThatIsGone) {
+  shared_.gone = [](const std::string& space) { return space == "gone"; };
+  for (const char* space : {"gone", "s"}) {
+    EngineJob& each = job(prompt(600, 20, 1), space);
+    one_.beginnings.begin(each).value();
+    finish(one_, each);
+    one_.beginnings.keep(each);
+    EXPECT_TRUE(one_.beginnings.make_room(1000).value());
+    EXPECT_EQ(one_.memory.used(), 0U);
+    EXPECT_EQ(shared_.kept.bytes() > 0, space == std::string("s"));
+  }
+}
+
 TEST_F(LaneBeginningsTest, SpacesShareNothing) {
   EngineJob &first = job(prompt(100, 20, 1)), &second = job(prompt(100, 20, 1), "another");
   one_.beginnings.begin(first).value();
