@@ -15,9 +15,10 @@
 namespace tailor {
 namespace {
 
-constexpr int kLockstep = 32;         // messages at once: products of this height are near full speed
-constexpr int kSpeculativeNodes = 8;  // a call of so many tokens costs little more than one of a single token
-constexpr int kMaxCells = 8192;       // of a lockstep's key-value cache
+constexpr int kLockstep = 8;      // messages at once: more would have fewer sequences each, and compute nodes again
+constexpr int kNodesAtOnce = 64;  // of all messages: products of this height are near full speed, and more nodes would
+                                  // be computed that the search would not have come to
+constexpr int kMaxCells = 8192;   // of a lockstep's key-value cache
 
 /// A node that may be computed next.
 struct Candidate {
@@ -86,7 +87,7 @@ class Lockstep {
         more = task != nullptr;
         if (more) TAILOR_CHECK(start(search, *task));
       }
-      const int width = std::clamp(kSpeculativeNodes / std::max(active, 1), 1, kSpeculativeNodes);
+      const int width = kNodesAtOnce / std::max(active, 1);
       for (Search& search : searches_) {
         if (search.task == nullptr || search.frontier.empty()) continue;
         for (int i = 0; i < width && !search.done(); ++i) {
@@ -112,7 +113,7 @@ class Lockstep {
     return {};
   }
 
-  static constexpr int kMaxPaths = 8;  // a message's sequences; more are seldom of use
+  static constexpr int kMaxPaths = 63;  // a message's sequences; more are seldom of use
 
  private:
   struct Output {
@@ -293,7 +294,9 @@ Result<std::vector<BestLabel>> LabelScorer::best(std::span<const TokenList> prom
   }
   const bool together = tasks.size() < 2 * static_cast<std::size_t>(self.threads);
   const int workers = together ? 1 : self.threads;
-  const std::size_t cells_each = longest + Lockstep::kMaxPaths * deepest;
+  // What sequences have in common is there once, so no node twice.
+  const std::size_t cells_each =
+      longest + std::min(Lockstep::kMaxPaths * deepest, static_cast<std::size_t>(self.trie.internal_nodes));
   const std::size_t fitting = std::max<std::size_t>(1, self.cells_beside_prefix(kMaxCells) / cells_each);
   const auto places = static_cast<int>(
       std::min({fitting, static_cast<std::size_t>(kLockstep),
@@ -306,6 +309,7 @@ Result<std::vector<BestLabel>> LabelScorer::best(std::span<const TokenList> prom
   std::mutex reporting;
   std::size_t done = 0;
   const auto search_some = [&](int w) -> Status {
+    const OwnAttention own;
     ScoreWorker& worker = self.workers[static_cast<std::size_t>(w)];
     TAILOR_CHECK(self.prepare(worker, need));
     const auto next = [&]() -> const ScoreTask* {

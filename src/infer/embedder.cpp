@@ -163,13 +163,18 @@ Status Embedder::Impl::run(std::span<const std::vector<std::int32_t>> tokens, bo
     if (tokens[a].size() != tokens[b].size()) return tokens[a].size() > tokens[b].size();
     return tokens[a] < tokens[b];
   });
+  // Few texts go to all workers in equal parts too.
+  std::size_t total = 0;
+  for (const std::vector<std::int32_t>& text : tokens) total += text.size();
+  const auto most = static_cast<std::size_t>(batch_tokens), workers = static_cast<std::size_t>(threads);
+  const std::size_t rounds = (total + workers * most - 1) / (workers * most);
+  const std::size_t share = (total + rounds * workers - 1) / std::max<std::size_t>(1, rounds * workers);
   std::vector<std::size_t> starts;
   const auto max_texts = static_cast<std::size_t>(backend->max_texts());
   std::size_t in_batch = 0;
   for (std::size_t i = 0; i < n; ++i) {
     const std::size_t length = tokens[order[i]].size();
-    if (starts.empty() || in_batch + length > static_cast<std::size_t>(batch_tokens) ||
-        i - starts.back() >= max_texts) {
+    if (starts.empty() || in_batch + length > most || in_batch + length / 2 > share || i - starts.back() >= max_texts) {
       starts.push_back(i);
       in_batch = 0;
     }

@@ -384,6 +384,7 @@ Result<std::vector<LabelScores>> LabelScorer::score_all(std::span<const TokenLis
   std::mutex reporting;
   std::size_t done = 0;
   const auto score_some = [&](int w) -> Status {
+    const OwnAttention own;
     ScoreWorker& worker = self.workers[static_cast<std::size_t>(w)];
     for (std::size_t p; (p = next_pack.fetch_add(1)) < packs;) {
       if (cancel.cancelled()) return Error{ErrorCode::kCancelled, "scoring was interrupted", ""};

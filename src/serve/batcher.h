@@ -1,5 +1,7 @@
 #pragma once
-/// Requests answered together: whatever waits when the last batch is done becomes the next one.
+/// Requests answered together: whatever waits when the last batch is done becomes the next one. Clients that were
+/// answered together ask again together, so that batch waits for as many requests as the last one had, for at most
+/// a twentieth of the time that it took.
 
 #include <fmt/format.h>
 
@@ -37,6 +39,7 @@ struct BatcherOptions {
   std::size_t batch_bytes = std::size_t{256} << 10;  // the same, of texts
   std::size_t queue_items = 8192;                    // waiting; more are refused
   std::chrono::milliseconds waiting_time{30'000};    // what waits may take, as measured; more is refused
+  std::chrono::microseconds gathering_time{2'000};   // at most, for the others of the last batch
   std::function<SteadyTime()> clock;                 // empty: the machine's
 };
 
@@ -124,6 +127,8 @@ class Batcher {
     std::size_t counted() const { return bytes + items.size(); }  // an empty text takes time too
   };
 
+  static constexpr int kGatheringShare = 20;
+
   static double seconds(SteadyTime from, SteadyTime to) { return std::chrono::duration<double>(to - from).count(); }
   static BatcherOptions with_clock(BatcherOptions options) {
     if (!options.clock) options.clock = [] { return std::chrono::steady_clock::now(); };
@@ -135,13 +140,19 @@ class Batcher {
   }
 
   void run() {
-    double done = 0;  // bytes of the last batch
+    double done = 0;              // bytes of the last batch
+    std::size_t last = 0;         // its requests
+    SteadyTime::duration took{};  // its time
     for (;;) {
       std::vector<Request> requests;
       {
         std::unique_lock lock(mutex_);
         drain_.advance(std::exchange(done, 0), !queue_.empty(), options_.clock());
         changed_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
+        if (last > 1) {
+          const auto most = std::min<SteadyTime::duration>(options_.gathering_time, took / kGatheringShare);
+          changed_.wait_for(lock, most, [&] { return stopping_ || queue_.size() >= last; });
+        }
         if (stopping_) return;
         std::size_t items = 0, bytes = 0;
         while (!queue_.empty()) {
@@ -159,7 +170,10 @@ class Batcher {
         }
       }
       std::erase_if(requests, [](const Request& request) { return request.gone && request.gone(); });
+      last = requests.size();
+      const SteadyTime begin = options_.clock();
       if (!requests.empty()) answer(requests);
+      took = options_.clock() - begin;
     }
   }
 

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <future>
 
 namespace tailor {
@@ -143,6 +144,30 @@ TEST(Batcher, WhatWaitsAtTheEndIsCancelled) {
   EXPECT_TRUE(running.get().has_value());
   const auto cancelled = waits.get();
   EXPECT_TRUE(cancelled.has_value() || cancelled.error().code == ErrorCode::kCancelled);
+}
+
+/// Says that an hour has passed each time it is asked.
+std::function<SteadyTime()> hours() {
+  return [hour = std::make_shared<std::atomic<int>>(0)] { return SteadyTime(std::chrono::hours(++*hour)); };
+}
+
+TEST(Batcher, ClientsThatWereAnsweredTogetherAreAnsweredTogetherAgain) {
+  Lengths lengths(
+      {.waiting_time = std::chrono::hours(9999), .gathering_time = std::chrono::minutes(1), .clock = hours()}, true);
+  auto first = lengths.ask({"a"});
+  lengths.wait_until_computing();
+  auto second = lengths.ask({"bb"}), third = lengths.ask({"ccc"});
+  lengths.open();
+  EXPECT_EQ(second.get()->batch_items + third.get()->batch_items, 4u);
+  auto fourth = lengths.ask({"dddd"}), fifth = lengths.ask({"eeeee"});
+  EXPECT_EQ(fourth.get()->batch_items, 2u);
+  EXPECT_EQ(fifth.get()->batch_items, 2u);
+}
+
+TEST(Batcher, AClientAloneWaitsForNobody) {
+  Lengths lengths(
+      {.waiting_time = std::chrono::hours(9999), .gathering_time = std::chrono::hours(9999), .clock = hours()});
+  for (const char* text : {"a", "bb", "ccc"}) EXPECT_EQ(lengths.ask({text}).get()->batch_items, 1u);
 }
 
 }  // namespace
