@@ -60,6 +60,10 @@ struct EngineJob {
   bool importing = false;  // bytes are on their way
 
   std::size_t prompt_size() const { return request->prompt.size(); }
+  /// Whether log p of the token after this one of the prompt is asked for.
+  bool scored(std::size_t at) const {
+    return request->prompt_logprobs >= 0 && at + 1 >= request->logprobs_from && at + 1 < prompt_size();
+  }
   std::size_t answer_size() const { return tokens.size() - prompt_size(); }
 };
 
@@ -98,6 +102,7 @@ struct Engine::Impl {
   mutable std::mutex mutex;  // all below
   std::condition_variable changed;
   bool stopping = false;
+  int held = 0;  // Engine::Hold
   std::int64_t next_id = 1, next_entry = 1, next_adapter = 1;
   std::map<AdapterId, EngineAdapter> adapters;
   RequestQueue queue;
@@ -173,6 +178,7 @@ class Lane {
   bool has_work() const;
   bool runnable(const EngineJob& job) const;
   bool may_admit(const QueuedRequest& request) const;
+  bool has_room_for_all_of(const QueuedRequest& request) const;
   bool must_drain() const;
   bool adapter_removed() const;
   void drop_removed_adapter();
@@ -198,6 +204,7 @@ class Lane {
   Result<bool> room_for(std::size_t tokens);
   Status compute(std::vector<Piece>& pieces);
   Status compute_by_worker(Piece& piece);
+  Status score_by_worker(EngineJob& job);
   void read(const Piece& piece);
   Status take_token(EngineJob& job, std::span<float> logits, std::optional<AnswerEnd>& end);
 

@@ -75,6 +75,14 @@ TEST_P(TuneText, ThePackageScoresAndAnswersAsRecorded) {
     ASSERT_EQ(g.code, 0) << g.err;
     EXPECT_EQ(parse_json(g.out, "answer").value().at("text"), answer.at("tuned"));
   }
+  // Several texts: in their order, the shorter answer need not be the first one.
+  const auto prompt = [&](std::size_t i) { return answers[i].at("prompt").at(0).at("content").get<std::string>(); };
+  const Outcome several = run({"generate", (out / "package").string(), prompt(1), prompt(0), prompt(1), "--json"});
+  ASSERT_EQ(several.code, 0) << several.err;
+  write_file_atomic(dir_.path() / "several.jsonl", several.out).value();
+  const auto lines = read_jsonl(dir_.path() / "several.jsonl").value();
+  ASSERT_EQ(lines.size(), 3u);
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(lines[i].at("text"), answers[i == 1 ? 0 : 1].at("tuned"));
   const Outcome predict = run({"predict", (out / "package").string(), "a text"});
   EXPECT_EQ(predict.code, 2);
   EXPECT_TRUE(contains(predict.err, "tailor generate")) << predict.err;
