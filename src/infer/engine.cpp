@@ -351,6 +351,12 @@ Engine::Hold::~Hold() {
   impl_.changed.notify_all();
 }
 
+void Engine::forget_beginnings() {
+  const std::lock_guard lock(impl_->mutex);
+  ++impl_->times_forgotten;
+  impl_->kept->drop_spaces([](const std::string&) { return true; });
+}
+
 ExpectedWait Engine::expected_wait(const std::string& client, int priority, AdapterId adapter, bool alone) const {
   const std::lock_guard lock(impl_->mutex);
   ExpectedWait out;

@@ -157,8 +157,8 @@ class Engine {
   /// adapter (kNotFound), a full queue (kUnavailable). After success the listener hears of every choice's end.
   Result<std::shared_ptr<EngineTicket>> submit(EngineRequest request, std::shared_ptr<AnswerListener> listener);
 
-  /// While one lives, nothing that waits begins: what is submitted meanwhile begins together. Into an idle engine of one
-  /// lane, what is then computed beside what is a function of the requests alone, and so is every answer.
+  /// While one lives, nothing that waits begins: what is submitted meanwhile begins together. In one lane, what is then
+  /// computed beside what is a function of the requests and of the beginnings that are kept, and so is every answer.
   class Hold {
    public:
     explicit Hold(Engine& engine);
@@ -169,6 +169,10 @@ class Engine {
    private:
     Impl& impl_;
   };
+
+  /// Lanes that have nothing to do forget all beginnings and open their memory anew when they begin again: after it and
+  /// a Hold, answers do not depend on what came before.
+  void forget_beginnings();
 
   /// From what waits and how fast that was worked off; nothing is refused by it. `alone`: as EngineRequest::invariant.
   ExpectedWait expected_wait(const std::string& client, int priority, AdapterId adapter, bool alone) const;

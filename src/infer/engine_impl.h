@@ -102,7 +102,8 @@ struct Engine::Impl {
   mutable std::mutex mutex;  // all below
   std::condition_variable changed;
   bool stopping = false;
-  int held = 0;  // Engine::Hold
+  int held = 0;                       // Engine::Hold
+  std::uint64_t times_forgotten = 0;  // Engine::forget_beginnings()
   std::int64_t next_id = 1, next_entry = 1, next_adapter = 1;
   std::map<AdapterId, EngineAdapter> adapters;
   RequestQueue queue;
@@ -214,6 +215,7 @@ class Lane {
   void remember(Cached cached);
   bool evict_one();
   void forget_last();
+  void begin_afresh();
   void publish();
   const LaneSequence* sequence_of(std::int64_t entry) const;
 
@@ -226,7 +228,7 @@ class Lane {
   std::vector<PrefixOrder> pending_;  // of others, not computed far enough yet
   AdapterId adapter_ = 0;
   std::size_t load_ = 0, shown_used_ = 0;
-  std::uint64_t clock_ = 0;
+  std::uint64_t clock_ = 0, times_forgotten_ = 0;
   std::uint64_t new_prompt_ = 0, new_cached_ = 0, new_computed_ = 0, new_answer_ = 0;  // not in the engine's counts yet
   std::thread thread_;
 };

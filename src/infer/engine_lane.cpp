@@ -51,11 +51,14 @@ void Lane::run() {
   for (;;) {
     std::vector<std::unique_ptr<EngineJob>> expired;
     std::vector<PrefixDelivery> arrived;
+    bool afresh = false;
     {
       std::unique_lock lock(engine_.mutex);
       if (!has_work()) busy.set(false);
       engine_.changed.wait(lock, [&] { return engine_.stopping || has_work(); });
       if (engine_.stopping) break;
+      afresh = jobs_.empty() && times_forgotten_ != engine_.times_forgotten;
+      if (afresh) times_forgotten_ = engine_.times_forgotten;
       admit(expired);
       engine_.measure();
       drop_removed_adapter();
@@ -66,6 +69,7 @@ void Lane::run() {
     for (const auto& job : expired) job->listener->on_error(job->choice, *expiry(*job, SteadyTime::max()));
     busy.set(true);
     try {
+      if (afresh) begin_afresh();
       take_deliveries(arrived);
       begin_new();
       step();
@@ -443,6 +447,11 @@ void Lane::forget_last() {
   engine_.forget(cached_.back().entry);
   memory_.drop(cached_.back().sequence);
   cached_.pop_back();
+}
+
+void Lane::begin_afresh() {
+  while (!cached_.empty()) forget_last();
+  memory_.close();
 }
 
 /// log p of the prompt in one call, which a worker computes many times faster than token after token.

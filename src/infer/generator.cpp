@@ -90,15 +90,16 @@ struct Generator::Impl {
   Engine engine;
   AdapterId soft = 0;  // the soft prompt; 0: none
 
-  /// Requests that begin together; `indices` are their places among the `count` texts of the call, for errors. `take`
-  /// hears of what comes until it says false or an error, which ends what still runs.
-  Status run(std::vector<EngineRequest> requests, std::span<const std::size_t> indices, std::size_t count, bool streams,
-             const std::function<Result<bool>(const Event&)>& take, const CancelToken& cancel);
+  /// Requests that begin together, whatever came before where `afresh`; `indices` are their places among the `count`
+  /// texts of the call, for errors. `take` hears of what comes until it says false or an error, which ends what still
+  /// runs.
+  Status run(std::vector<EngineRequest> requests, std::span<const std::size_t> indices, std::size_t count, bool afresh,
+             bool streams, const std::function<Result<bool>(const Event&)>& take, const CancelToken& cancel);
 };
 
 Status Generator::Impl::run(std::vector<EngineRequest> requests, std::span<const std::size_t> indices,
-                            std::size_t count, bool streams, const std::function<Result<bool>(const Event&)>& take,
-                            const CancelToken& cancel) {
+                            std::size_t count, bool afresh, bool streams,
+                            const std::function<Result<bool>(const Event&)>& take, const CancelToken& cancel) {
   const Error interrupted{ErrorCode::kCancelled, "the work was interrupted", ""};
   if (cancel.cancelled()) return interrupted;
   const auto inbox = std::make_shared<Inbox>();
@@ -112,6 +113,7 @@ Status Generator::Impl::run(std::vector<EngineRequest> requests, std::span<const
   };
   {
     const Engine::Hold hold(engine);
+    if (afresh) engine.forget_beginnings();
     for (std::size_t i = 0; i < requests.size() && !over; ++i) {
       requests[i].adapter = soft;
       auto ticket = engine.submit(std::move(requests[i]), std::make_shared<Listener>(inbox, i, streams));
@@ -191,7 +193,7 @@ Result<GeneratedText> Generator::generate(std::span<const std::int32_t> prompt, 
     return event.text.empty() || !sink || sink(event.text);
   };
   const std::size_t first = 0;
-  TAILOR_CHECK(impl_->run(std::move(requests), {&first, 1}, 1, sink != nullptr, take, cancel));
+  TAILOR_CHECK(impl_->run(std::move(requests), {&first, 1}, 1, false, sink != nullptr, take, cancel));
   return out;
 }
 
@@ -214,7 +216,7 @@ Result<std::vector<GeneratedText>> Generator::generate_all(std::span<const Token
       if (event.end && ended) TAILOR_CHECK(ended(i, out[i]));
       return true;
     };
-    TAILOR_CHECK(impl_->run(std::move(requests), indices, prompts.size(), false, take, cancel));
+    TAILOR_CHECK(impl_->run(std::move(requests), indices, prompts.size(), first == 0, false, take, cancel));
   }
   return out;
 }
@@ -265,7 +267,7 @@ Result<std::vector<std::vector<double>>> Generator::losses_all(std::span<const S
       if (event.end && done) done(ended);
       return true;
     };
-    TAILOR_CHECK(impl_->run(std::move(requests), indices, texts.size(), false, take, cancel));
+    TAILOR_CHECK(impl_->run(std::move(requests), indices, texts.size(), first == 0, false, take, cancel));
   }
   return out;
 }

@@ -3,10 +3,10 @@
 /// infer/engine.h. One answer with its words as they come, or many at once.
 ///
 /// Many are computed together, up to 32 at a time, in one lane with all threads. What is computed beside what is a
-/// function of the texts alone: the same calls on the same machine give the same answers. A token's logits depend in
-/// their last digits on what is computed beside it and on what was computed before its prompt began, so where two
-/// tokens are all but equally likely an answer may differ from the one that is computed alone; figures that are
-/// compared with each other should be made by the same call.
+/// function of the texts alone, whatever was asked before: the same call on the same machine gives the same answers.
+/// They need not be those of each text alone: a token's logits depend in their last digits on what is computed beside
+/// it, which quantized weights (whose products round their input to 8 bits) turn into as much as the quantisation is,
+/// so that a likeliest token may be another one. What is compared should come from the same call with the same texts.
 
 #include <cstdint>
 #include <filesystem>
@@ -67,17 +67,18 @@ class Generator {
   Generator& operator=(Generator&&) noexcept;
   ~Generator();
 
-  /// Goes on after `prompt`. What the last prompt and this one have in common is not computed again.
+  /// Goes on after `prompt`. What earlier prompts and this one have in common is not computed again (which may change
+  /// last digits, too).
   Result<GeneratedText> generate(std::span<const std::int32_t> prompt, const SamplingOptions& options,
                                  const TextSink& sink, const CancelToken& cancel);
-  /// The same of each prompt, in order; each draws by the seed as if it were alone. `ended` may be empty.
+  /// Of each prompt, in order; each draws by the seed as if it were alone. `ended` may be empty.
   Result<std::vector<GeneratedText>> generate_all(std::span<const TokenList> prompts, const SamplingOptions& options,
                                                   const AnswerSink& ended, const CancelToken& cancel);
 
   /// -log p of every token that counts after those before it, in nats (to 7 digits), in order.
   Result<std::vector<double>> losses(std::span<const std::int32_t> tokens, std::span<const std::uint8_t> mask,
                                      const CancelToken& cancel);
-  /// The same of each text, in order. `done` may be empty.
+  /// Of each text, in order. `done` may be empty.
   Result<std::vector<std::vector<double>>> losses_all(std::span<const ScoredText> texts, const DoneFn& done,
                                                       const CancelToken& cancel);
 

@@ -98,8 +98,9 @@ TEST(Generator, DrawsBySeed) {
 }
 
 TEST(Generator, StreamsWholeCharactersAndStops) {
-  Generator generator = Generator::load(smollm_file(), {.threads = 2}).value();
-  const TokenList prompt = generator.tokenizer().encode(
+  // A new one each time: what is reused changes last digits, and this model's weights are quantized.
+  const auto fresh = [] { return Generator::load(smollm_file(), {.threads = 2}).value(); };
+  const TokenList prompt = fresh().tokenizer().encode(
       "<|im_start|>user\nRepeat: naïve café → 東京 🙂 end<|im_end|>\n<|im_start|>assistant\n", false, true);
   std::string streamed;
   const TextSink sink = [&](std::string_view piece) {
@@ -107,21 +108,21 @@ TEST(Generator, StreamsWholeCharactersAndStops) {
     streamed += piece;
     return true;
   };
-  const GeneratedText whole = generator.generate(prompt, {.max_tokens = 40}, sink, kNever).value();
+  const GeneratedText whole = fresh().generate(prompt, {.max_tokens = 40}, sink, kNever).value();
   EXPECT_EQ(streamed, whole.text);
   ASSERT_GT(whole.text.size(), 6u) << whole.text;
   // Cut before a text that spans tokens.
   const std::string stop = whole.text.substr(3, 3);
   streamed.clear();
   const GeneratedText cut =
-      generator.generate(prompt, {.max_tokens = 40, .stop = {"not there", stop}}, sink, kNever).value();
+      fresh().generate(prompt, {.max_tokens = 40, .stop = {"not there", stop}}, sink, kNever).value();
   EXPECT_EQ(cut.text, whole.text.substr(0, whole.text.find(stop)));
   EXPECT_EQ(streamed, cut.text);
   EXPECT_EQ(cut.finish, FinishReason::kStop);
   // A sink that has enough.
   int pieces = 0;
   const GeneratedText short_one =
-      generator
+      fresh()
           .generate(
               prompt, {.max_tokens = 40}, [&](std::string_view) { return ++pieces < 2; }, kNever)
           .value();
@@ -173,17 +174,21 @@ TEST(Generator, TheSameCallsGiveTheSameAnswers) {
   std::vector<ScoredText> texts;
   const std::vector<std::uint8_t> mask(400, 1);
   for (const TokenList& prompt : prompts) texts.push_back({prompt, std::span(mask).first(prompt.size())});
-  const auto once = [&] {
-    Generator generator = Generator::load(smollm_file(), {.threads = 2}).value();
+  const auto once = [&](Generator& generator) {
     std::vector<TokenList> tokens;
     const SamplingOptions options{.max_tokens = 10, .temperature = 3};
     for (const GeneratedText& answer : generator.generate_all(prompts, options, {}, kNever).value())
       tokens.push_back(answer.tokens);
     return std::pair(tokens, generator.losses_all(texts, {}, kNever).value());
   };
-  const auto first = once(), second = once();
-  EXPECT_EQ(first.first, second.first);
-  EXPECT_EQ(first.second, second.second);
+  Generator generator = Generator::load(smollm_file(), {.threads = 2}).value();
+  const auto first = once(generator);
+  generator.generate(some_tokens(1500), {.max_tokens = 3}, {}, kNever).value();  // the cache grows, and holds this
+  generator.generate(prompts[3], {.max_tokens = 3}, {}, kNever).value();
+  const auto again = once(generator);
+  EXPECT_EQ(again, first) << "whatever came before";
+  Generator other = Generator::load(smollm_file(), {.threads = 2}).value();
+  EXPECT_EQ(once(other), first);
 }
 
 TEST(Generator, ManyStopAtTheirStopTexts) {
