@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <ctime>
+#include <numeric>
 #include <optional>
 
 #include "core/files.h"
@@ -158,6 +159,11 @@ class TextRecipe {
   ProgressFn progress() const {
     return [this](const Progress& p) { ui_.progress(p, watch_.seconds(), 0); };
   }
+  DoneFn steps_of(std::string_view stage, std::size_t total) const {
+    return [this, stage = std::string(stage), total](std::size_t done) {
+      progress()({stage, static_cast<double>(done), static_cast<double>(total)});
+    };
+  }
   Result<RowLosses> losses_of(TextModel& model, std::string_view stage);
   Result<std::vector<GeneratedAnswer>> answers_of(TextModel& model, std::span<const std::size_t> examples,
                                                   std::string_view stage);
@@ -254,19 +260,16 @@ Result<RowLosses> TextRecipe::losses_of(TextModel& model, std::string_view stage
   ui_.stage(stage);
   RowLosses out;
   const TokenFile& file = prepared_.tokens.file;
-  const auto rows = static_cast<double>(trained_.examples.size());
+  std::vector<ScoredText> rows;
   for (std::size_t i = 0; i < file.rows(); ++i) {
     if (file.parts[i] != TokenPart::kTest) continue;
-    const auto tokens = file.row(i);
-    const auto mask = file.mask(i);
-    TrainingRow row{{tokens.begin(), tokens.end()}, {mask.begin(), mask.end()}};
-    TAILOR_TRY(const std::vector<double> losses, model.losses(row, cancel_));
-    double sum = 0;
-    for (const double loss : losses) sum += loss;
+    rows.push_back({file.row(i), file.mask(i)});
     out.examples.push_back(file.row_ids[i]);
-    out.loss.push_back(sum);
-    out.tokens.push_back(static_cast<double>(losses.size()));
-    progress()({std::string(stage), static_cast<double>(out.loss.size()), rows});
+  }
+  TAILOR_TRY(const auto losses, model.losses(rows, steps_of(stage, rows.size()), cancel_));
+  for (const std::vector<double>& row : losses) {
+    out.loss.push_back(std::accumulate(row.begin(), row.end(), 0.0));
+    out.tokens.push_back(static_cast<double>(row.size()));
   }
   return out;
 }
@@ -274,14 +277,20 @@ Result<RowLosses> TextRecipe::losses_of(TextModel& model, std::string_view stage
 Result<std::vector<GeneratedAnswer>> TextRecipe::answers_of(TextModel& model, std::span<const std::size_t> examples,
                                                             std::string_view stage) {
   ui_.stage(stage);
-  std::vector<GeneratedAnswer> out;
+  std::vector<TextRequest> requests;
   for (const std::size_t i : examples) {
-    const Question question = last_question(prepared_.data.examples[i]);
-    TAILOR_TRY(const GeneratedText text, model.answer({question.messages, question.raw, question.tools},
-                                                      {.max_tokens = settings_.max_tokens}, {}, cancel_));
-    out.push_back({text.text, text.finish == FinishReason::kStop});
-    progress()({std::string(stage), static_cast<double>(out.size()), static_cast<double>(examples.size())});
+    Question question = last_question(prepared_.data.examples[i]);
+    requests.push_back({std::move(question.messages), std::move(question.raw), std::move(question.tools)});
   }
+  const DoneFn done = steps_of(stage, requests.size());
+  std::size_t ended = 0;
+  const auto count = [&](std::size_t, const GeneratedText&) -> Status {
+    done(++ended);
+    return {};
+  };
+  TAILOR_TRY(const auto texts, model.answers(requests, {.max_tokens = settings_.max_tokens}, count, cancel_));
+  std::vector<GeneratedAnswer> out;
+  for (const GeneratedText& text : texts) out.push_back({text.text, text.finish == FinishReason::kStop});
   return out;
 }
 

@@ -95,20 +95,24 @@ Result<Json> teach_texts(const TuneOptions& options, PreparedChat& data, int thr
   if (!all_there) {
     TAILOR_TRY(TextModel teacher, open_teacher(options, data.form, threads, ui, progress));
     ui.stage("asking the teacher");
-    for (std::size_t k = 0; k < asked.size(); ++k) {
-      const std::size_t i = asked[k];
-      if (!answers.contains(i)) {
-        const Question question = last_question(data.examples[i]);
-        TAILOR_TRY(const GeneratedText text, teacher.answer({question.messages, question.raw, question.tools},
-                                                            {.max_tokens = options.teacher_tokens}, {}, cancel));
-        answers[i] = {text.text, text.finish == FinishReason::kStop};
-        TAILOR_CHECK(append_line(file, dump_json({{"example", i},
-                                                  {"line", data.examples[i].line},
-                                                  {"answer", answers[i].text},
-                                                  {"ended", answers[i].ended}})));
-      }
-      progress({"asking the teacher", static_cast<double>(k + 1), static_cast<double>(asked.size())});
+    std::vector<std::size_t> left;
+    std::vector<TextRequest> requests;
+    for (const std::size_t i : asked) {
+      if (answers.contains(i)) continue;
+      Question question = last_question(data.examples[i]);
+      left.push_back(i);
+      requests.push_back({std::move(question.messages), std::move(question.raw), std::move(question.tools)});
     }
+    const auto keep = [&](std::size_t k, const GeneratedText& text) -> Status {
+      const std::size_t i = left[k];
+      answers[i] = {text.text, text.finish == FinishReason::kStop};
+      progress({"asking the teacher", static_cast<double>(answers.size()), static_cast<double>(asked.size())});
+      return append_line(file, dump_json({{"example", i},
+                                          {"line", data.examples[i].line},
+                                          {"answer", answers[i].text},
+                                          {"ended", answers[i].ended}}));
+    };
+    TAILOR_CHECK(teacher.answers(requests, {.max_tokens = options.teacher_tokens}, keep, cancel));
   }
   std::size_t empty = 0, endless = 0, same = 0;
   std::vector<ChatExample> examples;

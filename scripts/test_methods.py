@@ -115,9 +115,12 @@ class Check:
         if use == "chat":
             if served["largest_difference"] > LOSS_APART:
                 return f"losses are {served['largest_difference']:.3f} apart"
-            first = json.loads((out / "answers.jsonl").read_text().splitlines()[0])
-            code, text, err = self.run(["generate", out / "package", first["prompt"][-1]["content"], "--json"])
-            return err.strip() if code != 0 else "" if json.loads(text)["text"] == first["tuned"] else "generate answers in another way"
+            answers = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
+            code, text, err = self.run(["generate", out / "package", *[a["prompt"][-1]["content"] for a in answers], "--json"])
+            if code != 0:
+                return err.strip()
+            said = [json.loads(line)["text"] for line in text.splitlines()]
+            return "" if said == [a["tuned"] for a in answers] else "generate answers in another way"
         if use == "numbers":
             apart = served["largest_difference"]
             return f"numbers are {apart:.3f} apart" if apart > NUMBERS_APART * result["target"]["deviation"] else ""

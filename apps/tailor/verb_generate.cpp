@@ -42,6 +42,33 @@ Result<std::vector<std::string>> texts_of(GenerateWords& w) {
   return texts;
 }
 
+std::string line_of(const GeneratedText& answer) {
+  return dump_json({{"text", answer.text},
+                    {"finish_reason", answer.finish == FinishReason::kStop ? "stop" : "length"},
+                    {"prompt_tokens", answer.prompt_tokens},
+                    {"completion_tokens", answer.tokens.size()}}) +
+         "\n";
+}
+
+/// Prints lines in their order as soon as those before them are there.
+class OrderedLines {
+ public:
+  explicit OrderedLines(std::size_t count) : lines_(count) {}
+  Status put(std::size_t i, std::string line) {
+    lines_[i] = std::move(line);
+    for (; next_ < lines_.size() && !lines_[next_].empty(); ++next_) {
+      if (std::fwrite(lines_[next_].data(), 1, lines_[next_].size(), stdout) != lines_[next_].size() ||
+          std::fflush(stdout) != 0)
+        return Error{ErrorCode::kIo, "standard output takes no more", ""};
+    }
+    return {};
+  }
+
+ private:
+  std::vector<std::string> lines_;
+  std::size_t next_ = 0;
+};
+
 }  // namespace
 
 void add_generate(CLI::App& app, Invocation& invocation) {
@@ -105,20 +132,21 @@ void add_generate(CLI::App& app, Invocation& invocation) {
       const TextSink print = [](std::string_view piece) {
         return std::fwrite(piece.data(), 1, piece.size(), stdout) == piece.size() && std::fflush(stdout) == 0;
       };
+      std::vector<TextRequest> requests;
       for (const std::string& text : texts) {
-        TextRequest request{.raw = text, .tools = tools};
+        TextRequest& request = requests.emplace_back(TextRequest{.raw = text, .tools = tools});
         if (!given.system.empty()) request.messages.push_back({"system", given.system});
         request.messages.push_back({"user", text});
-        TAILOR_TRY(const GeneratedText answer,
-                   model.answer(request, given.sampling, given.json ? TextSink() : print, invocation.cancel));
-        if (given.json) {
-          fmt::print("{}\n", dump_json({{"text", answer.text},
-                                        {"finish_reason", answer.finish == FinishReason::kStop ? "stop" : "length"},
-                                        {"prompt_tokens", answer.prompt_tokens},
-                                        {"completion_tokens", answer.tokens.size()}}));
-        } else {
-          fmt::print("\n");
-        }
+      }
+      if (given.json) {
+        OrderedLines lines(requests.size());
+        const auto ended = [&](std::size_t i, const GeneratedText& answer) { return lines.put(i, line_of(answer)); };
+        TAILOR_CHECK(model.answers(requests, given.sampling, ended, invocation.cancel));
+        return 0;
+      }
+      for (const TextRequest& request : requests) {
+        TAILOR_CHECK(model.answer(request, given.sampling, print, invocation.cancel));
+        fmt::print("\n");
       }
       return 0;
     };

@@ -114,8 +114,21 @@ Result<GeneratedText> TextModel::answer(const TextRequest& request, const Sampli
   return generator_->generate(tokens, options, sink, cancel);
 }
 
-Result<std::vector<double>> TextModel::losses(const TrainingRow& row, const CancelToken& cancel) {
-  return generator_->losses(row.tokens, row.mask, cancel);
+Result<std::vector<GeneratedText>> TextModel::answers(std::span<const TextRequest> requests,
+                                                      const SamplingOptions& options, const AnswerSink& ended,
+                                                      const CancelToken& cancel) {
+  std::vector<TokenList> prompts;
+  for (const TextRequest& request : requests) {
+    auto tokens = prompt(request);
+    if (!tokens.has_value()) return of_text(tokens.error(), prompts.size(), requests.size());
+    prompts.push_back(std::move(*tokens));
+  }
+  return generator_->generate_all(prompts, options, ended, cancel);
+}
+
+Result<std::vector<std::vector<double>>> TextModel::losses(std::span<const ScoredText> rows, const DoneFn& done,
+                                                           const CancelToken& cancel) {
+  return generator_->losses_all(rows, done, cancel);
 }
 
 }  // namespace tailor

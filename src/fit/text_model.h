@@ -50,8 +50,12 @@ class TextModel {
   Result<TokenList> prompt(const TextRequest& request) const;
   Result<GeneratedText> answer(const TextRequest& request, const SamplingOptions& options, const TextSink& sink,
                                const CancelToken& cancel);
-  /// -log p of the row's learnt tokens, in nats.
-  Result<std::vector<double>> losses(const TrainingRow& row, const CancelToken& cancel);
+  /// Many, computed together, in order; see Generator::generate_all() for how they compare with one alone.
+  Result<std::vector<GeneratedText>> answers(std::span<const TextRequest> requests, const SamplingOptions& options,
+                                             const AnswerSink& ended, const CancelToken& cancel);
+  /// -log p of each row's learnt tokens, in nats; computed together.
+  Result<std::vector<std::vector<double>>> losses(std::span<const ScoredText> rows, const DoneFn& done,
+                                                  const CancelToken& cancel);
 
   const TextSettings& settings() const { return settings_; }
   const PackageManifest& manifest() const { return manifest_; }  // empty for a base model

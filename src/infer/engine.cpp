@@ -151,11 +151,16 @@ Result<Engine> Engine::load(const std::filesystem::path& gguf, const EngineOptio
   if (impl->model->own_products() && !impl->by_worker()) TAILOR_CHECK(impl->model->touch_weights());
 
   const std::uint64_t cell = impl->model->cell_bytes(options.f32_cache);
-  const std::uint64_t budget = options.cache_bytes > 0 ? options.cache_bytes : system_info().memory_bytes / 4;
+  std::uint64_t budget = options.cache_bytes > 0 ? options.cache_bytes : system_info().memory_bytes / 4;
+  if (options.whole_answers)
+    budget = std::max(budget, static_cast<std::uint64_t>(impl->most_lanes) * cell *
+                                  ((static_cast<std::uint64_t>(impl->max_context) + 255) / 256 * 256));
   std::uint64_t cells = budget / cell / static_cast<std::uint64_t>(impl->most_lanes);
   // More than this no lane can use: all its sequences at full length.
   cells = std::min<std::uint64_t>(
-      cells, static_cast<std::uint64_t>(impl->options.lane_sequences) * static_cast<std::uint64_t>(impl->max_context));
+      cells,
+      (static_cast<std::uint64_t>(impl->options.lane_sequences) * static_cast<std::uint64_t>(impl->max_context) + 255) /
+          256 * 256);
   if (const int limit = impl->model->short_context(); limit > 0)
     cells = std::min(cells, static_cast<std::uint64_t>(limit));
   impl->lane_cells = static_cast<std::size_t>(cells / 256 * 256);
@@ -324,6 +329,23 @@ Result<std::shared_ptr<EngineTicket>> Engine::submit(EngineRequest request, std:
   self.open_lanes();
   self.changed.notify_all();
   return ticket;
+}
+
+Engine::Hold::Hold(Engine& engine) : impl_(*engine.impl_) {
+  const std::lock_guard lock(impl_.mutex);
+  ++impl_.held;
+}
+
+Engine::Hold::~Hold() {
+  const std::lock_guard lock(impl_.mutex);
+  --impl_.held;
+  impl_.changed.notify_all();
+}
+
+void Engine::forget_beginnings() {
+  const std::lock_guard lock(impl_->mutex);
+  ++impl_->times_forgotten;
+  impl_->beginnings->kept.drop_spaces([](const std::string&) { return true; });
 }
 
 ExpectedWait Engine::expected_wait(const std::string& client, int priority, AdapterId adapter, bool alone) const {

@@ -41,6 +41,9 @@ struct EngineOptions {
   std::chrono::milliseconds adapter_wait{1000};  // an adapter without a lane waits no longer than for this and the
                                                  // end of the answers of one lane
   QueueLimits queue;
+  /// An answer begins when there is room for all of it, and is never put back and begun again; cache_bytes is raised to
+  /// what one text of max_context takes. For callers that want all answers rather than each soon.
+  bool whole_answers = false;
   bool f32_cache = false;
   bool flash_attention = true;          // with 16-bit keys and values: of infer/attention.h
   std::shared_ptr<ComputeShare> share;  // null: one of its own
@@ -63,6 +66,7 @@ struct EngineRequest {
   bool use_cache = true;     // take and leave shared beginnings
   bool only_prompt = false;  // no answer; with prompt_logprobs
   int prompt_logprobs = -1;  // >= 0: log p of every token of the prompt after the first, and of so many likeliest ones
+  std::size_t logprobs_from = 1;  // of these, the first whose log p is told; what comes before it may be cached
   bool invariant = false;    // the same tokens alone and in company; computed alone, so slower
   bool repeatable = false;   // asked again of an idle engine, the same tokens: then computed alone, without the cache
   int priority = 0;
@@ -75,7 +79,7 @@ struct EngineRequest {
 struct PromptRead {
   std::size_t tokens = 0, cached = 0;  // of the prompt; of these, not computed
   double queued_s = 0, computed_s = 0;
-  std::vector<SampledToken> logprobs;  // where asked for: of tokens 1, 2, …
+  std::vector<SampledToken> logprobs;  // where asked for: of tokens logprobs_from, logprobs_from + 1, …
 };
 
 struct AnswerEnd {
@@ -136,6 +140,8 @@ struct EngineStats {
 /// Threads: all calls from any thread.
 class Engine {
  public:
+  struct Impl;  // engine_impl.h
+
   static Result<Engine> load(const std::filesystem::path& gguf, const EngineOptions& options = {});
   Engine(Engine&&) noexcept;
   Engine& operator=(Engine&&) noexcept;
@@ -151,6 +157,23 @@ class Engine {
   /// adapter (kNotFound), a full queue (kUnavailable). After success the listener hears of every choice's end.
   Result<std::shared_ptr<EngineTicket>> submit(EngineRequest request, std::shared_ptr<AnswerListener> listener);
 
+  /// While one lives, nothing that waits begins: what is submitted meanwhile begins together. In one lane, what is then
+  /// computed beside what is a function of the requests and of the beginnings that are kept, and so is every answer.
+  class Hold {
+   public:
+    explicit Hold(Engine& engine);
+    Hold(const Hold&) = delete;
+    Hold& operator=(const Hold&) = delete;
+    ~Hold();
+
+   private:
+    Impl& impl_;
+  };
+
+  /// Lanes that have nothing to do forget all beginnings and open their memory anew when they begin again: after it and
+  /// a Hold, answers do not depend on what came before.
+  void forget_beginnings();
+
   /// From what waits and how fast that was worked off; nothing is refused by it. `alone`: as EngineRequest::invariant.
   ExpectedWait expected_wait(const std::string& client, int priority, AdapterId adapter, bool alone) const;
   const QueueLimits& queue_limits() const;
@@ -161,8 +184,6 @@ class Engine {
   int max_context() const;  // an adapter's soft prompt not counted
   int vocabulary() const;
   int soft_tokens(AdapterId adapter) const;
-
-  struct Impl;  // engine_impl.h
 
  private:
   explicit Engine(std::unique_ptr<Impl> impl);

@@ -36,6 +36,8 @@ struct Engine::Impl {
   mutable std::mutex mutex;  // all below
   std::condition_variable changed;
   bool stopping = false;
+  int held = 0;                       // Engine::Hold
+  std::uint64_t times_forgotten = 0;  // Engine::forget_beginnings()
   std::int64_t next_id = 1, next_adapter = 1;
   std::map<AdapterId, EngineAdapter> adapters;
   RequestQueue queue;
@@ -93,6 +95,7 @@ class Lane {
   // Under the engine's lock:
   bool has_work() const;
   bool may_admit(const QueuedRequest& request) const;
+  bool has_room_for_all_of(const QueuedRequest& request) const;
   bool must_drain() const;
   bool adapter_removed() const;
   void drop_removed_adapter();
@@ -112,6 +115,7 @@ class Lane {
   std::vector<Piece> plan();
   Status compute(std::vector<Piece>& pieces);
   Status compute_by_worker(Piece& piece);
+  Status score_by_worker(EngineJob& job);
   void read(const Piece& piece);
   Status take_token(EngineJob& job, std::span<float> logits, std::optional<AnswerEnd>& end);
 
@@ -121,6 +125,7 @@ class Lane {
   void leave(EngineJob& job, bool complete);
   void give_back(EngineJob& job);  // to the queue, to be computed anew
   std::unique_ptr<EngineJob> take_out(EngineJob& job);
+  void begin_afresh();
   void publish();
 
   Engine::Impl& engine_;
@@ -131,6 +136,7 @@ class Lane {
   std::vector<std::unique_ptr<EngineJob>> jobs_;   // in the order in which they came
   AdapterId adapter_ = 0;
   std::size_t load_ = 0, shown_used_ = 0;
+  std::uint64_t times_forgotten_ = 0;
   std::uint64_t new_prompt_ = 0, new_cached_ = 0, new_computed_ = 0, new_answer_ = 0;  // not in the engine's counts yet
   std::thread thread_;
 };

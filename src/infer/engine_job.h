@@ -56,6 +56,10 @@ struct EngineJob {
 
   bool waits() const { return importing || awaited >= 0; }
   std::size_t prompt_size() const { return request->prompt.size(); }
+  /// Whether log p of the token after this one of the prompt is asked for.
+  bool scored(std::size_t at) const {
+    return request->prompt_logprobs >= 0 && at + 1 >= request->logprobs_from && at + 1 < prompt_size();
+  }
   std::size_t answer_size() const { return tokens.size() - prompt_size(); }
 };
 

@@ -11,8 +11,8 @@ namespace {
 
 constexpr std::size_t kBatch = 512;
 constexpr int kFewTokens = 8;  // in a step: what is between the products is computed by one thread
-/// Tokens whose logits are in memory at once: 4 bytes times the vocabulary each.
-constexpr std::size_t kLogprobSlice = 64;
+/// Of the logits that a step computes to tell log p of prompts.
+constexpr std::size_t kLogprobBytes = std::size_t{64} << 20;
 
 double seconds(SteadyTime from, SteadyTime to) {
   return std::chrono::duration<double>(to - from).count();
@@ -51,11 +51,14 @@ void Lane::run() {
   ComputeShare::Busy busy(*engine_.share);
   for (;;) {
     std::vector<std::unique_ptr<EngineJob>> expired;
+    bool afresh = false;
     {
       std::unique_lock lock(engine_.mutex);
       if (!has_work()) busy.set(false);
       engine_.changed.wait(lock, [&] { return engine_.stopping || has_work(); });
       if (engine_.stopping) break;
+      afresh = jobs_.empty() && times_forgotten_ != engine_.times_forgotten;
+      if (afresh) times_forgotten_ = engine_.times_forgotten;
       admit(expired);
       engine_.measure();
       drop_removed_adapter();
@@ -64,6 +67,7 @@ void Lane::run() {
     for (const auto& job : expired) job->listener->on_error(job->choice, *expiry(*job, SteadyTime::max()));
     busy.set(true);
     try {
+      if (afresh) begin_afresh();
       beginnings_.take_deliveries([this](EngineJob& job, const Error& error) { fail(job, error); });
       begin_new();
       step();
@@ -95,11 +99,20 @@ bool Lane::has_work() const {
   return engine_.queue.oldest([&](const QueuedRequest& r) { return may_admit(r); }) != nullptr;
 }
 
+bool Lane::has_room_for_all_of(const QueuedRequest& request) const {
+  if (jobs_.empty()) return true;
+  std::size_t needed = request.tokens + jobs_.front()->adapter->soft_tokens;
+  for (const auto& job : jobs_)
+    needed += job->adapter->soft_tokens + job->prompt_size() + static_cast<std::size_t>(job->max_tokens);
+  return needed <= memory_.max_cells();
+}
+
 bool Lane::may_admit(const QueuedRequest& request) const {
-  if (alone_ != (request.group < 0)) return false;
+  if (engine_.held > 0 || alone_ != (request.group < 0)) return false;
   if (alone_) return jobs_.empty();
   if (static_cast<int>(jobs_.size()) >= engine_.options.lane_sequences) return false;
   if (request.group != adapter_ && !jobs_.empty()) return false;
+  if (engine_.options.whole_answers && !has_room_for_all_of(request)) return false;
   // No more than leaves all lanes alike once what waits is spread over them: one that is computing takes its part
   // later.
   std::size_t spread = engine_.queue.size(), lanes = 0;
@@ -208,11 +221,19 @@ std::vector<Lane::Piece> Lane::plan() {
   }
   std::size_t left = total > 0 ? static_cast<std::size_t>(engine_.options.chunk_tokens) : kBatch;
   left = std::min(left, kBatch - total);
+  std::size_t scored_left =
+      std::max<std::size_t>(16, kLogprobBytes / sizeof(float) / static_cast<std::size_t>(engine_.model->vocabulary()));
   for (const auto& job : jobs_) {
     const std::size_t remaining = job->tokens.size() - job->computed;
     if (job->waits() || remaining <= 1 || left == 0) continue;
     std::size_t count = std::min(remaining, left);
-    if (job->request->prompt_logprobs >= 0) count = std::min(count, kLogprobSlice);
+    if (job->request->prompt_logprobs >= 0) {
+      const std::size_t first = std::max<std::size_t>(1, job->request->logprobs_from) - 1;  // scored
+      const std::size_t before = first > job->computed ? first - job->computed : 0;
+      count = std::min(count, before + scored_left);
+      scored_left -= count - std::min(count, before);
+    }
+    if (count == 0) continue;
     pieces.push_back({job.get(), count});
     left -= count;
   }
@@ -255,21 +276,43 @@ void Lane::step() {
   }
 }
 
+void Lane::begin_afresh() {
+  beginnings_.forget_all();
+  memory_.close();
+}
+
+/// log p of the prompt in one call, which a worker computes many times faster than token after token.
+Status Lane::score_by_worker(EngineJob& job) {
+  const TokenList& prompt = job.request->prompt;
+  const std::size_t first = std::max<std::size_t>(1, job.request->logprobs_from);
+  if (first >= prompt.size()) return {};
+  std::vector<std::uint8_t> mask(prompt.size(), 0);
+  std::fill(mask.begin() + static_cast<std::ptrdiff_t>(first), mask.end(), std::uint8_t{1});
+  TAILOR_TRY(const std::vector<double> losses, engine_.torch->losses(prompt, mask, CancelToken()));
+  for (std::size_t i = 0; i < losses.size() && first + i < prompt.size(); ++i)
+    job.prompt_logprobs.push_back({prompt[first + i], static_cast<float>(-losses[i]), {}});
+  return {};
+}
+
 /// What a worker is not asked for it does not compute: a prompt is one step, but where its log p are wanted.
 Status Lane::compute_by_worker(Piece& piece) {
   EngineJob& job = *piece.job;
   worker_logits_.assign(piece.count, {});
   const ComputeShare::Turn turn(*engine_.share);
-  for (std::size_t i = 0; i < piece.count; ++i) {
+  const auto failed = [&](const Error& error) {
+    engine_.torch.reset();  // the next answer starts it again
+    return Error{ErrorCode::kInternal, error.message, error.hint};
+  };
+  const bool at_once = job.request->only_prompt && job.request->prompt_logprobs == 0;
+  if (at_once && job.computed + piece.count == job.prompt_size()) {
+    if (const Status scored = score_by_worker(job); !scored.has_value()) return failed(scored.error());
+  }
+  for (std::size_t i = 0; i < piece.count && !at_once; ++i) {
     const std::size_t end = job.computed + i + 1;
     const bool last = end == job.tokens.size() && !job.request->only_prompt;
-    const bool scored = job.request->prompt_logprobs >= 0 && end < job.prompt_size();
-    if (!last && !scored) continue;
+    if (!last && !job.scored(end - 1)) continue;
     auto logits = engine_.torch->logits(std::span(job.tokens).first(end), CancelToken());
-    if (!logits.has_value()) {
-      engine_.torch.reset();  // the next answer starts it again
-      return Error{ErrorCode::kInternal, logits.error().message, logits.error().hint};
-    }
+    if (!logits.has_value()) return failed(logits.error());
     worker_logits_[i] = std::move(*logits);
   }
   read(piece);
@@ -286,9 +329,8 @@ Status Lane::compute(std::vector<Piece>& pieces) {
     for (std::size_t i = 0; i < piece.count; ++i) {
       const std::size_t at = job.computed + i;
       const bool last = at + 1 == job.tokens.size() && !job.request->only_prompt;
-      const bool scored = job.request->prompt_logprobs >= 0 && at + 1 < job.prompt_size();
       const int index =
-          batch.add(job.tokens[at], position + static_cast<int>(i), {sequence, sequence + 1}, last || scored);
+          batch.add(job.tokens[at], position + static_cast<int>(i), {sequence, sequence + 1}, last || job.scored(at));
       if (i == 0) piece.first_index = index;
     }
   }
@@ -315,9 +357,10 @@ void Lane::read(const Piece& piece) {
   const std::size_t before = job.computed;
   job.computed += piece.count;
   new_computed_ += piece.count;
-  if (request.prompt_logprobs >= 0) {
-    for (std::size_t i = 0; i < piece.count && before + i + 1 < job.prompt_size(); ++i)
-      job.prompt_logprobs.push_back(read_logprobs(logits(i), job.tokens[before + i + 1], request.prompt_logprobs));
+  for (std::size_t i = 0; i < piece.count; ++i) {
+    if (!job.scored(before + i)) continue;
+    if (const std::span<float> row = logits(i); !row.empty())  // empty: a worker has told all at once
+      job.prompt_logprobs.push_back(read_logprobs(row, job.tokens[before + i + 1], request.prompt_logprobs));
   }
   if (job.computed < job.tokens.size()) return;
   if (!job.told_prompt) {

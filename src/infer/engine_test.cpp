@@ -8,17 +8,15 @@
 
 #include "core/safetensors.h"
 #include "core/soft_prompt_file.h"
-#include "infer/generator.h"
 #include "infer/label_scorer.h"
 #include "infer/test_models.h"
+#include "infer/test_reference.h"
 
 namespace tailor {
 namespace {
 
 using testing::expect_error;
 using testing::tiny_llama;
-
-const CancelToken kNever;
 
 /// Exact arithmetic, so that company changes nothing by more than rounding.
 EngineOptions exact() {
@@ -112,15 +110,8 @@ Heard::Choice answer(Engine& engine, EngineRequest request) {
   return heard->wait()[0];
 }
 
-/// The same by the object that does one thing at a time.
-GeneratedText alone(const TokenList& prompt, int max_tokens = 12, const std::filesystem::path& soft = {}) {
-  Generator generator =
-      Generator::load(tiny_llama(), {.threads = 1, .f32_cache = true, .flash_attention = false, .soft_prompt = soft})
-          .value();
-  return generator.generate(prompt, {.max_tokens = max_tokens}, {}, kNever).value();
-}
-
 TEST(Engine, ManyAtOnceAnswerAsOneAlone) {
+  testing::ReferenceDecoder reference(tiny_llama());
   Engine engine = Engine::load(tiny_llama(), exact()).value();
   constexpr int kMany = 24;
   std::vector<TokenList> prompts;
@@ -132,7 +123,7 @@ TEST(Engine, ManyAtOnceAnswerAsOneAlone) {
   }
   for (int i = 0; i < kMany; ++i) {
     const Heard::Choice& got = heard[static_cast<std::size_t>(i)]->wait()[0];
-    const GeneratedText expected = alone(prompts[static_cast<std::size_t>(i)]);
+    const auto expected = reference.answer(prompts[static_cast<std::size_t>(i)], 12);
     EXPECT_EQ(got.tokens, expected.tokens) << i;
     EXPECT_EQ(got.text, expected.text) << i;
     EXPECT_EQ(got.prompt.tokens, prompts[static_cast<std::size_t>(i)].size());
@@ -147,6 +138,7 @@ TEST(Engine, ManyAtOnceAnswerAsOneAlone) {
 }
 
 TEST(Engine, ASharedBeginningIsComputedOnce) {
+  testing::ReferenceDecoder reference(tiny_llama());
   Engine engine = Engine::load(tiny_llama(), exact()).value();
   const TokenList common = some_tokens(1000);
   std::vector<std::shared_ptr<Heard>> heard;
@@ -158,13 +150,15 @@ TEST(Engine, ASharedBeginningIsComputedOnce) {
   for (int i = 0; i < 16; ++i) {
     const Heard::Choice& got = heard[static_cast<std::size_t>(i)]->wait()[0];
     cached += got.prompt.cached;
-    EXPECT_EQ(got.tokens, alone(joined(common, some_tokens(10, 50 + static_cast<std::uint64_t>(i)))).tokens) << i;
+    EXPECT_EQ(got.tokens, reference.answer(joined(common, some_tokens(10, 50 + static_cast<std::uint64_t>(i)))).tokens)
+        << i;
   }
   EXPECT_EQ(cached, 15u * 1000);
   EXPECT_EQ(engine.stats().computed_tokens, 1000u + 16 * 10 + 16 * 11);  // an answer's last token is not computed
 }
 
 TEST(Engine, WhatCameBeforeIsABeginningAnswersIncluded) {
+  testing::ReferenceDecoder reference(tiny_llama());
   EngineOptions options = exact();
   options.lanes = 1;  // another might take the later one, and copy as much as is worth it
   Engine engine = Engine::load(tiny_llama(), options).value();
@@ -175,7 +169,7 @@ TEST(Engine, WhatCameBeforeIsABeginningAnswersIncluded) {
   const Heard::Choice later = answer(engine, ask(longer));
   EXPECT_EQ(first.prompt.cached, 999u);
   EXPECT_EQ(later.prompt.cached, 1000u + 11);
-  EXPECT_EQ(later.tokens, alone(longer).tokens);
+  EXPECT_EQ(later.tokens, reference.answer(longer).tokens);
 }
 
 TEST(Engine, EveryCompleteAnswerCounts) {
@@ -244,6 +238,7 @@ TEST(Engine, TimeOutsEndRequestsThatWaitOrRun) {
 }
 
 TEST(Engine, TooLittleMemoryForAllMakesThemWait) {
+  testing::ReferenceDecoder reference(tiny_llama());
   EngineOptions options = exact();
   options.lanes = 1;
   options.cache_bytes = 1024 * 2 * 2 * 32 * 4;  // two layers' keys and values of 1,024 tokens
@@ -257,13 +252,8 @@ TEST(Engine, TooLittleMemoryForAllMakesThemWait) {
     engine.submit(request, heard.back()).value();
   }
   for (int i = 0; i < 6; ++i) {
-    Generator generator =
-        Generator::load(tiny_llama(), {.threads = 1, .f32_cache = true, .flash_attention = false}).value();
-    const auto expected = generator
-                              .generate(some_tokens(250, static_cast<std::uint64_t>(i)),
-                                        {.max_tokens = 100, .ignore_end = true}, {}, kNever)
-                              .value();
-    EXPECT_EQ(heard[static_cast<std::size_t>(i)]->wait()[0].tokens, expected.tokens) << i;
+    const TokenList expected = reference.answer(some_tokens(250, static_cast<std::uint64_t>(i)), 100, true).tokens;
+    EXPECT_EQ(heard[static_cast<std::size_t>(i)]->wait()[0].tokens, expected) << i;
   }
   EXPECT_GT(engine.stats().preempted, 0u);
   expect_error(engine.submit(ask(some_tokens(1100)), std::make_shared<Heard>()), ErrorCode::kInvalidArgument,
@@ -380,7 +370,7 @@ TEST(Engine, HostileAdaptersAreErrors) {
   refuses("a", GgufValue::u32(1), {4, words}, {4, 64}, "token_embd.weight", "the words' vectors");
 }
 
-TEST(Engine, SoftPromptsAreServedAsTheGeneratorServesThem) {
+TEST(Engine, SoftPromptsStandBeforeEveryPrompt) {
   TemporaryDirectory dir("engine");
   std::vector<float> vectors(7 * 64);
   Rng rng(3);
@@ -396,7 +386,8 @@ TEST(Engine, SoftPromptsAreServedAsTheGeneratorServesThem) {
   const AdapterId id = engine.add_soft_prompt(dir.path() / "soft.safetensors").value();
   EXPECT_EQ(engine.soft_tokens(id), 7);
   const TokenList prompt = some_tokens(90);
-  const TokenList expected = alone(prompt, 12, dir.path() / "soft.safetensors").tokens;
+  const TokenList expected =
+      testing::ReferenceDecoder(tiny_llama(), dir.path() / "soft.safetensors").answer(prompt, 12).tokens;
   EngineRequest request = ask(prompt);
   request.adapter = id;
   EXPECT_EQ(answer(engine, request).tokens, expected);
@@ -406,24 +397,106 @@ TEST(Engine, SoftPromptsAreServedAsTheGeneratorServesThem) {
   EXPECT_NE(answer(engine, ask(prompt)).tokens, expected);
 }
 
-TEST(Engine, PromptLogprobsAreTheGeneratorsLosses) {
+TEST(Engine, PromptLogprobsAreThoseOfTheModel) {
   Engine engine = Engine::load(tiny_llama(), exact()).value();
   const TokenList prompt = some_tokens(150);
   EngineRequest request = ask(prompt);
   request.only_prompt = true;
   request.prompt_logprobs = 2;
   const Heard::Choice got = answer(engine, request);
-  Generator generator =
-      Generator::load(tiny_llama(), {.threads = 1, .f32_cache = true, .flash_attention = false}).value();
-  const std::vector<double> losses =
-      generator.losses(prompt, std::vector<std::uint8_t>(prompt.size(), 1), kNever).value();
+  const std::vector<double> losses = testing::ReferenceDecoder(tiny_llama()).losses(prompt);
   ASSERT_EQ(got.prompt.logprobs.size(), losses.size());
   for (std::size_t i = 0; i < losses.size(); ++i) {
-    EXPECT_NEAR(-got.prompt.logprobs[i].logprob, losses[i], 1e-3) << i;
+    EXPECT_NEAR(-got.prompt.logprobs[i].logprob, losses[i], 1e-4) << i;
     ASSERT_EQ(got.prompt.logprobs[i].top.size(), 2u);
     EXPECT_GE(got.prompt.logprobs[i].top[0].logprob, got.prompt.logprobs[i].top[1].logprob);
   }
   EXPECT_TRUE(got.tokens.empty());
+}
+
+TEST(Engine, LogprobsBeginWhereAskedAndWhatIsBeforeMayBeCached) {
+  EngineOptions options = exact();
+  options.lanes = 1;
+  Engine engine = Engine::load(tiny_llama(), options).value();
+  const TokenList prompt = some_tokens(900);  // more logits than a step computes
+  const std::vector<double> losses = testing::ReferenceDecoder(tiny_llama()).losses(prompt);
+  EngineRequest request = ask(prompt);
+  request.only_prompt = true;
+  request.prompt_logprobs = 0;
+  const auto tells = [&](std::size_t from, std::size_t cached) {
+    request.logprobs_from = from;
+    std::vector<std::shared_ptr<Heard>> heard;  // two at once share what a step may compute
+    for (int i = 0; i < 2; ++i) engine.submit(request, heard.emplace_back(std::make_shared<Heard>())).value();
+    EXPECT_EQ(heard[0]->wait()[0].prompt.cached, cached);
+    for (const auto& one : heard) {
+      const auto& logprobs = one->wait()[0].prompt.logprobs;
+      ASSERT_EQ(logprobs.size(), prompt.size() - std::max<std::size_t>(1, from));
+      for (std::size_t i = 0; i < logprobs.size(); ++i)
+        EXPECT_NEAR(-logprobs[i].logprob, losses[losses.size() - logprobs.size() + i], 1e-4) << from << " " << i;
+    }
+  };
+  tells(1, 0);
+  tells(0, 0);
+  tells(300, 299);
+  tells(899, 898);
+  request.logprobs_from = 900;  // none
+  EXPECT_TRUE(answer(engine, request).prompt.logprobs.empty());
+}
+
+TEST(Engine, WhatIsSubmittedUnderAHoldBeginsTogether) {
+  EngineOptions options = exact();
+  options.lanes = 1;
+  Engine engine = Engine::load(tiny_llama(), options).value();
+  std::mutex mutex;
+  std::vector<std::size_t> counts;  // of an answer's tokens, in the order in which they were told
+  std::vector<std::shared_ptr<Heard>> heard;
+  {
+    const Engine::Hold hold(engine);
+    for (std::uint64_t i = 0; i < 5; ++i) {
+      heard.push_back(std::make_shared<Heard>());
+      heard.back()->on_token = [&](const Heard::Choice& choice) {
+        const std::lock_guard lock(mutex);
+        counts.push_back(choice.tokens.size());
+      };
+      EngineRequest request = ask(some_tokens(30, i), 4);
+      request.sampling.ignore_end = true;
+      engine.submit(request, heard.back()).value();
+    }
+    EXPECT_EQ(engine.stats().waiting, 5);
+    EXPECT_EQ(engine.stats().running, 0);
+  }
+  for (const auto& one : heard) one->wait();
+  ASSERT_EQ(counts.size(), 20u);
+  for (std::size_t i = 0; i < counts.size(); ++i) EXPECT_EQ(counts[i], i / 5 + 1);
+}
+
+TEST(Engine, WholeAnswersAreNeverPutBack) {
+  testing::ReferenceDecoder reference(tiny_llama());
+  EngineOptions options = exact();
+  options.lanes = 1;
+  options.cache_bytes = 1;  // raised to one text of 2,048 tokens
+  options.kept_bytes = 0;
+  options.whole_answers = true;
+  Engine engine = Engine::load(tiny_llama(), options).value();
+  std::mutex mutex;
+  int running = 0, most = 0;
+  std::vector<std::shared_ptr<Heard>> heard;
+  for (std::uint64_t i = 0; i < 8; ++i) {
+    heard.push_back(std::make_shared<Heard>());
+    heard.back()->on_token = [&](const Heard::Choice& choice) {
+      const std::lock_guard lock(mutex);
+      if (choice.tokens.size() == 1) most = std::max(most, ++running);
+      if (choice.tokens.size() == 100) --running;
+    };
+    EngineRequest request = ask(some_tokens(500, i), 100);
+    request.sampling.ignore_end = true;
+    engine.submit(request, heard.back()).value();
+  }
+  for (std::uint64_t i = 0; i < 8; ++i)
+    EXPECT_EQ(heard[i]->wait()[0].tokens, reference.answer(some_tokens(500, i), 100, true).tokens) << i;
+  EXPECT_EQ(most, 3);
+  EXPECT_EQ(engine.stats().preempted, 0u);
+  EXPECT_EQ(answer(engine, ask(some_tokens(2047))).tokens.size(), 1u);
 }
 
 TEST(Engine, OurAttentionIsLlamaCppsOverSixteenBitKeysAndValues) {
@@ -433,9 +506,7 @@ TEST(Engine, OurAttentionIsLlamaCppsOverSixteenBitKeysAndValues) {
   request.only_prompt = true;
   request.prompt_logprobs = 0;
   const Heard::Choice got = answer(engine, request);
-  Generator generator = Generator::load(tiny_llama(), {.threads = 1, .flash_attention = false}).value();
-  const std::vector<double> losses =
-      generator.losses(prompt, std::vector<std::uint8_t>(prompt.size(), 1), kNever).value();
+  const std::vector<double> losses = testing::ReferenceDecoder(tiny_llama(), {}, /*f32=*/false).losses(prompt);
   ASSERT_EQ(got.prompt.logprobs.size(), losses.size());
   for (std::size_t i = 0; i < losses.size(); ++i) EXPECT_NEAR(-got.prompt.logprobs[i].logprob, losses[i], 5e-3) << i;
 }

@@ -3,111 +3,146 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <condition_variable>
+#include <mutex>
+#include <utility>
 
 #include "core/system.h"
-#include "infer/llama_context.h"
-#include "infer/log_softmax.h"
-#include "infer/soft_prompt.h"
-#include "infer/text_stream.h"
 
 namespace tailor {
 namespace {
 
-constexpr int kUbatch = 512;            // tokens computed together
-constexpr std::size_t kLossSlice = 64;  // tokens whose logits are in memory at once: 4 bytes times the vocabulary each
+constexpr std::size_t kTogether = 1024;  // texts that the engine knows at a time; what is computed at once is less
+constexpr std::uint64_t kMostCache = std::uint64_t{2} << 30;
+constexpr std::chrono::milliseconds kPoll{20};  // until a cancellation is seen
+
+/// Of one request.
+struct Event {
+  std::size_t request = 0;
+  std::string text;
+  TokenList tokens;
+  std::optional<PromptRead> read;
+  std::optional<AnswerEnd> end;
+  std::optional<Error> error;  // instead of an end
+};
+
+/// From the engine's threads to the one that waits.
+class Inbox {
+ public:
+  void put(Event event, bool wake) {
+    {
+      const std::lock_guard lock(mutex_);
+      events_.push_back(std::move(event));
+    }
+    if (wake) changed_.notify_one();
+  }
+  /// What has come; after a moment perhaps nothing.
+  std::vector<Event> take() {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, kPoll, [&] { return !events_.empty(); });
+    return std::exchange(events_, {});
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<Event> events_;
+};
+
+class Listener final : public AnswerListener {
+ public:
+  Listener(std::shared_ptr<Inbox> inbox, std::size_t request, bool streams)
+      : inbox_(std::move(inbox)), request_(request), streams_(streams) {}
+  void on_prompt(int, const PromptRead& read) override { inbox_->put({.request = request_, .read = read}, false); }
+  void on_text(int, std::string_view text, std::span<const SampledToken> tokens) override {
+    Event event{.request = request_, .text = std::string(text)};
+    for (const SampledToken& t : tokens) event.tokens.push_back(t.token);
+    inbox_->put(std::move(event), streams_ && !text.empty());
+  }
+  void on_end(int, const AnswerEnd& end) override { inbox_->put({.request = request_, .end = end}, true); }
+  void on_error(int, const Error& error) override { inbox_->put({.request = request_, .error = error}, true); }
+
+ private:
+  std::shared_ptr<Inbox> inbox_;
+  std::size_t request_;
+  bool streams_;
+};
+
+void add(const Event& event, GeneratedText& answer) {
+  answer.text += event.text;
+  answer.tokens.insert(answer.tokens.end(), event.tokens.begin(), event.tokens.end());
+  if (event.read) {
+    answer.prompt_tokens = event.read->tokens;
+    answer.reused_tokens = event.read->cached;
+  }
+  if (event.end) answer.finish = event.end->reason;
+}
 
 }  // namespace
 
-struct Generator::Impl {
-  std::shared_ptr<const LoadedModel> model;
-  GeneratorOptions options;
-  int threads = 1;
-  int max_context = 0;
-  SoftPrompt soft;  // at positions 0 … n-1
-  LlamaContextPtr context;
-  int cells = 0;
-  std::vector<std::int32_t> ends;
-  TokenList held;                      // in the context, after the soft prompt
-  std::unique_ptr<TorchWorker> torch;  // computes instead of the context, where there is one
+Error of_text(const Error& error, std::size_t index, std::size_t count) {
+  if (count == 1) return error;
+  return {error.code, fmt::format("text {} of {}: {}", index + 1, count, error.message), error.hint};
+}
 
-  /// A context for so many tokens of prompt and answer.
-  Status prepare(int tokens);
-  /// Makes the context hold exactly `tokens`. Returns how many were there already.
-  Result<std::size_t> hold(std::span<const std::int32_t> tokens);
-  /// Appends to what the context holds, at most kUbatch; logits of all of `tokens` where asked.
-  Status decode(std::span<const std::int32_t> tokens, bool outputs);
-  Status check(std::span<const std::int32_t> tokens) const;
-  /// The token after `last`, which follows what is held.
-  Result<std::int32_t> next(std::int32_t last, Sampler& sampler, const CancelToken& cancel);
+struct Generator::Impl {
+  explicit Impl(Engine e) : engine(std::move(e)) {}
+  Engine engine;
+  AdapterId soft = 0;  // the soft prompt; 0: none
+
+  /// Requests that begin together, whatever came before where `afresh`; `indices` are their places among the `count`
+  /// texts of the call, for errors. `take` hears of what comes until it says false or an error, which ends what still
+  /// runs.
+  Status run(std::vector<EngineRequest> requests, std::span<const std::size_t> indices, std::size_t count, bool afresh,
+             bool streams, const std::function<Result<bool>(const Event&)>& take, const CancelToken& cancel);
 };
 
-Status Generator::Impl::prepare(int tokens) {
-  if (torch) return {};
-  const int need = (soft.length() + tokens + 255) / 256 * 256;
-  const int limit = model->short_context();
-  const bool same_factors = limit == 0 || (cells > limit) == (need > limit);
-  if (context != nullptr && cells >= need && same_factors) return {};
-  context.reset();  // before the new one is made: memory
-  held.clear();
-  cells = need;
-  llama_context_params params = llama_context_default_params();
-  params.n_ctx = static_cast<std::uint32_t>(cells);
-  params.n_batch = params.n_ubatch = kUbatch;
-  params.n_seq_max = 1;
-  params.n_threads = params.n_threads_batch = threads;
-  params.type_k = params.type_v = options.f32_cache ? GGML_TYPE_F32 : GGML_TYPE_F16;
-  params.flash_attn_type = options.flash_attention ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
-  params.no_perf = true;
-  TAILOR_TRY(context, model->make_context(params));
-  return decode_soft_prompt(context.get(), soft, kUbatch);
-}
-
-Status Generator::Impl::check(std::span<const std::int32_t> tokens) const {
-  for (const std::int32_t t : tokens) {
-    if (t < 0 || t >= model->vocabulary())
-      return Error{ErrorCode::kInvalidArgument,
-                   fmt::format("token {} is not one of the model's {}", t, model->vocabulary()), ""};
+Status Generator::Impl::run(std::vector<EngineRequest> requests, std::span<const std::size_t> indices,
+                            std::size_t count, bool afresh, bool streams,
+                            const std::function<Result<bool>(const Event&)>& take, const CancelToken& cancel) {
+  const Error interrupted{ErrorCode::kCancelled, "the work was interrupted", ""};
+  if (cancel.cancelled()) return interrupted;
+  const auto inbox = std::make_shared<Inbox>();
+  std::vector<std::shared_ptr<EngineTicket>> tickets;
+  Status outcome;
+  bool over = false;
+  const auto end_all = [&](Status with) {
+    over = true;
+    outcome = std::move(with);
+    for (const auto& ticket : tickets) ticket->cancel();
+  };
+  {
+    const Engine::Hold hold(engine);
+    if (afresh) engine.forget_beginnings();
+    for (std::size_t i = 0; i < requests.size() && !over; ++i) {
+      requests[i].adapter = soft;
+      auto ticket = engine.submit(std::move(requests[i]), std::make_shared<Listener>(inbox, i, streams));
+      if (ticket.has_value()) {
+        tickets.push_back(std::move(*ticket));
+      } else {
+        end_all(of_text(ticket.error(), indices[i], count));
+      }
+    }
   }
-  return {};
-}
-
-Status Generator::Impl::decode(std::span<const std::int32_t> tokens, bool outputs) {
-  DecodeBatch batch;
-  for (std::size_t i = 0; i < tokens.size(); ++i) {
-    batch.add(tokens[i], soft.length() + static_cast<int>(held.size() + i), {0, 1}, outputs);
+  std::size_t ended = 0;
+  while (ended < tickets.size()) {
+    if (!over && cancel.cancelled()) end_all(interrupted);
+    for (const Event& event : inbox->take()) {
+      if (event.end || event.error) ++ended;
+      if (over) continue;
+      if (event.error) {
+        end_all(of_text(*event.error, indices[event.request], count));
+        continue;
+      }
+      const Result<bool> more = take(event);
+      if (!more.has_value()) {
+        end_all(more.error());
+      } else if (!*more) {
+        end_all({});
+      }
+    }
   }
-  TAILOR_CHECK(batch.decode(context.get(), model->name()));
-  held.insert(held.end(), tokens.begin(), tokens.end());
-  return {};
-}
-
-Result<std::size_t> Generator::Impl::hold(std::span<const std::int32_t> tokens) {
-  const auto [end, other] = std::mismatch(held.begin(), held.end(), tokens.begin(), tokens.end());
-  const auto common = static_cast<std::size_t>(end - held.begin());
-  if (torch) {  // which keeps what this text and the last have in common
-    held.assign(tokens.begin(), tokens.end());
-    return common;
-  }
-  llama_memory_seq_rm(llama_get_memory(context.get()), 0, soft.length() + static_cast<int>(common), -1);
-  held.resize(common);
-  for (std::size_t first = common; first < tokens.size(); first += kUbatch)
-    TAILOR_CHECK(decode(tokens.subspan(first, std::min<std::size_t>(kUbatch, tokens.size() - first)), false));
-  return common;
-}
-
-Result<std::int32_t> Generator::Impl::next(std::int32_t last, Sampler& sampler, const CancelToken& cancel) {
-  std::vector<float> computed;
-  std::span<float> logits;
-  if (torch) {
-    held.push_back(last);
-    TAILOR_TRY(computed, torch->logits(held, cancel));
-    logits = computed;
-  } else {
-    TAILOR_CHECK(decode({&last, 1}, true));
-    logits = {llama_get_logits_ith(context.get(), -1), static_cast<std::size_t>(model->vocabulary())};
-  }
-  TAILOR_TRY(const SampledToken token, sampler.next(logits));
-  return token.token;
+  return outcome;
 }
 
 Generator::Generator(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -116,103 +151,123 @@ Generator& Generator::operator=(Generator&&) noexcept = default;
 Generator::~Generator() = default;
 
 int Generator::max_context() const {
-  return impl_->max_context - impl_->soft.length();
+  return impl_->engine.max_context() - impl_->engine.soft_tokens(impl_->soft);
 }
 const Tokenizer& Generator::tokenizer() const {
-  return impl_->model->tokenizer();
+  return impl_->engine.tokenizer();
 }
 int Generator::vocabulary() const {
-  return impl_->model->vocabulary();
+  return impl_->engine.vocabulary();
 }
 
 Result<Generator> Generator::load(const std::filesystem::path& gguf, const GeneratorOptions& options) {
-  auto impl = std::make_unique<Impl>();
-  impl->options = options;
-  impl->threads = options.threads > 0 ? options.threads : system_info().cores;
-  TAILOR_TRY(impl->model, LoadedModel::load(gguf, {}));
-  TAILOR_CHECK(impl->model->require_decoder("text can be generated"));
+  EngineOptions engine;
+  engine.threads = options.threads;
+  engine.lanes = 1;
+  engine.max_context = options.max_context;
+  engine.cache_bytes = std::min(kMostCache, system_info().memory_bytes / 8);
+  engine.kept_bytes = 0;
+  engine.chunk_tokens = 512;  // nobody waits for the next word
+  engine.queue.requests = kTogether;
+  engine.queue.tokens = std::uint64_t{1} << 60;
+  engine.whole_answers = true;
+  engine.f32_cache = options.f32_cache;
+  engine.flash_attention = options.flash_attention;
+  engine.worker = options.worker;
+  TAILOR_TRY(Engine loaded, Engine::load(gguf, engine));
+  auto impl = std::make_unique<Impl>(std::move(loaded));
   if (!options.soft_prompt.empty()) {
-    TAILOR_TRY(impl->soft, SoftPrompt::load(options.soft_prompt));
-  }
-  const int trained = llama_model_n_ctx_train(impl->model->get());
-  impl->max_context = options.max_context > 0 ? std::min(options.max_context, trained) : trained;
-  impl->ends = impl->model->end_tokens();
-  if (!options.worker.empty()) {
-    TAILOR_TRY(impl->torch, TorchWorker::start(gguf, options.worker, impl->threads));
+    TAILOR_TRY(impl->soft, impl->engine.add_soft_prompt(options.soft_prompt));
   }
   return Generator(std::move(impl));
 }
 
 Result<GeneratedText> Generator::generate(std::span<const std::int32_t> prompt, const SamplingOptions& options,
                                           const TextSink& sink, const CancelToken& cancel) {
-  Impl& self = *impl_;
-  if (prompt.empty())
-    return Error{ErrorCode::kInvalidArgument, "there is nothing to go on from: the prompt is empty", ""};
-  TAILOR_CHECK(self.check(prompt));
-  const int room = max_context() - static_cast<int>(prompt.size());
-  if (room < 1) {
-    return Error{
-        ErrorCode::kInvalidArgument,
-        fmt::format("the prompt has {} tokens; the model reads {}, its answer included", prompt.size(), max_context()),
-        "shorten the prompt"};
-  }
-  const int most = std::min(options.max_tokens, room);
-  TAILOR_CHECK(self.prepare(static_cast<int>(prompt.size()) + most));
+  std::vector<EngineRequest> requests(1);
+  requests[0].prompt.assign(prompt.begin(), prompt.end());
+  requests[0].sampling = options;
   GeneratedText out;
-  out.prompt_tokens = prompt.size();
-  TAILOR_TRY(out.reused_tokens, self.hold(prompt.first(prompt.size() - 1)));
-  Sampler sampler(options, prompt, self.ends, 0, nullptr);
-  TextStream stream(options.stop, options.keep_stop);
-  bool refused = false;
-  const auto wanted = [&] {
-    const std::string piece = stream.take();
-    if (!piece.empty() && sink && !refused) refused = !sink(piece);
-    return !refused;
+  const auto take = [&](const Event& event) -> Result<bool> {
+    add(event, out);
+    return event.text.empty() || !sink || sink(event.text);
   };
-  out.finish = FinishReason::kLength;
-  std::int32_t next = prompt.back();
-  for (int n = 0; n < most; ++n) {
-    if (cancel.cancelled()) return Error{ErrorCode::kCancelled, "the answer was interrupted", ""};
-    TAILOR_TRY(next, self.next(next, sampler, cancel));
-    out.tokens.push_back(next);
-    if (tokenizer().ends_generation(next) || !stream.add(tokenizer().decode({&next, 1})) || !wanted()) {
-      out.finish = FinishReason::kStop;
-      break;
+  const std::size_t first = 0;
+  TAILOR_CHECK(impl_->run(std::move(requests), {&first, 1}, 1, false, sink != nullptr, take, cancel));
+  return out;
+}
+
+Result<std::vector<GeneratedText>> Generator::generate_all(std::span<const TokenList> prompts,
+                                                           const SamplingOptions& options, const AnswerSink& ended,
+                                                           const CancelToken& cancel) {
+  std::vector<GeneratedText> out(prompts.size());
+  for (std::size_t first = 0; first < prompts.size(); first += kTogether) {
+    std::vector<EngineRequest> requests;
+    std::vector<std::size_t> indices;
+    for (std::size_t i = first; i < std::min(first + kTogether, prompts.size()); ++i) {
+      EngineRequest& request = requests.emplace_back();
+      request.prompt = prompts[i];
+      request.sampling = options;
+      indices.push_back(i);
     }
+    const auto take = [&](const Event& event) -> Result<bool> {
+      const std::size_t i = indices[event.request];
+      add(event, out[i]);
+      if (event.end && ended) TAILOR_CHECK(ended(i, out[i]));
+      return true;
+    };
+    TAILOR_CHECK(impl_->run(std::move(requests), indices, prompts.size(), first == 0, false, take, cancel));
   }
-  if (stream.stop().empty()) stream.finish();
-  (void)wanted();
-  out.text = stream.text();
   return out;
 }
 
 Result<std::vector<double>> Generator::losses(std::span<const std::int32_t> tokens, std::span<const std::uint8_t> mask,
                                               const CancelToken& cancel) {
-  Impl& self = *impl_;
-  TAILOR_CHECK(self.check(tokens));
-  if (tokens.size() > static_cast<std::size_t>(max_context())) {
-    return Error{ErrorCode::kInvalidArgument,
-                 fmt::format("the text has {} tokens; the model reads {}", tokens.size(), max_context()), ""};
-  }
-  if (self.torch) return self.torch->losses(tokens, mask, cancel);
-  TAILOR_CHECK(self.prepare(static_cast<int>(tokens.size())));
-  std::vector<double> out;
-  std::size_t first = 1;  // learnt tokens from here on
-  while (first < tokens.size() && mask[first] == 0) ++first;
-  if (first >= tokens.size()) return out;
-  TAILOR_CHECK(self.hold(tokens.first(first - 1)));
-  std::size_t last = tokens.size() - 1;
-  while (mask[last] == 0) --last;
-  const auto vocabulary = static_cast<std::size_t>(self.model->vocabulary());
-  for (std::size_t at = first - 1; at < last; at += kLossSlice) {
-    if (cancel.cancelled()) return Error{ErrorCode::kCancelled, "scoring was interrupted", ""};
-    const std::size_t n = std::min(kLossSlice, last - at);
-    TAILOR_CHECK(self.decode(tokens.subspan(at, n), true));
-    for (std::size_t i = 0; i < n; ++i) {
-      if (mask[at + i + 1] == 0) continue;
-      const float* logits = llama_get_logits_ith(self.context.get(), static_cast<int>(i));
-      out.push_back(log_sum_exp({logits, vocabulary}) - static_cast<double>(logits[tokens[at + i + 1]]));
+  const ScoredText text{tokens, mask};
+  TAILOR_TRY(std::vector<std::vector<double>> all, losses_all({&text, 1}, {}, cancel));
+  return std::move(all[0]);
+}
+
+Result<std::vector<std::vector<double>>> Generator::losses_all(std::span<const ScoredText> texts, const DoneFn& done,
+                                                               const CancelToken& cancel) {
+  std::vector<std::vector<double>> out(texts.size());
+  std::size_t ended = 0;
+  for (std::size_t first = 0; first < texts.size(); first += kTogether) {
+    std::vector<EngineRequest> requests;
+    std::vector<std::size_t> indices, begins;
+    for (std::size_t i = first; i < std::min(first + kTogether, texts.size()); ++i) {
+      const auto& [tokens, mask] = texts[i];
+      if (tokens.size() > static_cast<std::size_t>(max_context())) {
+        return of_text({ErrorCode::kInvalidArgument,
+                        fmt::format("the text has {} tokens; the model reads {}", tokens.size(), max_context()), ""},
+                       i, texts.size());
+      }
+      std::size_t begin = 1, end = tokens.size();  // of those that count
+      while (begin < end && mask[begin] == 0) ++begin;
+      while (end > begin && mask[end - 1] == 0) --end;
+      if (begin >= end) {
+        ++ended;
+        continue;
+      }
+      EngineRequest& request = requests.emplace_back();
+      request.prompt.assign(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(end));
+      request.sampling.max_tokens = 0;
+      request.only_prompt = true;
+      request.prompt_logprobs = 0;
+      request.logprobs_from = begin;
+      indices.push_back(i);
+      begins.push_back(begin);
     }
+    const auto take = [&](const Event& event) -> Result<bool> {
+      const std::size_t i = indices[event.request], begin = begins[event.request];
+      for (std::size_t k = 0; event.read && k < event.read->logprobs.size(); ++k) {
+        if (texts[i].mask[begin + k] != 0) out[i].push_back(-static_cast<double>(event.read->logprobs[k].logprob));
+      }
+      if (event.end) ++ended;
+      if (event.end && done) done(ended);
+      return true;
+    };
+    TAILOR_CHECK(impl_->run(std::move(requests), indices, texts.size(), first == 0, false, take, cancel));
   }
   return out;
 }

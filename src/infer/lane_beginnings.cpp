@@ -64,8 +64,10 @@ Status LaneBeginnings::find(EngineJob& job) {
 /// Makes the job an entry, and says in it what it waits for, if anything; else the bytes to begin with, if any.
 KeptPrefixes::Match LaneBeginnings::choose(EngineJob& job) {
   // The last token is computed in any case: what follows it is asked for.
-  const auto wanted = job.request->prompt_logprobs >= 0 ? PrefixTree::Tokens{}
-                                                        : PrefixTree::Tokens(job.tokens).first(job.tokens.size() - 1);
+  std::size_t least_computed = 1;
+  if (job.request->prompt_logprobs >= 0 && job.request->logprobs_from < job.prompt_size())
+    least_computed = job.tokens.size() + 1 - std::max<std::size_t>(1, job.request->logprobs_from);
+  const auto wanted = PrefixTree::Tokens(job.tokens).first(job.tokens.size() - least_computed);
   const std::lock_guard lock(shared_.mutex);
   const auto in_lanes = [&](bool mine) {
     return shared_.tree.longest(job.space, wanted, [&, mine](std::int64_t entry) {
@@ -261,8 +263,12 @@ void LaneBeginnings::answer(const Order& order, SequenceBytes bytes) {
   shared_.changed.notify_all();
 }
 
-void LaneBeginnings::give_up() {
+void LaneBeginnings::forget_all() {
   for (; !cached_.empty(); cached_.pop_back()) forget(cached_.back());
+}
+
+void LaneBeginnings::give_up() {
+  forget_all();
   for (const Order& order : std::exchange(pending_, {})) answer(order, nullptr);
 }
 

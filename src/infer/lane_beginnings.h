@@ -73,6 +73,8 @@ class LaneBeginnings {
   /// Nobody begins with it any more. The job may begin again.
   void drop(EngineJob& job);
 
+  /// Gives up all that is kept here.
+  void forget_all();
   /// Room for so many more cells, at the price of what is kept. False: not even then.
   Result<bool> make_room(std::size_t cells);
 

@@ -35,6 +35,8 @@ class LaneMemory {
   llama_context* context() const { return context_.get(); }
   /// Makes the context where there is none yet.
   Status open();
+  /// Drops the context; open() makes one as small as the first. All sequences must have been dropped.
+  void close() { context_.reset(); }
   void set_adapter(llama_adapter_lora* adapter);  // null: none
   /// Computes the batch, which must fit.
   Status decode(DecodeBatch& batch);

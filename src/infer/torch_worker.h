@@ -1,6 +1,6 @@
 #pragma once
 /// A decoder with bottleneck adapters, which llama.cpp cannot compute, answered by tailor-tune in a process of its own
-/// (tune/answer_worker.h). It stands behind LabelScorer and Generator.
+/// (tune/answer_worker.h). It stands behind LabelScorer and Engine.
 
 #include <cstdint>
 #include <filesystem>

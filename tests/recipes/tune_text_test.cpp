@@ -42,6 +42,19 @@ class TuneText : public ::testing::TestWithParam<const char*> {
     arguments.insert(arguments.end(), more.begin(), more.end());
     return run(arguments);
   }
+  /// The same questions through `generate`, together as the run asked them: the same answers in the same order.
+  void expect_answers_as_recorded(const fs::path& out) {
+    const auto answers = read_jsonl(out / "answers.jsonl").value();
+    std::vector<std::string> words{"generate", (out / "package").string()};
+    for (const Json& answer : answers) words.push_back(answer.at("prompt").at(0).at("content"));
+    words.emplace_back("--json");
+    const Outcome g = run(words);
+    ASSERT_EQ(g.code, 0) << g.err;
+    write_file_atomic(dir_.path() / "generated.jsonl", g.out).value();
+    const auto lines = read_jsonl(dir_.path() / "generated.jsonl").value();
+    ASSERT_EQ(lines.size(), answers.size());
+    for (std::size_t i = 0; i < lines.size(); ++i) EXPECT_EQ(lines[i].at("text"), answers[i].at("tuned")) << i;
+  }
   TemporaryDirectory dir_;
   std::string data_;
 };
@@ -67,14 +80,8 @@ TEST_P(TuneText, ThePackageScoresAndAnswersAsRecorded) {
   const auto rows = read_jsonl(out / "test_predictions.jsonl").value();
   EXPECT_EQ(rows.size(), result.at("test").at("n_scored").get<std::size_t>());
   EXPECT_FALSE(fs::exists(out / "train"));
-  // The same answers through `generate`.
-  const auto answers = read_jsonl(out / "answers.jsonl").value();
-  ASSERT_EQ(answers.size(), 2u);
-  for (const Json& answer : answers) {
-    const Outcome g = run({"generate", (out / "package").string(), answer.at("prompt").at(0).at("content"), "--json"});
-    ASSERT_EQ(g.code, 0) << g.err;
-    EXPECT_EQ(parse_json(g.out, "answer").value().at("text"), answer.at("tuned"));
-  }
+  EXPECT_EQ(read_jsonl(out / "answers.jsonl").value().size(), 2u);
+  expect_answers_as_recorded(out);
   const Outcome predict = run({"predict", (out / "package").string(), "a text"});
   EXPECT_EQ(predict.code, 2);
   EXPECT_TRUE(contains(predict.err, "tailor generate")) << predict.err;
@@ -94,10 +101,7 @@ TEST_F(TuneTextWords, AQuantizedPackageAnswersAsRecorded) {
   EXPECT_EQ(result.at("quantized").at("type"), "q8_0");
   EXPECT_NE(result.at("quantized").at("loss"), result.at("served").at("loss"));
   EXPECT_NEAR(result.at("quantized").at("loss").get<double>(), result.at("served").at("loss").get<double>(), 0.1);
-  for (const Json& answer : read_jsonl(out / "answers.jsonl").value()) {
-    const Outcome g = run({"generate", (out / "package").string(), answer.at("prompt").at(0).at("content"), "--json"});
-    EXPECT_EQ(parse_json(g.out, "answer").value().at("text"), answer.at("tuned"));
-  }
+  expect_answers_as_recorded(out);
 }
 
 TEST_F(TuneTextWords, CompletionsOfACsvGoOnWithTheRawText) {
@@ -224,7 +228,7 @@ TEST_F(TuneTextWords, ATemplateIsServedWithTheVariablesAndTheDateItWasLearntWith
   const std::string question = answers[0].at("prompt").at(0).at("content");
   const Outcome asked = run({"generate", package.string(), question, "--json"});
   ASSERT_EQ(asked.code, 0) << asked.err;
-  EXPECT_EQ(parse_json(asked.out, "answer").value().at("text"), answers[0].at("tuned"));
+  expect_answers_as_recorded(dir_.path() / "run");
   const Outcome other =
       run({"generate", package.string(), question, "--json", "--template-variable", "enable_thinking=true"});
   ASSERT_EQ(other.code, 0) << other.err;
