@@ -252,13 +252,13 @@ void BatchRunner::save(BatchWork& batch) {
   if (batch.unsaved.empty() || batch.stalled_until > std::chrono::steady_clock::now()) return;
   const BatchProgress before = batch.results->progress();
   if (const Status saved = batch.results->add(batch.unsaved); !saved.has_value()) return stall(batch, saved.error());
-  go_on(batch);
   batch.unsaved.clear();
   const BatchProgress& progress = batch.results->progress();
   completed_ += static_cast<std::uint64_t>(progress.completed - before.completed);
   failed_ += static_cast<std::uint64_t>(progress.failed - before.failed);
   const auto now = store_.batches().set_progress(batch.batch.id, progress);
-  if (!now.has_value()) return log_.warning(fmt::format("{}: {}", batch.batch.id, to_string(now.error())));
+  if (!now.has_value()) return stall(batch, now.error());  // they are counted with the next ones, or at the end
+  go_on(batch);
   batch.batch = *now;
   if (now->status == BatchStatus::kCancelling) end(batch, BatchStatus::kCancelled);
 }
