@@ -16,6 +16,15 @@ ApiError no_batch(const std::string& id) {
   return {404, "invalid_request_error", "", fmt::format("there is no batch '{}'", id.substr(0, 128)), "batch_id"};
 }
 
+/// They take minutes to hours to end: clients that ask again by themselves within seconds need not.
+ApiError too_many(std::int64_t most) {
+  ApiError error{429, "requests", "batch_limit_exceeded",
+                 fmt::format("{} batches have not ended, which is as many as may be: wait for one or cancel it", most),
+                 ""};
+  error.headers.add("x-should-retry", "false");
+  return error;
+}
+
 ApiFailure not_kept(const ApiServices& services) {
   if (services.batches != nullptr) return std::nullopt;
   return ApiError{501, "not_supported_error", "no_store", "this server works off no batches", ""};
@@ -71,11 +80,17 @@ ApiResult<Json> create(const ApiServices& services, ApiCall& call) {
   if (in.error()) return *in.error();
   call.note_ignored(in);
   const Json* metadata = in.find("metadata");
-  TAILOR_TRY(const Batch batch, services.store->batches().create(call.principal.key_id, endpoint, file_id, window,
-                                                                 services.batches->now() + hours * 3600,
-                                                                 metadata == nullptr ? Json::object() : *metadata));
+  const NewBatch wanted{.owner = call.principal.key_id,
+                        .endpoint = endpoint,
+                        .input_file = file_id,
+                        .completion_window = window,
+                        .expires_at = services.batches->now() + hours * 3600,
+                        .metadata = metadata == nullptr ? Json::object() : *metadata,
+                        .most_unfinished = services.limits.batches};
+  TAILOR_TRY(const std::optional<Batch> batch, services.store->batches().create(wanted));
+  if (!batch) return too_many(services.limits.batches);
   services.batches->wake();
-  return batch_object(batch);
+  return batch_object(*batch);
 }
 
 ApiResult<Json> show(const ApiServices& services, const ApiCall& call) {

@@ -28,6 +28,7 @@ struct Principal {
   std::string key_id;      // accounted to; empty: nobody in particular
   std::string cache_salt;  // beginnings of prompts are shared within it only
   int priority = 0;
+  bool administers = false;         // its key has the scope admin
   std::shared_ptr<KeyVisit> visit;  // its place in the key's quotas; null: no key
 };
 
@@ -44,6 +45,7 @@ struct ApiLimits {
   std::size_t messages = 2048;
   std::size_t logit_bias = 1024;
   int top_logprobs = 20;
+  std::int64_t batches = 100;  // of a key that have not ended
   std::chrono::seconds request_timeout{600};
   std::chrono::milliseconds stream_keep_alive{15'000};
 };

@@ -20,6 +20,7 @@ void handle_apply_template(const ApiServices& services, const ApiCallPtr& call);
 void handle_tokenizer_info(const ApiServices& services, const ApiCallPtr& call);
 void handle_models(const ApiServices& services, const ApiCallPtr& call);
 void handle_model(const ApiServices& services, const ApiCallPtr& call);
+void handle_delete_model(const ApiServices& services, const ApiCallPtr& call);
 
 void handle_admin_load_model(const ApiServices& services, const ApiCallPtr& call);
 void handle_admin_remove_model(const ApiServices& services, const ApiCallPtr& call);

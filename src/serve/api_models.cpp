@@ -1,9 +1,10 @@
-// The list of models, and tokens and templates of one.
+// The list of models, tokens and templates of one, and the end of one that a job made.
 
 #include <fmt/format.h>
 
 #include "serve/api_handlers.h"
 #include "serve/chat_request.h"
+#include "serve/fine_tuning.h"
 
 namespace tailor {
 namespace {
@@ -86,6 +87,37 @@ ApiResult<Json> tokenizer_info(const ApiServices& services, const ApiCall& call)
   return out;
 }
 
+ApiError no_model(const std::string& id) {
+  return {404, "invalid_request_error", "model_not_found",
+          fmt::format("the model '{}' does not exist", id.substr(0, 128)), "model"};
+}
+
+/// Looked up among the jobs and not among what is served: its base model may be gone.
+ApiResult<Json> delete_model(const ApiServices& services, const ApiCall& call) {
+  const std::string& id = call.path.at("id");
+  const Result<Job> job = services.tuning != nullptr ? services.tuning->jobs().find_by_model(id)
+                                                     : Error{ErrorCode::kNotFound, "this server has no jobs", ""};
+  if (!job.has_value()) {
+    if (job.error().code != ErrorCode::kNotFound) return job.error();
+    if (!services.models->find(id)) return no_model(id);
+    return ApiError::invalid(
+        "model",
+        fmt::format("'{}' was made by no fine-tuning job of this server, which serves it because it "
+                    "was told to: it is taken from where it was named, or unloaded with DELETE "
+                    "/v1/admin/models/{{id}}",
+                    id),
+        "model_not_fine_tuned");
+  }
+  const Principal& who = call.principal;
+  if (!who.key_id.empty() && !who.administers && job->owner != who.key_id)
+    return ApiError{403, "permission_error", "not_its_owner",
+                    fmt::format("'{}' is another key's: the key of its job may delete it, and keys of scope admin", id),
+                    "model"};
+  const Status removed = services.tuning->remove_model(*job, who.key_id.empty() ? "nobody" : who.key_id);
+  if (!removed) return removed.error().code == ErrorCode::kNotFound ? no_model(id) : api_error(removed.error());
+  return Json{{"id", id}, {"object", "model"}, {"deleted", true}};
+}
+
 }  // namespace
 
 void handle_tokenize(const ApiServices& services, const ApiCallPtr& call) {
@@ -110,8 +142,11 @@ void handle_model(const ApiServices& services, const ApiCallPtr& call) {
   const std::string& id = call->path.at("id");
   if (const ServedModelPtr model = services.models->find(id); model && !id.empty())
     return call->answer(model->describe());
-  call->answer(ApiError{404, "invalid_request_error", "model_not_found",
-                        fmt::format("the model '{}' does not exist", id.substr(0, 128)), "model"});
+  call->answer(no_model(id));
+}
+
+void handle_delete_model(const ApiServices& services, const ApiCallPtr& call) {
+  call->answer(delete_model(services, *call));
 }
 
 }  // namespace tailor

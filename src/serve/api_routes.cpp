@@ -40,6 +40,7 @@ const std::vector<ApiRoute>& api_routes() {
       {"GET", "/openapi.json", ApiScope::kInfer, handle_openapi, true},
       {"GET", "/v1/models", ApiScope::kInfer, handle_models, true},
       {"GET", "/v1/models/{id}", ApiScope::kInfer, handle_model, true},
+      {"DELETE", "/v1/models/{id}", ApiScope::kInferOrAdmin, handle_delete_model},
       {"POST", "/v1/chat/completions", ApiScope::kInfer, handle_chat_completions},
       {"POST", "/v1/completions", ApiScope::kInfer, handle_completions},
       {"POST", "/v1/embeddings", ApiScope::kInfer, handle_embeddings},

@@ -12,7 +12,8 @@
 
 namespace tailor {
 
-enum class ApiScope : std::uint8_t { kNone, kInfer, kAdmin, kMetrics };  // what a key must allow
+/// What a key must allow; kInferOrAdmin: either, and the handler looks whose it is.
+enum class ApiScope : std::uint8_t { kNone, kInfer, kAdmin, kMetrics, kInferOrAdmin };
 
 struct ApiRoute {
   const char* method;

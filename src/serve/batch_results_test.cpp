@@ -1,8 +1,5 @@
 #include "serve/batch_results.h"
 
-#include <sys/resource.h>
-
-#include <csignal>
 #include <fstream>
 
 #include "store/store_testing.h"
@@ -79,16 +76,11 @@ TEST(BatchResults, AFullDiskLosesNothing) {
   const std::vector<BatchAnswer> first{good("a")}, second{good("b"), {"c", 400, "", std::string(4000, 'x')}};
   results.add(first).value();
   const std::string before = read_file(dir.path() / "batch_1" / "output.jsonl").value();
-  // The same to a writer as a disk without room, for files of this process.
-  struct rlimit usual {};
-  getrlimit(RLIMIT_FSIZE, &usual);
-  const auto old = std::signal(SIGXFSZ, SIG_IGN);
-  struct rlimit full = usual;
-  full.rlim_cur = 2000;
-  setrlimit(RLIMIT_FSIZE, &full);
-  const Status refused = results.add(second);
-  setrlimit(RLIMIT_FSIZE, &usual);
-  std::signal(SIGXFSZ, old);
+  const auto add_to_full = [&] {
+    const FullDisk full(2000);
+    return results.add(second);
+  };
+  const Status refused = add_to_full();
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kIo);
   EXPECT_FALSE(results.has("b"));

@@ -73,6 +73,8 @@ bool BatchRunner::wait_idle(std::chrono::milliseconds timeout) {
 void BatchRunner::write_metrics(MetricText& out) const {
   out.gauge("tailor_batches_active", "Batches that are worked on.");
   out.sample({}, static_cast<std::uint64_t>(working_on_));
+  out.gauge("tailor_batches_stalled", "Batches that wait for room on the disk.");
+  out.sample({}, static_cast<std::uint64_t>(stalled_));
   out.gauge("tailor_batch_requests_running", "Requests of batches that were asked and have no answer yet.");
   out.sample({}, static_cast<std::uint64_t>(under_way_));
   out.counter("tailor_batch_requests_total", "Requests of batches by what became of them.");
@@ -106,6 +108,7 @@ void BatchRunner::run() {
         take_batches();
         look();
       }
+      read_again();
       for (const auto& batch : active_) save(*batch);
       end_where_done();
       while (submit_next()) {
@@ -121,7 +124,8 @@ void BatchRunner::run() {
 
 SteadyTime BatchRunner::next_look() const {
   const SteadyTime now = std::chrono::steady_clock::now();
-  SteadyTime next = now + (active_.empty() ? std::chrono::milliseconds(60'000) : options_.look_every);
+  const bool idle = active_.empty() && !untaken_;
+  SteadyTime next = now + (idle ? std::chrono::milliseconds(60'000) : options_.look_every);
   for (const auto& batch : active_) {
     for (const SteadyTime at : {batch->not_before, batch->stalled_until}) {
       if (at > now) next = std::min(next, at);
@@ -149,12 +153,33 @@ void BatchRunner::recover() {
 }
 
 void BatchRunner::take_batches() {
-  while (active_.size() < options_.batches && !draining_) {
-    const auto taken = store_.batches().take_next();
-    if (!taken.has_value()) return log_.warning("batches: " + to_string(taken.error()));
+  while (!draining_) {
+    // What is only to be ended goes before those that wait, and beside those that are worked on.
+    Result<std::optional<Batch>> taken = std::optional<Batch>();
+    if (active_.size() < 2 * options_.batches) taken = store_.batches().take_ending(options_.clock());
+    if (taken.has_value() && !*taken && active_.size() < options_.batches) taken = store_.batches().take_next();
+    if (!taken.has_value()) {
+      if (!std::exchange(untaken_, true)) log_.warning("batches: " + to_string(taken.error()));
+      return;
+    }
+    untaken_ = false;
     if (!*taken) return;
     active_.push_back(BatchWork::open(**taken, store_, *services_.models, options_.input, log_));
     working_on_ = active_.size();
+    BatchWork& batch = *active_.back();
+    if (batch.unread) stall(batch, *batch.unread);
+    if (options_.clock() >= batch.batch.expires_at) end(batch, BatchStatus::kExpired);
+  }
+}
+
+void BatchRunner::read_again() {
+  for (const auto& batch : active_) {
+    if (!batch->unread || batch->stalled_until > std::chrono::steady_clock::now()) continue;
+    batch->read_again(store_, *services_.models, options_.input, log_);
+    if (batch->unread)
+      stall(*batch, *batch->unread);
+    else
+      go_on(*batch);
   }
 }
 
@@ -165,6 +190,7 @@ bool BatchRunner::start(BatchWork& batch) {
   if (moved.has_value()) {
     batch.batch = *moved;
     batch.start.reset();
+    go_on(batch);
     return true;
   }
   if (moved.error().code == ErrorCode::kInvalidArgument)
@@ -176,7 +202,13 @@ bool BatchRunner::start(BatchWork& batch) {
 
 void BatchRunner::stall(BatchWork& batch, const Error& error) {
   batch.stalled_until = std::chrono::steady_clock::now() + options_.retry_after;
-  if (!std::exchange(batch.warned, true)) log_.warning(fmt::format("{} waits: {}", batch.batch.id, to_string(error)));
+  if (std::exchange(batch.waits_for_disk, true)) return;
+  ++stalled_;
+  log_.warning(fmt::format("{} waits: {}", batch.batch.id, to_string(error)));
+}
+
+void BatchRunner::go_on(BatchWork& batch) {
+  if (std::exchange(batch.waits_for_disk, false)) --stalled_;
 }
 
 void BatchRunner::hear(std::vector<Reply> replies) {
@@ -220,13 +252,13 @@ void BatchRunner::save(BatchWork& batch) {
   if (batch.unsaved.empty() || batch.stalled_until > std::chrono::steady_clock::now()) return;
   const BatchProgress before = batch.results->progress();
   if (const Status saved = batch.results->add(batch.unsaved); !saved.has_value()) return stall(batch, saved.error());
-  batch.warned = false;
   batch.unsaved.clear();
   const BatchProgress& progress = batch.results->progress();
   completed_ += static_cast<std::uint64_t>(progress.completed - before.completed);
   failed_ += static_cast<std::uint64_t>(progress.failed - before.failed);
   const auto now = store_.batches().set_progress(batch.batch.id, progress);
-  if (!now.has_value()) return log_.warning(fmt::format("{}: {}", batch.batch.id, to_string(now.error())));
+  if (!now.has_value()) return stall(batch, now.error());  // they are counted with the next ones, or at the end
+  go_on(batch);
   batch.batch = *now;
   if (now->status == BatchStatus::kCancelling) end(batch, BatchStatus::kCancelled);
 }
@@ -256,36 +288,42 @@ void BatchRunner::end_where_done() {
       stall(*batch, finished.error());
       continue;
     }
+    go_on(*batch);
     batch->batch.id.clear();
   }
   const std::size_t before = active_.size();
   std::erase_if(active_, [](const auto& batch) { return batch->batch.id.empty(); });
   working_on_ = active_.size();
-  if (active_.size() < before) take_batches();
+  if (active_.size() < before) wake();  // others may be taken
 }
 
-/// How many answers may be under way now.
-std::size_t BatchRunner::room(const std::string& endpoint, const std::string& model) const {
+/// Whether so many answers more may be under way now.
+bool BatchRunner::has_room(const std::string& endpoint, const std::string& model, std::size_t answers) const {
   const ServedModelPtr served = services_.models->find(model);
-  if (!served) return options_.answers;
-  std::size_t own = 0;  // of this model
+  std::size_t all = 0, own = 0;  // own: computed by the same model
   for (const auto& batch : active_) {
     for (const auto& [line, asked] : batch->asked) {
+      all += asked.answers;
       const ServedModelPtr other = services_.models->find(asked.model);
-      if (other && (other == served || (other->text && served->text && other->text->host() == served->text->host())))
-        own += asked.answers;
+      if (!served || !other) continue;
+      const bool same_host = other->text && served->text && other->text->host() == served->text->host();
+      if (other == served || same_host) own += asked.answers;
     }
   }
+  const auto fits = [&](std::size_t under_way, std::size_t most) {
+    return under_way == 0 || under_way + answers <= most;
+  };
+  if (!fits(all, options_.answers)) return false;
+  if (!served) return true;
   bool busy = false;
   if (endpoint == "/v1/embeddings") {
     busy = served->embedding && served->embedding->waiting() > own * 16;
   } else if (served->labels) {
     busy = served->labels->batcher->waiting() > own * 16;
   } else if (served->text) {
-    const EngineStats stats = served->text->engine().stats();
-    busy = static_cast<std::size_t>(stats.running + stats.waiting) > own;
+    busy = *served->text->host()->live > 0;
   }
-  return busy ? std::min(options_.beside, options_.answers) : options_.answers;
+  return !busy || fits(own, options_.beside);
 }
 
 /// One request of the next batch in turn that has one. False: none can be asked now.
@@ -306,11 +344,7 @@ bool BatchRunner::submit(BatchWork& batch) {
   const BatchInput::Line& about = batch.input->lines()[line];
   Json body = batch.input->body(line);
   const std::string model = body.contains("model") && body["model"].is_string() ? body["model"].get<std::string>() : "";
-  std::size_t asked = 0;
-  for (const auto& other : active_) {
-    for (const auto& [at, request] : other->asked) asked += request.answers;
-  }
-  if (asked > 0 && asked + about.answers > room(batch.batch.endpoint, model)) return false;
+  if (!has_room(batch.batch.endpoint, model, about.answers)) return false;
   const auto took = [&] {
     if (batch.again.empty())
       ++batch.next;

@@ -23,17 +23,18 @@ namespace tailor {
 struct BatchOptions {
   std::size_t batches = 8;   // worked on at a time, in turn; later ones wait
   std::size_t answers = 16;  // asked for at a time, of all batches together; a request for more goes alone
-  std::size_t beside = 2;    // the same while others wait for answers of the model: their steps stay short
+  std::size_t beside = 2;    // of a model while others wait for its answers: their steps stay short
   int attempts = 3;          // at a request that takes too long
   BatchInputLimits input;
   UnixClock clock;                               // of expiry; empty: the system's
-  std::chrono::milliseconds look_every{1000};    // for expiry, and for what other processes cancelled
+  std::chrono::milliseconds look_every{1000};    // for the ends of windows, and for what other processes cancelled
   std::chrono::milliseconds retry_after{5'000};  // when the disk had no room
 };
 
 /// Answers are on the disk before they are counted; a server that is stopped or killed goes on after the last one that
 /// is there, and asks at most those again that were under way. Only a full disk makes a batch wait: it goes on when
-/// there is room. Threads: one of its own; calls from any.
+/// there is room. Windows end on time, and what is cancelled ends at once, also while it waits for its turn.
+/// Threads: one of its own; calls from any.
 class BatchRunner {
  public:
   /// Goes on with batches that a server before this one left. `services.store` is there; all of it outlives this, and
@@ -72,12 +73,14 @@ class BatchRunner {
   void hear(std::vector<Reply> replies);
   void take_batches();
   bool start(BatchWork& batch);
+  void read_again();
   void stall(BatchWork& batch, const Error& error);
+  void go_on(BatchWork& batch);
   void look();
   void save(BatchWork& batch);
   bool submit_next();
   bool submit(BatchWork& batch);
-  std::size_t room(const std::string& endpoint, const std::string& model) const;
+  bool has_room(const std::string& endpoint, const std::string& model, std::size_t answers) const;
   void end(BatchWork& batch, BatchStatus as, Json errors = Json::array());
   void end_where_done();
   SteadyTime next_look() const;
@@ -92,7 +95,8 @@ class BatchRunner {
   std::vector<std::unique_ptr<BatchWork>> active_;
   std::size_t turn_ = 0;
   SteadyTime looked_{};
-  std::atomic<std::size_t> under_way_{0}, working_on_{0};
+  bool untaken_ = false;  // the store could not say what is next
+  std::atomic<std::size_t> under_way_{0}, working_on_{0}, stalled_{0};
   std::atomic<std::uint64_t> completed_{0}, failed_{0};
   std::atomic<bool> draining_{false}, stopping_{false};
   std::thread thread_;  // last

@@ -1,123 +1,19 @@
 // Batches over the API.
 
-#include "serve/batch_runner.h"
-
-#include <gtest/gtest.h>
-
-#include <map>
-
-#include "core/files.h"
-#include "serve/key_door.h"
-#include "serve/test_api.h"
+#include "serve/test_batches.h"
+#include "serve/test_packages.h"
 
 namespace tailor {
 namespace {
 
+using test::BatchApi;
 using test::JsonAnswer;
+using test::kCompletions;
+using test::KeyedBatchApi;
+using test::line;
+using test::lines;
 using test::TestApi;
 using namespace std::chrono_literals;
-
-constexpr const char* kCompletions = "/v1/completions";
-
-std::string line(const std::string& id, const Json& body, const std::string& url = kCompletions) {
-  return dump_json({{"custom_id", id}, {"method", "POST"}, {"url", url}, {"body", body}}) + "\n";
-}
-
-/// Lines "0", "1", … of answers of so many tokens.
-std::string lines(int count, int tokens) {
-  std::string out;
-  for (int i = 0; i < count; ++i)
-    out += line(std::to_string(i), {{"model", "tiny"}, {"prompt", "x"}, {"max_tokens", tokens}, {"ignore_eos", true}});
-  return out;
-}
-
-class BatchApi : public ::testing::Test {
- protected:
-  void SetUp() override { start(); }
-  void start(BatchOptions options = {}) {
-    store_ = Store::open(dir_.path() / "store", {.clock = [this] { return now_.load(); }}).value();
-    if (keyed_) {
-      KeyDoorOptions door;
-      door.look_every = 10ms;
-      door.clock = [this] { return UnixMillis(std::chrono::seconds(now_.load())); };
-      door_ = std::make_unique<KeyDoor>(*store_, log_, door);
-    }
-    api_ = std::make_unique<TestApi>(ApiServerOptions{}, ModelLoadOptions{}, door_.get(), &metrics_);
-    options.clock = [this] { return now_.load(); };
-    options.look_every = 10ms;
-    api_->api().services().store = store_.get();
-    Authenticator& door = door_ ? static_cast<Authenticator&>(*door_) : open_;
-    runner_ = std::make_unique<BatchRunner>(api_->api().services(), door, api_->api().observers(), options);
-    api_->api().services().batches = runner_.get();
-  }
-  void stop() {
-    api_->server().stop();
-    runner_.reset();
-    api_.reset();
-    door_.reset();
-    store_.reset();
-  }
-  void restart(BatchOptions options = {}) {
-    stop();
-    start(std::move(options));
-  }
-  void TearDown() override { stop(); }
-
-  std::string file(const std::string& content, const std::string& owner = "", const std::string& purpose = "batch") {
-    return store_->files().add("in.jsonl", purpose, owner, content).value().id;
-  }
-  std::string create(const std::string& content, const std::string& endpoint = kCompletions,
-                     const Json& more = Json::object()) {
-    Json body{{"input_file_id", file(content)}, {"endpoint", endpoint}, {"completion_window", "24h"}};
-    body.update(more);
-    const JsonAnswer made = api_->post("/v1/batches", body);
-    EXPECT_EQ(made.status, 200) << made.json;
-    return made.json.value("id", "");
-  }
-  Json look(const std::string& id, const std::string& fields = "") {
-    return api_->get("/v1/batches/" + id, fields).json;
-  }
-  Json wait_for(const std::string& id, const std::string& status, const std::string& fields = "") {
-    EXPECT_TRUE(test::eventually([&] { return look(id, fields)["status"] == status; })) << look(id, fields);
-    return look(id, fields);
-  }
-  void wait_for_answers(const std::string& id, int count) {
-    EXPECT_TRUE(test::eventually([&] { return look(id)["request_counts"]["completed"] >= count; })) << look(id);
-  }
-  std::string content(const Json& id, const std::string& fields = "") {
-    if (!id.is_string()) return "";
-    auto client = api_->client();
-    return client
-        .ask("GET /v1/files/" + id.get<std::string>() + "/content HTTP/1.1\r\nHost: localhost\r\n" + fields + "\r\n")
-        .body;
-  }
-  /// Lines of a file by custom_id; none comes twice.
-  static std::map<std::string, Json> by_id(const std::string& text) {
-    std::map<std::string, Json> out;
-    for (std::size_t at = 0; at < text.size();) {
-      const std::size_t end = text.find('\n', at);
-      Json json = Json::parse(text.substr(at, end - at));
-      std::vector<std::string> names;
-      for (const auto& [name, value] : json.items()) names.push_back(name);
-      EXPECT_EQ(names, (std::vector<std::string>{"id", "custom_id", "response", "error"}));
-      const std::string id = json["custom_id"];
-      EXPECT_TRUE(out.emplace(id, std::move(json)).second) << id << " comes twice";
-      at = end + 1;
-    }
-    return out;
-  }
-
-  TemporaryDirectory dir_{"batches"};
-  std::atomic<std::int64_t> now_{1'700'000'000};
-  bool keyed_ = false;
-  NullLogger log_;
-  OpenDoor open_;
-  std::unique_ptr<ServerMetrics> metrics_;
-  std::unique_ptr<Store> store_;
-  std::unique_ptr<KeyDoor> door_;
-  std::unique_ptr<TestApi> api_;
-  std::unique_ptr<BatchRunner> runner_;
-};
 
 TEST_F(BatchApi, AFileOfRequestsIsAnswered) {
   const Json ask{{"model", "tiny"},
@@ -176,6 +72,63 @@ TEST_F(BatchApi, OfEveryEndpoint) {
   EXPECT_EQ(by_id(content(done["error_file_id"])).at("a")["response"]["body"]["error"]["code"], "model_not_supported");
   done = wait_for(texts, "completed");
   EXPECT_EQ(by_id(content(done["output_file_id"])).at("a")["response"]["body"]["choices"].size(), 2U);
+}
+
+/// Labels as they are told live, but for the time it took.
+void expect_same_labels(Json batched, Json live) {
+  for (Json* of : {&batched, &live}) of->erase("milliseconds");
+  ASSERT_EQ(batched["data"].size(), live["data"].size());
+  for (std::size_t i = 0; i < live["data"].size(); ++i) {
+    Json &mine = batched["data"][i], &other = live["data"][i];
+    ASSERT_EQ(mine.contains("probabilities"), other.contains("probabilities"));
+    if (mine.contains("probabilities")) {
+      for (const auto& [label, p] : other["probabilities"].items())
+        EXPECT_NEAR(mine["probabilities"][label].get<double>(), p.get<double>(), 1e-4) << label;
+    }
+    EXPECT_EQ(mine.contains("confidence"), other.contains("confidence"));
+    ASSERT_EQ(mine.contains("nearest"), other.contains("nearest"));
+    for (std::size_t n = 0; mine.contains("nearest") && n < other["nearest"].size(); ++n)
+      EXPECT_EQ(mine["nearest"][n]["text"], other["nearest"][n]["text"]);
+    for (Json* of : {&mine, &other}) {
+      for (const char* rounded : {"probabilities", "confidence", "nearest"}) of->erase(rounded);
+    }
+  }
+  EXPECT_EQ(batched, live);
+}
+
+TEST_F(BatchApi, LabelsOfAPackageLineByLine) {
+  test::write_neighbours_package(dir_.path() / "rows", true);
+  api_->models().put(serve_package(dir_.path() / "rows", "rows", {.share = std::make_shared<ComputeShare>(1)}).value());
+  const std::string classify = "/v1/classify";
+  const std::map<std::string, Json> good{
+      {"one", {{"model", "rows"}, {"input", "May I see the flat?"}}},
+      {"several", {{"model", "rows"}, {"input", {"How much is the flat?", "The heating is broken again!"}}}},
+      {"alone", {{"model", "rows"}, {"input", "How much is it?"}, {"label_only", true}}},
+      {"near", {{"model", "rows"}, {"input", "Is it broken?"}, {"nearest", 2}}},
+      {"plain", {{"model", "rows"}, {"input", "Is Friday free?"}, {"probabilities", false}}}};
+  std::string text = line("number", {{"model", "rows"}, {"input", 5}}, classify);
+  for (const auto& [id, body] : good) text += line(id, body, classify);
+  text += line("decoder", {{"model", "tiny"}, {"input", "x"}}, classify);
+  const Json done = wait_for(create(text, classify), "completed");
+  EXPECT_EQ(done["request_counts"], Json({{"total", 7}, {"completed", 5}, {"failed", 2}}));
+  EXPECT_TRUE(done["model"].is_null()) << "two models";
+  const auto output = by_id(content(done["output_file_id"])), errors = by_id(content(done["error_file_id"]));
+  ASSERT_EQ(output.size(), good.size());
+  for (const auto& [id, body] : good) {
+    SCOPED_TRACE(id);
+    ASSERT_TRUE(output.contains(id));
+    EXPECT_TRUE(output.at(id)["error"].is_null());
+    EXPECT_EQ(output.at(id)["response"]["status_code"], 200);
+    const JsonAnswer live = api_->post(classify, body);
+    ASSERT_EQ(live.status, 200) << live.json;
+    expect_same_labels(output.at(id)["response"]["body"], live.json);
+  }
+  EXPECT_EQ(output.at("one")["response"]["body"]["data"][0]["label"], "viewing");
+  EXPECT_EQ(output.at("several")["response"]["body"]["data"][1]["label"], "complaint");
+  EXPECT_EQ(output.at("near")["response"]["body"]["data"][0]["nearest"].size(), 2U);
+  ASSERT_EQ(errors.size(), 2U);
+  EXPECT_EQ(errors.at("number")["response"]["body"]["error"]["param"], "input");
+  EXPECT_EQ(errors.at("decoder")["response"]["body"]["error"]["code"], "model_not_supported");
 }
 
 TEST_F(BatchApi, WrongFilesFailWithTheirLines) {
@@ -330,23 +283,6 @@ TEST_F(BatchApi, IsCountedByModelAndNotAsHttp) {
   EXPECT_NE(told.find("tailor_batch_requests_total{outcome=\"completed\"} 5"), std::string::npos) << told;
   EXPECT_NE(told.find("tailor_batch_requests_running 0"), std::string::npos) << told;
 }
-
-class KeyedBatchApi : public BatchApi {
- protected:
-  void SetUp() override {
-    keyed_ = true;
-    start();
-  }
-  CreatedApiKey key(QuotaLimits quotas = {}) {
-    return store_->keys().create({.name = "test", .quotas = quotas}).value();
-  }
-  static std::string bearer(const CreatedApiKey& key) { return "Authorization: Bearer " + key.secret + "\r\n"; }
-  std::string create_for(const CreatedApiKey& key, const std::string& content) {
-    const Json body{
-        {"input_file_id", file(content, key.key.id)}, {"endpoint", kCompletions}, {"completion_window", "24h"}};
-    return api_->post("/v1/batches", body, bearer(key)).json.value("id", "");
-  }
-};
 
 TEST_F(KeyedBatchApi, BatchesAreTheirKeysAlone) {
   const CreatedApiKey mine = key(), other = key();

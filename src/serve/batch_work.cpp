@@ -16,15 +16,19 @@ std::unique_ptr<BatchWork> BatchWork::open(const Batch& batch, Store& store, con
                                            const BatchInputLimits& limits, Logger& log) {
   auto out = std::make_unique<BatchWork>();
   out->batch = batch;
-  const bool fresh = batch.status == BatchStatus::kValidating || batch.total == 0;
   if (batch.status == BatchStatus::kCancelling) out->ending = BatchStatus::kCancelled;
-  if (out->ending && fresh) return out;  // nothing of it was begun
-  Json wrong = out->read(fresh, store, models, limits, log);
-  if (!wrong.empty() && !out->ending) {
-    out->ending = BatchStatus::kFailed;
-    out->errors = std::move(wrong);
-  }
+  out->read_again(store, models, limits, log);
   return out;
+}
+
+void BatchWork::read_again(Store& store, const ModelRegistry& models, const BatchInputLimits& limits, Logger& log) {
+  unread.reset();
+  const bool fresh = batch.status == BatchStatus::kValidating || batch.total == 0;
+  if (fresh && ending == BatchStatus::kCancelled) return;  // nothing of it was begun
+  Json wrong = read(fresh, store, models, limits, log);
+  if (wrong.empty() || ending) return;
+  ending = BatchStatus::kFailed;
+  errors = std::move(wrong);
 }
 
 /// What is wrong, as the API tells it.
@@ -34,10 +38,20 @@ Json BatchWork::read(bool fresh, Store& store, const ModelRegistry& models, cons
     log.warning(fmt::format("{}: {}", batch.id, to_string(error)));
     return batch_error("storage_error", fmt::format("{}; the server's log has the reason", what));
   };
+  // Whether there is a place for answers, with those so far. On a full disk there is one later.
+  const auto open_results = [&](const char* what) {
+    auto opened = BatchResults::open(batch_directory(store, batch.id));
+    if (opened.has_value())
+      results.emplace(std::move(*opened));
+    else if (opened.error().code == ErrorCode::kIo)
+      unread = opened.error();
+    else
+      return storage(opened.error(), what);
+    return Json::array();
+  };
   if (!fresh) {
-    auto so_far = BatchResults::open(batch_directory(store, batch.id));
-    if (!so_far.has_value()) return storage(so_far.error(), "the answers so far cannot be read");
-    results.emplace(std::move(*so_far));
+    Json wrong = open_results("the answers so far cannot be read");
+    if (!results) return wrong;
   }
   route = find_route("POST", batch.endpoint).route;
   if (route == nullptr || !is_batch_endpoint(batch.endpoint))
@@ -51,9 +65,8 @@ Json BatchWork::read(bool fresh, Store& store, const ModelRegistry& models, cons
   if (!lines.has_value()) return storage(lines.error(), "the input file cannot be read");
   if (!lines->errors().empty()) return lines->errors();
   if (fresh) {
-    auto none = BatchResults::open(batch_directory(store, batch.id));
-    if (!none.has_value()) return storage(none.error(), "there is no room for answers");
-    results.emplace(std::move(*none));
+    Json wrong = open_results("there is no place for answers");
+    if (!results) return wrong;
     start.emplace();
     start->total = static_cast<std::int64_t>(lines->lines().size());
     start->model = lines->model();
@@ -69,7 +82,7 @@ bool BatchWork::has_line() {
 }
 
 bool BatchWork::is_over() {
-  return asked.empty() && unsaved.empty() && (ending || !has_line());
+  return !unread && asked.empty() && unsaved.empty() && (ending || !has_line());
 }
 
 Status BatchWork::finish(Store& store, Logger& log) {
@@ -80,6 +93,10 @@ Status BatchWork::finish(Store& store, Logger& log) {
   if (now.status == BatchStatus::kCancelling && to != BatchStatus::kFailed) to = BatchStatus::kCancelled;
   BatchChange change;
   if (!errors.empty()) change.errors = errors;
+  if (start) {  // it never was in_progress
+    change.total = start->total;
+    change.model = start->model;
+  }
   if (results) {
     std::vector<BatchAnswer> unasked;
     const bool expired = to == BatchStatus::kExpired, told = input && to != BatchStatus::kFailed;

@@ -45,11 +45,13 @@ struct BatchWork {
   SteadyTime stalled_until{};         // the disk has none
   std::optional<BatchStatus> ending;  // what it becomes when nothing is under way
   Json errors = Json::array();        // then
-  bool warned = false;                // of the disk
+  std::optional<Error> unread;        // the disk had no place for its answers, or did not give them: to be read again
+  bool waits_for_disk = false;        // as was warned of
 
-  /// Reads its file, and what a server before this one answered. Where that cannot be it is ending.
+  /// Reads its file, and what a server before this one answered. Where that cannot be it is ending, or `unread`.
   static std::unique_ptr<BatchWork> open(const Batch& batch, Store& store, const ModelRegistry& models,
                                          const BatchInputLimits& limits, Logger& log);
+  void read_again(Store& store, const ModelRegistry& models, const BatchInputLimits& limits, Logger& log);
   bool has_line();  ///< that nobody was asked
   bool is_over();   ///< nothing is under way, nor will be
   /// Its files and its last state. An error: no room; to be called again.

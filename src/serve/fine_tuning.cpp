@@ -88,6 +88,10 @@ fs::path FineTuning::run_directory(const Job& job) const {
   return store_.directory().root() / "runs" / job.id;
 }
 
+fs::path FineTuning::data_directory(const Job& job) const {
+  return store_.directory().root() / "runs" / (job.id + "-data");
+}
+
 void FineTuning::serve_finished() {
   PageQuery query;
   query.limit = 100;
@@ -97,6 +101,12 @@ void FineTuning::serve_finished() {
     if (!page.has_value()) return log_.warning(to_string(page.error()));
     for (const Job& job : page->data) {
       if (job.status != JobStatus::kSucceeded) continue;
+      const auto removed = store_.jobs().model_removed(job.id);
+      if (!removed.has_value()) return log_.warning(to_string(removed.error()));
+      if (*removed) {
+        remove_run(job);  // a server that was killed may have left it
+        continue;
+      }
       if (const auto served = serve(job, run_directory(job) / "package"); !served.has_value())
         log_.warning(
             fmt::format("{} is not served: {}", text_of(job.result, "fine_tuned_model"), to_string(served.error())));
@@ -135,6 +145,21 @@ Result<Job> FineTuning::pause(const std::string& id) {
 }
 Result<Job> FineTuning::resume(const std::string& id) {
   return stop(id, JobStatus::kQueued, "Fine-tuning job resumed");
+}
+
+void FineTuning::remove_run(const Job& job) {
+  for (const fs::path& directory : {run_directory(job), data_directory(job)}) {
+    std::error_code error;
+    fs::remove_all(directory, error);
+    if (error) log_.warning(fmt::format("{}: cannot be removed: {}", directory.string(), error.message()));
+  }
+}
+
+Status FineTuning::remove_model(const Job& job, const std::string& actor) {
+  TAILOR_CHECK(store_.jobs().remove_model(job.id, actor));
+  models_.remove(text_of(job.result, "fine_tuned_model"));
+  remove_run(job);
+  return {};
 }
 
 void FineTuning::run_checks() {
@@ -273,7 +298,7 @@ void FineTuning::train(const Job& job) {
     return fail(job, "model_not_available", fmt::format("the model '{}' is not served any more", base), "model");
   spec.base = model->text->host()->gguf;
   // Readers tell a file's kind by its ending, which the store does not keep.
-  const fs::path links = store_.directory().root() / "runs" / (job.id + "-data");
+  const fs::path links = data_directory(job);
   std::error_code ignored;
   fs::create_directories(links, ignored);
   const auto path_of = [&](const char* field) -> fs::path {

@@ -59,13 +59,17 @@ class FineTuning {
   FineTuning& operator=(const FineTuning&) = delete;
   ~FineTuning();  // a job that runs is interrupted and goes on when a server starts again
 
-  /// Serves what finished jobs made. Once, at the start.
+  /// Serves what finished jobs made and nobody deleted. Once, at the start.
   void serve_finished();
 
   Result<Job> create(const std::string& owner, const Json& request);
   Result<Job> cancel(const std::string& id);
   Result<Job> pause(const std::string& id);
   Result<Job> resume(const std::string& id);
+  /// Deletes what a job made: it is served no longer (requests that run end well), and the job's run directory, with
+  /// checkpoints and report, is removed. The job keeps its record. `actor`: for the audit log. kNotFound: as
+  /// JobStore::remove_model().
+  Status remove_model(const Job& job, const std::string& actor);
   JobStore& jobs() { return store_.jobs(); }
 
  private:
@@ -79,6 +83,8 @@ class FineTuning {
   void fail(const Job& job, const std::string& code, const std::string& message, const std::string& param = {});
   Result<Job> stop(const std::string& id, JobStatus to, const std::string& message);
   std::filesystem::path run_directory(const Job& job) const;
+  std::filesystem::path data_directory(const Job& job) const;
+  void remove_run(const Job& job);
 
   Store& store_;
   ModelRegistry& models_;

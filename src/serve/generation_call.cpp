@@ -46,7 +46,9 @@ GenerationCall::GenerationCall(ApiCallPtr call, ServedModelPtr model, Generation
       params_(std::move(params)),
       keep_alive_(keep_alive),
       id_(random_id(style_.chat ? "chatcmpl-" : "cmpl-", 24)),
-      created_(unix_seconds()) {}
+      created_(unix_seconds()) {
+  if (!call_->record || call_->record->batch_id.empty()) live_.emplace(model_->text->host()->live);
+}
 
 void GenerationCall::start(std::vector<Prompt> prompts, EngineRequest shape) {
   const auto n = static_cast<std::size_t>(params_.choices);

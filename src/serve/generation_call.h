@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -90,6 +91,7 @@ class GenerationCall : public std::enable_shared_from_this<GenerationCall> {
 
   ApiCallPtr call_;
   ServedModelPtr model_;
+  std::optional<LiveRequest> live_;
   GenerationStyle style_;
   GenerationParams params_;
   std::chrono::milliseconds keep_alive_;

@@ -75,7 +75,9 @@ ApiResult<Principal> KeyDoor::check(const HttpHead& head, ApiScope scope) {
   const std::string_view secret = shown_secret(head);
   std::shared_ptr<const ApiKey> key = secret.empty() ? nullptr : store_.keys().authenticate(secret, seconds_of(now));
   if (!key) return no_key();
-  if (!key->scopes.has(scope_of(scope)))
+  const bool allowed =
+      key->scopes.has(scope_of(scope)) || (scope == ApiScope::kInferOrAdmin && key->scopes.has(Scope::kAdmin));
+  if (!allowed)
     return ApiError{
         403, "permission_error", "insufficient_scope",
         fmt::format("this key has no scope '{}'; it has {}", to_string(scope_of(scope)), to_string(key->scopes)), ""};
@@ -106,7 +108,10 @@ Principal KeyDoor::let_in(std::shared_ptr<const ApiKey> key, QuotaGrant grant) {
     }
     visits_.push_back(visit);
   }
-  return Principal{.key_id = key->id, .cache_salt = key->cache_salt, .visit = std::move(visit)};
+  return Principal{.key_id = key->id,
+                   .cache_salt = key->cache_salt,
+                   .administers = key->scopes.has(Scope::kAdmin),
+                   .visit = std::move(visit)};
 }
 
 void KeyDoor::look() {

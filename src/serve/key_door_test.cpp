@@ -142,8 +142,10 @@ TEST(KeyDoor, ScopesAllowWhatTheySay) {
   EXPECT_EQ(refused.json["error"]["code"], "insufficient_scope");
   for (const ApiRoute& route : api_routes()) {
     if (route.scope == ApiScope::kNone) continue;
-    const std::string fields =
-        KeyedApi::bearer(keyed.key({}, {route.scope == ApiScope::kInfer ? Scope::kAdmin : Scope::kInfer}));
+    const Scope other = route.scope == ApiScope::kInferOrAdmin ? Scope::kMetrics
+                        : route.scope == ApiScope::kInfer      ? Scope::kAdmin
+                                                               : Scope::kInfer;
+    const std::string fields = KeyedApi::bearer(keyed.key({}, {other}));
     const auto answer =
         keyed.api->client().ask(std::string(route.method) + " " + route.path + " HTTP/1.1\r\nHost: localhost\r\n" +
                                 fields + "Content-Length: 0\r\n\r\n");

@@ -12,30 +12,15 @@
 #include "serve/key_file.h"
 #include "serve/memory_fit.h"
 #include "serve/test_api.h"
+#include "serve/test_log.h"
 
 namespace tailor {
 namespace {
 
 using test::JsonAnswer;
+using test::KeptLog;
 using test::TestApi;
 namespace fs = std::filesystem;
-
-/// Keeps what it is told.
-class KeptLog final : public Logger {
- public:
-  void log(LogLevel, std::string_view message) override {
-    const std::lock_guard lock(mutex_);
-    all_ += std::string(message) + "\n";
-  }
-  std::string all() {
-    const std::lock_guard lock(mutex_);
-    return all_;
-  }
-
- private:
-  std::mutex mutex_;
-  std::string all_;
-};
 
 struct AdminApi {
   TemporaryDirectory dir{"tailor-admin"};

@@ -56,6 +56,8 @@ void add_files(Json& schemas) {
                              {"status", "uploaded"},
                              {"status_details", nullptr}});
   schemas["FileList"] = page_of("File");
+  schemas["DeletedModel"] =
+      told({{"id", string()}, {"object", constant("model")}, {"deleted", Json{{"type", "boolean"}}}});
   schemas["Deleted"] = told({{"id", string()}, {"object", constant("file")}, {"deleted", Json{{"type", "boolean"}}}});
 }
 

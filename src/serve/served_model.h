@@ -1,6 +1,7 @@
 #pragma once
 /// What the API can be asked for by name: base models, adapters, soft prompts and packages, and what computes them.
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -9,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "core/json.h"
@@ -28,6 +30,20 @@ struct EngineHost {
   std::string sha256;
   Engine engine;
   ConstraintCompiler constraints;  // formats that answers must follow, compiled for this vocabulary
+  /// Requests that somebody waits for, of all its models; those of batches are none.
+  std::shared_ptr<std::atomic<int>> live = std::make_shared<std::atomic<int>>(0);
+};
+
+/// One of EngineHost::live, to its end.
+class LiveRequest {
+ public:
+  explicit LiveRequest(std::shared_ptr<std::atomic<int>> count) : count_(std::move(count)) { ++*count_; }
+  LiveRequest(const LiveRequest&) = delete;
+  LiveRequest& operator=(const LiveRequest&) = delete;
+  ~LiveRequest() { --*count_; }
+
+ private:
+  std::shared_ptr<std::atomic<int>> count_;
 };
 
 /// Answers with text. Immutable; its adapter goes with it.

@@ -63,21 +63,25 @@ Result<AuditAnchor> last(Transaction& transaction) {
 
 }  // namespace
 
-Result<AuditAnchor> AuditLog::append(const AuditEntry& entry) {
+Result<AuditAnchor> append_audit(Transaction& transaction, std::int64_t at, const AuditEntry& entry) {
   TAILOR_CHECK(check_label(entry.actor, "actor of an audit entry", 256));
   TAILOR_CHECK(check_label(entry.action, "action of an audit entry", 256));
   if (!entry.object.empty()) TAILOR_CHECK(check_label(entry.object, "object of an audit entry", 1024));
   // For ids and sizes, not for content.
   TAILOR_CHECK(json_text(entry.details, "details of an audit entry", kMaxDetails));
   const std::string details = canonical(entry.details);
-  TAILOR_TRY(Transaction transaction, context_.database.write());
   TAILOR_TRY(const AuditAnchor before, last(transaction));
   const std::int64_t seq = before.count + 1;
-  const std::int64_t at = context_.clock();
   AuditAnchor head{seq, next_hash(before.hash, seq, at, entry.actor, entry.action, entry.object, details)};
   TAILOR_CHECK(
       transaction.run("INSERT INTO audit(seq, at, actor, action, object, details, hash) VALUES (?, ?, ?, ?, ?, ?, ?)",
                       {seq, at, entry.actor, entry.action, entry.object, details, head.hash}));
+  return head;
+}
+
+Result<AuditAnchor> AuditLog::append(const AuditEntry& entry) {
+  TAILOR_TRY(Transaction transaction, context_.database.write());
+  TAILOR_TRY(AuditAnchor head, append_audit(transaction, context_.clock(), entry));
   TAILOR_CHECK(transaction.commit());
   return head;
 }

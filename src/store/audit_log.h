@@ -14,6 +14,7 @@
 
 #include "core/json.h"
 #include "core/result.h"
+#include "store/database.h"
 #include "store/store_context.h"
 
 namespace tailor {
@@ -45,6 +46,9 @@ struct AuditVerdict {
   std::int64_t first_broken = 0;  // seq; 0: none
   std::string reason;             // empty where intact
 };
+
+/// Appends as part of a transaction: what was done and its entry are there together or not at all.
+Result<AuditAnchor> append_audit(Transaction& transaction, std::int64_t at, const AuditEntry& entry);
 
 /// Threads and processes: appends take turns; each gets the next number.
 class AuditLog {

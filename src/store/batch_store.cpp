@@ -84,6 +84,32 @@ Result<Batch> apply(Transaction& transaction, const StoreContext& context, Batch
   return batch;
 }
 
+Result<std::int64_t> count_unfinished(Transaction& transaction, const std::string& owner) {
+  std::int64_t count = 0;
+  TAILOR_CHECK(transaction.first(fmt::format("SELECT count(*) FROM batches WHERE {} AND owner = ?", kUnfinished),
+                                 {owner}, [&](const Row& row) -> Status {
+                                   count = row.integer(0);
+                                   return {};
+                                 }));
+  return count;
+}
+
+/// The first that is nobody's, of those that `which` (SQL of ours) leaves, in its order.
+Result<std::optional<Batch>> take(const StoreContext& context, std::string_view which,
+                                  std::initializer_list<Param> params) {
+  TAILOR_TRY(Transaction transaction, context.database.write());
+  std::optional<Batch> next;
+  TAILOR_CHECK(transaction.first(fmt::format("{} WHERE {} AND session = '' {} LIMIT 1", kSelect, kUnfinished, which),
+                                 params, [&](const Row& row) -> Status {
+                                   TAILOR_TRY(next, batch_of(row));
+                                   return {};
+                                 }));
+  if (!next) return next;
+  TAILOR_CHECK(transaction.run("UPDATE batches SET session = ? WHERE id = ?", {context.directory.session(), next->id}));
+  TAILOR_CHECK(transaction.commit());
+  return next;
+}
+
 }  // namespace
 
 std::string_view to_string(BatchStatus status) {
@@ -151,19 +177,23 @@ Json batch_object(const Batch& batch) {
   return object;
 }
 
-Result<Batch> BatchStore::create(const std::string& owner, const std::string& endpoint, const std::string& input_file,
-                                 const std::string& completion_window, std::int64_t expires_at, const Json& metadata) {
-  TAILOR_CHECK(check_label(endpoint, "endpoint"));
-  TAILOR_CHECK(check_label(completion_window, "completion window"));
-  TAILOR_TRY(const std::string text,
-             json_text(metadata.is_null() ? Json::object() : metadata, "metadata of a batch", std::size_t{16} << 10));
+Result<std::optional<Batch>> BatchStore::create(const NewBatch& wanted) {
+  TAILOR_CHECK(check_label(wanted.endpoint, "endpoint"));
+  TAILOR_CHECK(check_label(wanted.completion_window, "completion window"));
+  TAILOR_TRY(const std::string text, json_text(wanted.metadata.is_null() ? Json::object() : wanted.metadata,
+                                               "metadata of a batch", std::size_t{16} << 10));
   const std::string id = random_id("batch_", 24);
   TAILOR_TRY(Transaction transaction, context_.database.write());
+  if (wanted.most_unfinished > 0) {
+    TAILOR_TRY(const std::int64_t unfinished, count_unfinished(transaction, wanted.owner));
+    if (unfinished >= wanted.most_unfinished) return std::optional<Batch>();
+  }
   TAILOR_CHECK(transaction.run(
       "INSERT INTO batches(id, owner, status, endpoint, input_file, completion_window, created_at, expires_at, "
       "metadata) VALUES (?, ?, 'validating', ?, ?, ?, ?, ?, ?)",
-      {id, owner, endpoint, input_file, completion_window, context_.clock(), expires_at, text}));
-  TAILOR_TRY(Batch batch, find_batch(transaction, id));
+      {id, wanted.owner, wanted.endpoint, wanted.input_file, wanted.completion_window, context_.clock(),
+       wanted.expires_at, text}));
+  TAILOR_TRY(std::optional<Batch> batch, find_batch(transaction, id));
   TAILOR_CHECK(transaction.commit());
   return batch;
 }
@@ -179,18 +209,11 @@ Result<Page<Batch>> BatchStore::list(const PageQuery& query) const {
 }
 
 Result<std::optional<Batch>> BatchStore::take_next() {
-  TAILOR_TRY(Transaction transaction, context_.database.write());
-  std::optional<Batch> next;
-  TAILOR_CHECK(transaction.first(fmt::format("{} WHERE {} AND session = '' ORDER BY seq LIMIT 1", kSelect, kUnfinished),
-                                 {}, [&](const Row& row) -> Status {
-                                   TAILOR_TRY(next, batch_of(row));
-                                   return {};
-                                 }));
-  if (!next) return next;
-  TAILOR_CHECK(
-      transaction.run("UPDATE batches SET session = ? WHERE id = ?", {context_.directory.session(), next->id}));
-  TAILOR_CHECK(transaction.commit());
-  return next;
+  return take(context_, "ORDER BY seq", {});
+}
+
+Result<std::optional<Batch>> BatchStore::take_ending(std::int64_t now) {
+  return take(context_, "AND (expires_at <= ? OR status = 'cancelling') ORDER BY expires_at", {now});
 }
 
 Result<Batch> BatchStore::move(const std::string& id, BatchStatus to, const BatchChange& change) {

@@ -46,6 +46,14 @@ struct Batch {
   Json errors = Json::array();  // {"code", "line", "message", "param"}
 };
 
+struct NewBatch {
+  std::string owner;  // id of a key
+  std::string endpoint, input_file, completion_window;
+  std::int64_t expires_at = 0;
+  Json metadata = Json::object();
+  std::int64_t most_unfinished = 0;  // of its owner, this one included; 0: any number
+};
+
 struct BatchChange {
   std::optional<std::string> output_file, error_file;
   std::optional<std::int64_t> total;
@@ -67,13 +75,15 @@ class BatchStore {
  public:
   explicit BatchStore(StoreContext context) : context_(context) {}
 
-  Result<Batch> create(const std::string& owner, const std::string& endpoint, const std::string& input_file,
-                       const std::string& completion_window, std::int64_t expires_at, const Json& metadata);
+  /// Nothing: its owner has as many unfinished ones as it may have.
+  Result<std::optional<Batch>> create(const NewBatch& wanted);
   Result<Batch> find(const std::string& id) const;
   Result<Page<Batch>> list(const PageQuery& query) const;  // at most 100 a page
 
   /// The unfinished batch that has waited longest and is nobody's becomes this session's, its state unchanged.
   Result<std::optional<Batch>> take_next();
+  /// The same of one that is only to be ended, whatever waits before it: cancelled, or its window has ended at `now`.
+  Result<std::optional<Batch>> take_ending(std::int64_t now);
   Result<Batch> move(const std::string& id, BatchStatus to, const BatchChange& change = {});
   /// Of a batch that is not finished; gives it as it is then, so that who works on it hears of a cancellation.
   Result<Batch> set_progress(const std::string& id, const BatchProgress& progress);

@@ -5,10 +5,17 @@
 namespace tailor {
 namespace {
 
+NewBatch wanted(const std::string& owner = "key_a") {
+  return {.owner = owner,
+          .endpoint = "/v1/chat/completions",
+          .input_file = "file-1",
+          .completion_window = "24h",
+          .expires_at = 1'700'086'400,
+          .metadata = {{"project", "x"}}};
+}
+
 Batch create(Store& store, const std::string& owner = "key_a") {
-  return store.batches()
-      .create(owner, "/v1/chat/completions", "file-1", "24h", 1'700'086'400, {{"project", "x"}})
-      .value();
+  return store.batches().create(wanted(owner)).value().value();
 }
 
 TEST(BatchStore, GoesThroughItsLife) {
@@ -103,10 +110,50 @@ TEST(BatchStore, OneCancelledBeforeAnybodyTookItIsTakenToBeEnded) {
   EXPECT_EQ(store->batches().take_next().value().value().id, id);
 }
 
+TEST(BatchStore, WhatIsOnlyToBeEndedIsTakenFirst) {
+  TestStore store;
+  const std::string first = create(*store.store).id, cancelled = create(*store.store).id;
+  NewBatch soon = wanted();
+  soon.expires_at = store.now + 60;
+  const std::string expiring = store->batches().create(soon).value()->id;
+  EXPECT_EQ(store->batches().take_ending(store.now + 59).value(), std::nullopt);
+  store->batches().move(cancelled, BatchStatus::kCancelling).value();
+  EXPECT_EQ(store->batches().take_ending(store.now + 59).value()->id, cancelled);
+  EXPECT_EQ(store->batches().take_ending(store.now + 59).value(), std::nullopt) << "taken once";
+  const Batch taken = store->batches().take_ending(store.now + 60).value().value();
+  EXPECT_EQ(taken.id, expiring);
+  EXPECT_EQ(taken.status, BatchStatus::kValidating);
+  EXPECT_EQ(store->batches().take_next().value()->id, first);
+  store->batches().move(expiring, BatchStatus::kExpired, {.total = 3}).value();
+  EXPECT_EQ(store->batches().take_ending(store.now + 60).value(), std::nullopt) << "it has ended";
+}
+
+TEST(BatchStore, AnOwnerHasOnlySoManyUnfinishedOnes) {
+  const TestStore store;
+  const auto made = [&](const std::string& owner) {
+    NewBatch batch = wanted(owner);
+    batch.most_unfinished = 2;
+    return store->batches().create(batch).value();
+  };
+  const std::string first = made("a").value().id;
+  EXPECT_TRUE(made("a"));
+  EXPECT_FALSE(made("a"));
+  EXPECT_TRUE(made("b")) << "another's";
+  EXPECT_TRUE(made("")) << "nobody's";
+  EXPECT_EQ(store->batches().list({.owner = "a"}).value().data.size(), 2U);
+  store->batches().move(first, BatchStatus::kCancelling).value();
+  EXPECT_FALSE(made("a")) << "it has not ended yet";
+  store->batches().move(first, BatchStatus::kCancelled).value();
+  EXPECT_TRUE(made("a"));
+}
+
 TEST(BatchStore, RefusesLargeMetadataAndListsByOwner) {
   const TestStore store;
-  EXPECT_FALSE(store->batches().create("k", "/v1/embeddings", "f", "24h", 0, {{"x", std::string(20000, 'x')}}));
-  EXPECT_FALSE(store->batches().create("k", "a\nb", "f", "24h", 0, {}));
+  NewBatch large = wanted(), control = wanted();
+  large.metadata = {{"x", std::string(20000, 'x')}};
+  control.endpoint = "a\nb";
+  EXPECT_FALSE(store->batches().create(large));
+  EXPECT_FALSE(store->batches().create(control));
   create(*store.store, "a");
   create(*store.store, "b");
   EXPECT_EQ(store->batches().list({.owner = "b"}).value().data.size(), 1U);

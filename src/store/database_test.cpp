@@ -1,15 +1,12 @@
 #include "store/database.h"
 
-#include <gtest/gtest.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <array>
-#include <csignal>
 #include <filesystem>
 #include <fstream>
 
-#include "core/files.h"
+#include "store/store_testing.h"
 
 namespace tailor {
 namespace {
@@ -188,22 +185,14 @@ TEST_F(DatabaseTest, ASecondWriterIsToldThatTheStoreIsHeld) {
 TEST_F(DatabaseTest, AFullDiskIsAnErrorAndNothingIsHalfWritten) {
   const Database database = open();
   insert(database, "before");
-  // RLIMIT_FSIZE makes write() fail as a full disk does.
-  rlimit before{};
-  getrlimit(RLIMIT_FSIZE, &before);
-  rlimit small = before;
-  small.rlim_cur = 128 << 10;
-  auto* const old_handler = std::signal(SIGXFSZ, SIG_IGN);
-  setrlimit(RLIMIT_FSIZE, &small);
   ErrorCode code = ErrorCode::kInternal;
   {
+    const FullDisk full(128 << 10);
     Transaction transaction = database.write().value();
     const auto inserted = transaction.run("INSERT INTO t(x) VALUES (zeroblob(1000000))");
     const Status committed = inserted ? transaction.commit() : Status(inserted.error());
     if (!committed) code = committed.error().code;
   }
-  setrlimit(RLIMIT_FSIZE, &before);
-  std::signal(SIGXFSZ, old_handler);
   EXPECT_EQ(code, ErrorCode::kIo);
   EXPECT_EQ(number(database, "SELECT count(*) FROM t"), 1);
   insert(database, "after");

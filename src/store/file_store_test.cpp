@@ -1,9 +1,5 @@
 #include "store/file_store.h"
 
-#include <sys/resource.h>
-
-#include <csignal>
-
 #include "store/store_testing.h"
 
 namespace tailor {
@@ -124,15 +120,11 @@ TEST(FileStore, ListsInPages) {
 
 TEST(FileStore, AFullDiskLeavesNothing) {
   const TestStore store;
-  rlimit before{};
-  getrlimit(RLIMIT_FSIZE, &before);
-  rlimit small = before;
-  small.rlim_cur = 500 << 10;
-  auto* const old_handler = std::signal(SIGXFSZ, SIG_IGN);
-  setrlimit(RLIMIT_FSIZE, &small);
-  const auto added = store->files().add("a", "batch", "k", std::string(1 << 20, 'x'));
-  setrlimit(RLIMIT_FSIZE, &before);
-  std::signal(SIGXFSZ, old_handler);
+  const auto add_to_full = [&] {
+    const FullDisk full(500 << 10);
+    return store->files().add("a", "batch", "k", std::string(1 << 20, 'x'));
+  };
+  const auto added = add_to_full();
   ASSERT_FALSE(added);
   EXPECT_EQ(added.error().code, ErrorCode::kIo);
   EXPECT_EQ(staged(store), 0U);

@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "store/audit_log.h"
 #include "store/json_text.h"
 #include "store/paging.h"
 #include "store/random_id.h"
@@ -286,6 +287,40 @@ Result<Page<JobCheckpoint>> JobStore::checkpoints(const std::string& id, const P
         TAILOR_TRY(checkpoint.metrics, parse_json(row.text(6), "metrics of checkpoint " + checkpoint.id));
         return checkpoint;
       });
+}
+
+Result<Job> JobStore::find_by_model(const std::string& model) const {
+  TAILOR_TRY(Transaction transaction, context_.database.read());
+  Job job;
+  TAILOR_TRY(const bool found,
+             transaction.first(fmt::format("{} WHERE status = 'succeeded' AND json_extract(result, "
+                                           "'$.fine_tuned_model') = ? AND id NOT IN (SELECT job FROM removed_models)",
+                                           kSelect),
+                               {model}, [&](const Row& row) -> Status {
+                                 TAILOR_TRY(job, job_of(row));
+                                 return {};
+                               }));
+  if (!found) return Error{ErrorCode::kNotFound, fmt::format("no fine-tuning job has the model {}", model), ""};
+  return job;
+}
+
+Status JobStore::remove_model(const std::string& id, const std::string& actor) {
+  TAILOR_TRY(Transaction transaction, context_.database.write());
+  TAILOR_TRY(const Job job, find_job(transaction, id));
+  const Error none{ErrorCode::kNotFound, fmt::format("job {} has no model", id), ""};
+  const auto model = job.result.find("fine_tuned_model");
+  if (job.status != JobStatus::kSucceeded || model == job.result.end() || !model->is_string()) return none;
+  const std::int64_t now = context_.clock();
+  TAILOR_TRY(const std::int64_t removed,
+             transaction.run("INSERT OR IGNORE INTO removed_models VALUES (?, ?, ?)", {id, now, actor}));
+  if (removed == 0) return none;
+  TAILOR_CHECK(append_audit(transaction, now, {actor, "model.delete", model->get<std::string>(), {{"job", id}}}));
+  return transaction.commit();
+}
+
+Result<bool> JobStore::model_removed(const std::string& id) const {
+  TAILOR_TRY(Transaction transaction, context_.database.read());
+  return transaction.first("SELECT 1 FROM removed_models WHERE job = ?", {id}, {});
 }
 
 }  // namespace tailor

@@ -99,6 +99,14 @@ class JobStore {
                                        const Json& metrics);
   Result<Page<JobCheckpoint>> checkpoints(const std::string& id, const PageQuery& query) const;  // at most 100 a page
 
+  /// The job that made the model of this name ("fine_tuned_model" of its result). kNotFound: none did, or the model was
+  /// deleted.
+  Result<Job> find_by_model(const std::string& model) const;
+  /// From now on the model that the job made counts as deleted, which the audit log tells in the same moment
+  /// ("model.delete"). Its files are the caller's. kNotFound: it made none, or that was deleted before.
+  Status remove_model(const std::string& id, const std::string& actor);
+  Result<bool> model_removed(const std::string& id) const;
+
  private:
   StoreContext context_;
 };

@@ -257,6 +257,35 @@ TEST(JobStore, ThreadsStartEachJobOnce) {
   EXPECT_EQ(started[0].size() + started[1].size() + started[2].size() + started[3].size(), 40U);
 }
 
+TEST(JobStore, AModelIsDeletedOnceAndItsJobStays) {
+  TestStore store;
+  const std::string name = "ft:smollm2:tailor:mine:1";
+  const std::string id = job_in(store, JobStatus::kRunning);
+  store->jobs().update_result(id, {{"fine_tuned_model", name}}).value();
+  EXPECT_FALSE(store->jobs().find_by_model(name)) << "it may still fail";
+  EXPECT_EQ(store->jobs().remove_model(id, "key_a").error().code, ErrorCode::kNotFound);
+  store->jobs().move(id, JobStatus::kSucceeded).value();
+  const std::string without = job_in(store, JobStatus::kSucceeded);
+  EXPECT_EQ(store->jobs().find_by_model(name).value().id, id);
+  EXPECT_EQ(store->jobs().find_by_model("").error().code, ErrorCode::kNotFound);
+  EXPECT_FALSE(store->jobs().model_removed(id).value());
+  store->jobs().remove_model(id, "key_a").value();
+  store.open();
+  EXPECT_TRUE(store->jobs().model_removed(id).value());
+  EXPECT_EQ(store->jobs().find_by_model(name).error().code, ErrorCode::kNotFound);
+  EXPECT_EQ(job_object(store->jobs().find(id).value())["fine_tuned_model"], name);
+  EXPECT_EQ(store->jobs().remove_model(id, "key_a").error().code, ErrorCode::kNotFound) << "deleted already";
+  EXPECT_EQ(store->jobs().remove_model(without, "key_a").error().code, ErrorCode::kNotFound) << "it names no model";
+  EXPECT_EQ(store->jobs().remove_model("ftjob-none", "key_a").error().code, ErrorCode::kNotFound);
+  const auto entries = store->audit().entries(0, 10).value();
+  ASSERT_EQ(entries.size(), 1U) << "of what was done alone";
+  EXPECT_EQ(entries[0].entry.actor, "key_a");
+  EXPECT_EQ(entries[0].entry.action, "model.delete");
+  EXPECT_EQ(entries[0].entry.object, name);
+  EXPECT_EQ(entries[0].entry.details["job"], id);
+  EXPECT_TRUE(store->audit().verify().value().intact);
+}
+
 TEST(JobStore, ListsByOwner) {
   const TestStore store;
   for (const char* owner : {"a", "b", "a"}) store->jobs().create(owner, request()).value();

@@ -1,9 +1,5 @@
 #include "store/package_store.h"
 
-#include <sys/resource.h>
-
-#include <csignal>
-
 #include "store/store_testing.h"
 
 namespace tailor {
@@ -143,15 +139,11 @@ TEST(PackageStore, RemovesOnlyWhatIsNotInUse) {
 TEST(PackageStore, AFullDiskLeavesNothing) {
   const TestStore store;
   const fs::path source = store.package(std::string(1 << 20, 'x'));
-  rlimit before{};
-  getrlimit(RLIMIT_FSIZE, &before);
-  rlimit small = before;
-  small.rlim_cur = 700 << 10;
-  auto* const old_handler = std::signal(SIGXFSZ, SIG_IGN);
-  setrlimit(RLIMIT_FSIZE, &small);
-  const auto added = store->packages().add("a", "1", source, {});
-  setrlimit(RLIMIT_FSIZE, &before);
-  std::signal(SIGXFSZ, old_handler);
+  const auto add_to_full = [&] {
+    const FullDisk full(700 << 10);
+    return store->packages().add("a", "1", source, {});
+  };
+  const auto added = add_to_full();
   ASSERT_FALSE(added);
   EXPECT_EQ(added.error().code, ErrorCode::kIo);
   EXPECT_TRUE(store->packages().list().value().empty());

@@ -79,7 +79,14 @@ ALTER TABLE batches ADD COLUMN model TEXT NOT NULL DEFAULT '';
 ALTER TABLE batches ADD COLUMN usage TEXT NOT NULL DEFAULT '{}';
 )sql";
 
-constexpr std::array<std::string_view, 2> kMigrations = {kFirst, kBatchUsage};
+// Deleted models, whose jobs stay as they were; and the few batches that have not ended among those that have.
+constexpr std::string_view kRemovedModels = R"sql(
+CREATE TABLE removed_models(job TEXT PRIMARY KEY REFERENCES jobs(id), at INTEGER NOT NULL, actor TEXT NOT NULL) STRICT;
+CREATE INDEX unfinished_batches ON batches(expires_at)
+  WHERE status NOT IN ('completed', 'failed', 'expired', 'cancelled');
+)sql";
+
+constexpr std::array<std::string_view, 3> kMigrations = {kFirst, kBatchUsage, kRemovedModels};
 
 }  // namespace
 

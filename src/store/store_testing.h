@@ -2,6 +2,7 @@
 /// What the tests of the store have in common: a store in a directory of its own, a clock that stands, child processes.
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -47,6 +48,35 @@ struct TestStore {
 inline std::size_t entries(const std::filesystem::path& dir) {
   return static_cast<std::size_t>(
       std::distance(std::filesystem::directory_iterator(dir), std::filesystem::directory_iterator()));
+}
+
+/// While it lives no file of this process grows beyond so many bytes, which to a writer is as a disk without room.
+class FullDisk {
+ public:
+  explicit FullDisk(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+    getrlimit(RLIMIT_FSIZE, &usual_);
+    rlimit full = usual_;
+    full.rlim_cur = bytes;
+    setrlimit(RLIMIT_FSIZE, &full);
+  }
+  FullDisk(const FullDisk&) = delete;
+  FullDisk& operator=(const FullDisk&) = delete;
+  ~FullDisk() {
+    setrlimit(RLIMIT_FSIZE, &usual_);
+    std::signal(SIGXFSZ, handler_);
+  }
+
+ private:
+  rlimit usual_{};
+  void (*handler_)(int);
+};
+
+/// In memory where there is room: what a killed process had written is not lost with it, and flushing to a busy disk
+/// takes most of the time. A prefix for a TemporaryDirectory.
+inline std::string quick_place(const std::string& name) {
+  std::error_code error;
+  const std::filesystem::space_info memory = std::filesystem::space("/dev/shm", error);
+  return (!error && memory.available > (std::uintmax_t{1} << 30) ? "/dev/shm/" : "") + name;
 }
 
 /// A forked process with a pipe each way. Fork before this process opens a store: SQLite's locks do not survive it.

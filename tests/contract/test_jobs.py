@@ -101,6 +101,17 @@ def test_fine_tuning_guide(client, url, description, training_file):
     description.check(requests.get(f"{path}/{job.id}/events", timeout=60).json(), "FineTuningEventList")
     description.check(requests.get(f"{path}/{job.id}/checkpoints", timeout=60).json(), "FineTuningCheckpointList")
 
+    deleted = client.models.delete(done.fine_tuned_model)
+    assert deleted.deleted and deleted.id == done.fine_tuned_model and deleted.object == "model"
+    description.check(deleted.to_dict(), "DeletedModel")
+    for gone in (client.models.retrieve, client.models.delete):
+        with pytest.raises(openai.NotFoundError):
+            gone(done.fine_tuned_model)
+    assert client.fine_tuning.jobs.retrieve(job.id).fine_tuned_model == done.fine_tuned_model
+    with pytest.raises(openai.BadRequestError) as base:
+        client.models.delete(MODEL)
+    assert base.value.code == "model_not_fine_tuned" and base.value.param == "model"
+
 
 @pytest.mark.skipif(not (BUILD / "bin" / "tailor-tune").exists(), reason="this build has no tailor-tune")
 def test_cancel_pause_and_resume(client, training_file):

@@ -31,7 +31,7 @@ models:
 adapters_root: adapters
 keys: {file: keys.yaml, required: true}
 nearest_rows: false
-limits: {body_bytes: 1MiB, choices: 2, prompts: 3, texts: 4, read_bytes: 10kB, messages: 5, waiting_requests: 6, waiting_tokens: 7, waiting_time: 20s, connections: 8, connections_per_address: 9}
+limits: {body_bytes: 1MiB, choices: 2, prompts: 3, texts: 4, read_bytes: 10kB, messages: 5, batches: 10, waiting_requests: 6, waiting_tokens: 7, waiting_time: 20s, connections: 8, connections_per_address: 9}
 timeouts: {request: 2m, drain: 5s, header: 1s, idle: 2s, body: 3s, write: 500ms}
 log: {level: warning, file: log/tailor.log, max_bytes: 1MB, requests: false, addresses: false}
 metrics: {compat: vllm}
@@ -65,6 +65,7 @@ traces: {endpoint: "http://127.0.0.1:4318", ratio: 0.25, service_name: support}
   EXPECT_EQ(got.limits.read_bytes, 10'000u);
   EXPECT_FALSE(got.nearest_rows);
   EXPECT_EQ(got.limits.messages, 5u);
+  EXPECT_EQ(got.limits.batches, 10);
   EXPECT_EQ(got.queue.waiting_time, std::chrono::seconds(20));
   EXPECT_EQ(got.queue.requests, 6u);
   EXPECT_EQ(got.queue.tokens, 7u);
@@ -103,6 +104,8 @@ TEST(ServeConfig, UnknownSettingsNameLineAndNearest) {
             "serve.yaml:2: there is no setting modles (did you mean models?)");
   EXPECT_EQ(error_of("limits:\n  body_byte: 1MB\n"),
             "serve.yaml:2: there is no setting limits.body_byte (did you mean body_bytes?)");
+  EXPECT_EQ(error_of("limits:\n  batchs: 5\n"),
+            "serve.yaml:2: there is no setting limits.batchs (did you mean batches?)");
   EXPECT_EQ(error_of("models:\n  - model: a\n    adapter: []\n"),
             "serve.yaml:3: there is no setting models.adapter (did you mean adapters?)");
   EXPECT_NE(error_of("keys: {zzzzzz: 1}\n").find("known here: file, required"), std::string::npos);
@@ -119,6 +122,7 @@ TEST(ServeConfig, WrongValuesNameTheLine) {
   const std::pair<const char*, const char*> cases[] = {
       {"threads: none\n", "serve.yaml:1: threads should be a whole number"},
       {"threads: 0\n", "serve.yaml:1: threads should be a whole number"},
+      {"limits:\n  batches: 0\n", "serve.yaml:2: batches should be a whole number"},
       {"threads: 1.5\n", "serve.yaml:1: threads should be a whole number"},
       {"\nthreads: 1\nthreads: 2\n", "serve.yaml:3: threads is given twice, first in line 2"},
       {"cache_bytes: 2 apples\n", "serve.yaml:1: cache_bytes should be a size"},

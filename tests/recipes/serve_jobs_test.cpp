@@ -1,50 +1,16 @@
-// Jobs, batches and uploads of `tailor serve` where something fails: killed servers, full disks, clients that go.
+// Jobs and uploads of `tailor serve` where something fails: killed servers, full disks, clients that go.
 
 #include <fmt/format.h>
-#include <sys/mount.h>
-#include <sys/statvfs.h>
 
-#include <fstream>
-#include <functional>
 #include <map>
-#include <set>
-#include <sstream>
 
 #include "core/rng.h"
-#include "infer/test_models.h"
-#include "store/store.h"
-#include "tests/recipes/served.h"
+#include "tests/recipes/chaos.h"
 
 namespace tailor::test {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string model_file() {
-  return tailor::testing::tiny_llama().string();
-}
-
-/// In memory where there is room: what a killed process had written is not lost with it.
-std::string place() {
-  std::error_code error;
-  const fs::space_info memory = fs::space("/dev/shm", error);
-  return !error && memory.available > (std::uintmax_t{1} << 30) ? "/dev/shm/tailor-serve" : "tailor-serve";
-}
-
-/// TAILOR_SERVER_KILLS sets how often; the slow suite takes more.
-int kills() {
-  const char* const wanted = std::getenv("TAILOR_SERVER_KILLS");
-  return wanted != nullptr ? std::atoi(wanted) : 3;
-}
-
-/// Asks until `holds`, at most for so long: training takes what it takes on a busy machine.
-bool asked_until(const std::function<bool()>& holds, std::chrono::seconds most = std::chrono::seconds(240)) {
-  const auto end = std::chrono::steady_clock::now() + most;
-  while (!holds()) {
-    if (std::chrono::steady_clock::now() > end) return false;
-  }
-  return true;
-}
 
 std::string conversations() {
   return small_conversations([](const char* thing, std::size_t i) { return fmt::format("{} {}", thing, i); });
@@ -76,17 +42,6 @@ std::vector<std::string> messages_of(const Served& server, const std::string& id
 
 bool has(const std::vector<std::string>& messages, std::string_view part) {
   return std::any_of(messages.begin(), messages.end(), [&](const std::string& m) { return contains(m, part); });
-}
-
-std::string completion_lines(int count, int tokens) {
-  std::string out;
-  for (int i = 0; i < count; ++i) {
-    const Json body{{"model", "tiny-llama"}, {"prompt", "x"}, {"max_tokens", tokens}, {"ignore_eos", true}};
-    out +=
-        dump_json({{"custom_id", std::to_string(i)}, {"method", "POST"}, {"url", "/v1/completions"}, {"body", body}}) +
-        "\n";
-  }
-  return out;
 }
 
 TEST(ServeJobs, KilledAtAnyMomentAJobGoesOnAndFinishedOnesStay) {
@@ -148,89 +103,6 @@ TEST(ServeJobs, KilledAtAnyMomentAJobGoesOnAndFinishedOnesStay) {
   server.signal(SIGTERM);
   EXPECT_EQ(server.wait(), 0);
 }
-
-TEST(ServeJobs, KilledAtAnyMomentABatchAnswersEachRequestOnce) {
-  const TemporaryDirectory dir{place()};
-  const fs::path data = dir.path() / "data";
-  const std::vector<std::string> arguments{"--model",          model_file(), "--threads",  "2",
-                                           "--no-request-log", "--data",     data.string()};
-  const int rounds = kills(), count = 150 * std::max(2, rounds);
-  Rng rng(7);
-  std::string batch;
-  std::size_t answered = 0;
-  const auto spool = [&] {
-    const auto text = read_file(data / "runs" / batch / "output.jsonl");
-    return text ? *text : std::string();
-  };
-  int interrupted = 0;
-  for (int round = 0; round < rounds; ++round) {
-    Served server(arguments);
-    ASSERT_FALSE(server.line().empty()) << "in round " << round;
-    if (batch.empty())
-      batch = server.ask("POST", "/v1/batches",
-                         {{"input_file_id", server.upload(completion_lines(count, 40), "batch")},
-                          {"endpoint", "/v1/completions"},
-                          {"completion_window", "24h"}})["id"];
-    const std::string before = spool();
-    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(20 + rng.below(300));
-    Json now;
-    do {
-      now = server.ask("GET", "/v1/batches/" + batch);
-      ASSERT_NE(now["status"], "failed") << now;
-    } while (now["status"] != "completed" && std::chrono::steady_clock::now() < until);
-    EXPECT_GE(now["request_counts"]["completed"].get<std::size_t>(), answered) << "what was counted stays";
-    answered = now["request_counts"]["completed"].get<std::size_t>();
-    interrupted += now["status"] == "in_progress" ? 1 : 0;
-    server.signal(SIGKILL);
-    server.wait();
-    if (now["status"] == "in_progress" && fs::exists(data / "runs" / batch)) {
-      EXPECT_EQ(spool().rfind(before.substr(0, before.rfind('\n') + 1), 0), 0U) << "what was answered stays";
-    }
-  }
-  Served server(arguments);
-  Json now;
-  ASSERT_TRUE(asked_until([&] { return (now = server.ask("GET", "/v1/batches/" + batch))["status"] == "completed"; }))
-      << now;
-  EXPECT_GT(interrupted, 0);
-  EXPECT_EQ(now["request_counts"], Json({{"total", count}, {"completed", count}, {"failed", 0}}));
-  const Answer output = server.client().ask(
-      Served::request("GET", "/v1/files/" + now["output_file_id"].get<std::string>() + "/content", ""));
-  std::set<std::string> ids;
-  std::istringstream lines(output.body);
-  for (std::string line; std::getline(lines, line);)
-    EXPECT_TRUE(ids.insert(Json::parse(line)["custom_id"]).second) << line;
-  EXPECT_EQ(ids.size(), static_cast<std::size_t>(count));
-  EXPECT_EQ(server.ask("GET", "/v1/files?purpose=batch_output")["data"].size(), 1U) << "no second output file";
-}
-
-/// A small disk of our own.
-class SmallDisk {
- public:
-  explicit SmallDisk(const char* size) {
-    mounted_ = mount("tailor-test", dir_.path().c_str(), "tmpfs", MS_NOSUID | MS_NODEV,
-                     fmt::format("size={}", size).c_str()) == 0;
-  }
-  SmallDisk(const SmallDisk&) = delete;
-  SmallDisk& operator=(const SmallDisk&) = delete;
-  ~SmallDisk() {
-    if (mounted_) umount2(dir_.path().c_str(), MNT_DETACH);
-  }
-  bool mounted() const { return mounted_; }
-  const fs::path& path() const { return dir_.path(); }
-  /// Leaves so many bytes.
-  void fill(std::uint64_t leave) {
-    std::ofstream out(path() / "filler", std::ios::binary | std::ios::app);
-    const std::string page(4096, 'x');
-    while (fs::space(path()).available > leave &&
-           out.write(page.data(), static_cast<std::streamsize>(page.size())).flush()) {
-    }
-  }
-  void empty() { fs::remove(path() / "filler"); }
-
- private:
-  TemporaryDirectory dir_{"tailor-disk"};
-  bool mounted_ = false;
-};
 
 TEST(ServeJobs, ADiskThatFillsFailsTheJobAndNotTheServer) {
   if (!fs::exists(program().parent_path() / "tailor-tune")) GTEST_SKIP() << "this build has no tailor-tune";

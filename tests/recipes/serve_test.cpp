@@ -243,6 +243,8 @@ TEST(Serve, AFineTuningJobTrainsAndItsModelIsServed) {
   Served again({"--model", model, "--threads", "2", "--data", data});
   EXPECT_EQ(again.ask("POST", "/v1/completions", {{"model", tuned}, {"prompt", "Hi"}, {"max_tokens", 2}})["model"],
             tuned);
+  EXPECT_EQ(again.ask("DELETE", "/v1/models/" + tuned), Json({{"id", tuned}, {"object", "model"}, {"deleted", true}}));
+  EXPECT_EQ(again.ask("GET", "/v1/models/" + tuned, nullptr, 404)["error"]["code"], "model_not_found");
 }
 
 TEST(Serve, PromptsGetIntoNoCoreFileUnlessAskedFor) {
