@@ -67,8 +67,8 @@ struct EngineRequest {
   bool only_prompt = false;  // no answer; with prompt_logprobs
   int prompt_logprobs = -1;  // >= 0: log p of every token of the prompt after the first, and of so many likeliest ones
   std::size_t logprobs_from = 1;  // of these, the first whose log p is told; what comes before it may be cached
-  bool invariant = false;    // the same tokens alone and in company; computed alone, so slower
-  bool repeatable = false;   // asked again of an idle engine, the same tokens: then computed alone, without the cache
+  bool invariant = false;         // the same tokens alone and in company; computed alone, so slower
+  bool repeatable = false;  // asked again of an idle engine, the same tokens: then computed alone, without the cache
   int priority = 0;
   int expected_answer = 0;  // tokens that an answer may well have, to account for what waits; 0: as many as it may have
   std::optional<SteadyTime> deadline;  // ends with kCancelled
