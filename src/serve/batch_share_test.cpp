@@ -138,7 +138,7 @@ TEST_F(BatchApi, OfLabelsNoMoreTextsAreAskedForAtATimeThanItsShare) {
   for (std::size_t i = 0; i < kLines; ++i)
     text += line(std::to_string(i), {{"model", "gated"}, {"input", std::vector<std::string>(kTexts, "x")}}, classify);
   const std::string id = create(text, classify);
-  ASSERT_TRUE(test::eventually([&] { return under_way() == kShare; }));
+  ASSERT_TRUE(test::eventually([&] { return under_way() == kShare && gate->most() > 0; })) << "some is being computed";
   auto live = api_->client();
   live.send(TestApi::post_text(classify, dump_json({{"model", "gated"}, {"input", "now"}})));
   ASSERT_TRUE(test::eventually([&] { return labels->batcher->waiting() % kTexts == 1; })) << "it waits";
