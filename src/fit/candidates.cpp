@@ -14,6 +14,7 @@ namespace tailor {
 Json to_json(const MachineSpeed& s) {
   return Json{{"gemm_gflops", s.gemm_gflops},
               {"decoder_tokens_per_second", s.decoder_tokens_per_second},
+              {"prompting_tokens_per_second", s.prompting_tokens_per_second},
               {"decoder_parameters", s.decoder_parameters},
               {"encoder_tokens_per_second", s.encoder_tokens_per_second},
               {"encoder_parameters", s.encoder_parameters}};
@@ -23,6 +24,7 @@ MachineSpeed machine_speed_from_json(const Json& json) {
   MachineSpeed s;
   s.gemm_gflops = json.at("gemm_gflops");
   s.decoder_tokens_per_second = json.at("decoder_tokens_per_second");
+  s.prompting_tokens_per_second = json.value("prompting_tokens_per_second", s.decoder_tokens_per_second);
   s.decoder_parameters = json.at("decoder_parameters");
   s.encoder_tokens_per_second = json.at("encoder_tokens_per_second");
   s.encoder_parameters = json.at("encoder_parameters");

@@ -24,10 +24,11 @@ namespace tailor {
 
 /// What this machine was measured to do at the start of the run; estimates and plans come from it.
 struct MachineSpeed {
-  double gemm_gflops = 100;                 // f32 matrix product, all threads of the run
-  double decoder_tokens_per_second = 500;   // prompt tokens of the default decoder, all threads
-  double decoder_parameters = 1.35e8;       // of the decoder that was measured
-  double encoder_tokens_per_second = 4000;  // tokens of the default encoder
+  double gemm_gflops = 100;                  // f32 matrix product, all threads of the run
+  double decoder_tokens_per_second = 500;    // prompt tokens of the default decoder, all threads
+  double prompting_tokens_per_second = 500;  // the same in the type that prompts are answered with
+  double decoder_parameters = 1.35e8;        // of the decoder that was measured
+  double encoder_tokens_per_second = 4000;   // tokens of the default encoder
   double encoder_parameters = 2.2e7;
 };
 Json to_json(const MachineSpeed& speed);

@@ -26,4 +26,10 @@ double embedding_tokens_per_second(const TrialContext& context) {
   return rate * parameters / std::max<double>(1, static_cast<double>(model.parameters));
 }
 
+double prompting_tokens_per_second(const TrialContext& context) {
+  const MachineSpeed& speed = context.speed;
+  return speed.prompting_tokens_per_second * speed.decoder_parameters /
+         std::max<double>(1, static_cast<double>(context.model->info.parameters));
+}
+
 }  // namespace tailor

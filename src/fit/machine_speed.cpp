@@ -43,6 +43,21 @@ std::vector<std::string> sample_texts(std::size_t n) {
   return texts;
 }
 
+Result<double> tokens_per_second(const std::filesystem::path& gguf, bool encoder, int threads,
+                                 const CancelToken& cancel) {
+  TAILOR_TRY(Embedder embedder, load_embedder(gguf, threads));
+  const auto texts = sample_texts(encoder ? 64 : 12);
+  EmbedStats stats;
+  TAILOR_TRY(const Matrix warm, embedder.embed(std::span(texts).first(2), {}, cancel));
+  double rate = 0;
+  for (const Stopwatch all; all.seconds() < kMeasureSeconds;) {
+    const Stopwatch one;
+    TAILOR_TRY(const Matrix timed, embedder.embed(texts, {}, cancel, &stats));
+    rate = std::max(rate, static_cast<double>(stats.tokens) / one.seconds());
+  }
+  return rate;
+}
+
 }  // namespace
 
 Result<MachineSpeed> measure_machine(const std::vector<TrialModel>& models, int threads, const CancelToken& cancel) {
@@ -53,22 +68,17 @@ Result<MachineSpeed> measure_machine(const std::vector<TrialModel>& models, int 
     const bool encoder = model.info.kind == ModelKind::kEncoder;
     if (encoder ? encoder_done : decoder_done) continue;
     TAILOR_TRY(const std::filesystem::path gguf, ready_gguf(model.info, ModelUse::kServing, {}));
-    TAILOR_TRY(Embedder embedder, load_embedder(gguf, threads));
-    const auto texts = sample_texts(encoder ? 64 : 12);
-    EmbedStats stats;
-    TAILOR_TRY(const Matrix warm, embedder.embed(std::span(texts).first(2), {}, cancel));
-    double rate = 0;
-    for (const Stopwatch all; all.seconds() < kMeasureSeconds;) {
-      const Stopwatch one;
-      TAILOR_TRY(const Matrix timed, embedder.embed(texts, {}, cancel, &stats));
-      rate = std::max(rate, static_cast<double>(stats.tokens) / one.seconds());
-    }
+    TAILOR_TRY(const double rate, tokens_per_second(gguf, encoder, threads, cancel));
     if (encoder) {
       speed.encoder_tokens_per_second = rate;
       speed.encoder_parameters = static_cast<double>(model.info.parameters);
       encoder_done = true;
     } else {
-      speed.decoder_tokens_per_second = rate;
+      speed.decoder_tokens_per_second = speed.prompting_tokens_per_second = rate;
+      TAILOR_TRY(const std::filesystem::path prompted, ready_gguf(model.info, ModelUse::kPrompting, {}));
+      if (prompted != gguf) {
+        TAILOR_TRY(speed.prompting_tokens_per_second, tokens_per_second(prompted, encoder, threads, cancel));
+      }
       speed.decoder_parameters = static_cast<double>(model.info.parameters);
       decoder_done = true;
     }

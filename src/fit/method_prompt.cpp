@@ -63,7 +63,7 @@ double row_seconds(const TrialContext& context, Kind kind, const Choice& c) {
       kind == Kind::kRetrieved && c.label_neighbours > 0 ? std::min(labels, 0.6 * c.label_neighbours) : labels;
   const double tree = std::max(0.0, 1.6 * scored);
   const double prompt = kind == Kind::kRetrieved ? message * (c.demonstrations + 1) : message;
-  return (prompt + tree) / embedding_tokens_per_second(context) + 0.002;
+  return (prompt + tree) / prompting_tokens_per_second(context) + 0.002;
 }
 
 Json make_plan(const TrialContext& context, Kind kind, std::size_t available) {
@@ -164,7 +164,7 @@ struct Tried {
 
 Result<TrialOutcome> run(TrialContext& context, Kind kind) {
   TrialOutcome out;
-  TAILOR_TRY(const ReadyModel model, ready_model(context));
+  TAILOR_TRY(const ReadyModel model, ready_model(context, ModelUse::kPrompting));
   const TrialRows rows = trial_rows(context, /*max_folds=*/1);
   const int classes = classes_of(context);
   const Metric metric = metric_of(context);

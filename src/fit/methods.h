@@ -47,5 +47,7 @@ Result<std::unique_ptr<Classifier>> load_prompted(const std::filesystem::path& p
 double mean_tokens(const TrialContext& context);
 /// Tokens a second through the trial's model as an embedder.
 double embedding_tokens_per_second(const TrialContext& context);
+/// The same of a decoder as ModelUse::kPrompting has it.
+double prompting_tokens_per_second(const TrialContext& context);
 
 }  // namespace tailor

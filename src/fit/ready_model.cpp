@@ -2,11 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <iterator>
+#include <string_view>
 #include <utility>
 
 #include "core/files.h"
 #include "core/hash.h"
+#include "infer/packed_matrix.h"
 #include "model/added_tokens.h"
 #include "model/import.h"
 #include "model/requantize.h"
@@ -17,6 +21,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::uint64_t kMostHalfParameters = 1'000'000'000;
+constexpr std::string_view kPackedTypes[] = {"q8_0", "q4_0", "q4_1"};
 
 }  // namespace
 
@@ -34,18 +39,24 @@ Result<fs::path> ready_gguf(const ModelInfo& info, ModelUse use, const ProgressF
     return rounded_to_bf16_cached(served, model_cache_directory());
   }
   const bool training = use == ModelUse::kTraining;
+  const bool packed = use == ModelUse::kPrompting && packed_products();
   const fs::path cache = model_cache_directory();
   TAILOR_CHECK(make_directories(cache));
   if (info.is_hugging_face) {
     ImportType type = training ? ImportType::kF32 : ImportType::kF16;
     if (info.kind == ModelKind::kDecoder) {
-      type = training                                 ? ImportType::kSource
-             : info.parameters <= kMostHalfParameters ? ImportType::kF16
-                                                      : ImportType::kQ8_0;
+      type = training                                          ? ImportType::kSource
+             : packed || info.parameters > kMostHalfParameters ? ImportType::kQ8_0
+                                                               : ImportType::kF16;
     }
     return import_cached(info.path, cache, {.type = type}, progress);
   }
-  if (training || info.kind == ModelKind::kEncoder || info.file_type == "f16") return info.path;
+  if (training || info.kind == ModelKind::kEncoder) return info.path;
+  if (packed) {
+    if (std::count(std::begin(kPackedTypes), std::end(kPackedTypes), info.file_type) > 0) return info.path;
+    return requantize_cached(info.path, cache, QuantType::kQ8_0);
+  }
+  if (info.file_type == "f16") return info.path;
   // On AVX2 llama.cpp multiplies f16 a quarter faster than q8_0; above a thousand million parameters memory decides.
   if (info.parameters <= kMostHalfParameters) return requantize_cached(info.path, cache, QuantType::kF16);
   if (info.file_type == "q8_0" || info.file_type == "f32") return info.path;

@@ -13,11 +13,13 @@
 namespace tailor {
 
 enum class ModelUse {
-  kServing,   // the GGUF for llama.cpp: imported or requantised as F16, decoders above a thousand million parameters as
-              // Q8_0
-  kRounded,   // as kServing, a decoder's matrices rounded to bf16 (model/rounded_model.h)
-  kTraining,  // in the precision of its file: encoders imported as F32, decoders in the type of their weights, or the
-              // GGUF that the user named
+  kServing,  // the GGUF for llama.cpp: imported or requantised as F16, decoders above a thousand million parameters as
+             // Q8_0
+  kPrompting,  // as kServing, and a decoder in blocks of 8 or 4 bits where this machine multiplies those several times
+               // faster (infer/packed_matrix.h): as its file has them, else as Q8_0
+  kRounded,    // as kServing, a decoder's matrices rounded to bf16 (model/rounded_model.h)
+  kTraining,   // in the precision of its file: encoders imported as F32, decoders in the type of their weights, or the
+               // GGUF that the user named
 };
 
 struct ReadyModel {

@@ -53,6 +53,7 @@ class Plan {
   const std::int32_t* common(const TilePlan& tile) const { return common_.data() + tile.common_begin; }
   const OwnCell* own(std::size_t i) const { return own_.data() + own_begin_[i]; }
   int own_count(std::size_t i) const { return own_count_[i]; }
+  int most_own() const { return own_count_.empty() ? 0 : *std::max_element(own_count_.begin(), own_count_.end()); }
 
  private:
   const std::uint16_t* mask(std::size_t token) const {
@@ -62,8 +63,15 @@ class Plan {
   void add_tile(std::size_t begin, std::size_t count) {
     TilePlan tile{begin, count, common_.size(), 0};
     std::vector<std::uint64_t> shared(words_, ~std::uint64_t{0});
-    // Alone, a token shares with nobody: reading its cells once for all is then no gain, but costs the unpacking.
-    if (count == 1) std::fill(shared.begin(), shared.end(), 0);
+    if (call_.shared_cells >= 0) {
+      for (std::size_t w = 0; w < words_; ++w) {
+        const std::int64_t left = call_.shared_cells - static_cast<std::int64_t>(w) * 64;
+        shared[w] = left >= 64 ? ~std::uint64_t{0} : left > 0 ? (std::uint64_t{1} << left) - 1 : 0;
+      }
+    } else if (count == 1) {
+      // Alone, a token shares with nobody: reading its cells once for all is then no gain, but costs the unpacking.
+      std::fill(shared.begin(), shared.end(), 0);
+    }
     for (std::size_t i = begin; i < begin + count; ++i) {
       const std::uint64_t* const zero = zero_.data() + static_cast<std::size_t>(order_[i]) * words_;
       for (std::size_t w = 0; w < words_; ++w) shared[w] &= zero[w];
@@ -100,7 +108,7 @@ class Plan {
 };
 
 void run_tile(const AttentionCall& call, const Plan& plan, const Plan::TilePlan& planned, int kv_head, int first,
-              int group, const Kernel& kernel, float* scratch) {
+              int group, const Kernel& kernel, float* scratch, float* scores) {
   const float* queries[attention::kMostRows];
   float* out[attention::kMostRows];
   const OwnCell* own[attention::kMostRows];
@@ -133,7 +141,8 @@ void run_tile(const AttentionCall& call, const Plan& plan, const Plan::TilePlan&
                .common = plan.common(planned),
                .common_count = static_cast<int>(planned.common_count),
                .own = own,
-               .own_count = own_count},
+               .own_count = own_count,
+               .scores = scores},
               scratch);
 }
 
@@ -185,12 +194,15 @@ void attention::attend(const AttentionCall& call, int threads, const Kernel& ker
   std::atomic<int> next{0};
   const auto work = [&] {
     float* const memory = scratch(kernel);
+    thread_local std::vector<float> scores;
+    const auto floats = static_cast<std::size_t>((plan.most_own() + 15) / 16 * 16 * attention::kOwnRows);
+    if (call.shared_cells >= 0 && scores.size() < floats) scores.resize(floats);
     for (int item = next.fetch_add(1, std::memory_order_relaxed); item < count;
          item = next.fetch_add(1, std::memory_order_relaxed)) {
       const int part = item % parts, head = item / parts % call.kv_heads, tile = item / parts / call.kv_heads;
       const int first = part * group;
       run_tile(call, plan, plan.tiles()[static_cast<std::size_t>(tile)], head, first,
-               std::min(group, whole_group - first), kernel, memory);
+               std::min(group, whole_group - first), kernel, memory, call.shared_cells >= 0 ? scores.data() : nullptr);
     }
   };
   if (threads <= 1 || count == 1) return work();

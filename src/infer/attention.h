@@ -6,6 +6,10 @@
 /// to is computed for it alone, and cells that none attends to are not read at all; llama.cpp's kernels do one or the
 /// other. Softmax in one pass as in Milakov and Gimelshein, arXiv:1805.02867, and Dao et al., arXiv:2205.14135; shared
 /// beginnings as in Ye et al., ChunkAttention, arXiv:2402.15220. Sums are of 32-bit floats.
+///
+/// What is summed with what then depends on the tokens beside a token, and on where its cells lie, and so do a result's
+/// last digits. Where they must not (AttentionCall::shared_cells), the cells that may be read together are named
+/// beforehand, and the others are summed for each token alone in 64-bit floats, whose order does not show in 32 bits.
 
 #include <cstddef>
 #include <cstdint>
@@ -28,6 +32,10 @@ struct AttentionCall {
   std::size_t value_cell = 0, value_head = 0;
   const char* mask = nullptr;  // [tokens][cells]: added to the scores; -inf: not attended to
   std::size_t mask_token = 0;
+
+  /// >= 0: only cells before this one are read together, which all tokens must attend to; a token's result is then
+  /// the same beside any other tokens. Negative: whatever tokens have in common.
+  int shared_cells = -1;
 
   float* out = nullptr;  // [tokens][heads][value_width]
 };

@@ -13,6 +13,7 @@ namespace attention {
 inline constexpr int kBlock = 64;     // cells at once
 inline constexpr int kMostRows = 64;  // queries computed together: tokens times the heads that share a head of keys
 inline constexpr int kMostWidth = 256;
+inline constexpr int kOwnRows = 4;  // queries of a token at once, where it is computed alone
 
 /// A cell that one token alone attends to, and what the mask adds.
 struct OwnCell {
@@ -33,6 +34,8 @@ struct Tile {
   int common_count;
   const OwnCell* const* own;  // [token]
   const int* own_count;       // [token]
+  float* scores;  // null: own cells in blocks, of 32-bit sums; else in any order: room for kOwnRows times as many
+                  // floats as a token has own cells, rounded up to 16
 };
 
 struct Kernel {

@@ -171,6 +171,56 @@ TEST(Attention, WhatTheMaskAddsAndWhoAttendsToNothing) {
   expect_right(c, "a mask with slopes");
 }
 
+/// Token 0 of `c`, alone and with its cells elsewhere, is what it is in `c`, to the last bit.
+void expect_alike(Case& c, int shared) {
+  Rng rng(31);
+  std::vector<int> places(static_cast<std::size_t>(c.cells));
+  for (int i = 0; i < c.cells; ++i) places[static_cast<std::size_t>(i)] = i;
+  std::vector<int> others(places.begin() + shared, places.end());
+  rng.shuffle(others);
+  std::copy(others.begin(), others.end(), places.begin() + shared);
+  Case alone(1, c.cells, c.heads, c.kv_heads, c.key_width, c.value_width, 1);
+  alone.softcap = c.softcap;
+  std::copy_n(c.queries.begin(), alone.queries.size(), alone.queries.begin());
+  for (int cell = 0; cell < c.cells; ++cell) {
+    const auto from = static_cast<std::size_t>(cell), to = static_cast<std::size_t>(places[from]);
+    const auto keys = Case::size(c.kv_heads, c.key_width), values = Case::size(c.kv_heads, c.value_width);
+    std::copy_n(c.keys.begin() + static_cast<std::ptrdiff_t>(from * keys), keys,
+                alone.keys.begin() + static_cast<std::ptrdiff_t>(to * keys));
+    std::copy_n(c.values.begin() + static_cast<std::ptrdiff_t>(from * values), values,
+                alone.values.begin() + static_cast<std::ptrdiff_t>(to * values));
+    alone.at(0, static_cast<int>(to)) = c.at(0, cell);
+  }
+  for (const Named& k : kernels()) {
+    std::vector<float> all(Case::size(c.tokens, c.heads, c.value_width)), one(Case::size(1, c.heads, c.value_width));
+    AttentionCall call = c.call(all.data());
+    call.shared_cells = shared;
+    attention::attend(call, 2, *k.kernel);
+    AttentionCall lone = alone.call(one.data());
+    lone.shared_cells = shared;
+    attention::attend(lone, 1, *k.kernel);
+    EXPECT_TRUE(std::equal(one.begin(), one.end(), all.begin())) << k.name << ", " << shared << " shared";
+    const std::vector<double> expected = c.expected();
+    double worst = 0;
+    for (std::size_t i = 0; i < all.size(); ++i)
+      worst = std::max(worst, std::abs(static_cast<double>(all[i]) - expected[i]));
+    EXPECT_LT(worst, 2e-5) << k.name << ", " << shared << " shared";
+  }
+}
+
+TEST(Attention, ATokenIsTheSameInAnyCompanyWhereItIsAskedFor) {
+  Rng rng(17);
+  for (const int shared : {0, 1, 5, 64, 75, 100}) {
+    Case c(12, 256, 9, 3, 64, 64, 8);
+    share_beginning(c, shared, rng);
+    expect_alike(c, shared);
+    Case wide(7, 192, 10, 2, 80, 48, 12);
+    wide.softcap = 2;
+    share_beginning(wide, shared, rng);
+    expect_alike(wide, shared);
+  }
+}
+
 TEST(Attention, ScoresAreCapped) {
   Case c(6, 128, 4, 1, 64, 64, 9);
   c.softcap = 1.5f;

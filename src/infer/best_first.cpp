@@ -309,9 +309,9 @@ Result<std::vector<BestLabel>> LabelScorer::best(std::span<const TokenList> prom
   std::mutex reporting;
   std::size_t done = 0;
   const auto search_some = [&](int w) -> Status {
-    const OwnAttention own;
     ScoreWorker& worker = self.workers[static_cast<std::size_t>(w)];
     TAILOR_CHECK(self.prepare(worker, need));
+    const OwnAttention own(self.prefix_length());
     const auto next = [&]() -> const ScoreTask* {
       const std::size_t i = next_task.fetch_add(1);
       return i < tasks.size() ? &tasks[i] : nullptr;

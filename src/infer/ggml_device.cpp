@@ -18,6 +18,7 @@ struct Context {
 };
 thread_local int t_kernel_threads = 1;
 thread_local bool t_own_attention = false;
+thread_local int t_shared_cells = -1;
 
 float parameter(const ggml_tensor* op, std::size_t i) {
   float value = 0;
@@ -70,6 +71,7 @@ void compute_attention(const ggml_tensor* op, int threads) {
           .value_head = v->nb[2],
           .mask = static_cast<const char*>(mask->data),
           .mask_token = mask->nb[1],
+          .shared_cells = t_shared_cells,
           .out = static_cast<float*>(op->data)},
          threads);
 }
@@ -171,8 +173,9 @@ void* function_at(ggml_backend_reg_t, const char* name) {
 
 }  // namespace
 
-void set_own_attention(bool on) {
+void set_own_attention(bool on, int shared_cells) {
   t_own_attention = on;
+  t_shared_cells = shared_cells;
 }
 
 void set_kernel_threads(int threads) {

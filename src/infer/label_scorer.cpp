@@ -218,6 +218,7 @@ Status LabelScorer::Impl::prepare(ScoreWorker& worker, const ContextNeed& need) 
     worker.threads = need.threads;
   }
   if (worker.prefix_ready) return {};
+  const OwnAttention own(0);  // the same prefix, however many of its tokens are computed at once
   llama_memory_clear(worker.memory(), false);
   TAILOR_CHECK(decode_soft_prompt(worker.context.get(), soft, worker.ubatch));
   TAILOR_CHECK(decode_quietly(worker, prefix, soft.length(), 0));
@@ -384,11 +385,11 @@ Result<std::vector<LabelScores>> LabelScorer::score_all(std::span<const TokenLis
   std::mutex reporting;
   std::size_t done = 0;
   const auto score_some = [&](int w) -> Status {
-    const OwnAttention own;
     ScoreWorker& worker = self.workers[static_cast<std::size_t>(w)];
     for (std::size_t p; (p = next_pack.fetch_add(1)) < packs;) {
       if (cancel.cancelled()) return Error{ErrorCode::kCancelled, "scoring was interrupted", ""};
       TAILOR_CHECK(self.prepare(worker, need));
+      const OwnAttention own(self.prefix_length());
       const std::span<const ScoreTask> pack(tasks.data() + starts[p], starts[p + 1] - starts[p]);
       TAILOR_CHECK(self.score_pack(worker, pack, out));
       if (!progress) continue;

@@ -21,9 +21,10 @@ struct ScoreTask {
 };
 
 /// While it lives, attention of the contexts that this thread calls is ours: with hundreds of sequences in a context it
-/// takes half of the time or less. A score's last digits then depend on what is scored beside it.
+/// takes half of the time or less. A score does not depend on what is scored beside it: quantized weights round to
+/// bytes, which makes visible what differs in the last digit.
 struct OwnAttention {
-  OwnAttention() { set_own_attention(true); }
+  explicit OwnAttention(int shared_cells) { set_own_attention(true, shared_cells); }
   OwnAttention(const OwnAttention&) = delete;
   OwnAttention& operator=(const OwnAttention&) = delete;
   ~OwnAttention() { set_own_attention(false); }

@@ -5,7 +5,10 @@
 #include <cmath>
 #include <limits>
 
+#include "core/files.h"
+#include "infer/packed_matrix.h"
 #include "infer/test_models.h"
+#include "model/requantize.h"
 
 namespace tailor {
 namespace {
@@ -96,6 +99,37 @@ TEST(LabelScorer, SubsetsScoreAsTheWhole) {
   expect_scores(some[1], all[1], 1e-4);
   EXPECT_NEAR(some[2][19], all[2][19], 1e-4);
   EXPECT_EQ(scorer.best(prompts, {}, {}, kNever, subsets).value()[2].label, 19);
+}
+
+// Weights in blocks round values to bytes: a difference in the last digit is then one that can be seen.
+TEST(LabelScorer, ScoresAreTheSameAloneAndInCompanyToTheLastBit) {
+  if (!packed_products()) GTEST_SKIP() << "products with blocks are ggml's here, whose sums depend on the other tokens";
+  const TemporaryDirectory dir("labels");
+  requantize(tiny_llama(), dir.path() / "q8.gguf", QuantType::kQ8_0, 1).value();
+  Rng rng(8);
+  LabelScorer scorer = LabelScorer::load(dir.path() / "q8.gguf", {.threads = 2}).value();
+  const TokenList prefix = random_tokens(rng, 21);
+  scorer.set_prefix(prefix).value();
+  const std::vector<TokenList> labels = random_labels(rng, 40);
+  scorer.set_labels(labels).value();
+  std::vector<TokenList> prompts;
+  for (int i = 0; i < 40; ++i) {
+    TokenList prompt = prefix;
+    const TokenList own = random_tokens(rng, i % 20 == 7 ? 120 : 1 + rng.below(30));
+    prompt.insert(prompt.end(), own.begin(), own.end());
+    prompts.push_back(std::move(prompt));
+  }
+  const std::vector<LabelScores> together = scorer.score_all(prompts, {}, kNever).value();
+  const std::vector<BestLabel> best = scorer.best(prompts, {}, {}, kNever).value();
+  LabelScorer other = LabelScorer::load(dir.path() / "q8.gguf", {.threads = 1}).value();
+  other.set_prefix(prefix).value();
+  other.set_labels(labels).value();
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    EXPECT_EQ(other.score_all({&prompts[i], 1}, {}, kNever).value()[0], together[i]) << "prompt " << i;
+    const auto highest = std::max_element(together[i].begin(), together[i].end());
+    EXPECT_EQ(best[i].label, highest - together[i].begin());
+    EXPECT_EQ(best[i].score, *highest);
+  }
 }
 
 TEST(LabelScorer, BestFirstFindsWhatFullScoresFind) {
