@@ -211,9 +211,12 @@ Result<AdapterId> Engine::add_adapter(const std::filesystem::path& file) {
   return impl_->add(adapter);
 }
 
-Result<SequenceBytes> Engine::Impl::soft_state(const SoftPrompt& prompt) const {
+Result<SequenceBytes> Engine::Impl::soft_state(const SoftPrompt& prompt, bool beyond) const {
   LaneMemoryOptions scratch = lane_options(true);
-  scratch.first_cells = scratch.max_cells = static_cast<std::size_t>(prompt.length()) + 512;
+  std::size_t cells = static_cast<std::size_t>(prompt.length()) + 512;
+  if (const auto limit = static_cast<std::size_t>(model->short_context()); limit > 0)
+    cells = beyond ? std::max(cells, limit + 512) : std::min(cells, limit);
+  scratch.first_cells = scratch.max_cells = cells;
   LaneMemory memory(model, scratch);
   TAILOR_CHECK(memory.open());
   TAILOR_CHECK(decode_soft_prompt(memory.context(), prompt, scratch.batch));
@@ -226,7 +229,10 @@ Result<SequenceBytes> Engine::Impl::soft_state(const SoftPrompt& prompt) const {
 Result<AdapterId> Engine::add_soft_prompt(const std::filesystem::path& file) {
   TAILOR_TRY(const SoftPrompt prompt, SoftPrompt::load(file));
   EngineAdapter adapter;
-  TAILOR_TRY(adapter.soft, impl_->soft_state(prompt));
+  TAILOR_TRY(adapter.soft, impl_->soft_state(prompt, false));
+  if (impl_->model->short_context() > 0) {
+    TAILOR_TRY(adapter.soft_beyond, impl_->soft_state(prompt, true));
+  }
   adapter.soft_tokens = static_cast<std::size_t>(prompt.length());
   return impl_->add(adapter);
 }

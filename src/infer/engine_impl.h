@@ -74,7 +74,8 @@ struct Engine::Impl {
   void forget_if_unused(EngineAdapter& adapter);
   Result<AdapterId> add(EngineAdapter adapter);
   bool by_worker() const { return !options.worker.empty(); }
-  Result<SequenceBytes> soft_state(const SoftPrompt& prompt) const;
+  /// `beyond`: by the rotary factors of long texts.
+  Result<SequenceBytes> soft_state(const SoftPrompt& prompt, bool beyond) const;
 };
 
 /// One context and the thread that computes in it.

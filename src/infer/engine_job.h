@@ -17,7 +17,8 @@ namespace tailor {
 struct EngineAdapter {
   AdapterId id = 0;
   llama_adapter_lora* lora = nullptr;
-  SequenceBytes soft;  // virtual tokens as a sequence; null: none
+  SequenceBytes soft;         // virtual tokens as a sequence; null: none
+  SequenceBytes soft_beyond;  // the same by the rotary factors of long texts; null: the model has one set of factors
   std::size_t soft_tokens = 0;
   int users = 0;         // answers that wait or run
   bool removed = false;  // goes with its last user
@@ -53,6 +54,7 @@ struct EngineJob {
   std::int64_t awaited = -1;  // entry of this lane whose first `awaited_tokens` are waited for
   std::size_t awaited_tokens = 0;
   bool importing = false;  // bytes are on their way from another lane
+  bool beyond = false;     // computed by the rotary factors of long texts
 
   bool waits() const { return importing || awaited >= 0; }
   std::size_t prompt_size() const { return request->prompt.size(); }

@@ -182,6 +182,8 @@ Status Lane::begin(EngineJob& job) {
   } else if (alone_) {
     const std::size_t most = job.prompt_size() + static_cast<std::size_t>(job.max_tokens) + job.adapter->soft_tokens;
     TAILOR_CHECK(memory_.reopen(most));
+    const int limit = engine_.model->short_context();
+    job.beyond = limit > 0 && memory_.max_cells() > static_cast<std::size_t>(limit);
   } else {
     TAILOR_CHECK(memory_.open());
   }

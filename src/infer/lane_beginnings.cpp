@@ -27,7 +27,8 @@ Status LaneBeginnings::begin_with_soft_prompt(EngineJob& job) {
   const std::size_t soft = job.adapter->soft_tokens;
   if (soft == 0) return {};
   TAILOR_TRY(const bool room, make_room(soft));
-  if (room && memory_.restore(*job.adapter->soft, soft, soft, job.sequence)) return {};
+  const SequenceBytes& bytes = job.beyond ? job.adapter->soft_beyond : job.adapter->soft;
+  if (room && memory_.restore(*bytes, soft, soft, job.sequence)) return {};
   return Error{ErrorCode::kOutOfMemory, "no room for the soft prompt in the key-value cache",
                "give the cache more memory"};
 }
