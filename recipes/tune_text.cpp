@@ -278,10 +278,7 @@ Result<std::vector<GeneratedAnswer>> TextRecipe::answers_of(TextModel& model, st
                                                             std::string_view stage) {
   ui_.stage(stage);
   std::vector<TextRequest> requests;
-  for (const std::size_t i : examples) {
-    Question question = last_question(prepared_.data.examples[i]);
-    requests.push_back({std::move(question.messages), std::move(question.raw), std::move(question.tools)});
-  }
+  for (const std::size_t i : examples) requests.push_back(last_request(prepared_.data.examples[i]));
   const DoneFn done = steps_of(stage, requests.size());
   std::size_t ended = 0;
   const auto count = [&](std::size_t, const GeneratedText&) -> Status {

@@ -99,9 +99,8 @@ Result<Json> teach_texts(const TuneOptions& options, PreparedChat& data, int thr
     std::vector<TextRequest> requests;
     for (const std::size_t i : asked) {
       if (answers.contains(i)) continue;
-      Question question = last_question(data.examples[i]);
       left.push_back(i);
-      requests.push_back({std::move(question.messages), std::move(question.raw), std::move(question.tools)});
+      requests.push_back(last_request(data.examples[i]));
     }
     const auto keep = [&](std::size_t k, const GeneratedText& text) -> Status {
       const std::size_t i = left[k];

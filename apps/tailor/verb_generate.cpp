@@ -50,6 +50,10 @@ std::string line_of(const GeneratedText& answer) {
          "\n";
 }
 
+bool print_now(std::string_view text) {
+  return std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+}
+
 /// Prints lines in their order as soon as those before them are there.
 class OrderedLines {
  public:
@@ -57,9 +61,7 @@ class OrderedLines {
   Status put(std::size_t i, std::string line) {
     lines_[i] = std::move(line);
     for (; next_ < lines_.size() && !lines_[next_].empty(); ++next_) {
-      if (std::fwrite(lines_[next_].data(), 1, lines_[next_].size(), stdout) != lines_[next_].size() ||
-          std::fflush(stdout) != 0)
-        return Error{ErrorCode::kIo, "standard output takes no more", ""};
+      if (!print_now(lines_[next_])) return Error{ErrorCode::kIo, "standard output takes no more", ""};
     }
     return {};
   }
@@ -129,9 +131,6 @@ void add_generate(CLI::App& app, Invocation& invocation) {
         tools = std::move(*read);
       }
       if (!model.note().empty()) fmt::print(stderr, "tailor: {}\n", model.note());
-      const TextSink print = [](std::string_view piece) {
-        return std::fwrite(piece.data(), 1, piece.size(), stdout) == piece.size() && std::fflush(stdout) == 0;
-      };
       std::vector<TextRequest> requests;
       for (const std::string& text : texts) {
         TextRequest& request = requests.emplace_back(TextRequest{.raw = text, .tools = tools});
@@ -145,7 +144,7 @@ void add_generate(CLI::App& app, Invocation& invocation) {
         return 0;
       }
       for (const TextRequest& request : requests) {
-        TAILOR_CHECK(model.answer(request, given.sampling, print, invocation.cancel));
+        TAILOR_CHECK(model.answer(request, given.sampling, print_now, invocation.cancel));
         fmt::print("\n");
       }
       return 0;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "core/files.h"
+#include "fit/chat_data.h"
 #include "fit/serving.h"
 #include "fit/tuned_decoder.h"
 
@@ -101,6 +102,11 @@ Result<TextModel> TextModel::load_package(const fs::path& package, int threads, 
   model.manifest_ = std::move(manifest);
   if (!note.empty()) model.note_ += (model.note_.empty() ? "" : "; ") + note;
   return model;
+}
+
+TextRequest last_request(const ChatExample& example) {
+  Question question = last_question(example);
+  return {std::move(question.messages), std::move(question.raw), std::move(question.tools)};
 }
 
 Result<TokenList> TextModel::prompt(const TextRequest& request) const {

@@ -36,6 +36,9 @@ struct TextRequest {
   Json tools = nullptr;  // that the model may call: a list as in ChatTemplate::render(), or null
 };
 
+/// The question of last_question(), as it is asked.
+TextRequest last_request(const ChatExample& example);
+
 /// Threads: one call at a time an object.
 class TextModel {
  public:

@@ -1,6 +1,7 @@
 #pragma once
 /// One answer on its way, and the adapter that it is computed with. Internal to this module.
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -60,8 +61,10 @@ struct EngineJob {
   std::size_t prompt_size() const { return request->prompt.size(); }
   /// Whether log p of the token after this one of the prompt is asked for.
   bool scored(std::size_t at) const {
-    return request->prompt_logprobs >= 0 && at + 1 >= request->logprobs_from && at + 1 < prompt_size();
+    return request->prompt_logprobs >= 0 && at + 1 >= first_scored() && at + 1 < prompt_size();
   }
+  /// The first token whose log p may be asked for: there is none before the first of all.
+  std::size_t first_scored() const { return std::max<std::size_t>(1, request->logprobs_from); }
   std::size_t answer_size() const { return tokens.size() - prompt_size(); }
 };
 

@@ -230,7 +230,7 @@ std::vector<Lane::Piece> Lane::plan() {
     if (job->waits() || remaining <= 1 || left == 0) continue;
     std::size_t count = std::min(remaining, left);
     if (job->request->prompt_logprobs >= 0) {
-      const std::size_t first = std::max<std::size_t>(1, job->request->logprobs_from) - 1;  // scored
+      const std::size_t first = job->first_scored() - 1;  // whose logits are needed
       const std::size_t before = first > job->computed ? first - job->computed : 0;
       count = std::min(count, before + scored_left);
       scored_left -= count - std::min(count, before);
@@ -286,7 +286,7 @@ void Lane::begin_afresh() {
 /// log p of the prompt in one call, which a worker computes many times faster than token after token.
 Status Lane::score_by_worker(EngineJob& job) {
   const TokenList& prompt = job.request->prompt;
-  const std::size_t first = std::max<std::size_t>(1, job.request->logprobs_from);
+  const std::size_t first = job.first_scored();
   if (first >= prompt.size()) return {};
   std::vector<std::uint8_t> mask(prompt.size(), 0);
   std::fill(mask.begin() + static_cast<std::ptrdiff_t>(first), mask.end(), std::uint8_t{1});

@@ -6,8 +6,6 @@
 #include <mutex>
 #include <thread>
 
-#include "core/safetensors.h"
-#include "core/soft_prompt_file.h"
 #include "infer/label_scorer.h"
 #include "infer/test_models.h"
 #include "infer/test_reference.h"
@@ -372,16 +370,7 @@ TEST(Engine, HostileAdaptersAreErrors) {
 
 TEST(Engine, SoftPromptsStandBeforeEveryPrompt) {
   TemporaryDirectory dir("engine");
-  std::vector<float> vectors(7 * 64);
-  Rng rng(3);
-  for (float& v : vectors) v = static_cast<float>(rng.normal());
-  const SafeTensor tensor{.name = kSoftPromptEmbeddings,
-                          .type = "F32",
-                          .shape = {7, 64},
-                          .bytes = {reinterpret_cast<const char*>(vectors.data()), vectors.size() * sizeof(float)}};
-  write_safetensors(dir.path() / "soft.safetensors", std::span(&tensor, 1),
-                    {{"format", kSoftPromptFormat}, {"version", "1"}})
-      .value();
+  testing::write_soft_prompt(dir.path() / "soft.safetensors");
   Engine engine = Engine::load(tiny_llama(), exact()).value();
   const AdapterId id = engine.add_soft_prompt(dir.path() / "soft.safetensors").value();
   EXPECT_EQ(engine.soft_tokens(id), 7);

@@ -4,8 +4,6 @@
 
 #include <algorithm>
 
-#include "core/safetensors.h"
-#include "core/soft_prompt_file.h"
 #include "infer/label_scorer.h"
 #include "infer/test_models.h"
 #include "infer/test_reference.h"
@@ -207,15 +205,8 @@ TEST(Generator, ManyStopAtTheirStopTexts) {
 
 TEST(Generator, ASoftPromptStandsBeforeAllOfThem) {
   TemporaryDirectory dir("generator");
-  std::vector<float> vectors(7 * 64);
-  Rng rng(3);
-  for (float& v : vectors) v = static_cast<float>(rng.normal());
-  const SafeTensor tensor{.name = kSoftPromptEmbeddings,
-                          .type = "F32",
-                          .shape = {7, 64},
-                          .bytes = {reinterpret_cast<const char*>(vectors.data()), vectors.size() * sizeof(float)}};
   const std::filesystem::path file = dir.path() / "soft.safetensors";
-  write_safetensors(file, std::span(&tensor, 1), {{"format", kSoftPromptFormat}, {"version", "1"}}).value();
+  testing::write_soft_prompt(file);
   GeneratorOptions options = kExact;
   options.soft_prompt = file;
   Generator generator = Generator::load(tiny_llama(), options).value();

@@ -67,7 +67,7 @@ KeptPrefixes::Match LaneBeginnings::choose(EngineJob& job) {
   // The last token is computed in any case: what follows it is asked for.
   std::size_t least_computed = 1;
   if (job.request->prompt_logprobs >= 0 && job.request->logprobs_from < job.prompt_size())
-    least_computed = job.tokens.size() + 1 - std::max<std::size_t>(1, job.request->logprobs_from);
+    least_computed = job.tokens.size() + 1 - job.first_scored();
   const auto wanted = PrefixTree::Tokens(job.tokens).first(job.tokens.size() - least_computed);
   const std::lock_guard lock(shared_.mutex);
   const auto in_lanes = [&](bool mine) {

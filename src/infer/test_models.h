@@ -8,6 +8,8 @@
 
 #include "core/result.h"
 #include "core/rng.h"
+#include "core/safetensors.h"
+#include "core/soft_prompt_file.h"
 #include "model/gguf_file.h"
 #include "model/gguf_writer.h"
 #include "model/import.h"
@@ -30,6 +32,18 @@ inline std::filesystem::path smollm_f32() {
 
 inline std::filesystem::path minilm_gguf(ImportType type) {
   return import_cached(minilm_dir(), test_cache(), {.type = type}).value();
+}
+
+/// Seven virtual tokens for tiny_llama().
+inline void write_soft_prompt(const std::filesystem::path& file) {
+  std::vector<float> vectors(7 * 64);
+  Rng rng(3);
+  for (float& v : vectors) v = static_cast<float>(rng.normal());
+  const SafeTensor tensor{.name = kSoftPromptEmbeddings,
+                          .type = "F32",
+                          .shape = {7, 64},
+                          .bytes = {reinterpret_cast<const char*>(vectors.data()), vectors.size() * sizeof(float)}};
+  write_safetensors(file, std::span(&tensor, 1), {{"format", kSoftPromptFormat}, {"version", "1"}}).value();
 }
 
 /// A llama of two layers of width 64 with random weights and SmolLM2's vocabulary: its next tokens are as sharp as a

@@ -171,13 +171,12 @@ class Batcher {
       }
       std::erase_if(requests, [](const Request& request) { return request.gone && request.gone(); });
       last = requests.size();
-      const SteadyTime begin = options_.clock();
-      if (!requests.empty()) answer(requests);
-      took = options_.clock() - begin;
+      if (!requests.empty()) took = answer(requests);
     }
   }
 
-  void answer(std::vector<Request>& requests) {
+  /// Returns the time that the batch took.
+  SteadyTime::duration answer(std::vector<Request>& requests) {
     std::vector<Item> items;
     std::vector<std::size_t> counts;
     for (Request& request : requests) {
@@ -206,6 +205,7 @@ class Batcher {
                                     items.size()});
       first += counts[r];
     }
+    return end - begin;
   }
 
   Compute compute_;
