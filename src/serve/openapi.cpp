@@ -17,7 +17,7 @@ struct RouteText {
   const char* unavailable;      // of 503, where it is not Error
   const char* query = nullptr;  // parameters; "limit<1000": at most so much, else 100
   const char* takes = nullptr;  // media type of the body; null: application/json
-  const char* gives = nullptr;  // of the answer; null: application/json
+  const char* gives = nullptr;  // of the answer, one or more; null: application/json
 };
 
 constexpr RouteText kRoutes[] = {
@@ -49,8 +49,10 @@ constexpr RouteText kRoutes[] = {
      nullptr},
     {"POST", "/v1/extract", "extract", "labels", "Answers that stand in a text", "ExtractRequest", "AnswerList",
      nullptr, nullptr},
-    {"GET", "/", "page", "page", "The page for people (text/html)", nullptr, "Anything", nullptr, nullptr},
-    {"GET", "/assets/{name}", "pageFile", "page", "A file of the page", nullptr, "Anything", nullptr, nullptr},
+    {"GET", "/", "page", "page", "The page for people", nullptr, "Anything", nullptr, nullptr, nullptr, nullptr,
+     "text/html"},
+    {"GET", "/assets/{name}", "pageFile", "page", "A file of the page", nullptr, "Anything", nullptr, nullptr, nullptr,
+     nullptr, "text/css text/javascript image/svg+xml"},
     {"GET", "/metrics", "metrics", "state", "Figures for Prometheus", nullptr, "Anything", nullptr, nullptr, nullptr,
      nullptr, "text/plain"},
     {"POST", "/v1/files", "uploadFile", "files", "Takes a file", "UploadRequest", "File", nullptr, nullptr, nullptr,
@@ -156,6 +158,13 @@ Json query_schema(const std::string& name, std::int64_t most) {
   return {{"type", "string"}};
 }
 
+std::vector<std::string_view> words(std::string_view text) {
+  std::vector<std::string_view> out;
+  for (; !text.empty(); text.remove_prefix(std::min(text.size(), out.back().size() + 1)))
+    out.push_back(text.substr(0, text.find(' ')));
+  return out;
+}
+
 Json operation(const ApiRoute& route, const RouteText& text, const Json& schemas) {
   Json out{{"operationId", text.id}, {"tags", Json::array({text.tag})}, {"summary", text.summary}};
   if (route.scope == ApiScope::kNone)
@@ -168,10 +177,9 @@ Json operation(const ApiRoute& route, const RouteText& text, const Json& schemas
     out["parameters"].push_back(
         {{"name", name}, {"in", "path"}, {"required", true}, {"schema", {{"type", "string"}, {"minLength", 1}}}});
   }
-  for (std::string_view rest = text.query == nullptr ? "" : text.query; !rest.empty();) {
-    const std::string word(rest.substr(0, rest.find(' '))), name = word.substr(0, word.find('<'));
-    rest.remove_prefix(std::min(rest.size(), word.size() + 1));
-    const std::int64_t most = name.size() < word.size() ? std::stoll(word.substr(name.size() + 1)) : 100;
+  for (const std::string_view word : words(text.query != nullptr ? text.query : "")) {
+    const std::string name(word.substr(0, word.find('<')));
+    const std::int64_t most = name.size() < word.size() ? std::stoll(std::string(word.substr(name.size() + 1))) : 100;
     out["parameters"].push_back({{"name", name}, {"in", "query"}, {"schema", query_schema(name, most)}});
   }
   if (text.request != nullptr) {
@@ -183,7 +191,8 @@ Json operation(const ApiRoute& route, const RouteText& text, const Json& schemas
   }
   Json good{{"description", "The answer"}, {"headers", {{"X-Request-Id", header("RequestId")}}}};
   if (text.request != nullptr) good["headers"]["X-Ignored-Params"] = header("IgnoredParams");
-  good["content"][text.gives != nullptr ? text.gives : "application/json"]["schema"] = openapi::ref(text.answer);
+  for (const std::string_view type : words(text.gives != nullptr ? text.gives : "application/json"))
+    good["content"][std::string(type)]["schema"] = openapi::ref(text.answer);
   if (const Json& schema = schemas[text.answer]; schema.contains("examples"))
     good["content"]["application/json"]["examples"]["usual"]["value"] = schema["examples"][0];
   if (text.event != nullptr) {
@@ -197,10 +206,12 @@ Json operation(const ApiRoute& route, const RouteText& text, const Json& schemas
         "the stream ends.");
   }
   out["responses"]["200"] = std::move(good);
+  if (std::string_view(text.tag) == "page")
+    out["responses"]["304"] = {{"description", "If-None-Match names what would be sent"}};
+  const bool named = path.find('{') != std::string::npos;
   for (const Failure& f : kFailures) {
-    if ((f.scoped && route.scope == ApiScope::kNone) || (f.body && text.request == nullptr) ||
-        (f.upload && route.sink == nullptr))
-      continue;
+    const bool open = route.scope == ApiScope::kNone && !(named && std::string_view(f.status) == "404");
+    if ((f.scoped && open) || (f.body && text.request == nullptr) || (f.upload && route.sink == nullptr)) continue;
     if (text.unavailable != nullptr && std::string(f.status) == "503")
       out["responses"][f.status] = failure(f, text.unavailable);
     else

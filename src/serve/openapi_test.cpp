@@ -8,6 +8,7 @@
 #include <set>
 
 #include "serve/openapi.h"
+#include "serve/page.h"
 #include "serve/test_api.h"
 #include "serve/test_packages.h"
 
@@ -44,6 +45,17 @@ TEST(OpenApi, OperationsNameTheirScope) {
     const Json& operation = doc["paths"][route.path][method];
     EXPECT_EQ(operation["security"].empty(), route.scope == ApiScope::kNone) << route.path;
     EXPECT_EQ(operation["responses"].contains("401"), route.scope != ApiScope::kNone) << route.path;
+  }
+}
+
+TEST(OpenApi, NamesTheTypesOfThePagesFiles) {
+  const Json paths = document()["paths"];
+  for (const PageFile& file : page_files()) {
+    const Json& responses = paths[file.path == "/" ? "/" : "/assets/{name}"]["get"]["responses"];
+    EXPECT_TRUE(responses["200"]["content"].contains(std::string(file.type.substr(0, file.type.find(';')))))
+        << file.path << " is " << file.type;
+    EXPECT_TRUE(responses.contains("304")) << file.path;
+    EXPECT_EQ(responses.contains("404"), file.path != "/") << file.path;
   }
 }
 
