@@ -12,6 +12,7 @@
 
 #include "apps/tailor/verbs.h"
 #include "core/wait_policy.h"
+#include "infer/processor.h"
 #include "text/edit_distance.h"
 
 namespace tailor {
@@ -131,6 +132,9 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return usage_error(app, error, argc, argv);
   }
+  if (const char* named = std::getenv("TAILOR_MAX_ISA"); named != nullptr && !instruction_set(named))
+    return fail({ErrorCode::kInvalidArgument, fmt::format("TAILOR_MAX_ISA is \"{}\"", named),
+                 "it takes portable, avx2, avx512 or vnni; unset it to use all that the processor has"});
   Result<int> code = invocation.run();
   return code ? *code : fail(code.error());
 }

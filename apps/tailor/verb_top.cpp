@@ -152,14 +152,14 @@ Result<int> top(const TopFlags& flags, const CancelToken& cancel) {
 void add_top(CLI::App& app, Invocation& invocation) {
   auto* verb = app.add_subcommand("top", "watch a server: requests, tokens a second, times, cache");
   auto flags = std::make_shared<TopFlags>();
-  verb->add_option("--url", flags->url, "of the server")->capture_default_str()->type_name("URL");
+  verb->add_option("url,--url", flags->url, "of the server")->capture_default_str()->type_name("URL");
   verb->add_option("--key-file", flags->key_file, "file with a key that may read metrics")->type_name("FILE");
   verb->add_option("--interval", flags->interval_s, "seconds between looks")
       ->check(CLI::Range(0.2, 3600.0).description(""))
       ->capture_default_str()
       ->type_name("S");
   verb->add_flag("--once", flags->once, "print one page, of all since the server's start, and end");
-  verb->footer("Example:  tailor top --url http://127.0.0.1:8080");
+  verb->footer("Example:  tailor top http://127.0.0.1:8080");
   verb->callback([&invocation, flags] {
     invocation.run = [&invocation, flags]() -> Result<int> { return top(*flags, invocation.cancel); };
   });

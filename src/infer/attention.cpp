@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "infer/attention_kernel.h"
+#include "infer/processor.h"
 
 namespace tailor {
 namespace {
@@ -166,23 +167,6 @@ bool attention_width(std::int64_t width) {
   return width > 0 && width % 16 == 0 && width <= attention::kMostWidth;
 }
 
-bool attention::runs_avx512() {
-#if defined(__x86_64__)
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-#else
-  return false;
-#endif
-}
-
-bool attention::runs_avx2() {
-#if defined(__x86_64__)
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-#else
-  return false;
-#endif
-}
-
 void attention::attend(const AttentionCall& call, int threads, const Kernel& kernel) {
   const int whole_group = call.heads / call.kv_heads;
   const int group = std::min(whole_group, 16);  // of many heads that share keys, so many at once
@@ -211,9 +195,9 @@ void attention::attend(const AttentionCall& call, int threads, const Kernel& ker
 }
 
 void attend(const AttentionCall& call, int threads) {
-  static const Kernel& kernel = attention::runs_avx512() ? attention::kernel_avx512()
-                                : attention::runs_avx2() ? attention::kernel_avx2()
-                                                         : attention::kernel_portable();
+  static const Kernel& kernel = runs(InstructionSet::kAvx512) ? attention::kernel_avx512()
+                                : runs(InstructionSet::kAvx2) ? attention::kernel_avx2()
+                                                              : attention::kernel_portable();
   attention::attend(call, threads, kernel);
 }
 

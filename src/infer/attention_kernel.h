@@ -49,8 +49,6 @@ struct Kernel {
 const Kernel& kernel_avx512();
 const Kernel& kernel_avx2();
 const Kernel& kernel_portable();
-bool runs_avx512();  // whether this processor does
-bool runs_avx2();
 
 /// tailor::attend() with a kernel of the caller's choice.
 void attend(const AttentionCall& call, int threads, const Kernel& kernel);

@@ -10,6 +10,7 @@
 
 #include "core/rng.h"
 #include "infer/attention_kernel.h"
+#include "infer/processor.h"
 
 namespace tailor {
 namespace {
@@ -110,8 +111,8 @@ struct Named {
 
 std::vector<Named> kernels() {
   std::vector<Named> out = {{"portable", &attention::kernel_portable()}};
-  if (attention::runs_avx2()) out.push_back({"avx2", &attention::kernel_avx2()});
-  if (attention::runs_avx512()) out.push_back({"avx512", &attention::kernel_avx512()});
+  if (runs(InstructionSet::kAvx2)) out.push_back({"avx2", &attention::kernel_avx2()});
+  if (runs(InstructionSet::kAvx512)) out.push_back({"avx512", &attention::kernel_avx512()});
   return out;
 }
 

@@ -130,7 +130,7 @@ TEST(GgmlDevice, AttentionIsOursWhereItIsAskedFor) {
 }
 
 TEST(GgmlDevice, MultipliesAsGgmlDoes) {
-  if (!packed_products()) GTEST_SKIP() << "this processor has no AVX-512 VNNI";
+  if (!packed_products()) GTEST_SKIP() << "this processor has neither AVX2 nor AVX-512 VNNI";
   for (const ggml_type type : {GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1}) {
     const ProductGraph graph(type, 64, 256, 7, 1);
     ASSERT_TRUE(ggml_backend_dev_supports_op(device(), graph.out));
@@ -144,7 +144,7 @@ TEST(GgmlDevice, MultipliesAsGgmlDoes) {
 }
 
 TEST(GgmlDevice, AnotherModelAtTheSameAddressIsPackedAnew) {
-  if (!packed_products()) GTEST_SKIP() << "this processor has no AVX-512 VNNI";
+  if (!packed_products()) GTEST_SKIP() << "this processor has neither AVX2 nor AVX-512 VNNI";
   const ProductGraph one(GGML_TYPE_Q8_0, 16, 32, 1, 1), other(GGML_TYPE_Q8_0, 16, 32, 1, 2);
   const std::shared_ptr<const PackedMatrix> held = packed_weight(one.weight);
   EXPECT_EQ(packed_weight(one.weight), held);

@@ -1,10 +1,14 @@
 #pragma once
-/// The arithmetic of infer/packed_matrix.h. Internal.
+/// The arithmetic of infer/packed_matrix.h, once per instruction set; packed_matrix.cpp chooses. Internal.
 
 #include <cstddef>
 #include <cstdint>
 
-namespace tailor::packed {
+namespace tailor {
+
+struct PackedMatrix;
+
+namespace packed {
 
 inline constexpr int kRows = 16;   // side by side
 inline constexpr int kBlock = 32;  // values that share a factor
@@ -16,8 +20,6 @@ struct Bytes {
   std::int32_t* sums;
 };
 
-void quantize(const float* values, std::int64_t width, std::int64_t tokens, const Bytes& to);
-
 struct Product {
   int format;  // PackedFormat
   std::int64_t width, rows, tokens;
@@ -28,7 +30,18 @@ struct Product {
   float* out;
 };
 
-/// Rows 16 * first to 16 * last.
-void multiply_rows(const Product& product, std::int64_t first, std::int64_t last);
+struct Kernel {
+  void (*quantize)(const float* values, std::int64_t width, std::int64_t tokens, const Bytes& to);
+  /// Rows 16 * first to 16 * last.
+  void (*multiply_rows)(const Product& product, std::int64_t first, std::int64_t last);
+};
 
-}  // namespace tailor::packed
+const Kernel& kernel_vnni();
+const Kernel& kernel_avx2();  // gives the same bits
+
+/// tailor::multiply() with a kernel of the caller's choice.
+void multiply(const PackedMatrix& matrix, const float* values, std::int64_t tokens, float* out, int threads,
+              const Kernel& kernel);
+
+}  // namespace packed
+}  // namespace tailor

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "infer/processor.h"
+
 namespace tailor {
 namespace {
 
@@ -30,8 +32,7 @@ namespace avx2 {
 }  // namespace avx2
 
 const Tile* tiles() {
-  static const bool kAvx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  return kAvx2 ? avx2::kTiles : here::kTiles;
+  return runs(InstructionSet::kAvx2) ? avx2::kTiles : here::kTiles;
 }
 #else
 const Tile* tiles() {

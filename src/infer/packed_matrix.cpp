@@ -7,6 +7,7 @@
 #include <new>
 
 #include "infer/packed_kernel.h"
+#include "infer/processor.h"
 
 namespace tailor {
 namespace {
@@ -81,17 +82,18 @@ std::byte* scratch(std::size_t bytes) {
   return held.get();
 }
 
+/// The fastest that this processor runs, or null.
+const packed::Kernel* kernel() {
+  static const packed::Kernel* const fastest = runs(InstructionSet::kVnni)   ? &packed::kernel_vnni()
+                                               : runs(InstructionSet::kAvx2) ? &packed::kernel_avx2()
+                                                                             : nullptr;
+  return fastest;
+}
+
 }  // namespace
 
 bool packed_products() {
-#if defined(__x86_64__)
-  static const bool runs = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-                           __builtin_cpu_supports("avx512vnni");
-  return runs;
-#else
-  return false;
-#endif
+  return kernel() != nullptr;
 }
 
 bool packed_shape(std::int64_t rows, std::int64_t width) {
@@ -115,6 +117,11 @@ void unpack(PackedFormat format, std::int64_t rows, std::int64_t width, const st
 }
 
 void multiply(const PackedMatrix& matrix, const float* values, std::int64_t tokens, float* out, int threads) {
+  packed::multiply(matrix, values, tokens, out, threads, *kernel());
+}
+
+void packed::multiply(const PackedMatrix& matrix, const float* values, std::int64_t tokens, float* out, int threads,
+                      const Kernel& kernel) {
   const Parts parts(matrix.format, matrix.rows, matrix.width);
   const auto cells = static_cast<std::size_t>(tokens * matrix.width), blocks = cells / kBlock;
   std::byte* const memory = scratch(cells + blocks * 8);
@@ -131,8 +138,8 @@ void multiply(const PackedMatrix& matrix, const float* values, std::int64_t toke
                                 .out = out};
   const std::int64_t stripes = matrix.rows / kRows;
   if (threads <= 1 || stripes < 2) {
-    packed::quantize(values, matrix.width, tokens, bytes);
-    return packed::multiply_rows(product, 0, stripes);
+    kernel.quantize(values, matrix.width, tokens, bytes);
+    return kernel.multiply_rows(product, 0, stripes);
   }
   const std::int64_t chunk = std::max<std::int64_t>(4, stripes / (threads * 4) / 8 * 8);
   std::atomic<std::int64_t> next{0};
@@ -141,11 +148,11 @@ void multiply(const PackedMatrix& matrix, const float* values, std::int64_t toke
 #pragma omp for schedule(static)
     for (std::int64_t t = 0; t < tokens; ++t) {
       const std::int64_t block = t * matrix.width / kBlock;
-      packed::quantize(values + t * matrix.width, matrix.width, 1,
-                       {bytes.values + t * matrix.width, bytes.factors + block, bytes.sums + block});
+      kernel.quantize(values + t * matrix.width, matrix.width, 1,
+                      {bytes.values + t * matrix.width, bytes.factors + block, bytes.sums + block});
     }
     for (std::int64_t first = next.fetch_add(chunk); first < stripes; first = next.fetch_add(chunk))
-      packed::multiply_rows(product, first, std::min(stripes, first + chunk));
+      kernel.multiply_rows(product, first, std::min(stripes, first + chunk));
   }
 }
 

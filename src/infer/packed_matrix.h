@@ -1,10 +1,9 @@
 #pragma once
-/// Products with quantized weights, on processors with AVX-512 and its dot products of bytes (VNNI).
+/// Products with quantized weights, on processors with dot products of bytes (AVX-512 VNNI) or with AVX2.
 ///
-/// Sixteen rows of a matrix lie side by side, four bytes of each in turn, so that one instruction multiplies sixteen
-/// rows by four values of a token; ggml's kernels for these formats use instructions of half the width that need three
-/// steps for it. Values are quantized as ggml does it: 32 at a time, to bytes and one factor. A token's product does
-/// not depend on the tokens beside it.
+/// Sixteen rows of a matrix lie side by side, four bytes of each in turn, so that an instruction multiplies sixteen
+/// (AVX2: eight) rows by four values of a token. Values are quantized as ggml does it: 32 at a time, to bytes and one
+/// factor. A token's product does not depend on the tokens beside it, nor on the processor.
 
 #include <cstddef>
 #include <cstdint>

@@ -1,5 +1,6 @@
-// The kernel of infer/packed_matrix.h; the compiler's flags are in CMakeLists.txt. No header of the library here: its
-// inline functions would be compiled for these instructions, and the linker might keep them for all.
+// The kernel of infer/packed_matrix.h for processors with AVX-512 VNNI; the compiler's flags are in CMakeLists.txt. No
+// header of the library here: its inline functions would be compiled for these instructions, and the linker might keep
+// them for all.
 #include <immintrin.h>
 
 #include "infer/packed_kernel.h"
@@ -103,8 +104,6 @@ void rows_of(const Product& p, std::int64_t first, std::int64_t last) {
   for (; row < last; ++row) stripe<F, 1>(p, row);
 }
 
-}  // namespace
-
 void multiply_rows(const Product& p, std::int64_t first, std::int64_t last) {
   if (p.format == kQ8_0) return rows_of<kQ8_0>(p, first, last);
   if (p.format == kQ4_0) return rows_of<kQ4_0>(p, first, last);
@@ -123,6 +122,13 @@ void quantize(const float* values, std::int64_t width, std::int64_t tokens, cons
     to.factors[block] = most / 127.0f;
     to.sums[block] = _mm512_reduce_add_epi32(_mm512_add_epi32(x, y));
   }
+}
+
+}  // namespace
+
+const Kernel& kernel_vnni() {
+  static constexpr Kernel kKernel = {quantize, multiply_rows};
+  return kKernel;
 }
 
 }  // namespace tailor::packed

@@ -118,6 +118,22 @@ TEST(CommandLine, UnknownVerbAndFlagNameTheNearest) {
   EXPECT_TRUE(contains(r.err, "CSV")) << r.err;
 }
 
+TEST(CommandLine, AnInstructionSetThatIsNotKnownIsRefused) {
+  const Outcome misspelt = run({"doctor"}, {{"TAILOR_MAX_ISA", "axv2"}});
+  EXPECT_EQ(misspelt.code, 2);
+  EXPECT_TRUE(contains(misspelt.err, "\"axv2\"")) << misspelt.err;
+  EXPECT_TRUE(contains(misspelt.err, "portable, avx2, avx512 or vnni")) << misspelt.err;
+}
+
+TEST(CommandLine, TopTakesTheServerByItself) {
+  for (const std::vector<std::string>& arguments : {std::vector<std::string>{"top", "--once", "http://127.0.0.1:1"},
+                                                    {"top", "--once", "--url", "http://127.0.0.1:1"}}) {
+    const Outcome outcome = run(arguments);
+    EXPECT_NE(outcome.code, 0);
+    EXPECT_TRUE(contains(outcome.err, "127.0.0.1:1")) << outcome.err;
+  }
+}
+
 TEST(CommandLine, EveryVerbHasHelpWithAnExample) {
   for (const char* verb : {"fit", "predict", "compare", "advise", "doctor", "models", "completion"}) {
     const Outcome r = run({verb, "--help"});
