@@ -117,12 +117,15 @@ class Reader {
     };
   }
   template <typename T>
-  Field time(T& out) {
-    return [this, &out](const YamlEntry& entry) {
-      const auto seconds = quantity(entry.value, {{"ms", 0.001}, {"s", 1}, {"m", 60}, {"h", 3600}});
+  Field time(T& out, int most_days = 1) {
+    return [this, &out, most_days](const YamlEntry& entry) {
+      const auto seconds = quantity(entry.value, {{"ms", 0.001}, {"s", 1}, {"m", 60}, {"h", 3600}, {"d", 86'400}});
       const auto value = std::chrono::duration_cast<T>(std::chrono::duration<double>(seconds.value_or(0)));
-      if (!seconds || value.count() < 1 || *seconds > 86'400)
-        return wrong(entry.line, entry.name, "a time up to a day with its unit, such as 30s or 10m", entry.value);
+      if (!seconds || value.count() < 1 || *seconds > 86'400.0 * most_days)
+        return wrong(entry.line, entry.name,
+                     most_days == 1 ? "a time up to a day with its unit, such as 30s or 10m"
+                                    : "a time with its unit, such as 12h or 30d",
+                     entry.value);
       out = value;
     };
   }
@@ -289,6 +292,7 @@ Result<ServeRequest> parse_serve_config(std::string_view text, const fs::path& f
                                                                             {"warning", LogLevel::kWarning}})},
                           {"file", in.path(out.log.file)},
                           {"max_bytes", in.bytes(out.log.max_bytes)},
+                          {"max_age", in.time(out.log.max_age, 3650)},
                           {"requests", in.flag(out.log_requests)},
                           {"addresses", in.flag(out.request_log_options.addresses)}}),
           section("metrics", {{"compat", in.word(out.vllm_metrics, {{"vllm", true}})}}),

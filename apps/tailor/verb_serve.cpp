@@ -3,11 +3,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 
+#include "apps/tailor/arguments.h"
 #include "apps/tailor/store_options.h"
 #include "apps/tailor/verbs.h"
 #include "core/private_memory.h"
@@ -22,6 +24,7 @@ namespace {
 struct MonitorFlags {
   std::string compatible, level = "info", trace_endpoint;
   LogSinkOptions log;
+  std::string log_max_age;
   bool no_request_log = false, no_addresses = false;
   double trace_ratio = 1;
 };
@@ -70,6 +73,8 @@ void add_monitor_flags(CLI::App& verb, MonitorFlags& flags) {
   verb.add_option("--log-max-bytes", flags.log.max_bytes, "of the log file and the one before it together (100MB)")
       ->transform(CLI::AsSizeValue(false))
       ->type_name("SIZE");
+  verb.add_option("--log-max-age", flags.log_max_age, "how long a line stays in them, such as 30d (as long as fits)")
+      ->type_name("TIME");
   verb.add_option("--log-level", flags.level, "debug, info or warning")
       ->check(CLI::IsMember({"debug", "info", "warning"}).description(""))
       ->capture_default_str()
@@ -113,6 +118,10 @@ Status apply(const MonitorFlags& flags, const CLI::App& verb, ServeRequest& requ
   if (given("--metrics-compat")) request.vllm_metrics = flags.compatible == "vllm";
   if (given("--log-file")) request.log.file = flags.log.file;
   if (given("--log-max-bytes")) request.log.max_bytes = flags.log.max_bytes;
+  if (given("--log-max-age")) {
+    TAILOR_TRY(const double seconds, parse_duration(flags.log_max_age));
+    request.log.max_age = std::chrono::seconds(std::llround(seconds));
+  }
   if (given("--log-level")) {
     request.request_log_options.least = flags.level == "debug"  ? LogLevel::kDebug
                                         : flags.level == "info" ? LogLevel::kInfo

@@ -17,8 +17,22 @@ namespace tailor {
 namespace {
 
 constexpr std::uint64_t kLeastFile = 64 << 10;
+constexpr std::chrono::hours kLeastAge{1};
 constexpr std::size_t kPiece = 4096;  // PIPE_BUF: a pipe that can be written to takes so much without waiting
 constexpr int kLastWaitMs = 1000;     // at the end, for a reader that takes nothing
+
+using Time = std::chrono::system_clock::time_point;
+
+Time time_of(std::int64_t seconds) {
+  return Time(std::chrono::seconds(seconds));
+}
+
+/// When an open file was made; where the file system does not say, when it was last written to.
+Time birth(int file) {
+  struct statx status {};
+  if (statx(file, "", AT_EMPTY_PATH, STATX_BTIME | STATX_MTIME, &status) != 0) return Time::max();
+  return time_of((status.stx_mask & STATX_BTIME) != 0 ? status.stx_btime.tv_sec : status.stx_mtime.tv_sec);
+}
 
 }  // namespace
 
@@ -27,7 +41,11 @@ Result<std::unique_ptr<LogSink>> LogSink::open(LogSinkOptions options) {
     return Error{ErrorCode::kInvalidArgument, fmt::format("a log of at most {} bytes is too small", options.max_bytes),
                  fmt::format("give it {} or more", 2 * kLeastFile)};
   std::unique_ptr<LogSink> out(new LogSink(std::move(options)));
+  if (out->options_.max_age.count() > 0 && out->options_.max_age < kLeastAge)
+    return Error{ErrorCode::kInvalidArgument, "a log whose lines are kept for less than an hour is too short",
+                 "give it 1h or more"};
   TAILOR_CHECK(out->open_file());
+  out->forget_old_lines();
   out->thread_ = std::thread([sink = out.get()] { sink->run(); });
   return out;
 }
@@ -55,7 +73,35 @@ Status LogSink::open_file() {
   if (file_ > 2) ::close(file_);
   file_ = file;
   size_ = static_cast<std::uint64_t>(status.st_size);
+  begun_ = size_ > 0 ? std::min(birth(file), options_.now()) : options_.now();
   return {};
+}
+
+std::filesystem::path LogSink::older() const {
+  std::filesystem::path out = options_.file;
+  return out += ".1";
+}
+
+/// To a new file; the one before is the older one now.
+bool LogSink::turn_over() {
+  size_ = 0;
+  if (::rename(options_.file.c_str(), older().c_str()) != 0 || !open_file().has_value()) return false;
+  return size_ == 0;  // else somebody else writes there
+}
+
+/// A file is turned over after half of what a line may be kept, so the older one goes before its first line is too old.
+void LogSink::forget_old_lines() {
+  if (options_.file.empty() || options_.max_age.count() == 0) return;
+  const Time now = options_.now();
+  struct stat last {};
+  const bool stale = size_ > 0 && fstat(file_, &last) == 0 && now - time_of(last.st_mtime) >= options_.max_age;
+  if (now - begun_ >= options_.max_age / 2) {
+    const bool turned = size_ > 0 && turn_over();
+    if (!turned || stale) ::unlink(older().c_str());
+    begun_ = now;
+  } else if (::stat(older().c_str(), &last) == 0 && now - time_of(last.st_mtime) >= options_.max_age) {
+    ::unlink(older().c_str());
+  }
 }
 
 LogSink::~LogSink() {
@@ -91,7 +137,11 @@ void LogSink::flush() {
 void LogSink::run() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    changed_.wait(lock, [&] { return stopping_ || !waiting_.empty(); });
+    const bool woken = changed_.wait_for(lock, options_.look_every, [&] { return stopping_ || !waiting_.empty(); });
+    lock.unlock();
+    forget_old_lines();
+    lock.lock();
+    if (!woken) continue;
     if (waiting_.empty()) return;
     const std::string bytes = std::exchange(waiting_, {});
     const std::size_t lines = std::exchange(waiting_lines_, 0);
@@ -129,11 +179,7 @@ bool LogSink::put_all(const std::string& bytes) {
       const std::size_t last = room > 0 ? bytes.rfind('\n', begin + room - 1) : std::string::npos;
       if (last == std::string::npos || last < begin) {
         if (size_ > 0) {
-          std::filesystem::path older = options_.file;
-          older += ".1";
-          size_ = 0;
-          if (::rename(options_.file.c_str(), older.c_str()) != 0 || !open_file().has_value()) return false;
-          if (size_ > 0) return false;  // somebody else writes there
+          if (!turn_over()) return false;
           continue;
         }
         end = bytes.find('\n', begin) + 1;

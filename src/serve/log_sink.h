@@ -2,9 +2,11 @@
 /// Lines to standard error or a file, written by a thread of its own: whoever logs never waits for a disk or a reader.
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -17,7 +19,10 @@ namespace tailor {
 struct LogSinkOptions {
   std::filesystem::path file;                          // readable by its owner alone; empty: standard error
   std::uint64_t max_bytes = std::uint64_t{100} << 20;  // of the file and FILE.1, the one before it, together
-  std::size_t queue_bytes = std::size_t{4} << 20;      // waiting to be written; more are dropped and counted
+  std::chrono::seconds max_age{0};                     // of a line in the two files; 0: any
+  std::function<std::chrono::system_clock::time_point()> now = std::chrono::system_clock::now;
+  std::chrono::milliseconds look_every = std::chrono::minutes(10);  // for lines that are too old
+  std::size_t queue_bytes = std::size_t{4} << 20;  // waiting to be written; more are dropped and counted
 };
 
 /// Threads: all.
@@ -39,10 +44,14 @@ class LogSink {
   Status open_file();
   void run();
   bool put_all(const std::string& bytes);
+  bool turn_over();
+  void forget_old_lines();
+  std::filesystem::path older() const;
 
   LogSinkOptions options_;
   int file_ = 2;
   std::uint64_t size_ = 0;
+  std::chrono::system_clock::time_point begun_;  // the file
   std::atomic<std::uint64_t> dropped_{0};
   std::mutex mutex_;
   std::condition_variable changed_, written_;

@@ -3,10 +3,12 @@
 #include "serve/request_log.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdlib>
 
 #include "core/files.h"
@@ -175,6 +177,59 @@ TEST(LogSink, StaysWithinItsBytesAndBreaksNoLine) {
   EXPECT_EQ(lines.back()["i"], 999);
   EXPECT_EQ(old_lines.back()["i"].get<int>() + 1, lines.front()["i"].get<int>());
   EXPECT_EQ(sink->dropped(), 0u);
+}
+
+TEST(LogSink, KeepsNoLineForLongerThanItMay) {
+  TemporaryDirectory dir("log");
+  const auto file = dir.path() / "log", older = dir.path() / "log.1";
+  std::atomic<int> passed{0};  // days
+  LogSinkOptions options{.file = file, .max_age = std::chrono::hours(24 * 10)};
+  options.now = [&] { return std::chrono::system_clock::now() + std::chrono::hours(24) * passed.load(); };
+  const auto write = [&](LogSink& sink, int day) {
+    passed = day;
+    sink.write(fmt::format("day {}", day));
+    sink.flush();
+  };
+  {
+    const auto sink = LogSink::open(options).value();
+    write(*sink, 0);
+    write(*sink, 4);
+    EXPECT_FALSE(std::filesystem::exists(older));
+    write(*sink, 6);
+    EXPECT_EQ(read_file(older).value(), "day 0\nday 4\n");
+    EXPECT_EQ(read_file(file).value(), "day 6\n");
+  }
+  // A server that starts again does not begin to count anew: the file is older than half of the time.
+  passed = 8;
+  EXPECT_EQ(LogSink::open(options).value()->dropped(), 0u);
+  EXPECT_EQ(read_file(file).value(), "");
+  EXPECT_EQ(read_file(older).value(), "day 6\n");
+  passed = 30;
+  { const auto sink = LogSink::open(options).value(); }
+  EXPECT_FALSE(std::filesystem::exists(older));
+  options.max_age = std::chrono::minutes(5);
+  testing::expect_error(LogSink::open(options), ErrorCode::kInvalidArgument, "less than an hour");
+}
+
+TEST(LogSink, OldLinesGoThoughNothingIsWritten) {
+  TemporaryDirectory dir("log");
+  std::atomic<int> passed{0}, asked{0};
+  LogSinkOptions options{.file = dir.path() / "log", .max_age = std::chrono::hours(72)};
+  options.look_every = std::chrono::milliseconds(1);
+  options.now = [&] {
+    ++asked;
+    asked.notify_all();
+    return std::chrono::system_clock::now() + std::chrono::hours(24) * passed.load();
+  };
+  const auto sink = LogSink::open(options).value();
+  sink->write("a line");
+  sink->flush();
+  for (const int day : {2, 4}) {  // the file is turned over, and then the older one goes
+    passed = day;
+    for (int i = 0, before = asked; i < 3; ++i, before = asked) asked.wait(before);
+  }
+  EXPECT_EQ(read_file(dir.path() / "log").value(), "");
+  EXPECT_FALSE(std::filesystem::exists(dir.path() / "log.1"));
 }
 
 TEST(LogSink, DropsAndCountsWhatDoesNotFitItsQueue) {

@@ -33,7 +33,7 @@ keys: {file: keys.yaml, required: true}
 nearest_rows: false
 limits: {body_bytes: 1MiB, choices: 2, prompts: 3, texts: 4, read_bytes: 10kB, messages: 5, batches: 10, waiting_requests: 6, waiting_tokens: 7, waiting_time: 20s, connections: 8, connections_per_address: 9}
 timeouts: {request: 2m, drain: 5s, header: 1s, idle: 2s, body: 3s, write: 500ms}
-log: {level: warning, file: log/tailor.log, max_bytes: 1MB, requests: false, addresses: false}
+log: {level: warning, file: log/tailor.log, max_bytes: 1MB, max_age: 30d, requests: false, addresses: false}
 metrics: {compat: vllm}
 traces: {endpoint: "http://127.0.0.1:4318", ratio: 0.25, service_name: support}
 )");
@@ -80,6 +80,7 @@ traces: {endpoint: "http://127.0.0.1:4318", ratio: 0.25, service_name: support}
   EXPECT_EQ(got.request_log_options.least, LogLevel::kWarning);
   EXPECT_EQ(got.log.file, "/etc/tailor/log/tailor.log");
   EXPECT_EQ(got.log.max_bytes, 1'000'000u);
+  EXPECT_EQ(got.log.max_age, std::chrono::hours(24 * 30));
   EXPECT_FALSE(got.log_requests);
   EXPECT_FALSE(got.request_log_options.addresses);
   EXPECT_TRUE(got.vllm_metrics);

@@ -29,7 +29,7 @@ def existing():
     for tree in ("src", "tests"):
         for file in (TREE / tree).rglob("*_test.cpp"):
             found.update(".".join(pair) for pair in re.findall(r"^TEST(?:_F|_P)?\(\s*(\w+),\s*(\w+)\)", file.read_text(), re.M))
-    for file in (TREE / "tests").rglob("*.py"):
+    for file in [*(TREE / "tests").rglob("*.py"), *(TREE / "scripts").glob("test_*.py")]:
         found.update(re.findall(r"^ *def (test_\w+)\(", file.read_text(), re.M))
     targets = re.search(r"foreach\(target ([^)]*)\)", (TREE / "tests/CMakeLists.txt").read_text()).group(1)
     found.update("fuzz_" + target.split(":")[0] for target in targets.split())
