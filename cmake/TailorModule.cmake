@@ -37,7 +37,7 @@ function(tailor_test name)
   endif()
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} tailor_flags GTest::gtest_main GTest::gmock)
-  target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)  # compiling them takes longer than running them
+  target_compile_options(${name} PRIVATE $<$<NOT:$<CONFIG:Debug>>:-O1>)  # compiling them takes longer than running them
   # Listed when ctest runs: loading libtorch to list tests may take longer than a linker step should.
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 120 PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT})
   # gtest_discover_tests cannot pass a list, so the environment is added in a file that ctest reads after it.
