@@ -64,7 +64,7 @@ class Root:
     def environment(self, cpu):
         out = {"TAILOR_DATA": "/data/store", "TAILOR_CACHE": "/data/cache", "TAILOR_MODELS_DIR": "/models", "TMPDIR": "/data", "PATH": os.environ["PATH"]}
         if cpu:
-            out["OMP_WAIT_POLICY"] = "passive"  # else it starts itself again, which qemu leaves to the real processor
+            out.update(OMP_WAIT_POLICY="passive", GOMP_SPINCOUNT="1000")  # else it starts itself again, which qemu leaves to the real processor
         return out
 
     def run(self, *words, cpu=None):
