@@ -11,8 +11,6 @@
 namespace tailor::packed {
 namespace {
 
-enum Format { kQ8_0, kQ4_0, kQ4_1 };
-
 inline __m256i low_bits(__m256i bytes) {
   return _mm256_and_si256(bytes, _mm256_set1_epi8(0x0F));
 }
@@ -33,15 +31,13 @@ inline __m256i add_products(__m256i sums, __m256i weights, __m256i values) {
 template <int F, int M, int H>
 void tile(const Product& p, std::int64_t row, std::int64_t half, std::int64_t token) {
   const std::int64_t blocks = p.width / kBlock;
-  constexpr std::int64_t kBytes = F == kQ8_0 ? 512 : 256;
-  constexpr std::int32_t kZero = F == kQ8_0 ? 128 : F == kQ4_0 ? 8 : 0;  // what stands for 0 in the weights
   __m256 sums[M][H];
   for (int m = 0; m < M; ++m) {
     for (int h = 0; h < H; ++h) sums[m][h] = _mm256_setzero_ps();
   }
   for (std::int64_t b = 0; b < blocks; ++b) {
     const std::int64_t at = row * blocks + b;
-    const std::uint8_t* const weights = p.weights + at * kBytes + half * 32;
+    const std::uint8_t* const weights = p.weights + at * kBytes<F> + half * 32;
     const std::int8_t* const values = p.bytes.values + token * p.width + b * kBlock;
     __m256i low[M][H], high[M][H];
     for (int m = 0; m < M; ++m) {
@@ -86,7 +82,8 @@ void tile(const Product& p, std::int64_t row, std::int64_t half, std::int64_t to
         __m256i product = _mm256_madd_epi16(low[m][h], _mm256_set1_epi16(1));
         if constexpr (F == kQ8_0)
           product = _mm256_add_epi32(product, _mm256_madd_epi16(high[m][h], _mm256_set1_epi16(16)));
-        if constexpr (kZero != 0) product = _mm256_sub_epi32(product, _mm256_set1_epi32(kZero * p.bytes.sums[place]));
+        if constexpr (kZero<F> != 0)
+          product = _mm256_sub_epi32(product, _mm256_set1_epi32(kZero<F> * p.bytes.sums[place]));
         const float scale = p.bytes.factors[place];
         sums[m][h] =
             _mm256_fmadd_ps(_mm256_cvtepi32_ps(product), _mm256_mul_ps(factor, _mm256_set1_ps(scale)), sums[m][h]);

@@ -13,6 +13,14 @@ namespace packed {
 inline constexpr int kRows = 16;   // side by side
 inline constexpr int kBlock = 32;  // values that share a factor
 
+enum Format { kQ8_0, kQ4_0, kQ4_1 };  // as PackedFormat
+template <int F>
+inline constexpr std::int64_t kBytes = F == kQ8_0 ? 32 * kRows : 16 * kRows;  // of a block of sixteen rows
+template <int F>
+inline constexpr std::int32_t kZero = F == kQ8_0   ? 128
+                                      : F == kQ4_0 ? 8
+                                                   : 0;  // what stands for 0 in the weights
+
 /// Values as bytes: [token][width]; per token and block a factor, and the sum of the bytes.
 struct Bytes {
   std::int8_t* values;

@@ -8,8 +8,6 @@
 namespace tailor::packed {
 namespace {
 
-enum Format { kQ8_0, kQ4_0, kQ4_1 };
-
 /// Sixteen rows times four bytes, `group` of eight, of one block.
 template <int F>
 inline __m512i weights_of(const std::uint8_t* block, int group) {
@@ -23,8 +21,6 @@ inline __m512i weights_of(const std::uint8_t* block, int group) {
 template <int F, int M, int R>
 void tile(const Product& p, std::int64_t row, std::int64_t token) {
   const std::int64_t blocks = p.width / kBlock;
-  constexpr std::int64_t kBytes = F == kQ8_0 ? 512 : 256;
-  constexpr std::int32_t kZero = F == kQ8_0 ? 128 : F == kQ4_0 ? 8 : 0;  // what stands for 0 in the weights
   __m512 sums[M][R];
   for (int m = 0; m < M; ++m) {
     for (int r = 0; r < R; ++r) sums[m][r] = _mm512_setzero_ps();
@@ -33,13 +29,13 @@ void tile(const Product& p, std::int64_t row, std::int64_t token) {
   for (std::int64_t b = 0; b < blocks; ++b) {
     __m512i products[M][R];
     for (int m = 0; m < M; ++m) {
-      const __m512i start = _mm512_set1_epi32(-kZero * p.bytes.sums[(token + m) * blocks + b]);
+      const __m512i start = _mm512_set1_epi32(-kZero<F> * p.bytes.sums[(token + m) * blocks + b]);
       for (int r = 0; r < R; ++r) products[m][r] = start;
     }
 #pragma GCC unroll 8
     for (int group = 0; group < 8; ++group) {
       __m512i w[R];
-      for (int r = 0; r < R; ++r) w[r] = weights_of<F>(p.weights + ((row + r) * blocks + b) * kBytes, group);
+      for (int r = 0; r < R; ++r) w[r] = weights_of<F>(p.weights + ((row + r) * blocks + b) * kBytes<F>, group);
       for (int m = 0; m < M; ++m) {
         std::int32_t four;
         __builtin_memcpy(&four, values + m * p.width + b * kBlock + group * 4, sizeof four);
