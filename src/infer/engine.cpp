@@ -381,9 +381,11 @@ EngineStats Engine::stats() const {
   out.waiting = static_cast<int>(impl_->waiting.size());
   out.waiting_tokens = impl_->queue.tokens();
   out.cells = impl_->lane_cells * static_cast<std::size_t>(impl_->most_lanes);
+  const std::uint64_t cell = impl_->model->cell_bytes(impl_->options.f32_cache);
   for (const auto& lane : impl_->lanes) {
     out.running += static_cast<int>(lane->load());
     out.cells_used += lane->used_cells();
+    out.cache_bytes += lane->held_cells() * cell;
     if (lane->load() > 0) out.running_adapters.push_back(lane->adapter());
   }
   out.drain_tokens_per_second = impl_->drain_per_second(false);

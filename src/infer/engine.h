@@ -127,6 +127,7 @@ struct EngineStats {
   int running = 0, waiting = 0;             // answers
   std::uint64_t waiting_tokens = 0;         // estimated
   std::uint64_t cells_used = 0, cells = 0;  // of keys and values; as many as the budget allows
+  std::uint64_t cache_bytes = 0;            // that keys and values take now; it grows by doubling, up to the budget
   std::uint64_t prompt_tokens = 0;          // of requests that began
   std::uint64_t cached_tokens = 0;          // of these, not computed
   std::uint64_t computed_tokens = 0;        // of prompts and answers

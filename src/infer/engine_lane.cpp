@@ -474,6 +474,7 @@ void Lane::publish() {
   ++counts.steps;
   counts.last_step = now();
   shown_used_ = memory_.used();
+  shown_held_ = memory_.cells();
 }
 
 }  // namespace tailor

@@ -242,6 +242,7 @@ TEST(Engine, TooLittleMemoryForAllMakesThemWait) {
   options.cache_bytes = 1024 * 2 * 2 * 32 * 4;  // two layers' keys and values of 1,024 tokens
   options.kept_bytes = 0;
   Engine engine = Engine::load(tiny_llama(), options).value();
+  EXPECT_EQ(engine.stats().cache_bytes, 0u);
   std::vector<std::shared_ptr<Heard>> heard;
   for (int i = 0; i < 6; ++i) {
     heard.push_back(std::make_shared<Heard>());
@@ -254,6 +255,7 @@ TEST(Engine, TooLittleMemoryForAllMakesThemWait) {
     EXPECT_EQ(heard[static_cast<std::size_t>(i)]->wait()[0].tokens, expected) << i;
   }
   EXPECT_GT(engine.stats().preempted, 0u);
+  EXPECT_EQ(engine.stats().cache_bytes, options.cache_bytes);
   expect_error(engine.submit(ask(some_tokens(1100)), std::make_shared<Heard>()), ErrorCode::kInvalidArgument,
                "the model reads 1024");
 }

@@ -42,6 +42,11 @@ Status LaneMemory::open() {
   return {};
 }
 
+void LaneMemory::close() {
+  context_.reset();
+  cells_ = 0;
+}
+
 void LaneMemory::set_adapter(llama_adapter_lora* adapter) {
   if (adapter == adapter_) return;
   adapter_ = adapter;

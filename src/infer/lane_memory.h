@@ -36,7 +36,7 @@ class LaneMemory {
   /// Makes the context where there is none yet.
   Status open();
   /// Drops the context; open() makes one as small as the first. All sequences must have been dropped.
-  void close() { context_.reset(); }
+  void close();
   void set_adapter(llama_adapter_lora* adapter);  // null: none
   /// Computes the batch, which must fit.
   Status decode(DecodeBatch& batch);
@@ -58,7 +58,7 @@ class LaneMemory {
   bool restore(const PageBytes& bytes, std::size_t held, std::size_t count, LaneSequence& to);
 
   std::size_t used() const { return ledger_.used(); }
-  std::size_t cells() const { return cells_; }
+  std::size_t cells() const { return cells_; }  ///< of the context; none: 0
   std::size_t max_cells() const { return options_.max_cells; }
   std::size_t own(const LaneSequence& sequence) const { return ledger_.own(sequence.cells); }
   /// Room for so many more cells, by growing where that helps. False: there is none. `lost`: all sequences are empty

@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <ctime>
+#include <string_view>
 #include <utility>
 
 #include "core/files.h"
@@ -19,6 +21,8 @@ namespace {
 constexpr std::uint64_t kLeastFile = 64 << 10;
 constexpr std::chrono::hours kLeastAge{1};
 constexpr std::size_t kPiece = 4096;  // PIPE_BUF: a pipe that can be written to takes so much without waiting
+constexpr std::string_view kTimeKey = "{\"ts\":\"";
+constexpr std::size_t kTimeSize = 19;  // 2026-11-30T06:25:32
 constexpr int kLastWaitMs = 1000;     // at the end, for a reader that takes nothing
 
 using Time = std::chrono::system_clock::time_point;
@@ -27,11 +31,23 @@ Time time_of(std::int64_t seconds) {
   return Time(std::chrono::seconds(seconds));
 }
 
-/// When an open file was made; where the file system does not say, when it was last written to.
-Time birth(int file) {
-  struct statx status {};
-  if (statx(file, "", AT_EMPTY_PATH, STATX_BTIME | STATX_MTIME, &status) != 0) return Time::max();
-  return time_of((status.stx_mask & STATX_BTIME) != 0 ? status.stx_btime.tv_sec : status.stx_mtime.tv_sec);
+/// Of a line {"ts":"2026-11-30T06:25:32.104Z", …; none: it does not begin so.
+std::optional<Time> time_in(const std::string& line) {
+  std::tm at{};
+  const char* end = line.starts_with(kTimeKey) ? strptime(line.c_str() + kTimeKey.size(), "%Y-%m-%dT%H:%M:%S", &at) : nullptr;
+  return end != nullptr ? std::optional(time_of(timegm(&at))) : std::nullopt;
+}
+
+/// Since when an open file has had lines: the time in its first one; where there is none, when the file was last
+/// written to. None: it is empty.
+std::optional<Time> first_line_time(int file) {
+  std::string line(kTimeKey.size() + kTimeSize, '\0');
+  const ssize_t got = pread(file, line.data(), line.size(), 0);
+  if (got <= 0) return std::nullopt;
+  line.resize(static_cast<std::size_t>(got));
+  struct stat status {};
+  if (const auto time = time_in(line)) return time;
+  return fstat(file, &status) == 0 ? time_of(status.st_mtime) : Time{};
 }
 
 }  // namespace
@@ -45,6 +61,7 @@ Result<std::unique_ptr<LogSink>> LogSink::open(LogSinkOptions options) {
     return Error{ErrorCode::kInvalidArgument, "a log whose lines are kept for less than an hour is too short",
                  "give it 1h or more"};
   TAILOR_CHECK(out->open_file());
+  out->look_at_older();
   out->forget_old_lines();
   out->thread_ = std::thread([sink = out.get()] { sink->run(); });
   return out;
@@ -53,7 +70,7 @@ Result<std::unique_ptr<LogSink>> LogSink::open(LogSinkOptions options) {
 Status LogSink::open_file() {
   if (options_.file.empty()) return {};
   const int file =
-      ::open(options_.file.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+      ::open(options_.file.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
   if (file < 0) {
     if (errno == ELOOP)
       return Error{ErrorCode::kInvalidArgument,
@@ -73,8 +90,16 @@ Status LogSink::open_file() {
   if (file_ > 2) ::close(file_);
   file_ = file;
   size_ = static_cast<std::uint64_t>(status.st_size);
-  begun_ = size_ > 0 ? std::min(birth(file), options_.now()) : options_.now();
+  begun_ = first_line_time(file);
   return {};
+}
+
+void LogSink::look_at_older() {
+  if (options_.file.empty()) return;
+  const int file = ::open(older().c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  if (file < 0) return;
+  older_begun_ = first_line_time(file);
+  ::close(file);
 }
 
 std::filesystem::path LogSink::older() const {
@@ -85,22 +110,20 @@ std::filesystem::path LogSink::older() const {
 /// To a new file; the one before is the older one now.
 bool LogSink::turn_over() {
   size_ = 0;
-  if (::rename(options_.file.c_str(), older().c_str()) != 0 || !open_file().has_value()) return false;
-  return size_ == 0;  // else somebody else writes there
+  if (::rename(options_.file.c_str(), older().c_str()) != 0) return false;
+  older_begun_ = std::exchange(begun_, std::nullopt);
+  return open_file().has_value() && size_ == 0;  // else somebody else writes there
 }
 
-/// A file is turned over after half of what a line may be kept, so the older one goes before its first line is too old.
+/// A file is turned over after half of what a line may be kept, and the older one goes when its first line is too old:
+/// a line is kept for half of the time at least, whenever servers ran.
 void LogSink::forget_old_lines() {
   if (options_.file.empty() || options_.max_age.count() == 0) return;
   const Time now = options_.now();
-  struct stat last {};
-  const bool stale = size_ > 0 && fstat(file_, &last) == 0 && now - time_of(last.st_mtime) >= options_.max_age;
-  if (now - begun_ >= options_.max_age / 2) {
-    const bool turned = size_ > 0 && turn_over();
-    if (!turned || stale) ::unlink(older().c_str());
-    begun_ = now;
-  } else if (::stat(older().c_str(), &last) == 0 && now - time_of(last.st_mtime) >= options_.max_age) {
+  if (begun_ && now - *begun_ >= options_.max_age / 2) turn_over();
+  if (older_begun_ && now - *older_begun_ >= options_.max_age) {
     ::unlink(older().c_str());
+    older_begun_.reset();
   }
 }
 
@@ -187,6 +210,7 @@ bool LogSink::put_all(const std::string& bytes) {
         end = last + 1;
       }
     }
+    if (!begun_) begun_ = options_.now();
     while (begin < end) {
       const ssize_t n = ::write(file_, bytes.data() + begin, end - begin);
       if (n < 0 && errno == EINTR) continue;

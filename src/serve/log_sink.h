@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -19,7 +20,8 @@ namespace tailor {
 struct LogSinkOptions {
   std::filesystem::path file;                          // readable by its owner alone; empty: standard error
   std::uint64_t max_bytes = std::uint64_t{100} << 20;  // of the file and FILE.1, the one before it, together
-  std::chrono::seconds max_age{0};                     // of a line in the two files; 0: any
+  std::chrono::seconds max_age{0};                     // of a line in the two files; 0: any. Lines tell theirs by
+                                                       // beginning with {"ts":"2026-11-30T06:25:32
   std::function<std::chrono::system_clock::time_point()> now = std::chrono::system_clock::now;
   std::chrono::milliseconds look_every = std::chrono::minutes(10);  // for lines that are too old
   std::size_t queue_bytes = std::size_t{4} << 20;  // waiting to be written; more are dropped and counted
@@ -45,13 +47,14 @@ class LogSink {
   void run();
   bool put_all(const std::string& bytes);
   bool turn_over();
+  void look_at_older();
   void forget_old_lines();
   std::filesystem::path older() const;
 
   LogSinkOptions options_;
   int file_ = 2;
   std::uint64_t size_ = 0;
-  std::chrono::system_clock::time_point begun_;  // the file
+  std::optional<std::chrono::system_clock::time_point> begun_, older_begun_;  // the first lines; none: there is none
   std::atomic<std::uint64_t> dropped_{0};
   std::mutex mutex_;
   std::condition_variable changed_, written_;

@@ -179,36 +179,80 @@ TEST(LogSink, StaysWithinItsBytesAndBreaksNoLine) {
   EXPECT_EQ(sink->dropped(), 0u);
 }
 
-TEST(LogSink, KeepsNoLineForLongerThanItMay) {
-  TemporaryDirectory dir("log");
-  const auto file = dir.path() / "log", older = dir.path() / "log.1";
-  std::atomic<int> passed{0};  // days
-  LogSinkOptions options{.file = file, .max_age = std::chrono::hours(24 * 10)};
-  options.now = [&] { return std::chrono::system_clock::now() + std::chrono::hours(24) * passed.load(); };
-  const auto write = [&](LogSink& sink, int day) {
-    passed = day;
-    sink.write(fmt::format("day {}", day));
-    sink.flush();
-  };
-  {
-    const auto sink = LogSink::open(options).value();
-    write(*sink, 0);
-    write(*sink, 4);
-    EXPECT_FALSE(std::filesystem::exists(older));
-    write(*sink, 6);
-    EXPECT_EQ(read_file(older).value(), "day 0\nday 4\n");
-    EXPECT_EQ(read_file(file).value(), "day 6\n");
+/// A log whose clock is `passed` days from now, with lines that say so.
+struct AgingLog {
+  AgingLog() {
+    options.now = [this] { return today(); };
   }
-  // A server that starts again does not begin to count anew: the file is older than half of the time.
-  passed = 8;
-  EXPECT_EQ(LogSink::open(options).value()->dropped(), 0u);
-  EXPECT_EQ(read_file(file).value(), "");
-  EXPECT_EQ(read_file(older).value(), "day 6\n");
-  passed = 30;
-  { const auto sink = LogSink::open(options).value(); }
-  EXPECT_FALSE(std::filesystem::exists(older));
-  options.max_age = std::chrono::minutes(5);
-  testing::expect_error(LogSink::open(options), ErrorCode::kInvalidArgument, "less than an hour");
+  std::chrono::system_clock::time_point today() const {
+    return std::chrono::system_clock::now() + std::chrono::hours(24) * passed.load();
+  }
+  static std::string line(int day) {
+    const auto at = std::chrono::system_clock::now() + std::chrono::hours(24) * day;
+    return fmt::format(R"({{"ts":"{:%Y-%m-%dT%H:%M:%S}.000Z","day":{}}})",
+                       fmt::gmtime(std::chrono::system_clock::to_time_t(at)), day);
+  }
+  /// A server that starts on a day, writes a line on each of these and stops on the last.
+  void serve(int from, const std::vector<int>& days, int until) {
+    passed = from;
+    const auto sink = LogSink::open(options).value();
+    for (const int day : days) {
+      passed = day;
+      sink->write(line(day));
+      sink->flush();
+    }
+    passed = until;
+  }
+  static std::vector<int> days(const std::filesystem::path& file) {
+    std::vector<int> out;
+    for (const Json& line : read_jsonl(file).value()) out.push_back(line.at("day").get<int>());
+    return out;
+  }
+
+  TemporaryDirectory dir{"log"};
+  const std::filesystem::path file = dir.path() / "log", older = dir.path() / "log.1";
+  std::atomic<int> passed{0};
+  LogSinkOptions options{.file = file, .max_age = std::chrono::hours(24 * 10)};
+};
+
+TEST(LogSink, KeepsNoLineForLongerThanItMay) {
+  AgingLog log;
+  log.serve(0, {0, 4}, 4);
+  EXPECT_FALSE(std::filesystem::exists(log.older));
+  log.serve(4, {6}, 6);
+  EXPECT_EQ(AgingLog::days(log.older), (std::vector{0, 4}));
+  EXPECT_EQ(AgingLog::days(log.file), (std::vector{6}));
+  // A server that starts again does not begin to count anew: by its first line the older file has two days to live.
+  log.serve(8, {}, 8);
+  EXPECT_EQ(AgingLog::days(log.older), (std::vector{0, 4}));
+  log.serve(10, {10}, 10);
+  EXPECT_FALSE(std::filesystem::exists(log.older));
+  EXPECT_EQ(AgingLog::days(log.file), (std::vector{6, 10}));
+  log.serve(15, {}, 15);
+  EXPECT_EQ(AgingLog::days(log.older), (std::vector{6, 10}));
+  EXPECT_EQ(read_file(log.file).value(), "");
+  log.serve(16, {}, 16);
+  EXPECT_FALSE(std::filesystem::exists(log.older));
+  // Neither an old empty file nor a server that did not run makes a line go early.
+  log.serve(40, {40}, 40);
+  log.serve(44, {}, 44);
+  EXPECT_EQ(AgingLog::days(log.file), (std::vector{40}));
+  log.serve(60, {}, 60);
+  EXPECT_EQ(read_file(log.file).value(), "");
+  EXPECT_FALSE(std::filesystem::exists(log.older));
+  log.options.max_age = std::chrono::minutes(5);
+  testing::expect_error(LogSink::open(log.options), ErrorCode::kInvalidArgument, "less than an hour");
+}
+
+TEST(LogSink, LinesWithoutATimeGoByWhenTheirFileWasWrittenTo) {
+  AgingLog log;
+  ASSERT_TRUE(write_file_atomic(log.file, "what another program wrote\n").has_value());
+  log.serve(4, {}, 4);
+  EXPECT_EQ(read_file(log.file).value(), "what another program wrote\n");
+  log.serve(6, {}, 6);
+  EXPECT_EQ(read_file(log.older).value(), "what another program wrote\n");
+  log.serve(11, {}, 11);
+  EXPECT_FALSE(std::filesystem::exists(log.older));
 }
 
 TEST(LogSink, OldLinesGoThoughNothingIsWritten) {

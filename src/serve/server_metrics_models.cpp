@@ -155,6 +155,8 @@ void ServerMetrics::write_engines(MetricText& out, const std::vector<EngineRow>&
                  &EngineStats::drain_tokens_per_second);
   families.gauge("tailor_kv_cache_usage_ratio", "Keys and values in use, 1: all.", used_share);
   families.gauge("tailor_kv_cache_tokens", "Tokens whose keys and values fit.", &EngineStats::cells);
+  families.gauge("tailor_kv_cache_bytes", "Memory of keys and values; it grows by doubling, up to the budget.",
+                 &EngineStats::cache_bytes);
   families.gauge("tailor_kept_prefix_bytes", "Beginnings of prompts kept outside the lanes.", &EngineStats::kept_bytes);
   families.gauge("tailor_engine_lanes", "Contexts that compute side by side.", &EngineStats::lanes);
   families.counter("tailor_prefix_cache_queries_total", "Tokens of prompts looked up among kept beginnings.",

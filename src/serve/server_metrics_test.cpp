@@ -52,6 +52,7 @@ TEST(ServerMetrics, AreThereFromTheStartWithZero) {
                            "tailor_requests_waiting",
                            "tailor_waiting_tokens",
                            "tailor_kv_cache_usage_ratio",
+                           "tailor_kv_cache_bytes",
                            "tailor_prefix_cache_queries_total",
                            "tailor_prefix_cache_hits_total",
                            "tailor_prompt_tokens_total",
