@@ -4,11 +4,14 @@
 
 #include "serve/admission.h"
 #include "serve/api_routes.h"
+#include "serve/guard.h"
 #include "serve/key_visit.h"
+#include "serve/model_router.h"
 
 namespace tailor {
-
 namespace {
+
+constexpr std::size_t kLongestName = 512;
 
 /// A client's name of a field as a header may hold it, in a list with commas.
 std::string plain(const std::string& name) {
@@ -115,21 +118,22 @@ std::int64_t unix_seconds() {
 }
 
 ApiResult<ServedModelPtr> named_model(const ApiServices& services, FieldReader& in) {
-  const std::string name = in.text("model", "", 512);
+  const std::string name = in.text("model", "", kLongestName);
   if (in.error()) return *in.error();
-  if (ServedModelPtr model = services.models->find(name)) return model;
-  std::string known;
-  for (const ServedModelPtr& model : services.models->list()) {
-    if (known.size() > 500) {
-      known += ", …";
-      break;
-    }
-    known += (known.empty() ? "" : ", ") + model->id;
+  return model_of_name(*services.models, name);
+}
+
+ApiResult<ModelRequest> read_model_request(const ApiServices& services, const ApiCall& call) {
+  TAILOR_TRY(Json body, parse_body(call.request.body));
+  FieldReader in(body);
+  const std::string name = in.text("model", "", kLongestName);
+  if (in.error()) return *in.error();
+  TAILOR_TRY(const ServedModelPtr model, services.router->choose({name, body, call}));
+  call.note(*model);
+  if (services.guard != nullptr) {
+    if (auto refused = services.guard->check(call, *model, body)) return *refused;
   }
-  return ApiError{
-      404, "invalid_request_error", "model_not_found",
-      fmt::format("the model '{}' does not exist; there is {}", name.substr(0, 128), known.empty() ? "none" : known),
-      "model"};
+  return ModelRequest{std::move(body), model};
 }
 
 }  // namespace tailor

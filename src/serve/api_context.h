@@ -50,16 +50,24 @@ struct ApiLimits {
   std::chrono::milliseconds stream_keep_alive{15'000};
 };
 
+class BackgroundSeat;     // background_seat.h
 class BatchRunner;        // batch_runner.h
+class DriftMonitor;       // drift_monitor.h
 class FineTuning;         // fine_tuning.h
+class Guard;              // guard.h
 class Store;              // store/store.h
 struct GenerationReport;  // generation_call.h
 class ModelAdmin;         // model_admin.h
+class ModelRouter;        // model_router.h
 class ServerMetrics;      // server_metrics.h
 
 /// What all handlers may use; lives as long as the server.
 struct ApiServices {
   ModelRegistry* models = nullptr;
+  ModelRouter* router = nullptr;  // never null in a server: which of them answers
+  Guard* guard = nullptr;         // null: everything is let in and passes
+  DriftMonitor* drift = nullptr;  // null: nobody compares
+  BackgroundSeat* seat = nullptr;  // null: this server alone works off jobs and batches
   ModelAdmin* admin = nullptr;  // null: models stay as they are
   ApiLimits limits;
   std::string openapi;  // the document, written
@@ -134,5 +142,13 @@ std::vector<std::string> input_texts(FieldReader& in, const ApiLimits& limits);
 
 /// The model that a request names; its absence is told with the names there are.
 ApiResult<ServedModelPtr> named_model(const ApiServices& services, FieldReader& in);
+
+/// What a model is asked. Where it has a provider that answers the whole request.
+struct ModelRequest {
+  Json body;
+  ServedModelPtr model;
+};
+/// Of the call's body: the router has chosen the model, which is noted in the call's record, and the guard let it in.
+ApiResult<ModelRequest> read_model_request(const ApiServices& services, const ApiCall& call);
 
 }  // namespace tailor

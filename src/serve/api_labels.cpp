@@ -6,6 +6,8 @@
 
 #include "model/tokenizer.h"
 #include "serve/api_handlers.h"
+#include "serve/drift_monitor.h"
+#include "serve/model_router.h"
 #include "serve/package_answers.h"
 
 namespace tailor {
@@ -43,10 +45,11 @@ std::vector<std::string> read_pairs(FieldReader& in, const ApiLimits& limits) {
 }
 
 ApiFailure classify(const ApiServices& services, const ApiCallPtr& call) {
-  TAILOR_TRY(const Json body, parse_body(call->request.body));
-  FieldReader in(body);
-  TAILOR_TRY(const ServedModelPtr model, named_model(services, in));
-  call->note(*model);
+  TAILOR_TRY(const ModelRequest asked, read_model_request(services, *call));
+  const ServedModelPtr& model = asked.model;
+  if (model->provider) return model->provider->answer(call, model, asked.body);
+  FieldReader in(asked.body);
+  in.accept("model");
   if (!model->labels)
     return ApiError::invalid(
         "model", fmt::format("'{}' answers with no labels; its capabilities are listed by /v1/models", model->id),
@@ -71,13 +74,16 @@ ApiFailure classify(const ApiServices& services, const ApiCallPtr& call) {
   if (auto refused = call->reserve(0)) return refused;
   const bool quick = label_only && labels.manifest.min_confidence <= 0;  // else it may be left open
   std::vector<LabelQuery> queries;
-  for (std::string& text : texts) queries.push_back({std::move(text), quick, nearest});
-  return compute_texts(call, *labels.batcher, std::move(queries), [call, model, all, label_only](const auto& batch) {
+  for (const std::string& text : texts) queries.push_back({text, quick, nearest});
+  if (services.drift == nullptr) texts.clear();
+  return compute_texts(call, *labels.batcher, std::move(queries),
+                       [call, model, all, label_only, drift = services.drift, texts = std::move(texts)](const auto& batch) {
     Json data = Json::array();
     for (std::size_t i = 0; i < batch.rows.size(); ++i) {
       data.push_back(label_json(*model->labels, batch.rows[i], i, all && !label_only));
       if (label_only) data.back().erase("confidence");
     }
+    if (drift != nullptr) drift->on_classified(*model, texts, data);
     call->settle_estimated();
     call->answer(Json{{"object", "list"},
                       {"model", model->id},

@@ -6,6 +6,7 @@
 
 #include "model/tokenizer.h"
 #include "serve/api_handlers.h"
+#include "serve/drift_monitor.h"
 #include "serve/package_answers.h"
 #include "store/random_id.h"
 
@@ -65,7 +66,8 @@ std::string label_text(const PackageManifest& manifest, const Json& answer) {
   return content;
 }
 
-ApiFailure chat_with_label(const ApiCallPtr& call, const ServedModelPtr& model, std::string text, ChatStyle style) {
+ApiFailure chat_with_label(const ApiServices& services, const ApiCallPtr& call, const ServedModelPtr& model,
+                           const std::string& text, ChatStyle style) {
   const LabelBackend& labels = *model->labels;
   if (labels.pairs())
     return ApiError::invalid(
@@ -74,12 +76,14 @@ ApiFailure chat_with_label(const ApiCallPtr& call, const ServedModelPtr& model, 
                     model->id),
         "model_not_supported");
   if (auto refused = call->reserve(0)) return refused;
-  std::vector<LabelQuery> queries{{std::move(text), labels.one_label() && labels.manifest.min_confidence <= 0, 0}};
-  return compute_texts(call, *labels.batcher, std::move(queries), [call, model, style](const auto& batch) {
-    call->settle_estimated();
-    send_message(*call, *model, style,
-                 label_text(model->labels->manifest, label_json(*model->labels, batch.rows[0], 0, false)), 0);
-  });
+  std::vector<LabelQuery> queries{{text, labels.one_label() && labels.manifest.min_confidence <= 0, 0}};
+  return compute_texts(call, *labels.batcher, std::move(queries),
+                       [call, model, style, drift = services.drift, text](const auto& batch) {
+                         const Json answer = label_json(*model->labels, batch.rows[0], 0, false);
+                         if (drift != nullptr) drift->on_classified(*model, {&text, 1}, Json::array({answer}));
+                         call->settle_estimated();
+                         send_message(*call, *model, style, label_text(model->labels->manifest, answer), 0);
+                       });
 }
 
 std::optional<ApiError> too_long(std::size_t bytes, const ApiLimits& limits) {
@@ -132,7 +136,7 @@ ApiFailure answer_chat_by_package(const ApiServices& services, const ApiCallPtr&
   const auto last =
       std::find_if(messages.rbegin(), messages.rend(), [](const ChatMessage& m) { return m.role == "user"; });
   if (last == messages.rend()) return ApiError::invalid("messages", "there is no message of a user to answer");
-  if (model->labels) return chat_with_label(call, model, last->content, style);
+  if (model->labels) return chat_with_label(services, call, model, last->content, style);
   if (model->tags) return chat_with_tags(services, call, model, last->content, style);
   QuestionRow row;
   row.question = last->content;

@@ -49,14 +49,17 @@ struct ApiServer::Admitted {
   RouteMatch match;
   Principal principal;
   SteadyTime arrived;
+  std::string origin;  // of a page that may read the answer; empty: none
 };
 
 ApiServer::ApiServer(ModelRegistry& models, Authenticator& door, Logger& log, ApiServerOptions options)
-    : door_(door),
+    : by_name_(models),
+      door_(door),
       options_(std::move(options)),
       observers_(std::make_shared<const RequestObservers>(options_.observers)),
       workers_(options_.workers) {
   services_.models = &models;
+  services_.router = &by_name_;
   services_.limits = options_.limits;
   services_.openapi = dump_json(openapi_document(options_.limits));
   services_.log = &log;
@@ -86,10 +89,12 @@ HttpAdmission ApiServer::admit(const HttpHead& head) {
   admitted->id = request_id(head);
   admitted->arrived = std::chrono::steady_clock::now();
   admitted->match = find_route(head.method, head.path);
+  admitted->origin = allowed_origin(options_.origins, head);
   const auto refuse = [&](const ApiError& error) {
     HttpAdmission out;
     out.refusal = tailor::error_response(error);
     out.refusal->headers.add("X-Request-Id", admitted->id);
+    if (!admitted->origin.empty()) let_read(out.refusal->headers, admitted->origin);
     RequestRecord record = begin_record(head, *admitted);
     log_cause(*services_.log, record, error);
     record.status = error.status;
@@ -101,6 +106,11 @@ HttpAdmission ApiServer::admit(const HttpHead& head) {
       std::find(options_.hosts.begin(), options_.hosts.end(), head.host) == options_.hosts.end())
     return refuse(
         {403, "permission_error", "host_not_allowed", "this server does not answer for that host name", "", 0});
+  if (!admitted->origin.empty() && is_preflight(head)) {
+    HttpAdmission out;
+    out.refusal = preflight_answer(admitted->origin);
+    return out;
+  }
   const ApiRoute* route = admitted->match.route;
   // A key is asked for before anything is told, also of paths that do not exist.
   const ApiScope scope = route == nullptr ? ApiScope::kInfer : route->scope;
@@ -124,7 +134,8 @@ HttpAdmission ApiServer::admit(const HttpHead& head) {
   if (route->needs_store && services_.store == nullptr)
     return refuse({501, "not_supported_error", "no_store",
                    "this server keeps no files and jobs: it was started without a data directory", ""});
-  const bool has_body = !head.content_length || *head.content_length > 0;
+  const bool has_body =
+      head.content_length ? *head.content_length > 0 : head.headers.find("Transfer-Encoding") != nullptr;
   HttpAdmission out;
   if (route->sink != nullptr) {
     out.sink = route->sink(services_, head, admitted->principal);
@@ -154,6 +165,7 @@ void ApiServer::handle(HttpRequest&& request, std::shared_ptr<HttpResponder> res
   call->record = std::shared_ptr<RequestRecord>(watch, &watch->record);
   call->log = services_.log;
   call->request = std::move(request);
+  if (!admitted->origin.empty()) responder = let_read(std::move(responder), admitted->origin);
   call->responder = RequestWatch::watch(std::move(responder), watch, dropped);
   call->principal = std::move(admitted->principal);
   call->path = std::move(admitted->match.path);

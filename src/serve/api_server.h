@@ -10,6 +10,8 @@
 #include "serve/api_context.h"
 #include "serve/api_routes.h"
 #include "serve/http_handler.h"
+#include "serve/model_router.h"
+#include "serve/origin_policy.h"
 #include "serve/work_pool.h"
 
 namespace tailor {
@@ -36,6 +38,7 @@ struct ApiServerOptions {
   ApiLimits limits;
   int workers = 2;
   RequestObservers observers;      // hear of every answer once, refusals and bytes that were no request included
+  const OriginPolicy* origins = nullptr;  // whose pages may use the API; null: nobody else's
   std::vector<std::string> hosts;  // that Host may name, beside addresses of this machine; empty: any (against DNS
                                    // rebinding where there are no keys)
 };
@@ -56,6 +59,7 @@ class ApiServer final : public HttpHandler {
  private:
   struct Admitted;
   static RequestRecord begin_record(const HttpHead& head, const Admitted& admitted);
+  NamedModels by_name_;
   ApiServices services_;
   Authenticator& door_;
   ApiServerOptions options_;

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "serve/api_handlers.h"
+#include "serve/model_router.h"
 #include "serve/package_answers.h"
 
 namespace tailor {
@@ -35,10 +36,11 @@ void answer_list(const ApiCallPtr& call, const ServedModel& model, Json data, Of
 }
 
 ApiFailure tag(const ApiServices& services, const ApiCallPtr& call) {
-  TAILOR_TRY(const Json body, parse_body(call->request.body));
-  FieldReader in(body);
-  TAILOR_TRY(const ServedModelPtr model, named_model(services, in));
-  call->note(*model);
+  TAILOR_TRY(const ModelRequest asked, read_model_request(services, *call));
+  const ServedModelPtr& model = asked.model;
+  if (model->provider) return model->provider->answer(call, model, asked.body);
+  FieldReader in(asked.body);
+  in.accept("model");
   if (!model->tags)
     return ApiError::invalid(
         "model", fmt::format("'{}' gives words no tags; its capabilities are listed by /v1/models", model->id),
@@ -99,10 +101,11 @@ std::vector<QuestionRow> read_questions(FieldReader& in, const ApiLimits& limits
 }
 
 ApiFailure extract(const ApiServices& services, const ApiCallPtr& call) {
-  TAILOR_TRY(const Json body, parse_body(call->request.body));
-  FieldReader in(body);
-  TAILOR_TRY(const ServedModelPtr model, named_model(services, in));
-  call->note(*model);
+  TAILOR_TRY(const ModelRequest asked, read_model_request(services, *call));
+  const ServedModelPtr& model = asked.model;
+  if (model->provider) return model->provider->answer(call, model, asked.body);
+  FieldReader in(asked.body);
+  in.accept("model");
   if (!model->spans)
     return ApiError::invalid(
         "model",

@@ -8,6 +8,7 @@
 #include "serve/api_handlers.h"
 #include "serve/chat_request.h"
 #include "serve/generation_call.h"
+#include "serve/model_router.h"
 #include "serve/response_format.h"
 
 namespace tailor {
@@ -124,10 +125,11 @@ void read_prompts(FieldReader& in, const ApiLimits& limits, const TextBackend& m
 }
 
 ApiFailure chat(const ApiServices& services, const ApiCallPtr& call) {
-  TAILOR_TRY(const Json body, parse_body(call->request.body));
-  FieldReader in(body);
-  TAILOR_TRY(const ServedModelPtr model, named_model(services, in));
-  call->note(*model);
+  TAILOR_TRY(const ModelRequest asked, read_model_request(services, *call));
+  const ServedModelPtr& model = asked.model;
+  if (model->provider) return model->provider->answer(call, model, asked.body);
+  FieldReader in(asked.body);
+  in.accept("model");
   const std::vector<ChatMessage> messages = read_messages(in, services.limits);
   if (in.error()) return in.error();
   if (model->is_package()) return answer_chat_by_package(services, call, model, messages, in);
@@ -167,7 +169,8 @@ ApiFailure chat(const ApiServices& services, const ApiCallPtr& call) {
                                                        .logprobs = logprobs,
                                                        .model = model->id,
                                                        .tools = calls ? text.tool_format() : std::nullopt,
-                                                       .forced_call = must_call},
+                                                       .forced_call = must_call,
+                                                       .guard = services.guard},
                                        params, services.limits.stream_keep_alive);
   std::vector<GenerationCall::Prompt> prompts;
   if (must_call) {  // the call is begun for the model
@@ -182,10 +185,11 @@ ApiFailure chat(const ApiServices& services, const ApiCallPtr& call) {
 }
 
 ApiFailure completion(const ApiServices& services, const ApiCallPtr& call) {
-  TAILOR_TRY(const Json body, parse_body(call->request.body));
-  FieldReader in(body);
-  TAILOR_TRY(const ServedModelPtr model, named_model(services, in));
-  call->note(*model);
+  TAILOR_TRY(const ModelRequest asked, read_model_request(services, *call));
+  const ServedModelPtr& model = asked.model;
+  if (model->provider) return model->provider->answer(call, model, asked.body);
+  FieldReader in(asked.body);
+  in.accept("model");
   if (!model->text) return answers_no_text(*model);
   const TextBackend& text = *model->text;
   GenerationParams params = read_generation_params(in, services.limits, text.engine().vocabulary(), kUsualCompletion);
@@ -220,7 +224,7 @@ ApiFailure completion(const ApiServices& services, const ApiCallPtr& call) {
   shape.constraint = std::move(format);
   if (echo && logprobs >= 0) shape.prompt_logprobs = logprobs;
   const auto generation = std::make_shared<GenerationCall>(
-      call, model, GenerationStyle{.chat = false, .logprobs = logprobs >= 0, .echo = echo, .model = model->id}, params,
+      call, model, GenerationStyle{.chat = false, .logprobs = logprobs >= 0, .echo = echo, .model = model->id, .guard = services.guard}, params,
       services.limits.stream_keep_alive);
   generation->start(std::move(prompts), std::move(shape));
   return std::nullopt;

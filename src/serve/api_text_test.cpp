@@ -287,6 +287,7 @@ TEST(ApiText, BodiesThatAreNoRequests) {
   auto client = api.client();
   EXPECT_EQ(client.ask("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}").status,
             415);
+  EXPECT_EQ(client.ask("POST /tokenize HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 400) << "no body at all";
   EXPECT_EQ(api.get("/v1/chat/completions").status, 405);
   for (const std::string method : {"TRACE", "QUERY"}) {
     const auto refused = api.client().ask(method + " /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n\r\n");

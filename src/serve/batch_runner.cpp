@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "core/files.h"
+#include "serve/background_seat.h"
 #include "serve/batch_results.h"
 #include "store/random_id.h"
 
@@ -153,6 +154,10 @@ void BatchRunner::recover() {
 }
 
 void BatchRunner::take_batches() {
+  if (services_.seat != nullptr && !services_.seat->holds("batches")) {
+    untaken_ = true;  // asked again soon
+    return;
+  }
   while (!draining_) {
     // What is only to be ended goes before those that wait, and beside those that are worked on.
     Result<std::optional<Batch>> taken = std::optional<Batch>();

@@ -50,6 +50,22 @@ GenerationCall::GenerationCall(ApiCallPtr call, ServedModelPtr model, Generation
   if (!call_->record || call_->record->batch_id.empty()) live_.emplace(model_->text->host()->live);
 }
 
+void GenerationCall::open_filters() {
+  if (style_.guard == nullptr) return;
+  bool any = false;
+  for (Choice& choice : choices_) any = (choice.filter = style_.guard->filter(*call_, *model_)) != nullptr || any;
+  if (any && std::exchange(style_.logprobs, false)) call_->ignored.emplace_back("logprobs");
+}
+
+/// What the guard lets pass of it.
+std::string GenerationCall::passed(Choice& choice, std::string_view text) {
+  if (!choice.filter) return std::string(text);
+  if (choice.cut) return {};
+  AnswerFilter::Passed out = choice.filter->pass(text);
+  choice.cut = out.ends;
+  return std::move(out.text);
+}
+
 void GenerationCall::start(std::vector<Prompt> prompts, EngineRequest shape) {
   const auto n = static_cast<std::size_t>(params_.choices);
   only_prompt_ = shape.only_prompt;
@@ -57,6 +73,7 @@ void GenerationCall::start(std::vector<Prompt> prompts, EngineRequest shape) {
     const std::lock_guard lock(mutex_);
     prompts_ = std::move(prompts);
     choices_.resize(prompts_.size() * n);
+    open_filters();
     for (Choice& choice : choices_) {
       if (!style_.tools) break;
       choice.tools.emplace(*style_.tools);
@@ -163,11 +180,9 @@ void GenerationCall::on_text(std::size_t index, std::string_view text, std::span
   const std::lock_guard lock(mutex_);
   if (over_) return;  // its figures were told already
   Choice& choice = choices_[index];
-  std::string read;
-  if (choice.tools) {
-    read = choice.tools->add(text);
-    text = read;
-  }
+  std::string told = passed(choice, text);
+  if (choice.tools) told = choice.tools->add(told);
+  text = told;
   choice.text += text;
   if (const auto now = std::chrono::steady_clock::now(); !tokens.empty()) {
     // The first token comes with the prompt's end: its time is the prompt's.
@@ -206,9 +221,18 @@ void GenerationCall::on_end(std::size_t index, const AnswerEnd& end) {
   choice.stop_token = end.stop_token;
   if (only_prompt_) choice.reason = "length";
   std::string rest;
+  if (choice.filter && !choice.cut) {
+    AnswerFilter::Passed last = choice.filter->finish();
+    choice.cut = last.ends;
+    rest = std::move(last.text);
+  }
+  if (choice.cut) {
+    choice.reason = "content_filter";
+    choice.stop_text.clear();
+  }
+  if (choice.tools) rest = choice.tools->add(rest) + choice.tools->finish();
+  choice.text += rest;
   if (choice.tools) {
-    rest = choice.tools->finish();
-    choice.text += rest;
     if (!choice.tools->calls().empty() && choice.reason == "stop") choice.reason = "tool_calls";
   }
   --left_;
@@ -218,13 +242,13 @@ void GenerationCall::on_end(std::size_t index, const AnswerEnd& end) {
       send_event(
           event({{"index", index}, {"delta", std::move(content)}, {"logprobs", nullptr}, {"finish_reason", nullptr}}));
     };
-    if (!rest.empty()) delta({{"content", rest}});
+    if (!rest.empty() && style_.chat) delta({{"content", rest}});
     if (choice.tools && !choice.tools->calls().empty()) delta({{"tool_calls", tool_calls_of(choice, true)}});
     Json out{{"index", index}};
     if (style_.chat)
       out["delta"] = Json::object();
     else
-      out["text"] = "";
+      out["text"] = rest;
     out["logprobs"] = nullptr;
     out["finish_reason"] = choice.reason;
     if (!choice.stop_text.empty()) out["stop_reason"] = choice.stop_text;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "serve/generation_params.h"
+#include "serve/guard.h"
 #include "serve/metric_histogram.h"
 
 namespace tailor {
@@ -21,6 +22,7 @@ struct GenerationStyle {
   std::string model;                // as answers name it
   std::optional<ToolFormat> tools;  // calls are looked for in the answer
   bool forced_call = false;         // the prompt ends with what opens a call
+  Guard* guard = nullptr;           // null: the answers are told as they are written
 };
 
 /// What became of a request, for metrics and logs.
@@ -58,6 +60,8 @@ class GenerationCall : public std::enable_shared_from_this<GenerationCall> {
   struct Choice {
     std::string text;
     std::vector<SampledToken> tokens;
+    std::unique_ptr<AnswerFilter> filter;  // null: all passes
+    bool cut = false;                      // by it: the rest is not told
     std::optional<ToolCallReader> tools;
     std::string reason;  // empty: not at its end
     std::string stop_text;
@@ -69,7 +73,10 @@ class GenerationCall : public std::enable_shared_from_this<GenerationCall> {
   };
   class Part;
 
+  void open_filters();
+
   // Under mutex_:
+  static std::string passed(Choice& choice, std::string_view text);
   void begin_stream();
   void send_event(const Json& event);
   Json tool_calls_of(const Choice& choice, bool numbered) const;

@@ -110,8 +110,11 @@ std::filesystem::path LogSink::older() const {
 /// To a new file; the one before is the older one now.
 bool LogSink::turn_over() {
   size_ = 0;
-  if (::rename(options_.file.c_str(), older().c_str()) != 0) return false;
-  older_begun_ = std::exchange(begun_, std::nullopt);
+  if (::rename(options_.file.c_str(), older().c_str()) == 0)
+    older_begun_ = begun_;
+  else if (errno != ENOENT)  // one that another program has moved away leaves its place to a new one
+    return false;
+  begun_.reset();
   return open_file().has_value() && size_ == 0;  // else somebody else writes there
 }
 

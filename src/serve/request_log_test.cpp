@@ -3,6 +3,7 @@
 #include "serve/request_log.h"
 
 #include <fcntl.h>
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -274,6 +275,21 @@ TEST(LogSink, OldLinesGoThoughNothingIsWritten) {
   }
   EXPECT_EQ(read_file(dir.path() / "log").value(), "");
   EXPECT_FALSE(std::filesystem::exists(dir.path() / "log.1"));
+}
+
+TEST(LogSink, AFileThatWasMovedAwayIsBegunAnew) {
+  TemporaryDirectory dir("log");
+  const auto file = dir.path() / "log";
+  constexpr std::uint64_t kMost = 128 << 10;
+  const auto sink = LogSink::open({.file = file, .max_bytes = kMost}).value();
+  for (int i = 0; i < 4; ++i) {
+    sink->write(std::string(40'000, 'x'));
+    sink->flush();
+    if (i == 0) std::filesystem::rename(file, dir.path() / "taken");
+  }
+  EXPECT_EQ(sink->dropped(), 0u);
+  EXPECT_EQ(std::filesystem::file_size(file), 40'001u);
+  EXPECT_LE(std::filesystem::file_size(dir.path() / "taken"), kMost);
 }
 
 TEST(LogSink, DropsAndCountsWhatDoesNotFitItsQueue) {

@@ -101,6 +101,8 @@ class EmbeddingBackend {
   std::unique_ptr<TextBatcher> batcher_;
 };
 
+class ModelProvider;  // model_router.h
+
 /// Immutable. A request keeps the one it began with, whatever is loaded or dropped meanwhile.
 struct ServedModel {
   std::string id;
@@ -111,6 +113,7 @@ struct ServedModel {
   std::shared_ptr<const TagBackend> tags;       // null: gives words no tags
   std::shared_ptr<const SpanBackend> spans;     // null: answers no questions from texts
   std::shared_ptr<EmbeddingBackend> embedding;  // null: no vectors
+  std::shared_ptr<const ModelProvider> provider;  // answers all that it is asked; null: it is computed here
   std::string fingerprint;                      // of weights and version, as system_fingerprint
   Json meta = Json::object();                   // shown by /v1/models
 

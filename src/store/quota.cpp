@@ -86,7 +86,7 @@ QuotaGrant::QuotaGrant(QuotaGrant&& other) noexcept
 
 QuotaGrant::~QuotaGrant() {
   if (ledger_ == nullptr) return;
-  if (!settled_) std::ignore = ledger_->settle(*this, estimated_, at_, false);
+  if (!settled_) std::ignore = ledger_->settle(*this, estimated_, std::nullopt, false);
   ledger_->leave(*this);
 }
 
@@ -245,9 +245,11 @@ QuotaState QuotaLedger::state(const std::string& key_id, const QuotaLimits& limi
   return state_of(fresh, now);
 }
 
-QuotaState QuotaLedger::settle(const QuotaGrant& grant, std::int64_t tokens, UnixMillis now, bool give_request_back) {
+QuotaState QuotaLedger::settle(const QuotaGrant& grant, std::int64_t tokens, std::optional<UnixMillis> at,
+                               bool give_request_back) {
   const std::lock_guard lock(mutex_);
   Account& account = accounts_.at(grant.key_id_);  // a record with requests in flight is never dropped
+  const UnixMillis now = at.value_or(account.refilled);
   advance(grant.key_id_, account, account.limits, now);
   const std::int64_t estimated = grant.estimated_;
   if (day_of(grant.at_) == account.day) account.reserved = std::max<std::int64_t>(0, account.reserved - estimated);

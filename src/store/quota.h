@@ -130,7 +130,8 @@ class QuotaLedger {
   /// Refills, begins a new day, takes over changed limits.
   void advance(const std::string& key_id, Account& account, const QuotaLimits& limits, UnixMillis now);
   static QuotaState state_of(const Account& account, UnixMillis now);
-  QuotaState settle(const QuotaGrant& grant, std::int64_t tokens, UnixMillis now, bool give_request_back);
+  /// `at`: none: as late as the account was last looked at.
+  QuotaState settle(const QuotaGrant& grant, std::int64_t tokens, std::optional<UnixMillis> at, bool give_request_back);
   std::optional<QuotaRefusal> extend(QuotaGrant& grant, std::int64_t tokens, UnixMillis now);
   void leave(const QuotaGrant& grant);
   bool make_room(UnixMillis now);

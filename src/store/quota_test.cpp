@@ -91,6 +91,18 @@ TEST(Quota, WhatIsNotSettledCountsAsEstimated) {
   EXPECT_EQ(state.in_flight, 0);
 }
 
+TEST(Quota, ALongRequestThatIsDroppedRefillsNothingTwice) {
+  QuotaLedger ledger;
+  const QuotaLimits limits{.requests_per_minute = 600, .tokens_per_minute = 100};
+  {
+    const auto dropped = ledger.admit("k", limits, 10, kNoon);
+    ASSERT_TRUE(let_in(dropped));
+    ASSERT_TRUE(use(ledger, limits, 100, kNoon + 90s)) << "all that the minute has";
+  }
+  EXPECT_FALSE(use(ledger, limits, 50, kNoon + 90s));
+  EXPECT_EQ(ledger.state("k", limits, kNoon + 90s).tokens->remaining, 0);
+}
+
 TEST(Quota, ARequestThatCameToNothingIsGivenBack) {
   QuotaLedger ledger;
   const QuotaLimits limits{.requests_per_minute = 5, .tokens_per_minute = 600, .tokens_per_day = 1000};
