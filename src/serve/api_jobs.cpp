@@ -54,6 +54,8 @@ void check_file(FieldReader& in, const ApiServices& services, const Principal& p
 }
 
 ApiResult<Json> create(const ApiServices& services, ApiCall& call) {
+  if (const Status ready = services.tuning->ready(); !ready)
+    return ApiError{501, "not_supported_error", "training_not_available", to_string(ready.error()), ""};
   TAILOR_TRY(const Json body, parse_body(call.request.body));
   FieldReader in(body);
   if (!in.has("model")) in.fail("model", "is missing", "missing_required_parameter");

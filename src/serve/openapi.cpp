@@ -131,7 +131,7 @@ constexpr Failure kFailures[] = {
     {"429", "TooManyRequests", "The key's quota is used up for now; Retry-After tells how long", true, false},
     {"431", "HeadTooLarge", "The header fields are too large", false, false},
     {"500", "ServerError", "The server failed; its log has the reason", false, false},
-    {"501", "NotImplemented", "The transfer coding is not known, or the server keeps no files, jobs and batches", false,
+    {"501", "NotImplemented", "The transfer coding is not known, or the server keeps no files, jobs and batches, or cannot train", false,
      false},
     {"503", "Overloaded", "The server has too much to do, or shuts down; Retry-After tells when to ask again", false,
      false},

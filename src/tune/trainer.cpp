@@ -139,6 +139,7 @@ Status Trainer::begin() {
   events_({{"event", "start"},
            {"version", 1},
            {"method", job_.method},
+           {"settings", settings_json(job_)},
            {"train_rows", rows_of(file_, TokenPart::kTrain).size()},
            {"validation_rows", validation_rows_.size()},
            {"test_rows", test_rows_.size()},
