@@ -28,12 +28,16 @@ Json hyperparameters_of(const FineTuneSpec& spec, const Json& settings) {
           {"learning_rate_multiplier", spec.learning_rate_multiplier.value_or(usual)}};
 }
 
-Json training_metrics(const Json& loss) {
-  return {{"train_loss", loss}};
+Json training_metrics(const Json& step) {
+  Json out{{"train_loss", step.at("loss")}};
+  if (step.contains("token_accuracy")) out["train_mean_token_accuracy"] = step["token_accuracy"];
+  return out;
 }
 
 Json validation_metrics(const Json& evaluation) {
-  return {{"valid_loss", evaluation.at("loss")}};
+  Json out{{"valid_loss", evaluation.at("loss")}};
+  if (evaluation.contains("token_accuracy")) out["valid_mean_token_accuracy"] = evaluation["token_accuracy"];
+  return out;
 }
 
 /// What the weights that were kept had reached: those of the best evaluation, or without one the last.
@@ -42,7 +46,7 @@ void describe_kept(const Json& result, FineTuned& out) {
   if (const Json& best = result.at("best_step"); best.is_number()) out.step = best.get<std::int64_t>();
   const Json& losses = result.at("losses");
   const auto at = static_cast<std::size_t>(out.step - 1);
-  if (out.step > 0 && at < losses.size() && losses[at].is_number()) out.metrics = training_metrics(losses[at]);
+  if (out.step > 0 && at < losses.size() && losses[at].is_number()) out.metrics["train_loss"] = losses[at];
   for (const Json& evaluation : result.at("evaluations")) {
     if (evaluation.at("step") == out.step) out.metrics.update(validation_metrics(evaluation));
   }
@@ -67,7 +71,7 @@ class JobUi final : public RunUi {
     if (kind == "start" && event.contains("settings")) {
       progress_.begun(hyperparameters_of(spec_, event["settings"]));
     } else if (kind == "step" && event.contains("loss")) {
-      progress_.step(step, training_metrics(event["loss"]));
+      progress_.step(step, training_metrics(event));
     } else if (kind == "evaluation" && event.contains("loss")) {
       progress_.step(step, validation_metrics(event));
     } else if (kind == "estimate" && event.contains("training_seconds")) {

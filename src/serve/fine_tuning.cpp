@@ -7,6 +7,7 @@
 #include <array>
 #include <map>
 #include <tuple>
+#include <utility>
 
 #include "core/hash.h"
 #include "fit/tuned_decoder.h"
@@ -45,9 +46,27 @@ std::string plain_number(const Json& metrics, const char* key) {
   return found != metrics.end() && found->is_number() ? fmt::format("{:.6g}", found->get<double>()) : std::string();
 }
 
+/// Under all names that OpenAI has for them: every evaluation here is one of the whole validation part.
+Json with_other_names(Json metrics) {
+  constexpr std::pair<const char*, const char*> kSame[] = {
+      {"train_accuracy", "train_mean_token_accuracy"},
+      {"full_valid_loss", "valid_loss"},
+      {"full_valid_mean_token_accuracy", "valid_mean_token_accuracy"}};
+  for (const auto& [other, name] : kSame) {
+    if (const auto found = metrics.find(name); found != metrics.end()) metrics[other] = Json(*found);
+  }
+  return metrics;
+}
+
 /// A line for each step. The first five columns are those of OpenAI's file, in its order.
 std::string csv_of(const std::map<std::int64_t, Json>& steps) {
-  constexpr std::array kColumns = {"train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy"};
+  constexpr std::array kColumns = {"train_loss",
+                                   "train_accuracy",
+                                   "valid_loss",
+                                   "valid_mean_token_accuracy",
+                                   "train_mean_token_accuracy",
+                                   "full_valid_loss",
+                                   "full_valid_mean_token_accuracy"};
   std::string csv = fmt::format("step,{}\n", fmt::join(kColumns, ","));
   for (const auto& [step, metrics] : steps) {
     csv += std::to_string(step);
@@ -324,7 +343,7 @@ void FineTuning::train(const Job& job) {
     (void)store_.jobs().update_result(job.id, {{"hyperparameters", hyperparameters}});
   };
   progress.step = [&](std::int64_t step, const Json& metrics) {
-    Json data = metrics;
+    Json data = with_other_names(metrics);
     data["step"] = step;
     const bool evaluated = metrics.contains("valid_loss");
     const std::string message =
@@ -385,7 +404,7 @@ Status FineTuning::finish(const Job& job, const FineTuned& made) {
     std::map<std::int64_t, Json> steps = metrics_of(job);
     Json& kept = steps[made.step];
     if (kept.is_null()) kept = Json::object();
-    kept.update(made.metrics);
+    kept.update(with_other_names(made.metrics));
     kept["step"] = made.step;
     TAILOR_TRY(const FileRecord file,
                store_.files().add("step_metrics.csv", "fine-tune-results", job.owner, csv_of(steps)));

@@ -32,7 +32,8 @@ struct FineTuneProgress {
   std::function<void(const std::string& level, const std::string& message)> say;
   /// It begins to train with these: n_epochs, batch_size, learning_rate_multiplier, all of them numbers.
   std::function<void(const Json& hyperparameters)> begun;
-  std::function<void(std::int64_t step, const Json& metrics)> step;  // train_loss, or valid_loss of an evaluation
+  /// train_loss and train_mean_token_accuracy, or of an evaluation valid_loss and valid_mean_token_accuracy.
+  std::function<void(std::int64_t step, const Json& metrics)> step;
   std::function<void(double seconds_left)> estimate;
 };
 

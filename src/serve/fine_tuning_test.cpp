@@ -16,6 +16,14 @@ using test::DoubleTuner;
 using test::JsonAnswer;
 using test::TestApi;
 
+/// Of DoubleTuner's trainings.
+constexpr const char* kMetrics =
+    "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy,train_mean_token_accuracy,full_valid_loss,"
+    "full_valid_mean_token_accuracy\n"
+    "1,2.5,,,,,,\n"
+    "2,2.25,0.5,1.5,0.75,0.5,1.5,0.75\n"
+    "3,,,1.75,,,1.75,\n";
+
 class FineTuningApi : public ::testing::Test {
  protected:
   void SetUp() override { start(); }
@@ -160,13 +168,19 @@ TEST_F(FineTuningApi, AJobTrainsAndItsModelIsServedAtOnce) {
   const Json checkpoints = api_->get("/v1/fine_tuning/jobs/" + id + "/checkpoints").json;
   ASSERT_EQ(checkpoints["data"].size(), 1u);
   EXPECT_EQ(checkpoints["data"][0]["step_number"], 2) << "what was kept, and not the last step";
-  EXPECT_EQ(checkpoints["data"][0]["metrics"], Json({{"step", 2}, {"train_loss", 2.25}, {"valid_loss", 1.5}}));
+  const Json kept = checkpoints["data"][0]["metrics"];
+  EXPECT_EQ(kept["step"], 2);
+  EXPECT_EQ(kept["train_loss"], 2.25);
+  EXPECT_EQ(kept["train_mean_token_accuracy"], 0.5);
+  EXPECT_EQ(kept["valid_loss"], 1.5);
+  EXPECT_EQ(kept["full_valid_loss"], 1.5);
+  EXPECT_EQ(kept["full_valid_mean_token_accuracy"], 0.75);
   auto client = api_->client();
   EXPECT_EQ(client
                 .ask("GET /v1/files/" + done["result_files"][0].get<std::string>() +
                      "/content HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 .body,
-            "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n1,2.5,,,\n2,2.25,,1.5,\n3,,,1.75,\n");
+            kMetrics);
   EXPECT_EQ(api_->get("/v1/fine_tuning/jobs").json["data"][0]["id"], id);
   // And after a restart.
   stop();
@@ -272,7 +286,7 @@ TEST_F(FineTuningApi, AJobThatRanGoesOnAfterARestart) {
                 .ask("GET /v1/files/" + done["result_files"][0].get<std::string>() +
                      "/content HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 .body,
-            "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n1,2.5,,,\n2,2.25,,1.5,\n3,,,1.75,\n")
+            kMetrics)
       << "with the steps before it, and none twice";
 }
 

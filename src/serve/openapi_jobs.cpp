@@ -105,7 +105,9 @@ void add_job_answers(Json& schemas) {
                                     "auto only until it trains: then what it trains with");
   const Json method =
       told({{"type", constant("supervised")}, {"supervised", told({{"hyperparameters", hyperparameters}})}});
-  const Json figures = said(open, "step, train_loss, valid_loss");
+  const Json figures = said(open,
+                            "step, train_loss, train_mean_token_accuracy (also train_accuracy), valid_loss, "
+                            "valid_mean_token_accuracy (both also with full_: every evaluation is a whole one)");
   const Json error = told({{"code", string("invalid_training_file, storage_error, training_failed, …")},
                            {"message", string("what failed; of a file with its line")},
                            {"param", or_null(string())}});
@@ -155,15 +157,14 @@ void add_job_answers(Json& schemas) {
             {"level", one_of({"info", "warn", "error"})},
             {"message", string()},
             {"type", one_of({"message", "metrics"})},
-            {"data",
-             said({{"type", "object"}}, "of metrics: step, train_loss, valid_loss, valid_mean_token_accuracy")}}),
+            {"data", figures}}),
       {{"object", "fine_tuning.job.event"},
        {"id", "ftevent-000000000012"},
        {"created_at", 1800000100},
        {"level", "info"},
        {"message", "Step 20: training loss=1.2500"},
        {"type", "metrics"},
-       {"data", {{"step", 20}, {"train_loss", 1.25}}}});
+       {"data", {{"train_loss", 1.25}, {"train_mean_token_accuracy", 0.62}, {"train_accuracy", 0.62}, {"step", 20}}}});
   schemas["FineTuningCheckpoint"] = told({{"object", constant("fine_tuning.job.checkpoint")},
                                           {"id", string("ftckpt_…")},
                                           {"created_at", seconds("Unix seconds")},

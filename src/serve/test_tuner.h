@@ -44,8 +44,8 @@ class DoubleTuner final : public FineTuner {
     while (!go.load() && !cancel.cancelled()) std::this_thread::yield();
     if (cancel.cancelled()) return Error{ErrorCode::kCancelled, "interrupted", ""};
     if (fails.load()) return Error{ErrorCode::kIo, spec.run.string() + ": the disk is full", ""};
-    progress.step(2, {{"train_loss", 2.25}});
-    progress.step(2, {{"valid_loss", 1.5}});
+    progress.step(2, {{"train_loss", 2.25}, {"train_mean_token_accuracy", 0.5}});
+    progress.step(2, {{"valid_loss", 1.5}, {"valid_mean_token_accuracy", 0.75}});
     progress.step(3, {{"valid_loss", 1.75}});
     std::filesystem::create_directories(spec.run / "package" / "adapter");
     tailor::testing::write_tiny_adapter(spec.run / "package" / "adapter" / "adapter.gguf", 64, "", 0.3);
@@ -53,7 +53,7 @@ class DoubleTuner final : public FineTuner {
     out.package = spec.run / "package";
     out.step = 2;
     out.trained_tokens = 123;
-    out.metrics = {{"valid_loss", 1.5}};
+    out.metrics = {{"valid_loss", 1.5}, {"valid_mean_token_accuracy", 0.75}};
     out.hyperparameters = used;
     return out;
   }
