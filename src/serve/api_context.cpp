@@ -114,12 +114,14 @@ std::int64_t unix_seconds() {
   return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-ApiResult<ServedModelPtr> named_model(const ApiServices& services, FieldReader& in) {
+ApiResult<ServedModelPtr> named_model(const ApiServices& services, const Principal& who, FieldReader& in) {
   const std::string name = in.text("model", "", 512);
   if (in.error()) return *in.error();
-  if (ServedModelPtr model = services.models->find(name)) return model;
+  const ModelViewer viewer = viewer_of(who);
+  if (ServedModelPtr model = services.models->find(name, viewer)) return model;
   std::string known;
   for (const ServedModelPtr& model : services.models->list()) {
+    if (!model->visible_to(viewer)) continue;
     if (known.size() > 500) {
       known += ", …";
       break;

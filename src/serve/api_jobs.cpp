@@ -61,7 +61,7 @@ ApiResult<Json> create(const ApiServices& services, ApiCall& call) {
   if (!in.has("model")) in.fail("model", "is missing", "missing_required_parameter");
   if (!in.has("training_file")) in.fail("training_file", "is missing", "missing_required_parameter");
   if (in.error()) return *in.error();
-  TAILOR_TRY(const ServedModelPtr model, named_model(services, in));
+  TAILOR_TRY(const ServedModelPtr model, named_model(services, call.principal, in));
   if (!model->text || !model->parent.empty())
     in.fail("model", fmt::format("'{}' cannot be tuned: expected a base model that answers with text", model->id),
             "model_not_available");

@@ -45,7 +45,7 @@ std::vector<std::string> read_pairs(FieldReader& in, const ApiLimits& limits) {
 ApiFailure classify(const ApiServices& services, const ApiCallPtr& call) {
   TAILOR_TRY(const Json body, parse_body(call->request.body));
   FieldReader in(body);
-  TAILOR_TRY(const ServedModelPtr model, named_model(services, in));
+  TAILOR_TRY(const ServedModelPtr model, named_model(services, call->principal, in));
   call->note(*model);
   if (!model->labels)
     return ApiError::invalid(

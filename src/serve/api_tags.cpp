@@ -37,7 +37,7 @@ void answer_list(const ApiCallPtr& call, const ServedModel& model, Json data, Of
 ApiFailure tag(const ApiServices& services, const ApiCallPtr& call) {
   TAILOR_TRY(const Json body, parse_body(call->request.body));
   FieldReader in(body);
-  TAILOR_TRY(const ServedModelPtr model, named_model(services, in));
+  TAILOR_TRY(const ServedModelPtr model, named_model(services, call->principal, in));
   call->note(*model);
   if (!model->tags)
     return ApiError::invalid(
@@ -101,7 +101,7 @@ std::vector<QuestionRow> read_questions(FieldReader& in, const ApiLimits& limits
 ApiFailure extract(const ApiServices& services, const ApiCallPtr& call) {
   TAILOR_TRY(const Json body, parse_body(call->request.body));
   FieldReader in(body);
-  TAILOR_TRY(const ServedModelPtr model, named_model(services, in));
+  TAILOR_TRY(const ServedModelPtr model, named_model(services, call->principal, in));
   call->note(*model);
   if (!model->spans)
     return ApiError::invalid(

@@ -126,7 +126,7 @@ void read_prompts(FieldReader& in, const ApiLimits& limits, const TextBackend& m
 ApiFailure chat(const ApiServices& services, const ApiCallPtr& call) {
   TAILOR_TRY(const Json body, parse_body(call->request.body));
   FieldReader in(body);
-  TAILOR_TRY(const ServedModelPtr model, named_model(services, in));
+  TAILOR_TRY(const ServedModelPtr model, named_model(services, call->principal, in));
   call->note(*model);
   const std::vector<ChatMessage> messages = read_messages(in, services.limits);
   if (in.error()) return in.error();
@@ -184,7 +184,7 @@ ApiFailure chat(const ApiServices& services, const ApiCallPtr& call) {
 ApiFailure completion(const ApiServices& services, const ApiCallPtr& call) {
   TAILOR_TRY(const Json body, parse_body(call->request.body));
   FieldReader in(body);
-  TAILOR_TRY(const ServedModelPtr model, named_model(services, in));
+  TAILOR_TRY(const ServedModelPtr model, named_model(services, call->principal, in));
   call->note(*model);
   if (!model->text) return answers_no_text(*model);
   const TextBackend& text = *model->text;

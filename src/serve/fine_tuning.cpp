@@ -393,6 +393,7 @@ Result<std::string> FineTuning::serve(const Job& job, const fs::path& package) {
     TAILOR_TRY(model, serve_package(package, name, load_));
     model->parent = base;
   }
+  model->owner = job.owner;
   models_.put(std::move(model));
   return name;
 }
