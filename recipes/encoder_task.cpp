@@ -105,6 +105,7 @@ Status EncoderTask::package(TensorType matrices) {
                        {"fitted_on", "train"},
                        {"rows", data().rows_of(TokenPart::kTrain).size()},
                        {"seed", options_.seed}};
+  manifest.trial = run_name(options_.out);
   TAILOR_CHECK(describe(manifest));
   TAILOR_CHECK(close_package(staging, std::move(manifest), /*include_base_model=*/true));
   return replace_directory(staging, package_directory());

@@ -6,6 +6,7 @@
 
 #include "core/files.h"
 #include "data/chat_examples.h"
+#include "fit/tune_process.h"
 #include "recipes/tune.h"
 
 namespace tailor {
@@ -13,14 +14,48 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr double kUsualRate = 2e-4;          // of tailor-tune, that the multiplier is of
+constexpr double kUsualRate = 2e-4;          // that learning_rate_multiplier is of
 constexpr double kHeldOut = 0.1;             // for the last figures, and for choosing the epoch where no file is given
 constexpr std::size_t kFewestExamples = 10;  // as OpenAI had it
+
+/// What tailor-tune trained with, `settings`, as a job's object names it.
+Json hyperparameters_of(const FineTuneSpec& spec, const Json& settings) {
+  const auto epochs = settings.at("epochs").get<double>();
+  const bool whole = epochs == std::floor(epochs);
+  const double usual = settings.at("learning_rate").get<double>() / kUsualRate;
+  return {{"n_epochs", whole ? Json(static_cast<std::int64_t>(epochs)) : Json(epochs)},
+          {"batch_size", settings.at("batch_size")},
+          {"learning_rate_multiplier", spec.learning_rate_multiplier.value_or(usual)}};
+}
+
+Json training_metrics(const Json& step) {
+  Json out{{"train_loss", step.at("loss")}};
+  if (step.contains("token_accuracy")) out["train_mean_token_accuracy"] = step["token_accuracy"];
+  return out;
+}
+
+Json validation_metrics(const Json& evaluation) {
+  Json out{{"valid_loss", evaluation.at("loss")}};
+  if (evaluation.contains("token_accuracy")) out["valid_mean_token_accuracy"] = evaluation["token_accuracy"];
+  return out;
+}
+
+/// What the weights that were kept had reached: those of the best evaluation, or without one the last.
+void describe_kept(const Json& result, FineTuned& out) {
+  out.step = result.at("steps").get<std::int64_t>();
+  if (const Json& best = result.at("best_step"); best.is_number()) out.step = best.get<std::int64_t>();
+  const Json& losses = result.at("losses");
+  const auto at = static_cast<std::size_t>(out.step - 1);
+  if (out.step > 0 && at < losses.size() && losses[at].is_number()) out.metrics["train_loss"] = losses[at];
+  for (const Json& evaluation : result.at("evaluations")) {
+    if (evaluation.at("step") == out.step) out.metrics.update(validation_metrics(evaluation));
+  }
+}
 
 /// Turns a run's words and events into a job's.
 class JobUi final : public RunUi {
  public:
-  explicit JobUi(const FineTuneProgress& progress) : progress_(progress) {}
+  JobUi(const FineTuneSpec& spec, const FineTuneProgress& progress) : spec_(spec), progress_(progress) {}
   void note(std::string_view message) override { progress_.say("info", std::string(message)); }
   void warning(std::string_view message) override { progress_.say("warn", std::string(message)); }
   void stage(std::string_view name) override {
@@ -33,26 +68,33 @@ class JobUi final : public RunUi {
   void event(const Json& event) override {
     const std::string kind = event.value("event", "");
     const std::int64_t step = event.value("step", std::int64_t{0});
-    if (kind == "step" && event.contains("loss")) {
-      progress_.step(step, {{"train_loss", event["loss"]}});
+    if (kind == "start" && event.contains("settings")) {
+      progress_.begun(hyperparameters_of(spec_, event["settings"]));
+    } else if (kind == "step" && event.contains("loss")) {
+      progress_.step(step, training_metrics(event));
     } else if (kind == "evaluation" && event.contains("loss")) {
-      last_loss_ = event["loss"].get<double>();
-      Json metrics{{"valid_loss", event["loss"]}};
-      if (event.contains("accuracy")) metrics["valid_mean_token_accuracy"] = event["accuracy"];
-      progress_.step(step, metrics);
+      progress_.step(step, validation_metrics(event));
     } else if (kind == "estimate" && event.contains("training_seconds")) {
       progress_.estimate(event["training_seconds"].get<double>());
     }
   }
-  double last_loss() const { return last_loss_; }
 
  private:
+  const FineTuneSpec& spec_;
   const FineTuneProgress& progress_;
   std::string stage_;
-  double last_loss_ = NAN;
 };
 
 }  // namespace
+
+Status TuneRecipeTuner::ready() const {
+  if (!find_tune_program().empty()) return {};
+  return Error{ErrorCode::kUnavailable,
+               "this server cannot train: there is no tailor-tune beside its tailor; the release archive and the "
+               "container image come without it",
+               "train where Tailor was built from its sources (make setup && make build), or name a tailor-tune in the "
+               "server's TAILOR_TUNE"};
+}
 
 Result<std::string> TuneRecipeTuner::check(const fs::path& file, const std::string& name) {
   TAILOR_TRY(std::string bytes, read_file(file));
@@ -71,7 +113,7 @@ Result<std::string> TuneRecipeTuner::check(const fs::path& file, const std::stri
 
 Result<FineTuned> TuneRecipeTuner::train(const FineTuneSpec& spec, const FineTuneProgress& progress,
                                          const CancelToken& cancel) {
-  JobUi ui(progress);
+  JobUi ui(spec, progress);
   std::error_code ignored;
   Result<TuneSummary> summary = Error{};
   if (fs::exists(spec.run / "run.json", ignored)) {
@@ -98,9 +140,9 @@ Result<FineTuned> TuneRecipeTuner::train(const FineTuneSpec& spec, const FineTun
   FineTuned out;
   out.package = spec.run / "package";
   const Json& result = summary->result;
-  out.steps = result.value("steps", std::int64_t{0});
   out.trained_tokens = result.value("tokens", std::int64_t{0});
-  if (std::isfinite(ui.last_loss())) out.figures["valid_loss"] = ui.last_loss();
+  out.hyperparameters = hyperparameters_of(spec, result.at("settings"));
+  describe_kept(result, out);
   return out;
 }
 

@@ -9,6 +9,8 @@ namespace tailor {
 class TuneRecipeTuner final : public FineTuner {
  public:
   explicit TuneRecipeTuner(int threads) : threads_(threads) {}
+  /// kUnavailable where there is no tailor-tune.
+  Status ready() const override;
   Result<std::string> check(const std::filesystem::path& file, const std::string& name) override;
   Result<FineTuned> train(const FineTuneSpec& spec, const FineTuneProgress& progress,
                           const CancelToken& cancel) override;

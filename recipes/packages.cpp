@@ -1,6 +1,7 @@
 #include "recipes/packages.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <charconv>
@@ -48,6 +49,8 @@ Result<PackageRecord> add_package(Store& store, const PackageAdd& wanted, const 
     TAILOR_TRY(version, next_version(store.packages(), name));
   }
   PackageLineage lineage{.method = manifest.method,
+                         .trial = manifest.trial,
+                         .data_sha256 = fmt::format("{}", fmt::join(data_hashes(manifest), " ")),
                          .base_model_id = manifest.base.id,
                          .base_model_sha256 = manifest.base.sha256,
                          .scores = manifest.scores};

@@ -15,7 +15,7 @@ struct PackageAdd {
   std::string version;              // empty: the next whole number
   PackagePlacement placement = PackagePlacement::kCopy;
 };
-/// `actor`: id of a key, or a word.
+/// Its lineage is what the package's manifest says. `actor`: id of a key, or a word.
 Result<PackageRecord> add_package(Store& store, const PackageAdd& wanted, const std::string& actor);
 Status promote_package(Store& store, const std::string& name, const std::string& version, const std::string& actor);
 Result<std::string> roll_package_back(Store& store, const std::string& name, const std::string& actor);

@@ -398,7 +398,8 @@ Status TuneRecipe::package(TensorType matrices) {
       .labels = data_.label_names(),
       .text_columns = options_.text_columns,
       .text_template = options_.text_template,
-      .data = provenance(data_, parts_.train, refit_.is_null() ? "train" : "train+validation", options_.seed)};
+      .data = provenance(data_, parts_.train, refit_.is_null() ? "train" : "train+validation", options_.seed),
+      .trial = run_name(options_.out)};
   if (encoder()) {
     TAILOR_TRY(TunedPackage made, package_tuned_encoder(run_, base_, served_, matrices, staging));
     manifest.base = std::move(made.base);

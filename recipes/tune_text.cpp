@@ -251,7 +251,8 @@ Status TextRecipe::package(TensorType matrices) {
                            .data = Json{{"files", data_files},
                                         {"fitted_on", "train"},
                                         {"rows", prepared_.data.of(TokenPart::kTrain).size()},
-                                        {"seed", options_.seed}}};
+                                        {"seed", options_.seed}},
+                           .trial = run_name(options_.out)};
   TAILOR_CHECK(close_package(staging, std::move(manifest), /*include_base_model=*/true));
   return replace_directory(staging, run_directory().package());
 }

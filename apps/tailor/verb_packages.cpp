@@ -27,6 +27,8 @@ Json to_json(const PackageRecord& record, bool production) {
           {"version", record.version},
           {"production", production},
           {"method", record.lineage.method},
+          {"trial", record.lineage.trial},
+          {"data_sha256", record.lineage.data_sha256},
           {"base_model", record.lineage.base_model_id},
           {"base_model_sha256", record.lineage.base_model_sha256},
           {"manifest_sha256", record.lineage.manifest_sha256},
@@ -34,6 +36,11 @@ Json to_json(const PackageRecord& record, bool production) {
           {"path", record.path.string()},
           {"owned", record.owned},
           {"created_at", record.created_at}};
+}
+
+/// Packages of earlier versions tell less.
+std::string or_unknown(const std::string& text, const char* before) {
+  return text.empty() ? "not known" : before + text;
 }
 
 Result<bool> in_production(Store& store, const PackageRecord& record) {
@@ -75,9 +82,10 @@ Result<int> show(const PackageWords& words) {
     versions.push_back(to_json(record, production));
     if (words.json) continue;
     fmt::print(
-        "{}@{}{}\n  method      {}\n  base model  {} {}\n  scores      {}\n  manifest    sha256 {}\n  path        "
-        "{}{}\n  added       {}\n",
+        "{}@{}{}\n  method      {}\n  made by     {}\n  data        {}\n  base model  {} {}\n  scores      {}\n"
+        "  manifest    sha256 {}\n  path        {}{}\n  added       {}\n",
         record.name, record.version, production ? "  in production" : "", record.lineage.method,
+        or_unknown(record.lineage.trial, ""), or_unknown(record.lineage.data_sha256, "sha256 "),
         record.lineage.base_model_id, record.lineage.base_model_sha256.substr(0, 12), dump_json(record.lineage.scores),
         record.lineage.manifest_sha256, record.path.string(), record.owned ? "" : " (yours)", utc(record.created_at));
   }

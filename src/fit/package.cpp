@@ -105,6 +105,21 @@ Error damaged(const fs::path& dir, const std::string& what) {
 
 }  // namespace
 
+std::vector<std::string> data_hashes(const PackageManifest& manifest) {
+  std::vector<std::string> out;
+  const auto files = manifest.data.find("files");
+  if (files == manifest.data.end() || !files->is_array()) return out;
+  for (const Json& file : *files) {
+    if (file.is_object() && file.contains("sha256") && file["sha256"].is_string())
+      out.push_back(file["sha256"].get<std::string>());
+  }
+  return out;
+}
+
+std::string run_name(const fs::path& run) {
+  return (fs::absolute(run) / "").lexically_normal().parent_path().filename().string();
+}
+
 fs::path base_model_path(const fs::path& package_dir, const BaseModel& base) {
   const fs::path file = base.file;
   return file.is_absolute() ? file : package_dir / file;
@@ -147,6 +162,7 @@ Status close_package(const fs::path& dir, PackageManifest manifest, bool include
             {"scores", manifest.scores},
             {"made_on", Json{{"cpu", system.cpu_model}, {"instruction_sets", system.instruction_sets}}},
             {"files", files}};
+  if (!manifest.trial.empty()) json["trial"] = manifest.trial;
   if (!manifest.serving.empty()) json["serving"] = manifest.serving;
   if (manifest.target.kind != PackageTarget::Kind::kLabel) json["target"] = target_to_json(manifest.target);
   return write_json_atomic(dir / "manifest.json", json);
@@ -179,6 +195,7 @@ Result<PackageManifest> read_package(const fs::path& dir) {
           "use the tailor that made it (" + json.value("tailor_version", std::string("unknown")) + ") or a newer one"};
     }
     m.method = json.at("method");
+    m.trial = json.value("trial", "");
     m.serving = json.value("serving", "");
     if (json.contains("target")) {
       const auto target = target_of(json.at("target"));

@@ -64,7 +64,13 @@ struct PackageManifest {
   double min_confidence = 0;     // answers below it are abstentions
   Json data = Json::object();    // files, hashes, rows, what it was fitted on
   Json scores = Json::object();  // metrics on the test part
+  std::string trial = {};        // what made it: the run's name, of fit "run/trial"; empty: a version that kept none did
 };
+
+/// SHA-256 of the files that it was fitted, chosen and judged on, as `data` has them: the first is the training file.
+std::vector<std::string> data_hashes(const PackageManifest& manifest);
+/// The name of the run in this directory, for PackageManifest::trial.
+std::string run_name(const std::filesystem::path& run);
 
 /// Writes manifest.json and README.md for the files already in `dir`. Last step of making a package.
 Status close_package(const std::filesystem::path& dir, PackageManifest manifest, bool include_base_model);

@@ -67,7 +67,8 @@ Status run_fit_phase(const TrialJob& job, const RunDirectory& run, const Progres
                            .text_columns = context.options.text_columns,
                            .text_template = context.options.text_template,
                            .min_confidence = context.options.min_confidence,
-                           .data = provenance(context.data, fit_rows, fitted_on, context.options.seed)};
+                           .data = provenance(context.data, fit_rows, fitted_on, context.options.seed),
+                           .trial = run_name(run.root) + "/" + job.id};
   TAILOR_CHECK(close_package(package, manifest, /*include_base_model=*/refit));
   std::uint64_t package_bytes = tree_bytes(package);
   if (!refit && !outcome.base.id.empty()) {

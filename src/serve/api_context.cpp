@@ -117,10 +117,10 @@ std::int64_t unix_seconds() {
   return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-ApiResult<ServedModelPtr> named_model(const ApiServices& services, FieldReader& in) {
+ApiResult<ServedModelPtr> named_model(const ApiServices& services, const Principal& who, FieldReader& in) {
   const std::string name = in.text("model", "", kLongestName);
   if (in.error()) return *in.error();
-  return model_of_name(*services.models, name);
+  return model_of_name(*services.models, viewer_of(who), name);
 }
 
 ApiResult<ModelRequest> read_model_request(const ApiServices& services, const ApiCall& call) {

@@ -32,6 +32,10 @@ struct Principal {
   std::shared_ptr<KeyVisit> visit;  // its place in the key's quotas; null: no key
 };
 
+inline ModelViewer viewer_of(const Principal& who) {
+  return {who.key_id, who.key_id.empty() || who.administers};
+}
+
 struct ApiLimits {
   std::uint64_t body_bytes = std::uint64_t{8} << 20;
   std::uint64_t upload_bytes = std::uint64_t{512} << 20;
@@ -140,8 +144,8 @@ Json prompt_usage(std::size_t tokens);
 /// "input": a text or several, at least one.
 std::vector<std::string> input_texts(FieldReader& in, const ApiLimits& limits);
 
-/// The model that a request names; its absence is told with the names there are.
-ApiResult<ServedModelPtr> named_model(const ApiServices& services, FieldReader& in);
+/// The model that a request of `who` names; its absence, or that it is another key's, is told with the names there are.
+ApiResult<ServedModelPtr> named_model(const ApiServices& services, const Principal& who, FieldReader& in);
 
 /// What a model is asked. Where it has a provider that answers the whole request.
 struct ModelRequest {

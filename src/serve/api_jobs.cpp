@@ -54,12 +54,14 @@ void check_file(FieldReader& in, const ApiServices& services, const Principal& p
 }
 
 ApiResult<Json> create(const ApiServices& services, ApiCall& call) {
+  if (const Status ready = services.tuning->ready(); !ready)
+    return ApiError{501, "not_supported_error", "training_not_available", to_string(ready.error()), ""};
   TAILOR_TRY(const Json body, parse_body(call.request.body));
   FieldReader in(body);
   if (!in.has("model")) in.fail("model", "is missing", "missing_required_parameter");
   if (!in.has("training_file")) in.fail("training_file", "is missing", "missing_required_parameter");
   if (in.error()) return *in.error();
-  TAILOR_TRY(const ServedModelPtr model, named_model(services, in));
+  TAILOR_TRY(const ServedModelPtr model, named_model(services, call.principal, in));
   if (!model->text || !model->parent.empty())
     in.fail("model", fmt::format("'{}' cannot be tuned: expected a base model that answers with text", model->id),
             "model_not_available");

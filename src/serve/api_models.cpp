@@ -11,7 +11,7 @@ namespace {
 
 ApiResult<std::shared_ptr<const TextBackend>> text_model(const ApiServices& services, const ApiCall& call,
                                                          FieldReader& in) {
-  TAILOR_TRY(const ServedModelPtr model, named_model(services, in));
+  TAILOR_TRY(const ServedModelPtr model, named_model(services, call.principal, in));
   call.note(*model);
   if (!model->text) return ApiError::invalid("model", fmt::format("'{}' has no tokens to show", model->id));
   return model->text;
@@ -95,11 +95,12 @@ ApiError no_model(const std::string& id) {
 /// Looked up among the jobs and not among what is served: its base model may be gone.
 ApiResult<Json> delete_model(const ApiServices& services, const ApiCall& call) {
   const std::string& id = call.path.at("id");
+  const Principal& who = call.principal;
   const Result<Job> job = services.tuning != nullptr ? services.tuning->jobs().find_by_model(id)
                                                      : Error{ErrorCode::kNotFound, "this server has no jobs", ""};
   if (!job.has_value()) {
     if (job.error().code != ErrorCode::kNotFound) return job.error();
-    if (!services.models->find(id)) return no_model(id);
+    if (!services.models->find(id, viewer_of(who))) return no_model(id);
     return ApiError::invalid(
         "model",
         fmt::format("'{}' was made by no fine-tuning job of this server, which serves it because it "
@@ -108,11 +109,12 @@ ApiResult<Json> delete_model(const ApiServices& services, const ApiCall& call) {
                     id),
         "model_not_fine_tuned");
   }
-  const Principal& who = call.principal;
-  if (!who.key_id.empty() && !who.administers && job->owner != who.key_id)
+  if (!viewer_of(who).sees_all && job->owner != who.key_id) {
+    if (!job->owner.empty()) return no_model(id);
     return ApiError{403, "permission_error", "not_its_owner",
-                    fmt::format("'{}' is another key's: the key of its job may delete it, and keys of scope admin", id),
+                    fmt::format("'{}' was made when there were no keys: those of scope admin may delete it", id),
                     "model"};
+  }
   const Status removed = services.tuning->remove_model(*job, who.key_id.empty() ? "nobody" : who.key_id);
   if (!removed) return removed.error().code == ErrorCode::kNotFound ? no_model(id) : api_error(removed.error());
   return Json{{"id", id}, {"object", "model"}, {"deleted", true}};
@@ -135,12 +137,12 @@ void handle_tokenizer_info(const ApiServices& services, const ApiCallPtr& call) 
 }
 
 void handle_models(const ApiServices& services, const ApiCallPtr& call) {
-  call->answer_written(*services.models->listing());
+  call->answer_written(*services.models->listing(viewer_of(call->principal)));
 }
 
 void handle_model(const ApiServices& services, const ApiCallPtr& call) {
   const std::string& id = call->path.at("id");
-  if (const ServedModelPtr model = services.models->find(id); model && !id.empty())
+  if (const ServedModelPtr model = services.models->find(id, viewer_of(call->principal)); model && !id.empty())
     return call->answer(model->describe());
   call->answer(no_model(id));
 }

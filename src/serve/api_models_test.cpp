@@ -33,17 +33,45 @@ TEST(ApiModels, ListAndOne) {
 
 TEST(ApiModels, TheListIsWrittenOnceForEachChange) {
   TestApi api;
-  const auto before = api.models().listing();
-  EXPECT_EQ(api.models().listing(), before);
+  const ModelViewer all{.key_id = "", .sees_all = true};
+  const auto before = api.models().listing(all);
+  EXPECT_EQ(api.models().listing(all), before);
   TemporaryDirectory dir("api");
   testing::write_tiny_adapter(dir.path() / "adapter.gguf");
   api.models().put(serve_adapter(*api.models().find("tiny"), dir.path(), "support").value());
-  EXPECT_NE(api.models().listing(), before);
+  EXPECT_NE(api.models().listing(all), before);
   EXPECT_EQ(api.get("/v1/models").json["data"].size(), 2u);
   EXPECT_EQ(api.get("/v1/models").json["data"][1], api.get("/v1/models/support").json);
   api.models().remove("support");
-  EXPECT_EQ(*api.models().listing(), *before);
+  EXPECT_EQ(*api.models().listing(all), *before);
   EXPECT_EQ(api.get("/v1/models").json["data"].size(), 1u);
+}
+
+TEST(ApiModels, ListsHoldWhatTheirReaderSees) {
+  TestApi api;
+  TemporaryDirectory dir("api");
+  testing::write_tiny_adapter(dir.path() / "adapter.gguf");
+  for (const char* owner : {"a", "b"}) {
+    auto model = serve_adapter(*api.models().find("tiny"), dir.path(), std::string("of-") + owner).value();
+    model->owner = owner;
+    api.models().put(std::move(model));
+  }
+  const auto names = [&](const ModelViewer& viewer) {
+    std::string out;
+    for (const Json& model : Json::parse(*api.models().listing(viewer))["data"])
+      out += model["id"].get<std::string>() + " ";
+    return out;
+  };
+  EXPECT_EQ(names({"a", false}), "tiny of-a ");
+  EXPECT_EQ(names({"b", false}), "tiny of-b ");
+  EXPECT_EQ(names({"c", false}), "tiny ");
+  EXPECT_EQ(names({"c", true}), "tiny of-a of-b ");
+  EXPECT_EQ(api.models().listing({"c", false}), api.models().listing({"d", false})) << "one text for both";
+  EXPECT_EQ(api.models().find("of-a", {"b", false}), nullptr);
+  EXPECT_EQ(api.models().find("of-a", {"a", false}), api.models().find("of-a"));
+  EXPECT_TRUE(api.models().remove("tiny"));
+  EXPECT_EQ(api.models().find("", {"b", false})->id, "of-b") << "the first that it sees";
+  EXPECT_EQ(api.models().find("", {"c", false}), nullptr);
 }
 
 TEST(ApiModels, AdaptersAreModelsWithAParent) {

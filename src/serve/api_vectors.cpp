@@ -46,8 +46,8 @@ struct VectorModel {
   EmbeddingBackend::Ready ready;
 };
 
-ApiResult<VectorModel> vector_model(const ApiServices& services, FieldReader& in) {
-  TAILOR_TRY(const ServedModelPtr model, named_model(services, in));
+ApiResult<VectorModel> vector_model(const ApiServices& services, const ApiCall& call, FieldReader& in) {
+  TAILOR_TRY(const ServedModelPtr model, named_model(services, call.principal, in));
   if (!model->embedding)
     return ApiError::invalid("model",
                              fmt::format("'{}' makes no vectors; its capabilities are listed by /v1/models", model->id),
@@ -65,7 +65,7 @@ std::size_t count_tokens(const Tokenizer& tokenizer, const std::vector<std::stri
 ApiFailure embeddings(const ApiServices& services, const ApiCallPtr& call) {
   TAILOR_TRY(const Json body, parse_body(call->request.body));
   FieldReader in(body);
-  TAILOR_TRY(const VectorModel named, vector_model(services, in));
+  TAILOR_TRY(const VectorModel named, vector_model(services, *call, in));
   const auto& [model, ready] = named;
   call->note(*model);
   std::vector<std::string> texts = read_inputs(in, services.limits, *ready.tokenizer);
@@ -104,7 +104,7 @@ ApiFailure embeddings(const ApiServices& services, const ApiCallPtr& call) {
 ApiFailure rerank(const ApiServices& services, const ApiCallPtr& call) {
   TAILOR_TRY(const Json body, parse_body(call->request.body));
   FieldReader in(body);
-  TAILOR_TRY(const VectorModel named, vector_model(services, in));
+  TAILOR_TRY(const VectorModel named, vector_model(services, *call, in));
   const auto& [model, ready] = named;
   call->note(*model);
   const std::string query = in.required_text("query");

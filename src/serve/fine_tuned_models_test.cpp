@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include "serve/batch_runner.h"
 #include "serve/key_door.h"
 #include "serve/test_api.h"
 #include "serve/test_log.h"
@@ -113,14 +116,85 @@ TEST_F(FineTunedModels, TheKeyOfTheJobDeletesItAndItStaysGone) {
   EXPECT_EQ(entries[0].entry.details["job"], job.id);
 }
 
-TEST_F(FineTunedModels, OtherKeysMayNotUnlessTheyAdminister) {
+TEST_F(FineTunedModels, OtherKeysNeitherSeeNorUseThem) {
+  const CreatedApiKey mine = key(), other = key(), admin = key({Scope::kInfer, Scope::kAdmin});
+  const std::string model = model_of(tuned(mine.key.id));
+  const auto seen_by = [&](const CreatedApiKey& who) {
+    const Json list = api_->get("/v1/models", shown(who)).json["data"];
+    const auto is_it = [&](const Json& m) { return m["id"] == model; };
+    const bool listed = std::any_of(list.begin(), list.end(), is_it);
+    const bool served = is_served(model, shown(who));
+    EXPECT_EQ(listed, served);
+    const Json words{{"model", model}, {"content", "x"}, {"messages", {{{"role", "user"}, {"content", "x"}}}}};
+    for (const char* path : {"/tokenize", "/apply-template"})
+      EXPECT_EQ(api_->post(path, words, shown(who)).status, served ? 200 : 404) << path;
+    EXPECT_EQ(api_->get("/tokenizer_info?model=" + model, shown(who)).status, served ? 200 : 404);
+    for (const char* path : {"/v1/chat/completions", "/v1/classify", "/v1/embeddings", "/v1/tag", "/v1/extract"})
+      EXPECT_EQ(api_->post(path, words, shown(who)).status == 404, !served) << path;
+    return served;
+  };
+  const auto check = [&] {
+    EXPECT_TRUE(seen_by(mine));
+    EXPECT_TRUE(seen_by(admin));
+    EXPECT_FALSE(seen_by(other));
+    const JsonAnswer refused = api_->post("/v1/completions", completion(model), shown(other));
+    EXPECT_EQ(refused.json["error"]["code"], "model_not_found");
+    EXPECT_NE(refused.json["error"]["message"].get<std::string>().find("there is tiny"), std::string::npos)
+        << refused.json;
+    EXPECT_EQ(remove(model, shown(other)).json["error"], api_->get("/v1/models/" + model, shown(other)).json["error"])
+        << "as if there were none";
+  };
+  check();
+  stop();
+  start();
+  check();
+}
+
+TEST_F(FineTunedModels, BatchesUseWhatTheirKeyMay) {
+  const CreatedApiKey mine = key(), other = key();
+  const std::string model = model_of(tuned(mine.key.id));
+  BatchRunner runner(api_->api().services(), *door_, api_->api().observers(), {.input = {}, .clock = {}});
+  api_->api().services().batches = &runner;
+  const auto outcome = [&](const CreatedApiKey& who) {
+    const Json line{
+        {"custom_id", "a"}, {"method", "POST"}, {"url", "/v1/completions"}, {"body", completion(model)}};
+    const std::string file = store_->files().add("in.jsonl", "batch", who.key.id, dump_json(line) + "\n").value().id;
+    const Json made = api_->post("/v1/batches",
+                                 {{"input_file_id", file},
+                                  {"endpoint", "/v1/completions"},
+                                  {"completion_window", "24h"}},
+                                 shown(who))
+                          .json;
+    const std::string path = "/v1/batches/" + made.value("id", "");
+    Json batch;
+    EXPECT_TRUE(test::eventually([&] {
+      batch = api_->get(path, shown(who)).json;
+      return batch["status"] == "completed" || batch["status"] == "failed";
+    })) << batch;
+    return batch;
+  };
+  const Json done = outcome(mine), refused = outcome(other);
+  EXPECT_EQ(done["request_counts"]["completed"], 1) << done;
+  EXPECT_EQ(refused["request_counts"]["completed"], 0) << refused;
+  api_->server().stop();
+  api_->api().services().batches = nullptr;
+}
+
+TEST_F(FineTunedModels, WhatTheOperatorServesIsThereForAll) {
+  const CreatedApiKey mine = key(), other = key();
+  const Job job = tuned(mine.key.id);
+  api_->models().put(serve_adapter(*api_->models().find("tiny"), run_of(job) / "package", "support").value());
+  EXPECT_TRUE(is_served("support", shown(other)));
+  EXPECT_FALSE(is_served(model_of(job), shown(other)));
+}
+
+TEST_F(FineTunedModels, OtherKeysMayNotDeleteThemUnlessTheyAdminister) {
   const CreatedApiKey mine = key();
   const Job job = tuned(mine.key.id);
   const std::string model = model_of(job);
   const JsonAnswer other = remove(model, shown(key()));
-  EXPECT_EQ(other.status, 403);
-  EXPECT_EQ(other.json["error"]["type"], "permission_error");
-  EXPECT_EQ(other.json["error"]["code"], "not_its_owner");
+  EXPECT_EQ(other.status, 404);
+  EXPECT_EQ(other.json["error"]["code"], "model_not_found");
   EXPECT_EQ(remove(model, shown(key({Scope::kMetrics}))).json["error"]["code"], "insufficient_scope");
   EXPECT_EQ(remove(model).status, 401);
   EXPECT_TRUE(is_served(model, shown(mine)));
@@ -136,7 +210,11 @@ TEST_F(FineTunedModels, OfTheTimeBeforeKeysAnAdministratorDeletes) {
   EXPECT_EQ(remove(model_of(first)).status, 200) << "without keys everybody is the same one";
   EXPECT_EQ(store_->audit().entries(0, 10).value().at(0).entry.actor, "nobody");
   const CreatedApiKey later = key(), admin = key({Scope::kAdmin});
-  EXPECT_EQ(remove(model_of(second), shown(later)).status, 403);
+  EXPECT_TRUE(is_served(model_of(second), shown(later))) << "it was everybody's when it was made";
+  const JsonAnswer refused = remove(model_of(second), shown(later));
+  EXPECT_EQ(refused.status, 403);
+  EXPECT_EQ(refused.json["error"]["type"], "permission_error");
+  EXPECT_EQ(refused.json["error"]["code"], "not_its_owner");
   EXPECT_EQ(remove(model_of(second), shown(admin)).status, 200);
 }
 

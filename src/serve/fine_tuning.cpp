@@ -7,6 +7,7 @@
 #include <array>
 #include <map>
 #include <tuple>
+#include <utility>
 
 #include "core/hash.h"
 #include "fit/tuned_decoder.h"
@@ -40,24 +41,39 @@ std::string text_of(const Json& json, const char* key) {
   return found != json.end() && found->is_string() ? found->get<std::string>() : std::string();
 }
 
-/// A hyperparameter that is a number; "auto" and absent: none.
-const Json* number_of(const Json& request, const char* name) {
-  const auto at = [&](const Json& from) -> const Json* {
-    const auto found = from.find(name);
-    return found != from.end() && found->is_number() ? &*found : nullptr;
-  };
-  const auto method = request.find("method");
-  if (method != request.end() && method->is_object() && method->contains("supervised") &&
-      (*method)["supervised"].contains("hyperparameters")) {
-    if (const Json* value = at((*method)["supervised"]["hyperparameters"])) return value;
-  }
-  const auto old = request.find("hyperparameters");
-  return old != request.end() && old->is_object() ? at(*old) : nullptr;
-}
-
 std::string plain_number(const Json& metrics, const char* key) {
   const auto found = metrics.find(key);
   return found != metrics.end() && found->is_number() ? fmt::format("{:.6g}", found->get<double>()) : std::string();
+}
+
+/// Under all names that OpenAI has for them: every evaluation here is one of the whole validation part.
+Json with_other_names(Json metrics) {
+  constexpr std::pair<const char*, const char*> kSame[] = {
+      {"train_accuracy", "train_mean_token_accuracy"},
+      {"full_valid_loss", "valid_loss"},
+      {"full_valid_mean_token_accuracy", "valid_mean_token_accuracy"}};
+  for (const auto& [other, name] : kSame) {
+    if (const auto found = metrics.find(name); found != metrics.end()) metrics[other] = Json(*found);
+  }
+  return metrics;
+}
+
+/// A line for each step. The first five columns are those of OpenAI's file, in its order.
+std::string csv_of(const std::map<std::int64_t, Json>& steps) {
+  constexpr std::array kColumns = {"train_loss",
+                                   "train_accuracy",
+                                   "valid_loss",
+                                   "valid_mean_token_accuracy",
+                                   "train_mean_token_accuracy",
+                                   "full_valid_loss",
+                                   "full_valid_mean_token_accuracy"};
+  std::string csv = fmt::format("step,{}\n", fmt::join(kColumns, ","));
+  for (const auto& [step, metrics] : steps) {
+    csv += std::to_string(step);
+    for (const char* column : kColumns) csv += "," + plain_number(metrics, column);
+    csv += "\n";
+  }
+  return csv;
 }
 
 }  // namespace
@@ -117,7 +133,9 @@ void FineTuning::serve_finished() {
 }
 
 Result<Job> FineTuning::create(const std::string& owner, const Json& request) {
-  TAILOR_TRY(const Job job, store_.jobs().create(owner, request));
+  Json whole = request;
+  if (whole.is_object() && !whole.contains("seed")) whole["seed"] = kUsualJobSeed;
+  TAILOR_TRY(const Job job, store_.jobs().create(owner, whole));
   TAILOR_CHECK(store_.jobs().add_event(job.id, {.message = "Created fine-tuning job: " + job.id}));
   TAILOR_CHECK(
       store_.jobs().add_event(job.id, {.message = "Validating training file: " + text_of(request, "training_file")}));
@@ -236,7 +254,7 @@ void FineTuning::fail(const Job& job, const std::string& code, const std::string
 }
 
 /// Its steps, also those before a restart. A step that was made again counts as it was the last time.
-std::string FineTuning::metrics_csv(const Job& job) {
+std::map<std::int64_t, Json> FineTuning::metrics_of(const Job& job) {
   std::map<std::int64_t, Json> steps;
   PageQuery query{.after = {}, .limit = 1000, .newest_first = false, .owner = {}};
   for (bool more = true; more;) {
@@ -252,14 +270,7 @@ std::string FineTuning::metrics_csv(const Job& job) {
     more = page->has_more && !page->data.empty();
     if (more) query.after = page->data.back().id;
   }
-  constexpr std::array kColumns = {"train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy"};
-  std::string csv = fmt::format("step,{}\n", fmt::join(kColumns, ","));
-  for (const auto& [step, metrics] : steps) {
-    csv += std::to_string(step);
-    for (const char* column : kColumns) csv += "," + plain_number(metrics, column);
-    csv += "\n";
-  }
-  return csv;
+  return steps;
 }
 
 void FineTuning::validate(const Job& job) {
@@ -315,11 +326,12 @@ void FineTuning::train(const Job& job) {
   if (spec.training_file.empty())
     return fail(job, "invalid_training_file", "the training file was deleted", "training_file");
   spec.validation_file = path_of("validation_file");
-  if (const Json* n = number_of(job.request, "n_epochs")) spec.epochs = n->get<std::int64_t>();
-  if (const Json* n = number_of(job.request, "batch_size")) spec.batch_size = n->get<std::int64_t>();
-  if (const Json* n = number_of(job.request, "learning_rate_multiplier"))
-    spec.learning_rate_multiplier = n->get<double>();
-  spec.seed = job.request.value("seed", std::uint64_t{1});
+  const Json asked = asked_hyperparameters(job.request);
+  if (const Json& n = asked.at("n_epochs"); n.is_number()) spec.epochs = n.get<std::int64_t>();
+  if (const Json& n = asked.at("batch_size"); n.is_number()) spec.batch_size = n.get<std::int64_t>();
+  if (const Json& n = asked.at("learning_rate_multiplier"); n.is_number())
+    spec.learning_rate_multiplier = n.get<double>();
+  spec.seed = job_seed(job);
   spec.run = run_directory(job);
 
   const auto say = [&](const std::string& level, const std::string& message) {
@@ -327,8 +339,11 @@ void FineTuning::train(const Job& job) {
   };
   FineTuneProgress progress;
   progress.say = say;
+  progress.begun = [&](const Json& hyperparameters) {
+    (void)store_.jobs().update_result(job.id, {{"hyperparameters", hyperparameters}});
+  };
   progress.step = [&](std::int64_t step, const Json& metrics) {
-    Json data = metrics;
+    Json data = with_other_names(metrics);
     data["step"] = step;
     const bool evaluated = metrics.contains("valid_loss");
     const std::string message =
@@ -378,6 +393,7 @@ Result<std::string> FineTuning::serve(const Job& job, const fs::path& package) {
     TAILOR_TRY(model, serve_package(package, name, load_));
     model->parent = base;
   }
+  model->owner = job.owner;
   models_.put(std::move(model));
   return name;
 }
@@ -386,15 +402,19 @@ Status FineTuning::finish(const Job& job, const FineTuned& made) {
   TAILOR_TRY(const std::string name, serve(job, made.package));
   std::string results;
   const auto tell = [&]() -> Status {
+    std::map<std::int64_t, Json> steps = metrics_of(job);
+    Json& kept = steps[made.step];
+    if (kept.is_null()) kept = Json::object();
+    kept.update(with_other_names(made.metrics));
+    kept["step"] = made.step;
     TAILOR_TRY(const FileRecord file,
-               store_.files().add("step_metrics.csv", "fine-tune-results", job.owner, metrics_csv(job)));
+               store_.files().add("step_metrics.csv", "fine-tune-results", job.owner, csv_of(steps)));
     results = file.id;
-    Json metrics{{"step", made.steps}};
-    metrics.update(made.figures);
-    TAILOR_CHECK(store_.jobs().add_checkpoint(job.id, made.steps, name, metrics));
+    TAILOR_CHECK(store_.jobs().add_checkpoint(job.id, made.step, name, kept));
     JobChange change;
     change.result = {{"fine_tuned_model", name},
                      {"trained_tokens", made.trained_tokens},
+                     {"hyperparameters", made.hyperparameters},
                      {"result_files", {results}},
                      {"estimated_finish", nullptr}};
     change.event = JobEvent{.message = "The job has successfully completed; the model is served as " + name};

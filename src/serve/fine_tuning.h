@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -29,20 +30,27 @@ struct FineTuneSpec {
 
 struct FineTuneProgress {
   std::function<void(const std::string& level, const std::string& message)> say;
-  std::function<void(std::int64_t step, const Json& metrics)> step;  // train_loss, or valid_loss of an evaluation
+  /// It begins to train with these: n_epochs, batch_size, learning_rate_multiplier, all of them numbers.
+  std::function<void(const Json& hyperparameters)> begun;
+  /// train_loss and train_mean_token_accuracy, or of an evaluation valid_loss and valid_mean_token_accuracy.
+  std::function<void(std::int64_t step, const Json& metrics)> step;
   std::function<void(double seconds_left)> estimate;
 };
 
 struct FineTuned {
   std::filesystem::path package;
-  std::int64_t trained_tokens = 0, steps = 0;
-  Json figures = Json::object();
+  std::int64_t trained_tokens = 0;
+  std::int64_t step = 0;                  // after which the weights were what was kept
+  Json metrics = Json::object();          // of that step, as FineTuneProgress::step has them
+  Json hyperparameters = Json::object();  // as FineTuneProgress::begun has them
 };
 
 /// The border to the recipes, and to a test's double.
 class FineTuner {
  public:
   virtual ~FineTuner() = default;
+  /// Whether it can train here; the error says what is missing and what to do. Threads: any.
+  virtual Status ready() const = 0;
   /// What a training file holds, in a sentence; errors name lines.
   virtual Result<std::string> check(const std::filesystem::path& file, const std::string& name) = 0;
   /// kCancelled: interrupted, with a checkpoint in `spec.run`.
@@ -62,6 +70,8 @@ class FineTuning {
   /// Serves what finished jobs made and nobody deleted. Once, at the start.
   void serve_finished();
 
+  Status ready() const { return tuner_.ready(); }
+  /// A request without a seed gets one here, so that the job's object tells what it trains with.
   Result<Job> create(const std::string& owner, const Json& request);
   Result<Job> cancel(const std::string& id);
   Result<Job> pause(const std::string& id);
@@ -78,7 +88,7 @@ class FineTuning {
   void validate(const Job& job);
   void train(const Job& job);
   Status finish(const Job& job, const FineTuned& made);
-  std::string metrics_csv(const Job& job);
+  std::map<std::int64_t, Json> metrics_of(const Job& job);
   Result<std::string> serve(const Job& job, const std::filesystem::path& package);
   void fail(const Job& job, const std::string& code, const std::string& message, const std::string& param = {});
   Result<Job> stop(const std::string& id, JobStatus to, const std::string& message);

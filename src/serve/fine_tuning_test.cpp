@@ -16,6 +16,14 @@ using test::DoubleTuner;
 using test::JsonAnswer;
 using test::TestApi;
 
+/// Of DoubleTuner's trainings.
+constexpr const char* kMetrics =
+    "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy,train_mean_token_accuracy,full_valid_loss,"
+    "full_valid_mean_token_accuracy\n"
+    "1,2.5,,,,,,\n"
+    "2,2.25,0.5,1.5,0.75,0.5,1.5,0.75\n"
+    "3,,,1.75,,,1.75,\n";
+
 class FineTuningApi : public ::testing::Test {
  protected:
   void SetUp() override { start(); }
@@ -159,19 +167,74 @@ TEST_F(FineTuningApi, AJobTrainsAndItsModelIsServedAtOnce) {
   EXPECT_TRUE(metrics);
   const Json checkpoints = api_->get("/v1/fine_tuning/jobs/" + id + "/checkpoints").json;
   ASSERT_EQ(checkpoints["data"].size(), 1u);
-  EXPECT_EQ(checkpoints["data"][0]["step_number"], 2);
+  EXPECT_EQ(checkpoints["data"][0]["step_number"], 2) << "what was kept, and not the last step";
+  const Json kept = checkpoints["data"][0]["metrics"];
+  EXPECT_EQ(kept["step"], 2);
+  EXPECT_EQ(kept["train_loss"], 2.25);
+  EXPECT_EQ(kept["train_mean_token_accuracy"], 0.5);
+  EXPECT_EQ(kept["valid_loss"], 1.5);
+  EXPECT_EQ(kept["full_valid_loss"], 1.5);
+  EXPECT_EQ(kept["full_valid_mean_token_accuracy"], 0.75);
   auto client = api_->client();
   EXPECT_EQ(client
                 .ask("GET /v1/files/" + done["result_files"][0].get<std::string>() +
                      "/content HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 .body,
-            "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n1,2.5,,,\n2,,,1.5,\n");
+            kMetrics);
   EXPECT_EQ(api_->get("/v1/fine_tuning/jobs").json["data"][0]["id"], id);
   // And after a restart.
   stop();
   start();
   EXPECT_EQ(look(id)["fine_tuned_model"], model);
   EXPECT_EQ(api_->post("/v1/completions", {{"model", model}, {"prompt", "x"}, {"max_tokens", 2}}).status, 200);
+}
+
+TEST_F(FineTuningApi, AJobTellsWhatItTrainsWith) {
+  tuner_.go = false;
+  const std::string first = job({{"hyperparameters", {{"n_epochs", 2}}}});
+  ASSERT_TRUE(tuner_.begun.wait());
+  const std::string second = job({{"seed", 9},
+                                  {"hyperparameters", {{"n_epochs", 5}, {"batch_size", 4}}},
+                                  {"method",
+                                   {{"type", "supervised"},
+                                    {"supervised", {{"hyperparameters", {{"n_epochs", 7}, {"batch_size", "auto"}}}}}}}});
+  const Json waiting = wait_for(second, "queued");
+  EXPECT_EQ(waiting["hyperparameters"],
+            Json({{"n_epochs", 7}, {"batch_size", 4}, {"learning_rate_multiplier", "auto"}}));
+  EXPECT_EQ(waiting["method"]["supervised"]["hyperparameters"], waiting["hyperparameters"]);
+  EXPECT_EQ(waiting["seed"], 9);
+  const Json used{{"n_epochs", 2}, {"batch_size", 8}, {"learning_rate_multiplier", 2.5}};
+  const auto check = [&](const Json& shown) {
+    EXPECT_EQ(shown["hyperparameters"], used) << shown["status"];
+    EXPECT_EQ(shown["method"], Json({{"type", "supervised"}, {"supervised", {{"hyperparameters", used}}}}));
+    EXPECT_EQ(shown["seed"], 1) << "none was asked for";
+  };
+  ASSERT_TRUE(test::eventually([&] { return look(first)["hyperparameters"] == used; })) << look(first);
+  check(look(first));
+  stop();
+  tuner_.go = true;
+  start();
+  check(wait_for(first, "succeeded"));
+  EXPECT_EQ(tuner_.specs.at(0).seed, 1U);
+  const Json done = wait_for(second, "succeeded");
+  EXPECT_EQ(done["hyperparameters"], Json({{"n_epochs", 7}, {"batch_size", 4}, {"learning_rate_multiplier", 2.5}}));
+  EXPECT_EQ(tuner_.specs.back().seed, 9U);
+  EXPECT_EQ(tuner_.specs.back().epochs, 7);
+  EXPECT_EQ(tuner_.specs.back().batch_size, 4);
+}
+
+TEST_F(FineTuningApi, WhereNothingTrainsAJobIsRefusedAndNotBegun) {
+  tuner_.able = false;
+  const Json wish{{"model", "tiny"}, {"training_file", upload("good data").json["id"]}};
+  const JsonAnswer refused = api_->post("/v1/fine_tuning/jobs", wish);
+  EXPECT_EQ(refused.status, 501);
+  EXPECT_EQ(refused.json["error"], Json({{"message", "nothing trains here (build it)"},
+                                         {"type", "not_supported_error"},
+                                         {"param", nullptr},
+                                         {"code", "training_not_available"}}));
+  EXPECT_TRUE(api_->get("/v1/fine_tuning/jobs").json["data"].empty());
+  tuner_.able = true;
+  EXPECT_EQ(api_->post("/v1/fine_tuning/jobs", wish).status, 200);
 }
 
 TEST_F(FineTuningApi, BadFilesFailInValidationWithTheirLines) {
@@ -223,7 +286,7 @@ TEST_F(FineTuningApi, AJobThatRanGoesOnAfterARestart) {
                 .ask("GET /v1/files/" + done["result_files"][0].get<std::string>() +
                      "/content HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 .body,
-            "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n1,2.5,,,\n2,,,1.5,\n")
+            kMetrics)
       << "with the steps before it, and none twice";
 }
 

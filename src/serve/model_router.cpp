@@ -4,10 +4,11 @@
 
 namespace tailor {
 
-ApiResult<ServedModelPtr> model_of_name(const ModelRegistry& models, std::string_view name) {
-  if (ServedModelPtr model = models.find(std::string(name))) return model;
+ApiResult<ServedModelPtr> model_of_name(const ModelRegistry& models, const ModelViewer& viewer, std::string_view name) {
+  if (ServedModelPtr model = models.find(std::string(name), viewer)) return model;
   std::string known;
   for (const ServedModelPtr& model : models.list()) {
+    if (!model->visible_to(viewer)) continue;
     if (known.size() > 500) {
       known += ", …";
       break;
@@ -21,7 +22,7 @@ ApiResult<ServedModelPtr> model_of_name(const ModelRegistry& models, std::string
 }
 
 ApiResult<ServedModelPtr> NamedModels::choose(const RouteQuestion& question) {
-  return model_of_name(models_, question.asked);
+  return model_of_name(models_, viewer_of(question.call.principal), question.asked);
 }
 
 }  // namespace tailor

@@ -23,8 +23,8 @@ class ModelRouter {
   virtual ApiResult<ServedModelPtr> choose(const RouteQuestion& question) = 0;
 };
 
-/// The model of this name; of none: the first. Where there is no such model it is told which there are.
-ApiResult<ServedModelPtr> model_of_name(const ModelRegistry& models, std::string_view name);
+/// The model of this name; of none: the first. Where the viewer sees no such model it is told which there are.
+ApiResult<ServedModelPtr> model_of_name(const ModelRegistry& models, const ModelViewer& viewer, std::string_view name);
 
 /// By model_of_name().
 class NamedModels final : public ModelRouter {

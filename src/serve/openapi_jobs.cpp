@@ -32,6 +32,10 @@ Json example_hyperparameters() {
   return {{"n_epochs", 2}, {"batch_size", "auto"}};
 }
 
+Json example_used() {
+  return {{"n_epochs", 2}, {"batch_size", 8}, {"learning_rate_multiplier", 2.5}};
+}
+
 void add_files(Json& schemas) {
   schemas["UploadRequest"] = example(
       object(
@@ -63,7 +67,7 @@ void add_files(Json& schemas) {
 
 void add_job_request(Json& schemas) {
   const auto auto_or = [](Json number) { return any_of({constant("auto"), std::move(number)}); };
-  Json multiplier = number("of the method's usual rate");
+  Json multiplier = number("of a rate of 2e-4");
   multiplier["minimum"] = 1e-6;
   multiplier["maximum"] = 1e4;
   const Json hyperparameters = taken({{"n_epochs", auto_or(integer("", 1, 50))},
@@ -80,7 +84,7 @@ void add_job_request(Json& schemas) {
                      {"training_file", string("of purpose fine-tune")},
                      {"validation_file", string("absent: a part of the training file")},
                      {"suffix", std::move(suffix)},
-                     {"seed", integer("", 0, INT32_MAX)},
+                     {"seed", integer("absent: 1", 0, INT32_MAX)},
                      {"method", method},
                      {"hyperparameters", said(hyperparameters, "as they stood before 'method' came")},
                      {"integrations", list(Json{{"type", "object"}}, "none", 0, 0)},
@@ -94,6 +98,16 @@ void add_job_request(Json& schemas) {
 
 void add_job_answers(Json& schemas) {
   const Json open{{"type", "object"}};
+  const auto or_auto = [](Json number) { return any_of({constant("auto"), std::move(number)}); };
+  const Json hyperparameters = said(told({{"n_epochs", or_auto(number())},
+                                          {"batch_size", or_auto(integer())},
+                                          {"learning_rate_multiplier", or_auto(number())}}),
+                                    "auto only until it trains: then what it trains with");
+  const Json method =
+      told({{"type", constant("supervised")}, {"supervised", told({{"hyperparameters", hyperparameters}})}});
+  const Json figures = said(open,
+                            "step, train_loss, train_mean_token_accuracy (also train_accuracy), valid_loss, "
+                            "valid_mean_token_accuracy (both also with full_: every evaluation is a whole one)");
   const Json error = told({{"code", string("invalid_training_file, storage_error, training_failed, …")},
                            {"message", string("what failed; of a file with its line")},
                            {"param", or_null(string())}});
@@ -109,16 +123,16 @@ void add_job_answers(Json& schemas) {
             {"status", one_of({"validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"})},
             {"validation_file", or_null(string())},
             {"training_file", string()},
-            {"hyperparameters", open},
+            {"hyperparameters", hyperparameters},
             {"trained_tokens", or_null(integer())},
             {"error", or_null(error)},
-            {"seed", integer()},
+            {"seed", integer("that it trains with")},
             {"estimated_finish", or_null(seconds("while it trains"))},
-            {"method", open},
+            {"method", method},
             {"metadata", or_null(metadata())},
             {"integrations", or_null(list(open))},
             {"suffix", or_null(string())}},
-           {"method", "metadata", "integrations", "suffix"}),
+           {"metadata", "integrations", "suffix"}),
       {{"object", "fine_tuning.job"},
        {"id", "ftjob-c4Uq7MZpHXNuGkKTmLvH3w2a"},
        {"model", "smollm2-135m-instruct"},
@@ -130,11 +144,12 @@ void add_job_answers(Json& schemas) {
        {"status", "succeeded"},
        {"validation_file", nullptr},
        {"training_file", "file-6nCzrU8vzNhbRxcGqAcmPGJm"},
-       {"hyperparameters", example_hyperparameters()},
+       {"hyperparameters", example_used()},
        {"trained_tokens", 51200},
        {"error", nullptr},
        {"seed", 1},
-       {"estimated_finish", nullptr}});
+       {"estimated_finish", nullptr},
+       {"method", {{"type", "supervised"}, {"supervised", {{"hyperparameters", example_used()}}}}}});
   schemas["FineTuningEvent"] = example(
       told({{"object", constant("fine_tuning.job.event")},
             {"id", string("ftevent-…, rising")},
@@ -142,22 +157,21 @@ void add_job_answers(Json& schemas) {
             {"level", one_of({"info", "warn", "error"})},
             {"message", string()},
             {"type", one_of({"message", "metrics"})},
-            {"data",
-             said({{"type", "object"}}, "of metrics: step, train_loss, valid_loss, valid_mean_token_accuracy")}}),
+            {"data", figures}}),
       {{"object", "fine_tuning.job.event"},
        {"id", "ftevent-000000000012"},
        {"created_at", 1800000100},
        {"level", "info"},
        {"message", "Step 20: training loss=1.2500"},
        {"type", "metrics"},
-       {"data", {{"step", 20}, {"train_loss", 1.25}}}});
+       {"data", {{"train_loss", 1.25}, {"train_mean_token_accuracy", 0.62}, {"train_accuracy", 0.62}, {"step", 20}}}});
   schemas["FineTuningCheckpoint"] = told({{"object", constant("fine_tuning.job.checkpoint")},
                                           {"id", string("ftckpt_…")},
                                           {"created_at", seconds("Unix seconds")},
                                           {"fine_tuned_model_checkpoint", string("under which it is served")},
                                           {"fine_tuning_job_id", string()},
-                                          {"metrics", open},
-                                          {"step_number", integer()}});
+                                          {"metrics", figures},
+                                          {"step_number", integer("after which the weights were these")}});
   schemas["FineTuningJobList"] = page_of("FineTuningJob");
   schemas["FineTuningEventList"] = page_of("FineTuningEvent");
   schemas["FineTuningCheckpointList"] = page_of("FineTuningCheckpoint");

@@ -247,6 +247,7 @@ TEST(Security, MetricsHoldNothingThatClientsChose) {
 /// Trains nothing.
 class IdleTuner final : public FineTuner {
  public:
+  Status ready() const override { return {}; }
   Result<std::string> check(const std::filesystem::path&, const std::string&) override {
     return std::string("1 example");
   }

@@ -219,7 +219,7 @@ ServedModelPtr ModelRegistry::put(std::unique_ptr<ServedModel> model) {
   ServedModelPtr old;  // ends outside the lock
   const std::lock_guard lock(mutex_);
   ++version_;
-  listing_.reset();
+  listings_.clear();
   for (ServedModelPtr& known : models_) {
     if (known->id != shared->id) continue;
     old = std::exchange(known, shared);
@@ -237,7 +237,7 @@ bool ModelRegistry::remove(const std::string& id) {
   old = *found;
   models_.erase(found);
   ++version_;
-  listing_.reset();
+  listings_.clear();
   return true;
 }
 
@@ -248,25 +248,39 @@ ServedModelPtr ModelRegistry::find(const std::string& id) const {
   return found == models_.end() ? nullptr : *found;
 }
 
+ServedModelPtr ModelRegistry::find(const std::string& id, const ModelViewer& viewer) const {
+  const std::lock_guard lock(mutex_);
+  for (const ServedModelPtr& model : models_) {
+    if ((id.empty() || model->id == id) && model->visible_to(viewer)) return model;
+  }
+  return nullptr;
+}
+
 std::vector<ServedModelPtr> ModelRegistry::list() const {
   const std::lock_guard lock(mutex_);
   return models_;
 }
 
-std::shared_ptr<const std::string> ModelRegistry::listing() const {
+std::shared_ptr<const std::string> ModelRegistry::listing(const ModelViewer& viewer) const {
+  std::string name = viewer.sees_all ? "*" : "";  // keys that own none share one text
   std::vector<ServedModelPtr> models;
   std::uint64_t version = 0;
   {
     const std::lock_guard lock(mutex_);
-    if (listing_) return listing_;
+    const bool owns = std::any_of(models_.begin(), models_.end(),
+                                  [&](const auto& m) { return !m->owner.empty() && m->owner == viewer.key_id; });
+    if (owns && !viewer.sees_all) name = viewer.key_id;
+    if (const auto written = listings_.find(name); written != listings_.end()) return written->second;
     models = models_;
     version = version_;
   }
   Json data = Json::array();
-  for (const ServedModelPtr& model : models) data.push_back(model->describe());
+  for (const ServedModelPtr& model : models) {
+    if (model->visible_to(viewer)) data.push_back(model->describe());
+  }
   auto written = std::make_shared<const std::string>(dump_json({{"object", "list"}, {"data", std::move(data)}}));
   const std::lock_guard lock(mutex_);
-  if (version == version_) listing_ = written;
+  if (version == version_) listings_[name] = written;
   return written;
 }
 

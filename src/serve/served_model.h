@@ -103,9 +103,16 @@ class EmbeddingBackend {
 
 class ModelProvider;  // model_router.h
 
+/// Whose view of the models it is: a key sees those of nobody in particular, and its own.
+struct ModelViewer {
+  std::string key_id;
+  bool sees_all = false;  // there are no keys, or its key administers
+};
+
 /// Immutable. A request keeps the one it began with, whatever is loaded or dropped meanwhile.
 struct ServedModel {
   std::string id;
+  std::string owner = {};                       // id of the key whose job made it; empty: it is there for all
   std::string parent;                           // of an adapter: the base model's id
   std::int64_t created = 0;                     // Unix seconds
   std::shared_ptr<const TextBackend> text;      // null: answers with no text of its own
@@ -117,7 +124,10 @@ struct ServedModel {
   std::string fingerprint;                      // of weights and version, as system_fingerprint
   Json meta = Json::object();                   // shown by /v1/models
 
-  Json describe() const;                                       // as /v1/models lists it
+  Json describe() const;  // as /v1/models lists it
+  bool visible_to(const ModelViewer& viewer) const {
+    return owner.empty() || viewer.sees_all || owner == viewer.key_id;
+  }
   bool is_package() const { return labels || tags || spans; }  // answers in one piece, without a language model's text
 };
 using ServedModelPtr = std::shared_ptr<const ServedModel>;
@@ -136,19 +146,21 @@ class ModelRegistry {
   /// Takes the place of one of this name; requests that run go on with the old one.
   ServedModelPtr put(std::unique_ptr<ServedModel> model);
   bool remove(const std::string& id);
-  /// An empty name: the first model. Null: unknown.
+  /// An empty name: the first model. Null: unknown. For the server itself: whoever asks.
   ServedModelPtr find(const std::string& id) const;
+  /// The same among those that `viewer` sees: what a request is answered from.
+  ServedModelPtr find(const std::string& id, const ModelViewer& viewer) const;
   std::vector<ServedModelPtr> list() const;  // in the order in which they were put first
   std::uint64_t version() const;             // rises with every change
-  /// {"object": "list", "data": […]} of all, written once for each change.
-  std::shared_ptr<const std::string> listing() const;
+  /// {"object": "list", "data": […]} of all that `viewer` sees, written once for each change.
+  std::shared_ptr<const std::string> listing(const ModelViewer& viewer) const;
 
  private:
   struct Graveyard;
   mutable std::mutex mutex_;
   std::vector<ServedModelPtr> models_;
   std::uint64_t version_ = 0;
-  mutable std::shared_ptr<const std::string> listing_;  // null: not written since the last change
+  mutable std::map<std::string, std::shared_ptr<const std::string>> listings_;  // written since the last change
   std::shared_ptr<Graveyard> graveyard_;
   std::thread undertaker_;
 };

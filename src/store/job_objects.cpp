@@ -65,6 +65,26 @@ bool can_follow(JobStatus from, JobStatus to) {
   return false;
 }
 
+Json asked_hyperparameters(const Json& request) {
+  const auto inside = [](const Json& object, const char* name) {
+    const auto found = object.find(name);
+    return found != object.end() && found->is_object() ? *found : Json::object();
+  };
+  Json out = {{"n_epochs", "auto"}, {"batch_size", "auto"}, {"learning_rate_multiplier", "auto"}};
+  for (const Json& given : {inside(request, "hyperparameters"),
+                            inside(inside(inside(request, "method"), "supervised"), "hyperparameters")}) {
+    for (const auto& [name, value] : given.items()) {
+      if (value.is_number()) out[name] = value;
+    }
+  }
+  return out;
+}
+
+std::uint64_t job_seed(const Job& job) {
+  const auto found = job.request.find("seed");
+  return found != job.request.end() && found->is_number() ? found->get<std::uint64_t>() : kUsualJobSeed;
+}
+
 Json job_object(const Job& job) {
   Json error;
   if (job.error) {
@@ -72,6 +92,10 @@ Json job_object(const Job& job) {
              {"message", job.error->message},
              {"param", job.error->param.empty() ? Json() : Json(job.error->param)}};
   }
+  Json hyperparameters = asked_hyperparameters(job.request);
+  hyperparameters.update(field(job.result, "hyperparameters", Json::object()));
+  Json method = field(job.request, "method", Json{{"type", "supervised"}});
+  method["supervised"]["hyperparameters"] = hyperparameters;
   Json object = {
       {"object", "fine_tuning.job"},
       {"id", job.id},
@@ -84,12 +108,13 @@ Json job_object(const Job& job) {
       {"status", to_string(job.status)},
       {"validation_file", field(job.request, "validation_file")},
       {"training_file", field(job.request, "training_file")},
-      {"hyperparameters", field(job.result, "hyperparameters", field(job.request, "hyperparameters", Json::object()))},
+      {"hyperparameters", std::move(hyperparameters)},
       {"trained_tokens", field(job.result, "trained_tokens")},
       {"error", std::move(error)},
-      {"seed", field(job.request, "seed", 0)},
-      {"estimated_finish", field(job.result, "estimated_finish")}};
-  for (const char* name : {"method", "metadata", "integrations", "suffix"}) {
+      {"seed", job_seed(job)},
+      {"estimated_finish", field(job.result, "estimated_finish")},
+      {"method", std::move(method)}};
+  for (const char* name : {"metadata", "integrations", "suffix"}) {
     if (const auto found = job.request.find(name); found != job.request.end()) object[name] = *found;
   }
   return object;

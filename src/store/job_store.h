@@ -23,6 +23,9 @@ std::optional<JobStatus> job_status(std::string_view word);
 bool is_final(JobStatus status);
 bool can_follow(JobStatus from, JobStatus to);
 
+/// Of jobs whose request names none.
+inline constexpr std::uint64_t kUsualJobSeed = 1;
+
 struct JobError {
   std::string code, message, param;  // param may be empty
 };
@@ -64,7 +67,13 @@ struct JobChange {
   std::optional<JobEvent> event;  // written in the same moment
 };
 
-/// The API's objects "fine_tuning.job", ".event", ".checkpoint".
+/// n_epochs, batch_size and learning_rate_multiplier: a number where the request has one, under "method" or as it was
+/// before that came, and else "auto".
+Json asked_hyperparameters(const Json& request);
+/// What it trains with.
+std::uint64_t job_seed(const Job& job);
+/// The API's objects "fine_tuning.job", ".event", ".checkpoint". The hyperparameters of a job are those that were asked
+/// for until it trains, and then those that it trains with ("hyperparameters" of its result).
 Json job_object(const Job& job);
 Json job_event_object(const JobEvent& event);
 Json job_checkpoint_object(const JobCheckpoint& checkpoint);

@@ -142,6 +142,15 @@ TEST(JobStore, TheObjectIsThatOfTheApi) {
   EXPECT_EQ(object["error"]["param"], "training_file");
 }
 
+TEST(JobStore, WhatNobodyAskedForIsTheUsual) {
+  const TestStore store;
+  const Json object = job_object(store->jobs().create("k", {{"model", "a"}, {"training_file", "file-1"}}).value());
+  EXPECT_EQ(object["seed"], 1) << "with which jobs of versions that kept none trained";
+  EXPECT_EQ(object["hyperparameters"],
+            Json({{"n_epochs", "auto"}, {"batch_size", "auto"}, {"learning_rate_multiplier", "auto"}}));
+  EXPECT_EQ(object["method"]["type"], "supervised");
+}
+
 TEST(JobStore, EventsHaveIncreasingNumbersAndPages) {
   const TestStore store;
   const std::string id = queued(store), other = queued(store);

@@ -17,8 +17,8 @@ namespace tailor {
 /// What a package was made from and by; empty where unknown.
 struct PackageLineage {
   std::string method;
-  std::string trial;  // of the run that found it
-  std::string data_sha256;
+  std::string trial;        // the run that made it, of fit "run/trial"
+  std::string data_sha256;  // of the files it was made from, the training file first, with blanks between them
   std::string base_model_id;
   std::string base_model_sha256;
   std::string manifest_sha256;  // of its manifest.json; add() fills it in

@@ -260,20 +260,21 @@ bool Decoder::trains(const Pass& pass, std::int64_t layer) const {
          learnt(n.q) || learnt(n.k);
 }
 
-std::vector<float> Decoder::losses(const std::shared_ptr<const PackedTree>& tree, const Start& start) {
+std::vector<float> Decoder::losses(const std::shared_ptr<const PackedTree>& tree, const Start& start,
+                                   std::vector<std::uint8_t>* likeliest) {
   if (tree->targets.empty()) return {};
   const c10::NoGradGuard no_grad;
   const std::vector<float> ones(tree->targets.size(), 1.0f);
-  return losses_of(head(), hidden_at_labels(tree, nullptr, start), *tree, ones, nullptr);
+  return losses_of(head(), hidden_at_labels(tree, nullptr, start), *tree, ones, nullptr, likeliest);
 }
 
 std::vector<float> Decoder::losses_and_gradients(const std::shared_ptr<const PackedTree>& tree,
                                                  std::span<const float> target_weights, const DropoutKey* dropout,
-                                                 const Start& start) {
+                                                 const Start& start, std::vector<std::uint8_t>* likeliest) {
   if (tree->targets.empty()) return {};
   const at::Tensor hidden = hidden_at_labels(tree, dropout, start);
   at::Tensor dhidden;
-  std::vector<float> losses = losses_of(head(), hidden.detach(), *tree, target_weights, &dhidden);
+  std::vector<float> losses = losses_of(head(), hidden.detach(), *tree, target_weights, &dhidden, likeliest);
   if (hidden.requires_grad()) torch::autograd::backward({hidden}, {dhidden});
   return losses;
 }

@@ -43,15 +43,16 @@ class Decoder {
   /// Start before `layer`, which is not beyond the last one. No gradients, no dropout.
   Start start_at(const std::shared_ptr<const PackedTree>& tree, std::int64_t layer);
 
-  /// Cross entropy of every target of the tree, in nats; no gradients, no dropout.
-  std::vector<float> losses(const std::shared_ptr<const PackedTree>& tree, const Start& start);
+  /// Cross entropy of every target of the tree, in nats; no gradients, no dropout. `likeliest` as in losses_of().
+  std::vector<float> losses(const std::shared_ptr<const PackedTree>& tree, const Start& start,
+                            std::vector<std::uint8_t>* likeliest = nullptr);
   std::vector<float> losses(const std::shared_ptr<const PackedTree>& tree) { return losses(tree, Start()); }
 
   /// The same, and adds the gradient of sum(target_weights[t] * loss[t]) to the parameters' gradients. `dropout` null:
   /// none.
   std::vector<float> losses_and_gradients(const std::shared_ptr<const PackedTree>& tree,
                                           std::span<const float> target_weights, const DropoutKey* dropout,
-                                          const Start& start);
+                                          const Start& start, std::vector<std::uint8_t>* likeliest = nullptr);
   std::vector<float> losses_and_gradients(const std::shared_ptr<const PackedTree>& tree,
                                           std::span<const float> target_weights, const DropoutKey* dropout) {
     return losses_and_gradients(tree, target_weights, dropout, Start());

@@ -35,7 +35,7 @@ struct HeadNorm {
   std::int64_t column = 0, heads = 0;
 };
 
-/// Shapes as decoder_functions.h and decoder_loss.h say.
+/// Shapes as decoder_functions.h and decoder_loss.h say; `likeliest` of losses() has its size.
 class DecoderBackend {
  public:
   virtual ~DecoderBackend() = default;
@@ -56,12 +56,14 @@ class DecoderBackend {
                                     const at::Tensor& keys_values) const = 0;
   virtual at::Tensor logits(const LossHead& head, const at::Tensor& hidden) const = 0;
   virtual std::vector<float> losses(const LossHead& head, const at::Tensor& hidden, const PackedTree& tree,
-                                    std::span<const float> target_weights, at::Tensor* dhidden) const = 0;
+                                    std::span<const float> target_weights, at::Tensor* dhidden,
+                                    std::vector<std::uint8_t>* likeliest) const = 0;
 };
 
 at::Tensor cpu_logits(const LossHead& head, const at::Tensor& hidden);  // decoder_loss_cpu.cpp
 std::vector<float> cpu_losses(const LossHead& head, const at::Tensor& hidden, const PackedTree& tree,
-                              std::span<const float> target_weights, at::Tensor* dhidden);
+                              std::span<const float> target_weights, at::Tensor* dhidden,
+                              std::vector<std::uint8_t>* likeliest);
 
 const DecoderBackend& cpu_backend();
 const DecoderBackend& portable_backend();

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "core/bottleneck_file.h"
 #include "core/json.h"
@@ -193,11 +194,14 @@ LossSum DecoderClassifier::forward_backward(RowSpan rows, const StepContext& con
   const auto tree = std::make_shared<PackedTree>(pack_tree(views, Sharing::kTree));
   const std::vector<float> weights(tree->targets.size(), static_cast<float>(1.0 / context.denominator));
   const DropoutKey key{context.seed, context.step, context.micro_batch};
-  const std::vector<float> losses =
-      decoder_.losses_and_gradients(tree, weights, options_.lora && options_.lora->dropout > 0 ? &key : nullptr,
-                                    states_ ? states_->start(tree, rows) : Decoder::Start());
+  const bool counts = job_.task == Task::kCausalLm;
+  std::vector<std::uint8_t> likeliest;
+  const std::vector<float> losses = decoder_.losses_and_gradients(
+      tree, weights, options_.lora && options_.lora->dropout > 0 ? &key : nullptr,
+      states_ ? states_->start(tree, rows) : Decoder::Start(), counts ? &likeliest : nullptr);
 
   LossSum sum;
+  if (counts) sum.likeliest = std::accumulate(likeliest.begin(), likeliest.end(), 0.0);
   sum.weight = static_cast<double>(losses.size());
   sum.tokens = tree->row_tokens;
   sum.computed_tokens = tree->size();
@@ -225,6 +229,7 @@ std::vector<float> DecoderClassifier::label_scores(RowSpan rows, std::span<const
 /// Losses of whole rows, a pass of some at a time.
 Predictions DecoderClassifier::row_losses(RowSpan rows) {
   Predictions p;
+  p.likeliest = 0;
   for (std::size_t begin = 0, end = 0; begin < rows.size(); begin = end) {
     std::vector<Row> owned;
     std::int64_t tokens = 0;
@@ -235,8 +240,10 @@ Predictions DecoderClassifier::row_losses(RowSpan rows) {
     std::vector<SequenceView> views;
     for (const Row& r : owned) views.push_back({r.tokens, r.mask});
     const auto tree = std::make_shared<PackedTree>(pack_tree(views, Sharing::kTree));
-    const std::vector<float> losses =
-        decoder_.losses(tree, states_ ? states_->start(tree, rows.subspan(begin, end - begin)) : Decoder::Start());
+    std::vector<std::uint8_t> likeliest;
+    const std::vector<float> losses = decoder_.losses(
+        tree, states_ ? states_->start(tree, rows.subspan(begin, end - begin)) : Decoder::Start(), &likeliest);
+    *p.likeliest += std::accumulate(likeliest.begin(), likeliest.end(), 0.0);
     p.row_losses.resize(end, 0);
     p.row_weights.resize(end, 0);
     for (std::size_t t = 0; t < losses.size(); ++t) {

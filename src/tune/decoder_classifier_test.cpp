@@ -8,6 +8,7 @@
 #include "tune/adamw.h"
 #include "tune/decoder_export.h"
 #include "tune/decoder_test_model.h"
+#include "tune/metric.h"
 
 namespace tailor::tune::decoder {
 namespace {
@@ -129,6 +130,13 @@ TEST_F(DecoderClassifierTest, MaskedTextsAreLearntAsAnswersAre) {
     EXPECT_NEAR(p.row_losses[r], alone.loss_sum, 1e-5);
     EXPECT_EQ(p.row_weights[r], alone.weight);
   }
+  EXPECT_FALSE(labels->predict(rows).likeliest.has_value());
+  double likeliest = 0;
+  for (const std::int64_t& r : rows) likeliest += model->predict({&r, 1}).likeliest.value();
+  EXPECT_EQ(p.likeliest, likeliest);
+  EXPECT_EQ(model->forward_backward(rows, {}).likeliest, likeliest) << "no dropout here";
+  const Scores scores = score(p, texts, rows);
+  EXPECT_EQ(scores.token_accuracy, likeliest / p.weight);
   // Without a mask all tokens but the first are learnt.
   texts.loss_mask.clear();
   const auto all = make(texts);

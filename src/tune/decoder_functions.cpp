@@ -89,8 +89,10 @@ at::Tensor logits_of(const LossHead& head, const at::Tensor& hidden) {
 }
 
 std::vector<float> losses_of(const LossHead& head, const at::Tensor& hidden, const PackedTree& tree,
-                             std::span<const float> target_weights, at::Tensor* dhidden) {
-  return backend_of(hidden).losses(head, hidden, tree, target_weights, dhidden);
+                             std::span<const float> target_weights, at::Tensor* dhidden,
+                             std::vector<std::uint8_t>* likeliest) {
+  if (likeliest != nullptr) likeliest->assign(tree.targets.size(), 0);
+  return backend_of(hidden).losses(head, hidden, tree, target_weights, dhidden, likeliest);
 }
 
 }  // namespace tailor::tune::decoder

@@ -609,8 +609,9 @@ class CpuBackend final : public DecoderBackend {
   }
   at::Tensor logits(const LossHead& head, const at::Tensor& hidden) const override { return cpu_logits(head, hidden); }
   std::vector<float> losses(const LossHead& head, const at::Tensor& hidden, const PackedTree& tree,
-                            std::span<const float> target_weights, at::Tensor* dhidden) const override {
-    return cpu_losses(head, hidden, tree, target_weights, dhidden);
+                            std::span<const float> target_weights, at::Tensor* dhidden,
+                            std::vector<std::uint8_t>* likeliest) const override {
+    return cpu_losses(head, hidden, tree, target_weights, dhidden, likeliest);
   }
 };
 

@@ -443,7 +443,8 @@ void attention_backward(const AttentionShape& shape, std::span<const TreeSegment
 }
 
 void cross_entropy(float* logits, std::int64_t rows, std::int64_t n, std::span<const LabelTarget> targets,
-                   std::int64_t first_node, const float* weights, float* losses, bool gradient) {
+                   std::int64_t first_node, const float* weights, float* losses, std::uint8_t* likeliest,
+                   bool gradient) {
   const ProfileScope scope(Kernel::kLoss, 10 * static_cast<double>(rows * n),
                            static_cast<double>(rows * n) * (gradient ? 2 : 1));
   at::parallel_for(0, rows, 1, [&](std::int64_t begin, std::int64_t end) {
@@ -458,7 +459,10 @@ void cross_entropy(float* logits, std::int64_t rows, std::int64_t n, std::span<c
       std::int64_t j = 0;
       float total = 0;
       // The logit of a target is read before the row turns into exponentials.
-      for (auto u = t; u != targets.end() && u->node == node; ++u) losses[u - targets.begin()] = row[u->token];
+      for (auto u = t; u != targets.end() && u->node == node; ++u) {
+        losses[u - targets.begin()] = row[u->token];
+        if (likeliest != nullptr) likeliest[u - targets.begin()] = row[u->token] >= top ? 1 : 0;
+      }
       for (; j + kLanes <= n; j += kLanes) {
         const Vec e = exp(load(row + j) - shift);
         if (gradient) store(row + j, e);

@@ -44,9 +44,10 @@ void attention_backward(const AttentionShape& shape, std::span<const TreeSegment
 
 /// For row i of logits [rows, n] and its targets (those with node == first_node + i, a run in `targets`):
 /// losses[t] = log(sum(exp(logits))) - logits[token]. Where `gradient`, logits becomes d(sum of weight_t * loss_t) with
-/// weights as given per target.
+/// weights as given per target. likeliest[t], where not null: whether no logit is above that of the token.
 void cross_entropy(float* logits, std::int64_t rows, std::int64_t n, std::span<const LabelTarget> targets,
-                   std::int64_t first_node, const float* weights, float* losses, bool gradient);
+                   std::int64_t first_node, const float* weights, float* losses, std::uint8_t* likeliest,
+                   bool gradient);
 
 /// c [m, n] = or += a [m, k] b [k, n], where a(i, j) = a[i * a_row + j * a_col]; for the small products of attention.
 void small_gemm(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t a_row, std::int64_t a_col,

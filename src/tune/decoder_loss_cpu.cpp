@@ -114,7 +114,8 @@ at::Tensor cpu_logits(const LossHead& head, const at::Tensor& hidden) {
 }
 
 std::vector<float> cpu_losses(const LossHead& head, const at::Tensor& hidden, const PackedTree& tree,
-                              std::span<const float> target_weights, at::Tensor* dhidden) {
+                              std::span<const float> target_weights, at::Tensor* dhidden,
+                              std::vector<std::uint8_t>* likeliest) {
   DecoderWeights& weights = head.weights;
   const DecoderConfig& c = weights.config();
   const auto cap = static_cast<float>(c.logit_softcap);
@@ -132,7 +133,7 @@ std::vector<float> cpu_losses(const LossHead& head, const at::Tensor& hidden, co
       if (dhidden != nullptr) slope = 1 - at::square(logits / cap);
     }
     cross_entropy(logits.data_ptr<float>(), n, c.vocab, tree.targets, begin, target_weights.data(), losses.data(),
-                  dhidden != nullptr);
+                  likeliest != nullptr ? likeliest->data() : nullptr, dhidden != nullptr);
     if (dhidden == nullptr) continue;
     if (slope.defined()) logits.mul_(slope);
     if (at::Tensor grad = weights.output_grad(); grad.defined()) {

@@ -283,7 +283,8 @@ class PortableBackend final : public DecoderBackend {
   }
 
   std::vector<float> losses(const LossHead& head, const at::Tensor& hidden, const PackedTree& tree,
-                            std::span<const float> target_weights, at::Tensor* dhidden) const override {
+                            std::span<const float> target_weights, at::Tensor* dhidden,
+                            std::vector<std::uint8_t>* likeliest) const override {
     std::vector<float> losses(tree.targets.size());
     if (dhidden != nullptr) *dhidden = at::empty_like(hidden);
     std::size_t first = 0;  // target of the slice
@@ -299,12 +300,18 @@ class PortableBackend final : public DecoderBackend {
       at::Tensor x = hidden.narrow(0, begin, n).detach();
       if (dhidden != nullptr) x.requires_grad_();
       const at::Tensor log_p = at::log_softmax(logits(head, x), 1);
+      const at::Tensor at_nodes = log_p.index_select(0, index_of(std::span<const std::int64_t>(nodes), x.device()));
       const at::Tensor of_targets =
-          -log_p.index_select(0, index_of(std::span<const std::int64_t>(nodes), x.device()))
-               .gather(1, index_of(std::span<const std::int64_t>(tokens), x.device()).unsqueeze(1))
-               .squeeze(1);
+          -at_nodes.gather(1, index_of(std::span<const std::int64_t>(tokens), x.device()).unsqueeze(1)).squeeze(1);
       const at::Tensor on_cpu = of_targets.detach().cpu();
       std::copy_n(on_cpu.data_ptr<float>(), end - first, losses.begin() + static_cast<std::ptrdiff_t>(first));
+      if (likeliest != nullptr) {
+        const at::Tensor top = at_nodes.detach().amax(1).cpu();
+        for (std::size_t t = first; t < end; ++t) {
+          const auto i = static_cast<std::int64_t>(t - first);
+          (*likeliest)[t] = -on_cpu.data_ptr<float>()[i] >= top.data_ptr<float>()[i] ? 1 : 0;
+        }
+      }
       if (dhidden != nullptr) {
         const at::Tensor weights =
             at::tensor(at::ArrayRef<float>(target_weights.data() + first, end - first), at::kFloat);

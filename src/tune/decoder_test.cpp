@@ -4,6 +4,9 @@
 #include <c10/core/GradMode.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include "tune/decoder_loss.h"
 #include "tune/decoder_test_model.h"
 #include "tune/kernels.h"
 
@@ -205,6 +208,38 @@ TEST(Decoder, LossesWithoutGradientsAreTheSame) {
   for (std::size_t i = 0; i < losses.size(); ++i) {
     const at::Tensor row = logits[tree->targets[i].node];
     EXPECT_NEAR(losses[i], (at::logsumexp(row, {0}) - row[tree->targets[i].token]).item<double>(), 1e-5);
+  }
+}
+
+/// Against the logits themselves. Targets are the tokens of the rows, and then the model's own likeliest ones.
+TEST(Decoder, CountsTheTokensThanWhichNoneIsLikelier) {
+  TestRows rows;
+  Rng rng(5);
+  for (int r = 0; r < 3; ++r) {
+    rows.masks.emplace_back(40, std::uint8_t{1});
+    rows.tokens.emplace_back();
+    for (int i = 0; i < 40; ++i) rows.tokens.back().push_back(static_cast<std::int32_t>(rng.below(128)));
+  }
+  for (const Kernels kernels : {Kernels::kNative, Kernels::kPortable}) {
+    const KernelsGuard formulation(kernels);
+    OpenModel model(tiny_model(false));
+    Trained t(*model);
+    t.random_b(model->config());
+    Decoder decoder(*model, &t.adapters);
+    auto tree = std::make_shared<PackedTree>(*packed(rows));
+    ASSERT_GT(tree->label_nodes.size(), static_cast<std::size_t>(kLabelSlice)) << "more than one slice of nodes";
+    const at::Tensor best = at::argmax(decoder.logits(tree), 1);
+    const auto best_at = [&](const LabelTarget& target) { return best[target.node].item<std::int64_t>(); };
+    for (std::size_t i = 0; i < tree->targets.size(); i += 3)
+      tree->targets[i].token = static_cast<std::int32_t>(best_at(tree->targets[i]));
+    std::vector<std::uint8_t> wanted, seen, seen_in_training;
+    for (const LabelTarget& target : tree->targets) wanted.push_back(best_at(target) == target.token ? 1 : 0);
+    const std::vector<float> weights(tree->targets.size(), 1.0f);
+    decoder.losses(tree, {}, &seen);
+    decoder.losses_and_gradients(tree, weights, nullptr, {}, &seen_in_training);
+    EXPECT_EQ(seen, wanted);
+    EXPECT_EQ(seen_in_training, wanted);
+    EXPECT_LT(std::count(wanted.begin(), wanted.end(), 1), static_cast<std::ptrdiff_t>(wanted.size()));
   }
 }
 

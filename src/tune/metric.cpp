@@ -116,6 +116,8 @@ Scores score(const Predictions& predictions, const TokenFile& file, RowSpan rows
   const auto labels = static_cast<std::size_t>(predictions.labels);
   if (labels == 0) {
     out.rows = static_cast<std::int64_t>(rows.size());
+    if (predictions.likeliest && predictions.weight > 0)
+      out.token_accuracy = *predictions.likeliest / predictions.weight;
     return out;
   }
   if (!file.targets.empty()) {

@@ -15,7 +15,9 @@ struct Scores {
   std::optional<double> macro_f1;   // mean F1 over the labels in truth or prediction (scikit-learn's f1_score, macro)
   std::optional<double> micro_f1;   // multi-label: F1 over all pairs of row and label
   std::optional<double> entity_f1;  // token-classification: micro F1 of spans right in type and both borders (seqeval)
-  std::int64_t rows = 0;            // that were judged
+  /// causal-lm: share of the learnt tokens, each after the true ones before it, than which none was held likelier.
+  std::optional<double> token_accuracy;
+  std::int64_t rows = 0;  // that were judged
 
   /// Larger is better: accuracy, macro_f1, micro_f1, entity_f1 (0 where the task has none), or -loss.
   double value(Metric metric) const;

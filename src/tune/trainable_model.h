@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -32,6 +33,7 @@ struct LossSum {
   std::int64_t tokens = 0;             // real tokens of the rows, before any saving
   std::int64_t computed_tokens = 0;    // tokens that passed the layers (less where a prefix is shared)
   std::vector<std::int64_t> bad_rows;  // rows whose own loss was not finite; the trainer names them
+  std::optional<double> likeliest;     // causal-lm: of `weight`, tokens than which the model held no other likelier
 };
 
 struct Predictions {
@@ -42,6 +44,7 @@ struct Predictions {
                                      // of each label by itself, else rows sum to 1
   std::vector<float> values;         // regression: [rows]; span-extraction: [tokens, 2]
   std::vector<double> row_losses, row_weights;  // where labels is 0: of each row
+  std::optional<double> likeliest;              // as in LossSum
 };
 
 /// Adds to, and never clears, the gradients of parameters(). Errors of use throw tailor::Exception; out of memory is

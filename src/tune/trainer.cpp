@@ -8,6 +8,7 @@
 #include <cstring>
 #include <limits>
 #include <new>
+#include <optional>
 
 #include "core/files.h"
 #include "core/json.h"
@@ -139,6 +140,7 @@ Status Trainer::begin() {
   events_({{"event", "start"},
            {"version", 1},
            {"method", job_.method},
+           {"settings", settings_json(job_)},
            {"train_rows", rows_of(file_, TokenPart::kTrain).size()},
            {"validation_rows", validation_rows_.size()},
            {"test_rows", test_rows_.size()},
@@ -164,11 +166,13 @@ Trainer::StepOutcome Trainer::train_step() {
 
   double loss_sum = 0, weight = 0;
   std::int64_t tokens = 0, computed = 0;
+  std::optional<double> likeliest;
   bool finite = true;
   for (bool again = true; again && !rows.empty();) {
     again = false;
     loss_sum = weight = 0;
     tokens = computed = 0;
+    likeliest.reset();
     StepContext context{.denominator = model_.weight(rows), .seed = job_.seed, .step = state_.step, .micro_batch = 0};
     if (context.denominator <= 0) break;
     std::vector<std::int64_t> bad;
@@ -179,6 +183,7 @@ Trainer::StepOutcome Trainer::train_step() {
       weight += loss.weight;
       tokens += loss.tokens;
       computed += loss.computed_tokens;
+      if (loss.likeliest) likeliest = likeliest.value_or(0) + *loss.likeliest;
       bad.insert(bad.end(), loss.bad_rows.begin(), loss.bad_rows.end());
     }
     if (bad.empty()) break;
@@ -218,16 +223,18 @@ Trainer::StepOutcome Trainer::train_step() {
   state_.examples += static_cast<std::int64_t>(rows.size());
   take_time(true);
   if (good && (state_.step % job_.log_every_steps == 0 || state_.step == total_steps_)) {
-    events_({{"event", "step"},
-             {"step", state_.step},
-             {"epoch", epoch()},
-             {"loss", loss},
-             {"learning_rate", rate_factor * job_.settings.learning_rate},
-             {"gradient_norm", norm},
-             {"tokens", state_.tokens},
-             {"examples", state_.examples},
-             {"seconds", state_.seconds},
-             {"cpu_seconds", state_.cpu_seconds}});
+    Json event = {{"event", "step"},
+                  {"step", state_.step},
+                  {"epoch", epoch()},
+                  {"loss", loss},
+                  {"learning_rate", rate_factor * job_.settings.learning_rate},
+                  {"gradient_norm", norm},
+                  {"tokens", state_.tokens},
+                  {"examples", state_.examples},
+                  {"seconds", state_.seconds},
+                  {"cpu_seconds", state_.cpu_seconds}};
+    if (likeliest) event["token_accuracy"] = *likeliest / weight;
+    events_(event);
   }
   if (state_.bad_in_a_row >= kBadStepsToRollBack || exploded()) return StepOutcome::kDiverged;
   return good ? StepOutcome::kDone : StepOutcome::kSkipped;
@@ -322,6 +329,7 @@ Result<Predictions> Trainer::predict(RowSpan rows) {
     all.labels = part.labels;
     all.probabilities.insert(all.probabilities.end(), part.probabilities.begin(), part.probabilities.end());
     all.values.insert(all.values.end(), part.values.begin(), part.values.end());
+    if (part.likeliest) all.likeliest = all.likeliest.value_or(0) + *part.likeliest;
     all.row_losses.insert(all.row_losses.end(), part.row_losses.begin(), part.row_losses.end());
     all.row_weights.insert(all.row_weights.end(), part.row_weights.begin(), part.row_weights.end());
   }

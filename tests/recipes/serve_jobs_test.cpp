@@ -2,8 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
+#include <sstream>
 
+#include "core/hash.h"
 #include "core/rng.h"
 #include "tests/recipes/chaos.h"
 
@@ -147,6 +150,165 @@ TEST(ServeJobs, ADiskThatFillsFailsTheJobAndNotTheServer) {
     return now["status"] == "succeeded" || now["status"] == "failed";
   })) << now;
   EXPECT_EQ(now["status"], "succeeded") << "once there is room: " << now;
+}
+
+TEST(ServeJobs, WithoutTailorTuneAJobIsRefusedAtOnce) {
+  const TemporaryDirectory dir{place()};
+  setenv("TAILOR_TUNE", (dir.path() / "none").c_str(), 1);
+  Served server({"--model", model_file(), "--threads", "1", "--no-request-log"});
+  unsetenv("TAILOR_TUNE");
+  const std::string file = server.upload(conversations(), "fine-tune", "chat.jsonl");
+  const Json refused =
+      server.ask("POST", "/v1/fine_tuning/jobs", {{"model", "tiny-llama"}, {"training_file", file}}, 501)["error"];
+  EXPECT_EQ(refused["type"], "not_supported_error");
+  EXPECT_EQ(refused["code"], "training_not_available");
+  const std::string message = refused["message"];
+  EXPECT_TRUE(contains(message, "no tailor-tune") && contains(message, "make setup && make build")) << message;
+  EXPECT_FALSE(contains(message, dir.path().string())) << message;
+  EXPECT_TRUE(server.ask("GET", "/v1/fine_tuning/jobs")["data"].empty()) << "nothing that fails later";
+}
+
+/// Sentences that have the same words in another order each.
+std::string sentences(int count, Rng& rng) {
+  const char* const things[] = {"flat", "garage", "garden", "kitchen", "cellar", "attic"};
+  const char* const states[] = {"free", "let", "sold", "too small", "being built", "on the third floor"};
+  std::string out;
+  for (int i = 0; i < count; ++i) {
+    const std::string text = fmt::format("The {} {} is {}, the {} {} is {}.", things[rng.below(6)], i,
+                                         states[rng.below(6)], things[rng.below(6)], rng.below(90),
+                                         states[rng.below(6)]);
+    out += dump_json({{"text", text}}) + "\n";
+  }
+  return out;
+}
+
+/// Losses and hits of texts by a model that is served, from the log-probabilities of their own tokens.
+struct TextFigures {
+  double loss = 0, accuracy = 0, tokens = 0;
+};
+TextFigures figures_of(const Served& server, const std::string& model, const std::string& lines) {
+  const Json info = server.ask("GET", "/tokenizer_info?model=" + model);
+  const Json end = server.ask("POST", "/tokenize", {{"model", model}, {"content", info["eos_token"]}})["tokens"];
+  TextFigures out;
+  std::istringstream in(lines);
+  for (std::string line; std::getline(in, line);) {
+    Json tokens = server.ask("POST", "/tokenize", {{"model", model}, {"content", Json::parse(line)["text"]}})["tokens"];
+    tokens.insert(tokens.end(), end.begin(), end.end());
+    const Json answer = server.ask(
+        "POST", "/v1/completions",
+        {{"model", model}, {"prompt", tokens}, {"echo", true}, {"max_tokens", 0}, {"logprobs", 1}})["choices"][0];
+    const Json& own = answer["logprobs"]["token_logprobs"];
+    const Json& top = answer["logprobs"]["top_logprobs"];
+    for (std::size_t i = 1; i < tokens.size(); ++i) {
+      double best = -1e9;
+      for (const auto& [token, value] : top[i].items()) best = std::max(best, value.get<double>());
+      out.loss -= own[i].get<double>();
+      out.accuracy += own[i].get<double>() >= best ? 1 : 0;
+      ++out.tokens;
+    }
+  }
+  out.loss /= out.tokens;
+  out.accuracy /= out.tokens;
+  return out;
+}
+
+/// The columns of a results file, by their names; a field without a number is not there.
+std::map<std::string, std::map<int, double>> columns_of(const std::string& csv) {
+  std::map<std::string, std::map<int, double>> out;
+  std::vector<std::string> names;
+  std::istringstream lines(csv);
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream fields(line);
+    std::vector<std::string> row;
+    for (std::string field; std::getline(fields, field, ',');) row.push_back(field);
+    if (names.empty()) {
+      names = row;
+      continue;
+    }
+    for (std::size_t i = 1; i < row.size(); ++i) {
+      if (!row[i].empty()) out[names[i]][std::stoi(row[0])] = std::stod(row[i]);
+    }
+  }
+  return out;
+}
+
+// With code for OpenAI as it is: the model has the name that the code asks for.
+TEST(ServeJobs, TellsWhatItTrainedWithAndWhatWasKept) {
+  if (!fs::exists(program().parent_path() / "tailor-tune")) GTEST_SKIP() << "this build has no tailor-tune";
+  const TemporaryDirectory dir{place()};
+  const fs::path data = dir.path() / "data", config = dir.path() / "serve.yaml";
+  write_file_atomic(config, fmt::format("models:\n  - name: gpt-4o-mini-2024-07-18\n    model: {}\n", model_file()))
+      .value();
+  Served server({"--config", config.string(), "--threads", "2", "--no-request-log", "--data", data.string()});
+  Rng rng(20261130);
+  const std::string training = sentences(40, rng), validation = sentences(8, rng);
+  constexpr int kEpochs = 12;
+  Json job = server.ask("POST", "/v1/fine_tuning/jobs",
+                        {{"model", "gpt-4o-mini-2024-07-18"},
+                         {"training_file", server.upload(training, "fine-tune", "train.jsonl")},
+                         {"validation_file", server.upload(validation, "fine-tune", "valid.jsonl")},
+                         {"method",
+                          {{"type", "supervised"},
+                           {"supervised",
+                            {{"hyperparameters", {{"n_epochs", kEpochs}, {"learning_rate_multiplier", 50}}}}}}}});
+  EXPECT_EQ(job["hyperparameters"]["batch_size"], "auto");
+  const std::string id = job["id"], path = "/v1/fine_tuning/jobs/" + id;
+  ASSERT_TRUE(asked_until([&] {
+    job = job_of(server, id);
+    return job["status"] == "succeeded" || job["status"] == "failed";
+  })) << job;
+  ASSERT_EQ(job["status"], "succeeded") << job;
+  const std::string model = job["fine_tuned_model"];
+  EXPECT_TRUE(model.starts_with("ft:gpt-4o-mini-2024-07-18:tailor:")) << model;
+
+  const Json result = read_json(data / "runs" / id / "result.json").value();
+  EXPECT_EQ(job["seed"], result["seed"]);
+  EXPECT_EQ(job["hyperparameters"], Json({{"n_epochs", kEpochs},
+                                          {"batch_size", result["settings"]["batch_size"]},
+                                          {"learning_rate_multiplier", 50}}));
+  EXPECT_EQ(job["method"]["supervised"]["hyperparameters"], job["hyperparameters"]);
+
+  const auto columns = columns_of(server.client()
+                                      .ask(Served::request("GET",
+                                                           fmt::format("/v1/files/{}/content",
+                                                                       job["result_files"][0].get<std::string>()),
+                                                           ""))
+                                      .body);
+  const int steps = result["steps"];
+  const std::map<int, double>& valid = columns.at("valid_loss");
+  EXPECT_EQ(columns.at("train_loss").size(), static_cast<std::size_t>(steps));
+  EXPECT_EQ(columns.at("train_accuracy").size(), static_cast<std::size_t>(steps));
+  EXPECT_EQ(valid.size(), static_cast<std::size_t>(kEpochs));
+  EXPECT_EQ(columns.at("valid_mean_token_accuracy").size(), valid.size());
+  EXPECT_EQ(columns.at("full_valid_loss"), valid);
+  const auto by_loss = [](const auto& a, const auto& b) { return a.second < b.second; };
+  const auto best = std::min_element(valid.begin(), valid.end(), by_loss);
+  ASSERT_LT(best->first, valid.rbegin()->first) << "else the last step and the kept one are the same";
+  EXPECT_GT(columns.at("train_accuracy").rbegin()->second, columns.at("train_accuracy").begin()->second + 0.3);
+
+  const Json checkpoints = server.ask("GET", path + "/checkpoints")["data"];
+  ASSERT_EQ(checkpoints.size(), 1U);
+  EXPECT_EQ(checkpoints[0]["step_number"], best->first);
+  const Json kept = checkpoints[0]["metrics"];
+  EXPECT_EQ(kept["step"], best->first);
+  EXPECT_NEAR(kept["valid_loss"].get<double>(), best->second, 1e-4);
+  EXPECT_NEAR(kept["train_loss"].get<double>(), columns.at("train_loss").at(best->first), 1e-4);
+  EXPECT_NEAR(kept["train_mean_token_accuracy"].get<double>(), columns.at("train_accuracy").at(best->first), 1e-5);
+
+  // The served model itself says the same of the validation file.
+  const TextFigures served = figures_of(server, model, validation);
+  EXPECT_NEAR(kept["valid_loss"].get<double>(), served.loss, 0.01);
+  EXPECT_NEAR(kept["valid_mean_token_accuracy"].get<double>(), served.accuracy, 2.5 / served.tokens)
+      << "but for ties within rounding";
+
+  const std::string own = (dir.path() / "store").string();
+  const Outcome added =
+      run({"packages", "add", (data / "runs" / id / "package").string(), "--name", "support", "--data", own});
+  ASSERT_EQ(added.code, 0) << added.err;
+  const Json package =
+      Json::parse(run({"packages", "show", "support", "--json", "--data", own}).out)["versions"][0];
+  EXPECT_EQ(package["trial"], id);
+  EXPECT_EQ(package["data_sha256"], sha256_hex(training) + " " + sha256_hex(validation));
 }
 
 std::size_t files_below(const fs::path& directory) {

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <thread>
 
+#include "core/hash.h"
 #include "serve/test_client.h"
 #include "tests/recipes/cli.h"
 
@@ -185,6 +186,11 @@ TEST(PackagesVerb, FromAddToRollback) {
   ASSERT_EQ(all.size(), 2u);
   EXPECT_EQ(all[1]["production"], true);
   EXPECT_EQ(all[1]["method"], "tfidf");
+  EXPECT_EQ(all[1]["trial"], "run/tfidf");
+  EXPECT_EQ(all[1]["data_sha256"], sha256_file(csv).value());
+  const std::string shown = packages({"show", "support@1"}).out;
+  EXPECT_TRUE(contains(shown, "made by     run/tfidf\n")) << shown;
+  EXPECT_TRUE(contains(shown, "data        sha256 " + sha256_file(csv).value() + "\n")) << shown;
   {
     const Served server({"support", "--port", "0", "--data", d.data}, d.dir.path() / "err");
     ASSERT_NE(server.port(), 0) << read_file(d.dir.path() / "err").value();
