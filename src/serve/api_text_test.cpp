@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cmath>
+#include <optional>
 
 #include "infer/generator.h"
 #include "serve/test_api.h"
@@ -334,6 +336,47 @@ TEST(ApiText, AClientThatGoesEndsItsAnswer) {
   EXPECT_TRUE(test::eventually([&] { return api.engine().stats().running == 1; }));
   waiting.abort();
   EXPECT_TRUE(test::eventually([&] { return api.engine().stats().running == 0; }));
+}
+
+TEST(ApiText, ReadyUnlessAStepOrABatchHasStopped) {
+  const auto share = std::make_shared<ComputeShare>(2);
+  TestApi api({}, {.share = share});
+  std::atomic<int> passed = 0;  // seconds beyond the machine's clock
+  api.api().services().clock = [&] { return std::chrono::steady_clock::now() + std::chrono::seconds(passed); };
+  const auto idle = [&] { return !api.engine().stats().computing_since.has_value(); };
+  passed = 3600;
+  EXPECT_EQ(api.get("/readyz").status, 200) << "it had nothing to do";
+  EXPECT_EQ(api.post("/v1/completions", {{"prompt", "x"}, {"max_tokens", 1}}).status, 200);
+  EXPECT_TRUE(test::eventually(idle));
+  EXPECT_EQ(api.get("/readyz").status, 200) << "nor has it any more";
+
+  std::optional<ComputeShare::Turn> others(std::in_place, *share);  // nothing is computed while it lives
+  auto text = api.client(), vectors = api.client();
+  text.send(TestApi::post_text("/v1/completions", dump_json({{"prompt", "x"}, {"max_tokens", 1}})));
+  ASSERT_TRUE(test::eventually([&] { return !idle(); }));
+  passed = 0;
+  EXPECT_EQ(api.get("/readyz").status, 200);
+  passed = 61;
+  const JsonAnswer stopped = api.get("/readyz");
+  EXPECT_EQ(stopped.status, 503);
+  EXPECT_EQ(stopped.json["error"]["message"], "an engine has made no step for a minute");
+  EXPECT_EQ(api.get("/health").status, 503);
+  EXPECT_EQ(api.get("/livez").status, 200);
+  others.reset();
+  EXPECT_EQ(text.read_answer().status, 200);
+  EXPECT_TRUE(test::eventually(idle));
+  EXPECT_EQ(api.get("/readyz").status, 200);
+
+  passed = 30;
+  others.emplace(*share);
+  vectors.send(TestApi::post_text("/v1/embeddings", dump_json({{"input", "one"}})));
+  ASSERT_TRUE(test::eventually([&] { return api.models().find("tiny")->batcher_load().due.has_value(); }));
+  EXPECT_EQ(api.get("/readyz").status, 200) << "a batch has a minute, and more for its texts";
+  passed = 63;
+  EXPECT_EQ(api.get("/readyz").json["error"]["message"], "a batch of texts has not ended in its time");
+  others.reset();
+  EXPECT_EQ(vectors.read_answer().status, 200);
+  EXPECT_EQ(api.get("/readyz").status, 200);
 }
 
 TEST(ApiText, DrainingRefusesNewWorkAndEndsWhatRuns) {

@@ -90,7 +90,8 @@ class EmbeddingBackend {
     int dim, max_tokens;
   };
   Result<Ready> get();
-  std::size_t waiting() const;  ///< texts; never loads it
+  std::size_t waiting() const { return load().items; }  ///< texts
+  BatcherLoad load() const;                             ///< never loads it
 
  private:
   std::filesystem::path gguf_;
@@ -115,6 +116,7 @@ struct ServedModel {
   Json meta = Json::object();                   // shown by /v1/models
 
   Json describe() const;                                       // as /v1/models lists it
+  BatcherLoad batcher_load() const;                            // of all but its engine
   bool is_package() const { return labels || tags || spans; }  // answers in one piece, without a language model's text
 };
 using ServedModelPtr = std::shared_ptr<const ServedModel>;
@@ -137,6 +139,19 @@ class ModelRegistry {
   ServedModelPtr find(const std::string& id) const;
   std::vector<ServedModelPtr> list() const;  // in the order in which they were put first
   std::uint64_t version() const;             // rises with every change
+  /// While one lives, a model is being loaded to be put here.
+  class Loading {
+   public:
+    explicit Loading(ModelRegistry& models) : models_(models) { ++models_.loading_; }
+    Loading(const Loading&) = delete;
+    Loading& operator=(const Loading&) = delete;
+    ~Loading() { --models_.loading_; }
+
+   private:
+    ModelRegistry& models_;
+  };
+  int loading() const { return loading_; }
+
   /// {"object": "list", "data": […]} of all, written once for each change.
   std::shared_ptr<const std::string> listing() const;
 
@@ -145,6 +160,7 @@ class ModelRegistry {
   mutable std::mutex mutex_;
   std::vector<ServedModelPtr> models_;
   std::uint64_t version_ = 0;
+  std::atomic<int> loading_{0};
   mutable std::shared_ptr<const std::string> listing_;  // null: not written since the last change
   std::shared_ptr<Graveyard> graveyard_;
   std::thread undertaker_;
