@@ -108,8 +108,7 @@ Result<std::unique_ptr<Store>> open_store(const ServeRequest& request, Logger& l
   return std::unique_ptr<Store>();
 }
 
-void read_again(const ServeRequest& request, Store* store, KeyDoor* door, ModelAdmin& admin, HttpServer& server,
-                Logger& log) {
+void read_again(const ServeRequest& request, Store* store, KeyDoor* door, HttpServer& server, Logger& log) {
   if (door != nullptr) {
     auto fixed = read_fixed_keys(request.keys_file);
     const Status taken = fixed ? store->keys().set_fixed(std::move(*fixed)) : Status(fixed.error());
@@ -118,8 +117,7 @@ void read_again(const ServeRequest& request, Store* store, KeyDoor* door, ModelA
   }
   if (const Status tls = server.reload_tls(); !tls)
     log.warning("the certificates stay as they were: " + to_string(tls.error()));
-  admin.follow_production();
-  log.info("keys, certificates and packages in production were read again");
+  log.info("keys and certificates were read again");
 }
 
 /// An address that other machines reach.
@@ -217,10 +215,16 @@ Status serve(const ServeRequest& request, Logger& log,
     addresses.push_back((endpoint.tls ? "https://" : "http://") + to_string(endpoint));
   ready(addresses);
   constexpr std::chrono::milliseconds kLook{50};
+  bool follow = false;  // what is in production is to be looked at
   while (!stop.cancelled()) {
     std::this_thread::sleep_for(kLook);
-    if (request.reload != nullptr && request.reload->exchange(false))
-      read_again(request, store.get(), door.get(), admin, server, log);
+    if (request.reload != nullptr && request.reload->exchange(false)) {
+      read_again(request, store.get(), door.get(), server, log);
+      follow = true;
+    }
+    if (!follow) continue;
+    follow = !admin.follow_production();  // later, where another model is being loaded
+    if (!follow) log.info("packages in production were read again");
   }
   api.drain();
   if (batches) batches->drain();
