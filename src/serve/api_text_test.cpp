@@ -13,6 +13,7 @@
 namespace tailor {
 namespace {
 
+using test::Answer;
 using test::JsonAnswer;
 using test::TestApi;
 
@@ -386,12 +387,25 @@ TEST(ApiText, DrainingRefusesNewWorkAndEndsWhatRuns) {
   running.send(TestApi::post_text(
       "/v1/completions", dump_json({{"prompt", "x"}, {"stream", true}, {"max_tokens", 300}, {"ignore_eos", true}})));
   ASSERT_TRUE(running.read_through("\"text\":").has_value());
+  auto kept = api.client();
+  EXPECT_EQ(kept.get("/livez").status, 200);
   api.api().drain();
-  EXPECT_EQ(api.get("/readyz").status, 503);
-  EXPECT_EQ(api.get("/livez").status, 200);
-  const JsonAnswer refused = api.post("/v1/completions", {{"prompt", "x"}});
-  EXPECT_EQ(refused.status, 503);
-  EXPECT_NE(refused.headers.find("Retry-After"), nullptr);
+  api.server().drain();
+  const JsonAnswer state = api.get("/readyz");
+  EXPECT_EQ(state.status, 503);
+  EXPECT_EQ(state.json["error"]["message"], "the server is draining");
+  for (const char* path : {"/livez", "/version", "/ping"}) EXPECT_EQ(api.get(path).status, 200) << path;
+  EXPECT_EQ(api.get("/health").status, 503);
+  const std::string ask = TestApi::post_text("/v1/completions", dump_json({{"prompt", "x"}}));
+  auto fresh = api.client();
+  for (const Answer& refused :
+       {fresh.ask(ask), kept.ask(ask), api.client().ask("GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n")}) {
+    EXPECT_EQ(refused.status, 503);
+    ASSERT_NE(refused.headers.find("Retry-After"), nullptr);
+    EXPECT_EQ(*refused.headers.find("Connection"), "close");
+    EXPECT_EQ(Json::parse(refused.body)["error"]["code"], "shutting_down");
+  }
+  EXPECT_TRUE(api.server().wait_answered(std::chrono::seconds(20)));
   api.server().stop_accepting();
   const std::string rest = running.read_to_end();
   EXPECT_NE(rest.find("\"finish_reason\":\"length\""), std::string::npos);
