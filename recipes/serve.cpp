@@ -22,6 +22,8 @@
 namespace tailor {
 namespace {
 
+constexpr std::chrono::milliseconds kLook{50};
+
 /// Names in segments, as some catalogues have them: "org/model".
 Status check_served_name(std::string_view name) {
   for (std::size_t begin = 0; begin <= name.size();) {
@@ -108,8 +110,7 @@ Result<std::unique_ptr<Store>> open_store(const ServeRequest& request, Logger& l
   return std::unique_ptr<Store>();
 }
 
-void read_again(const ServeRequest& request, Store* store, KeyDoor* door, ModelAdmin& admin, HttpServer& server,
-                Logger& log) {
+void read_again(const ServeRequest& request, Store* store, KeyDoor* door, HttpServer& server, Logger& log) {
   if (door != nullptr) {
     auto fixed = read_fixed_keys(request.keys_file);
     const Status taken = fixed ? store->keys().set_fixed(std::move(*fixed)) : Status(fixed.error());
@@ -118,8 +119,25 @@ void read_again(const ServeRequest& request, Store* store, KeyDoor* door, ModelA
   }
   if (const Status tls = server.reload_tls(); !tls)
     log.warning("the certificates stay as they were: " + to_string(tls.error()));
-  admin.follow_production();
-  log.info("keys, certificates and packages in production were read again");
+  log.info("keys and certificates were read again");
+}
+
+/// Who comes while answers are on their way hears that the server shuts down, and can ask for its health; then the
+/// listeners close.
+void end_with_answers(ApiServer& api, BatchRunner* batches, HttpServer& server, std::chrono::seconds timeout) {
+  const SteadyTime end = std::chrono::steady_clock::now() + timeout;
+  const auto until = [&](auto holds) {
+    while (std::chrono::steady_clock::now() < end && !holds()) {
+    }
+  };
+  api.drain();
+  server.drain();
+  if (batches != nullptr) batches->drain();
+  until([&] { return server.wait_answered(kLook); });
+  until([&] { return batches == nullptr || batches->wait_idle(kLook); });
+  server.stop_accepting();
+  until([&] { return server.wait_drained(kLook); });
+  server.stop();
 }
 
 /// An address that other machines reach.
@@ -216,21 +234,18 @@ Status serve(const ServeRequest& request, Logger& log,
   for (const HttpEndpoint& endpoint : server.endpoints())
     addresses.push_back((endpoint.tls ? "https://" : "http://") + to_string(endpoint));
   ready(addresses);
-  constexpr std::chrono::milliseconds kLook{50};
+  bool follow = false;  // what is in production is to be looked at
   while (!stop.cancelled()) {
     std::this_thread::sleep_for(kLook);
-    if (request.reload != nullptr && request.reload->exchange(false))
-      read_again(request, store.get(), door.get(), admin, server, log);
+    if (request.reload != nullptr && request.reload->exchange(false)) {
+      read_again(request, store.get(), door.get(), server, log);
+      follow = true;
+    }
+    if (!follow) continue;
+    follow = !admin.follow_production();  // later, where another model is being loaded
+    if (!follow) log.info("packages in production were read again");
   }
-  api.drain();
-  if (batches) batches->drain();
-  server.stop_accepting();
-  const SteadyTime end = std::chrono::steady_clock::now() + request.drain_timeout;
-  while (std::chrono::steady_clock::now() < end && !server.wait_drained(kLook)) {
-  }
-  while (batches && std::chrono::steady_clock::now() < end && !batches->wait_idle(kLook)) {
-  }
-  server.stop();
+  end_with_answers(api, batches.get(), server, request.drain_timeout);
   return {};
 }
 

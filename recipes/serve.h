@@ -66,7 +66,8 @@ struct ServeRequest {
   std::optional<TraceOptions> traces;  // an empty endpoint: none
 };
 
-/// Returns when `stop` is set and what ran has ended, or `drain_timeout` after it. `ready` hears the addresses.
+/// Returns when `stop` is set and what ran has ended, or `drain_timeout` after it; until then requests are refused with
+/// 503 and /readyz says why. `ready` hears the addresses.
 Status serve(const ServeRequest& request, Logger& log,
              const std::function<void(const std::vector<std::string>&)>& ready, const CancelToken& stop);
 

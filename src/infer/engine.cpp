@@ -179,7 +179,6 @@ Result<Engine> Engine::load(const std::filesystem::path& gguf, const EngineOptio
   };
   impl->adapters[0] = EngineAdapter{};
   impl->ends = impl->model->end_tokens();
-  impl->counts.last_step = std::chrono::steady_clock::now();
   return Engine(std::move(impl));
 }
 
@@ -387,6 +386,8 @@ EngineStats Engine::stats() const {
     out.cells_used += lane->used_cells();
     out.cache_bytes += lane->held_cells() * cell;
     if (lane->load() > 0) out.running_adapters.push_back(lane->adapter());
+    if (lane->computing_since() && (!out.computing_since || *lane->computing_since() < *out.computing_since))
+      out.computing_since = lane->computing_since();
   }
   out.drain_tokens_per_second = impl_->drain_per_second(false);
   std::uint64_t together = 0;

@@ -134,7 +134,8 @@ struct EngineStats {
   std::uint64_t answer_tokens = 0;
   std::uint64_t steps = 0, preempted = 0, finished = 0, failed = 0;
   std::uint64_t kept_bytes = 0;
-  SteadyTime last_step;  // heartbeat: the end of the last step
+  std::optional<SteadyTime> computing_since;  // heartbeat: since when the lane that has had work the longest without a
+                                              // step's end has had it; none: no lane has work
   std::vector<AdapterId> running_adapters, waiting_adapters;
 };
 

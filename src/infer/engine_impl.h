@@ -91,6 +91,7 @@ class Lane {
   AdapterId adapter() const { return adapter_; }
   std::size_t used_cells() const { return shown_used_; }
   std::size_t held_cells() const { return shown_held_; }
+  std::optional<SteadyTime> computing_since() const { return computing_since_; }
 
  private:
   void run();
@@ -138,6 +139,7 @@ class Lane {
   std::vector<std::unique_ptr<EngineJob>> jobs_;   // in the order in which they came
   AdapterId adapter_ = 0;
   std::size_t load_ = 0, shown_used_ = 0, shown_held_ = 0;
+  std::optional<SteadyTime> computing_since_;  // without having ended a step; none: it waits for work
   std::uint64_t times_forgotten_ = 0;
   std::uint64_t new_prompt_ = 0, new_cached_ = 0, new_computed_ = 0, new_answer_ = 0;  // not in the engine's counts yet
   std::thread thread_;

@@ -54,9 +54,13 @@ void Lane::run() {
     bool afresh = false;
     {
       std::unique_lock lock(engine_.mutex);
-      if (!has_work()) busy.set(false);
+      if (!has_work()) {
+        busy.set(false);
+        computing_since_.reset();
+      }
       engine_.changed.wait(lock, [&] { return engine_.stopping || has_work(); });
       if (engine_.stopping) break;
+      if (!computing_since_) computing_since_ = now();
       afresh = jobs_.empty() && times_forgotten_ != engine_.times_forgotten;
       if (afresh) times_forgotten_ = engine_.times_forgotten;
       admit(expired);
@@ -472,7 +476,7 @@ void Lane::publish() {
   counts.computed_tokens += std::exchange(new_computed_, 0);
   counts.answer_tokens += std::exchange(new_answer_, 0);
   ++counts.steps;
-  counts.last_step = now();
+  computing_since_ = now();
   shown_used_ = memory_.used();
   shown_held_ = memory_.cells();
 }

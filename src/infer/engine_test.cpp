@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <condition_variable>
+#include <future>
 #include <mutex>
 #include <thread>
 
@@ -459,6 +461,53 @@ TEST(Engine, WhatIsSubmittedUnderAHoldBeginsTogether) {
   for (const auto& one : heard) one->wait();
   ASSERT_EQ(counts.size(), 20u);
   for (std::size_t i = 0; i < counts.size(); ++i) EXPECT_EQ(counts[i], i / 5 + 1);
+}
+
+/// Stops the lane that tells it a token, until it is let go.
+class Stopper final : public AnswerListener {
+ public:
+  void on_prompt(int, const PromptRead&) override {}
+  void on_text(int, std::string_view, std::span<const SampledToken>) override {
+    if (stopped_.exchange(true)) return;
+    reached_.set_value();
+    go_.get_future().wait();
+  }
+  void on_end(int, const AnswerEnd&) override { ended_.set_value(); }
+  void on_error(int, const Error&) override { ended_.set_value(); }
+  void wait_until_stopped() { reached_.get_future().wait(); }
+  void go() {
+    go_.set_value();
+    ended_.get_future().wait();
+  }
+
+ private:
+  std::atomic<bool> stopped_{false};
+  std::promise<void> reached_, go_, ended_;
+};
+
+TEST(Engine, TheHeartbeatIsOfTheLaneThatHasBeenAtItsStepTheLongest) {
+  EngineOptions options = exact();
+  options.share = std::make_shared<ComputeShare>(2);
+  ComputeShare::Busy company(*options.share);  // so that a lane takes half of the cores
+  company.set(true);
+  Engine engine = Engine::load(tiny_llama(), options).value();
+  EXPECT_FALSE(engine.stats().computing_since.has_value());
+  answer(engine, ask(some_tokens(20), 4));
+  const auto idle = [&] { return !engine.stats().computing_since.has_value(); };
+  while (!idle()) std::this_thread::yield();
+  const SteadyTime before = std::chrono::steady_clock::now();  // what comes after being idle begins anew
+  const auto stopper = std::make_shared<Stopper>();
+  engine.submit(ask(some_tokens(20, 5), 8), stopper).value();
+  stopper->wait_until_stopped();
+  const auto stopped = engine.stats().computing_since;
+  ASSERT_TRUE(stopped.has_value());
+  EXPECT_GE(*stopped, before);
+  for (std::uint64_t i = 0; i < 3; ++i) {
+    answer(engine, ask(some_tokens(20, 6 + i), 4));  // the other lane's
+    EXPECT_EQ(engine.stats().computing_since, stopped) << "steps of others hide nothing";
+  }
+  stopper->go();
+  while (!idle()) std::this_thread::yield();
 }
 
 TEST(Engine, WholeAnswersAreNeverPutBack) {

@@ -81,6 +81,7 @@ struct ApiServices {
   BatchRunner* batches = nullptr;               // null: none are worked off
   const std::atomic<bool>* draining = nullptr;  // no new work is taken
   const ServerMetrics* metrics = nullptr;       // null: GET /metrics answers 404
+  std::function<SteadyTime()> clock;            // of health; empty: the machine's
 };
 
 struct ApiCall {

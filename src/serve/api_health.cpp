@@ -6,7 +6,7 @@
 namespace tailor {
 namespace {
 
-/// A lane with work that has made no step for so long has stopped.
+/// A lane that has had work for so long without a step's end has stopped.
 constexpr std::chrono::seconds kLongestStep{60};
 
 /// Empty: ready.
@@ -14,11 +14,14 @@ std::string reason_not_ready(const ApiServices& services) {
   if (services.draining != nullptr && services.draining->load()) return "the server is draining";
   const auto models = services.models->list();
   if (models.empty()) return "no model is loaded";
+  const SteadyTime now = services.clock ? services.clock() : std::chrono::steady_clock::now();
   for (const ServedModelPtr& model : models) {
-    if (!model->text) continue;
-    const EngineStats stats = model->text->engine().stats();
-    if (stats.running > 0 && std::chrono::steady_clock::now() - stats.last_step > kLongestStep)
-      return "an engine has made no step for a minute";
+    if (model->text) {
+      const auto since = model->text->engine().stats().computing_since;
+      if (since && now - *since > kLongestStep) return "an engine has made no step for a minute";
+    }
+    const auto due = model->batcher_load().due;
+    if (due && now > *due) return "a batch of texts has not ended in its time";
   }
   return {};
 }

@@ -24,6 +24,7 @@ struct ApiRoute {
   /// Takes the body as it comes; null: JSON in memory.
   std::unique_ptr<HttpBodySink> (*sink)(const ApiServices&, const HttpHead&, const Principal&) = nullptr;
   bool needs_store = false;
+  bool while_draining = false;  // also answered by a server that shuts down
 };
 
 const std::vector<ApiRoute>& api_routes();

@@ -129,7 +129,7 @@ HttpAdmission ApiServer::admit(const HttpHead& head) {
     return out;
   }
   const bool post = head.method == "POST";
-  if (draining_.load() && post)
+  if (draining_.load() && !route->while_draining)
     return refuse({503, "server_overloaded", "shutting_down", "the server is shutting down", "", 2});
   if (route->needs_store && services_.store == nullptr)
     return refuse({501, "not_supported_error", "no_store",

@@ -51,7 +51,7 @@ class ApiServer final : public HttpHandler {
   void handle(HttpRequest&& request, std::shared_ptr<HttpResponder> responder) override;
   HttpResponse error_response(int status, std::string_view message) override;
 
-  /// New work is refused with 503, what runs goes on.
+  /// What comes from now on is refused with 503, but for health, version and metrics; what runs goes on.
   void drain() { draining_.store(true); }
   ApiServices& services() { return services_; }
   const std::shared_ptr<const RequestObservers>& observers() const { return observers_; }

@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cmath>
+#include <optional>
 
 #include "infer/generator.h"
 #include "serve/test_api.h"
@@ -11,6 +13,7 @@
 namespace tailor {
 namespace {
 
+using test::Answer;
 using test::JsonAnswer;
 using test::TestApi;
 
@@ -337,6 +340,47 @@ TEST(ApiText, AClientThatGoesEndsItsAnswer) {
   EXPECT_TRUE(test::eventually([&] { return api.engine().stats().running == 0; }));
 }
 
+TEST(ApiText, ReadyUnlessAStepOrABatchHasStopped) {
+  const auto share = std::make_shared<ComputeShare>(2);
+  TestApi api({}, {.share = share});
+  std::atomic<int> passed = 0;  // seconds beyond the machine's clock
+  api.api().services().clock = [&] { return std::chrono::steady_clock::now() + std::chrono::seconds(passed); };
+  const auto idle = [&] { return !api.engine().stats().computing_since.has_value(); };
+  passed = 3600;
+  EXPECT_EQ(api.get("/readyz").status, 200) << "it had nothing to do";
+  EXPECT_EQ(api.post("/v1/completions", {{"prompt", "x"}, {"max_tokens", 1}}).status, 200);
+  EXPECT_TRUE(test::eventually(idle));
+  EXPECT_EQ(api.get("/readyz").status, 200) << "nor has it any more";
+
+  std::optional<ComputeShare::Turn> others(std::in_place, *share);  // nothing is computed while it lives
+  auto text = api.client(), vectors = api.client();
+  text.send(TestApi::post_text("/v1/completions", dump_json({{"prompt", "x"}, {"max_tokens", 1}})));
+  ASSERT_TRUE(test::eventually([&] { return !idle(); }));
+  passed = 0;
+  EXPECT_EQ(api.get("/readyz").status, 200);
+  passed = 61;
+  const JsonAnswer stopped = api.get("/readyz");
+  EXPECT_EQ(stopped.status, 503);
+  EXPECT_EQ(stopped.json["error"]["message"], "an engine has made no step for a minute");
+  EXPECT_EQ(api.get("/health").status, 503);
+  EXPECT_EQ(api.get("/livez").status, 200);
+  others.reset();
+  EXPECT_EQ(text.read_answer().status, 200);
+  EXPECT_TRUE(test::eventually(idle));
+  EXPECT_EQ(api.get("/readyz").status, 200);
+
+  passed = 30;
+  others.emplace(*share);
+  vectors.send(TestApi::post_text("/v1/embeddings", dump_json({{"input", "one"}})));
+  ASSERT_TRUE(test::eventually([&] { return api.models().find("tiny")->batcher_load().due.has_value(); }));
+  EXPECT_EQ(api.get("/readyz").status, 200) << "a batch has a minute, and more for its texts";
+  passed = 63;
+  EXPECT_EQ(api.get("/readyz").json["error"]["message"], "a batch of texts has not ended in its time");
+  others.reset();
+  EXPECT_EQ(vectors.read_answer().status, 200);
+  EXPECT_EQ(api.get("/readyz").status, 200);
+}
+
 TEST(ApiText, DrainingRefusesNewWorkAndEndsWhatRuns) {
   TestApi api;
   EXPECT_EQ(api.get("/readyz").status, 200);
@@ -344,12 +388,25 @@ TEST(ApiText, DrainingRefusesNewWorkAndEndsWhatRuns) {
   running.send(TestApi::post_text(
       "/v1/completions", dump_json({{"prompt", "x"}, {"stream", true}, {"max_tokens", 300}, {"ignore_eos", true}})));
   ASSERT_TRUE(running.read_through("\"text\":").has_value());
+  auto kept = api.client();
+  EXPECT_EQ(kept.get("/livez").status, 200);
   api.api().drain();
-  EXPECT_EQ(api.get("/readyz").status, 503);
-  EXPECT_EQ(api.get("/livez").status, 200);
-  const JsonAnswer refused = api.post("/v1/completions", {{"prompt", "x"}});
-  EXPECT_EQ(refused.status, 503);
-  EXPECT_NE(refused.headers.find("Retry-After"), nullptr);
+  api.server().drain();
+  const JsonAnswer state = api.get("/readyz");
+  EXPECT_EQ(state.status, 503);
+  EXPECT_EQ(state.json["error"]["message"], "the server is draining");
+  for (const char* path : {"/livez", "/version", "/ping"}) EXPECT_EQ(api.get(path).status, 200) << path;
+  EXPECT_EQ(api.get("/health").status, 503);
+  const std::string ask = TestApi::post_text("/v1/completions", dump_json({{"prompt", "x"}}));
+  auto fresh = api.client();
+  for (const Answer& refused :
+       {fresh.ask(ask), kept.ask(ask), api.client().ask("GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n")}) {
+    EXPECT_EQ(refused.status, 503);
+    ASSERT_NE(refused.headers.find("Retry-After"), nullptr);
+    EXPECT_EQ(*refused.headers.find("Connection"), "close");
+    EXPECT_EQ(Json::parse(refused.body)["error"]["code"], "shutting_down");
+  }
+  EXPECT_TRUE(api.server().wait_answered(std::chrono::seconds(20)));
   api.server().stop_accepting();
   const std::string rest = running.read_to_end();
   EXPECT_NE(rest.find("\"finish_reason\":\"length\""), std::string::npos);

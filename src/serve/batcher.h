@@ -13,6 +13,7 @@
 #include <iterator>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <thread>
@@ -32,6 +33,20 @@ struct Batched {
   double waited_s = 0;    // before the batch began
   double computed_s = 0;  // of the whole batch
   std::size_t batch_items = 0;
+};
+
+/// What a batcher has to do now.
+struct BatcherLoad {
+  std::size_t running = 0, waiting = 0;  // requests
+  std::size_t items = 0;                 // of those that wait
+  std::optional<SteadyTime> due;         // by when the batch that is computed ends, unless it has stopped; none: none is
+
+  void add(const BatcherLoad& other) {
+    running += other.running;
+    waiting += other.waiting;
+    items += other.items;
+    if (other.due && (!due || *other.due < *due)) due = other.due;
+  }
 };
 
 struct BatcherOptions {
@@ -112,6 +127,10 @@ class Batcher {
     const std::lock_guard lock(mutex_);
     return waiting_;
   }
+  BatcherLoad load() const {
+    const std::lock_guard lock(mutex_);
+    return {running_, queue_.size(), waiting_, due_};
+  }
   double expected_wait() const {  ///< seconds for what waits now; 0: nothing does, or nobody knows
     const std::lock_guard lock(mutex_);
     return wait_seconds();
@@ -128,6 +147,9 @@ class Batcher {
   };
 
   static constexpr int kGatheringShare = 20;
+  // Where a language model answers, a slow machine needs about a second for a text, and for so many bytes of it.
+  static constexpr std::chrono::seconds kLongestBatch{60};
+  static constexpr std::size_t kBytesASecond = 256;
 
   static double seconds(SteadyTime from, SteadyTime to) { return std::chrono::duration<double>(to - from).count(); }
   static BatcherOptions with_clock(BatcherOptions options) {
@@ -184,6 +206,7 @@ class Batcher {
       std::move(request.items.begin(), request.items.end(), std::back_inserter(items));
     }
     const SteadyTime begin = options_.clock();
+    begins(requests, items.size(), begin);
     Result<Answers> all = Error{};
     try {
       ComputeShare::Busy busy(*share_);
@@ -194,6 +217,7 @@ class Batcher {
       all = Error{ErrorCode::kInternal, fmt::format("the batch failed: {}", e.what()), ""};
     }
     const SteadyTime end = options_.clock();
+    ends();
     std::size_t first = 0;
     for (std::size_t r = 0; r < requests.size(); ++r) {
       Request& request = requests[r];
@@ -208,6 +232,19 @@ class Batcher {
     return end - begin;
   }
 
+  void begins(const std::vector<Request>& requests, std::size_t items, SteadyTime at) {
+    std::size_t bytes = 0;
+    for (const Request& request : requests) bytes += request.bytes;
+    const std::lock_guard lock(mutex_);
+    running_ = requests.size();
+    due_ = at + kLongestBatch + std::chrono::seconds(items + bytes / kBytesASecond);
+  }
+  void ends() {
+    const std::lock_guard lock(mutex_);
+    running_ = 0;
+    due_.reset();
+  }
+
   Compute compute_;
   std::shared_ptr<ComputeShare> share_;
   BatcherOptions options_;
@@ -216,6 +253,8 @@ class Batcher {
   std::deque<Request> queue_;
   std::size_t waiting_ = 0;
   std::size_t waiting_bytes_ = 0;
+  std::size_t running_ = 0;        // requests of the batch that is computed
+  std::optional<SteadyTime> due_;  // see BatcherLoad
   DrainRate drain_;  // of bytes
   bool stopping_ = false;
   std::thread thread_;

@@ -114,6 +114,37 @@ TEST(Batcher, AFullQueueRefuses) {
   EXPECT_TRUE(waits.get().has_value());
 }
 
+TEST(Batcher, TellsWhatItHasToDoAndByWhenItsBatchEnds) {
+  const SteadyTime start = std::chrono::steady_clock::now();
+  std::atomic<int> passed = 0;
+  Lengths lengths({.clock = [&] { return start + std::chrono::seconds(passed); }}, true);
+  const auto idle = [&] {
+    const BatcherLoad load = (*lengths).load();
+    return load.running == 0 && load.waiting == 0 && load.items == 0 && !load.due;
+  };
+  EXPECT_TRUE(idle());
+  passed = 100;  // before it began nothing was late
+  auto running = lengths.ask({"a", std::string(512, 'b')});
+  lengths.wait_until_computing();
+  auto waits = lengths.ask({"c", "d"}), also = lengths.ask({"e"});
+  const BatcherLoad load = (*lengths).load();
+  EXPECT_EQ(load.running, 1u);
+  EXPECT_EQ(load.waiting, 2u);
+  EXPECT_EQ(load.items, 3u);
+  ASSERT_TRUE(load.due.has_value());
+  EXPECT_EQ(*load.due, start + std::chrono::seconds(100 + 60 + 2 + 2)) << "a minute, and more for texts and bytes";
+  lengths.open();
+  EXPECT_TRUE(running.get().has_value());
+  EXPECT_TRUE(waits.get().has_value());
+  EXPECT_TRUE(also.get().has_value());
+  EXPECT_TRUE(idle()) << "told before its last answer";
+  BatcherLoad sum{.running = 1, .due = start + std::chrono::seconds(9)};
+  sum.add({.running = 2, .waiting = 3, .items = 4, .due = start + std::chrono::seconds(5)});
+  sum.add({});
+  EXPECT_EQ(sum.running, 3u);
+  EXPECT_EQ(sum.due, start + std::chrono::seconds(5)) << "the earliest";
+}
+
 TEST(Batcher, FailuresReachAllOfTheBatch) {
   Lengths lengths;
   EXPECT_EQ(lengths.ask({"fail"}).get().error().message, "a text that fails");

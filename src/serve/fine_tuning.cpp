@@ -385,6 +385,7 @@ Result<std::string> FineTuning::serve(const Job& job, const fs::path& package) {
   const std::string suffix = text_of(job.request, "suffix"), base = text_of(job.request, "model");
   const std::string name = fmt::format("ft:{}:tailor:{}:{}", base, suffix, job.id.substr(job.id.size() - 8));
   const ServedModelPtr parent = models_.find(base);
+  const ModelRegistry::Loading shown(models_);
   std::error_code ignored;
   std::unique_ptr<ServedModel> model;
   if (parent && parent->text && fs::exists(package / "adapter" / "adapter.gguf", ignored)) {

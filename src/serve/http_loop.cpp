@@ -71,7 +71,7 @@ void HttpLoop::add(std::shared_ptr<HttpSession> session) {
   HttpSession& added = *session;
   sessions_.insert(std::move(session));
   added.start();
-  if (draining_) added.drain();
+  if (finishing_) added.finish();
   schedule_tick();
 }
 
@@ -79,9 +79,9 @@ void HttpLoop::remove(const std::shared_ptr<HttpSession>& session) {
   sessions_.erase(session);
 }
 
-void HttpLoop::drain() {
-  draining_ = true;
-  for (const auto& session : std::vector(sessions_.begin(), sessions_.end())) session->drain();
+void HttpLoop::finish() {
+  finishing_ = true;
+  for (const auto& session : std::vector(sessions_.begin(), sessions_.end())) session->finish();
 }
 
 void HttpLoop::schedule_tick() {

@@ -34,7 +34,7 @@ class HttpLoop : public std::enable_shared_from_this<HttpLoop> {
   // The loop's thread only.
   void add(std::shared_ptr<HttpSession> session);
   void remove(const std::shared_ptr<HttpSession>& session);
-  void drain();  ///< connections end when their request is answered; new ones at once
+  void finish();  ///< connections end when their request is answered; new ones at once
 
  private:
   void run();
@@ -43,7 +43,7 @@ class HttpLoop : public std::enable_shared_from_this<HttpLoop> {
   std::unique_ptr<Impl> impl_;
   std::chrono::milliseconds tick_;
   std::unordered_set<std::shared_ptr<HttpSession>> sessions_;
-  bool ticking_ = false, draining_ = false, stopping_ = false;
+  bool ticking_ = false, finishing_ = false, stopping_ = false;
   std::mutex mutex_;  // guards closed_, and so that nothing is posted after it
   bool closed_ = false;
   std::thread thread_;

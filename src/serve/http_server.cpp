@@ -83,11 +83,19 @@ std::vector<HttpEndpoint> HttpServer::endpoints() const {
   return places;
 }
 
+void HttpServer::drain() {
+  impl_->shared->drain();
+}
+
+bool HttpServer::wait_answered(std::chrono::milliseconds timeout) {
+  return impl_->shared->wait_answered(timeout);
+}
+
 void HttpServer::stop_accepting() {
   if (impl_->loops.empty()) return;
   impl_->close_listeners();
   for (const auto& loop : impl_->loops) {
-    loop->post([loop] { loop->drain(); });
+    loop->post([loop] { loop->finish(); });
   }
 }
 

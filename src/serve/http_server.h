@@ -12,8 +12,9 @@
 
 namespace tailor {
 
-/// Threads: start(), stop_accepting(), wait_drained(), stop() and reload_tls() from one thread at a time, not from the
-/// handler's calls. Everything else any thread.
+/// Ends in steps: drain(), until wait_answered(); stop_accepting(), until wait_drained(); stop(). Each may be left out.
+/// Threads: these, start() and reload_tls() from one thread at a time, not from the handler's calls. Everything else
+/// any thread.
 class HttpServer {
  public:
   /// `handler` stays alive until stop() has returned.
@@ -26,6 +27,10 @@ class HttpServer {
   Status start();
   std::vector<HttpEndpoint> endpoints() const;  ///< with the ports that the system chose; after start()
 
+  /// Connections come and are heard as before, so that the handler can refuse and health can be asked for; every answer
+  /// says "Connection: close". A stream that began before leaves its connection for one more request.
+  void drain();
+  bool wait_answered(std::chrono::milliseconds timeout);  ///< after drain(): whether all that began before has ended
   /// No new connections; idle ones close; requests under way are answered with "Connection: close".
   void stop_accepting();
   bool wait_drained(std::chrono::milliseconds timeout);  ///< whether all connections have ended

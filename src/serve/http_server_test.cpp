@@ -300,6 +300,105 @@ TEST(HttpServer, DrainsWithoutLosingAnAnswer) {
   EXPECT_TRUE(server.server.wait_drained(std::chrono::seconds(20)));
 }
 
+TEST(HttpServer, ADrainHearsWhoComesUntilWhatRanHasEnded) {
+  const TemporaryDirectory dir("drain");
+  HttpServerOptions options = local_options();
+  options.endpoints.push_back({.unix_path = dir.path() / "socket"});
+  TestHandler handler;
+  std::shared_ptr<HttpResponder> stream, whole;
+  Event both;
+  handler.handle_with = [&](HttpRequest&& request, std::shared_ptr<HttpResponder> responder) {
+    if (request.head.path == "/stream") {
+      responder->begin_stream(200, {});
+      stream = std::move(responder);
+    } else if (request.head.path == "/whole") {
+      whole = std::move(responder);
+      both.set();
+    } else {
+      responder->send({200, {}, request.head.path});
+    }
+  };
+  TestServer server(handler, options);
+  TestClient idle = server.client(), streaming = server.client(), waiting = server.client();
+  EXPECT_EQ(idle.get("/").status, 200);
+  streaming.send("GET /stream HTTP/1.1\r\nHost: t\r\n\r\n");
+  ASSERT_TRUE(streaming.read_through("Transfer-Encoding").has_value());
+  waiting.send("GET /whole HTTP/1.1\r\nHost: t\r\n\r\n");
+  ASSERT_TRUE(both.wait());
+  server.server.drain();
+  EXPECT_FALSE(server.server.wait_answered(std::chrono::milliseconds(0)));
+  TestClient at_socket = TestClient::to_unix(dir.path() / "socket"), fresh = server.client();
+  for (TestClient* client : {&fresh, &idle, &at_socket}) {
+    const Answer answer = client->get("/new");
+    EXPECT_EQ(answer.body, "/new");
+    EXPECT_EQ(*answer.headers.find("Connection"), "close");
+    EXPECT_TRUE(client->closed());
+  }
+  whole->send({200, {}, "late"});
+  const Answer late = waiting.read_answer();
+  EXPECT_EQ(late.body, "late");
+  EXPECT_EQ(*late.headers.find("Connection"), "close");
+  EXPECT_FALSE(server.server.wait_answered(std::chrono::milliseconds(0))) << "the stream goes on";
+  stream->write("end");
+  stream->finish();
+  EXPECT_TRUE(streaming.read_through("end\r\n0\r\n\r\n").has_value());
+  EXPECT_TRUE(server.server.wait_answered(std::chrono::seconds(20)));
+  const Answer after = streaming.get("/after");
+  EXPECT_EQ(after.body, "/after") << "its head did not say that the connection ends";
+  EXPECT_EQ(*after.headers.find("Connection"), "close");
+  TestClient last = server.client();
+  EXPECT_EQ(last.get("/last").status, 200) << "the listeners close when they are told to";
+}
+
+TEST(HttpServer, ADrainWaitsForWhatCameBeforeItAlone) {
+  TestHandler handler;
+  TestServer server(handler);
+  TestClient before = server.client(), after = server.client();
+  const std::string head = "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
+  before.send(head);
+  ASSERT_TRUE(before.read_through("100 Continue\r\n\r\n").has_value());
+  server.server.drain();
+  after.send(head);
+  ASSERT_TRUE(after.read_through("100 Continue\r\n\r\n").has_value());
+  EXPECT_FALSE(server.server.wait_answered(std::chrono::milliseconds(0))) << "a body is on its way";
+  before.send("ab");
+  EXPECT_EQ(before.read_answer().status, 200);
+  EXPECT_TRUE(server.server.wait_answered(std::chrono::seconds(20)));
+  server.server.stop_accepting();
+  after.send("ab");
+  EXPECT_EQ(after.read_answer().status, 200) << "but it is answered";
+  before.close();
+  after.close();
+  EXPECT_TRUE(server.server.wait_drained(std::chrono::seconds(20)));
+}
+
+TEST(HttpServer, ADrainDoesNotWaitForWhoWentOrWasRefused) {
+  TestHandler handler;
+  std::shared_ptr<HttpResponder> kept;
+  Event arrived;
+  handler.admit_with = [](const HttpHead& head) {
+    HttpAdmission out;
+    if (head.path == "/no") out.refusal = HttpResponse{503, {}, "no"};
+    out.max_body_bytes = 1 << 20;
+    return out;
+  };
+  handler.handle_with = [&](HttpRequest&&, std::shared_ptr<HttpResponder> responder) {
+    kept = std::move(responder);
+    arrived.set();
+  };
+  TestServer server(handler);
+  TestClient refused = server.client(), reading_past = server.client(), goes = server.client();
+  EXPECT_EQ(refused.get("/no").status, 503);
+  reading_past.send("POST /no HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\n");
+  EXPECT_EQ(reading_past.read_answer().status, 503);
+  goes.send("GET / HTTP/1.1\r\nHost: t\r\n\r\n");
+  ASSERT_TRUE(arrived.wait());
+  server.server.drain();
+  EXPECT_FALSE(server.server.wait_answered(std::chrono::milliseconds(0)));
+  goes.abort();
+  EXPECT_TRUE(server.server.wait_answered(std::chrono::seconds(20)));
+}
+
 TEST(HttpServer, StopsWithAnswersStillDue) {
   TestHandler handler;
   std::vector<std::shared_ptr<HttpResponder>> kept;

@@ -53,6 +53,7 @@ HttpSession::HttpSession(std::shared_ptr<HttpShared> shared, std::shared_ptr<Htt
 
 HttpSession::~HttpSession() {
   release_body_memory();
+  leave_request();
   shared_->leave(peer_);
 }
 
@@ -119,11 +120,12 @@ void HttpSession::close() {
   if (exchange_ && exchange_->close()) count(shared_->metrics->disconnects);
   exchange_.reset();
   admission_ = {};
+  leave_request();
   loop_->remove(self);
 }
 
-void HttpSession::drain() {
-  draining_ = true;
+void HttpSession::finish() {
+  finishing_ = true;
   if (state_ == State::kHandshake) return close();
   if (state_ != State::kHead || !in_.empty()) return;
   if (out_.empty()) return close();
@@ -197,7 +199,7 @@ bool HttpSession::step_request() {
 }
 
 void HttpSession::next_request() {
-  if (draining_ && in_.empty()) {
+  if (finishing_ && in_.empty()) {
     state_ = State::kClosing;
     return;
   }
@@ -208,7 +210,7 @@ void HttpSession::next_request() {
   body_.clear();
   body_bytes_ = 0;
   is_head_method_ = false;
-  streaming_ = false;
+  streaming_ = stream_stays_ = false;
   comment_interval_ = std::chrono::milliseconds(0);
   read_deadline_ = Clock::now() + shared_->timeouts.idle;
 }
@@ -221,6 +223,7 @@ void HttpSession::on_head() {
   head.over_tls = transport_->over_tls();
   head.tls_client = transport_->tls_client();
   is_head_method_ = head.method == "HEAD";
+  counted_ = shared_->begin_request();  // before the handler may say no: what it lets in before a drain is waited for
   try {
     admission_ = shared_->handler.admit(head);
   } catch (const std::exception&) {
@@ -245,14 +248,24 @@ void HttpSession::refuse(HttpResponse response) {
   const auto& length = parser_->head().content_length;
   const bool small =
       !parser_->has_body() || (length && *length <= shared_->limits.drained_body_bytes && !parser_->expects_continue());
-  const bool keep = small && parser_->keep_alive() && !draining_;
+  const bool keep = small && may_stay();
   const bool has_body = parser_->has_body();
   respond(std::move(response), keep);
   admission_ = {};
   if (!keep) return end_request(false);
   if (!has_body) return end_request(true);
+  leave_request();
   state_ = State::kDiscard;
   begin_body_deadlines(shared_->timeouts.body);
+}
+
+bool HttpSession::may_stay() const {
+  return parser_->keep_alive() && !finishing_ && !shared_->draining();
+}
+
+/// It is answered, or will not be.
+void HttpSession::leave_request() {
+  if (std::exchange(counted_, false)) shared_->end_request();
 }
 
 void HttpSession::on_body(std::string_view piece) {
@@ -300,7 +313,7 @@ bool HttpSession::step_response() {
     close();
     return false;
   }
-  bool keep = parser_->keep_alive() && !draining_;
+  bool keep = may_stay();
   if (taken.unanswered) taken.response = error_response(500, "the request was dropped inside the server");
   if (taken.response) respond(std::move(*taken.response), keep);
   if (taken.prepared) {
@@ -315,7 +328,7 @@ bool HttpSession::step_response() {
   if (!taken.bytes.empty() && stream_has_body_) out_.append_body(std::move(taken.bytes));
   exchange_->set_unsent(out_.size());
   if (!taken.finished) return false;
-  if (taken.broken || (streaming_ && parser_->http_1_0())) keep = false;
+  if (streaming_) keep = stream_stays_ && !finishing_ && !taken.broken;
   end_request(keep);
   return true;
 }
@@ -323,6 +336,7 @@ bool HttpSession::step_response() {
 void HttpSession::end_request(bool keep) {
   exchange_.reset();
   release_body_memory();
+  leave_request();
   if (keep) return next_request();
   admission_ = {};
   state_ = State::kClosing;
@@ -334,7 +348,8 @@ void HttpSession::begin_stream(HttpExchange::StreamBegin begin) {
   streaming_ = true;
   stream_has_body_ = head.usable && !is_head_method_ && may_have_body(begin.status);
   if (head.usable && chunked && may_have_body(begin.status)) head.text += "Transfer-Encoding: chunked\r\n";
-  send_head(head.text, chunked && parser_->keep_alive() && !draining_);
+  stream_stays_ = chunked && may_stay();
+  send_head(head.text, stream_stays_);
 }
 
 void HttpSession::respond(HttpResponse response, bool keep) {

@@ -45,8 +45,8 @@ class HttpSession final : public TransportOwner, public std::enable_shared_from_
   ~HttpSession() override;
 
   void start();
-  void drain();  ///< no further request after the present one
-  void close();  ///< now
+  void finish();  ///< no further request after the present one
+  void close();   ///< now
   void tick(SteadyTime now);
   void on_wake();
 
@@ -81,6 +81,8 @@ class HttpSession final : public TransportOwner, public std::enable_shared_from_
   void on_body(std::string_view piece);
   void on_request();
   void refuse(HttpResponse response);
+  bool may_stay() const;  // after the present request
+  void leave_request();
   void next_request();
   void end_request(bool keep);
 
@@ -103,13 +105,14 @@ class HttpSession final : public TransportOwner, public std::enable_shared_from_
   std::shared_ptr<HttpWaker> waker_;
 
   State state_ = State::kHandshake;
-  bool draining_ = false, peer_ended_ = false, reading_ = false, writing_ = false;
+  bool finishing_ = false, peer_ended_ = false, reading_ = false, writing_ = false;
   HttpInput in_;
   HttpOutput out_;
 
   // Of the present request.
   std::optional<HttpParser> parser_;
   bool head_begun_ = false;  // its first byte came, or the connection is new
+  bool counted_ = false;     // a drain waits for it
   HttpAdmission admission_;
   std::string body_;
   std::uint64_t body_bytes_ = 0;
@@ -117,6 +120,7 @@ class HttpSession final : public TransportOwner, public std::enable_shared_from_
   bool is_head_method_ = false;
   std::shared_ptr<HttpExchange> exchange_;
   bool streaming_ = false, stream_has_body_ = false;
+  bool stream_stays_ = false;  // its head did not say that the connection ends
   std::chrono::milliseconds comment_interval_{0};
 
   SteadyTime read_deadline_, write_deadline_, window_end_, comment_due_;

@@ -36,4 +36,26 @@ bool HttpShared::wait_empty(std::chrono::milliseconds timeout) {
   return left_.wait_for(lock, timeout, [&] { return connections_ == 0; });
 }
 
+void HttpShared::drain() {
+  const std::lock_guard lock(mutex_);
+  draining_ = true;
+}
+
+bool HttpShared::begin_request() {
+  const std::lock_guard lock(mutex_);
+  if (draining_) return false;
+  ++requests_;
+  return true;
+}
+
+void HttpShared::end_request() {
+  const std::lock_guard lock(mutex_);
+  if (--requests_ == 0) left_.notify_all();
+}
+
+bool HttpShared::wait_answered(std::chrono::milliseconds timeout) {
+  std::unique_lock lock(mutex_);
+  return left_.wait_for(lock, timeout, [&] { return requests_ == 0; });
+}
+
 }  // namespace tailor

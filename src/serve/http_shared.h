@@ -39,10 +39,21 @@ class HttpShared {
   void leave(const HttpPeer& peer);
   bool wait_empty(std::chrono::milliseconds timeout);
 
+  /// From now on every answer says that its connection ends.
+  void drain();
+  bool draining() const { return draining_.load(std::memory_order_relaxed); }
+  /// A request begins; true where it counts as one that a drain waits for, and end_request() has to be called: not
+  /// while draining.
+  bool begin_request();
+  void end_request();
+  bool wait_answered(std::chrono::milliseconds timeout);
+
  private:
   std::mutex mutex_;
   std::condition_variable left_;
+  std::atomic<bool> draining_{false};  // written under mutex_
   std::size_t connections_ = 0;
+  std::size_t requests_ = 0;  // that began before the drain
   std::unordered_map<std::string, std::size_t> by_address_;
 };
 

@@ -43,6 +43,11 @@ Result<ServedModelPtr> ModelAdmin::load_stored(const std::string& reference, con
   if (store_ == nullptr) return no_store();
   const std::unique_lock loading(loading_, std::try_to_lock);
   if (!loading) return busy();
+  return put_stored(reference, id);
+}
+
+Result<ServedModelPtr> ModelAdmin::put_stored(const std::string& reference, const std::string& id) {
+  const ModelRegistry::Loading shown(models_);
   TAILOR_TRY(const PackageRecord record, stored_package(*store_, reference));
   const std::string name = id.empty() ? record.name : id;
   TAILOR_CHECK(check_name(name, "model name"));
@@ -66,6 +71,7 @@ Result<ServedModelPtr> ModelAdmin::load_base(const std::string& name, const std:
   if (!id.empty()) TAILOR_CHECK(check_name(id, "model name"));
   const std::unique_lock loading(loading_, std::try_to_lock);
   if (!loading) return busy();
+  const ModelRegistry::Loading shown(models_);
   auto model = serve_base_model(name, id, options_);
   if (!model) return told(name, model.error());
   return models_.put(std::move(*model));
@@ -78,6 +84,7 @@ Result<ServedModelPtr> ModelAdmin::put_adapter(const fs::path& path, const std::
     return Error{ErrorCode::kNotFound, fmt::format("there is no model {} for the adapter to stand on", parent), ""};
   const std::unique_lock loading(loading_, std::try_to_lock);
   if (!loading) return busy();
+  const ModelRegistry::Loading shown(models_);
   auto model = serve_adapter(*base, path, id);
   if (!model) return told(id, model.error());
   return models_.put(std::move(*model));
@@ -113,8 +120,10 @@ Status ModelAdmin::remove(const std::string& id) {
   return {};
 }
 
-void ModelAdmin::follow_production() {
-  if (store_ == nullptr) return;
+bool ModelAdmin::follow_production() {
+  if (store_ == nullptr) return true;
+  const std::unique_lock loading(loading_, std::try_to_lock);
+  if (!loading) return false;
   std::map<std::string, PackageRecord> following;
   {
     const std::lock_guard lock(mutex_);
@@ -123,12 +132,13 @@ void ModelAdmin::follow_production() {
   for (const auto& [id, served] : following) {
     const auto record = store_->packages().promoted(served.name);
     if (record && *record && (*record)->version == served.version) continue;
-    const auto loaded = load_stored(served.name, id);
+    const auto loaded = put_stored(served.name, id);
     if (loaded)
       log_.info(fmt::format("{} is version {} now", id, (*loaded)->meta.value("version", "")));
     else
       log_.warning(fmt::format("{} stays at version {}: {}", id, served.version, to_string(loaded.error())));
   }
+  return true;
 }
 
 }  // namespace tailor

@@ -41,10 +41,12 @@ class ModelAdmin {
   Result<ServedModelPtr> load_adapter(const std::filesystem::path& path, const std::string& parent,
                                       const std::string& id);
   Status remove(const std::string& id);
-  /// Loads what was promoted or rolled back since; failures are warned of and leave the old version.
-  void follow_production();
+  /// Loads what was promoted or rolled back since; failures are warned of and leave the old version. False: another
+  /// model is being loaded, and nothing was looked at; ask again when it is there.
+  bool follow_production();
 
  private:
+  Result<ServedModelPtr> put_stored(const std::string& reference, const std::string& id);  // under loading_
   Result<ServedModelPtr> put_adapter(const std::filesystem::path& path, const std::string& parent,
                                      const std::string& id);
   /// Clients are told no paths, so the log is.

@@ -2,10 +2,13 @@
 
 #include "serve/model_admin.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstdlib>
+#include <future>
 
 #include "core/files.h"
 #include "serve/key_door.h"
@@ -13,6 +16,7 @@
 #include "serve/memory_fit.h"
 #include "serve/test_api.h"
 #include "serve/test_log.h"
+#include "serve/test_packages.h"
 
 namespace tailor {
 namespace {
@@ -134,6 +138,35 @@ TEST(ModelAdmin, ErrorsTellNoPathsAndTheLogDoes) {
     EXPECT_EQ(message.find('/'), std::string::npos) << message;
   }
   EXPECT_NE(a.log.all().find((a.dir.path() / "adapters" / "broken.gguf").string()), std::string::npos) << a.log.all();
+}
+
+TEST(ModelAdmin, WhatWasPromotedMeanwhileIsLeftForLaterNotForgotten) {
+  AdminApi a;
+  test::write_neighbours_package(a.dir.path() / "package", true);
+  PackageStore& packages = a.store->packages();
+  for (const char* version : {"1", "2"}) packages.add("support", version, a.dir.path() / "package", {}).value();
+  packages.promote("support", "1", "test").value();
+  const auto version = [&] { return a.api.models().find("support")->meta.value("version", ""); };
+  ASSERT_TRUE(a.models.load_stored("support", ""));
+  EXPECT_EQ(version(), "1");
+  EXPECT_TRUE(a.models.follow_production());
+  // A pipe that nobody writes to: it is being loaded until this opens it.
+  const fs::path pipe = a.dir.path() / "adapters" / "slow.gguf";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_EQ(a.api.models().loading(), 0);
+  auto slow = std::async(std::launch::async, [&] { return a.models.load_adapter("slow.gguf", "tiny", "slow"); });
+  EXPECT_TRUE(test::eventually([&] { return a.api.models().loading() == 1; }));
+  packages.promote("support", "2", "test").value();
+  EXPECT_FALSE(a.models.follow_production());
+  EXPECT_EQ(version(), "1");
+  int writer = -1;
+  EXPECT_TRUE(test::eventually([&] { return (writer = open(pipe.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC)) >= 0; }));
+  close(writer);
+  EXPECT_FALSE(slow.get()) << "it was no adapter";
+  EXPECT_EQ(a.api.models().loading(), 0);
+  EXPECT_TRUE(a.models.follow_production());
+  EXPECT_EQ(version(), "2");
+  EXPECT_EQ(a.log.all().find("stays at version"), std::string::npos) << a.log.all();
 }
 
 TEST(ModelAdmin, AdaptersByPathAreOffWhereNoRootWasNamed) {

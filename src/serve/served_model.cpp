@@ -143,9 +143,9 @@ Result<EmbeddingBackend::Ready> EmbeddingBackend::get() {
   return Ready{batcher_.get(), &embedder_->tokenizer(), embedder_->dim(), embedder_->max_tokens()};
 }
 
-std::size_t EmbeddingBackend::waiting() const {
+BatcherLoad EmbeddingBackend::load() const {
   const std::unique_lock lock(mutex_, std::try_to_lock);
-  return lock.owns_lock() && batcher_ ? batcher_->waiting() : 0;
+  return lock.owns_lock() && batcher_ ? batcher_->load() : BatcherLoad{};
 }
 
 Json ServedModel::describe() const {
@@ -164,6 +164,15 @@ Json ServedModel::describe() const {
   if (labels) out["labels"] = labels->manifest.labels;
   if (tags) out["labels"] = tags->manifest.target.spans ? entity_labels(tags->manifest.labels) : tags->manifest.labels;
   if (!meta.empty()) out["meta"] = meta;
+  return out;
+}
+
+BatcherLoad ServedModel::batcher_load() const {
+  BatcherLoad out;
+  if (labels) out.add(labels->batcher->load());
+  if (tags) out.add(tags->batcher->load());
+  if (spans) out.add(spans->batcher->load());
+  if (embedding) out.add(embedding->load());
   return out;
 }
 

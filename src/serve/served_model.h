@@ -90,7 +90,8 @@ class EmbeddingBackend {
     int dim, max_tokens;
   };
   Result<Ready> get();
-  std::size_t waiting() const;  ///< texts; never loads it
+  std::size_t waiting() const { return load().items; }  ///< texts
+  BatcherLoad load() const;                             ///< never loads it
 
  private:
   std::filesystem::path gguf_;
@@ -124,7 +125,8 @@ struct ServedModel {
   std::string fingerprint;                      // of weights and version, as system_fingerprint
   Json meta = Json::object();                   // shown by /v1/models
 
-  Json describe() const;  // as /v1/models lists it
+  Json describe() const;             // as /v1/models lists it
+  BatcherLoad batcher_load() const;  // of all but its engine
   bool visible_to(const ModelViewer& viewer) const {
     return owner.empty() || viewer.sees_all || owner == viewer.key_id;
   }
@@ -152,6 +154,19 @@ class ModelRegistry {
   ServedModelPtr find(const std::string& id, const ModelViewer& viewer) const;
   std::vector<ServedModelPtr> list() const;  // in the order in which they were put first
   std::uint64_t version() const;             // rises with every change
+  /// While one lives, a model is being loaded to be put here.
+  class Loading {
+   public:
+    explicit Loading(ModelRegistry& models) : models_(models) { ++models_.loading_; }
+    Loading(const Loading&) = delete;
+    Loading& operator=(const Loading&) = delete;
+    ~Loading() { --models_.loading_; }
+
+   private:
+    ModelRegistry& models_;
+  };
+  int loading() const { return loading_; }
+
   /// {"object": "list", "data": […]} of all that `viewer` sees, written once for each change.
   std::shared_ptr<const std::string> listing(const ModelViewer& viewer) const;
 
@@ -160,6 +175,7 @@ class ModelRegistry {
   mutable std::mutex mutex_;
   std::vector<ServedModelPtr> models_;
   std::uint64_t version_ = 0;
+  std::atomic<int> loading_{0};
   mutable std::map<std::string, std::shared_ptr<const std::string>> listings_;  // written since the last change
   std::shared_ptr<Graveyard> graveyard_;
   std::thread undertaker_;

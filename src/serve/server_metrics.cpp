@@ -14,10 +14,6 @@ std::size_t class_of(int status) {
   return status == kClientGone ? 3 : status >= 500 ? 4 : status >= 400 ? 2 : status >= 300 ? 1 : 0;
 }
 
-const std::string& host_label(const ServedModel& model) {
-  return model.parent.empty() ? model.id : model.parent;
-}
-
 }  // namespace
 
 ServerMetrics::ServerMetrics(const ModelRegistry& models, ServerMetricsOptions options)
@@ -99,22 +95,35 @@ std::vector<ServerMetrics::Row> ServerMetrics::rows() const {
 
 std::vector<ServerMetrics::EngineRow> ServerMetrics::engines(const std::vector<Row>& rows) {
   std::vector<EngineRow> out;
-  std::vector<const EngineHost*> seen;
+  std::vector<const EngineHost*> hosts;  // of these; null: none
+  const auto add = [&](std::string label, const ServedModel& model) {
+    const BatcherLoad beside = model.batcher_load();
+    EngineStats stats = model.text ? model.text->engine().stats() : EngineStats{};
+    stats.running += static_cast<int>(beside.running);
+    stats.waiting += static_cast<int>(beside.waiting);
+    hosts.push_back(model.text ? model.text->host().get() : nullptr);
+    out.push_back({std::move(label), std::move(stats), {}});
+  };
+  const auto taken = [&](const std::string& label) {
+    return std::any_of(out.begin(), out.end(), [&](const EngineRow& e) { return e.label == label; });
+  };
   for (const Row& row : rows) {
-    if (!row.model->text) continue;
-    const EngineHost* host = row.model->text->host().get();
-    const auto found = std::find(seen.begin(), seen.end(), host);
-    const auto at = static_cast<std::size_t>(found - seen.begin());
-    if (found == seen.end()) {
-      std::string label = host_label(*row.model);
-      // A replaced base and its older adapters: two engines under one name.
-      if (std::any_of(out.begin(), out.end(), [&](const EngineRow& e) { return e.label == label; }))
-        label = row.model->id;
-      if (std::any_of(out.begin(), out.end(), [&](const EngineRow& e) { return e.label == label; })) continue;
-      seen.push_back(host);
-      out.push_back({std::move(label), row.model->text->engine().stats(), {}});
+    if (row.model->parent.empty()) add(row.label, *row.model);
+  }
+  for (const Row& row : rows) {
+    const ServedModel& model = *row.model;
+    if (model.parent.empty()) continue;
+    const bool adapts = model.text && model.text->adapter() != 0;
+    auto host = model.text ? std::find(hosts.begin(), hosts.end(), model.text->host().get()) : hosts.end();
+    if (host == hosts.end()) {
+      // A replaced base and its older adapters are two engines under one name.
+      const std::string& label = adapts && !taken(model.parent) ? model.parent : row.label;
+      if (taken(label)) continue;
+      add(label, model);
+      host = std::prev(hosts.end());
     }
-    if (row.model->text->adapter() != 0) out[at].adapters.emplace_back(row.model->text->adapter(), row.model->id);
+    if (adapts)
+      out[static_cast<std::size_t>(host - hosts.begin())].adapters.emplace_back(model.text->adapter(), model.id);
   }
   return out;
 }
@@ -137,7 +146,7 @@ void ServerMetrics::write_server(MetricText& out) const {
   out.gauge("tailor_build_info", "1, with the version as a label.");
   out.sample({{"version", TAILOR_VERSION}}, std::uint64_t{1});
   out.gauge("tailor_loading", "Models that are being loaded now.");
-  out.sample({}, static_cast<std::uint64_t>(std::max(0, loading_.load())));
+  out.sample({}, static_cast<std::uint64_t>(models_.loading()));
   out.gauge("tailor_draining", "1 while the server shuts down and takes no new work.");
   out.sample({}, std::uint64_t{draining_ != nullptr && draining_->load() ? 1u : 0u});
   out.counter("tailor_http_requests_total",

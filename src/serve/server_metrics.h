@@ -52,26 +52,15 @@ class ServerMetrics final : public RequestObserver {
   void add(std::function<void(MetricText&)> source) { sources_.push_back(std::move(source)); }
   void set_draining(const std::atomic<bool>* draining) { draining_ = draining; }
 
-  /// While one lives, a model is being loaded.
-  class Loading {
-   public:
-    explicit Loading(ServerMetrics& metrics) : metrics_(metrics) { ++metrics_.loading_; }
-    Loading(const Loading&) = delete;
-    Loading& operator=(const Loading&) = delete;
-    ~Loading() { --metrics_.loading_; }
-
-   private:
-    ServerMetrics& metrics_;
-  };
-
   std::string text(MetricText::Format format) const;
 
  private:
-  struct Row {  // one engine and the model it is named by, or one model
+  struct Row {
     std::string label;
     std::shared_ptr<const ModelMetrics> metrics;
     ServedModelPtr model;
   };
+  /// An engine with its models, or a model without one, whose figures of an engine are 0.
   struct EngineRow {
     std::string label;
     EngineStats stats;
@@ -91,7 +80,6 @@ class ServerMetrics final : public RequestObserver {
   const HttpMetrics* http_ = nullptr;
   const std::atomic<bool>* draining_ = nullptr;
   std::vector<std::function<void(MetricText&)>> sources_;
-  std::atomic<int> loading_{0};
   // By route, then class; the last row: no route.
   static constexpr std::array kClasses{"2xx", "3xx", "4xx", "499", "5xx"};
   std::vector<std::array<std::atomic<std::uint64_t>, kClasses.size()>> by_route_;

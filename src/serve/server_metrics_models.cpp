@@ -132,21 +132,18 @@ void ServerMetrics::write_models(MetricText& out, const std::vector<Row>& rows) 
   families.histogram("tailor_batched_request_seconds",
                      "Whole requests for labels, tags, answers from texts, vectors and ranks.", &ModelMetrics::batched);
   out.gauge("tailor_texts_waiting", "Texts that wait to become labels, tags, answers from texts, or vectors.");
-  for (const Row& row : rows) {
-    std::size_t waiting = row.model->labels ? row.model->labels->batcher->waiting() : 0;
-    if (row.model->tags) waiting += row.model->tags->batcher->waiting();
-    if (row.model->spans) waiting += row.model->spans->batcher->waiting();
-    if (row.model->embedding) waiting += row.model->embedding->waiting();
-    out.sample({{"model", row.label}}, U64{waiting});
-  }
+  for (const Row& row : rows) out.sample({{"model", row.label}}, U64{row.model->batcher_load().items});
 }
 
 void ServerMetrics::write_engines(MetricText& out, const std::vector<EngineRow>& engines) {
   EngineFamilies families{out, Names::kOurs, {}};
   for (const EngineRow& engine : engines) families.rows.emplace_back(engine.label, &engine.stats);
-  families.gauge("tailor_requests_running", "Answers being computed; adapters count to their base.",
-                 &EngineStats::running);
-  families.gauge("tailor_requests_waiting", "Answers that wait for the engine.", &EngineStats::waiting);
+  families.gauge(
+      "tailor_requests_running",
+      "Answers being computed, and requests for labels, tags, answers from texts and vectors; adapters count "
+      "to their base.",
+      &EngineStats::running);
+  families.gauge("tailor_requests_waiting", "Answers and requests that wait to be computed.", &EngineStats::waiting);
   families.gauge("tailor_waiting_tokens", "Tokens of what waits, estimated.", &EngineStats::waiting_tokens);
   families.gauge("tailor_waiting_seconds", "What waits takes, estimated; 0: there is room, or nobody knows yet.",
                  &EngineStats::waiting_seconds);
@@ -204,9 +201,7 @@ void ServerMetrics::write_vllm(MetricText& out, const std::vector<Row>& rows, co
                      &EngineStats::prompt_tokens);
   of_engines.counter("vllm:prefix_cache_hits_total", "As tailor_prefix_cache_hits_total.", &EngineStats::cached_tokens);
   std::vector<std::pair<std::string, const ModelMetrics*>> list;
-  for (const Row& row : rows) {
-    if (row.model->text) list.emplace_back(row.label, row.metrics.get());
-  }
+  for (const Row& row : rows) list.emplace_back(row.label, row.metrics.get());
   const ModelFamilies families{out, list, Names::kVllm};
   families.counters("vllm:request_success_total", "As tailor_answers_total.", "finished_reason", ModelMetrics::kReasons,
                     &ModelMetrics::answers);

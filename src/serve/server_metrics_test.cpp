@@ -2,11 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <set>
 
 #include "serve/metric_parser.h"
 #include "serve/server_metrics.h"
 #include "serve/test_api.h"
+#include "serve/test_packages.h"
 
 namespace tailor {
 namespace {
@@ -87,6 +89,57 @@ TEST(ServerMetrics, AreThereFromTheStartWithZero) {
                           {{"method", "POST"}, {"route", "/v1/completions"}, {"status", "2xx"}}),
             0);
   EXPECT_EQ(Counted().text().find("vllm:"), std::string::npos);
+}
+
+TEST(ServerMetrics, AServerOfLabelsHasEverySeriesToo) {
+  TemporaryDirectory dir("metrics");
+  test::write_neighbours_package(dir.path() / "labels", true);
+  Counted counted({.vllm_names = true});
+  const auto share = std::make_shared<ComputeShare>(2);
+  counted.api.models().put(serve_package(dir.path() / "labels", "", {.share = share}).value());
+  counted.api.models().remove("tiny");
+  const std::set<std::string> state{"tailor_models", "tailor_model_info", "tailor_build_info", "vllm:cache_config_info",
+                                    "vllm:lora_requests_info"};
+  for (const MetricFamily& family : counted.families()) {
+    EXPECT_FALSE(family.samples.empty()) << family.name;
+    if (!family.name.starts_with("vllm:") && !family.name.starts_with("tailor_requests_")) continue;
+    for (const MetricSample& sample : family.samples) {
+      EXPECT_TRUE(state.contains(family.name) || sample.value == 0) << sample.name << " " << sample.value;
+    }
+  }
+  const Labels ours{{"model", "labels"}}, vllm{{"model_name", "labels"}, {"engine", "0"}};
+  for (const char* name : {"tailor_requests_running", "tailor_requests_waiting", "tailor_kv_cache_usage_ratio",
+                           "tailor_prompt_tokens_total", "tailor_generation_tokens_total"})
+    EXPECT_EQ(counted.value(name, ours), 0) << name;
+  for (const char* name : {"vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc",
+                           "vllm:prompt_tokens_total", "vllm:e2e_request_latency_seconds_count"})
+    EXPECT_EQ(counted.value(name, vllm), 0) << name;
+
+  // What is computed and what waits counts as such.
+  std::optional<ComputeShare::Turn> others(std::in_place, *share);
+  const std::string ask = TestApi::post_text("/v1/classify", dump_json({{"input", {"one", "two"}}}));
+  TestClient first = counted.api.client(), second = counted.api.client();
+  first.send(ask);
+  ASSERT_TRUE(test::eventually([&] { return counted.value("vllm:num_requests_running", vllm) == 1; }));
+  second.send(ask);
+  ASSERT_TRUE(test::eventually([&] { return counted.value("vllm:num_requests_waiting", vllm) == 1; }));
+  EXPECT_EQ(counted.value("tailor_requests_running", ours), 1);
+  EXPECT_EQ(counted.value("tailor_requests_waiting", ours), 1);
+  EXPECT_EQ(counted.value("tailor_texts_waiting", ours), 2);
+  others.reset();
+  EXPECT_EQ(first.read_answer().status, 200);
+  EXPECT_EQ(second.read_answer().status, 200);
+  EXPECT_EQ(counted.value("tailor_requests_running", ours), 0);
+}
+
+TEST(ServerMetrics, LoadingWhileAModelIsLoaded) {
+  Counted counted;
+  EXPECT_EQ(counted.value("tailor_loading"), 0);
+  {
+    const ModelRegistry::Loading one(counted.api.models()), two(counted.api.models());
+    EXPECT_EQ(counted.value("tailor_loading"), 2);
+  }
+  EXPECT_EQ(counted.value("tailor_loading"), 0);
 }
 
 TEST(ServerMetrics, ATextIsCountedBeforeItsReaderHasIt) {

@@ -11,12 +11,33 @@
 
 #include "infer/test_models.h"
 #include "serve/test_packages.h"
+#include "serve/test_server.h"
 #include "tests/recipes/served.h"
 
 namespace tailor::test {
 namespace {
 
 namespace fs = std::filesystem;
+
+/// A request that the server took and that is not complete: it runs until finish().
+class HeldRequest {
+ public:
+  explicit HeldRequest(const Served& server) : client_(server.client()) {
+    client_.send("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" +
+                 fmt::format("Content-Length: {}\r\nExpect: 100-continue\r\n\r\n", body_.size()));
+    EXPECT_TRUE(client_.read_through("100 Continue\r\n\r\n").has_value());
+  }
+  Answer finish() { return client_.ask(body_); }
+
+ private:
+  const std::string body_ = dump_json({{"prompt", "x"}, {"max_tokens", 2}});
+  TestClient client_;
+};
+
+/// Whether it says so, once it has heard the signal.
+bool drains(const Served& server) {
+  return eventually([&] { return server.client().ask(Served::request("GET", "/readyz", "")).status == 503; });
+}
 
 TEST(Serve, ABaseModelAnswersAndDrains) {
   Served server({"--model", tailor::testing::tiny_llama().string(), "--threads", "2"});
@@ -34,28 +55,41 @@ TEST(Serve, ABaseModelAnswersAndDrains) {
       Served::request("POST", "/v1/completions",
                       dump_json({{"prompt", "x"}, {"stream", true}, {"max_tokens", 500}, {"ignore_eos", true}})));
   ASSERT_TRUE(streaming.read_through("\"text\":").has_value());
+  HeldRequest held(server);
+  auto kept = server.client();
+  EXPECT_EQ(kept.ask(Served::request("GET", "/livez", "")).status, 200);
   server.signal(SIGTERM);
+  ASSERT_TRUE(drains(server));
+  EXPECT_EQ(server.ask("GET", "/readyz", nullptr, 503)["error"]["message"], "the server is draining");
+  EXPECT_EQ(server.ask("GET", "/livez")["status"], "ok");
+  auto fresh = server.client();
+  for (TestClient* client : {&fresh, &kept}) {
+    const Answer refused = client->ask(Served::request("POST", "/v1/completions", "{\"prompt\": \"x\"}"));
+    EXPECT_EQ(refused.status, 503) << refused.body;
+    EXPECT_NE(refused.headers.find("Retry-After"), nullptr);
+    EXPECT_EQ(*refused.headers.find("Connection"), "close");
+  }
+  EXPECT_EQ(held.finish().status, 200) << "it came before";
   const std::string rest = streaming.read_to_end();
+  EXPECT_NE(rest.find("\"finish_reason\":\"length\""), std::string::npos);
   EXPECT_NE(rest.find("data: [DONE]"), std::string::npos);
   EXPECT_EQ(server.wait(), 0);
 }
 
+TEST(Serve, WithNothingToAnswerItEndsAtOnce) {
+  Served server({"--model", tailor::testing::tiny_llama().string(), "--threads", "1"});
+  auto idle = server.client();
+  EXPECT_EQ(idle.ask(Served::request("GET", "/livez", "")).status, 200);
+  server.signal(SIGTERM);
+  EXPECT_EQ(server.wait(), 0);
+  EXPECT_TRUE(idle.closed());
+}
+
 TEST(Serve, ASecondSignalEndsAtOnce) {
   Served server({"--model", tailor::testing::tiny_llama().string(), "--threads", "1"});
-  auto streaming = server.client();
-  streaming.send(Served::request(
-      "POST", "/v1/completions",
-      dump_json({{"prompt", "x"}, {"stream", true}, {"max_tokens", 2000}, {"n", 8}, {"ignore_eos", true}})));
-  ASSERT_TRUE(streaming.read_through("\"text\":").has_value());
+  const HeldRequest held(server);
   server.signal(SIGTERM);
-  // Draining has begun when the port is closed.
-  for (;;) {
-    try {
-      (void)server.client();
-    } catch (const std::exception&) {
-      break;
-    }
-  }
+  ASSERT_TRUE(drains(server));
   server.signal(SIGTERM);
   EXPECT_EQ(server.wait(), 130);
 }
