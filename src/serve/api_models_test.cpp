@@ -31,6 +31,28 @@ TEST(ApiModels, ListAndOne) {
   EXPECT_EQ(api.get("/health").json["status"], "ok");
 }
 
+TEST(ApiModels, NamesMayHoldSlashes) {
+  TestApi api;
+  ModelLoadOptions load{.cache_bytes = std::uint64_t{64} << 20, .share = std::make_shared<ComputeShare>(1)};
+  api.models().put(serve_base_model(testing::tiny_llama().string(), "org/tiny", load).value());
+  const auto remove = [&](const std::string& path) {
+    const test::Answer answer = api.client().ask("DELETE " + path + " HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    return JsonAnswer{answer.status, answer.headers, Json::parse(answer.body, nullptr, false)};
+  };
+  for (const std::string name : {"org/tiny", "org%2Ftiny", "org%2ftiny"}) {
+    EXPECT_EQ(api.get("/v1/models/" + name).json["id"], "org/tiny") << name;
+    const JsonAnswer refused = remove("/v1/models/" + name);
+    EXPECT_EQ(refused.status, 400) << refused.json;
+    EXPECT_EQ(refused.json["error"]["code"], "model_not_fine_tuned") << "it was found";
+  }
+  EXPECT_EQ(api.get("/v1/models/org/tiny/").status, 200);
+  EXPECT_EQ(api.get("/v1/models/org/other").json["error"]["code"], "model_not_found");
+  EXPECT_EQ(api.get("/v1/models/org").json["error"]["code"], "model_not_found");
+  EXPECT_EQ(api.get("/v1/models/org%2F..%2Fx").status, 400);
+  EXPECT_EQ(api.get("/v1/files/a%2Fb").status, 400) << "elsewhere no slash is encoded";
+  EXPECT_EQ(api.get("/v1%2Fmodels/tiny").status, 400);
+}
+
 TEST(ApiModels, TheListIsWrittenOnceForEachChange) {
   TestApi api;
   const auto before = api.models().listing();

@@ -174,8 +174,8 @@ Json operation(const ApiRoute& route, const RouteText& text, const Json& schemas
   const std::string path = text.path;
   for (std::size_t at = path.find('{'); at != std::string::npos; at = path.find('{', at + 1)) {
     const std::string name = path.substr(at + 1, path.find('}', at) - at - 1);
-    out["parameters"].push_back(
-        {{"name", name}, {"in", "path"}, {"required", true}, {"schema", {{"type", "string"}, {"minLength", 1}}}});
+    Json schema = openapi::said({{"type", "string"}, {"minLength", 1}}, route.rest ? "may hold slashes" : "");
+    out["parameters"].push_back({{"name", name}, {"in", "path"}, {"required", true}, {"schema", std::move(schema)}});
   }
   for (const std::string_view word : words(text.query != nullptr ? text.query : "")) {
     const std::string name(word.substr(0, word.find('<')));
