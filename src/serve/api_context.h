@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -90,6 +91,8 @@ struct ApiCall {
   void answer(ApiResult<Json> result) const;
   void log_cause(const ApiError& error) const;  // with the call's id
   void note_ignored(const FieldReader& in);     // what nobody read, for X-Ignored-Params
+  /// The same of the query, of which `read` are the names that this route reads: "?name".
+  void note_ignored_query(std::span<const std::string> read);
 
   /// Before tokens are used: takes what the body and an answer of so many tokens may need from the key's quotas, by a
   /// rough estimate. An error: answer with it.

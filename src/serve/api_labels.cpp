@@ -21,7 +21,7 @@ std::string read_pair(FieldReader& in, const Json& item, const std::string& path
   }
   FieldReader pair(item, path);
   std::string text = pair.required_text("text"), other = pair.required_text("text_pair");
-  if (pair.error()) in.fail(*pair.error());
+  in.join(pair);
   std::replace(text.begin(), text.end(), kPairSeparator, ' ');
   return text + kPairSeparator + other;
 }

@@ -125,8 +125,11 @@ ApiFailure chat_with_span(const ApiServices& services, const ApiCallPtr& call, c
 ApiFailure answer_chat_by_package(const ApiServices& services, const ApiCallPtr& call, const ServedModelPtr& model,
                                   const std::vector<ChatMessage>& messages, FieldReader& in) {
   ChatStyle style{.stream = in.boolean("stream", false)};
-  if (const Json* options = in.find("stream_options"))
-    style.include_usage = FieldReader(*options).boolean("include_usage", false);
+  if (const Json* options = in.find("stream_options")) {
+    FieldReader inner(*options, "stream_options");
+    style.include_usage = inner.boolean("include_usage", false);
+    in.join(inner);
+  }
   if (in.error()) return in.error();
   call->note_ignored(in);
   const auto last =

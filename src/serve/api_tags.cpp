@@ -86,7 +86,7 @@ std::vector<QuestionRow> read_questions(FieldReader& in, const ApiLimits& limits
     if (!item.is_object()) return in.fail("input", "expected {\"question\", \"context\"}, or a list of them");
     FieldReader inner(item, path);
     out.push_back(read_question(inner));
-    if (inner.error()) in.fail(*inner.error());
+    in.join(inner);
   };
   if (!input->is_array()) {
     add(*input, "input");

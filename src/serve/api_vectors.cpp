@@ -115,7 +115,7 @@ ApiFailure rerank(const ApiServices& services, const ApiCallPtr& call) {
     for (std::size_t i = 0; i < list->size() && !in.error(); ++i) {
       FieldReader document((*list)[i], fmt::format("documents[{}]", i));
       documents.push_back(document.required_text("text"));
-      if (document.error()) in.fail(*document.error());
+      in.join(document);
     }
     if (documents.size() > services.limits.texts)
       in.fail("documents", fmt::format("expected at most {}", services.limits.texts));

@@ -190,7 +190,7 @@ Json operation(const ApiRoute& route, const RouteText& text, const Json& schemas
                           {"content", {{text.takes != nullptr ? text.takes : "application/json", std::move(content)}}}};
   }
   Json good{{"description", "The answer"}, {"headers", {{"X-Request-Id", header("RequestId")}}}};
-  if (text.request != nullptr) good["headers"]["X-Ignored-Params"] = header("IgnoredParams");
+  if (std::string_view(text.tag) != "page") good["headers"]["X-Ignored-Params"] = header("IgnoredParams");
   for (const std::string_view type : words(text.gives != nullptr ? text.gives : "application/json"))
     good["content"][std::string(type)]["schema"] = openapi::ref(text.answer);
   if (const Json& schema = schemas[text.answer]; schema.contains("examples"))
@@ -233,6 +233,14 @@ std::string openapi_request(const std::string& method, const std::string& path) 
   return text == nullptr || text->request == nullptr ? "" : text->request;
 }
 
+std::vector<std::string> openapi_query(const std::string& method, const std::string& path) {
+  std::vector<std::string> out;
+  const RouteText* text = text_of(method, path);
+  if (text == nullptr || text->query == nullptr) return out;
+  for (const std::string_view word : words(text->query)) out.emplace_back(word.substr(0, word.find('<')));
+  return out;
+}
+
 Json openapi_document(const ApiLimits& limits) {
   Json schemas = Json::object();
   openapi::add_request_schemas(limits, schemas);
@@ -263,7 +271,11 @@ Json openapi_document(const ApiLimits& limits) {
              {{"RequestId",
                {{"description", "the request's own X-Request-Id, or a new one"}, {"schema", {{"type", "string"}}}}},
               {"IgnoredParams",
-               {{"description", "fields of the request that nothing reads"}, {"schema", {{"type", "string"}}}}},
+               {{"description",
+                 "what the request holds and nothing reads, separated by commas: fields with their paths "
+                 "(messages[0].foo; what the elements of a list have, at the first of them), names of the query "
+                 "(?foo), fields of a form; ... where there are more than have room"},
+                {"schema", {{"type", "string"}}}}},
               {"RetryAfter", {{"description", "seconds"}, {"schema", {{"type", "string"}, {"pattern", "^[0-9]+$"}}}}},
               {"Authenticate", {{"schema", {{"type", "string"}}}}}}},
             {"securitySchemes",

@@ -31,7 +31,7 @@ Fields guided(const std::string& prefix) {
 
 Json response_format() {
   const Json named = taken({{"name", string()},
-                            {"description", string()},
+                            {"description", string("not read, which X-Ignored-Params tells")},
                             {"strict", boolean("it is enforced in any case")},
                             {"schema", json_schema("of the answer")}},
                            {"schema"});
@@ -111,13 +111,14 @@ Json message() {
     required.insert(required.begin(), "role");
     return taken(fields, required);
   };
+  constexpr const char* kUnread = "not read, which X-Ignored-Params tells";
   const Fields assistant{{"tool_calls", list(call, "", 0, 128)},
-                         {"refusal", string("not read")},
-                         {"reasoning_content", string("not read")},
-                         {"reasoning", string("not read")},
-                         {"audio", said({{"type", "object"}}, "not read")},
-                         {"function_call", said({{"type", "object"}}, "not read")},
-                         {"annotations", list(Json{{"type", "object"}}, "not read")}};
+                         {"refusal", string(kUnread)},
+                         {"reasoning_content", string(kUnread)},
+                         {"reasoning", string(kUnread)},
+                         {"audio", said({{"type", "object"}}, kUnread)},
+                         {"function_call", said({{"type", "object"}}, kUnread)},
+                         {"annotations", list(Json{{"type", "object"}}, kUnread)}};
   return any_of({of(one_of({"system", "developer", "user", "tool", "function"}), {}, {"content"}),
                  of(constant("assistant"), assistant, {"content"}),
                  of(constant("assistant"), assistant, {"tool_calls"})});
@@ -153,7 +154,8 @@ void add_request_schemas(const ApiLimits& limits, Json& schemas) {
                     any_of({one_of({"none", "auto", "required"}),
                             taken({{"type", constant("function")}, {"function", taken({{"name", string()}}, {"name"})}},
                                   {"type", "function"})}));
-  chat.emplace_back("parallel_tool_calls", boolean("has no effect"));
+  chat.emplace_back("parallel_tool_calls",
+                    boolean("false: an answer calls one tool at most, and ends with that call", true));
   chat.emplace_back("top_logprobs", integer("and of so many others; needs logprobs", 0, limits.top_logprobs));
   schemas["ChatCompletionRequest"] =
       example(taken(chat, {"messages"}), {{"messages", question()}, {"max_tokens", 16}, {"temperature", 0}});
