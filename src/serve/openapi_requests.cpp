@@ -75,10 +75,10 @@ Fields generation(const ApiLimits& limits) {
       {"stream", boolean("the answer comes as server-sent events")},
       {"stream_options", taken({{"include_usage", boolean("a last event counts tokens")},
                                 {"continuous_usage_stats", boolean("each event counts tokens")},
-                                {"include_obfuscation", boolean("has no effect")}},
+                                {"include_obfuscation", boolean("has no effect, which X-Ignored-Params tells")}},
                                {}, "for streams only")},
       {"batch_invariant", boolean("the answer does not depend on what runs beside it; slower")},
-      {"priority", integer("lower is sooner", -100, 100)},
+      {"priority", integer("lower is sooner; below 0 only without keys, or with one of scope admin", -100, 100)},
       {"cache_salt", said({{"type", "string"}, {"maxLength", 1024}},
                           "beginnings of prompts are shared only with requests of the same salt")},
       {"response_format", response_format()},
@@ -146,7 +146,8 @@ void add_request_schemas(const ApiLimits& limits, Json& schemas) {
   const Json function = taken({{"name", string()},
                                {"description", string()},
                                {"parameters", json_schema("of the arguments")},
-                               {"strict", boolean("")}},
+                               {"strict", boolean("holds where tool_choice forces a call; else it has no effect, "
+                                                  "which X-Ignored-Params tells")}},
                               {"name"});
   chat.emplace_back("tools", list(taken({{"type", constant("function")}, {"function", function}}, {"type", "function"}),
                                   "that the model may call", 0, 128));
