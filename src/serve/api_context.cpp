@@ -113,6 +113,18 @@ void ApiCall::note(const ServedModel& model, std::size_t prompt_tokens) const {
   record->prompt_tokens = prompt_tokens;
 }
 
+ApiFailure refuse_texts(const ApiServices& services, const ApiCall& call, const ExpectedWait& wait,
+                        std::chrono::milliseconds most_waiting, std::size_t work) {
+  const auto seconds = [](auto span) { return std::chrono::duration<double>(span).count(); };
+  auto refused = refuse_to_wait(
+      wait, {.named = !call.principal.key_id.empty(),
+             .tokens = static_cast<double>(work),
+             .seconds_left = seconds(call.arrived + services.limits.request_timeout - std::chrono::steady_clock::now()),
+             .most_waiting_s = seconds(most_waiting)});
+  if (refused) call.record->refused_for = refused->status == 429 ? WaitRefusal::kKey : WaitRefusal::kServer;
+  return refused;
+}
+
 Json prompt_usage(std::size_t tokens) {
   return {{"prompt_tokens", tokens}, {"total_tokens", tokens}};
 }

@@ -68,22 +68,23 @@ ApiFailure classify(const ApiServices& services, const ApiCallPtr& call) {
   std::vector<std::string> texts = labels.pairs() ? read_pairs(in, services.limits) : input_texts(in, services.limits);
   if (in.error()) return in.error();
   call->note_ignored(in);
-  if (auto refused = call->reserve(0)) return refused;
   const bool quick = label_only && labels.manifest.min_confidence <= 0;  // else it may be left open
   std::vector<LabelQuery> queries;
   for (std::string& text : texts) queries.push_back({std::move(text), quick, nearest});
-  return compute_texts(call, *labels.batcher, std::move(queries), [call, model, all, label_only](const auto& batch) {
-    Json data = Json::array();
-    for (std::size_t i = 0; i < batch.rows.size(); ++i) {
-      data.push_back(label_json(*model->labels, batch.rows[i], i, all && !label_only));
-      if (label_only) data.back().erase("confidence");
-    }
-    call->settle_estimated();
-    call->answer(Json{{"object", "list"},
-                      {"model", model->id},
-                      {"data", std::move(data)},
-                      {"milliseconds", 1000 * batch.computed_s}});
-  });
+  if (auto refused = admit_texts(services, call, *labels.batcher, queries)) return refused;
+  return compute_texts(services, call, *labels.batcher, std::move(queries),
+                       [call, model, all, label_only](const auto& batch) {
+                         Json data = Json::array();
+                         for (std::size_t i = 0; i < batch.rows.size(); ++i) {
+                           data.push_back(label_json(*model->labels, batch.rows[i], i, all && !label_only));
+                           if (label_only) data.back().erase("confidence");
+                         }
+                         call->settle_estimated();
+                         call->answer(Json{{"object", "list"},
+                                           {"model", model->id},
+                                           {"data", std::move(data)},
+                                           {"milliseconds", 1000 * batch.computed_s}});
+                       });
 }
 
 }  // namespace

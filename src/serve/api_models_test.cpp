@@ -151,6 +151,28 @@ TEST(ApiModels, EmbeddingsAsNumbersAndAsBase64) {
             "encoding_format");
 }
 
+TEST(ApiModels, TextsThatAreTooLongForAVectorAreRefusedUnlessTheyMayBeCut) {
+  TestApi api;
+  std::string text;
+  for (int i = 0; i < 3000; ++i) text += " word";
+  const JsonAnswer refused = api.post("/v1/embeddings", {{"input", {"short", text}}});
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_EQ(refused.json["error"]["param"], "input");
+  EXPECT_EQ(refused.json["error"]["code"], "context_length_exceeded");
+  const std::string told = refused.json["error"]["message"];
+  EXPECT_NE(told.find("the model reads 512 tokens, and text 2 of 'input' has "), std::string::npos) << told;
+  for (const int cut : {-1, 512}) {
+    const JsonAnswer got = api.post("/v1/embeddings", {{"input", {"short", text}}, {"truncate_prompt_tokens", cut}});
+    ASSERT_EQ(got.status, 200) << got.json;
+    EXPECT_GT(got.json["usage"]["prompt_tokens"], 512);
+    EXPECT_LT(got.json["usage"]["prompt_tokens"], 520);
+  }
+  for (const int wrong : {0, 100, 513, -2})
+    EXPECT_EQ(api.post("/v1/embeddings", {{"input", text}, {"truncate_prompt_tokens", wrong}}).json["error"]["param"],
+              "truncate_prompt_tokens");
+  EXPECT_EQ(api.post("/v1/rerank", {{"query", "x"}, {"documents", {text}}}).status, 200);
+}
+
 TEST(ApiModels, RerankOrdersDocuments) {
   TestApi api;
   const JsonAnswer got = api.post("/v1/rerank", {{"query", "a red house"},

@@ -65,7 +65,8 @@ std::string label_text(const PackageManifest& manifest, const Json& answer) {
   return content;
 }
 
-ApiFailure chat_with_label(const ApiCallPtr& call, const ServedModelPtr& model, std::string text, ChatStyle style) {
+ApiFailure chat_with_label(const ApiServices& services, const ApiCallPtr& call, const ServedModelPtr& model,
+                           std::string text, ChatStyle style) {
   const LabelBackend& labels = *model->labels;
   if (labels.pairs())
     return ApiError::invalid(
@@ -73,9 +74,9 @@ ApiFailure chat_with_label(const ApiCallPtr& call, const ServedModelPtr& model, 
         fmt::format("'{}' answers pairs of texts, which a conversation has no place for; ask at /v1/classify",
                     model->id),
         "model_not_supported");
-  if (auto refused = call->reserve(0)) return refused;
   std::vector<LabelQuery> queries{{std::move(text), labels.one_label() && labels.manifest.min_confidence <= 0, 0}};
-  return compute_texts(call, *labels.batcher, std::move(queries), [call, model, style](const auto& batch) {
+  if (auto refused = admit_texts(services, call, *labels.batcher, queries)) return refused;
+  return compute_texts(services, call, *labels.batcher, std::move(queries), [call, model, style](const auto& batch) {
     call->settle_estimated();
     send_message(*call, *model, style,
                  label_text(model->labels->manifest, label_json(*model->labels, batch.rows[0], 0, false)), 0);
@@ -91,12 +92,12 @@ std::optional<ApiError> too_long(std::size_t bytes, const ApiLimits& limits) {
 ApiFailure chat_with_tags(const ApiServices& services, const ApiCallPtr& call, const ServedModelPtr& model,
                           const std::string& text, ChatStyle style) {
   if (auto error = too_long(text.size(), services.limits)) return error;
+  if (auto refused = admit_texts(services, call, *model->tags->batcher, std::vector{text})) return refused;
   const std::size_t tokens = model->tags->tagger.tokenizer().count(text, true);
-  if (auto refused = call->reserve(0)) return refused;
   call->note(*model, tokens);
   const TaggedRow row = untagged_row(text);
   return compute_texts(
-      call, *model->tags->batcher, std::vector{row}, [call, model, row, style, tokens](const auto& batch) {
+      services, call, *model->tags->batcher, std::vector{row}, [call, model, row, style, tokens](const auto& batch) {
         const auto shape = model->tags->manifest.target.spans ? entities_json : words_json;
         call->settle(static_cast<std::int64_t>(tokens));
         send_message(*call, *model, style, dump_json(shape(*model->tags, row, batch.rows[0], OffsetUnit::kCodePoints)),
@@ -110,10 +111,10 @@ ApiFailure chat_with_span(const ApiServices& services, const ApiCallPtr& call, c
     return ApiError::invalid(
         "messages", "a question needs a text that answers it: give the text in an earlier message, of system or user");
   if (auto error = too_long(bytes_of(row), services.limits)) return error;
+  if (auto refused = admit_texts(services, call, *model->spans->batcher, std::vector{row})) return refused;
   const std::size_t tokens = question_tokens(*model->spans, row);
-  if (auto refused = call->reserve(0)) return refused;
   call->note(*model, tokens);
-  return compute_texts(call, *model->spans->batcher, std::vector{std::move(row)},
+  return compute_texts(services, call, *model->spans->batcher, std::vector{std::move(row)},
                        [call, model, style, tokens](const auto& batch) {
                          call->settle(static_cast<std::int64_t>(tokens));
                          send_message(*call, *model, style, batch.rows[0].text, tokens);
@@ -135,7 +136,7 @@ ApiFailure answer_chat_by_package(const ApiServices& services, const ApiCallPtr&
   const auto last =
       std::find_if(messages.rbegin(), messages.rend(), [](const ChatMessage& m) { return m.role == "user"; });
   if (last == messages.rend()) return ApiError::invalid("messages", "there is no message of a user to answer");
-  if (model->labels) return chat_with_label(call, model, last->content, style);
+  if (model->labels) return chat_with_label(services, call, model, last->content, style);
   if (model->tags) return chat_with_tags(services, call, model, last->content, style);
   QuestionRow row;
   row.question = last->content;

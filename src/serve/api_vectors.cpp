@@ -62,6 +62,33 @@ std::size_t count_tokens(const Tokenizer& tokenizer, const std::vector<std::stri
   return n;
 }
 
+/// Whether the request wants what is too long to be cut, where the model stops reading: vLLM's truncate_prompt_tokens.
+bool read_cutting(FieldReader& in, int window) {
+  if (!in.has("truncate_prompt_tokens")) return false;
+  const std::int64_t most = in.integer("truncate_prompt_tokens", -1, -1, window);
+  if (!in.error() && most != -1 && most != window)
+    in.fail("truncate_prompt_tokens",
+            fmt::format("expected -1 or {}: texts are cut where the model stops reading", window),
+            "unsupported_parameter");
+  return true;
+}
+
+ApiResult<std::size_t> count_whole_tokens(const Tokenizer& tokenizer, const std::vector<std::string>& texts, int most) {
+  std::size_t all = 0;
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    const std::size_t n = tokenizer.count(texts[i], true);
+    if (n > static_cast<std::size_t>(most))
+      return ApiError::invalid(
+          "input",
+          fmt::format("the model reads {} tokens, and text {} of 'input' has {}: shorten it, or have what is too long "
+                      "cut with \"truncate_prompt_tokens\": -1",
+                      most, i + 1, n),
+          "context_length_exceeded");
+    all += n;
+  }
+  return all;
+}
+
 ApiFailure embeddings(const ApiServices& services, const ApiCallPtr& call) {
   TAILOR_TRY(const Json body, parse_body(call->request.body));
   FieldReader in(body);
@@ -72,13 +99,19 @@ ApiFailure embeddings(const ApiServices& services, const ApiCallPtr& call) {
   const std::string format = in.text("encoding_format", "float");
   if (format != "float" && format != "base64") in.fail("encoding_format", "expected float or base64");
   const auto dimensions = static_cast<std::size_t>(in.integer("dimensions", ready.dim, 1, ready.dim));
+  const bool cut = read_cutting(in, ready.max_tokens);
   if (in.error()) return in.error();
   call->note_ignored(in);
-  const std::size_t tokens = count_tokens(*ready.tokenizer, texts, ready.max_tokens);
-  if (auto refused = call->reserve(0)) return refused;
+  if (auto refused = admit_texts(services, call, *ready.batcher, texts)) return refused;
+  std::size_t tokens = 0;
+  if (cut) {
+    tokens = count_tokens(*ready.tokenizer, texts, ready.max_tokens);
+  } else {
+    TAILOR_TRY(tokens, count_whole_tokens(*ready.tokenizer, texts, ready.max_tokens));
+  }
   call->note(*model, tokens);
   return compute_texts(
-      call, *ready.batcher, std::move(texts),
+      services, call, *ready.batcher, std::move(texts),
       [call, model = model, format, dimensions, tokens](const BatchedRows& batch) {
         Json data = Json::array();
         for (std::size_t i = 0; i < batch.rows.rows; ++i) {
@@ -130,11 +163,11 @@ ApiFailure rerank(const ApiServices& services, const ApiCallPtr& call) {
   call->note_ignored(in);
   std::vector<std::string> texts{query};
   texts.insert(texts.end(), documents.begin(), documents.end());
+  if (auto refused = admit_texts(services, call, *ready.batcher, texts)) return refused;
   const std::size_t tokens = count_tokens(*ready.tokenizer, texts, ready.max_tokens);
-  if (auto refused = call->reserve(0)) return refused;
   call->note(*model, tokens);
   return compute_texts(
-      call, *ready.batcher, std::move(texts),
+      services, call, *ready.batcher, std::move(texts),
       [call, model = model, documents, most, with_texts, tokens](const BatchedRows& batch) {
         const Matrix& m = batch.rows;
         std::vector<std::pair<float, std::size_t>> order;

@@ -174,8 +174,10 @@ void add_request_schemas(const ApiLimits& limits, Json& schemas) {
 
   schemas["EmbeddingRequest"] = example(
       taken({{"model", model},
-             {"input", texts_or_tokens(limits.texts,
-                                       "a text, texts, token ids, or lists of token ids; what is too long is cut")},
+             {"input", texts_or_tokens(limits.texts, "a text, texts, token ids, or lists of token ids")},
+             {"truncate_prompt_tokens",
+              integer("-1, or as many tokens as the model reads: longer texts are cut there; absent: they are refused",
+                      -1, INT32_MAX)},
              {"encoding_format", one_of({"float", "base64"}, "base64: of little-endian 32-bit floats")},
              {"dimensions", integer("the first so many, at length 1 again", 1, INT32_MAX)}},
             {"input"}),
@@ -184,7 +186,8 @@ void add_request_schemas(const ApiLimits& limits, Json& schemas) {
       taken({{"model", model},
              {"query", string()},
              {"documents", any_of({list(string(), "", 1, limits.texts),
-                                   list(taken({{"text", string()}}, {"text"}), "", 1, limits.texts), string()})},
+                                   list(taken({{"text", string()}}, {"text"}), "", 1, limits.texts), string()},
+                                  "what is longer than the model reads is cut")},
              {"top_n", integer("tells so many; absent: all", 1, INT32_MAX)},
              {"return_documents", boolean("tells their texts")}},
             {"query", "documents"}),
