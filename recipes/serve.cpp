@@ -8,6 +8,7 @@
 
 #include "core/system.h"
 #include "recipes/fine_tune.h"
+#include "serve/api_routes.h"
 #include "serve/api_server.h"
 #include "serve/batch_runner.h"
 #include "serve/http_server.h"
@@ -163,6 +164,7 @@ Status serve(const ServeRequest& request, Logger& log,
   const bool keyed = door && door->closed();
   HttpServerOptions options;
   options.limits = request.http_limits;
+  options.limits.parser.names_under = api_names_under();
   options.timeouts = request.timeouts;
   options.hsts = std::chrono::hours(24) * request.hsts_days;
   for (const std::string& listen : request.listen) {

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "serve/admission.h"
 #include "serve/api_routes.h"
 #include "serve/guard.h"
@@ -14,9 +16,11 @@ namespace {
 constexpr std::size_t kLongestName = 512;
 
 /// A client's name of a field as a header may hold it, in a list with commas.
-std::string plain(const std::string& name) {
+std::string plain(std::string_view name) {
+  constexpr std::size_t kLongest = 120;
   std::string out;
   for (const char c : name) {
+    if (out.size() >= kLongest) return out + "...";
     if (c > ' ' && c < 127 && c != ',' && c != '%')
       out += c;
     else
@@ -25,17 +29,26 @@ std::string plain(const std::string& name) {
   return out;
 }
 
+/// "..." stands for what has no room.
+std::string ignored_names(const std::vector<std::string>& ignored) {
+  constexpr std::size_t kMostBytes = 1000, kMostNames = FieldReader::kMostUnread;
+  std::string out;
+  std::size_t count = 0;
+  for (const std::string& ignored_name : ignored) {
+    const std::string name = plain(ignored_name);
+    if (name.empty()) continue;
+    const char* const comma = out.empty() ? "" : ", ";
+    if (++count == kMostNames || out.size() + name.size() > kMostBytes) return out + comma + "...";
+    out += comma + name;
+  }
+  return out;
+}
+
 }  // namespace
 
 HttpHeaders ApiCall::headers(const char* content_type) const {
   HttpHeaders out{{"Content-Type", content_type}, {"X-Request-Id", id}, {"Cache-Control", "no-store"}};
-  std::string names;
-  for (const std::string& ignored_name : ignored) {
-    const std::string name = plain(ignored_name);
-    if (names.size() + name.size() > 1000) break;
-    if (!name.empty()) names += (names.empty() ? "" : ", ") + name;
-  }
-  if (!names.empty()) out.add("X-Ignored-Params", names);
+  if (const std::string names = ignored_names(ignored); !names.empty()) out.add("X-Ignored-Params", names);
   if (principal.visit) principal.visit->add_headers(out);
   return out;
 }
@@ -78,6 +91,13 @@ void ApiCall::note_ignored(const FieldReader& in) {
   for (std::string& name : in.unread()) ignored.push_back(std::move(name));
 }
 
+void ApiCall::note_ignored_query(std::span<const std::string> read) {
+  for (std::string& name : query_names(request.head.query)) {
+    if (ignored.size() < FieldReader::kMostUnread && std::find(read.begin(), read.end(), name) == read.end())
+      ignored.push_back("?" + std::move(name));
+  }
+}
+
 std::optional<ApiError> ApiCall::reserve(std::int64_t answer_tokens) const {
   if (!principal.visit) return std::nullopt;
   return principal.visit->reserve(estimated_tokens(request.body.size()) + answer_tokens);
@@ -94,6 +114,18 @@ void ApiCall::settle_estimated() const {
 void ApiCall::note(const ServedModel& model, std::size_t prompt_tokens) const {
   record->model = model.id;
   record->prompt_tokens = prompt_tokens;
+}
+
+ApiFailure refuse_texts(const ApiServices& services, const ApiCall& call, const ExpectedWait& wait,
+                        std::chrono::milliseconds most_waiting, std::size_t work) {
+  const auto seconds = [](auto span) { return std::chrono::duration<double>(span).count(); };
+  auto refused = refuse_to_wait(
+      wait, {.named = !call.principal.key_id.empty(),
+             .tokens = static_cast<double>(work),
+             .seconds_left = seconds(call.arrived + services.limits.request_timeout - std::chrono::steady_clock::now()),
+             .most_waiting_s = seconds(most_waiting)});
+  if (refused) call.record->refused_for = refused->status == 429 ? WaitRefusal::kKey : WaitRefusal::kServer;
+  return refused;
 }
 
 Json prompt_usage(std::size_t tokens) {

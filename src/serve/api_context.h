@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -103,6 +104,8 @@ struct ApiCall {
   void answer(ApiResult<Json> result) const;
   void log_cause(const ApiError& error) const;  // with the call's id
   void note_ignored(const FieldReader& in);     // what nobody read, for X-Ignored-Params
+  /// The same of the query, of which `read` are the names that this route reads: "?name".
+  void note_ignored_query(std::span<const std::string> read);
 
   /// Before tokens are used: takes what the body and an answer of so many tokens may need from the key's quotas, by a
   /// rough estimate. An error: answer with it.
@@ -123,20 +126,43 @@ void log_cause(Logger& log, const RequestRecord& record, const ApiError& error);
 /// A handler's own end: none, or what is answered.
 using ApiFailure = std::optional<ApiError>;
 
-/// Has `batcher` compute the call's texts; `answer` hears of their rows, on its thread. Failures are answered, and a
-/// client that has gone by then is left out.
+/// Whether there is time and quota for texts of so much work (text_work()), which wait so long for their turn.
+ApiFailure refuse_texts(const ApiServices& services, const ApiCall& call, const ExpectedWait& wait,
+                        std::chrono::milliseconds most_waiting, std::size_t work);
+
+/// Before anything is tokenised: whether the call's texts can be computed in time and are paid for, by their bytes.
+template <typename Text, typename Item, typename Answers>
+ApiFailure admit_texts(const ApiServices& services, const ApiCallPtr& call, const Batcher<Item, Answers>& batcher,
+                       const std::vector<Text>& texts) {
+  const std::string& client = call->principal.key_id;
+  std::size_t work = 0;
+  for (const Text& text : texts) work += text_work(bytes_of(text));
+  const ExpectedWait wait = batcher.expected_wait(client);
+  if (auto refused = refuse_texts(services, *call, wait, batcher.options().waiting_time, work)) return refused;
+  if (const Status full = batcher.refusal(client, texts.size()); !full.has_value()) {
+    call->record->refused_for = WaitRefusal::kQueue;
+    return engine_error(full.error(), wait);
+  }
+  return call->reserve(0);
+}
+
+/// Has `batcher` compute the call's texts; `answer` hears of their rows, on its thread. Failures are answered, also a
+/// wait beyond the request's time-out; a client that has gone when its turn comes is left out.
 template <typename Item, typename Answers, typename Answer>
-ApiFailure compute_texts(const ApiCallPtr& call, Batcher<Item, Answers>& batcher, std::vector<Item> texts,
-                         Answer answer) {
+ApiFailure compute_texts(const ApiServices& services, const ApiCallPtr& call, Batcher<Item, Answers>& batcher,
+                         std::vector<Item> texts, Answer answer) {
   auto done = [call, answer = std::move(answer)](Result<Batched<Answers>> rows) {
     if (!rows.has_value()) return call->answer(api_error(rows.error()));
     answer(*rows);
   };
-  auto gone = [responder = call->responder] { return responder->gone(); };
-  const Status status = batcher.submit(std::move(texts), std::move(done), std::move(gone));
+  const std::string& client = call->principal.key_id;
+  const Status status = batcher.submit(std::move(texts), std::move(done),
+                                       {.client = client,
+                                        .deadline = call->arrived + services.limits.request_timeout,
+                                        .gone = [responder = call->responder] { return responder->gone(); }});
   if (status.has_value()) return std::nullopt;
   if (status.error().code == ErrorCode::kUnavailable) call->record->refused_for = WaitRefusal::kServer;
-  return engine_error(status.error(), {.seconds = batcher.expected_wait()});
+  return engine_error(status.error(), batcher.expected_wait(client));
 }
 
 /// "usage" where nothing is generated.

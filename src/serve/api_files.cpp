@@ -27,8 +27,10 @@ ApiResult<FileRecord> own_file(const ApiServices& services, const ApiCall& call)
   return *file;
 }
 
-ApiResult<Json> upload(const ApiCall& call) {
-  TAILOR_TRY(const FileRecord file, static_cast<UploadSink&>(*call.request.sink).finish());
+ApiResult<Json> upload(ApiCall& call) {
+  auto& form = static_cast<UploadSink&>(*call.request.sink);
+  TAILOR_TRY(const FileRecord file, form.finish());
+  for (const std::string& name : form.ignored()) call.ignored.push_back(name);
   return file_object(file);
 }
 

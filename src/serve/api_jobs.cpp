@@ -84,9 +84,9 @@ ApiResult<Json> create(const ApiServices& services, ApiCall& call) {
     if (const Json* supervised = inner.find("supervised")) {
       FieldReader deeper(*supervised, "method.supervised");
       check_hypers(deeper, deeper.find("hyperparameters"));
-      if (deeper.error()) inner.fail(*deeper.error());
+      inner.join(deeper);
     }
-    if (inner.error()) in.fail(*inner.error());
+    in.join(inner);
   }
   if (const Json* integrations = in.find("integrations");
       integrations != nullptr && integrations->is_array() && !integrations->empty())

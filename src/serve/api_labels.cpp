@@ -23,7 +23,7 @@ std::string read_pair(FieldReader& in, const Json& item, const std::string& path
   }
   FieldReader pair(item, path);
   std::string text = pair.required_text("text"), other = pair.required_text("text_pair");
-  if (pair.error()) in.fail(*pair.error());
+  in.join(pair);
   std::replace(text.begin(), text.end(), kPairSeparator, ' ');
   return text + kPairSeparator + other;
 }
@@ -71,25 +71,25 @@ ApiFailure classify(const ApiServices& services, const ApiCallPtr& call) {
   std::vector<std::string> texts = labels.pairs() ? read_pairs(in, services.limits) : input_texts(in, services.limits);
   if (in.error()) return in.error();
   call->note_ignored(in);
-  if (auto refused = call->reserve(0)) return refused;
   const bool quick = label_only && labels.manifest.min_confidence <= 0;  // else it may be left open
   std::vector<LabelQuery> queries;
   for (const std::string& text : texts) queries.push_back({text, quick, nearest});
   if (services.drift == nullptr) texts.clear();
-  return compute_texts(call, *labels.batcher, std::move(queries),
+  if (auto refused = admit_texts(services, call, *labels.batcher, queries)) return refused;
+  return compute_texts(services, call, *labels.batcher, std::move(queries),
                        [call, model, all, label_only, drift = services.drift, texts = std::move(texts)](const auto& batch) {
-    Json data = Json::array();
-    for (std::size_t i = 0; i < batch.rows.size(); ++i) {
-      data.push_back(label_json(*model->labels, batch.rows[i], i, all && !label_only));
-      if (label_only) data.back().erase("confidence");
-    }
-    if (drift != nullptr) drift->on_classified(*model, texts, data);
-    call->settle_estimated();
-    call->answer(Json{{"object", "list"},
-                      {"model", model->id},
-                      {"data", std::move(data)},
-                      {"milliseconds", 1000 * batch.computed_s}});
-  });
+                         Json data = Json::array();
+                         for (std::size_t i = 0; i < batch.rows.size(); ++i) {
+                           data.push_back(label_json(*model->labels, batch.rows[i], i, all && !label_only));
+                           if (label_only) data.back().erase("confidence");
+                         }
+                         if (drift != nullptr) drift->on_classified(*model, texts, data);
+                         call->settle_estimated();
+                         call->answer(Json{{"object", "list"},
+                                           {"model", model->id},
+                                           {"data", std::move(data)},
+                                           {"milliseconds", 1000 * batch.computed_s}});
+                       });
 }
 
 }  // namespace

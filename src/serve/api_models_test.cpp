@@ -31,6 +31,28 @@ TEST(ApiModels, ListAndOne) {
   EXPECT_EQ(api.get("/health").json["status"], "ok");
 }
 
+TEST(ApiModels, NamesMayHoldSlashes) {
+  TestApi api;
+  ModelLoadOptions load{.cache_bytes = std::uint64_t{64} << 20, .share = std::make_shared<ComputeShare>(1)};
+  api.models().put(serve_base_model(testing::tiny_llama().string(), "org/tiny", load).value());
+  const auto remove = [&](const std::string& path) {
+    const test::Answer answer = api.client().ask("DELETE " + path + " HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    return JsonAnswer{answer.status, answer.headers, Json::parse(answer.body, nullptr, false)};
+  };
+  for (const std::string name : {"org/tiny", "org%2Ftiny", "org%2ftiny"}) {
+    EXPECT_EQ(api.get("/v1/models/" + name).json["id"], "org/tiny") << name;
+    const JsonAnswer refused = remove("/v1/models/" + name);
+    EXPECT_EQ(refused.status, 400) << refused.json;
+    EXPECT_EQ(refused.json["error"]["code"], "model_not_fine_tuned") << "it was found";
+  }
+  EXPECT_EQ(api.get("/v1/models/org/tiny/").status, 200);
+  EXPECT_EQ(api.get("/v1/models/org/other").json["error"]["code"], "model_not_found");
+  EXPECT_EQ(api.get("/v1/models/org").json["error"]["code"], "model_not_found");
+  EXPECT_EQ(api.get("/v1/models/org%2F..%2Fx").status, 400);
+  EXPECT_EQ(api.get("/v1/files/a%2Fb").status, 400) << "elsewhere no slash is encoded";
+  EXPECT_EQ(api.get("/v1%2Fmodels/tiny").status, 400);
+}
+
 TEST(ApiModels, TheListIsWrittenOnceForEachChange) {
   TestApi api;
   const ModelViewer all{.key_id = "", .sees_all = true};
@@ -155,6 +177,28 @@ TEST(ApiModels, EmbeddingsAsNumbersAndAsBase64) {
   EXPECT_EQ(api.post("/v1/embeddings", {{"input", "x"}, {"dimensions", 65}}).json["error"]["param"], "dimensions");
   EXPECT_EQ(api.post("/v1/embeddings", {{"input", "x"}, {"encoding_format", "hex"}}).json["error"]["param"],
             "encoding_format");
+}
+
+TEST(ApiModels, TextsThatAreTooLongForAVectorAreRefusedUnlessTheyMayBeCut) {
+  TestApi api;
+  std::string text;
+  for (int i = 0; i < 3000; ++i) text += " word";
+  const JsonAnswer refused = api.post("/v1/embeddings", {{"input", {"short", text}}});
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_EQ(refused.json["error"]["param"], "input");
+  EXPECT_EQ(refused.json["error"]["code"], "context_length_exceeded");
+  const std::string told = refused.json["error"]["message"];
+  EXPECT_NE(told.find("the model reads 512 tokens, and text 2 of 'input' has "), std::string::npos) << told;
+  for (const int cut : {-1, 512}) {
+    const JsonAnswer got = api.post("/v1/embeddings", {{"input", {"short", text}}, {"truncate_prompt_tokens", cut}});
+    ASSERT_EQ(got.status, 200) << got.json;
+    EXPECT_GT(got.json["usage"]["prompt_tokens"], 512);
+    EXPECT_LT(got.json["usage"]["prompt_tokens"], 520);
+  }
+  for (const int wrong : {0, 100, 513, -2})
+    EXPECT_EQ(api.post("/v1/embeddings", {{"input", text}, {"truncate_prompt_tokens", wrong}}).json["error"]["param"],
+              "truncate_prompt_tokens");
+  EXPECT_EQ(api.post("/v1/rerank", {{"query", "x"}, {"documents", {text}}}).status, 200);
 }
 
 TEST(ApiModels, RerankOrdersDocuments) {

@@ -75,9 +75,9 @@ ApiFailure chat_with_label(const ApiServices& services, const ApiCallPtr& call, 
         fmt::format("'{}' answers pairs of texts, which a conversation has no place for; ask at /v1/classify",
                     model->id),
         "model_not_supported");
-  if (auto refused = call->reserve(0)) return refused;
   std::vector<LabelQuery> queries{{text, labels.one_label() && labels.manifest.min_confidence <= 0, 0}};
-  return compute_texts(call, *labels.batcher, std::move(queries),
+  if (auto refused = admit_texts(services, call, *labels.batcher, queries)) return refused;
+  return compute_texts(services, call, *labels.batcher, std::move(queries),
                        [call, model, style, drift = services.drift, text](const auto& batch) {
                          const Json answer = label_json(*model->labels, batch.rows[0], 0, false);
                          if (drift != nullptr) drift->on_classified(*model, {&text, 1}, Json::array({answer}));
@@ -95,12 +95,12 @@ std::optional<ApiError> too_long(std::size_t bytes, const ApiLimits& limits) {
 ApiFailure chat_with_tags(const ApiServices& services, const ApiCallPtr& call, const ServedModelPtr& model,
                           const std::string& text, ChatStyle style) {
   if (auto error = too_long(text.size(), services.limits)) return error;
+  if (auto refused = admit_texts(services, call, *model->tags->batcher, std::vector{text})) return refused;
   const std::size_t tokens = model->tags->tagger.tokenizer().count(text, true);
-  if (auto refused = call->reserve(0)) return refused;
   call->note(*model, tokens);
   const TaggedRow row = untagged_row(text);
   return compute_texts(
-      call, *model->tags->batcher, std::vector{row}, [call, model, row, style, tokens](const auto& batch) {
+      services, call, *model->tags->batcher, std::vector{row}, [call, model, row, style, tokens](const auto& batch) {
         const auto shape = model->tags->manifest.target.spans ? entities_json : words_json;
         call->settle(static_cast<std::int64_t>(tokens));
         send_message(*call, *model, style, dump_json(shape(*model->tags, row, batch.rows[0], OffsetUnit::kCodePoints)),
@@ -114,10 +114,10 @@ ApiFailure chat_with_span(const ApiServices& services, const ApiCallPtr& call, c
     return ApiError::invalid(
         "messages", "a question needs a text that answers it: give the text in an earlier message, of system or user");
   if (auto error = too_long(bytes_of(row), services.limits)) return error;
+  if (auto refused = admit_texts(services, call, *model->spans->batcher, std::vector{row})) return refused;
   const std::size_t tokens = question_tokens(*model->spans, row);
-  if (auto refused = call->reserve(0)) return refused;
   call->note(*model, tokens);
-  return compute_texts(call, *model->spans->batcher, std::vector{std::move(row)},
+  return compute_texts(services, call, *model->spans->batcher, std::vector{std::move(row)},
                        [call, model, style, tokens](const auto& batch) {
                          call->settle(static_cast<std::int64_t>(tokens));
                          send_message(*call, *model, style, batch.rows[0].text, tokens);
@@ -129,8 +129,11 @@ ApiFailure chat_with_span(const ApiServices& services, const ApiCallPtr& call, c
 ApiFailure answer_chat_by_package(const ApiServices& services, const ApiCallPtr& call, const ServedModelPtr& model,
                                   const std::vector<ChatMessage>& messages, FieldReader& in) {
   ChatStyle style{.stream = in.boolean("stream", false)};
-  if (const Json* options = in.find("stream_options"))
-    style.include_usage = FieldReader(*options).boolean("include_usage", false);
+  if (const Json* options = in.find("stream_options")) {
+    FieldReader inner(*options, "stream_options");
+    style.include_usage = inner.boolean("include_usage", false);
+    in.join(inner);
+  }
   if (in.error()) return in.error();
   call->note_ignored(in);
   const auto last =

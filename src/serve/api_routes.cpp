@@ -6,12 +6,14 @@
 namespace tailor {
 namespace {
 
-bool matches(std::string_view pattern, std::string_view path, std::map<std::string, std::string>& out) {
+bool matches(std::string_view pattern, std::string_view path, bool rest, std::map<std::string, std::string>& out) {
   while (!pattern.empty() || !path.empty()) {
     if (pattern.empty() || path.empty() || pattern.front() != '/' || path.front() != '/') return false;
     pattern.remove_prefix(1);
     path.remove_prefix(1);
-    const std::string_view wanted = pattern.substr(0, pattern.find('/')), got = path.substr(0, path.find('/'));
+    const std::string_view wanted = pattern.substr(0, pattern.find('/'));
+    const bool all = rest && wanted.size() == pattern.size();
+    const std::string_view got = all ? path : path.substr(0, path.find('/'));
     if (wanted.size() > 2 && wanted.front() == '{') {
       if (got.empty()) return false;
       out[std::string(wanted.substr(1, wanted.size() - 2))] = std::string(got);
@@ -39,8 +41,8 @@ const std::vector<ApiRoute>& api_routes() {
       {"GET", "/metrics", ApiScope::kMetrics, handle_metrics, false, nullptr, false, true},
       {"GET", "/openapi.json", ApiScope::kInfer, handle_openapi, true},
       {"GET", "/v1/models", ApiScope::kInfer, handle_models, true},
-      {"GET", "/v1/models/{id}", ApiScope::kInfer, handle_model, true},
-      {"DELETE", "/v1/models/{id}", ApiScope::kInferOrAdmin, handle_delete_model},
+      {"GET", "/v1/models/{id}", ApiScope::kInfer, handle_model, true, nullptr, false, true},
+      {"DELETE", "/v1/models/{id}", ApiScope::kInferOrAdmin, handle_delete_model, false, nullptr, false, true},
       {"POST", "/v1/chat/completions", ApiScope::kInfer, handle_chat_completions},
       {"POST", "/v1/completions", ApiScope::kInfer, handle_completions},
       {"POST", "/v1/embeddings", ApiScope::kInfer, handle_embeddings},
@@ -71,11 +73,23 @@ const std::vector<ApiRoute>& api_routes() {
       {"GET", "/tokenizer_info", ApiScope::kInfer, handle_tokenizer_info, true},
       {"POST", "/apply-template", ApiScope::kInfer, handle_apply_template},
       {"POST", "/v1/admin/models", ApiScope::kAdmin, handle_admin_load_model},
-      {"DELETE", "/v1/admin/models/{id}", ApiScope::kAdmin, handle_admin_remove_model},
+      {"DELETE", "/v1/admin/models/{id}", ApiScope::kAdmin, handle_admin_remove_model, false, nullptr, false, true},
       {"POST", "/v1/load_lora_adapter", ApiScope::kAdmin, handle_load_lora_adapter},
       {"POST", "/v1/unload_lora_adapter", ApiScope::kAdmin, handle_unload_lora_adapter},
   };
   return kRoutes;
+}
+
+std::span<const std::string_view> api_names_under() {
+  static const std::vector<std::string_view> kPaths = [] {
+    std::vector<std::string_view> out;
+    for (const ApiRoute& route : api_routes()) {
+      const std::string_view path = route.path;
+      if (route.rest) out.push_back(path.substr(0, path.rfind('{')));
+    }
+    return out;
+  }();
+  return kPaths;
 }
 
 RouteMatch find_route(std::string_view method, std::string_view path) {
@@ -84,7 +98,7 @@ RouteMatch find_route(std::string_view method, std::string_view path) {
   const std::string_view wanted = method == "HEAD" ? "GET" : method;
   for (const ApiRoute& route : api_routes()) {
     std::map<std::string, std::string> parameters;
-    if (!matches(route.path, path, parameters)) continue;
+    if (!matches(route.path, path, route.rest, parameters)) continue;
     if (wanted == route.method) return {&route, std::move(parameters), ""};
     out.other_methods += (out.other_methods.empty() ? "" : ", ") + std::string(route.method);
   }

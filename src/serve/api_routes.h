@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,7 +18,7 @@ enum class ApiScope : std::uint8_t { kNone, kInfer, kAdmin, kMetrics, kInferOrAd
 
 struct ApiRoute {
   const char* method;
-  const char* path;  // "{name}" takes one segment
+  const char* path;  // "{name}" takes one segment, or with `rest` all that is left
   ApiScope scope;
   void (*handle)(const ApiServices&, const ApiCallPtr&);
   bool quick = false;  // answered on the I/O thread
@@ -25,9 +26,12 @@ struct ApiRoute {
   std::unique_ptr<HttpBodySink> (*sink)(const ApiServices&, const HttpHead&, const Principal&) = nullptr;
   bool needs_store = false;
   bool while_draining = false;  // also answered by a server that shuts down
+  bool rest = false;  // names of models may hold slashes
 };
 
 const std::vector<ApiRoute>& api_routes();
+/// Paths of which what follows is one name, slashes in it encoded or not: "/v1/models/".
+std::span<const std::string_view> api_names_under();
 
 struct RouteMatch {
   const ApiRoute* route = nullptr;  // null: see `other_methods`

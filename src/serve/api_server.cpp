@@ -171,6 +171,7 @@ void ApiServer::handle(HttpRequest&& request, std::shared_ptr<HttpResponder> res
   call->path = std::move(admitted->match.path);
   call->arrived = admitted->arrived;
   const ApiRoute& route = *admitted->match.route;
+  if (!call->request.head.query.empty()) call->note_ignored_query(openapi_query(route.method, route.path));
   const auto run = [this, call, &route] {
     try {
       route.handle(services_, call);

@@ -54,12 +54,12 @@ ApiFailure tag(const ApiServices& services, const ApiCallPtr& call) {
   check_bytes(in, "input", bytes, services.limits);
   if (in.error()) return in.error();
   call->note_ignored(in);
+  if (auto refused = admit_texts(services, call, *model->tags->batcher, texts)) return refused;
   for (const std::string& text : texts) tokens += model->tags->tagger.tokenizer().count(text, true);
-  if (auto refused = call->reserve(0)) return refused;
   call->note(*model, tokens);
   std::vector<TaggedRow> rows;
   for (std::string& text : texts) rows.push_back(untagged_row(std::move(text)));
-  return compute_texts(call, *model->tags->batcher, rows,
+  return compute_texts(services, call, *model->tags->batcher, rows,
                        [call, model, rows, spans, words, unit, tokens](const auto& batch) {
                          Json data = Json::array();
                          for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -88,7 +88,7 @@ std::vector<QuestionRow> read_questions(FieldReader& in, const ApiLimits& limits
     if (!item.is_object()) return in.fail("input", "expected {\"question\", \"context\"}, or a list of them");
     FieldReader inner(item, path);
     out.push_back(read_question(inner));
-    if (inner.error()) in.fail(*inner.error());
+    in.join(inner);
   };
   if (!input->is_array()) {
     add(*input, "input");
@@ -118,14 +118,16 @@ ApiFailure extract(const ApiServices& services, const ApiCallPtr& call) {
   check_bytes(in, in.has("input") ? "input" : "context", bytes, services.limits);
   if (in.error()) return in.error();
   call->note_ignored(in);
+  if (auto refused = admit_texts(services, call, *model->spans->batcher, rows)) return refused;
   for (const QuestionRow& row : rows) tokens += question_tokens(*model->spans, row);
-  if (auto refused = call->reserve(0)) return refused;
   call->note(*model, tokens);
-  return compute_texts(call, *model->spans->batcher, rows, [call, model, rows, unit, tokens](const auto& batch) {
-    Json data = Json::array();
-    for (std::size_t i = 0; i < rows.size(); ++i) data.push_back(span_json(rows[i], batch.rows[i], i, unit));
-    answer_list(call, *model, std::move(data), unit, tokens, batch.computed_s);
-  });
+  return compute_texts(services, call, *model->spans->batcher, rows,
+                       [call, model, rows, unit, tokens](const auto& batch) {
+                         Json data = Json::array();
+                         for (std::size_t i = 0; i < rows.size(); ++i)
+                           data.push_back(span_json(rows[i], batch.rows[i], i, unit));
+                         answer_list(call, *model, std::move(data), unit, tokens, batch.computed_s);
+                       });
 }
 
 }  // namespace

@@ -38,6 +38,13 @@ ApiError answers_no_text(const ServedModel& model) {
       "model_not_supported");
 }
 
+/// Who is sooner passes everybody's requests: for who administers.
+void check_priority(FieldReader& in, const Principal& who, const GenerationParams& params) {
+  if (params.priority <= 0 || who.key_id.empty() || who.administers) return;
+  in.fail(ApiError{403, "permission_error", "not_an_administrator",
+                   "'priority': below 0 needs a key that also has the scope admin; expected 0 to 100", "priority"});
+}
+
 /// What one answer may take at most; without a limit of the request a usual length, since few answers fill the context.
 int answer_estimate(FieldReader& in, const GenerationParams& params, int max_context) {
   constexpr int kUsualAnswer = 512;
@@ -139,6 +146,7 @@ ApiFailure chat(const ApiServices& services, const ApiCallPtr& call) {
     return ApiError::invalid(
         "model", fmt::format("'{}' goes on with texts and holds no conversation; use /v1/completions", model->id));
   GenerationParams params = read_generation_params(in, services.limits, text.engine().vocabulary(), text.max_context());
+  check_priority(in, call->principal, params);
   const bool logprobs = in.boolean("logprobs", false);
   const auto top = static_cast<int>(in.integer("top_logprobs", 0, 0, services.limits.top_logprobs));
   if (top > 0 && !logprobs) in.fail("top_logprobs", "needs 'logprobs' to be true");
@@ -170,7 +178,8 @@ ApiFailure chat(const ApiServices& services, const ApiCallPtr& call) {
                                                        .model = model->id,
                                                        .tools = calls ? text.tool_format() : std::nullopt,
                                                        .forced_call = must_call,
-                                                       .guard = services.guard},
+                                                       .guard = services.guard,
+                                                       .parallel_calls = tools.parallel},
                                        params, services.limits.stream_keep_alive);
   std::vector<GenerationCall::Prompt> prompts;
   if (must_call) {  // the call is begun for the model
@@ -193,6 +202,7 @@ ApiFailure completion(const ApiServices& services, const ApiCallPtr& call) {
   if (!model->text) return answers_no_text(*model);
   const TextBackend& text = *model->text;
   GenerationParams params = read_generation_params(in, services.limits, text.engine().vocabulary(), kUsualCompletion);
+  check_priority(in, call->principal, params);
   const bool echo = in.boolean("echo", false);
   const auto logprobs = static_cast<int>(in.integer("logprobs", -1, 0, services.limits.top_logprobs));
   const auto best_of = in.integer("best_of", params.choices, 1, services.limits.choices);

@@ -322,6 +322,118 @@ TEST(ApiText, ParametersThatNobodyReadAreNamed) {
       "req-");
 }
 
+std::string ignored(const JsonAnswer& answer) {
+  EXPECT_EQ(answer.status, 200) << answer.json;
+  const std::string* names = answer.headers.find("X-Ignored-Params");
+  return names == nullptr ? "" : *names;
+}
+
+TEST(ApiText, ParametersWithinOthersAreNamedByTheirPaths) {
+  TestApi api;
+  const std::string path = "/v1/chat/completions";
+  Json body = chat("x", {{"stream_options", {{"include_usage", true}, {"include_obfuscation", false}, {"odd", 1}}},
+                         {"stream", true},
+                         {"response_format",
+                          {{"type", "json_schema"},
+                           {"odd", 1},
+                           {"json_schema",
+                            {{"name", "x"},
+                             {"strict", true},
+                             {"description", "words"},
+                             {"odd", 1},
+                             {"schema", {{"type", "boolean"}}}}}}}});
+  EXPECT_EQ(ignored(api.post(path, body)),
+            "stream_options.include_obfuscation, stream_options.odd, response_format.odd, "
+            "response_format.json_schema.description, response_format.json_schema.odd");
+  Json talk = chat("x");
+  talk["messages"] = {
+      {{"role", "user"}, {"content", {{{"type", "text"}, {"text", "x"}, {"cache_control", {{"type", "none"}}}}}}},
+      {{"role", "assistant"},
+       {"content", "y"},
+       {"refusal", nullptr},
+       {"audio", nullptr},
+       {"reasoning_content", "z"},
+       {"function_call", {{"name", "f"}}}},
+      {{"role", "user"}, {"content", "z"}, {"weight", 0}},
+      {{"role", "user"}, {"content", "z"}, {"weight", 1}}};
+  EXPECT_EQ(ignored(api.post(path, talk)),
+            "messages[0].content[0].cache_control, messages[1].reasoning_content, messages[1].function_call, "
+            "messages[2].weight");
+  EXPECT_EQ(ignored(api.post("/v1/rerank", {{"query", "x"}, {"documents", {{{"text", "y"}, {"title", "z"}}}}})),
+            "documents[0].title");
+  EXPECT_EQ(ignored(api.post("/tokenize", {{"messages", {{{"role", "user"}, {"content", "x"}, {"odd", 1}}}}})),
+            "messages[0].odd");
+  EXPECT_EQ(ignored(api.post(path + "?api-version=1&a+b=2&api-version=3", chat("x", {{"odd", 1}}))),
+            "?api-version, ?a%20b, odd");
+  EXPECT_EQ(ignored(api.get("/v1/models?limit=3")), "?limit");
+  EXPECT_EQ(ignored(api.get("/tokenizer_info?model=tiny&odd")), "?odd");
+}
+
+TEST(ApiText, ManyParametersThatNobodyReadAreNamedWithinBounds) {
+  TestApi api;
+  Json body = chat("x");
+  for (int i = 0; i < 5000; ++i) body["odd" + std::to_string(i)] = i;
+  const std::string many = ignored(api.post("/v1/chat/completions", body));
+  EXPECT_EQ(many.rfind("odd0, odd1, ", 0), 0u) << many;
+  EXPECT_EQ(many.substr(many.size() - 5), ", ...");
+  EXPECT_LT(many.size(), 1100u);
+  const std::string one = ignored(api.post("/v1/chat/completions", chat("x", {{std::string(5000, 'a'), 1}, {"b", 1}})));
+  EXPECT_EQ(one, std::string(120, 'a') + "..., b");
+  EXPECT_LT(ignored(api.get("/v1/models?" + std::string(3000, '&') + "a&b&c=" + std::string(3000, 'd'))).size(), 20u);
+}
+
+TEST(ApiText, PlacesOfTokensCountCharactersFromTheTextsBeginning) {
+  TestApi api;
+  const std::string prompt = "Zoë ☕ saw 😀 in Köln";
+  const Json ask{{"prompt", prompt}, {"max_tokens", 12}, {"logprobs", 0}, {"temperature", 0}, {"ignore_eos", true}};
+  const Tokenizer& tokenizer = api.engine().tokenizer();
+  for (const bool echo : {false, true}) {
+    Json body = ask;
+    body["echo"] = echo;
+    const Json choice = api.post("/v1/completions", body).json["choices"][0];
+    const Json& whole = choice["logprobs"];
+    Json streamed = Json::array();
+    std::size_t chunks = 0;
+    for (const Json& event : api.stream("/v1/completions", body)) {
+      if (!event.is_object() || event["choices"].empty() || event["choices"][0]["logprobs"].is_null()) continue;
+      for (const Json& place : event["choices"][0]["logprobs"]["text_offset"]) streamed.push_back(place);
+      ++chunks;
+    }
+    EXPECT_GT(chunks, 3u);
+    EXPECT_EQ(streamed, whole["text_offset"]) << "a stream tells other places";
+    if (!echo) {
+      EXPECT_EQ(whole["text_offset"][0], 0);
+      continue;
+    }
+    std::size_t characters = 0;
+    const TokenList tokens = tokenizer.encode(prompt, true, true);
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      const std::string bytes = tokenizer.decode({&tokens[i], 1}, true);
+      const bool within = (static_cast<unsigned char>(bytes[0]) & 0xC0) == 0x80;
+      EXPECT_EQ(whole["text_offset"][i], within ? characters - 1 : characters) << i;
+      for (const char c : bytes) characters += (static_cast<unsigned char>(c) & 0xC0) != 0x80 ? 1 : 0;
+    }
+    EXPECT_EQ(characters, 19u);
+    EXPECT_EQ(whole["text_offset"][tokens.size()], 19) << "where the answer begins";
+  }
+}
+
+TEST(ApiText, TheTokenThatEndedAnAnswerIsTold) {
+  TestApi api;
+  const Json ask{{"prompt", "Where is"}, {"max_tokens", 6}, {"temperature", 0}, {"logit_bias", {{"400", 100}}}};
+  Json body = ask;
+  body["stop_token_ids"] = {399, 400};
+  const JsonAnswer got = api.post("/v1/completions", body);
+  ASSERT_EQ(got.status, 200) << got.json;
+  EXPECT_EQ(got.json["choices"][0]["finish_reason"], "stop");
+  EXPECT_EQ(got.json["choices"][0].value("stop_reason", Json()), 400);
+  const auto events = api.stream("/v1/completions", body);
+  EXPECT_EQ(events[events.size() - 2]["choices"][0].value("stop_reason", Json()), 400);
+  const JsonAnswer whole = api.post("/v1/completions", ask);
+  EXPECT_EQ(whole.json["choices"][0]["finish_reason"], "length");
+  EXPECT_FALSE(whole.json["choices"][0].contains("stop_reason"));
+}
+
 TEST(ApiText, AClientThatGoesEndsItsAnswer) {
   TestApi api;
   auto client = api.client();

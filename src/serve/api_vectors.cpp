@@ -9,6 +9,7 @@
 #include "core/hash.h"
 #include "infer/embedder.h"
 #include "serve/api_handlers.h"
+#include "serve/model_router.h"
 #include "store/random_id.h"
 
 namespace tailor {
@@ -41,19 +42,13 @@ std::vector<std::string> read_inputs(FieldReader& in, const ApiLimits& limits, c
   return out;
 }
 
-struct VectorModel {
-  ServedModelPtr model;
-  EmbeddingBackend::Ready ready;
-};
-
-ApiResult<VectorModel> vector_model(const ApiServices& services, const ApiCall& call, FieldReader& in) {
-  TAILOR_TRY(const ServedModelPtr model, named_model(services, call.principal, in));
-  if (!model->embedding)
+ApiResult<EmbeddingBackend::Ready> vectors_of(const ServedModel& model) {
+  if (!model.embedding)
     return ApiError::invalid("model",
-                             fmt::format("'{}' makes no vectors; its capabilities are listed by /v1/models", model->id),
+                             fmt::format("'{}' makes no vectors; its capabilities are listed by /v1/models", model.id),
                              "model_not_supported");
-  TAILOR_TRY(const EmbeddingBackend::Ready ready, model->embedding->get());
-  return VectorModel{model, ready};
+  TAILOR_TRY(const EmbeddingBackend::Ready ready, model.embedding->get());
+  return ready;
 }
 
 std::size_t count_tokens(const Tokenizer& tokenizer, const std::vector<std::string>& texts, int most) {
@@ -62,24 +57,58 @@ std::size_t count_tokens(const Tokenizer& tokenizer, const std::vector<std::stri
   return n;
 }
 
+/// Whether the request wants what is too long to be cut, where the model stops reading: vLLM's truncate_prompt_tokens.
+bool read_cutting(FieldReader& in, int window) {
+  if (!in.has("truncate_prompt_tokens")) return false;
+  const std::int64_t most = in.integer("truncate_prompt_tokens", -1, -1, window);
+  if (!in.error() && most != -1 && most != window)
+    in.fail("truncate_prompt_tokens",
+            fmt::format("expected -1 or {}: texts are cut where the model stops reading", window),
+            "unsupported_parameter");
+  return true;
+}
+
+ApiResult<std::size_t> count_whole_tokens(const Tokenizer& tokenizer, const std::vector<std::string>& texts, int most) {
+  std::size_t all = 0;
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    const std::size_t n = tokenizer.count(texts[i], true);
+    if (n > static_cast<std::size_t>(most))
+      return ApiError::invalid(
+          "input",
+          fmt::format("the model reads {} tokens, and text {} of 'input' has {}: shorten it, or have what is too long "
+                      "cut with \"truncate_prompt_tokens\": -1",
+                      most, i + 1, n),
+          "context_length_exceeded");
+    all += n;
+  }
+  return all;
+}
+
 ApiFailure embeddings(const ApiServices& services, const ApiCallPtr& call) {
-  TAILOR_TRY(const Json body, parse_body(call->request.body));
-  FieldReader in(body);
-  TAILOR_TRY(const VectorModel named, vector_model(services, *call, in));
-  const auto& [model, ready] = named;
-  call->note(*model);
+  TAILOR_TRY(const ModelRequest asked, read_model_request(services, *call));
+  const ServedModelPtr& model = asked.model;
+  if (model->provider) return model->provider->answer(call, model, asked.body);
+  FieldReader in(asked.body);
+  in.accept("model");
+  TAILOR_TRY(const EmbeddingBackend::Ready ready, vectors_of(*model));
   std::vector<std::string> texts = read_inputs(in, services.limits, *ready.tokenizer);
   const std::string format = in.text("encoding_format", "float");
   if (format != "float" && format != "base64") in.fail("encoding_format", "expected float or base64");
   const auto dimensions = static_cast<std::size_t>(in.integer("dimensions", ready.dim, 1, ready.dim));
+  const bool cut = read_cutting(in, ready.max_tokens);
   if (in.error()) return in.error();
   call->note_ignored(in);
-  const std::size_t tokens = count_tokens(*ready.tokenizer, texts, ready.max_tokens);
-  if (auto refused = call->reserve(0)) return refused;
+  if (auto refused = admit_texts(services, call, *ready.batcher, texts)) return refused;
+  std::size_t tokens = 0;
+  if (cut) {
+    tokens = count_tokens(*ready.tokenizer, texts, ready.max_tokens);
+  } else {
+    TAILOR_TRY(tokens, count_whole_tokens(*ready.tokenizer, texts, ready.max_tokens));
+  }
   call->note(*model, tokens);
   return compute_texts(
-      call, *ready.batcher, std::move(texts),
-      [call, model = model, format, dimensions, tokens](const BatchedRows& batch) {
+      services, call, *ready.batcher, std::move(texts),
+      [call, model, format, dimensions, tokens](const BatchedRows& batch) {
         Json data = Json::array();
         for (std::size_t i = 0; i < batch.rows.rows; ++i) {
           const auto row = batch.rows.row(i).first(dimensions);
@@ -102,11 +131,12 @@ ApiFailure embeddings(const ApiServices& services, const ApiCallPtr& call) {
 }
 
 ApiFailure rerank(const ApiServices& services, const ApiCallPtr& call) {
-  TAILOR_TRY(const Json body, parse_body(call->request.body));
-  FieldReader in(body);
-  TAILOR_TRY(const VectorModel named, vector_model(services, *call, in));
-  const auto& [model, ready] = named;
-  call->note(*model);
+  TAILOR_TRY(const ModelRequest asked, read_model_request(services, *call));
+  const ServedModelPtr& model = asked.model;
+  if (model->provider) return model->provider->answer(call, model, asked.body);
+  FieldReader in(asked.body);
+  in.accept("model");
+  TAILOR_TRY(const EmbeddingBackend::Ready ready, vectors_of(*model));
   const std::string query = in.required_text("query");
   if (!in.has("documents")) in.fail("documents", "is missing", "missing_required_parameter");
   std::vector<std::string> documents;
@@ -115,7 +145,7 @@ ApiFailure rerank(const ApiServices& services, const ApiCallPtr& call) {
     for (std::size_t i = 0; i < list->size() && !in.error(); ++i) {
       FieldReader document((*list)[i], fmt::format("documents[{}]", i));
       documents.push_back(document.required_text("text"));
-      if (document.error()) in.fail(*document.error());
+      in.join(document);
     }
     if (documents.size() > services.limits.texts)
       in.fail("documents", fmt::format("expected at most {}", services.limits.texts));
@@ -130,12 +160,12 @@ ApiFailure rerank(const ApiServices& services, const ApiCallPtr& call) {
   call->note_ignored(in);
   std::vector<std::string> texts{query};
   texts.insert(texts.end(), documents.begin(), documents.end());
+  if (auto refused = admit_texts(services, call, *ready.batcher, texts)) return refused;
   const std::size_t tokens = count_tokens(*ready.tokenizer, texts, ready.max_tokens);
-  if (auto refused = call->reserve(0)) return refused;
   call->note(*model, tokens);
   return compute_texts(
-      call, *ready.batcher, std::move(texts),
-      [call, model = model, documents, most, with_texts, tokens](const BatchedRows& batch) {
+      services, call, *ready.batcher, std::move(texts),
+      [call, model, documents, most, with_texts, tokens](const BatchedRows& batch) {
         const Matrix& m = batch.rows;
         std::vector<std::pair<float, std::size_t>> order;
         for (std::size_t i = 1; i < m.rows; ++i)

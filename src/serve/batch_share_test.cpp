@@ -1,12 +1,14 @@
 // What batches leave to others: places in the model, the disk, time, and how many there may be.
 
 #include "serve/test_batches.h"
+#include "serve/test_gate.h"
 #include "store/store_testing.h"
 
 namespace tailor {
 namespace {
 
 using test::BatchApi;
+using test::Gate;
 using test::JsonAnswer;
 using test::kCompletions;
 using test::KeyedBatchApi;
@@ -73,66 +75,12 @@ TEST_F(BatchApi, WhatOthersAskIsNotHeldUpByABatchOfAnotherModel) {
   EXPECT_EQ(look(large)["status"], "in_progress");
 }
 
-/// Opens for one more batch of texts at a time, or for all. A test lets nobody wait behind it.
-class Gate {
- public:
-  struct Opened {
-    std::shared_ptr<Gate> gate;
-    ~Opened() { gate->open(kAll); }
-  };
-  void enter(std::size_t texts) {
-    std::unique_lock lock(mutex_);
-    most_ = std::max(most_, texts);
-    changed_.wait(lock, [&] { return open_ > 0; });
-    if (open_ != kAll) --open_;
-  }
-  void open(int times) {
-    const std::lock_guard lock(mutex_);
-    open_ = times;
-    changed_.notify_all();
-  }
-  std::size_t most() {
-    const std::lock_guard lock(mutex_);
-    return most_;
-  }
-  static constexpr int kAll = 1 << 30;
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  int open_ = 0;
-  std::size_t most_ = 0;
-};
-
-/// Says "a" of everything, when the gate lets it.
-class GatedClassifier final : public Classifier {
- public:
-  explicit GatedClassifier(std::shared_ptr<Gate> gate) : gate_(std::move(gate)) {}
-  Result<Matrix> probabilities(std::span<const std::string> texts, const ProgressFn& /*progress*/,
-                               const CancelToken& /*cancel*/) override {
-    gate_->enter(texts.size());
-    Matrix out(texts.size(), 2);
-    for (std::size_t i = 0; i < texts.size(); ++i) out.row(i)[0] = 1;
-    return out;
-  }
-
- private:
-  std::shared_ptr<Gate> gate_;
-};
-
 TEST_F(BatchApi, OfLabelsNoMoreTextsAreAskedForAtATimeThanItsShare) {
   constexpr std::size_t kLines = 10, kTexts = 16, kShare = 3;
   const auto gate = std::make_shared<Gate>();
   const Gate::Opened opened{gate};
   restart(shares(kShare, 1));
-  auto model = std::make_unique<ServedModel>();
-  model->id = "gated";
-  PackageManifest manifest;
-  manifest.labels = {"a", "b"};
-  const auto labels =
-      LabelBackend::make(manifest, std::make_unique<GatedClassifier>(gate), false, std::make_shared<ComputeShare>(1));
-  model->labels = labels;
-  api_->models().put(std::move(model));
+  const auto labels = test::serve_gated(api_->models(), gate);
   const std::string classify = "/v1/classify";
   std::string text;
   for (std::size_t i = 0; i < kLines; ++i)

@@ -1,14 +1,13 @@
 #pragma once
-/// Requests answered together: whatever waits when the last batch is done becomes the next one. Clients that were
-/// answered together ask again together, so that batch waits for as many requests as the last one had, for at most
-/// a twentieth of the time that it took.
+/// Requests answered together: what waits when the last batch is done becomes the next one, by turns of the clients
+/// (serve/batch_queue.h). Clients that were answered together ask again together, so that batch waits for as many
+/// requests as the last one had, for at most a twentieth of the time that it took.
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
-#include <deque>
 #include <functional>
 #include <iterator>
 #include <memory>
@@ -24,15 +23,17 @@
 #include "core/result.h"
 #include "infer/compute_share.h"
 #include "infer/drain_rate.h"
+#include "infer/engine.h"
+#include "serve/batch_queue.h"
 
 namespace tailor {
 
 template <typename Answers>
 struct Batched {
-  Answers rows;           // of the request's items, in order
-  double waited_s = 0;    // before the batch began
-  double computed_s = 0;  // of the whole batch
-  std::size_t batch_items = 0;
+  Answers rows;                 // of the request's items, in order
+  double waited_s = 0;          // before its first batch began
+  double computed_s = 0;        // of the whole batch, or of all that it was spread over
+  std::size_t batch_items = 0;  // of its last one
 };
 
 /// What a batcher has to do now.
@@ -50,7 +51,7 @@ struct BatcherLoad {
 };
 
 struct BatcherOptions {
-  std::size_t batch_items = 256;                     // a batch; a request is never split
+  std::size_t batch_items = 256;                     // a batch; larger requests are spread over several
   std::size_t batch_bytes = std::size_t{256} << 10;  // the same, of texts
   std::size_t queue_items = 8192;                    // waiting; more are refused
   std::chrono::milliseconds waiting_time{30'000};    // what waits may take, as measured; more is refused
@@ -58,12 +59,19 @@ struct BatcherOptions {
   std::function<SteadyTime()> clock;                 // empty: the machine's
 };
 
+/// Who asks a batcher.
+struct BatchedFor {
+  std::string client;                  // whom it is accounted to
+  std::optional<SteadyTime> deadline;  // what waits longer ends with kCancelled
+  std::function<bool()> gone;          // true when its turn comes: dropped without an answer
+};
+
 /// What an item counts for batch_bytes. Other types have one of their own beside them.
 inline std::size_t bytes_of(const std::string& text) {
   return text.size();
 }
 
-/// Answers [first, first + n) of a batch; each is taken once.
+/// Answers [first, first + n) of a batch; each is taken once. append() puts them behind those of the batches before.
 inline Matrix part_of(Matrix& all, std::size_t first, std::size_t n) {
   Matrix out(n, all.cols);
   std::copy_n(all.data.begin() + static_cast<std::ptrdiff_t>(first * all.cols), n * all.cols, out.data.begin());
@@ -73,6 +81,19 @@ template <typename T>
 std::vector<T> part_of(std::vector<T>& all, std::size_t first, std::size_t n) {
   const auto begin = std::make_move_iterator(all.begin() + static_cast<std::ptrdiff_t>(first));
   return std::vector<T>(begin, begin + static_cast<std::ptrdiff_t>(n));
+}
+
+inline void append(Matrix& all, Matrix part) {
+  if (all.rows == 0) {
+    all = std::move(part);
+    return;
+  }
+  all.rows += part.rows;
+  all.data.insert(all.data.end(), part.data.begin(), part.data.end());
+}
+template <typename T>
+void append(std::vector<T>& all, std::vector<T> part) {
+  all.insert(all.end(), std::make_move_iterator(part.begin()), std::make_move_iterator(part.end()));
 }
 
 /// `Answers`: a Matrix with a row an item, or a vector with an element an item.
@@ -87,6 +108,7 @@ class Batcher {
       : compute_(std::move(compute)),
         share_(std::move(share)),
         options_(with_clock(std::move(options))),
+        queue_(options_.queue_items),
         thread_([this] { run(); }) {}
   Batcher(const Batcher&) = delete;
   Batcher& operator=(const Batcher&) = delete;
@@ -97,146 +119,187 @@ class Batcher {
     }
     changed_.notify_all();
     thread_.join();
-    for (Request& request : queue_)
-      request.done(Error{ErrorCode::kCancelled, "the model was removed before the answer", ""});
+    for (const auto& request : queue_.take_all())
+      of(request).done(Error{ErrorCode::kCancelled, "the model was removed before the answer", ""});
   }
 
-  /// kUnavailable: too much waits. `gone` true when its turn comes: dropped without an answer.
-  Status submit(std::vector<Item> items, Done done, std::function<bool()> gone = {}) {
-    std::size_t bytes = 0;
-    for (const Item& item : items) bytes += bytes_of(item);
-    const std::size_t counted = bytes + items.size();
+  /// Errors: no items, and those of refusal().
+  Status submit(std::vector<Item> items, Done done, BatchedFor caller = {}) {
+    if (items.empty()) return Error{ErrorCode::kInvalidArgument, "there are no texts to compute", ""};
+    auto request = std::make_shared<Request>();
+    request->client = std::move(caller.client);
+    request->deadline = caller.deadline;
+    for (const Item& item : items) request->bytes.push_back(bytes_of(item));
+    request->items = std::move(items);
+    request->done = std::move(done);
+    request->gone = std::move(caller.gone);
     {
       const std::lock_guard lock(mutex_);
-      if (waiting_ + items.size() > options_.queue_items)
-        return Error{ErrorCode::kUnavailable, fmt::format("the queue is full: {} texts wait", waiting_),
-                     "try again later"};
-      if (const double wait = wait_seconds(); wait > std::chrono::duration<double>(options_.waiting_time).count()) {
-        return Error{ErrorCode::kUnavailable,
-                     fmt::format("the server is overloaded: {} texts wait, which takes about {:.0f} s", waiting_, wait),
-                     "try again later"};
-      }
-      waiting_ += items.size();
-      waiting_bytes_ += counted;
-      queue_.push_back({std::move(items), bytes, std::move(done), std::move(gone), options_.clock()});
+      TAILOR_CHECK(refusal_now(request->client, request->items.size()));
+      request->since = options_.clock();
+      queue_.push(std::move(request));
     }
     changed_.notify_one();
     return {};
   }
+  /// kUnavailable: too much waits for so many items of `client` to come in now.
+  Status refusal(const std::string& client, std::size_t items) const {
+    const std::lock_guard lock(mutex_);
+    return refusal_now(client, items);
+  }
   std::size_t waiting() const {  ///< items
     const std::lock_guard lock(mutex_);
-    return waiting_;
+    return queue_.items();
   }
   BatcherLoad load() const {
     const std::lock_guard lock(mutex_);
-    return {running_, queue_.size(), waiting_, due_};
+    return {running_, queue_.requests(), queue_.items(), due_};
   }
-  double expected_wait() const {  ///< seconds for what waits now; 0: nothing does, or nobody knows
+  /// Of a request that comes now; its tokens are bytes.
+  ExpectedWait expected_wait(const std::string& client = {}) const {
     const std::lock_guard lock(mutex_);
-    return wait_seconds();
+    return wait_now(client);
   }
+  const BatcherOptions& options() const { return options_; }
 
  private:
-  struct Request {
+  struct Request final : WaitingTexts {
     std::vector<Item> items;
-    std::size_t bytes;
     Done done;
     std::function<bool()> gone;
-    SteadyTime since;
-    std::size_t counted() const { return bytes + items.size(); }  // an empty text takes time too
+    Answers answers{};  // of what was computed
+    double waited_s = 0, computed_s = 0;
   };
+  static Request& of(const std::shared_ptr<WaitingTexts>& request) { return static_cast<Request&>(*request); }
 
   static constexpr int kGatheringShare = 20;
   // Where a language model answers, a slow machine needs about a second for a text, and for so many bytes of it.
   static constexpr std::chrono::seconds kLongestBatch{60};
   static constexpr std::size_t kBytesASecond = 256;
 
-  static double seconds(SteadyTime from, SteadyTime to) { return std::chrono::duration<double>(to - from).count(); }
+  static double seconds(SteadyTime::duration span) { return std::chrono::duration<double>(span).count(); }
   static BatcherOptions with_clock(BatcherOptions options) {
     if (!options.clock) options.clock = [] { return std::chrono::steady_clock::now(); };
     return options;
   }
-  double wait_seconds() const {  // under mutex_
+  ExpectedWait wait_now(const std::string& client) const {  // under mutex_
     const auto rate = drain_.per_second();
-    return rate ? static_cast<double>(waiting_bytes_) / *rate : 0;
+    if (!rate) return {};
+    const WorkAhead ahead = queue_.ahead_of(client);
+    return {ahead.all / *rate, ahead.own / *rate, *rate};
+  }
+  Status refusal_now(const std::string& client, std::size_t items) const {  // under mutex_
+    if (queue_.is_full_for(client, items))
+      return Error{ErrorCode::kUnavailable, fmt::format("the queue is full: {} texts wait", queue_.items()),
+                   "try again later"};
+    if (const double wait = wait_now(client).seconds;
+        wait > std::chrono::duration<double>(options_.waiting_time).count())
+      return Error{
+          ErrorCode::kUnavailable,
+          fmt::format("the server is overloaded: {} texts wait, which takes about {:.0f} s", queue_.items(), wait),
+          "try again later"};
+    return {};
   }
 
   void run() {
-    double done = 0;              // bytes of the last batch
-    std::size_t last = 0;         // its requests
+    double done = 0;              // work of the last batch
+    std::size_t last = 0;         // requests that it answered
     SteadyTime::duration took{};  // its time
     for (;;) {
-      std::vector<Request> requests;
+      std::vector<BatchPiece> batch;
+      std::vector<std::shared_ptr<WaitingTexts>> late;
       {
         std::unique_lock lock(mutex_);
-        drain_.advance(std::exchange(done, 0), !queue_.empty(), options_.clock());
-        changed_.wait(lock, [&] { return stopping_ || !queue_.empty(); });
+        drain_.advance(std::exchange(done, 0), queue_.items() > 0, options_.clock());
+        changed_.wait(lock, [&] { return stopping_ || queue_.items() > 0; });
         if (last > 1) {
           const auto most = std::min<SteadyTime::duration>(options_.gathering_time, took / kGatheringShare);
-          changed_.wait_for(lock, most, [&] { return stopping_ || queue_.size() >= last; });
+          const auto gathered = [&] { return queue_.requests() >= last || queue_.items() >= options_.batch_items; };
+          changed_.wait_for(lock, most, [&] { return stopping_ || gathered(); });
         }
         if (stopping_) return;
-        std::size_t items = 0, bytes = 0;
-        while (!queue_.empty()) {
-          const Request& next = queue_.front();
-          const bool fits =
-              items + next.items.size() <= options_.batch_items && bytes + next.bytes <= options_.batch_bytes;
-          if (!requests.empty() && !fits) break;
-          items += next.items.size();
-          bytes += next.bytes;
-          waiting_ -= next.items.size();
-          waiting_bytes_ -= next.counted();
-          done += static_cast<double>(next.counted());
-          requests.push_back(std::move(queue_.front()));
-          queue_.pop_front();
-        }
+        late = queue_.take_expired(options_.clock());
+        batch = queue_.take(options_.batch_items, options_.batch_bytes);
       }
-      std::erase_if(requests, [](const Request& request) { return request.gone && request.gone(); });
-      last = requests.size();
-      if (!requests.empty()) took = answer(requests);
+      for (const auto& request : late) fail(request, too_late());
+      for (const BatchPiece& piece : batch) {
+        for (std::size_t i = 0; i < piece.count; ++i)
+          done += static_cast<double>(text_work(piece.request->bytes[piece.first + i]));
+      }
+      std::erase_if(batch, [&](const BatchPiece& piece) { return leave_out_if_gone(piece.request); });
+      last = static_cast<std::size_t>(std::count_if(batch.begin(), batch.end(), is_complete));
+      if (!batch.empty()) took = compute(batch);
     }
   }
 
-  /// Returns the time that the batch took.
-  SteadyTime::duration answer(std::vector<Request>& requests) {
-    std::vector<Item> items;
-    std::vector<std::size_t> counts;
-    for (Request& request : requests) {
-      counts.push_back(request.items.size());
-      std::move(request.items.begin(), request.items.end(), std::back_inserter(items));
-    }
-    const SteadyTime begin = options_.clock();
-    begins(requests, items.size(), begin);
-    Result<Answers> all = Error{};
+  static bool is_complete(const BatchPiece& piece) { return piece.first + piece.count == piece.request->bytes.size(); }
+  static Error too_late() {  // as infer/engine_lane.cpp has it
+    return {ErrorCode::kCancelled, "the request took longer than its time-out",
+            "ask for fewer texts, or allow more time"};
+  }
+  void fail(const std::shared_ptr<WaitingTexts>& request, const Error& error) {
+    remove(*request);
+    of(request).done(error);
+  }
+  bool leave_out_if_gone(const std::shared_ptr<WaitingTexts>& request) {
+    const auto& gone = of(request).gone;
+    if (!gone || !gone()) return false;
+    remove(*request);
+    return true;
+  }
+  void remove(const WaitingTexts& request) {
+    const std::lock_guard lock(mutex_);
+    queue_.remove(request);
+  }
+
+  Result<Answers> compute_items(const std::vector<Item>& items) {
     try {
       ComputeShare::Busy busy(*share_);
       busy.set(true);
       const ComputeShare::Turn turn(*share_);
-      all = compute_(items);
+      return compute_(items);
     } catch (const std::exception& e) {
-      all = Error{ErrorCode::kInternal, fmt::format("the batch failed: {}", e.what()), ""};
+      return Error{ErrorCode::kInternal, fmt::format("the batch failed: {}", e.what()), ""};
     }
+  }
+
+  /// Returns the time that the batch took.
+  SteadyTime::duration compute(const std::vector<BatchPiece>& batch) {
+    std::vector<Item> items;
+    for (const BatchPiece& piece : batch) {
+      const auto first = of(piece.request).items.begin() + static_cast<std::ptrdiff_t>(piece.first);
+      std::move(first, first + static_cast<std::ptrdiff_t>(piece.count), std::back_inserter(items));
+    }
+    const SteadyTime begin = options_.clock();
+    begins(batch, begin);
+    Result<Answers> all = compute_items(items);
     const SteadyTime end = options_.clock();
     ends();
     std::size_t first = 0;
-    for (std::size_t r = 0; r < requests.size(); ++r) {
-      Request& request = requests[r];
+    for (const BatchPiece& piece : batch) {
+      Request& request = of(piece.request);
       if (!all.has_value()) {
-        request.done(all.error());
+        fail(piece.request, all.error());
         continue;
       }
-      request.done(Batched<Answers>{part_of(*all, first, counts[r]), seconds(request.since, begin), seconds(begin, end),
-                                    items.size()});
-      first += counts[r];
+      append(request.answers, part_of(*all, first, piece.count));
+      first += piece.count;
+      if (piece.first == 0) request.waited_s = seconds(begin - request.since);
+      request.computed_s += seconds(end - begin);
+      if (is_complete(piece))
+        request.done(Batched<Answers>{std::move(request.answers), request.waited_s, request.computed_s, items.size()});
     }
     return end - begin;
   }
 
-  void begins(const std::vector<Request>& requests, std::size_t items, SteadyTime at) {
-    std::size_t bytes = 0;
-    for (const Request& request : requests) bytes += request.bytes;
+  void begins(const std::vector<BatchPiece>& batch, SteadyTime at) {
+    std::size_t items = 0, bytes = 0;
+    for (const BatchPiece& piece : batch) {
+      items += piece.count;
+      for (std::size_t i = 0; i < piece.count; ++i) bytes += piece.request->bytes[piece.first + i];
+    }
     const std::lock_guard lock(mutex_);
-    running_ = requests.size();
+    running_ = batch.size();
     due_ = at + kLongestBatch + std::chrono::seconds(items + bytes / kBytesASecond);
   }
   void ends() {
@@ -250,12 +313,10 @@ class Batcher {
   BatcherOptions options_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Request> queue_;
-  std::size_t waiting_ = 0;
-  std::size_t waiting_bytes_ = 0;
+  BatchQueue queue_;
   std::size_t running_ = 0;        // requests of the batch that is computed
   std::optional<SteadyTime> due_;  // see BatcherLoad
-  DrainRate drain_;  // of bytes
+  DrainRate drain_;                // of work
   bool stopping_ = false;
   std::thread thread_;
 };

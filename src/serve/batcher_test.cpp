@@ -38,12 +38,12 @@ class Lengths {
     const std::lock_guard lock(mutex_);
     return sizes_;
   }
-  std::future<Result<Batched<std::vector<int>>>> ask(std::vector<std::string> texts, std::function<bool()> gone = {}) {
+  std::future<Result<Batched<std::vector<int>>>> ask(std::vector<std::string> texts, BatchedFor caller = {}) {
     auto promise = std::make_shared<std::promise<Result<Batched<std::vector<int>>>>>();
     auto future = promise->get_future();
     const Status status = batcher_->submit(
         std::move(texts), [promise](Result<Batched<std::vector<int>>> rows) { promise->set_value(std::move(rows)); },
-        std::move(gone));
+        std::move(caller));
     if (!status.has_value()) promise->set_value(status.error());
     return future;
   }
@@ -89,8 +89,8 @@ TEST(Batcher, ABatchHasSoManyItemsAndBytes) {
   by_items.wait_until_computing();
   auto b = by_items.ask({"b"}), c = by_items.ask({"c", "d"}), e = by_items.ask({"e", "f", "g"});
   by_items.open();
-  EXPECT_EQ(e.get()->rows.size(), 3u);  // never split
-  EXPECT_EQ(by_items.sizes(), (std::vector<std::size_t>{1, 1, 2, 3}));
+  EXPECT_EQ(e.get()->rows.size(), 3u);
+  EXPECT_EQ(by_items.sizes(), (std::vector<std::size_t>{1, 2, 2, 2}));
 
   Lengths by_bytes({.batch_bytes = 5}, true);
   auto first = by_bytes.ask({"a"});
@@ -158,7 +158,8 @@ TEST(Batcher, WhoHasGoneIsNotComputed) {
   Lengths lengths({}, true);
   auto running = lengths.ask({"a"});
   lengths.wait_until_computing();
-  auto gone = lengths.ask({"b"}, [] { return true; }), stays = lengths.ask({"c"}, [] { return false; });
+  auto gone = lengths.ask({"b"}, {.gone = [] { return true; }});
+  auto stays = lengths.ask({"c"}, {.gone = [] { return false; }});
   lengths.open();
   EXPECT_TRUE(stays.get().has_value());
   EXPECT_EQ(lengths.sizes(), (std::vector<std::size_t>{1, 1}));
@@ -175,6 +176,53 @@ TEST(Batcher, WhatWaitsAtTheEndIsCancelled) {
   EXPECT_TRUE(running.get().has_value());
   const auto cancelled = waits.get();
   EXPECT_TRUE(cancelled.has_value() || cancelled.error().code == ErrorCode::kCancelled);
+}
+
+TEST(Batcher, ARequestThatIsSpreadOverBatchesIsAnsweredAsAWhole) {
+  Lengths lengths({.batch_items = 3}, true);
+  auto first = lengths.ask({"a"}, {.client = "one"});
+  lengths.wait_until_computing();
+  auto many = lengths.ask({"1", "22", "333", "4444", "55555", "666666", "7777777"}, {.client = "one"});
+  auto single = lengths.ask({"88"}, {.client = "other"});
+  lengths.open();
+  EXPECT_EQ(single.get()->rows, std::vector<int>{2});
+  const auto all = many.get();
+  EXPECT_EQ(all->rows, (std::vector<int>{1, 2, 3, 4, 5, 6, 7}));
+  EXPECT_EQ(lengths.sizes(), (std::vector<std::size_t>{1, 3, 3, 2}));
+}
+
+TEST(Batcher, AFailureEndsAllOfItsRequest) {
+  Lengths lengths({.batch_items = 2}, true);
+  auto first = lengths.ask({"a"});
+  lengths.wait_until_computing();
+  auto fails = lengths.ask({"fail", "b", "c", "d", "e"});
+  auto next = lengths.ask({"f"});
+  lengths.open();
+  EXPECT_EQ(fails.get().error().message, "a text that fails");
+  EXPECT_TRUE(next.get().has_value());
+  EXPECT_EQ(lengths.sizes(), (std::vector<std::size_t>{1, 2, 1})) << "the rest of it was computed";
+}
+
+TEST(Batcher, WhatWaitsLongerThanItMayIsTakenOut) {
+  const auto now = std::make_shared<std::atomic<int>>(0);
+  Lengths lengths({.clock = [now] { return SteadyTime(std::chrono::seconds(now->load())); }}, true);
+  auto running = lengths.ask({"a"});
+  lengths.wait_until_computing();
+  auto late = lengths.ask({"b"}, {.deadline = SteadyTime(std::chrono::seconds(10))});
+  auto in_time = lengths.ask({"c"}, {.deadline = SteadyTime(std::chrono::seconds(11))});
+  *now = 10;
+  lengths.open();
+  const auto refused = late.get();
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, ErrorCode::kCancelled);
+  EXPECT_EQ(refused.error().message, "the request took longer than its time-out");
+  EXPECT_TRUE(in_time.get().has_value());
+  EXPECT_EQ(lengths.sizes(), (std::vector<std::size_t>{1, 1}));
+}
+
+TEST(Batcher, TakesNoRequestWithoutTexts) {
+  Lengths lengths;
+  EXPECT_EQ(lengths.ask({}).get().error().code, ErrorCode::kInvalidArgument);
 }
 
 /// Says that an hour has passed each time it is asked.

@@ -25,10 +25,8 @@ std::string read_content(FieldReader& in, bool may_be_missing) {
       part.fail("type", fmt::format("parts of type '{}' cannot be read; this server reads texts", type.substr(0, 64)));
     else
       out += type == "refusal" ? part.required_text("refusal") : part.required_text("text");
-    if (part.error()) {
-      in.fail(*part.error());
-      return out;
-    }
+    in.join(part);
+    if (in.error()) return out;
   }
   return out;
 }
@@ -56,16 +54,13 @@ Json read_tool_calls(FieldReader& in) {
       Result<Json> arguments = parse_json(text, "arguments");
       if (!arguments.has_value() || !arguments->is_object())
         inner.fail("arguments", "expected the text of a JSON object");
-      if (inner.error())
-        call.fail(*inner.error());
-      else
+      call.join(inner);
+      if (!inner.error())
         out.push_back(
             {{"type", "function"}, {"id", id}, {"function", {{"name", name}, {"arguments", std::move(*arguments)}}}});
     }
-    if (call.error()) {
-      in.fail(*call.error());
-      return nullptr;
-    }
+    in.join(call);
+    if (in.error()) return nullptr;
   }
   return out;
 }
@@ -98,13 +93,8 @@ std::vector<ChatMessage> read_messages(FieldReader& in, const ApiLimits& limits)
     next.content = read_content(message, !next.tool_calls.is_null());
     next.tool_call_id = message.text("tool_call_id", "", 256);
     next.name = message.text("name", "", 256);
-    for (const char* known_field :
-         {"refusal", "reasoning_content", "reasoning", "audio", "function_call", "annotations"})
-      message.accept(known_field);
-    if (message.error()) {
-      in.fail(*message.error());
-      return out;
-    }
+    in.join(message);
+    if (in.error()) return out;
   }
   return out;
 }

@@ -9,8 +9,8 @@
 
 namespace tailor {
 
-/// Roles system, developer, user, assistant, tool; contents as texts or parts of type text. What is wrong is left in
-/// `in`.
+/// Roles system, developer, user, assistant, tool; contents as texts or parts of type text. What is wrong, and what no
+/// template has a place for (refusal, reasoning_content, audio, function_call, …), is left in `in`.
 std::vector<ChatMessage> read_messages(FieldReader& in, const ApiLimits& limits);
 
 }  // namespace tailor

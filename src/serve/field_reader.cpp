@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace tailor {
@@ -15,6 +16,18 @@ const char* kind_of(const Json& value) {
   if (value.is_array()) return "an array";
   if (value.is_object()) return "an object";
   return "null";
+}
+
+/// "messages[].name" of "messages[12].name".
+std::string without_places(std::string_view path) {
+  std::string out;
+  bool within = false;
+  for (const char c : path) {
+    if (c == ']') within = false;
+    if (!within) out += c;
+    if (c == '[') within = true;
+  }
+  return out;
 }
 
 }  // namespace
@@ -133,12 +146,25 @@ std::vector<std::int32_t> FieldReader::token_ids(std::string_view name, const Js
   return out;
 }
 
+void FieldReader::join(const FieldReader& inner) {
+  if (inner.error()) fail(*inner.error());
+  for (const std::string& path : inner.unread()) ignore(path);
+}
+
+void FieldReader::ignore(const std::string& path) {
+  if (ignored_.size() < kMostUnread && ignored_as_.insert(without_places(path)).second) ignored_.push_back(path);
+}
+
 std::vector<std::string> FieldReader::unread() const {
   std::vector<std::string> out;
-  if (!object_.is_object()) return out;
-  for (const auto& [name, value] : object_.items()) {
-    if (!read_.contains(name)) out.push_back(path_of(name));
+  if (object_.is_object()) {
+    for (const auto& [name, value] : object_.items()) {
+      if (out.size() == kMostUnread) return out;
+      if (!value.is_null() && !read_.contains(name)) out.push_back(path_of(name));
+    }
   }
+  const std::size_t room = std::min(ignored_.size(), kMostUnread - out.size());
+  out.insert(out.end(), ignored_.begin(), ignored_.begin() + static_cast<std::ptrdiff_t>(room));
   return out;
 }
 

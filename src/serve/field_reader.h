@@ -15,7 +15,8 @@
 namespace tailor {
 
 /// Reads one object. The first thing that is wrong is kept in error(); what is read after it are the usual values.
-/// A field that is null counts as absent. Threads: one at a time.
+/// A field that is null counts as absent. An object within has a reader of its own, which is join()ed when it was read.
+/// Threads: one at a time.
 class FieldReader {
  public:
   /// `object` must outlive the reader. `path` stands before names in errors ("messages[0]").
@@ -41,14 +42,22 @@ class FieldReader {
   void fail(ApiError error);
   const std::optional<ApiError>& error() const { return error_; }
   std::string path_of(std::string_view name) const;
-  /// Names that nobody asked for.
+  /// Takes over what is wrong with `inner` and what nobody read of it.
+  void join(const FieldReader& inner);
+  /// Told by unread(), since what it asks for is not done: a path ("tools[0].function.strict").
+  void ignore(const std::string& path);
+  /// Paths of fields that nobody asked for, also of objects that were joined. What all elements of a list have is named
+  /// once, at the first of them. At most kMostUnread.
   std::vector<std::string> unread() const;
+  static constexpr std::size_t kMostUnread = 64;
 
  private:
   const Json& object_;
   std::string path_;
   std::unordered_set<std::string> read_;
   std::optional<ApiError> error_;
+  std::vector<std::string> ignored_;            // of objects within
+  std::unordered_set<std::string> ignored_as_;  // the same without places in lists
 };
 
 /// Parses a request's body: an object, nested no deeper than 64, no name twice in one object, no number out of range.

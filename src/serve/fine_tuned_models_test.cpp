@@ -45,9 +45,9 @@ class FineTunedModels : public ::testing::Test {
   }
   static std::string shown(const CreatedApiKey& key) { return "X-Api-Key: " + key.secret + "\r\n"; }
   /// A job that has made its model.
-  Job tuned(const std::string& owner = "") {
+  Job tuned(const std::string& owner = "", const std::string& base = "tiny") {
     const std::string file = store_->files().add("a.jsonl", "fine-tune", owner, "good data").value().id;
-    const std::string id = tuning_->create(owner, {{"model", "tiny"}, {"training_file", file}}).value().id;
+    const std::string id = tuning_->create(owner, {{"model", base}, {"training_file", file}}).value().id;
     EXPECT_TRUE(test::eventually([&] { return store_->jobs().find(id).value().status == JobStatus::kSucceeded; }));
     return store_->jobs().find(id).value();
   }
@@ -78,6 +78,20 @@ class FineTunedModels : public ::testing::Test {
   std::unique_ptr<TestApi> api_;
   std::unique_ptr<FineTuning> tuning_;
 };
+
+TEST_F(FineTunedModels, OneOfABaseWhoseNameHoldsASlashIsDeleted) {
+  ModelLoadOptions load{.cache_bytes = std::uint64_t{64} << 20, .share = std::make_shared<ComputeShare>(1)};
+  api_->models().put(serve_base_model(testing::tiny_llama().string(), "org/tiny", load).value());
+  for (const bool encoded : {false, true}) {
+    std::string name = model_of(tuned("", "org/tiny"));
+    EXPECT_EQ(name.rfind("ft:org/tiny:", 0), 0u) << name;
+    EXPECT_TRUE(is_served(name));
+    std::string path = name;
+    if (encoded) path.replace(path.find('/'), 1, "%2F");
+    EXPECT_EQ(remove(path).json, (Json{{"id", name}, {"object", "model"}, {"deleted", true}}));
+    EXPECT_FALSE(is_served(name));
+  }
+}
 
 TEST_F(FineTunedModels, TheKeyOfTheJobDeletesItAndItStaysGone) {
   const CreatedApiKey mine = key();

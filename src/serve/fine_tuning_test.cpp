@@ -82,6 +82,28 @@ class FineTuningApi : public ::testing::Test {
   std::unique_ptr<FineTuning> tuning_;
 };
 
+TEST_F(FineTuningApi, WhatNobodyReadsOfAFormAListOrAJobIsNamed) {
+  const auto field = [](const char* name, const char* value) {
+    return std::string("--XX\r\nContent-Disposition: form-data; name=\"") + name + "\"\r\n\r\n" + value + "\r\n";
+  };
+  const auto ignored = [](const JsonAnswer& answer) {
+    EXPECT_EQ(answer.status, 200) << answer.json;
+    const std::string* names = answer.headers.find("X-Ignored-Params");
+    return names == nullptr ? "" : *names;
+  };
+  const JsonAnswer made = upload_form(
+      field("purpose", "fine-tune") + field("expires_after[anchor]", "created_at") +
+      "--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.jsonl\"\r\n\r\ngood data\r\n--XX--\r\n");
+  EXPECT_EQ(ignored(made), "expires_after[anchor]");
+  EXPECT_EQ(ignored(upload("good data")), "");
+  EXPECT_EQ(ignored(api_->get("/v1/files?limit=3&purpose=fine-tune&odd=1")), "?odd");
+  const Json method{{"type", "supervised"}, {"odd", 1}, {"supervised", {{"odd", 1}}}};
+  const JsonAnswer job =
+      api_->post("/v1/fine_tuning/jobs", {{"model", "tiny"}, {"training_file", made.json["id"]}, {"method", method}});
+  EXPECT_EQ(ignored(job), "method.odd, method.supervised.odd");
+  wait_for(job.json["id"], "succeeded");
+}
+
 TEST_F(FineTuningApi, FilesComeAndGo) {
   for (const bool file_first : {false, true}) {
     const std::string content = "line\r\n--X\r\n\r\n--XY and \r\n--Xgood";

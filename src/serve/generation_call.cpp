@@ -76,7 +76,7 @@ void GenerationCall::start(std::vector<Prompt> prompts, EngineRequest shape) {
     open_filters();
     for (Choice& choice : choices_) {
       if (!style_.tools) break;
-      choice.tools.emplace(*style_.tools);
+      choice.tools.emplace(*style_.tools, style_.parallel_calls);
       if (style_.forced_call) choice.tools->add(style_.tools->open);
     }
     left_ = choices_.size();
@@ -170,7 +170,7 @@ void GenerationCall::on_prompt(std::size_t index, const PromptRead& read) {
     send_event(event(std::move(choice)));
   } else if (style_.echo) {
     Json choice{{"index", index}, {"text", prompts_[index / static_cast<std::size_t>(params_.choices)].text}};
-    choice["logprobs"] = style_.logprobs ? completion_logprobs(index, {}, true) : Json(nullptr);
+    choice["logprobs"] = style_.logprobs ? completion_logprobs(index, {}, true, choices_[index].places) : Json(nullptr);
     choice["finish_reason"] = nullptr;
     send_event(event(std::move(choice)));
   }
@@ -178,7 +178,13 @@ void GenerationCall::on_prompt(std::size_t index, const PromptRead& read) {
 
 void GenerationCall::on_text(std::size_t index, std::string_view text, std::span<const SampledToken> tokens) {
   const std::lock_guard lock(mutex_);
-  if (over_) return;  // its figures were told already
+  const Choice& choice = choices_[index];
+  if (over_ || !choice.reason.empty()) return;  // its figures were told already
+  take_text(index, text, tokens);
+  if (choice.cut || (choice.tools && choice.tools->at_end())) end_choice(index, "stop");
+}
+
+void GenerationCall::take_text(std::size_t index, std::string_view text, std::span<const SampledToken> tokens) {
   Choice& choice = choices_[index];
   std::string told = passed(choice, text);
   if (choice.tools) told = choice.tools->add(told);
@@ -206,7 +212,7 @@ void GenerationCall::on_text(std::size_t index, std::string_view text, std::span
     out["text"] = std::string(text);
   out["logprobs"] = !style_.logprobs ? Json(nullptr)
                     : style_.chat    ? chat_logprobs(shown)
-                                     : completion_logprobs(index, shown, false);
+                                     : completion_logprobs(index, shown, false, choice.places);
   out["finish_reason"] = nullptr;
   Json chunk = event(std::move(out));
   if (params_.continuous_usage) chunk["usage"] = usage();
@@ -216,10 +222,15 @@ void GenerationCall::on_text(std::size_t index, std::string_view text, std::span
 void GenerationCall::on_end(std::size_t index, const AnswerEnd& end) {
   const std::lock_guard lock(mutex_);
   Choice& choice = choices_[index];
-  choice.reason = end.reason == FinishReason::kStop ? "stop" : "length";
+  if (!choice.reason.empty()) return;
   choice.stop_text = end.stop_text;
   choice.stop_token = end.stop_token;
-  if (only_prompt_) choice.reason = "length";
+  end_choice(index, end.reason == FinishReason::kStop && !only_prompt_ ? "stop" : "length");
+}
+
+void GenerationCall::end_choice(std::size_t index, std::string reason) {
+  Choice& choice = choices_[index];
+  choice.reason = std::move(reason);
   std::string rest;
   if (choice.filter && !choice.cut) {
     AnswerFilter::Passed last = choice.filter->finish();
@@ -230,11 +241,11 @@ void GenerationCall::on_end(std::size_t index, const AnswerEnd& end) {
     choice.reason = "content_filter";
     choice.stop_text.clear();
   }
-  if (choice.tools) rest = choice.tools->add(rest) + choice.tools->finish();
-  choice.text += rest;
   if (choice.tools) {
+    rest = choice.tools->add(rest) + choice.tools->finish();
     if (!choice.tools->calls().empty() && choice.reason == "stop") choice.reason = "tool_calls";
   }
+  choice.text += rest;
   --left_;
   if (over_) return;
   if (params_.stream) {
@@ -251,14 +262,15 @@ void GenerationCall::on_end(std::size_t index, const AnswerEnd& end) {
       out["text"] = rest;
     out["logprobs"] = nullptr;
     out["finish_reason"] = choice.reason;
-    if (!choice.stop_text.empty()) out["stop_reason"] = choice.stop_text;
+    if (Json stopped = stop_reason(choice); !stopped.is_null()) out["stop_reason"] = std::move(stopped);
     send_event(event(std::move(out)));
   }
   if (left_ == 0) finish_all();
 }
 
-void GenerationCall::on_error(std::size_t /*index*/, const Error& error) {
+void GenerationCall::on_error(std::size_t index, const Error& error) {
   const std::lock_guard lock(mutex_);
+  if (!choices_[index].reason.empty()) return;
   --left_;
   fail(api_error(error));
 }
@@ -312,17 +324,25 @@ Json GenerationCall::chat_logprobs(std::span<const SampledToken> tokens) const {
   return {{"content", std::move(content)}, {"refusal", nullptr}};
 }
 
-Json GenerationCall::completion_logprobs(std::size_t index, std::span<const SampledToken> tokens,
-                                         bool with_prompt) const {
+/// As vLLM has it: null where the model came to its own end.
+Json GenerationCall::stop_reason(const Choice& choice) const {
+  if (!choice.stop_text.empty()) return choice.stop_text;
+  const std::vector<std::int32_t>& asked = params_.sampling.stop_tokens;
+  if (std::find(asked.begin(), asked.end(), choice.stop_token) == asked.end()) return nullptr;
+  const bool own_end = !params_.sampling.ignore_end && model_->text->tokenizer().ends_generation(choice.stop_token);
+  return own_end ? Json(nullptr) : Json(choice.stop_token);
+}
+
+Json GenerationCall::completion_logprobs(std::size_t index, std::span<const SampledToken> tokens, bool with_prompt,
+                                         TokenPlaces& places) const {
   const Tokenizer& tokenizer = model_->text->tokenizer();
   const auto spelt = [&](std::int32_t token) { return tokenizer.decode({&token, 1}, true); };
   Json names = Json::array(), logprobs = Json::array(), tops = Json::array(), offsets = Json::array();
-  std::size_t offset = 0;
-  const auto add = [&](std::int32_t token, const SampledToken* known) {
+  const std::string& text = prompts_[index / static_cast<std::size_t>(params_.choices)].text;
+  const auto add = [&](std::int32_t token, const SampledToken* known, bool of_prompt) {
     const std::string name = spelt(token);
     names.push_back(name);
-    offsets.push_back(offset);
-    offset += name.size();
+    offsets.push_back(of_prompt ? places.next_of(text, name) : places.next(name));
     logprobs.push_back(known == nullptr ? Json(nullptr) : number(known->logprob));
     if (known == nullptr) {
       tops.push_back(nullptr);
@@ -341,9 +361,10 @@ Json GenerationCall::completion_logprobs(std::size_t index, std::span<const Samp
     const TokenList& prompt = prompts_[index / static_cast<std::size_t>(params_.choices)].tokens;
     const std::vector<SampledToken>& known = choices_[index].prompt.logprobs;
     for (std::size_t i = 0; i < prompt.size(); ++i)
-      add(prompt[i], i > 0 && i <= known.size() ? &known[i - 1] : nullptr);
+      add(prompt[i], i > 0 && i <= known.size() ? &known[i - 1] : nullptr, true);
+    places.end_of(text);
   }
-  for (const SampledToken& token : tokens) add(token.token, &token);
+  for (const SampledToken& token : tokens) add(token.token, &token, false);
   return {{"tokens", std::move(names)},
           {"token_logprobs", std::move(logprobs)},
           {"top_logprobs", std::move(tops)},
@@ -375,10 +396,11 @@ Json GenerationCall::shown_choice(std::size_t index) const {
     out["logprobs"] = style_.logprobs ? chat_logprobs(choice.tokens) : Json(nullptr);
   } else {
     out["text"] = (style_.echo ? prompts_[index / static_cast<std::size_t>(params_.choices)].text : "") + choice.text;
-    out["logprobs"] = style_.logprobs ? completion_logprobs(index, choice.tokens, style_.echo) : Json(nullptr);
+    TokenPlaces places;
+    out["logprobs"] = style_.logprobs ? completion_logprobs(index, choice.tokens, style_.echo, places) : Json(nullptr);
   }
   out["finish_reason"] = choice.reason;
-  if (!choice.stop_text.empty()) out["stop_reason"] = choice.stop_text;
+  if (Json stopped = stop_reason(choice); !stopped.is_null()) out["stop_reason"] = std::move(stopped);
   return out;
 }
 
@@ -395,6 +417,7 @@ void GenerationCall::settle() const {
 
 void GenerationCall::finish_all() {
   over_ = true;
+  cancel_all();  // what was cut goes no further
   settle();
   if (params_.stream) {
     begin_stream();

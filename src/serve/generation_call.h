@@ -12,6 +12,7 @@
 #include "serve/generation_params.h"
 #include "serve/guard.h"
 #include "serve/metric_histogram.h"
+#include "serve/token_places.h"
 
 namespace tailor {
 
@@ -23,6 +24,7 @@ struct GenerationStyle {
   std::optional<ToolFormat> tools;  // calls are looked for in the answer
   bool forced_call = false;         // the prompt ends with what opens a call
   Guard* guard = nullptr;           // null: the answers are told as they are written
+  bool parallel_calls = true;       // else an answer ends with its first call
 };
 
 /// What became of a request, for metrics and logs.
@@ -63,7 +65,8 @@ class GenerationCall : public std::enable_shared_from_this<GenerationCall> {
     std::unique_ptr<AnswerFilter> filter;  // null: all passes
     bool cut = false;                      // by it: the rest is not told
     std::optional<ToolCallReader> tools;
-    std::string reason;  // empty: not at its end
+    std::string reason;  // empty: not at its end; what the engine tells after it is left out
+    TokenPlaces places;  // of a stream's log-probabilities
     std::string stop_text;
     std::int32_t stop_token = -1;
     std::size_t answer_tokens = 0;
@@ -83,9 +86,13 @@ class GenerationCall : public std::enable_shared_from_this<GenerationCall> {
   Json event(Json choice) const;
   Json shown_choice(std::size_t index) const;
   Json chat_logprobs(std::span<const SampledToken> tokens) const;
-  Json completion_logprobs(std::size_t index, std::span<const SampledToken> tokens, bool with_prompt) const;
+  Json completion_logprobs(std::size_t index, std::span<const SampledToken> tokens, bool with_prompt,
+                           TokenPlaces& places) const;
+  Json stop_reason(const Choice& choice) const;
   Json usage() const;
   void fail(const ApiError& error);
+  void take_text(std::size_t index, std::string_view text, std::span<const SampledToken> tokens);
+  void end_choice(std::size_t index, std::string reason);
   void finish_all();
   void report(int status);
   void settle() const;

@@ -72,8 +72,7 @@ GenerationParams read_generation_params(FieldReader& in, const ApiLimits& limits
     FieldReader inner(*options, in.path_of("stream_options"));
     out.include_usage = inner.boolean("include_usage", false);
     out.continuous_usage = inner.boolean("continuous_usage_stats", false);
-    inner.accept("include_obfuscation");
-    if (inner.error()) in.fail(*inner.error());
+    in.join(inner);
     if (!out.stream) in.fail("stream_options", "is for streams: set 'stream' to true");
   }
   out.repeatable = in.has("seed");

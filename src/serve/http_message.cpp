@@ -72,20 +72,42 @@ std::optional<std::string> percent_decode(std::string_view text) {
   return out;
 }
 
+namespace {
+
+std::optional<std::string> decode_query(std::string_view text) {
+  std::string spaces(text);
+  std::replace(spaces.begin(), spaces.end(), '+', ' ');
+  return percent_decode(spaces);
+}
+
+/// "name=value" at the front of `query`, which is taken from it.
+std::string_view take_pair(std::string_view& query) {
+  const std::string_view pair = query.substr(0, query.find('&'));
+  query.remove_prefix(std::min(query.size(), pair.size() + 1));
+  return pair;
+}
+
+}  // namespace
+
 std::optional<std::string> query_parameter(std::string_view query, std::string_view name) {
-  const auto decode = [](std::string_view text) {
-    std::string spaces(text);
-    std::replace(spaces.begin(), spaces.end(), '+', ' ');
-    return percent_decode(spaces);
-  };
   while (!query.empty()) {
-    const std::string_view pair = query.substr(0, query.find('&'));
-    query.remove_prefix(std::min(query.size(), pair.size() + 1));
+    const std::string_view pair = take_pair(query);
     const std::size_t equals = pair.find('=');
-    if (decode(pair.substr(0, equals)) != name) continue;
-    return equals == std::string_view::npos ? std::string() : decode(pair.substr(equals + 1));
+    if (decode_query(pair.substr(0, equals)) != name) continue;
+    return equals == std::string_view::npos ? std::string() : decode_query(pair.substr(equals + 1));
   }
   return std::nullopt;
+}
+
+std::vector<std::string> query_names(std::string_view query) {
+  constexpr std::size_t kMost = 100;
+  std::vector<std::string> out;
+  while (!query.empty() && out.size() < kMost) {
+    const std::string_view pair = take_pair(query), name = pair.substr(0, pair.find('='));
+    std::string decoded = decode_query(name).value_or(std::string(name));
+    if (!decoded.empty() && std::find(out.begin(), out.end(), decoded) == out.end()) out.push_back(std::move(decoded));
+  }
+  return out;
 }
 
 std::string_view reason_phrase(int status) {

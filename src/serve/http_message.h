@@ -38,7 +38,7 @@ bool same_name(std::string_view a, std::string_view b);  ///< ASCII, without cas
 /// A request without its body, already checked: see http_parser.h for what never gets here.
 struct HttpHead {
   std::string method;  // one of GET HEAD POST PUT PATCH DELETE OPTIONS TRACE QUERY
-  std::string path;    // percent-decoded, begins with "/"; no NUL, no ".." segment, no encoded slash. "*": OPTIONS *
+  std::string path;    // percent-decoded, begins with "/"; no NUL, no ".." segment. "*": OPTIONS *
   std::string query;   // as it came, without "?"
   std::string host;    // of Host, lower case, without port; empty where HTTP/1.0 came without one
   HttpHeaders headers;
@@ -51,6 +51,9 @@ struct HttpHead {
 
 /// The first value of `name` in the query, decoded ("+" is a space); absent where it is missing or badly encoded.
 std::optional<std::string> query_parameter(std::string_view query, std::string_view name);
+
+/// The first 100 names in the query, decoded, each once; those that are badly encoded as they came.
+std::vector<std::string> query_names(std::string_view query);
 
 /// Undoes %XX. Absent where a "%" is not followed by two hexadecimal digits.
 std::optional<std::string> percent_decode(std::string_view text);

@@ -16,6 +16,7 @@ TEST(HttpMessage, QueryParametersAreDecoded) {
   EXPECT_EQ(query_parameter(query, "bad"), std::nullopt);
   EXPECT_EQ(query_parameter(query, "absent"), std::nullopt);
   EXPECT_EQ(query_parameter("", "limit"), std::nullopt);
+  EXPECT_EQ(query_names("a=1&b%20c&&=2&a=3&d+e=&%f"), (std::vector<std::string>{"a", "b c", "d e", "%f"}));
 }
 
 TEST(HttpMessage, AnAnswerCannotBreakItsFraming) {

@@ -139,7 +139,7 @@ bool HttpParser::parse_request_line(std::string_view line) {
   if (std::find(std::begin(kMethods), std::end(kMethods), method) == std::end(kMethods)) {
     return refuse(501, "the method is not one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE, QUERY");
   }
-  auto parsed = parse_http_target(method, target);
+  auto parsed = parse_http_target(method, target, limits_.names_under);
   if (!parsed) return refuse(400, parsed.error().message);
   head_.method = method;
   head_.path = std::move(parsed->path);

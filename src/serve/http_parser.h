@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -18,6 +19,7 @@ struct HttpParserLimits {
   std::size_t header_bytes = 16 << 10;  // request line and fields with their line ends; also trailers (431)
   std::size_t header_count = 100;       // fields (431)
   std::size_t target_bytes = 8 << 10;   // (414); at most header_bytes
+  std::span<const std::string_view> names_under = {};  // see parse_http_target(); whose texts outlive the parser
 };
 
 /// Refused with 400: line ends other than CRLF, folded fields, control characters, white space before a colon, no Host

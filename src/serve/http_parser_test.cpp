@@ -28,6 +28,21 @@ TEST(HttpParser, ReadsAHead) {
   EXPECT_FALSE(parsed.head.content_length);
 }
 
+TEST(HttpParser, SlashesAreEncodedWithinNamesAlone) {
+  const std::string_view names[] = {"/names/"};
+  const auto path = [&](std::string_view target) {
+    const auto read = parse_http_target("GET", target, names);
+    return read.has_value() ? read->path : "refused";
+  };
+  EXPECT_EQ(path("/names/a%2Fb"), "/names/a/b");
+  EXPECT_EQ(path("http://host/names/a%2fb?q=%2F"), "/names/a/b");
+  EXPECT_EQ(path("/names%2Fa"), "refused");
+  EXPECT_EQ(path("/other/a%2Fb"), "refused");
+  EXPECT_EQ(path("/names/a%2F..%2Fb"), "refused");
+  EXPECT_EQ(path("/names/%2E%2E%2Fb"), "refused");
+  EXPECT_EQ(path("/names/a%5Cb"), "refused");
+}
+
 TEST(HttpParser, ReadsBodiesInAnyCut) {
   const std::string chunked =
       "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n5;name=v;flag\r\nhello\r\n00a\r\n0123456789\r\n"
@@ -105,6 +120,7 @@ std::vector<Refused> refused_heads() {
       {"a parent segment", "GET /a/../b HTTP/1.1\r\nHost: a\r\n\r\n", 400},
       {"an encoded parent segment", "GET /a/%2e%2E HTTP/1.1\r\nHost: a\r\n\r\n", 400},
       {"an encoded slash", "GET /a%2fb HTTP/1.1\r\nHost: a\r\n\r\n", 400},
+      {"an encoded slash within a name of another path", "GET /v1/models%2fa HTTP/1.1\r\nHost: a\r\n\r\n", 400},
       {"an encoded NUL", "GET /a%00 HTTP/1.1\r\nHost: a\r\n\r\n", 400},
       {"an encoded backslash", "GET /a%5c..%5c HTTP/1.1\r\nHost: a\r\n\r\n", 400},
       {"half a percent-encoding", "GET /a%4 HTTP/1.1\r\nHost: a\r\n\r\n", 400},

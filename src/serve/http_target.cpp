@@ -25,8 +25,17 @@ bool is_alphanumeric(char c) {
   return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-Status check_path(std::string_view raw, std::string_view decoded) {
-  for (std::size_t i = 0; i + 2 < raw.size(); ++i) {
+/// Where slashes may be encoded: the end, or behind one of `names_under`.
+std::size_t names_begin(std::string_view raw, std::span<const std::string_view> names_under) {
+  for (const std::string_view path : names_under) {
+    if (raw.starts_with(path)) return path.size();
+  }
+  return raw.size();
+}
+
+Status check_path(std::string_view raw, std::string_view decoded, std::span<const std::string_view> names_under) {
+  const std::size_t names = names_begin(raw, names_under);
+  for (std::size_t i = 0; i + 2 < raw.size() && i < names; ++i) {
     if (raw[i] == '%' && raw[i + 1] == '2' && (raw[i + 2] == 'f' || raw[i + 2] == 'F')) {
       return bad("the path has an encoded slash");
     }
@@ -46,7 +55,8 @@ Status check_path(std::string_view raw, std::string_view decoded) {
 
 }  // namespace
 
-Result<HttpTarget> parse_http_target(std::string_view method, std::string_view target) {
+Result<HttpTarget> parse_http_target(std::string_view method, std::string_view target,
+                                     std::span<const std::string_view> names_under) {
   if (target.empty()) return bad("the target is empty");
   const auto unprintable = [](char c) { return c <= 32 || c >= 127; };
   if (std::any_of(target.begin(), target.end(), unprintable)) return bad("the target has bytes that must be encoded");
@@ -73,7 +83,7 @@ Result<HttpTarget> parse_http_target(std::string_view method, std::string_view t
   if (question != std::string_view::npos) out.query = target.substr(question + 1);
   const auto decoded = percent_decode(raw);
   if (!decoded) return bad("the path has a \"%\" that is not followed by two hexadecimal digits");
-  TAILOR_CHECK(check_path(raw, *decoded));
+  TAILOR_CHECK(check_path(raw, *decoded, names_under));
   out.path = decoded->empty() ? "/" : *decoded;
   return out;
 }

@@ -2,6 +2,7 @@
 /// Request targets and Host fields, checked strictly.
 
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -17,8 +18,10 @@ struct HttpTarget {
 
 /// Origin form ("/path?query"), absolute form ("http://host/path?query"), and "*" where `method` is OPTIONS. Errors:
 /// other forms, bytes outside printable ASCII, "#", bad percent-encoding, and paths that decode to control characters,
-/// a backslash, an encoded slash, or a "." or ".." segment.
-Result<HttpTarget> parse_http_target(std::string_view method, std::string_view target);
+/// a backslash, an encoded slash (but within a name that follows one of `names_under`: "/v1/models/"), or a "." or ".."
+/// segment.
+Result<HttpTarget> parse_http_target(std::string_view method, std::string_view target,
+                                     std::span<const std::string_view> names_under = {});
 
 struct HttpAuthority {
   std::string host;  // lower case; an IPv6 address without brackets

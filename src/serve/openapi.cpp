@@ -176,8 +176,8 @@ Json operation(const ApiRoute& route, const RouteText& text, const Json& schemas
   const std::string path = text.path;
   for (std::size_t at = path.find('{'); at != std::string::npos; at = path.find('{', at + 1)) {
     const std::string name = path.substr(at + 1, path.find('}', at) - at - 1);
-    out["parameters"].push_back(
-        {{"name", name}, {"in", "path"}, {"required", true}, {"schema", {{"type", "string"}, {"minLength", 1}}}});
+    Json schema = openapi::said({{"type", "string"}, {"minLength", 1}}, route.rest ? "may hold slashes" : "");
+    out["parameters"].push_back({{"name", name}, {"in", "path"}, {"required", true}, {"schema", std::move(schema)}});
   }
   for (const std::string_view word : words(text.query != nullptr ? text.query : "")) {
     const std::string name(word.substr(0, word.find('<')));
@@ -192,7 +192,7 @@ Json operation(const ApiRoute& route, const RouteText& text, const Json& schemas
                           {"content", {{text.takes != nullptr ? text.takes : "application/json", std::move(content)}}}};
   }
   Json good{{"description", "The answer"}, {"headers", {{"X-Request-Id", header("RequestId")}}}};
-  if (text.request != nullptr) good["headers"]["X-Ignored-Params"] = header("IgnoredParams");
+  if (std::string_view(text.tag) != "page") good["headers"]["X-Ignored-Params"] = header("IgnoredParams");
   for (const std::string_view type : words(text.gives != nullptr ? text.gives : "application/json"))
     good["content"][std::string(type)]["schema"] = openapi::ref(text.answer);
   if (const Json& schema = schemas[text.answer]; schema.contains("examples"))
@@ -235,6 +235,14 @@ std::string openapi_request(const std::string& method, const std::string& path) 
   return text == nullptr || text->request == nullptr ? "" : text->request;
 }
 
+std::vector<std::string> openapi_query(const std::string& method, const std::string& path) {
+  std::vector<std::string> out;
+  const RouteText* text = text_of(method, path);
+  if (text == nullptr || text->query == nullptr) return out;
+  for (const std::string_view word : words(text->query)) out.emplace_back(word.substr(0, word.find('<')));
+  return out;
+}
+
 Json openapi_document(const ApiLimits& limits) {
   Json schemas = Json::object();
   openapi::add_request_schemas(limits, schemas);
@@ -265,7 +273,11 @@ Json openapi_document(const ApiLimits& limits) {
              {{"RequestId",
                {{"description", "the request's own X-Request-Id, or a new one"}, {"schema", {{"type", "string"}}}}},
               {"IgnoredParams",
-               {{"description", "fields of the request that nothing reads"}, {"schema", {{"type", "string"}}}}},
+               {{"description",
+                 "what the request holds and nothing reads, separated by commas: fields with their paths "
+                 "(messages[0].foo; what the elements of a list have, at the first of them), names of the query "
+                 "(?foo), fields of a form; ... where there are more than have room"},
+                {"schema", {{"type", "string"}}}}},
               {"RetryAfter", {{"description", "seconds"}, {"schema", {{"type", "string"}, {"pattern", "^[0-9]+$"}}}}},
               {"Authenticate", {{"schema", {{"type", "string"}}}}}}},
             {"securitySchemes",

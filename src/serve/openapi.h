@@ -3,6 +3,7 @@
 /// each status it may answer with.
 
 #include <string>
+#include <vector>
 
 #include "core/json.h"
 #include "serve/api_context.h"
@@ -13,5 +14,8 @@ Json openapi_document(const ApiLimits& limits);
 
 /// Name of the schema in components.schemas that a route's body has; empty: it takes none.
 std::string openapi_request(const std::string& method, const std::string& path);
+
+/// Names of the query that a route reads.
+std::vector<std::string> openapi_query(const std::string& method, const std::string& path);
 
 }  // namespace tailor

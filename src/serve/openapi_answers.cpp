@@ -44,10 +44,12 @@ void add_text_answers(Json& schemas) {
       told({{"tokens", list(string())},
             {"token_logprobs", list(or_null(number()), "null: the first token of a prompt")},
             {"top_logprobs", list(or_null(map(number())))},
-            {"text_offset", list(integer("", 0, INT64_MAX), "in bytes")}});
+            {"text_offset", list(integer("", 0, INT64_MAX),
+                                 "where tokens begin, in characters (code points) from the beginning of the text; of "
+                                 "an echo, from that of the prompt")}});
   schemas["Usage"] = usage(true);
 
-  const Json stop_reason = string("the stop text that ended the answer");
+  const Json stop_reason = any_of({string(), integer()}, "what of stop or stop_token_ids ended the answer");
   Fields chat = head("chat.completion", "chatcmpl-…");
   chat.emplace_back("choices", list(told({{"index", integer()},
                                           {"message", told({{"role", constant("assistant")},

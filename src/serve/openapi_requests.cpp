@@ -31,7 +31,7 @@ Fields guided(const std::string& prefix) {
 
 Json response_format() {
   const Json named = taken({{"name", string()},
-                            {"description", string()},
+                            {"description", string("not read, which X-Ignored-Params tells")},
                             {"strict", boolean("it is enforced in any case")},
                             {"schema", json_schema("of the answer")}},
                            {"schema"});
@@ -75,10 +75,10 @@ Fields generation(const ApiLimits& limits) {
       {"stream", boolean("the answer comes as server-sent events")},
       {"stream_options", taken({{"include_usage", boolean("a last event counts tokens")},
                                 {"continuous_usage_stats", boolean("each event counts tokens")},
-                                {"include_obfuscation", boolean("has no effect")}},
+                                {"include_obfuscation", boolean("has no effect, which X-Ignored-Params tells")}},
                                {}, "for streams only")},
       {"batch_invariant", boolean("the answer does not depend on what runs beside it; slower")},
-      {"priority", integer("lower is sooner", -100, 100)},
+      {"priority", integer("lower is sooner; below 0 only without keys, or with one of scope admin", -100, 100)},
       {"cache_salt", said({{"type", "string"}, {"maxLength", 1024}},
                           "beginnings of prompts are shared only with requests of the same salt")},
       {"response_format", response_format()},
@@ -111,13 +111,14 @@ Json message() {
     required.insert(required.begin(), "role");
     return taken(fields, required);
   };
+  constexpr const char* kUnread = "not read, which X-Ignored-Params tells";
   const Fields assistant{{"tool_calls", list(call, "", 0, 128)},
-                         {"refusal", string("not read")},
-                         {"reasoning_content", string("not read")},
-                         {"reasoning", string("not read")},
-                         {"audio", said({{"type", "object"}}, "not read")},
-                         {"function_call", said({{"type", "object"}}, "not read")},
-                         {"annotations", list(Json{{"type", "object"}}, "not read")}};
+                         {"refusal", string(kUnread)},
+                         {"reasoning_content", string(kUnread)},
+                         {"reasoning", string(kUnread)},
+                         {"audio", said({{"type", "object"}}, kUnread)},
+                         {"function_call", said({{"type", "object"}}, kUnread)},
+                         {"annotations", list(Json{{"type", "object"}}, kUnread)}};
   return any_of({of(one_of({"system", "developer", "user", "tool", "function"}), {}, {"content"}),
                  of(constant("assistant"), assistant, {"content"}),
                  of(constant("assistant"), assistant, {"tool_calls"})});
@@ -145,7 +146,8 @@ void add_request_schemas(const ApiLimits& limits, Json& schemas) {
   const Json function = taken({{"name", string()},
                                {"description", string()},
                                {"parameters", json_schema("of the arguments")},
-                               {"strict", boolean("")}},
+                               {"strict", boolean("holds where tool_choice forces a call; else it has no effect, "
+                                                  "which X-Ignored-Params tells")}},
                               {"name"});
   chat.emplace_back("tools", list(taken({{"type", constant("function")}, {"function", function}}, {"type", "function"}),
                                   "that the model may call", 0, 128));
@@ -153,7 +155,8 @@ void add_request_schemas(const ApiLimits& limits, Json& schemas) {
                     any_of({one_of({"none", "auto", "required"}),
                             taken({{"type", constant("function")}, {"function", taken({{"name", string()}}, {"name"})}},
                                   {"type", "function"})}));
-  chat.emplace_back("parallel_tool_calls", boolean("has no effect"));
+  chat.emplace_back("parallel_tool_calls",
+                    boolean("false: an answer calls one tool at most, and ends with that call", true));
   chat.emplace_back("top_logprobs", integer("and of so many others; needs logprobs", 0, limits.top_logprobs));
   schemas["ChatCompletionRequest"] =
       example(taken(chat, {"messages"}), {{"messages", question()}, {"max_tokens", 16}, {"temperature", 0}});
@@ -171,8 +174,10 @@ void add_request_schemas(const ApiLimits& limits, Json& schemas) {
 
   schemas["EmbeddingRequest"] = example(
       taken({{"model", model},
-             {"input", texts_or_tokens(limits.texts,
-                                       "a text, texts, token ids, or lists of token ids; what is too long is cut")},
+             {"input", texts_or_tokens(limits.texts, "a text, texts, token ids, or lists of token ids")},
+             {"truncate_prompt_tokens",
+              integer("-1, or as many tokens as the model reads: longer texts are cut there; absent: they are refused",
+                      -1, INT32_MAX)},
              {"encoding_format", one_of({"float", "base64"}, "base64: of little-endian 32-bit floats")},
              {"dimensions", integer("the first so many, at length 1 again", 1, INT32_MAX)}},
             {"input"}),
@@ -181,7 +186,8 @@ void add_request_schemas(const ApiLimits& limits, Json& schemas) {
       taken({{"model", model},
              {"query", string()},
              {"documents", any_of({list(string(), "", 1, limits.texts),
-                                   list(taken({{"text", string()}}, {"text"}), "", 1, limits.texts), string()})},
+                                   list(taken({{"text", string()}}, {"text"}), "", 1, limits.texts), string()},
+                                  "what is longer than the model reads is cut")},
              {"top_n", integer("tells so many; absent: all", 1, INT32_MAX)},
              {"return_documents", boolean("tells their texts")}},
             {"query", "documents"}),

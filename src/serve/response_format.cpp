@@ -31,12 +31,12 @@ std::optional<ConstraintSpec> read_format(FieldReader& in, const Json& format) {
   } else if (type == "json_schema") {
     if (const Json* wrapped = inner.find("json_schema")) {
       FieldReader named(*wrapped, "response_format.json_schema");
-      for (const char* known : {"name", "description", "strict"}) named.accept(known);
+      for (const char* known : {"name", "strict"}) named.accept(known);  // a label; what is done in any case
       if (const Json* schema = named.find("schema"))
         out = schema_spec(*schema, "response_format.json_schema.schema");
       else
         named.fail("schema", "is missing", "missing_required_parameter");
-      if (named.error()) inner.fail(*named.error());
+      inner.join(named);
     } else if (const Json* schema = inner.find("schema")) {
       out = schema_spec(*schema, "response_format.schema");
     } else {
@@ -46,7 +46,7 @@ std::optional<ConstraintSpec> read_format(FieldReader& in, const Json& format) {
     inner.fail("type", fmt::format("'{}' is none of text, json_object, json_schema", type.substr(0, 64)),
                "unsupported_parameter");
   }
-  if (inner.error()) in.fail(*inner.error());
+  in.join(inner);
   return out;
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "infer/test_models.h"
+#include "serve/api_routes.h"
 #include "serve/api_server.h"
 #include "serve/http_server.h"
 #include "serve/server_metrics.h"
@@ -80,6 +81,7 @@ class TestApi {
   static HttpServerOptions http_options() {
     HttpServerOptions out;
     out.endpoints.push_back({.host = "127.0.0.1"});
+    out.limits.parser.names_under = api_names_under();
     return out;
   }
   ApiServerOptions counted(ApiServerOptions options, std::unique_ptr<ServerMetrics>* metrics,

@@ -79,6 +79,7 @@ bool ToolCallReader::take_call() {
 }
 
 std::string ToolCallReader::add(std::string_view text) {
+  if (at_end()) return {};
   held_ += text;
   std::string shown;
   const std::string_view open = trimmed(format_.open), close = format_.close;
@@ -86,6 +87,7 @@ std::string ToolCallReader::add(std::string_view text) {
     if (inside_) {
       held_.erase(0, std::min(held_.find_first_not_of(" \t\r\n"), held_.size()));
       if (!take_call()) return shown;
+      if (at_end()) return shown;
       // What closes a call is no content.
       const std::string_view rest = trimmed(held_);
       if (!close.empty() && rest.starts_with(close)) held_ = std::string(rest.substr(close.size()));
@@ -126,17 +128,73 @@ std::string ToolCallReader::add(std::string_view text) {
 
 std::string ToolCallReader::finish() {
   std::string rest = std::exchange(held_, {});
+  if (at_end()) return {};
   if (inside_) rest = std::string(trimmed(format_.open)) + rest;  // it began and was no call
   inside_ = false;
   if (!calls_.empty() && trimmed(rest).empty()) rest.clear();
   return rest;
 }
 
+namespace {
+
+/// What of a list that read_tools() took nobody acts on. `held`: calls follow the schemas of their arguments.
+void note_unread(FieldReader& in, const Json& tools, bool held) {
+  const auto read_function = [&](FieldReader& function) {
+    for (const char* known : {"name", "description", "parameters"}) function.accept(known);
+    if (function.boolean("strict", false) && !held) in.ignore(function.path_of("strict"));
+  };
+  for (std::size_t i = 0; i < tools.size(); ++i) {
+    FieldReader tool(tools[i], fmt::format("tools[{}]", i));
+    if (const Json* inner = tool.find("function")) {
+      FieldReader function(*inner, tool.path_of("function"));
+      read_function(function);
+      tool.accept("type");
+      tool.join(function);
+    } else {
+      read_function(tool);  // as the older "functions" had it
+    }
+    in.join(tool);
+  }
+}
+
+void read_choice(FieldReader& in, ToolRequest& out) {
+  constexpr const char* kExpected =
+      "expected none, auto, required or {\"type\": \"function\", \"function\": {\"name\": …}}";
+  const Json* choice = in.find("tool_choice");
+  if (choice == nullptr) return;
+  if (choice->is_string()) {
+    const auto& word = choice->get_ref<const std::string&>();
+    if (word == "none")
+      out.tools = nullptr;
+    else if (word == "required")
+      out.forced = "*";
+    else if (word != "auto")
+      in.fail("tool_choice", kExpected);
+  } else if (choice->is_object() && choice->contains("function") && (*choice)["function"].is_object() &&
+             (*choice)["function"].value("name", Json()).is_string()) {
+    FieldReader named(*choice, "tool_choice"), function((*choice)["function"], "tool_choice.function");
+    named.accept("type");
+    named.accept("function");
+    out.forced = function.required_text("name");
+    named.join(function);
+    in.join(named);
+  } else {
+    in.fail("tool_choice", kExpected);
+  }
+  if (out.forced.empty() || in.error()) return;
+  const bool known = !out.tools.is_null() &&
+                     (out.forced == "*" || std::any_of(out.tools.begin(), out.tools.end(), [&](const Json& tool) {
+                        return tool["function"]["name"] == out.forced;
+                      }));
+  if (!known) in.fail("tool_choice", "names a function that is none of the tools");
+}
+
+}  // namespace
+
 ToolRequest read_tool_request(FieldReader& in) {
   ToolRequest out;
-  in.accept("parallel_tool_calls");
+  out.parallel = in.boolean("parallel_tool_calls", true);
   const Json* tools = in.find("tools");
-  const Json* choice = in.find("tool_choice");
   if (tools != nullptr) {
     if (!tools->is_array() || tools->size() > kMostTools) {
       in.fail("tools", fmt::format("expected a list of at most {} functions", kMostTools));
@@ -149,27 +207,8 @@ ToolRequest read_tool_request(FieldReader& in) {
     }
     out.tools = std::move(*read);
   }
-  if (choice == nullptr) return out;
-  if (choice->is_string()) {
-    const auto& word = choice->get_ref<const std::string&>();
-    if (word == "none")
-      out.tools = nullptr;
-    else if (word == "required")
-      out.forced = "*";
-    else if (word != "auto")
-      in.fail("tool_choice", "expected none, auto, required or a function");
-  } else if (choice->is_object() && choice->contains("function") && (*choice)["function"].is_object() &&
-             (*choice)["function"].value("name", Json()).is_string()) {
-    out.forced = (*choice)["function"]["name"].get<std::string>();
-  } else {
-    in.fail("tool_choice", "expected none, auto, required or {\"type\": \"function\", \"function\": {\"name\": …}}");
-  }
-  if (out.forced.empty() || in.error()) return out;
-  const bool known = !out.tools.is_null() &&
-                     (out.forced == "*" || std::any_of(out.tools.begin(), out.tools.end(), [&](const Json& tool) {
-                        return tool["function"]["name"] == out.forced;
-                      }));
-  if (!known) in.fail("tool_choice", "names a function that is none of the tools");
+  read_choice(in, out);
+  if (tools != nullptr) note_unread(in, *tools, !out.forced.empty());
   return out;
 }
 

@@ -26,16 +26,19 @@ struct ToolCall {
 /// An answer in which calls may stand. What may be the beginning of one is held back. Threads: one at a time.
 class ToolCallReader {
  public:
-  explicit ToolCallReader(ToolFormat format) : format_(std::move(format)) {}
+  /// Not `parallel`: the answer ends with its first call, and what follows that is left out.
+  explicit ToolCallReader(ToolFormat format, bool parallel = true) : format_(std::move(format)), parallel_(parallel) {}
   /// What of the text may be shown now.
   std::string add(std::string_view text);
   /// The answer is at its end: what was held back and is no call.
   std::string finish();
   const std::vector<ToolCall>& calls() const { return calls_; }
+  bool at_end() const { return !parallel_ && !calls_.empty(); }  // nothing that follows belongs to the answer
 
  private:
   bool take_call();
   ToolFormat format_;
+  bool parallel_;
   std::string held_;
   bool inside_ = false;  // held_ begins with a call's JSON
   std::vector<ToolCall> calls_;
@@ -45,8 +48,10 @@ class ToolCallReader {
 struct ToolRequest {
   Json tools = nullptr;  // as ChatTemplate::render() takes them; null: none are offered
   std::string forced;    // of tool_choice: the function that must be called; "*": any; empty: as the model likes
+  bool parallel = true;  // an answer may call more than one
 };
-/// "tools", "tool_choice" and "parallel_tool_calls"; what is wrong is left in `in`.
+/// "tools", "tool_choice" and "parallel_tool_calls"; what is wrong or without effect is left in `in`. Fields of a
+/// function that are none of OpenAI's count as such, though the chat template is handed them.
 ToolRequest read_tool_request(FieldReader& in);
 
 /// The schema of one call's JSON object in this format, of the tools that may be called.

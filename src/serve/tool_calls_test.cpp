@@ -78,6 +78,20 @@ TEST(ToolCalls, AreFoundInAnswersHoweverTheyComeInPieces) {
   }
 }
 
+TEST(ToolCalls, OneAtATimeEndsTheAnswerWithTheFirst) {
+  const std::string text =
+      "Wait.\n<tool_call>\n{\"name\": \"stop\", \"arguments\": {}}\n</tool_call>\nand\n"
+      "<tool_call>\n{\"name\": \"weather\", \"arguments\": {}}\n</tool_call>\nDone.";
+  for (const std::size_t size : {std::size_t{1}, std::size_t{7}, text.size()}) {
+    ToolCallReader reader(hermes(), false);
+    EXPECT_FALSE(reader.at_end());
+    EXPECT_EQ(read_in_pieces(reader, text, size), "Wait.\n") << size;
+    EXPECT_TRUE(reader.at_end());
+    ASSERT_EQ(reader.calls().size(), 1u);
+    EXPECT_EQ(reader.calls()[0].name, "stop");
+  }
+}
+
 TEST(ToolCalls, WhatIsNoneStaysText) {
   for (const std::string text : {"no call <tool_ca", "<tool_call>\n{\"name\": 7}", "<tool_call>\nhello", "a < b"}) {
     ToolCallReader reader(hermes());
@@ -162,6 +176,69 @@ TEST(ToolCalls, AForcedCallFollowsItsParameters) {
   back["messages"].push_back({{"role", "tool"}, {"tool_call_id", call["id"]}, {"content", "sunny"}});
   back["max_tokens"] = 4;
   EXPECT_EQ(api.post("/v1/chat/completions", back).status, 200) << api.post("/v1/chat/completions", back).json;
+}
+
+/// A model that calls twice, since its grammar lets it do nothing else.
+TEST(ToolCalls, WithoutParallelCallsAnAnswerHasOneAtMost) {
+  TestApi api;
+  api.models().put(serve_base_model(model_with_tools().string(), "tools",
+                                    {.cache_bytes = 64 << 20, .share = std::make_shared<ComputeShare>(1)})
+                       .value());
+  const std::string call = R"(<tool_call>\n{\"name\": \"stop\", \"arguments\": {}}\n</tool_call>)";
+  Json body{{"model", "tools"}, {"messages", {{{"role", "user"}, {"content", "x"}}}},    {"tools", kTools},
+            {"n", 2},           {"grammar", "root ::= \"" + call + "\\n" + call + "\""}, {"max_tokens", 300}};
+  const JsonAnswer two = api.post("/v1/chat/completions", body);
+  ASSERT_EQ(two.status, 200) << two.json;
+  ASSERT_EQ(two.json["choices"][0]["message"]["tool_calls"].size(), 2u) << two.json;
+  body["parallel_tool_calls"] = false;
+  const JsonAnswer one = api.post("/v1/chat/completions", body);
+  ASSERT_EQ(one.status, 200) << one.json;
+  ASSERT_EQ(one.json["choices"].size(), 2u);
+  for (const Json& choice : one.json["choices"]) {
+    EXPECT_EQ(choice["message"]["tool_calls"].size(), 1u);
+    EXPECT_TRUE(choice["message"]["content"].is_null());
+    EXPECT_EQ(choice["finish_reason"], "tool_calls");
+  }
+  EXPECT_LT(one.json["usage"]["completion_tokens"].get<int>(), two.json["usage"]["completion_tokens"].get<int>());
+  int calls = 0, ends = 0;
+  const auto events = api.stream("/v1/chat/completions", body);
+  for (const Json& event : events) {
+    if (!event.is_object() || event["choices"].empty()) continue;
+    const Json& choice = event["choices"][0];
+    calls += static_cast<int>(choice["delta"].value("tool_calls", Json::array()).size());
+    ends += choice["finish_reason"] == "tool_calls" ? 1 : 0;
+  }
+  EXPECT_EQ(calls, 2) << "one of each answer";
+  EXPECT_EQ(ends, 2);
+  EXPECT_EQ(events.back(), "[DONE]");
+  EXPECT_TRUE(test::eventually([&] { return api.models().find("tools")->text->engine().stats().running == 0; }));
+  body["parallel_tool_calls"] = "no";
+  EXPECT_EQ(api.post("/v1/chat/completions", body).json["error"]["param"], "parallel_tool_calls");
+}
+
+TEST(ToolCalls, WhatNobodyActsOnIsNamed) {
+  TestApi api;
+  api.models().put(serve_base_model(model_with_tools().string(), "tools",
+                                    {.cache_bytes = 64 << 20, .share = std::make_shared<ComputeShare>(1)})
+                       .value());
+  Json tools = kTools;
+  tools[0]["odd"] = 1;
+  tools[1]["function"]["strict"] = true;
+  tools[1]["function"]["odd"] = 1;
+  Json body{
+      {"model", "tools"}, {"messages", {{{"role", "user"}, {"content", "x"}}}}, {"tools", tools}, {"max_tokens", 2}};
+  const auto ignored = [&] { return *api.post("/v1/chat/completions", body).headers.find("X-Ignored-Params"); };
+  EXPECT_EQ(ignored(), "tools[0].odd, tools[1].function.strict, tools[1].function.odd");
+  body["tool_choice"] = {{"type", "function"}, {"function", {{"name", "stop"}, {"odd", 1}}}};
+  EXPECT_EQ(ignored(), "tool_choice.function.odd, tools[0].odd, tools[1].function.odd") << "strict is done";
+  const Json call{{"id", "1"}, {"type", "function"}, {"odd", 1}, {"function", {{"name", "stop"}, {"odd", 1}}}};
+  body = {{"model", "tools"},
+          {"messages",
+           {{{"role", "user"}, {"content", "x"}},
+            {{"role", "assistant"}, {"content", nullptr}, {"tool_calls", {call, call}}},
+            {{"role", "tool"}, {"content", "y"}, {"tool_call_id", "1"}}}},
+          {"max_tokens", 2}};
+  EXPECT_EQ(ignored(), "messages[1].tool_calls[0].odd, messages[1].tool_calls[0].function.odd");
 }
 
 TEST(ToolCalls, WhatIsRefused) {

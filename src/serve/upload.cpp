@@ -129,7 +129,10 @@ Status UploadSink::begin_part(std::string_view headers) {
     filename_ = parameter(line, "filename").value_or("");
   }
   if (field_.empty()) return refuse("a field of the form has no name");
-  if (field_ != "file") return {};
+  if (field_ != "file") {
+    if (field_ != "purpose") ignored_.push_back(field_);
+    return {};
+  }
   if (writer_) return refuse("the form has more than one file");
   // A name is shown again, never used as a path.
   if (const std::size_t slash = filename_.find_last_of("/\\"); slash != std::string::npos)

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "serve/api_result.h"
 #include "serve/http_handler.h"
@@ -15,7 +16,7 @@ namespace tailor {
 /// The boundary of a Content-Type; none: it is no multipart/form-data.
 std::optional<std::string> multipart_boundary(const std::string& content_type);
 
-/// Takes the fields "file" and "purpose", in either order. Threads: one at a time.
+/// Takes the fields "file" and "purpose", in either order; others are left out and named. Threads: one at a time.
 class UploadSink final : public HttpBodySink {
  public:
   UploadSink(FileStore& files, std::string owner, std::string boundary);
@@ -23,6 +24,7 @@ class UploadSink final : public HttpBodySink {
   int error_status() const override { return status_; }
   /// After the last piece: the file is in the store.
   ApiResult<FileRecord> finish();
+  const std::vector<std::string>& ignored() const { return ignored_; }  // names of fields
 
  private:
   enum class State : std::uint8_t { kPreamble, kHeaders, kContent, kAfterBoundary, kEnd };
@@ -36,6 +38,7 @@ class UploadSink final : public HttpBodySink {
   State state_ = State::kPreamble;
   std::string held_;  // not yet understood
   std::string field_, filename_, purpose_;
+  std::vector<std::string> ignored_;
   std::optional<FileWriter> writer_;
   bool done_file_ = false;
   int parts_ = 0;

@@ -2,6 +2,7 @@
 import os
 import re
 import subprocess
+import tempfile
 import threading
 from pathlib import Path
 
@@ -11,9 +12,12 @@ MODEL = "smollm2-135m-instruct"
 
 
 class Server:
-    """`tailor serve` with the given arguments; ends with the block."""
+    """`tailor serve` with the given arguments, on a store of its own where they name none; ends with the block."""
 
     def __init__(self, *arguments):
+        self.place = tempfile.TemporaryDirectory(prefix="tailor-contract-")
+        if "--data" not in arguments:
+            arguments = (*arguments, "--data", str(Path(self.place.name) / "data"))
         environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
         self.process = subprocess.Popen([BUILD / "bin" / "tailor", "serve", *arguments, "--port", "0"], stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, env=environment)
@@ -24,6 +28,7 @@ class Server:
         if not found:
             self.process.wait(30)
             self.reader.join(30)
+            self.place.cleanup()
             raise RuntimeError("the server did not start: " + "".join(self.errors))
         self.url = found.group().rstrip("/")
 
@@ -34,6 +39,7 @@ class Server:
         alive = self.process.poll() is None
         self.process.terminate()
         self.process.wait(60)
+        self.place.cleanup()
         if not alive:
             raise RuntimeError("the server ended by itself: " + "".join(self.errors))
 
