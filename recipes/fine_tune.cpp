@@ -68,11 +68,12 @@ class JobUi final : public RunUi {
   void event(const Json& event) override {
     const std::string kind = event.value("event", "");
     const std::int64_t step = event.value("step", std::int64_t{0});
+    const bool has_loss = event.contains("loss") && event["loss"].is_number();  // one that is not finite is null
     if (kind == "start" && event.contains("settings")) {
       progress_.begun(hyperparameters_of(spec_, event["settings"]));
-    } else if (kind == "step" && event.contains("loss")) {
+    } else if (kind == "step" && has_loss) {
       progress_.step(step, training_metrics(event));
-    } else if (kind == "evaluation" && event.contains("loss")) {
+    } else if (kind == "evaluation" && has_loss) {
       progress_.step(step, validation_metrics(event));
     } else if (kind == "estimate" && event.contains("training_seconds")) {
       progress_.estimate(event["training_seconds"].get<double>());

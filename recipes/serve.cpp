@@ -139,6 +139,7 @@ void end_with_answers(ApiServer& api, BatchRunner* batches, HttpServer& server, 
   server.stop_accepting();
   until([&] { return server.wait_drained(kLook); });
   server.stop();
+  api.stop();
 }
 
 /// An address that other machines reach.

@@ -163,6 +163,20 @@ TEST(Process, CancelEndsTheChild) {
   EXPECT_EQ(result.signal, SIGTERM);
 }
 
+TEST(Process, WhatHearsItsLinesMayThrow) {
+  const CancelToken cancel;
+  pid_t child = 0;
+  const auto hear = [&](std::string_view line) {
+    child = std::stoi(std::string(line));
+    throw std::runtime_error("enough");
+  };
+  EXPECT_THROW((void)run_process({.command = {"/bin/sh", "-c", "echo $$; exec sleep 1000"}}, hear, cancel),
+               std::runtime_error);
+  ASSERT_GT(child, 0);
+  EXPECT_EQ(::kill(child, 0), -1) << "it is gone";
+  EXPECT_EQ(errno, ESRCH);
+}
+
 TEST(Process, MissingProgramIsAnErrorNotAChild) {
   const CancelToken cancel;
   const auto result = run_process({.command = {"/nonexistent/program"}}, {}, cancel);

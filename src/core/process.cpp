@@ -59,6 +59,36 @@ Usage usage_so_far() {
   return {self.cpu_seconds + children.cpu_seconds, std::max(self.peak_memory_bytes, children.peak_memory_bytes)};
 }
 
+namespace {
+
+/// A child and its output's end of a pipe. Where who hears its lines throws, it is killed.
+class Child {
+ public:
+  Child(pid_t pid, int output) : pid_(pid), output_(output) {}
+  Child(const Child&) = delete;
+  Child& operator=(const Child&) = delete;
+  ~Child() {
+    ::close(output_);
+    if (pid_ < 0) return;
+    ::kill(-pid_, SIGKILL);
+    rusage usage{};
+    wait(usage);
+  }
+  int wait(rusage& usage) {
+    int status = 0;
+    while (::wait4(pid_, &status, 0, &usage) < 0 && errno == EINTR) {
+    }
+    pid_ = -1;
+    return status;
+  }
+
+ private:
+  pid_t pid_;
+  int output_;
+};
+
+}  // namespace
+
 Result<ProcessResult> run_process(const ProcessOptions& options, const std::function<void(std::string_view)>& on_line,
                                   const CancelToken& cancel, SteadyTime deadline) {
   if (options.command.empty()) return Error{ErrorCode::kInternal, "run_process: empty command", ""};
@@ -73,6 +103,7 @@ Result<ProcessResult> run_process(const ProcessOptions& options, const std::func
     return started.error();
   }
   const pid_t pid = *started;
+  Child child(pid, pipe_ends[0]);
 
   LineSplitter lines(on_line);
   bool open = true;
@@ -100,12 +131,9 @@ Result<ProcessResult> run_process(const ProcessOptions& options, const std::func
       kill_at = SteadyTime::max();
     }
   }
-  ::close(pipe_ends[0]);
   lines.finish();
-  int status = 0;
   rusage usage{};
-  while (::wait4(pid, &status, 0, &usage) < 0 && errno == EINTR) {
-  }
+  const int status = child.wait(usage);
   ProcessResult result;
   result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   result.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;

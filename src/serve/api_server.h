@@ -53,6 +53,8 @@ class ApiServer final : public HttpHandler {
 
   /// What comes from now on is refused with 503, but for health, version and metrics; what runs goes on.
   void drain() { draining_.store(true); }
+  /// After the HTTP server has stopped: does what it handed over before. Then what services() names may end.
+  void stop() { workers_.stop(); }
   ApiServices& services() { return services_; }
   const std::shared_ptr<const RequestObservers>& observers() const { return observers_; }
 

@@ -162,7 +162,17 @@ Result<Job> FineTuning::pause(const std::string& id) {
   return stop(id, JobStatus::kPaused, "Fine-tuning job paused");
 }
 Result<Job> FineTuning::resume(const std::string& id) {
-  return stop(id, JobStatus::kQueued, "Fine-tuning job resumed");
+  const JobChange change{.event = JobEvent{.message = "Fine-tuning job resumed"}};
+  TAILOR_TRY(const Job job, store_.jobs().move(id, JobStatus::kPaused, JobStatus::kQueued, change));
+  const std::lock_guard lock(mutex_);
+  work_ = true;
+  changed_.notify_all();
+  return job;
+}
+
+bool FineTuning::wait_to_retry() {
+  std::unique_lock lock(mutex_);
+  return !changed_.wait_for(lock, kRetryAfter, [&] { return stopping_; });
 }
 
 void FineTuning::remove_run(const Job& job) {
@@ -188,24 +198,48 @@ void FineTuning::run_checks() {
       if (stopping_) return;
       unchecked_ = false;
     }
-    PageQuery query;
-    query.limit = 100;
-    for (bool more = true; more;) {
-      const auto page = store_.jobs().list(query);
-      if (!page.has_value()) {
-        log_.warning(to_string(page.error()));
-        break;
-      }
-      for (const Job& job : page->data) {
-        if (job.status == JobStatus::kValidatingFiles) validate(job);
-      }
-      more = page->has_more && !page->data.empty();
-      if (more) query.after = page->data.back().id;
+    bool all = false;
+    try {
+      all = check_all();
+    } catch (const std::exception& e) {
+      log_.warning(fmt::format("fine-tuning: {}", e.what()));
     }
+    {
+      const std::lock_guard lock(mutex_);
+      work_ = true;
+      changed_.notify_all();
+    }
+    if (all) continue;
+    if (!wait_to_retry()) return;
     const std::lock_guard lock(mutex_);
-    work_ = true;
-    changed_.notify_all();
+    unchecked_ = true;
   }
+}
+
+/// False: the store did not answer for a moment.
+bool FineTuning::check_all() {
+  PageQuery query;
+  query.limit = 100;
+  bool all = true;
+  for (bool more = true; more;) {
+    const auto page = store_.jobs().list(query);
+    if (!page.has_value()) {
+      log_.warning(to_string(page.error()));
+      return false;
+    }
+    for (const Job& job : page->data) {
+      if (job.status != JobStatus::kValidatingFiles) continue;
+      try {
+        all = validate(job) && all;
+      } catch (const std::exception& e) {  // of what a client sent: no reason to end
+        log_.warning(fmt::format("{}: {}", job.id, e.what()));
+        fail(job, "server_error", "the files could not be read");
+      }
+    }
+    more = page->has_more && !page->data.empty();
+    if (more) query.after = page->data.back().id;
+  }
+  return all;
 }
 
 void FineTuning::run_training() {
@@ -216,18 +250,25 @@ void FineTuning::run_training() {
       if (stopping_) return;
       work_ = false;
     }
+    std::optional<Job> job;
     try {
-      const auto next = store_.jobs().start_next();
-      if (!next.has_value()) {
+      auto next = store_.jobs().start_next();
+      if (next.has_value()) {
+        job = std::move(*next);
+        if (!job) continue;
+        train(*job);
+      } else {
         log_.warning(to_string(next.error()));
-      } else if (*next) {
-        train(**next);
-        const std::lock_guard lock(mutex_);
-        work_ = true;
+        if (!wait_to_retry()) return;
       }
     } catch (const std::exception& e) {
       log_.warning(fmt::format("fine-tuning: {}", e.what()));
+      if (job) fail(*job, "server_error", "the training failed inside the server");
     }
+    const std::lock_guard lock(mutex_);
+    running_.clear();
+    cancel_ = nullptr;
+    work_ = true;
   }
 }
 
@@ -248,8 +289,7 @@ void FineTuning::fail(const Job& job, const std::string& code, const std::string
     // A full disk has no room for this either; where the reserve is gone it is told as soon as there is some.
     std::error_code ignored;
     if (fs::remove(reserve_of(store_), ignored)) continue;
-    std::unique_lock lock(mutex_);
-    if (changed_.wait_for(lock, kRetryAfter, [&] { return stopping_; })) return;
+    if (!wait_to_retry()) return;
   }
 }
 
@@ -273,22 +313,30 @@ std::map<std::int64_t, Json> FineTuning::metrics_of(const Job& job) {
   return steps;
 }
 
-void FineTuning::validate(const Job& job) {
+/// False: the store did not take what was found.
+bool FineTuning::validate(const Job& job) {
+  const auto failed = [&](const char* field, const Error& error) {
+    fail(job, "invalid_" + std::string(field), to_string(error), field);
+    return true;
+  };
   for (const char* field : {"training_file", "validation_file"}) {
     const std::string id = text_of(job.request, field);
     if (id.empty()) continue;
     const auto file = store_.files().find(id);
-    if (!file.has_value()) return fail(job, "invalid_" + std::string(field), to_string(file.error()), field);
+    if (!file.has_value()) return failed(field, file.error());
     const auto said = tuner_.check(store_.files().content(*file), file->filename);
-    if (!said.has_value()) return fail(job, "invalid_" + std::string(field), to_string(said.error()), field);
+    if (!said.has_value()) return failed(field, said.error());
     if (const auto told = store_.jobs().add_event(job.id, {.message = fmt::format("{}: {}", file->filename, *said)});
         !told.has_value())
       log_.warning(to_string(told.error()));
   }
   JobChange change;
   change.event = JobEvent{.message = "Files validated, moving job to queued state"};
+  const auto moved = store_.jobs().move(job.id, JobStatus::kValidatingFiles, JobStatus::kQueued, change);
   // Cancelled meanwhile: it stays so.
-  (void)store_.jobs().move(job.id, JobStatus::kValidatingFiles, JobStatus::kQueued, change);
+  if (moved.has_value() || moved.error().code == ErrorCode::kInvalidArgument) return true;
+  log_.warning(fmt::format("{}: {}", job.id, to_string(moved.error())));
+  return false;
 }
 
 void FineTuning::train(const Job& job) {
@@ -356,13 +404,9 @@ void FineTuning::train(const Job& job) {
   };
   say("info", job.attempts > 1 ? "Fine-tuning job goes on" : "Fine-tuning job started");
   const Result<FineTuned> made = tuner_.train(spec, progress, *cancel);
-  {
-    const std::lock_guard lock(mutex_);
-    running_.clear();
-    cancel_ = nullptr;
-  }
   if (made.has_value()) {
     if (const Status finished = finish(job, *made); !finished.has_value()) {
+      if (was_stopped(job)) return;
       log_.warning(fmt::format("{}: {}", job.id, to_string(finished.error())));
       const bool storage = finished.error().code == ErrorCode::kIo;
       if (storage) fs::remove_all(spec.run, ignored);
@@ -372,13 +416,21 @@ void FineTuning::train(const Job& job) {
     return;
   }
   if (made.error().code == ErrorCode::kCancelled && cancel->cancelled()) {
-    const auto state = store_.jobs().find(job.id);
-    if (state.has_value() && state->status == JobStatus::kCancelled) fs::remove_all(run_directory(job), ignored);
+    was_stopped(job);
     return;  // paused, cancelled, or the server ends: then the next one recovers it
   }
   const bool storage = made.error().code == ErrorCode::kIo;
   if (storage) fs::remove_all(spec.run, ignored);  // nothing half stays, and the store has room again
   fail(job, storage ? "storage_error" : "training_failed", to_string(made.error()));
+}
+
+/// Whether it was paused or cancelled; of one that was cancelled nothing stays.
+bool FineTuning::was_stopped(const Job& job) {
+  const auto state = store_.jobs().find(job.id);
+  if (!state.has_value() || state->status == JobStatus::kRunning) return false;
+  std::error_code ignored;
+  if (state->status == JobStatus::kCancelled) fs::remove_all(run_directory(job), ignored);
+  return true;
 }
 
 Result<std::string> FineTuning::serve(const Job& job, const fs::path& package) {

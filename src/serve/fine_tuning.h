@@ -85,12 +85,15 @@ class FineTuning {
  private:
   void run_training();
   void run_checks();
-  void validate(const Job& job);
+  bool check_all();
+  bool validate(const Job& job);
   void train(const Job& job);
   Status finish(const Job& job, const FineTuned& made);
   std::map<std::int64_t, Json> metrics_of(const Job& job);
   Result<std::string> serve(const Job& job, const std::filesystem::path& package);
   void fail(const Job& job, const std::string& code, const std::string& message, const std::string& param = {});
+  bool was_stopped(const Job& job);
+  bool wait_to_retry();  // false: the server ends
   Result<Job> stop(const std::string& id, JobStatus to, const std::string& message);
   std::filesystem::path run_directory(const Job& job) const;
   std::filesystem::path data_directory(const Job& job) const;

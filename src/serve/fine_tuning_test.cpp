@@ -7,7 +7,10 @@
 
 #include "core/files.h"
 #include "serve/test_api.h"
+#include "serve/test_log.h"
 #include "serve/test_tuner.h"
+#include "store/database.h"
+#include "store/schema.h"
 
 namespace tailor {
 namespace {
@@ -29,7 +32,7 @@ class FineTuningApi : public ::testing::Test {
   void SetUp() override { start(); }
   void start() {
     api_ = std::make_unique<TestApi>();
-    store_ = Store::open(dir_.path() / "store").value();
+    store_ = Store::open(dir_.path() / "store", {.busy_timeout_ms = busy_timeout_ms_}).value();
     ModelLoadOptions load;
     load.share = std::make_shared<ComputeShare>(1);
     tuning_ = std::make_unique<FineTuning>(*store_, api_->models(), tuner_, load, log_);
@@ -39,6 +42,7 @@ class FineTuningApi : public ::testing::Test {
   }
   void stop() {
     api_->server().stop();
+    api_->api().stop();
     tuning_.reset();
     api_.reset();
     store_.reset();
@@ -75,7 +79,8 @@ class FineTuningApi : public ::testing::Test {
   }
 
   TemporaryDirectory dir_{"jobs"};
-  NullLogger log_;
+  int busy_timeout_ms_ = 5000;
+  test::KeptLog log_;
   DoubleTuner tuner_;
   std::unique_ptr<Store> store_;
   std::unique_ptr<TestApi> api_;
@@ -102,6 +107,13 @@ TEST_F(FineTuningApi, WhatNobodyReadsOfAFormAListOrAJobIsNamed) {
       api_->post("/v1/fine_tuning/jobs", {{"model", "tiny"}, {"training_file", made.json["id"]}, {"method", method}});
   EXPECT_EQ(ignored(job), "method.odd, method.supervised.odd");
   wait_for(job.json["id"], "succeeded");
+}
+
+TEST_F(FineTuningApi, AnUploadThatFindsNoPlaceToBeginIsNotItsClientsFault) {
+  std::filesystem::remove_all(store_->directory().staging().parent_path());
+  const JsonAnswer failed = upload("good data");
+  EXPECT_EQ(failed.status, 507) << failed.json;
+  EXPECT_EQ(failed.json["error"]["message"].get<std::string>().find(dir_.path().string()), std::string::npos);
 }
 
 TEST_F(FineTuningApi, FilesComeAndGo) {
@@ -290,6 +302,79 @@ TEST_F(FineTuningApi, CancelPauseAndResume) {
   wait_for(first, "succeeded");
   EXPECT_EQ(tuner_.specs.size(), 2u);
   EXPECT_EQ(tuner_.specs[0].run, tuner_.specs[1].run);  // goes on where it was
+}
+
+TEST_F(FineTuningApi, AJobThatIsPausedAsItEndsIsPausedAndNotLost) {
+  std::string id;
+  std::atomic<bool> known{false};
+  std::atomic<int> ends{0};
+  tuner_.on_end = [&] {
+    known.wait(false);
+    if (ends++ == 0) EXPECT_EQ(api_->post("/v1/fine_tuning/jobs/" + id + "/pause", Json::object()).status, 200);
+  };
+  id = job();
+  known = true;
+  known.notify_all();
+  wait_for(id, "paused");
+  const std::string next = job();
+  wait_for(next, "succeeded");  // the trainer is done with the first
+  EXPECT_EQ(look(id)["status"], "paused");
+  EXPECT_EQ(api_->post("/v1/fine_tuning/jobs/" + id + "/resume", Json::object()).status, 200);
+  EXPECT_EQ(wait_for(id, "succeeded")["trained_tokens"], 123);
+}
+
+TEST_F(FineTuningApi, OnlyWhatIsPausedIsResumed) {
+  tuner_.go = false;
+  const std::string running = job(), queued = job();
+  ASSERT_TRUE(tuner_.begun.wait());
+  wait_for(queued, "queued");
+  for (const std::string& id : {running, queued}) {
+    const JsonAnswer refused = api_->post("/v1/fine_tuning/jobs/" + id + "/resume", Json::object());
+    EXPECT_EQ(refused.status, 400) << refused.json;
+  }
+  tuner_.go = true;
+  wait_for(running, "succeeded");
+  EXPECT_EQ(tuner_.specs.at(0).run.filename(), running);
+  wait_for(queued, "succeeded");
+  EXPECT_EQ(tuner_.specs.size(), 2u) << "neither was begun twice";
+}
+
+TEST_F(FineTuningApi, WhatAFileOrATrainingThrowsEndsItsJobAlone) {
+  std::atomic<int> checks{0}, ends{0};
+  tuner_.on_check = [&] {
+    if (checks++ == 0) throw std::bad_alloc();
+  };
+  tuner_.on_end = [&] {
+    if (ends++ == 0) throw std::runtime_error("no number");
+  };
+  const std::string unread = job();
+  EXPECT_EQ(wait_for(unread, "failed")["error"]["code"], "server_error");
+  const std::string thrown = job(), good = job();
+  const Json failed = wait_for(thrown, "failed");
+  EXPECT_EQ(failed["error"]["code"], "server_error");
+  EXPECT_EQ(failed["error"]["message"].get<std::string>().find("no number"), std::string::npos);
+  wait_for(good, "succeeded");
+}
+
+TEST_F(FineTuningApi, AStoreThatIsHeldForAMomentLosesNoJob) {
+  stop();
+  busy_timeout_ms_ = 1;
+  start();
+  test::Event checked, held;
+  tuner_.on_check = [&] {
+    checked.set();
+    EXPECT_TRUE(held.wait());
+  };
+  const std::string id = job();
+  ASSERT_TRUE(checked.wait());
+  {
+    const Database other = Database::open(store_->directory().database(), store_migrations()).value();
+    const Transaction writes = other.write().value();
+    held.set();
+    EXPECT_TRUE(test::eventually([&] { return log_.all().find(id + ": ") != std::string::npos; })) << log_.all();
+    EXPECT_EQ(look(id)["status"], "validating_files");
+  }
+  wait_for(id, "succeeded");
 }
 
 TEST_F(FineTuningApi, AJobThatRanGoesOnAfterARestart) {

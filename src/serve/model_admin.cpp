@@ -43,10 +43,16 @@ Result<ServedModelPtr> ModelAdmin::load_stored(const std::string& reference, con
   if (store_ == nullptr) return no_store();
   const std::unique_lock loading(loading_, std::try_to_lock);
   if (!loading) return busy();
-  return put_stored(reference, id);
+  return put_stored(reference, id, false);
 }
 
-Result<ServedModelPtr> ModelAdmin::put_stored(const std::string& reference, const std::string& id) {
+ServedModelPtr ModelAdmin::put(std::unique_ptr<ServedModel> model) {
+  const std::lock_guard lock(mutex_);
+  following_.erase(model->id);
+  return models_.put(std::move(model));
+}
+
+Result<ServedModelPtr> ModelAdmin::put_stored(const std::string& reference, const std::string& id, bool followed) {
   const ModelRegistry::Loading shown(models_);
   TAILOR_TRY(const PackageRecord record, stored_package(*store_, reference));
   const std::string name = id.empty() ? record.name : id;
@@ -54,13 +60,12 @@ Result<ServedModelPtr> ModelAdmin::put_stored(const std::string& reference, cons
   auto model = serve_package(record.path, name, options_);
   if (!model) return told(name, model.error());
   (*model)->meta["version"] = record.version;
-  ServedModelPtr served = models_.put(std::move(*model));
+  if (reference.find('@') != std::string::npos) return put(std::move(*model));
   const std::lock_guard lock(mutex_);
-  if (reference.find('@') == std::string::npos)
-    following_.insert_or_assign(name, record);
-  else
-    following_.erase(name);
-  return served;
+  if (followed && !following_.contains(name))  // while it was loaded
+    return Error{ErrorCode::kNotFound, fmt::format("the model '{}' was removed or replaced", name), ""};
+  following_.insert_or_assign(name, record);
+  return models_.put(std::move(*model));
 }
 
 Result<ServedModelPtr> ModelAdmin::load_base(const std::string& name, const std::string& id) {
@@ -74,7 +79,7 @@ Result<ServedModelPtr> ModelAdmin::load_base(const std::string& name, const std:
   const ModelRegistry::Loading shown(models_);
   auto model = serve_base_model(name, id, options_);
   if (!model) return told(name, model.error());
-  return models_.put(std::move(*model));
+  return put(std::move(*model));
 }
 
 Result<ServedModelPtr> ModelAdmin::put_adapter(const fs::path& path, const std::string& parent, const std::string& id) {
@@ -87,7 +92,7 @@ Result<ServedModelPtr> ModelAdmin::put_adapter(const fs::path& path, const std::
   const ModelRegistry::Loading shown(models_);
   auto model = serve_adapter(*base, path, id);
   if (!model) return told(id, model.error());
-  return models_.put(std::move(*model));
+  return put(std::move(*model));
 }
 
 Result<ServedModelPtr> ModelAdmin::load_stored_adapter(const std::string& reference, const std::string& parent,
@@ -113,10 +118,10 @@ Result<ServedModelPtr> ModelAdmin::load_adapter(const fs::path& path, const std:
 }
 
 Status ModelAdmin::remove(const std::string& id) {
-  if (id.empty() || !models_.remove(id))
-    return Error{ErrorCode::kNotFound, fmt::format("the model '{}' does not exist", id.substr(0, 128)), ""};
   const std::lock_guard lock(mutex_);
   following_.erase(id);
+  if (id.empty() || !models_.remove(id))
+    return Error{ErrorCode::kNotFound, fmt::format("the model '{}' does not exist", id.substr(0, 128)), ""};
   return {};
 }
 
@@ -132,7 +137,7 @@ bool ModelAdmin::follow_production() {
   for (const auto& [id, served] : following) {
     const auto record = store_->packages().promoted(served.name);
     if (record && *record && (*record)->version == served.version) continue;
-    const auto loaded = put_stored(served.name, id);
+    const auto loaded = put_stored(served.name, id, true);
     if (loaded)
       log_.info(fmt::format("{} is version {} now", id, (*loaded)->meta.value("version", "")));
     else

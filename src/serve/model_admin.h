@@ -46,7 +46,10 @@ class ModelAdmin {
   bool follow_production();
 
  private:
-  Result<ServedModelPtr> put_stored(const std::string& reference, const std::string& id);  // under loading_
+  /// Of another source than a name of the store, which is followed no longer.
+  ServedModelPtr put(std::unique_ptr<ServedModel> model);
+  /// `followed`: only while it still is. Under loading_.
+  Result<ServedModelPtr> put_stored(const std::string& reference, const std::string& id, bool followed);
   Result<ServedModelPtr> put_adapter(const std::filesystem::path& path, const std::string& parent,
                                      const std::string& id);
   /// Clients are told no paths, so the log is.

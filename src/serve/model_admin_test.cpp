@@ -169,6 +169,23 @@ TEST(ModelAdmin, WhatWasPromotedMeanwhileIsLeftForLaterNotForgotten) {
   EXPECT_EQ(a.log.all().find("stays at version"), std::string::npos) << a.log.all();
 }
 
+TEST(ModelAdmin, WhatTookAPackagesPlaceIsNotReplacedByItsNextVersion) {
+  AdminApi a;
+  test::write_neighbours_package(a.dir.path() / "package", true);
+  PackageStore& packages = a.store->packages();
+  for (const char* version : {"1", "2"}) packages.add("support", version, a.dir.path() / "package", {}).value();
+  packages.promote("support", "1", "test").value();
+  tailor::testing::write_tiny_adapter(a.dir.path() / "adapters" / "polite.gguf");
+  ASSERT_TRUE(a.models.load_stored("support", "first"));
+  ASSERT_TRUE(a.models.load_stored("support", "second"));
+  ASSERT_TRUE(a.models.load_base("all-minilm-l6-v2", "first"));
+  ASSERT_TRUE(a.models.load_adapter("polite.gguf", "tiny", "second"));
+  packages.promote("support", "2", "test").value();
+  EXPECT_TRUE(a.models.follow_production());
+  EXPECT_EQ(a.api.models().find("first")->labels, nullptr);
+  EXPECT_EQ(a.api.models().find("second")->parent, "tiny");
+}
+
 TEST(ModelAdmin, AdaptersByPathAreOffWhereNoRootWasNamed) {
   AdminApi a;
   ModelAdmin none(a.api.models(), a.store.get(), a.load, "", a.log);

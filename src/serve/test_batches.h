@@ -60,6 +60,7 @@ class BatchApi : public ::testing::Test {
   }
   void stop() {
     api_->server().stop();
+    api_->api().stop();
     runner_.reset();
     api_.reset();
     door_.reset();

@@ -2,6 +2,7 @@
 /// A trainer that trains nothing.
 
 #include <atomic>
+#include <functional>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -23,6 +24,7 @@ class DoubleTuner final : public FineTuner {
     return Error{ErrorCode::kUnavailable, "nothing trains here", "build it"};
   }
   Result<std::string> check(const std::filesystem::path& file, const std::string& name) override {
+    if (on_check) on_check();
     TAILOR_TRY(const std::string text, read_file(file));
     if (text.find("good") == std::string::npos)
       return Error{ErrorCode::kInvalidArgument, name + ":3: expected good, saw " + text.substr(0, 10), ""};
@@ -49,6 +51,7 @@ class DoubleTuner final : public FineTuner {
     progress.step(3, {{"valid_loss", 1.75}});
     std::filesystem::create_directories(spec.run / "package" / "adapter");
     tailor::testing::write_tiny_adapter(spec.run / "package" / "adapter" / "adapter.gguf", 64, "", 0.3);
+    if (on_end) on_end();
     FineTuned out;
     out.package = spec.run / "package";
     out.step = 2;
@@ -58,6 +61,7 @@ class DoubleTuner final : public FineTuner {
     return out;
   }
   std::atomic<bool> go{true}, fails{false}, able{true};
+  std::function<void()> on_check, on_end;  // on the threads of the jobs; they may throw
   Event begun;
   std::mutex mutex;
   std::vector<FineTuneSpec> specs;

@@ -139,7 +139,10 @@ Status UploadSink::begin_part(std::string_view headers) {
     filename_.erase(0, slash + 1);
   if (filename_.empty()) filename_ = "upload";
   auto writer = files_.begin(filename_, purpose_.empty() ? "unknown" : purpose_, owner_);
-  if (!writer.has_value()) return writer.error();
+  if (!writer.has_value()) {
+    status_ = writer.error().code == ErrorCode::kIo ? 507 : 400;
+    return writer.error();
+  }
   writer_.emplace(std::move(*writer));
   return {};
 }

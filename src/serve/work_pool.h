@@ -18,19 +18,23 @@ class WorkPool {
   }
   WorkPool(const WorkPool&) = delete;
   WorkPool& operator=(const WorkPool&) = delete;
-  /// Does what was added before.
-  ~WorkPool() {
+  ~WorkPool() { stop(); }
+  /// Does what was added before; what comes later is dropped. One thread may call it, several times.
+  void stop() {
     {
       const std::lock_guard lock(mutex_);
       stopping_ = true;
     }
     changed_.notify_all();
-    for (std::thread& t : threads_) t.join();
+    for (std::thread& t : threads_) {
+      if (t.joinable()) t.join();
+    }
   }
   /// `work` does not throw.
   void add(std::function<void()> work) {
     {
       const std::lock_guard lock(mutex_);
+      if (stopping_) return;
       work_.push_back(std::move(work));
     }
     changed_.notify_one();
