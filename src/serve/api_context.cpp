@@ -100,7 +100,7 @@ void ApiCall::note_ignored_query(std::span<const std::string> read) {
 
 std::optional<ApiError> ApiCall::reserve(std::int64_t answer_tokens) const {
   if (!principal.visit) return std::nullopt;
-  return principal.visit->reserve(estimated_tokens(request.body.size()) + answer_tokens);
+  return principal.visit->reserve(estimated_tokens(body_bytes) + answer_tokens);
 }
 
 void ApiCall::settle(std::int64_t tokens) const {
@@ -155,8 +155,10 @@ ApiResult<ServedModelPtr> named_model(const ApiServices& services, const Princip
   return model_of_name(*services.models, viewer_of(who), name);
 }
 
-ApiResult<ModelRequest> read_model_request(const ApiServices& services, const ApiCall& call) {
+ApiResult<ModelRequest> read_model_request(const ApiServices& services, ApiCall& call) {
   TAILOR_TRY(Json body, parse_body(call.request.body));
+  call.request.body = {};
+  call.request.held.reset();
   FieldReader in(body);
   const std::string name = in.text("model", "", kLongestName);
   if (in.error()) return *in.error();

@@ -86,7 +86,8 @@ struct ApiServices {
 };
 
 struct ApiCall {
-  HttpRequest request;
+  HttpRequest request;         // its body is gone once it is parsed
+  std::size_t body_bytes = 0;  // that it had
   std::shared_ptr<HttpResponder> responder;
   Principal principal;
   std::string id;                           // "req-…", told in X-Request-Id
@@ -180,6 +181,6 @@ struct ModelRequest {
   ServedModelPtr model;
 };
 /// Of the call's body: the router has chosen the model, which is noted in the call's record, and the guard let it in.
-ApiResult<ModelRequest> read_model_request(const ApiServices& services, const ApiCall& call);
+ApiResult<ModelRequest> read_model_request(const ApiServices& services, ApiCall& call);
 
 }  // namespace tailor

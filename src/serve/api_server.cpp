@@ -161,7 +161,7 @@ void ApiServer::handle(HttpRequest&& request, std::shared_ptr<HttpResponder> res
   call->id = admitted->id;
   const auto watch =
       std::make_shared<RequestWatch>(observers_, begin_record(request.head, *admitted), admitted->arrived);
-  watch->record.bytes_in = request.body.size();
+  watch->record.bytes_in = call->body_bytes = request.body.size();
   call->record = std::shared_ptr<RequestRecord>(watch, &watch->record);
   call->log = services_.log;
   call->request = std::move(request);

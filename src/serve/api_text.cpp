@@ -61,7 +61,7 @@ std::optional<ApiError> refuse(const ApiServices& services, const ApiCall& call,
   const auto seconds = [](auto span) { return std::chrono::duration<double>(span).count(); };
   auto refused = refuse_to_wait(
       wait, {.named = !call.principal.key_id.empty(),
-             .tokens = static_cast<double>(estimated_tokens(call.request.body.size()) + answer_tokens),
+             .tokens = static_cast<double>(estimated_tokens(call.body_bytes) + answer_tokens),
              .seconds_left = seconds(call.arrived + services.limits.request_timeout - std::chrono::steady_clock::now()),
              .most_waiting_s = seconds(engine.queue_limits().waiting_time)});
   if (!refused) return call.reserve(answer_tokens);

@@ -115,6 +115,7 @@ std::shared_ptr<BatchCall> ask(const BatchCallOptions& options, std::string body
   call->log = options.services->log;
   call->request.head.method = options.route->method;
   call->request.head.path = options.route->path;
+  call->body_bytes = body.size();
   call->request.body = std::move(body);
   call->responder = RequestWatch::watch(collector, watch, dropped);
   call->principal = std::move(principal);

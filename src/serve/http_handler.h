@@ -39,6 +39,7 @@ struct HttpRequest {
   std::string body;                    // empty with a sink
   std::unique_ptr<HttpBodySink> sink;  // the one of the admission, after the last piece
   std::shared_ptr<void> context;
+  std::shared_ptr<void> held;  // while it lives, the body counts for HttpLimits::body_memory_bytes
 };
 
 /// The way to answer one request. Any thread, also after the client has gone and after the server has stopped: calls

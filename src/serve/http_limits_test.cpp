@@ -235,7 +235,32 @@ TEST(HttpLimits, BodiesTogetherTakeOnlySoMuchMemory) {
   EXPECT_EQ(refused.status, 503);
   EXPECT_NE(refused.headers.find("Retry-After"), nullptr);
   EXPECT_EQ(holder.ask("x").status, 200);
-  EXPECT_EQ(server.ask(post("/", std::string(200, 'y'))).status, 200) << "what was handed over is not counted";
+  EXPECT_EQ(server.ask(post("/", std::string(200, 'y'))).status, 200) << "what was answered is not counted";
+}
+
+TEST(HttpLimits, BodiesThatWaitForTheirHandlerAreCounted) {
+  HttpServerOptions options = patient_options();
+  options.limits.body_memory_bytes = 1000;
+  TestHandler handler;
+  std::mutex mutex;
+  std::vector<std::pair<HttpRequest, std::shared_ptr<HttpResponder>>> waiting;
+  handler.handle_with = [&](HttpRequest&& request, std::shared_ptr<HttpResponder> responder) {
+    const std::lock_guard lock(mutex);
+    if (waiting.empty()) return waiting.emplace_back(std::move(request), std::move(responder)), void();
+    responder->send({200, {}, "at once"});
+  };
+  TestServer server(handler, options);
+  TestClient first = server.client();
+  first.send(post("/", std::string(900, 'x')));
+  ASSERT_TRUE(eventually([&] {
+    const std::lock_guard lock(mutex);
+    return !waiting.empty();
+  }));
+  EXPECT_EQ(server.ask(post("/", std::string(200, 'y'))).status, 503);
+  waiting[0].first = {};  // it has been parsed
+  EXPECT_EQ(server.ask(post("/", std::string(200, 'y'))).status, 200);
+  waiting[0].second->send({200, {}, "late"});
+  EXPECT_EQ(first.ask("").status, 200);
 }
 
 TEST(HttpLimits, AHandlersOwnRetryAfterStandsAlone) {

@@ -39,7 +39,7 @@ struct HttpLimits {
   std::size_t connections = 4096;             // more: 503 and closed
   std::size_t connections_per_address = 256;  // of one IPv4 address or IPv6 /64 network; not for Unix sockets
   std::size_t stream_buffer_bytes = 1 << 20;  // of a stream that its reader has not taken; more: disconnected
-  std::size_t body_memory_bytes = 256 << 20;  // of all bodies being read into memory together; more: 503
+  std::size_t body_memory_bytes = 256 << 20;  // of all bodies together, until they have been parsed; more: 503
   std::size_t drained_body_bytes = 64 << 10;  // of a refused request: read past to keep the connection; larger: closed
 };
 

@@ -293,11 +293,11 @@ void HttpSession::on_body(std::string_view piece) {
 }
 
 void HttpSession::on_request() {
-  release_body_memory();
   state_ = State::kResponding;
   exchange_ = std::make_shared<HttpExchange>(waker_, !parser_->http_1_0(), shared_->limits.stream_buffer_bytes);
   HttpRequest request{std::move(parser_->head()), std::exchange(body_, {}), std::move(admission_.sink),
-                      std::move(admission_.context)};
+                      std::move(admission_.context),
+                      std::make_shared<BodyMemory>(shared_, std::exchange(body_memory_, 0))};
   const auto exchange = exchange_;
   try {
     shared_->handler.handle(std::move(request), make_responder(exchange));

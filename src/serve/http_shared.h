@@ -8,6 +8,7 @@
 #include <mutex>
 #include <string>
 #include <unordered_map>
+#include <utility>
 
 #include "serve/http_handler.h"
 #include "serve/http_metrics.h"
@@ -55,6 +56,19 @@ class HttpShared {
   std::size_t connections_ = 0;
   std::size_t requests_ = 0;  // that began before the drain
   std::unordered_map<std::string, std::size_t> by_address_;
+};
+
+/// A body's part of HttpShared::body_memory.
+class BodyMemory {
+ public:
+  BodyMemory(std::shared_ptr<HttpShared> shared, std::size_t bytes) : shared_(std::move(shared)), bytes_(bytes) {}
+  BodyMemory(const BodyMemory&) = delete;
+  BodyMemory& operator=(const BodyMemory&) = delete;
+  ~BodyMemory() { shared_->body_memory.fetch_sub(bytes_); }
+
+ private:
+  std::shared_ptr<HttpShared> shared_;
+  std::size_t bytes_;
 };
 
 }  // namespace tailor
