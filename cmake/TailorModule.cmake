@@ -50,5 +50,5 @@ endfunction()
 # Tests of the set-up itself: Python, no network.
 add_test(NAME setup COMMAND python3 -B ${CMAKE_SOURCE_DIR}/tests/setup/setup_test.py)
 set_tests_properties(setup PROPERTIES LABELS unit TIMEOUT 300)
-add_test(NAME security_checklist COMMAND python3 -B ${CMAKE_SOURCE_DIR}/tests/setup/security_checklist_test.py)
-set_tests_properties(security_checklist PROPERTIES LABELS unit TIMEOUT 60)
+add_test(NAME checklists COMMAND python3 -B ${CMAKE_SOURCE_DIR}/tests/setup/checklists_test.py)
+set_tests_properties(checklists PROPERTIES LABELS unit TIMEOUT 60)
