@@ -80,8 +80,8 @@ TEST(ApiModels, ListsHoldWhatTheirReaderSees) {
   }
   const auto names = [&](const ModelViewer& viewer) {
     std::string out;
-    for (const Json& model : Json::parse(*api.models().listing(viewer))["data"])
-      out += model["id"].get<std::string>() + " ";
+    const Json list = Json::parse(*api.models().listing(viewer));
+    for (const Json& model : list["data"]) out += model["id"].get<std::string>() + " ";
     return out;
   };
   EXPECT_EQ(names({"a", false}), "tiny of-a ");

@@ -77,6 +77,9 @@ def test_fine_tuning_guide(client, url, description, training_file):
     assert job.id in [j.id for j in client.fine_tuning.jobs.list(limit=10)]
     done = until(lambda: client.fine_tuning.jobs.retrieve(job.id), ("succeeded", "failed"))
     assert done.status == "succeeded", done
+    used = done.hyperparameters
+    assert used.n_epochs == 2 and isinstance(used.batch_size, int) and used.learning_rate_multiplier > 0 and done.seed == 1
+    assert done.method.supervised.hyperparameters.to_dict() == used.to_dict()
     assert done.fine_tuned_model.startswith(f"ft:{MODEL}:") and ":marv:" in done.fine_tuned_model and done.trained_tokens > 0
 
     events = client.fine_tuning.jobs.list_events(fine_tuning_job_id=job.id, limit=10)

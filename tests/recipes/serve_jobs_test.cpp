@@ -241,7 +241,7 @@ TEST(ServeJobs, TellsWhatItTrainedWithAndWhatWasKept) {
       .value();
   Served server({"--config", config.string(), "--threads", "2", "--no-request-log", "--data", data.string()});
   Rng rng(20261130);
-  const std::string training = sentences(40, rng), validation = sentences(8, rng);
+  const std::string training = sentences(40, rng), validation = sentences(12, rng);
   constexpr int kEpochs = 12;
   Json job = server.ask("POST", "/v1/fine_tuning/jobs",
                         {{"model", "gpt-4o-mini-2024-07-18"},
