@@ -39,7 +39,7 @@ struct Batched {
 struct BatcherLoad {
   std::size_t running = 0, waiting = 0;  // requests
   std::size_t items = 0;                 // of those that wait
-  std::optional<SteadyTime> due;         // by when the batch that is computed ends, unless it has stopped; none: none is
+  std::optional<SteadyTime> due;  // by when the batch that is computed ends, unless it has stopped; none: none is
 
   void add(const BatcherLoad& other) {
     running += other.running;
@@ -255,7 +255,7 @@ class Batcher {
   std::size_t waiting_bytes_ = 0;
   std::size_t running_ = 0;        // requests of the batch that is computed
   std::optional<SteadyTime> due_;  // see BatcherLoad
-  DrainRate drain_;  // of bytes
+  DrainRate drain_;                // of bytes
   bool stopping_ = false;
   std::thread thread_;
 };
