@@ -185,6 +185,8 @@ Status serve(const ServeRequest& request, Logger& log,
   std::optional<TraceExporter> traces;
   const ModelLoadOptions load{.threads = request.threads,
                               .cache_bytes = request.cache_bytes,
+                              .cache = std::make_shared<CacheBudget>(
+                                  request.cache_bytes > 0 ? request.cache_bytes : system_info().memory_bytes / 4),
                               .max_context = request.max_context,
                               .queue = request.queue,
                               .share = share,

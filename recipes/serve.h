@@ -43,7 +43,7 @@ struct ServeRequest {
   std::filesystem::path tls_certificate, tls_key, tls_client_ca;
   int hsts_days = 0;  // browsers that came by TLS once come by nothing else for so long; 0: not told to
   int threads = 0;
-  std::uint64_t cache_bytes = 0;  // keys and values; 0: a quarter of the memory
+  std::uint64_t cache_bytes = 0;  // keys and values of all models together; 0: a quarter of the memory
   int max_context = 0;
   bool nearest_rows = true;  // training rows of packages that hold them may be asked for
   std::chrono::seconds drain_timeout{45};

@@ -183,8 +183,10 @@ void add_serve(CLI::App& app, Invocation& invocation) {
   verb->add_option("--tls-client-ca", r.tls_client_ca, "clients must show a certificate signed by one of these")
       ->type_name("FILE");
   verb->add_option("--threads", r.threads, "threads (all cores)")->check(CLI::PositiveNumber)->type_name("N");
-  verb->add_option("--cache-bytes", r.cache_bytes,
-                   "memory for keys and values of prompts and answers, such as 2GB (a quarter of the machine's)")
+  verb->add_option(
+          "--cache-bytes", r.cache_bytes,
+          "memory for keys and values of prompts and answers, of all models together, such as 2GB (a quarter of the "
+          "machine's)")
       ->transform(CLI::AsSizeValue(false))
       ->type_name("SIZE");
   verb->add_option("--max-context", r.max_context,

@@ -16,6 +16,7 @@ constexpr int kMostLanes = 8;
 constexpr std::uint64_t kSmallModel = std::uint64_t{1} << 30;  // below, computing costs more than reading the weights
 constexpr int kMostSequences = 96;
 constexpr std::size_t kFirstCells = 1024;
+constexpr std::uint64_t kLeastCells = 256;  // of a lane
 
 }  // namespace
 
@@ -26,7 +27,13 @@ Engine::Impl::~Impl() {
     changed.notify_all();
   }
   for (const auto& lane : lanes) lane->join();  // before any of them goes: they look at each other
-  lanes.clear();
+  std::vector<std::unique_ptr<Lane>> ended;
+  {
+    const std::lock_guard lock(mutex);  // the budget may ask what they hold
+    ended.swap(lanes);
+  }
+  ended.clear();
+  cache.reset();
   for (auto& [id, job] : waiting)
     job->listener->on_error(job->choice, {ErrorCode::kCancelled, "the engine was stopped before the answer", ""});
 }
@@ -39,6 +46,55 @@ LaneMemoryOptions Engine::Impl::lane_options(bool alone) const {
   lane.f32_cache = options.f32_cache;
   lane.flash_attention = options.flash_attention && !options.f32_cache;
   return lane;
+}
+
+std::uint64_t Engine::Impl::most_lane_cells() const {
+  const std::uint64_t all =
+      static_cast<std::uint64_t>(options.lane_sequences) * static_cast<std::uint64_t>(max_context);
+  const std::uint64_t rounded = (all + kLeastCells - 1) / kLeastCells * kLeastCells;
+  const int limit = model->short_context();
+  return limit > 0 ? std::min(rounded, static_cast<std::uint64_t>(limit)) : rounded;
+}
+
+std::size_t Engine::Impl::lane_cells_of(std::uint64_t bytes) const {
+  const std::uint64_t cells = bytes / cell_bytes() / static_cast<std::uint64_t>(most_lanes);
+  return static_cast<std::size_t>(std::min(cells, most_lane_cells()) / kLeastCells * kLeastCells);
+}
+
+Status Engine::Impl::open_cache() {
+  const std::uint64_t all_lanes = static_cast<std::uint64_t>(most_lanes) * cell_bytes();
+  if (options.cache) {
+    const CacheNeeds needs{kLeastCells * all_lanes, most_lane_cells() * all_lanes};
+    TAILOR_TRY(cache, options.cache->join(*this, needs, model->name(), options.cache_room));
+    return {};
+  }
+  std::uint64_t budget = options.cache_bytes > 0 ? options.cache_bytes : system_info().memory_bytes / 4;
+  if (options.whole_answers)
+    budget = std::max(
+        budget, all_lanes * ((static_cast<std::uint64_t>(max_context) + kLeastCells - 1) / kLeastCells * kLeastCells));
+  lane_cells = lane_cells_of(budget);
+  if (lane_cells > 0) return {};
+  return Error{ErrorCode::kOutOfMemory,
+               fmt::format("{}: {} bytes are too few for keys and values: {} tokens in {} lane(s) take {}",
+                           model->name(), budget, kLeastCells, most_lanes, kLeastCells * all_lanes),
+               "give the cache more memory, or use fewer lanes"};
+}
+
+void Engine::Impl::limit_cache(std::uint64_t bytes) {
+  const std::lock_guard lock(mutex);
+  lane_cells = lane_cells_of(bytes);
+  changed.notify_all();  // lanes that hold more give it back
+}
+
+std::uint64_t Engine::Impl::held_cache() const {
+  const std::lock_guard lock(mutex);
+  return held_bytes();
+}
+
+std::uint64_t Engine::Impl::held_bytes() const {
+  std::uint64_t cells = 0;
+  for (const auto& lane : lanes) cells += lane->held_cells();
+  return cells * cell_bytes();
 }
 
 void Engine::Impl::open_lanes() {
@@ -150,27 +206,7 @@ Result<Engine> Engine::load(const std::filesystem::path& gguf, const EngineOptio
   impl->max_context = options.max_context > 0 ? std::min(options.max_context, trained) : trained;
   if (impl->model->own_products() && !impl->by_worker()) TAILOR_CHECK(impl->model->touch_weights());
 
-  const std::uint64_t cell = impl->model->cell_bytes(options.f32_cache);
-  std::uint64_t budget = options.cache_bytes > 0 ? options.cache_bytes : system_info().memory_bytes / 4;
-  if (options.whole_answers)
-    budget = std::max(budget, static_cast<std::uint64_t>(impl->most_lanes) * cell *
-                                  ((static_cast<std::uint64_t>(impl->max_context) + 255) / 256 * 256));
-  std::uint64_t cells = budget / cell / static_cast<std::uint64_t>(impl->most_lanes);
-  // More than this no lane can use: all its sequences at full length.
-  cells = std::min<std::uint64_t>(
-      cells,
-      (static_cast<std::uint64_t>(impl->options.lane_sequences) * static_cast<std::uint64_t>(impl->max_context) + 255) /
-          256 * 256);
-  if (const int limit = impl->model->short_context(); limit > 0)
-    cells = std::min(cells, static_cast<std::uint64_t>(limit));
-  impl->lane_cells = static_cast<std::size_t>(cells / 256 * 256);
-  if (impl->lane_cells == 0) {
-    return Error{ErrorCode::kOutOfMemory,
-                 fmt::format("{}: {} bytes are too few for keys and values: 256 tokens in {} lane(s) take {}",
-                             impl->model->name(), budget, impl->most_lanes,
-                             256 * cell * static_cast<std::uint64_t>(impl->most_lanes)),
-                 "give the cache more memory, or use fewer lanes"};
-  }
+  TAILOR_CHECK(impl->open_cache());
   impl->queue = RequestQueue(options.queue);
   impl->beginnings = std::make_unique<SharedBeginnings>(impl->mutex, impl->changed, options.kept_bytes);
   impl->beginnings->gone = [self = impl.get()](const std::string& space) {
@@ -301,6 +337,7 @@ Result<std::shared_ptr<EngineTicket>> Engine::submit(EngineRequest request, std:
     job->adapter = &adapter->second;
     job->space = fmt::format("{}/{}", shared->adapter, shared->cache_space);
     job->alone = alone;
+    job->promised_cells = self.lane_cells;
     job->max_tokens =
         shared->only_prompt
             ? 0
@@ -380,11 +417,10 @@ EngineStats Engine::stats() const {
   out.waiting = static_cast<int>(impl_->waiting.size());
   out.waiting_tokens = impl_->queue.tokens();
   out.cells = impl_->lane_cells * static_cast<std::size_t>(impl_->most_lanes);
-  const std::uint64_t cell = impl_->model->cell_bytes(impl_->options.f32_cache);
+  out.cache_bytes = impl_->held_bytes();
   for (const auto& lane : impl_->lanes) {
     out.running += static_cast<int>(lane->load());
     out.cells_used += lane->used_cells();
-    out.cache_bytes += lane->held_cells() * cell;
     if (lane->load() > 0) out.running_adapters.push_back(lane->adapter());
     if (lane->computing_since() && (!out.computing_since || *lane->computing_since() < *out.computing_since))
       out.computing_since = lane->computing_since();

@@ -22,6 +22,7 @@
 
 #include "core/cancel.h"
 #include "core/result.h"
+#include "infer/cache_budget.h"
 #include "infer/compute_share.h"
 #include "infer/request_queue.h"
 #include "infer/sampling.h"
@@ -34,7 +35,9 @@ struct EngineOptions {
   int threads = 0;      // of all lanes together; 0: all cores
   int lanes = 0;        // at most; 0: by the model's size and the cores. More lanes: other memory, fewer barriers
   int max_context = 0;  // tokens of prompt and answer; 0: as the model was trained
-  std::uint64_t cache_bytes = 0;                        // keys and values of all lanes; 0: a quarter of the memory
+  std::uint64_t cache_bytes = 0;          // keys and values of all lanes; 0: a quarter of the memory
+  std::shared_ptr<CacheBudget> cache;     // shared with other engines, in the place of cache_bytes; null: not
+  std::uint64_t cache_room = UINT64_MAX;  // of the machine, as CacheBudget::join() wants it
   std::uint64_t kept_bytes = std::uint64_t{256} << 20;  // of beginnings kept outside of lanes
   int lane_sequences = 32;                              // answers a lane computes at once; 1 to 96
   int chunk_tokens = 128;                               // of prompts in a step that also writes answers

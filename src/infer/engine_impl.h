@@ -22,12 +22,11 @@ namespace tailor {
 
 class Lane;
 
-struct Engine::Impl {
+struct Engine::Impl final : CacheUser {
   std::shared_ptr<const LoadedModel> model;
   EngineOptions options;
   std::shared_ptr<ComputeShare> share;
   int max_context = 0;
-  std::size_t lane_cells = 0;  // at most, a lane
   std::vector<std::int32_t> ends;
   int usual_lanes = 1, most_lanes = 1;
   std::unique_ptr<TorchWorker> torch;  // of the lane that computes one at a time; null: options.worker is empty, or it
@@ -36,6 +35,7 @@ struct Engine::Impl {
   mutable std::mutex mutex;  // all below
   std::condition_variable changed;
   bool stopping = false;
+  std::size_t lane_cells = 0;         // at most, a lane
   int held = 0;                       // Engine::Hold
   std::uint64_t times_forgotten = 0;  // Engine::forget_beginnings()
   std::int64_t next_id = 1, next_adapter = 1;
@@ -52,7 +52,17 @@ struct Engine::Impl {
   };
   Drain drain_together, drain_alone;
 
-  ~Impl();
+  std::unique_ptr<CacheBudget::Part> cache;  // null: nobody else's; not under the lock
+
+  ~Impl() override;
+  void limit_cache(std::uint64_t bytes) override;
+  std::uint64_t held_cache() const override;
+  std::uint64_t held_bytes() const;  // under the lock
+  std::uint64_t cell_bytes() const { return model->cell_bytes(options.f32_cache); }
+  /// More than this a lane cannot use: all its sequences at full length.
+  std::uint64_t most_lane_cells() const;
+  std::size_t lane_cells_of(std::uint64_t bytes) const;
+  Status open_cache();
   LaneMemoryOptions lane_options(bool alone) const;
   /// Starts another lane where one is missing. Under the lock.
   void open_lanes();
@@ -97,6 +107,9 @@ class Lane {
   void run();
   // Under the engine's lock:
   bool has_work() const;
+  bool holds_too_much() const;  // since the lanes' limit was lowered
+  /// What was taken in before that has the room that there was then. False: it has.
+  bool keep_promise(const EngineJob& job);
   bool may_admit(const QueuedRequest& request) const;
   bool has_room_for_all_of(const QueuedRequest& request) const;
   bool must_drain() const;

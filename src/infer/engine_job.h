@@ -35,6 +35,7 @@ struct EngineJob {
   std::string space;   // of beginnings: the adapter's id, a slash, and the request's own
   bool alone = false;  // computed by the lane that computes one at a time
   int max_tokens = 0;
+  std::size_t promised_cells = 0;      // of a lane, when it was taken in
   std::uint64_t work = 0, worked = 0;  // tokens as the queue accounts them, and what of them is done
   SteadyTime submitted, begun, first_token;
 

@@ -61,7 +61,8 @@ void Lane::run() {
       engine_.changed.wait(lock, [&] { return engine_.stopping || has_work(); });
       if (engine_.stopping) break;
       if (!computing_since_) computing_since_ = now();
-      afresh = jobs_.empty() && times_forgotten_ != engine_.times_forgotten;
+      afresh = jobs_.empty() && (times_forgotten_ != engine_.times_forgotten || holds_too_much());
+      if (!alone_) memory_.set_max_cells(engine_.lane_cells);
       if (afresh) times_forgotten_ = engine_.times_forgotten;
       admit(expired);
       engine_.measure();
@@ -85,6 +86,16 @@ void Lane::run() {
   fail_all({ErrorCode::kCancelled, "the engine was stopped before the end of the answer", ""});
 }
 
+bool Lane::holds_too_much() const {
+  return !alone_ && memory_.cells() > engine_.lane_cells;
+}
+
+bool Lane::keep_promise(const EngineJob& job) {
+  if (alone_ || memory_.max_cells() >= job.promised_cells) return false;
+  memory_.set_max_cells(job.promised_cells);
+  return true;
+}
+
 bool Lane::adapter_removed() const {
   const auto adapter = engine_.adapters.find(adapter_);
   return jobs_.empty() && adapter != engine_.adapters.end() && adapter->second.removed;
@@ -97,7 +108,7 @@ void Lane::drop_removed_adapter() {
 }
 
 bool Lane::has_work() const {
-  if (beginnings_.has_mail() || adapter_removed()) return true;
+  if (beginnings_.has_mail() || adapter_removed() || (jobs_.empty() && holds_too_much())) return true;
   const auto runnable = [&](const auto& job) { return !job->begun_here || beginnings_.may_go_on(*job); };
   if (std::any_of(jobs_.begin(), jobs_.end(), runnable)) return true;
   return engine_.queue.oldest([&](const QueuedRequest& r) { return may_admit(r); }) != nullptr;
@@ -115,7 +126,7 @@ bool Lane::may_admit(const QueuedRequest& request) const {
   if (engine_.held > 0 || alone_ != (request.group < 0)) return false;
   if (alone_) return jobs_.empty();
   if (static_cast<int>(jobs_.size()) >= engine_.options.lane_sequences) return false;
-  if (request.group != adapter_ && !jobs_.empty()) return false;
+  if (!jobs_.empty() && (request.group != adapter_ || holds_too_much())) return false;
   if (engine_.options.whole_answers && !has_room_for_all_of(request)) return false;
   // No more than leaves all lanes alike once what waits is spread over them: one that is computing takes its part
   // later.
@@ -270,6 +281,7 @@ void Lane::step() {
       }
       return;
     }
+    if (room.has_value() && jobs_.size() == 1 && keep_promise(*jobs_.back())) continue;
     if (!room.has_value() || jobs_.size() == 1) {
       fail(*jobs_.back(), room.has_value()
                               ? Error{ErrorCode::kOutOfMemory,

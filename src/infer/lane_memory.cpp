@@ -13,9 +13,8 @@ std::size_t rounded(std::size_t cells) {
 }  // namespace
 
 LaneMemory::LaneMemory(std::shared_ptr<const LoadedModel> model, const LaneMemoryOptions& options)
-    : model_(std::move(model)), options_(options) {
-  options_.max_cells = options_.max_cells / 256 * 256;
-  options_.first_cells = std::min(rounded(options_.first_cells), options_.max_cells);
+    : model_(std::move(model)), options_(options), wanted_first_cells_(rounded(options.first_cells)) {
+  set_max_cells(options.max_cells);
   // One more than callers see: save() copies into it.
   for (std::int32_t id = options_.sequences; id > 0; --id) free_ids_.push_back(id);
 }
@@ -40,6 +39,11 @@ Status LaneMemory::open() {
   cells_ = options_.first_cells;
   set_adapter(std::exchange(adapter_, nullptr));
   return {};
+}
+
+void LaneMemory::set_max_cells(std::size_t cells) {
+  options_.max_cells = cells / 256 * 256;
+  options_.first_cells = std::min(wanted_first_cells_, options_.max_cells);
 }
 
 void LaneMemory::close() {

@@ -60,6 +60,8 @@ class LaneMemory {
   std::size_t used() const { return ledger_.used(); }
   std::size_t cells() const { return cells_; }  ///< of the context; none: 0
   std::size_t max_cells() const { return options_.max_cells; }
+  /// What the context has by now it keeps.
+  void set_max_cells(std::size_t cells);
   std::size_t own(const LaneSequence& sequence) const { return ledger_.own(sequence.cells); }
   /// Room for so many more cells, by growing where that helps. False: there is none. `lost`: all sequences are empty
   /// now and must be computed again.
@@ -71,6 +73,7 @@ class LaneMemory {
   Result<LlamaContextPtr> make(std::size_t cells) const;
   std::shared_ptr<const LoadedModel> model_;
   LaneMemoryOptions options_;
+  std::size_t wanted_first_cells_;
   LlamaContextPtr context_;
   llama_adapter_lora* adapter_ = nullptr;
   bool adapter_changed_ = false;  // since the last step

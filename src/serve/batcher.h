@@ -40,7 +40,7 @@ struct Batched {
 struct BatcherLoad {
   std::size_t running = 0, waiting = 0;  // requests
   std::size_t items = 0;                 // of those that wait
-  std::optional<SteadyTime> due;         // by when the batch that is computed ends, unless it has stopped; none: none is
+  std::optional<SteadyTime> due;  // by when the batch that is computed ends, unless it has stopped; none: none is
 
   void add(const BatcherLoad& other) {
     running += other.running;

@@ -21,11 +21,12 @@ std::string size(std::uint64_t bytes) {
 
 }  // namespace
 
-Status check_memory(const std::filesystem::path& gguf, std::uint64_t cache_bytes, std::uint64_t available_bytes) {
+Result<std::uint64_t> check_memory(const std::filesystem::path& gguf, std::uint64_t cache_bytes,
+                                   std::uint64_t available_bytes, std::uint64_t held_bytes) {
   const auto file = GgufFile::open(gguf);
-  if (!file || available_bytes == 0) return {};
+  if (!file || available_bytes == 0) return std::uint64_t{UINT64_MAX};
   const auto architecture = file->architecture();
-  if (!architecture) return {};
+  if (!architecture) return std::uint64_t{UINT64_MAX};
   std::uint64_t weights = 0, elements = 0;
   for (const GgufTensor& tensor : file->tensors()) {
     weights += tensor.bytes.size();
@@ -35,14 +36,15 @@ Status check_memory(const std::filesystem::path& gguf, std::uint64_t cache_bytes
   const auto trained = file->integer(*architecture + ".context_length");
   const std::uint64_t least = token * static_cast<std::uint64_t>(std::min(
                                           kFewTokens, trained ? std::max<std::int64_t>(*trained, 1) : kFewTokens));
-  const std::uint64_t cache = cache_bytes > 0 ? cache_bytes : least;
+  const std::uint64_t cache = cache_bytes > 0 ? cache_bytes - std::min(cache_bytes, held_bytes) : least;
   const std::uint64_t needed = weights + kComputing + cache;
-  if (needed <= available_bytes) return {};
+  if (needed <= available_bytes) return available_bytes - weights - kComputing;
   std::string hint;
   if (weights + kComputing + least <= available_bytes) {
     const std::uint64_t room = available_bytes - weights - kComputing;
-    hint = fmt::format("a cache of {} fits: --cache-bytes {} (about {} tokens of prompts and answers)", size(room),
-                       room, room / token);
+    hint = fmt::format("a cache of {} fits{}: --cache-bytes {} (about {} tokens of prompts and answers)",
+                       size(held_bytes + room), held_bytes > 0 ? " for all models together" : "", held_bytes + room,
+                       room / token);
   } else {
     // Bits of a weight that leave room for the rest; formats with their measured sizes.
     struct Format {

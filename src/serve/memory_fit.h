@@ -9,8 +9,10 @@
 namespace tailor {
 
 /// Weights as the file has them, keys and values as asked for (`cache_bytes`; 0: at least those of 2,048 tokens, or of
-/// what the model was made for), and a little for computing. kOutOfMemory says what would fit. A file that cannot be
-/// read is no error here: loading tells more about it.
-Status check_memory(const std::filesystem::path& gguf, std::uint64_t cache_bytes, std::uint64_t available_bytes);
+/// what the model was made for), and a little for computing. Of `cache_bytes` other models hold `held_bytes` by now and
+/// may take the rest too. The bytes that are left for keys and values. kOutOfMemory says what would fit. A file that
+/// cannot be read is no error here: loading tells more about it.
+Result<std::uint64_t> check_memory(const std::filesystem::path& gguf, std::uint64_t cache_bytes,
+                                   std::uint64_t available_bytes, std::uint64_t held_bytes = 0);
 
 }  // namespace tailor

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <fmt/format.h>
 #include <cstdlib>
 #include <future>
 
@@ -232,21 +233,43 @@ TEST(ServedModel, AnAdapterOfAnotherModelIsRefused) {
   }
 }
 
+TEST(ServedModel, ModelsOfAServerShareOneCache) {
+  ModelLoadOptions load{.cache = std::make_shared<CacheBudget>(std::uint64_t{8} << 20),
+                        .share = std::make_shared<ComputeShare>(2)};
+  const auto cells = [](const ServedModel& model) { return model.text->engine().stats().cells; };
+  const auto first = serve_base_model(testing::tiny_llama().string(), "first", load).value();
+  const auto alone = cells(*first);
+  auto second = serve_base_model(testing::tiny_llama().string(), "second", load).value();
+  EXPECT_LE(cells(*first) + cells(*second), alone);
+  EXPECT_EQ(cells(*first), cells(*second));
+  second.reset();
+  EXPECT_EQ(cells(*first), alone);
+}
+
 TEST(MemoryFit, SaysWhatWouldFit) {
   const fs::path file = testing::tiny_llama();
   const std::uint64_t weights = fs::file_size(file), mb = 1 << 20;
   EXPECT_TRUE(check_memory(file, 0, weights + 512 * mb));
-  const Status cache = check_memory(file, std::uint64_t{1} << 40, weights + 512 * mb);
+  const auto cache = check_memory(file, std::uint64_t{1} << 40, weights + 512 * mb);
   ASSERT_FALSE(cache);
   EXPECT_EQ(cache.error().code, ErrorCode::kOutOfMemory);
   EXPECT_NE(cache.error().hint.find("--cache-bytes"), std::string::npos) << cache.error().hint;
   const std::size_t at = cache.error().hint.find("--cache-bytes ") + 14;
   EXPECT_TRUE(check_memory(file, std::stoull(cache.error().hint.substr(at)), weights + 512 * mb))
       << "what it says fits does";
-  const Status tight = check_memory(file, 0, 64 * mb + weights / 4 * 3);
+  const std::uint64_t room = check_memory(file, 64 * mb, weights + 512 * mb).value();
+  EXPECT_GE(room, 448 * mb) << "beside weights and what computing takes";
+  EXPECT_LT(room, 512 * mb);
+  // Other models hold a part of the cache by now, and may take the rest of it.
+  EXPECT_TRUE(check_memory(file, 1024 * mb, weights + 512 * mb, 640 * mb));
+  const auto shared = check_memory(file, 1024 * mb, weights + 512 * mb, 256 * mb);
+  ASSERT_FALSE(shared);
+  EXPECT_NE(shared.error().hint.find(fmt::format("--cache-bytes {} ", 256 * mb + room)), std::string::npos)
+      << shared.error().hint;
+  const auto tight = check_memory(file, 0, 64 * mb + weights / 4 * 3);
   ASSERT_FALSE(tight);
   EXPECT_NE(tight.error().hint.find("q"), std::string::npos) << tight.error().hint;
-  const Status hopeless = check_memory(file, 0, mb);
+  const auto hopeless = check_memory(file, 0, mb);
   ASSERT_FALSE(hopeless);
   EXPECT_NE(hopeless.error().hint.find("smaller model"), std::string::npos) << hopeless.error().hint;
 }

@@ -62,10 +62,13 @@ Status check_base(const fs::path& adapter, const EngineHost& host) {
 
 Result<std::shared_ptr<EngineHost>> make_host(const fs::path& gguf, const ModelLoadOptions& options,
                                               const TorchWorkerFiles& worker = {}) {
-  TAILOR_CHECK(check_memory(gguf, options.cache_bytes, system_info().available_bytes));
+  TAILOR_TRY(const std::uint64_t room, check_memory(gguf, options.cache_bytes, system_info().available_bytes,
+                                                    options.cache ? options.cache->held() : 0));
   TAILOR_TRY(Engine engine, Engine::load(gguf, {.threads = options.threads,
                                                 .max_context = options.max_context,
                                                 .cache_bytes = options.cache_bytes,
+                                                .cache = options.cache,
+                                                .cache_room = room,
                                                 .queue = options.queue,
                                                 .share = options.share,
                                                 .worker = worker}));

@@ -183,7 +183,8 @@ class ModelRegistry {
 
 struct ModelLoadOptions {
   int threads = 0;
-  std::uint64_t cache_bytes = 0;
+  std::uint64_t cache_bytes = 0;       // of keys and values, as asked for; 0: what there is by default
+  std::shared_ptr<CacheBudget> cache;  // so many, for all models that are loaded with it; null: each has its own
   int max_context = 0;
   QueueLimits queue;
   std::shared_ptr<ComputeShare> share;
