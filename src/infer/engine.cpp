@@ -61,6 +61,11 @@ std::size_t Engine::Impl::lane_cells_of(std::uint64_t bytes) const {
   return static_cast<std::size_t>(std::min(cells, most_lane_cells()) / kLeastCells * kLeastCells);
 }
 
+std::size_t Engine::Impl::alone_cells_of(std::uint64_t bytes) const {
+  const auto all = static_cast<std::uint64_t>(max_context);
+  return by_worker() ? max_context : static_cast<std::size_t>(std::min(all, bytes / cell_bytes() / kLeastCells * kLeastCells));
+}
+
 Status Engine::Impl::open_cache() {
   const std::uint64_t all_lanes = static_cast<std::uint64_t>(most_lanes) * cell_bytes();
   if (options.cache) {
@@ -73,6 +78,7 @@ Status Engine::Impl::open_cache() {
     budget = std::max(
         budget, all_lanes * ((static_cast<std::uint64_t>(max_context) + kLeastCells - 1) / kLeastCells * kLeastCells));
   lane_cells = lane_cells_of(budget);
+  alone_cells = alone_cells_of(budget);
   if (lane_cells > 0) return {};
   return Error{ErrorCode::kOutOfMemory,
                fmt::format("{}: {} bytes are too few for keys and values: {} tokens in {} lane(s) take {}",
@@ -83,6 +89,7 @@ Status Engine::Impl::open_cache() {
 void Engine::Impl::limit_cache(std::uint64_t bytes) {
   const std::lock_guard lock(mutex);
   lane_cells = lane_cells_of(bytes);
+  alone_cells = alone_cells_of(bytes);
   changed.notify_all();  // lanes that hold more give it back
 }
 
@@ -314,7 +321,7 @@ Result<std::shared_ptr<EngineTicket>> Engine::submit(EngineRequest request, std:
       (short_context > 0 && soft + request.prompt.size() + static_cast<std::size_t>(request.sampling.max_tokens) >
                                 static_cast<std::size_t>(short_context));
   const std::size_t reach =
-      std::min(static_cast<std::size_t>(self.max_context), alone ? SIZE_MAX : self.lane_cells) - soft;
+      std::min(static_cast<std::size_t>(self.max_context), alone ? self.alone_cells : self.lane_cells) - soft;
   const std::size_t needed = request.prompt.size() + (request.only_prompt ? 0 : 1);
   if (needed > reach) {
     return Error{

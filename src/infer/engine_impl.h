@@ -36,6 +36,7 @@ struct Engine::Impl final : CacheUser {
   std::condition_variable changed;
   bool stopping = false;
   std::size_t lane_cells = 0;         // at most, a lane
+  std::size_t alone_cells = 0;        // at most, the lane that computes one at a time, beside the others
   int held = 0;                       // Engine::Hold
   std::uint64_t times_forgotten = 0;  // Engine::forget_beginnings()
   std::int64_t next_id = 1, next_adapter = 1;
@@ -62,6 +63,7 @@ struct Engine::Impl final : CacheUser {
   /// More than this a lane cannot use: all its sequences at full length.
   std::uint64_t most_lane_cells() const;
   std::size_t lane_cells_of(std::uint64_t bytes) const;
+  std::size_t alone_cells_of(std::uint64_t bytes) const;
   Status open_cache();
   LaneMemoryOptions lane_options(bool alone) const;
   /// Starts another lane where one is missing. Under the lock.

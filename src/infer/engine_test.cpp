@@ -262,6 +262,21 @@ TEST(Engine, TooLittleMemoryForAllMakesThemWait) {
                "the model reads 1024");
 }
 
+TEST(Engine, WhatIsComputedAloneKeepsToTheBudgetAndGivesItBack) {
+  EngineOptions options = exact();
+  options.lanes = 1;
+  options.cache_bytes = 1024 * 2 * 2 * 32 * 4;
+  options.kept_bytes = 0;
+  Engine engine = Engine::load(tiny_llama(), options).value();
+  EngineRequest request = ask(some_tokens(250), 100'000);
+  request.sampling.ignore_end = true;
+  request.repeatable = true;
+  const auto heard = std::make_shared<Heard>();
+  engine.submit(request, heard).value();
+  EXPECT_EQ(heard->wait()[0].tokens.size(), 1024u - 250);
+  while (engine.stats().cache_bytes > 0) std::this_thread::yield();
+}
+
 TEST(Engine, AdaptersHaveLanesAndBeginningsOfTheirOwn) {
   TemporaryDirectory dir("engine");
   Engine engine = Engine::load(tiny_llama(), exact()).value();

@@ -193,9 +193,11 @@ bool LaneBeginnings::evict_one() {
 Result<bool> LaneBeginnings::make_room(std::size_t cells) {
   for (;;) {
     bool lost = false;
-    TAILOR_TRY(const bool room, memory_.make_room(cells, lost));
-    if (lost) throw Exception({ErrorCode::kInternal, "llama.cpp lost the key-value cache when it grew", ""});
-    if (room) return true;
+    const Result<bool> room = memory_.make_room(cells, lost);
+    if (lost && room.has_value())
+      throw Exception({ErrorCode::kInternal, "llama.cpp lost the key-value cache when it grew", ""});
+    if (lost) throw Exception(room.error());
+    if (!room.has_value() || *room) return room;
     if (!evict_one()) return false;
   }
 }

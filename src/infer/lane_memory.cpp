@@ -76,7 +76,8 @@ LaneSequence LaneMemory::add_sequence() {
 
 void LaneMemory::cut(LaneSequence& sequence, std::size_t keep) {
   if (sequence.id < 0 || keep >= sequence.cells.size()) return;
-  llama_memory_seq_rm(llama_get_memory(context_.get()), sequence.id, static_cast<llama_pos>(keep), -1);
+  if (context_)
+    llama_memory_seq_rm(llama_get_memory(context_.get()), sequence.id, static_cast<llama_pos>(keep), -1);
   ledger_.release(sequence.cells, keep);
 }
 
@@ -120,15 +121,20 @@ Result<bool> LaneMemory::make_room(std::size_t count, bool& lost) {
   PageBytes state(llama_state_get_size(context_.get()));
   const bool saved = llama_state_get_data(context_.get(), state.data(), state.size()) > 0;
   context_.reset();  // before the new one is made: memory
-  TAILOR_TRY(context_, make(cells));
-  cells_ = cells;
+  auto made = make(cells);
+  const bool grown = made.has_value();
+  if (!grown) made = make(cells_);  // as it was: no more is to be had
+  lost = !made.has_value();
+  if (lost) cells_ = 0;
+  TAILOR_TRY(context_, std::move(made));
+  if (grown) cells_ = cells;
   llama_adapter_lora* adapter = std::exchange(adapter_, nullptr);
   set_adapter(adapter);
   if (!saved || llama_state_set_data(context_.get(), state.data(), state.size()) == 0) {
     llama_memory_clear(llama_get_memory(context_.get()), true);
     lost = true;
   }
-  return true;
+  return grown;
 }
 
 Status LaneMemory::reopen(std::size_t cells) {

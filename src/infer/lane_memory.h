@@ -64,7 +64,7 @@ class LaneMemory {
   void set_max_cells(std::size_t cells);
   std::size_t own(const LaneSequence& sequence) const { return ledger_.own(sequence.cells); }
   /// Room for so many more cells, by growing where that helps. False: there is none. `lost`: all sequences are empty
-  /// now and must be computed again.
+  /// now and must be computed again; with an error there is no context either, until open().
   Result<bool> make_room(std::size_t count, bool& lost);
   /// A new and empty context of so many cells, which does not grow. All sequences must have been dropped.
   Status reopen(std::size_t cells);
