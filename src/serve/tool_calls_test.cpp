@@ -185,8 +185,13 @@ TEST(ToolCalls, WithoutParallelCallsAnAnswerHasOneAtMost) {
                                     {.cache_bytes = 64 << 20, .share = std::make_shared<ComputeShare>(1)})
                        .value());
   const std::string call = R"(<tool_call>\n{\"name\": \"stop\", \"arguments\": {}}\n</tool_call>)";
-  Json body{{"model", "tools"}, {"messages", {{{"role", "user"}, {"content", "x"}}}},    {"tools", kTools},
-            {"n", 2},           {"grammar", "root ::= \"" + call + "\\n" + call + "\""}, {"max_tokens", 300}};
+  Json body{{"model", "tools"},
+            {"messages", {{{"role", "user"}, {"content", "x"}}}},
+            {"tools", kTools},
+            {"n", 2},
+            {"grammar", "root ::= \"" + call + "\\n" + call + "\""},
+            {"temperature", 0},  // the same tokens each time
+            {"max_tokens", 300}};
   const JsonAnswer two = api.post("/v1/chat/completions", body);
   ASSERT_EQ(two.status, 200) << two.json;
   ASSERT_EQ(two.json["choices"][0]["message"]["tool_calls"].size(), 2u) << two.json;
