@@ -240,6 +240,7 @@ void GenerationCall::end_choice(std::size_t index, std::string reason) {
   if (choice.cut) {
     choice.reason = "content_filter";
     choice.stop_text.clear();
+    choice.stop_token = -1;
   }
   if (choice.tools) {
     rest = choice.tools->add(rest) + choice.tools->finish();
