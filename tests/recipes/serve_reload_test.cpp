@@ -115,7 +115,7 @@ TEST(ServeReload, APromotionIsTakenUpAlsoAfterAModelThatIsBeingLoaded) {
   // A pipe that nobody writes to: the server reads from it until this opens it.
   const fs::path pipe = dir.path() / "adapters" / "slow.gguf";
   ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
-  EXPECT_FALSE(loading());
+  EXPECT_TRUE(eventually([&] { return !loading(); }));
   auto slow = std::async(std::launch::async, [&] {
     const Json body{{"lora_name", "slow"}, {"lora_path", "slow.gguf"}};
     return ask_with(server, kFirst, "POST", "/v1/load_lora_adapter", dump_json(body)).status;
