@@ -18,7 +18,7 @@ constexpr double kUsualRate = 2e-4;          // that learning_rate_multiplier is
 constexpr double kHeldOut = 0.1;             // for the last figures, and for choosing the epoch where no file is given
 constexpr std::size_t kFewestExamples = 10;  // as OpenAI had it
 
-/// What tailor-tune trained with, `settings`, as a job's object names it.
+/// What tailor-tune trains with, `settings`, as a job's object names it.
 Json hyperparameters_of(const FineTuneSpec& spec, const Json& settings) {
   const auto epochs = settings.at("epochs").get<double>();
   const bool whole = epochs == std::floor(epochs);
@@ -69,8 +69,8 @@ class JobUi final : public RunUi {
     const std::string kind = event.value("event", "");
     const std::int64_t step = event.value("step", std::int64_t{0});
     const bool has_loss = event.contains("loss") && event["loss"].is_number();  // one that is not finite is null
-    if (kind == "start" && event.contains("settings")) {
-      progress_.begun(hyperparameters_of(spec_, event["settings"]));
+    if (kind == "start" && event.contains("batch_size")) {
+      progress_.begun(hyperparameters_of(spec_, event));
     } else if (kind == "step" && has_loss) {
       progress_.step(step, training_metrics(event));
     } else if (kind == "evaluation" && has_loss) {
