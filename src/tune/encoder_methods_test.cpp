@@ -129,14 +129,14 @@ INSTANTIATE_TEST_SUITE_P(All, EncoderMethods,
                          });
 
 /// Words and places apart, which encoder_golden_test.cpp compares, and the keys' bias: as above.
-void expect_whole(testing::NamedValues seen, testing::NamedValues expected) {
+void expect_whole(testing::NamedValues seen, testing::NamedValues expected, double tolerance = 3e-5) {
   for (testing::NamedValues* values : {&seen, &expected}) {
     for (auto& [name, value] : *values) {
       if (name.ends_with("attn_k.bias")) std::fill(value.numbers.begin(), value.numbers.end(), 0.0f);
     }
   }
   for (const char* table : {"token_embd.weight", "position_embd.weight", "token_types.weight"}) seen.erase(table);
-  testing::expect_trained(seen, expected);
+  testing::expect_trained(seen, expected, tolerance);
 }
 
 TEST_F(EncoderMethodsTest, TheMovingAverageIsThatOfTorch) {
@@ -155,7 +155,8 @@ TEST_F(EncoderMethodsTest, AHeadForUnitVectorsIsTrainedOnThem) {
 TEST_F(EncoderMethodsTest, ContrastAndHeadTogetherAreThoseOfTorch) {
   const testing::MethodRun run = train_with_unit_head(golden_.at("contrastive"), "contrastive");
   testing::expect_run(run, golden_.at("contrastive"));
-  expect_whole(run.trained, expected_of("contrastive"));
+  // Ten steps of 1e-3, each a quotient: where gradients of keys are near zero, another processor's rounding is 5e-5.
+  expect_whole(run.trained, expected_of("contrastive"), 1e-4);
 }
 
 // W = residual + scale B A: before the first step PiSSA is the untouched model, as LoRA is whose B is zero.

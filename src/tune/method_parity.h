@@ -118,13 +118,13 @@ inline void expect_run(const MethodRun& run, const Json& golden) {
 }
 
 /// The same tensors, no more and no fewer.
-inline void expect_trained(const NamedValues& seen, const NamedValues& expected) {
+inline void expect_trained(const NamedValues& seen, const NamedValues& expected, double tolerance = 3e-5) {
   EXPECT_EQ(seen.size(), expected.size());
   for (const auto& [name, values] : expected) {
     const auto found = seen.find(name);
     ASSERT_NE(found, seen.end()) << name;
     EXPECT_EQ(found->second.shape, values.shape) << name;
-    expect_close(found->second.numbers, {values.numbers.begin(), values.numbers.end()}, 3e-5, name);
+    expect_close(found->second.numbers, {values.numbers.begin(), values.numbers.end()}, tolerance, name);
   }
 }
 
