@@ -26,23 +26,32 @@ bool matches(std::string_view pattern, std::string_view path, bool rest, std::ma
   return true;
 }
 
+ApiRoute rest(ApiRoute route) {
+  route.rest = true;
+  return route;
+}
+ApiRoute while_draining(ApiRoute route) {
+  route.while_draining = true;
+  return route;
+}
+
 }  // namespace
 
 const std::vector<ApiRoute>& api_routes() {
   static const std::vector<ApiRoute> kRoutes{
       {"GET", "/", ApiScope::kNone, handle_page, true},
       {"GET", "/assets/{name}", ApiScope::kNone, handle_page, true},
-      {"GET", "/livez", ApiScope::kNone, handle_livez, true, nullptr, false, true},
-      {"GET", "/readyz", ApiScope::kNone, handle_readyz, true, nullptr, false, true},
-      {"GET", "/health", ApiScope::kInfer, handle_health, true, nullptr, false, true},
-      {"GET", "/v1/health", ApiScope::kInfer, handle_health, true, nullptr, false, true},
-      {"GET", "/ping", ApiScope::kInfer, handle_livez, true, nullptr, false, true},
-      {"GET", "/version", ApiScope::kInfer, handle_version, true, nullptr, false, true},
-      {"GET", "/metrics", ApiScope::kMetrics, handle_metrics, false, nullptr, false, true},
+      while_draining({"GET", "/livez", ApiScope::kNone, handle_livez, true}),
+      while_draining({"GET", "/readyz", ApiScope::kNone, handle_readyz, true}),
+      while_draining({"GET", "/health", ApiScope::kInfer, handle_health, true}),
+      while_draining({"GET", "/v1/health", ApiScope::kInfer, handle_health, true}),
+      while_draining({"GET", "/ping", ApiScope::kInfer, handle_livez, true}),
+      while_draining({"GET", "/version", ApiScope::kInfer, handle_version, true}),
+      while_draining({"GET", "/metrics", ApiScope::kMetrics, handle_metrics}),
       {"GET", "/openapi.json", ApiScope::kInfer, handle_openapi, true},
       {"GET", "/v1/models", ApiScope::kInfer, handle_models, true},
-      {"GET", "/v1/models/{id}", ApiScope::kInfer, handle_model, true, nullptr, false, true},
-      {"DELETE", "/v1/models/{id}", ApiScope::kInferOrAdmin, handle_delete_model, false, nullptr, false, true},
+      rest({"GET", "/v1/models/{id}", ApiScope::kInfer, handle_model, true}),
+      rest({"DELETE", "/v1/models/{id}", ApiScope::kInferOrAdmin, handle_delete_model}),
       {"POST", "/v1/chat/completions", ApiScope::kInfer, handle_chat_completions},
       {"POST", "/v1/completions", ApiScope::kInfer, handle_completions},
       {"POST", "/v1/embeddings", ApiScope::kInfer, handle_embeddings},
@@ -73,7 +82,7 @@ const std::vector<ApiRoute>& api_routes() {
       {"GET", "/tokenizer_info", ApiScope::kInfer, handle_tokenizer_info, true},
       {"POST", "/apply-template", ApiScope::kInfer, handle_apply_template},
       {"POST", "/v1/admin/models", ApiScope::kAdmin, handle_admin_load_model},
-      {"DELETE", "/v1/admin/models/{id}", ApiScope::kAdmin, handle_admin_remove_model, false, nullptr, false, true},
+      rest({"DELETE", "/v1/admin/models/{id}", ApiScope::kAdmin, handle_admin_remove_model}),
       {"POST", "/v1/load_lora_adapter", ApiScope::kAdmin, handle_load_lora_adapter},
       {"POST", "/v1/unload_lora_adapter", ApiScope::kAdmin, handle_unload_lora_adapter},
   };

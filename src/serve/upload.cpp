@@ -140,7 +140,8 @@ Status UploadSink::begin_part(std::string_view headers) {
   if (filename_.empty()) filename_ = "upload";
   auto writer = files_.begin(filename_, purpose_.empty() ? "unknown" : purpose_, owner_);
   if (!writer.has_value()) {
-    status_ = writer.error().code == ErrorCode::kIo ? 507 : 400;
+    const ErrorCode code = writer.error().code;
+    status_ = code == ErrorCode::kInvalidArgument ? 400 : code == ErrorCode::kIo ? 507 : 500;
     return writer.error();
   }
   writer_.emplace(std::move(*writer));
