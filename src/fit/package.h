@@ -64,7 +64,7 @@ struct PackageManifest {
   double min_confidence = 0;     // answers below it are abstentions
   Json data = Json::object();    // files, hashes, rows, what it was fitted on
   Json scores = Json::object();  // metrics on the test part
-  std::string trial = {};        // what made it: the run's name, of fit "run/trial"; empty: a version that kept none did
+  std::string trial = {};  // what made it: the run's name, of fit "run/trial"; empty: a version that kept none did
 };
 
 /// SHA-256 of the files that it was fitted, chosen and judged on, as `data` has them: the first is the training file.

@@ -63,7 +63,8 @@ std::size_t Engine::Impl::lane_cells_of(std::uint64_t bytes) const {
 
 std::size_t Engine::Impl::alone_cells_of(std::uint64_t bytes) const {
   const auto all = static_cast<std::uint64_t>(max_context);
-  return by_worker() ? max_context : static_cast<std::size_t>(std::min(all, bytes / cell_bytes() / kLeastCells * kLeastCells));
+  return by_worker() ? max_context
+                     : static_cast<std::size_t>(std::min(all, bytes / cell_bytes() / kLeastCells * kLeastCells));
 }
 
 Status Engine::Impl::open_cache() {

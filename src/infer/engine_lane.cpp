@@ -78,7 +78,7 @@ void Lane::run() {
       step();
       beginnings_.serve_orders();
       if (alone_ && jobs_.empty()) begin_afresh();  // the next one has a context of its own in any case
-    } catch (const std::exception& e) {  // out of memory; whatever it was, nobody waits for ever
+    } catch (const std::exception& e) {             // out of memory; whatever it was, nobody waits for ever
       fail_all({ErrorCode::kInternal, fmt::format("the engine failed: {}", e.what()), ""});
       beginnings_.give_up();
       begin_afresh();

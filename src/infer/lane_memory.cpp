@@ -76,8 +76,7 @@ LaneSequence LaneMemory::add_sequence() {
 
 void LaneMemory::cut(LaneSequence& sequence, std::size_t keep) {
   if (sequence.id < 0 || keep >= sequence.cells.size()) return;
-  if (context_)
-    llama_memory_seq_rm(llama_get_memory(context_.get()), sequence.id, static_cast<llama_pos>(keep), -1);
+  if (context_) llama_memory_seq_rm(llama_get_memory(context_.get()), sequence.id, static_cast<llama_pos>(keep), -1);
   ledger_.release(sequence.cells, keep);
 }
 

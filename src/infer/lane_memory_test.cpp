@@ -38,7 +38,8 @@ TEST(LaneMemory, WhereItCannotGrowItStaysAsItWas) {
   LaneSequence sequence = memory.add_sequence();
   const auto logits_after = [&](std::int32_t token) {
     DecodeBatch batch;
-    const int at = batch.add(token, static_cast<std::int32_t>(sequence.cells.size()), {sequence.id, sequence.id + 1}, true);
+    const int at =
+        batch.add(token, static_cast<std::int32_t>(sequence.cells.size()), {sequence.id, sequence.id + 1}, true);
     memory.decode(batch).value();
     memory.extend(sequence, 1);
     const float* logits = llama_get_logits_ith(memory.context(), at);

@@ -69,11 +69,11 @@ class ServerMetrics;      // server_metrics.h
 /// What all handlers may use; lives as long as the server.
 struct ApiServices {
   ModelRegistry* models = nullptr;
-  ModelRouter* router = nullptr;  // never null in a server: which of them answers
-  Guard* guard = nullptr;         // null: everything is let in and passes
-  DriftMonitor* drift = nullptr;  // null: nobody compares
+  ModelRouter* router = nullptr;   // never null in a server: which of them answers
+  Guard* guard = nullptr;          // null: everything is let in and passes
+  DriftMonitor* drift = nullptr;   // null: nobody compares
   BackgroundSeat* seat = nullptr;  // null: this server alone works off jobs and batches
-  ModelAdmin* admin = nullptr;  // null: models stay as they are
+  ModelAdmin* admin = nullptr;     // null: models stay as they are
   ApiLimits limits;
   std::string openapi;  // the document, written
   Logger* log = nullptr;

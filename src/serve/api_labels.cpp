@@ -76,20 +76,21 @@ ApiFailure classify(const ApiServices& services, const ApiCallPtr& call) {
   for (const std::string& text : texts) queries.push_back({text, quick, nearest});
   if (services.drift == nullptr) texts.clear();
   if (auto refused = admit_texts(services, call, *labels.batcher, queries)) return refused;
-  return compute_texts(services, call, *labels.batcher, std::move(queries),
-                       [call, model, all, label_only, drift = services.drift, texts = std::move(texts)](const auto& batch) {
-                         Json data = Json::array();
-                         for (std::size_t i = 0; i < batch.rows.size(); ++i) {
-                           data.push_back(label_json(*model->labels, batch.rows[i], i, all && !label_only));
-                           if (label_only) data.back().erase("confidence");
-                         }
-                         if (drift != nullptr) drift->on_classified(*model, texts, data);
-                         call->settle_estimated();
-                         call->answer(Json{{"object", "list"},
-                                           {"model", model->id},
-                                           {"data", std::move(data)},
-                                           {"milliseconds", 1000 * batch.computed_s}});
-                       });
+  return compute_texts(
+      services, call, *labels.batcher, std::move(queries),
+      [call, model, all, label_only, drift = services.drift, texts = std::move(texts)](const auto& batch) {
+        Json data = Json::array();
+        for (std::size_t i = 0; i < batch.rows.size(); ++i) {
+          data.push_back(label_json(*model->labels, batch.rows[i], i, all && !label_only));
+          if (label_only) data.back().erase("confidence");
+        }
+        if (drift != nullptr) drift->on_classified(*model, texts, data);
+        call->settle_estimated();
+        call->answer(Json{{"object", "list"},
+                          {"model", model->id},
+                          {"data", std::move(data)},
+                          {"milliseconds", 1000 * batch.computed_s}});
+      });
 }
 
 }  // namespace

@@ -26,7 +26,7 @@ struct ApiRoute {
   std::unique_ptr<HttpBodySink> (*sink)(const ApiServices&, const HttpHead&, const Principal&) = nullptr;
   bool needs_store = false;
   bool while_draining = false;  // also answered by a server that shuts down
-  bool rest = false;  // names of models may hold slashes
+  bool rest = false;            // names of models may hold slashes
 };
 
 const std::vector<ApiRoute>& api_routes();

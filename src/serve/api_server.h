@@ -37,7 +37,7 @@ class OpenDoor final : public Authenticator {
 struct ApiServerOptions {
   ApiLimits limits;
   int workers = 2;
-  RequestObservers observers;      // hear of every answer once, refusals and bytes that were no request included
+  RequestObservers observers;             // hear of every answer once, refusals and bytes that were no request included
   const OriginPolicy* origins = nullptr;  // whose pages may use the API; null: nobody else's
   std::vector<std::string> hosts;  // that Host may name, beside addresses of this machine; empty: any (against DNS
                                    // rebinding where there are no keys)

@@ -234,8 +234,10 @@ ApiFailure completion(const ApiServices& services, const ApiCallPtr& call) {
   shape.constraint = std::move(format);
   if (echo && logprobs >= 0) shape.prompt_logprobs = logprobs;
   const auto generation = std::make_shared<GenerationCall>(
-      call, model, GenerationStyle{.chat = false, .logprobs = logprobs >= 0, .echo = echo, .model = model->id, .guard = services.guard}, params,
-      services.limits.stream_keep_alive);
+      call, model,
+      GenerationStyle{
+          .chat = false, .logprobs = logprobs >= 0, .echo = echo, .model = model->id, .guard = services.guard},
+      params, services.limits.stream_keep_alive);
   generation->start(std::move(prompts), std::move(shape));
   return std::nullopt;
 }

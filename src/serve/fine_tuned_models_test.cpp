@@ -170,15 +170,12 @@ TEST_F(FineTunedModels, BatchesUseWhatTheirKeyMay) {
   BatchRunner runner(api_->api().services(), *door_, api_->api().observers(), {.input = {}, .clock = {}});
   api_->api().services().batches = &runner;
   const auto outcome = [&](const CreatedApiKey& who) {
-    const Json line{
-        {"custom_id", "a"}, {"method", "POST"}, {"url", "/v1/completions"}, {"body", completion(model)}};
+    const Json line{{"custom_id", "a"}, {"method", "POST"}, {"url", "/v1/completions"}, {"body", completion(model)}};
     const std::string file = store_->files().add("in.jsonl", "batch", who.key.id, dump_json(line) + "\n").value().id;
-    const Json made = api_->post("/v1/batches",
-                                 {{"input_file_id", file},
-                                  {"endpoint", "/v1/completions"},
-                                  {"completion_window", "24h"}},
-                                 shown(who))
-                          .json;
+    const Json made =
+        api_->post("/v1/batches",
+                   {{"input_file_id", file}, {"endpoint", "/v1/completions"}, {"completion_window", "24h"}}, shown(who))
+            .json;
     const std::string path = "/v1/batches/" + made.value("id", "");
     Json batch;
     EXPECT_TRUE(test::eventually([&] {

@@ -227,11 +227,11 @@ TEST_F(FineTuningApi, AJobTellsWhatItTrainsWith) {
   tuner_.go = false;
   const std::string first = job({{"hyperparameters", {{"n_epochs", 2}}}});
   ASSERT_TRUE(tuner_.begun.wait());
-  const std::string second = job({{"seed", 9},
-                                  {"hyperparameters", {{"n_epochs", 5}, {"batch_size", 4}}},
-                                  {"method",
-                                   {{"type", "supervised"},
-                                    {"supervised", {{"hyperparameters", {{"n_epochs", 7}, {"batch_size", "auto"}}}}}}}});
+  const std::string second = job(
+      {{"seed", 9},
+       {"hyperparameters", {{"n_epochs", 5}, {"batch_size", 4}}},
+       {"method",
+        {{"type", "supervised"}, {"supervised", {{"hyperparameters", {{"n_epochs", 7}, {"batch_size", "auto"}}}}}}}});
   const Json waiting = wait_for(second, "queued");
   EXPECT_EQ(waiting["hyperparameters"],
             Json({{"n_epochs", 7}, {"batch_size", 4}, {"learning_rate_multiplier", "auto"}}));

@@ -23,7 +23,7 @@ constexpr std::chrono::hours kLeastAge{1};
 constexpr std::size_t kPiece = 4096;  // PIPE_BUF: a pipe that can be written to takes so much without waiting
 constexpr std::string_view kTimeKey = "{\"ts\":\"";
 constexpr std::size_t kTimeSize = 19;  // 2026-11-30T06:25:32
-constexpr int kLastWaitMs = 1000;     // at the end, for a reader that takes nothing
+constexpr int kLastWaitMs = 1000;      // at the end, for a reader that takes nothing
 
 using Time = std::chrono::system_clock::time_point;
 
@@ -34,7 +34,8 @@ Time time_of(std::int64_t seconds) {
 /// Of a line {"ts":"2026-11-30T06:25:32.104Z", …; none: it does not begin so.
 std::optional<Time> time_in(const std::string& line) {
   std::tm at{};
-  const char* end = line.starts_with(kTimeKey) ? strptime(line.c_str() + kTimeKey.size(), "%Y-%m-%dT%H:%M:%S", &at) : nullptr;
+  const char* end =
+      line.starts_with(kTimeKey) ? strptime(line.c_str() + kTimeKey.size(), "%Y-%m-%dT%H:%M:%S", &at) : nullptr;
   return end != nullptr ? std::optional(time_of(timegm(&at))) : std::nullopt;
 }
 

@@ -15,10 +15,10 @@ ApiResult<ServedModelPtr> model_of_name(const ModelRegistry& models, const Model
     }
     known += (known.empty() ? "" : ", ") + model->id;
   }
-  return ApiError{404, "invalid_request_error", "model_not_found",
-                  fmt::format("the model '{}' does not exist; there is {}", name.substr(0, 128),
-                              known.empty() ? "none" : known),
-                  "model"};
+  return ApiError{
+      404, "invalid_request_error", "model_not_found",
+      fmt::format("the model '{}' does not exist; there is {}", name.substr(0, 128), known.empty() ? "none" : known),
+      "model"};
 }
 
 ApiResult<ServedModelPtr> NamedModels::choose(const RouteQuestion& question) {

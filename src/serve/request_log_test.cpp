@@ -22,7 +22,7 @@ namespace {
 using test::TestApi;
 
 unsigned mode_of(const std::filesystem::path& file) {
-  struct stat status{};
+  struct stat status {};
   return stat(file.c_str(), &status) == 0 ? status.st_mode & 0777 : 0;
 }
 
@@ -148,14 +148,10 @@ TEST(RequestLog, NothingFromOutsideBreaksALine) {
 TEST(LogSink, IsItsOwnersAlone) {
   TemporaryDirectory dir("log");
   const auto file = dir.path() / "log";
-  {
-    const auto sink = LogSink::open({.file = file}).value();
-  }
+  { const auto sink = LogSink::open({.file = file}).value(); }
   EXPECT_EQ(mode_of(file), 0600u);
   chmod(file.c_str(), 0644);
-  {
-    const auto sink = LogSink::open({.file = file}).value();
-  }
+  { const auto sink = LogSink::open({.file = file}).value(); }
   EXPECT_EQ(mode_of(file), 0600u);
   std::filesystem::create_symlink(file, dir.path() / "link");
   testing::expect_error(LogSink::open({.file = dir.path() / "link"}), ErrorCode::kInvalidArgument, "link");

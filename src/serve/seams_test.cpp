@@ -77,10 +77,13 @@ TEST(Seams, AProviderAnswersWholeRequests) {
                        {{"model", "far"}, {"prompt", 7}},
                        {{"model", "far"}, {"input", "x"}},
                        {{"model", "far"}, {"query", "x"}}};
-  const std::pair<const char*, const Json&> requests[] = {
-      {"/v1/chat/completions", asks[0]}, {"/v1/completions", asks[1]}, {"/v1/embeddings", asks[2]},
-      {"/v1/classify", asks[2]},         {"/v1/tag", asks[2]},         {"/v1/extract", asks[3]},
-      {"/v1/rerank", asks[3]}};
+  const std::pair<const char*, const Json&> requests[] = {{"/v1/chat/completions", asks[0]},
+                                                          {"/v1/completions", asks[1]},
+                                                          {"/v1/embeddings", asks[2]},
+                                                          {"/v1/classify", asks[2]},
+                                                          {"/v1/tag", asks[2]},
+                                                          {"/v1/extract", asks[3]},
+                                                          {"/v1/rerank", asks[3]}};
   for (const auto& [path, ask] : requests) {
     const JsonAnswer answer = api.post(path, ask);
     EXPECT_EQ(answer.status, 200) << path << answer.json;
@@ -230,7 +233,8 @@ TEST(Seams, AnOriginPolicyLetsOtherPagesIn) {
   EXPECT_EQ(reader(preflight(theirs).headers), "");
   Json streamed = chat("Hi");
   streamed["stream"] = true;
-  for (const auto& [origin, readable] : {std::pair(ours, true), std::pair(theirs, false), std::pair(ours + ours, false)}) {
+  for (const auto& [origin, readable] :
+       {std::pair(ours, true), std::pair(theirs, false), std::pair(ours + ours, false)}) {
     const std::string expected = readable ? "https://shop.example" : "";
     EXPECT_EQ(reader(api.get("/v1/models", origin).headers), expected);
     EXPECT_EQ(reader(api.post("/v1/chat/completions", chat("Hi"), origin).headers), expected);

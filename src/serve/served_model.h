@@ -113,17 +113,17 @@ struct ModelViewer {
 /// Immutable. A request keeps the one it began with, whatever is loaded or dropped meanwhile.
 struct ServedModel {
   std::string id;
-  std::string owner = {};                       // id of the key whose job made it; empty: it is there for all
-  std::string parent;                           // of an adapter: the base model's id
-  std::int64_t created = 0;                     // Unix seconds
-  std::shared_ptr<const TextBackend> text;      // null: answers with no text of its own
-  std::shared_ptr<const LabelBackend> labels;   // null: no label package
-  std::shared_ptr<const TagBackend> tags;       // null: gives words no tags
-  std::shared_ptr<const SpanBackend> spans;     // null: answers no questions from texts
-  std::shared_ptr<EmbeddingBackend> embedding;  // null: no vectors
+  std::string owner = {};                         // id of the key whose job made it; empty: it is there for all
+  std::string parent;                             // of an adapter: the base model's id
+  std::int64_t created = 0;                       // Unix seconds
+  std::shared_ptr<const TextBackend> text;        // null: answers with no text of its own
+  std::shared_ptr<const LabelBackend> labels;     // null: no label package
+  std::shared_ptr<const TagBackend> tags;         // null: gives words no tags
+  std::shared_ptr<const SpanBackend> spans;       // null: answers no questions from texts
+  std::shared_ptr<EmbeddingBackend> embedding;    // null: no vectors
   std::shared_ptr<const ModelProvider> provider;  // answers all that it is asked; null: it is computed here
-  std::string fingerprint;                      // of weights and version, as system_fingerprint
-  Json meta = Json::object();                   // shown by /v1/models
+  std::string fingerprint;                        // of weights and version, as system_fingerprint
+  Json meta = Json::object();                     // shown by /v1/models
 
   Json describe() const;             // as /v1/models lists it
   BatcherLoad batcher_load() const;  // of all but its engine

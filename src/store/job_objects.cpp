@@ -96,24 +96,23 @@ Json job_object(const Job& job) {
   hyperparameters.update(field(job.result, "hyperparameters", Json::object()));
   Json method = field(job.request, "method", Json{{"type", "supervised"}});
   method["supervised"]["hyperparameters"] = hyperparameters;
-  Json object = {
-      {"object", "fine_tuning.job"},
-      {"id", job.id},
-      {"model", field(job.request, "model")},
-      {"created_at", job.created_at},
-      {"finished_at", optional(job.finished_at)},
-      {"fine_tuned_model", field(job.result, "fine_tuned_model")},
-      {"organization_id", "tailor"},
-      {"result_files", field(job.result, "result_files", Json::array())},
-      {"status", to_string(job.status)},
-      {"validation_file", field(job.request, "validation_file")},
-      {"training_file", field(job.request, "training_file")},
-      {"hyperparameters", std::move(hyperparameters)},
-      {"trained_tokens", field(job.result, "trained_tokens")},
-      {"error", std::move(error)},
-      {"seed", job_seed(job)},
-      {"estimated_finish", field(job.result, "estimated_finish")},
-      {"method", std::move(method)}};
+  Json object = {{"object", "fine_tuning.job"},
+                 {"id", job.id},
+                 {"model", field(job.request, "model")},
+                 {"created_at", job.created_at},
+                 {"finished_at", optional(job.finished_at)},
+                 {"fine_tuned_model", field(job.result, "fine_tuned_model")},
+                 {"organization_id", "tailor"},
+                 {"result_files", field(job.result, "result_files", Json::array())},
+                 {"status", to_string(job.status)},
+                 {"validation_file", field(job.request, "validation_file")},
+                 {"training_file", field(job.request, "training_file")},
+                 {"hyperparameters", std::move(hyperparameters)},
+                 {"trained_tokens", field(job.result, "trained_tokens")},
+                 {"error", std::move(error)},
+                 {"seed", job_seed(job)},
+                 {"estimated_finish", field(job.result, "estimated_finish")},
+                 {"method", std::move(method)}};
   for (const char* name : {"metadata", "integrations", "suffix"}) {
     if (const auto found = job.request.find(name); found != job.request.end()) object[name] = *found;
   }

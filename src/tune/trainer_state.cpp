@@ -10,12 +10,12 @@ namespace tailor::tune {
 namespace {
 
 /// Those that a task may have or not.
-constexpr std::pair<const char*, std::optional<double> Scores::*> kScores[] = {{"accuracy", &Scores::accuracy},
-                                                                               {"macro_f1", &Scores::macro_f1},
-                                                                               {"micro_f1", &Scores::micro_f1},
-                                                                               {"entity_f1", &Scores::entity_f1},
-                                                                               {"token_accuracy",
-                                                                                &Scores::token_accuracy}};
+constexpr std::pair<const char*, std::optional<double> Scores::*> kScores[] = {
+    {"accuracy", &Scores::accuracy},
+    {"macro_f1", &Scores::macro_f1},
+    {"micro_f1", &Scores::micro_f1},
+    {"entity_f1", &Scores::entity_f1},
+    {"token_accuracy", &Scores::token_accuracy}};
 
 }  // namespace
 

@@ -38,11 +38,11 @@ TEST(ModelsQuantize, WritesTheTypeThatIsNamed) {
 /// Nats a token of the text's first 256 tokens, as a server tells them that serves the file as it is.
 double loss_of(const std::filesystem::path& gguf) {
   Served server({"--model", gguf.string(), "--threads", "1"});
-  const Json tokens = server.ask("POST", "/tokenize", {{"prompt", some_text()}, {"add_special_tokens", false}})["tokens"];
+  const Json tokens =
+      server.ask("POST", "/tokenize", {{"prompt", some_text()}, {"add_special_tokens", false}})["tokens"];
   const Json first(std::vector<Json>(tokens.begin(), tokens.begin() + 256));
-  const Json answer = server.ask(
-      "POST", "/v1/completions",
-      {{"prompt", first}, {"max_tokens", 0}, {"echo", true}, {"logprobs", 0}});
+  const Json answer =
+      server.ask("POST", "/v1/completions", {{"prompt", first}, {"max_tokens", 0}, {"echo", true}, {"logprobs", 0}});
   double sum = 0;
   const Json& told = answer["choices"][0]["logprobs"]["token_logprobs"];
   for (std::size_t i = 1; i < told.size(); ++i) sum -= told[i].get<double>();
@@ -55,9 +55,10 @@ TEST(ModelsOptimize, KeepsTheFastestThatIsNoWorseAndServeTakesIt) {
   write_file_atomic(dir.path() / "text.txt", some_text()).value();
   const std::vector<std::pair<std::string, std::string>> cache{{"TAILOR_CACHE", (dir.path() / "cache").string()}};
   const auto optimize = [&](const std::string& most) {
-    const Outcome r = run({"models", "optimize", model, "--data", (dir.path() / "text.txt").string(), "--tokens", "255",
-                           "--prompt-tokens", "32", "--answer-tokens", "8", "--max-loss", most, "--threads", "1", "--json"},
-                          cache);
+    const Outcome r =
+        run({"models", "optimize", model, "--data", (dir.path() / "text.txt").string(), "--tokens", "255",
+             "--prompt-tokens", "32", "--answer-tokens", "8", "--max-loss", most, "--threads", "1", "--json"},
+            cache);
     EXPECT_EQ(r.code, 0) << r.err;
     return Json::parse(r.out, nullptr, false);
   };
@@ -98,7 +99,8 @@ TEST(ModelsOptimize, RefusesWhatItCannotMeasure) {
   const Outcome empty = run({"models", "optimize", model, "--data", (dir.path() / "empty.txt").string()});
   EXPECT_NE(empty.code, 0);
   EXPECT_TRUE(contains(empty.err, "nothing in it counts as a prediction")) << empty.err;
-  const Outcome encoder = run({"models", "optimize", "all-minilm-l6-v2", "--data", (dir.path() / "empty.txt").string()});
+  const Outcome encoder =
+      run({"models", "optimize", "all-minilm-l6-v2", "--data", (dir.path() / "empty.txt").string()});
   EXPECT_NE(encoder.code, 0);
   EXPECT_TRUE(contains(encoder.err, "is an encoder")) << encoder.err;
 }

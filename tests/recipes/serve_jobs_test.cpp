@@ -174,9 +174,9 @@ std::string sentences(int count, Rng& rng) {
   const char* const states[] = {"free", "let", "sold", "too small", "being built", "on the third floor"};
   std::string out;
   for (int i = 0; i < count; ++i) {
-    const std::string text = fmt::format("The {} {} is {}, the {} {} is {}.", things[rng.below(6)], i,
-                                         states[rng.below(6)], things[rng.below(6)], rng.below(90),
-                                         states[rng.below(6)]);
+    const std::string text =
+        fmt::format("The {} {} is {}, the {} {} is {}.", things[rng.below(6)], i, states[rng.below(6)],
+                    things[rng.below(6)], rng.below(90), states[rng.below(6)]);
     out += dump_json({{"text", text}}) + "\n";
   }
   return out;
@@ -243,14 +243,14 @@ TEST(ServeJobs, TellsWhatItTrainedWithAndWhatWasKept) {
   Rng rng(20261130);
   const std::string training = sentences(40, rng), validation = sentences(12, rng);
   constexpr int kEpochs = 12;
-  Json job = server.ask("POST", "/v1/fine_tuning/jobs",
-                        {{"model", "gpt-4o-mini-2024-07-18"},
-                         {"training_file", server.upload(training, "fine-tune", "train.jsonl")},
-                         {"validation_file", server.upload(validation, "fine-tune", "valid.jsonl")},
-                         {"method",
-                          {{"type", "supervised"},
-                           {"supervised",
-                            {{"hyperparameters", {{"n_epochs", kEpochs}, {"learning_rate_multiplier", 50}}}}}}}});
+  Json job = server.ask(
+      "POST", "/v1/fine_tuning/jobs",
+      {{"model", "gpt-4o-mini-2024-07-18"},
+       {"training_file", server.upload(training, "fine-tune", "train.jsonl")},
+       {"validation_file", server.upload(validation, "fine-tune", "valid.jsonl")},
+       {"method",
+        {{"type", "supervised"},
+         {"supervised", {{"hyperparameters", {{"n_epochs", kEpochs}, {"learning_rate_multiplier", 50}}}}}}}});
   EXPECT_EQ(job["hyperparameters"]["batch_size"], "auto");
   const std::string id = job["id"], path = "/v1/fine_tuning/jobs/" + id;
   ASSERT_TRUE(asked_until([&] {
@@ -268,12 +268,11 @@ TEST(ServeJobs, TellsWhatItTrainedWithAndWhatWasKept) {
                                           {"learning_rate_multiplier", 50}}));
   EXPECT_EQ(job["method"]["supervised"]["hyperparameters"], job["hyperparameters"]);
 
-  const auto columns = columns_of(server.client()
-                                      .ask(Served::request("GET",
-                                                           fmt::format("/v1/files/{}/content",
-                                                                       job["result_files"][0].get<std::string>()),
-                                                           ""))
-                                      .body);
+  const auto columns =
+      columns_of(server.client()
+                     .ask(Served::request(
+                         "GET", fmt::format("/v1/files/{}/content", job["result_files"][0].get<std::string>()), ""))
+                     .body);
   const int steps = result["steps"];
   const std::map<int, double>& valid = columns.at("valid_loss");
   EXPECT_EQ(columns.at("train_loss").size(), static_cast<std::size_t>(steps));
@@ -305,8 +304,7 @@ TEST(ServeJobs, TellsWhatItTrainedWithAndWhatWasKept) {
   const Outcome added =
       run({"packages", "add", (data / "runs" / id / "package").string(), "--name", "support", "--data", own});
   ASSERT_EQ(added.code, 0) << added.err;
-  const Json package =
-      Json::parse(run({"packages", "show", "support", "--json", "--data", own}).out)["versions"][0];
+  const Json package = Json::parse(run({"packages", "show", "support", "--json", "--data", own}).out)["versions"][0];
   EXPECT_EQ(package["trial"], id);
   EXPECT_EQ(package["data_sha256"], sha256_hex(training) + " " + sha256_hex(validation));
 }
