@@ -251,9 +251,13 @@ void FineTuning::run_training() {
       work_ = false;
     }
     std::optional<Job> job;
+    BackgroundSeat* const seat = seat_.load();
     try {
-      auto next = store_.jobs().start_next();
-      if (next.has_value()) {
+      const bool ours = seat == nullptr || seat->holds("jobs");
+      auto next = ours ? store_.jobs().start_next() : Result<std::optional<Job>>(std::nullopt);
+      if (!ours) {
+        if (!wait_to_retry()) return;
+      } else if (next.has_value()) {
         job = std::move(*next);
         if (!job) continue;
         train(*job);

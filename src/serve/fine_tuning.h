@@ -1,6 +1,7 @@
 #pragma once
 /// Fine-tuning jobs: what a client asked for, run one after the other, and served when it is done.
 
+#include <atomic>
 #include <condition_variable>
 #include <filesystem>
 #include <functional>
@@ -13,6 +14,7 @@
 
 #include "core/cancel.h"
 #include "core/log.h"
+#include "serve/background_seat.h"
 #include "serve/served_model.h"
 #include "store/store.h"
 
@@ -67,6 +69,8 @@ class FineTuning {
   FineTuning& operator=(const FineTuning&) = delete;
   ~FineTuning();  // a job that runs is interrupted and goes on when a server starts again
 
+  /// Of several servers at the store, one at a time trains: jobs begin while the seat, which outlives this, holds "jobs".
+  void share(BackgroundSeat& seat) { seat_.store(&seat); }
   /// Serves what finished jobs made and nobody deleted. Once, at the start.
   void serve_finished();
 
@@ -104,6 +108,7 @@ class FineTuning {
   FineTuner& tuner_;
   ModelLoadOptions load_;
   Logger& log_;
+  std::atomic<BackgroundSeat*> seat_{nullptr};
   std::mutex mutex_;
   std::condition_variable changed_;
   std::string running_;  // the job's id

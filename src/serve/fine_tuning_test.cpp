@@ -378,6 +378,31 @@ TEST_F(FineTuningApi, AStoreThatIsHeldForAMomentLosesNoJob) {
   wait_for(id, "succeeded");
 }
 
+/// A seat that is given when the test says so.
+class Given final : public BackgroundSeat {
+ public:
+  bool holds(std::string_view work) override {
+    if (work == "jobs" && ++asked == 1) first.set();
+    return given;
+  }
+  std::atomic<bool> given{false};
+  std::atomic<int> asked{0};
+  test::Event first;
+};
+
+TEST_F(FineTuningApi, AnotherServersJobsAreLeftToIt) {
+  Given seat;
+  tuning_->share(seat);
+  const std::string id = job();
+  EXPECT_TRUE(seat.first.wait());
+  wait_for(id, "queued");
+  EXPECT_TRUE(tuner_.specs.empty());
+  seat.given = true;
+  wait_for(id, "succeeded");
+  api_->api().services().tuning = nullptr;
+  tuning_.reset();  // before its seat
+}
+
 TEST_F(FineTuningApi, AJobThatRanGoesOnAfterARestart) {
   tuner_.go = false;
   const std::string id = job();
