@@ -66,12 +66,26 @@ void LlamaModelFree::operator()(llama_model* model) const {
   llama_model_free(model);
 }
 
+namespace {
+
+/// Matrix tiles, for which llama.cpp repacks weights; with Q4_K its product ends the process.
+bool has_amx() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("amx-int8") != 0;
+#else
+  return false;
+#endif
+}
+
+}  // namespace
+
 Result<LlamaModelPtr> load_llama_model(const std::filesystem::path& gguf, const LlamaLoadOptions& options) {
   llama_model_params params = llama_model_default_params();
   {
     TAILOR_TRY(const GgufFile file, GgufFile::open(gguf));
     TAILOR_CHECK(check_llama_metadata(file));
-    params.use_extra_bufts = !options.repack || options.repack(file);
+    const bool repack = !options.repack || options.repack(file);
+    params.use_extra_bufts = repack && !has_amx();
   }
   TAILOR_CHECK(init_llama());
   params.vocab_only = options.vocab_only;
