@@ -78,8 +78,7 @@ Status Engine::Impl::open_cache() {
   if (options.whole_answers)
     budget = std::max(
         budget, all_lanes * ((static_cast<std::uint64_t>(max_context) + kLeastCells - 1) / kLeastCells * kLeastCells));
-  lane_cells = lane_cells_of(budget);
-  alone_cells = alone_cells_of(budget);
+  limit_cache(budget);
   if (lane_cells > 0) return {};
   return Error{ErrorCode::kOutOfMemory,
                fmt::format("{}: {} bytes are too few for keys and values: {} tokens in {} lane(s) take {}",
