@@ -116,12 +116,12 @@ void ApiCall::note(const ServedModel& model, std::size_t prompt_tokens) const {
   record->prompt_tokens = prompt_tokens;
 }
 
-ApiFailure refuse_texts(const ApiServices& services, const ApiCall& call, const ExpectedWait& wait,
-                        std::chrono::milliseconds most_waiting, std::size_t work) {
+ApiFailure refuse_late(const ApiServices& services, const ApiCall& call, const ExpectedWait& wait,
+                       std::chrono::milliseconds most_waiting, double work) {
   const auto seconds = [](auto span) { return std::chrono::duration<double>(span).count(); };
   auto refused = refuse_to_wait(
       wait, {.named = !call.principal.key_id.empty(),
-             .tokens = static_cast<double>(work),
+             .tokens = work,
              .seconds_left = seconds(call.arrived + services.limits.request_timeout - std::chrono::steady_clock::now()),
              .most_waiting_s = seconds(most_waiting)});
   if (refused) call.record->refused_for = refused->status == 429 ? WaitRefusal::kKey : WaitRefusal::kServer;
@@ -155,19 +155,25 @@ ApiResult<ServedModelPtr> named_model(const ApiServices& services, const Princip
   return model_of_name(*services.models, viewer_of(who), name);
 }
 
-ApiResult<ModelRequest> read_model_request(const ApiServices& services, ApiCall& call) {
-  TAILOR_TRY(Json body, parse_body(call.request.body));
-  call.request.body = {};
-  call.request.held.reset();
-  FieldReader in(body);
-  const std::string name = in.text("model", "", kLongestName);
-  if (in.error()) return *in.error();
-  TAILOR_TRY(const ServedModelPtr model, services.router->choose({name, body, call}));
-  call.note(*model);
-  if (services.guard != nullptr) {
-    if (auto refused = services.guard->check(call, *model, body)) return *refused;
-  }
-  return ModelRequest{std::move(body), model};
+void answer_by_model(const ApiServices& services, const ApiCallPtr& call, AskModel ask) {
+  const auto answer = [&]() -> ApiFailure {
+    TAILOR_TRY(Json body, parse_body(call->request.body));
+    call->request.body = {};
+    call->request.held.reset();
+    FieldReader named(body);
+    const std::string name = named.text("model", "", kLongestName);
+    if (named.error()) return named.error();
+    TAILOR_TRY(const ServedModelPtr model, services.router->choose({name, body, *call}));
+    call->note(*model);
+    if (services.guard != nullptr) {
+      if (auto refused = services.guard->check(*call, *model, body)) return refused;
+    }
+    if (model->provider) return model->provider->answer(call, model, body);
+    FieldReader in(body);
+    in.accept("model");
+    return ask(services, call, model, in);
+  };
+  if (const ApiFailure failure = answer()) call->answer(*failure);
 }
 
 }  // namespace tailor

@@ -55,7 +55,6 @@ struct ApiLimits {
   std::chrono::milliseconds stream_keep_alive{15'000};
 };
 
-class BackgroundSeat;     // background_seat.h
 class BatchRunner;        // batch_runner.h
 class DriftMonitor;       // drift_monitor.h
 class FineTuning;         // fine_tuning.h
@@ -69,11 +68,10 @@ class ServerMetrics;      // server_metrics.h
 /// What all handlers may use; lives as long as the server.
 struct ApiServices {
   ModelRegistry* models = nullptr;
-  ModelRouter* router = nullptr;   // never null in a server: which of them answers
-  Guard* guard = nullptr;          // null: everything is let in and passes
-  DriftMonitor* drift = nullptr;   // null: nobody compares
-  BackgroundSeat* seat = nullptr;  // null: this server alone works off jobs and batches
-  ModelAdmin* admin = nullptr;     // null: models stay as they are
+  ModelRouter* router = nullptr;  // never null in a server: which of them answers
+  Guard* guard = nullptr;         // null: everything is let in and passes
+  DriftMonitor* drift = nullptr;  // null: nobody compares
+  ModelAdmin* admin = nullptr;    // null: models stay as they are
   ApiLimits limits;
   std::string openapi;  // the document, written
   Logger* log = nullptr;
@@ -127,9 +125,9 @@ void log_cause(Logger& log, const RequestRecord& record, const ApiError& error);
 /// A handler's own end: none, or what is answered.
 using ApiFailure = std::optional<ApiError>;
 
-/// Whether there is time and quota for texts of so much work (text_work()), which wait so long for their turn.
-ApiFailure refuse_texts(const ApiServices& services, const ApiCall& call, const ExpectedWait& wait,
-                        std::chrono::milliseconds most_waiting, std::size_t work);
+/// Whether there is time for so much work, in the unit of the wait, which comes after that wait.
+ApiFailure refuse_late(const ApiServices& services, const ApiCall& call, const ExpectedWait& wait,
+                       std::chrono::milliseconds most_waiting, double work);
 
 /// Before anything is tokenised: whether the call's texts can be computed in time and are paid for, by their bytes.
 template <typename Text, typename Item, typename Answers>
@@ -139,7 +137,8 @@ ApiFailure admit_texts(const ApiServices& services, const ApiCallPtr& call, cons
   std::size_t work = 0;
   for (const Text& text : texts) work += text_work(bytes_of(text));
   const ExpectedWait wait = batcher.expected_wait(client);
-  if (auto refused = refuse_texts(services, *call, wait, batcher.options().waiting_time, work)) return refused;
+  if (auto refused = refuse_late(services, *call, wait, batcher.options().waiting_time, static_cast<double>(work)))
+    return refused;
   if (const Status full = batcher.refusal(client, texts.size()); !full.has_value()) {
     call->record->refused_for = WaitRefusal::kQueue;
     return engine_error(full.error(), wait);
@@ -175,12 +174,11 @@ std::vector<std::string> input_texts(FieldReader& in, const ApiLimits& limits);
 /// The model that a request of `who` names; its absence, or that it is another key's, is told with the names there are.
 ApiResult<ServedModelPtr> named_model(const ApiServices& services, const Principal& who, FieldReader& in);
 
-/// What a model is asked. Where it has a provider that answers the whole request.
-struct ModelRequest {
-  Json body;
-  ServedModelPtr model;
-};
-/// Of the call's body: the router has chosen the model, which is noted in the call's record, and the guard let it in.
-ApiResult<ModelRequest> read_model_request(const ApiServices& services, ApiCall& call);
+/// What a route asks of a model; `in` reads the request, of which "model" was read.
+using AskModel = ApiFailure (*)(const ApiServices& services, const ApiCallPtr& call, const ServedModelPtr& model,
+                                FieldReader& in);
+/// How every request to a model begins: the router chooses the model, which is noted in the call's record, the guard
+/// lets the request in, and where the model has a provider that one answers. Else `ask` does. Failures are answered.
+void answer_by_model(const ApiServices& services, const ApiCallPtr& call, AskModel ask);
 
 }  // namespace tailor

@@ -7,7 +7,6 @@
 #include "model/tokenizer.h"
 #include "serve/api_handlers.h"
 #include "serve/drift_monitor.h"
-#include "serve/model_router.h"
 #include "serve/package_answers.h"
 
 namespace tailor {
@@ -44,12 +43,7 @@ std::vector<std::string> read_pairs(FieldReader& in, const ApiLimits& limits) {
   return out;
 }
 
-ApiFailure classify(const ApiServices& services, const ApiCallPtr& call) {
-  TAILOR_TRY(const ModelRequest asked, read_model_request(services, *call));
-  const ServedModelPtr& model = asked.model;
-  if (model->provider) return model->provider->answer(call, model, asked.body);
-  FieldReader in(asked.body);
-  in.accept("model");
+ApiFailure classify(const ApiServices& services, const ApiCallPtr& call, const ServedModelPtr& model, FieldReader& in) {
   if (!model->labels)
     return ApiError::invalid(
         "model", fmt::format("'{}' answers with no labels; its capabilities are listed by /v1/models", model->id),
@@ -73,18 +67,19 @@ ApiFailure classify(const ApiServices& services, const ApiCallPtr& call) {
   call->note_ignored(in);
   const bool quick = label_only && labels.manifest.min_confidence <= 0;  // else it may be left open
   std::vector<LabelQuery> queries;
-  for (const std::string& text : texts) queries.push_back({text, quick, nearest});
-  if (services.drift == nullptr) texts.clear();
+  std::vector<std::string> seen;
+  if (services.drift != nullptr) seen = texts;
+  for (std::string& text : texts) queries.push_back({std::move(text), quick, nearest});
   if (auto refused = admit_texts(services, call, *labels.batcher, queries)) return refused;
   return compute_texts(
       services, call, *labels.batcher, std::move(queries),
-      [call, model, all, label_only, drift = services.drift, texts = std::move(texts)](const auto& batch) {
+      [call, model, all, label_only, drift = services.drift, seen = std::move(seen)](const auto& batch) {
         Json data = Json::array();
         for (std::size_t i = 0; i < batch.rows.size(); ++i) {
           data.push_back(label_json(*model->labels, batch.rows[i], i, all && !label_only));
           if (label_only) data.back().erase("confidence");
         }
-        if (drift != nullptr) drift->on_classified(*model, texts, data);
+        if (drift != nullptr) drift->on_classified(*model, seen, data);
         call->settle_estimated();
         call->answer(Json{{"object", "list"},
                           {"model", model->id},
@@ -96,7 +91,7 @@ ApiFailure classify(const ApiServices& services, const ApiCallPtr& call) {
 }  // namespace
 
 void handle_classify(const ApiServices& services, const ApiCallPtr& call) {
-  if (const auto error = classify(services, call)) call->answer(*error);
+  answer_by_model(services, call, classify);
 }
 
 }  // namespace tailor

@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "serve/api_handlers.h"
-#include "serve/model_router.h"
 #include "serve/package_answers.h"
 
 namespace tailor {
@@ -35,12 +34,7 @@ void answer_list(const ApiCallPtr& call, const ServedModel& model, Json data, Of
                     {"milliseconds", 1000 * computed_s}});
 }
 
-ApiFailure tag(const ApiServices& services, const ApiCallPtr& call) {
-  TAILOR_TRY(const ModelRequest asked, read_model_request(services, *call));
-  const ServedModelPtr& model = asked.model;
-  if (model->provider) return model->provider->answer(call, model, asked.body);
-  FieldReader in(asked.body);
-  in.accept("model");
+ApiFailure tag(const ApiServices& services, const ApiCallPtr& call, const ServedModelPtr& model, FieldReader& in) {
   if (!model->tags)
     return ApiError::invalid(
         "model", fmt::format("'{}' gives words no tags; its capabilities are listed by /v1/models", model->id),
@@ -100,12 +94,7 @@ std::vector<QuestionRow> read_questions(FieldReader& in, const ApiLimits& limits
   return out;
 }
 
-ApiFailure extract(const ApiServices& services, const ApiCallPtr& call) {
-  TAILOR_TRY(const ModelRequest asked, read_model_request(services, *call));
-  const ServedModelPtr& model = asked.model;
-  if (model->provider) return model->provider->answer(call, model, asked.body);
-  FieldReader in(asked.body);
-  in.accept("model");
+ApiFailure extract(const ApiServices& services, const ApiCallPtr& call, const ServedModelPtr& model, FieldReader& in) {
   if (!model->spans)
     return ApiError::invalid(
         "model",
@@ -133,11 +122,11 @@ ApiFailure extract(const ApiServices& services, const ApiCallPtr& call) {
 }  // namespace
 
 void handle_tag(const ApiServices& services, const ApiCallPtr& call) {
-  if (const auto error = tag(services, call)) call->answer(*error);
+  answer_by_model(services, call, tag);
 }
 
 void handle_extract(const ApiServices& services, const ApiCallPtr& call) {
-  if (const auto error = extract(services, call)) call->answer(*error);
+  answer_by_model(services, call, extract);
 }
 
 }  // namespace tailor

@@ -8,7 +8,6 @@
 #include "serve/api_handlers.h"
 #include "serve/chat_request.h"
 #include "serve/generation_call.h"
-#include "serve/model_router.h"
 #include "serve/response_format.h"
 
 namespace tailor {
@@ -58,15 +57,9 @@ std::optional<ApiError> refuse(const ApiServices& services, const ApiCall& call,
   const Engine& engine = text.engine();
   const ExpectedWait wait = engine.expected_wait(call.principal.key_id, call.principal.priority + params.priority,
                                                  text.adapter(), params.invariant);
-  const auto seconds = [](auto span) { return std::chrono::duration<double>(span).count(); };
-  auto refused = refuse_to_wait(
-      wait, {.named = !call.principal.key_id.empty(),
-             .tokens = static_cast<double>(estimated_tokens(call.body_bytes) + answer_tokens),
-             .seconds_left = seconds(call.arrived + services.limits.request_timeout - std::chrono::steady_clock::now()),
-             .most_waiting_s = seconds(engine.queue_limits().waiting_time)});
-  if (!refused) return call.reserve(answer_tokens);
-  call.record->refused_for = refused->status == 429 ? WaitRefusal::kKey : WaitRefusal::kServer;
-  return refused;
+  const auto work = static_cast<double>(estimated_tokens(call.body_bytes) + answer_tokens);
+  if (auto refused = refuse_late(services, call, wait, engine.queue_limits().waiting_time, work)) return refused;
+  return call.reserve(answer_tokens);
 }
 
 /// What a vocabulary can be held to; what cannot be enforced is refused with this field and code.
@@ -131,12 +124,7 @@ void read_prompts(FieldReader& in, const ApiLimits& limits, const TextBackend& m
   }
 }
 
-ApiFailure chat(const ApiServices& services, const ApiCallPtr& call) {
-  TAILOR_TRY(const ModelRequest asked, read_model_request(services, *call));
-  const ServedModelPtr& model = asked.model;
-  if (model->provider) return model->provider->answer(call, model, asked.body);
-  FieldReader in(asked.body);
-  in.accept("model");
+ApiFailure chat(const ApiServices& services, const ApiCallPtr& call, const ServedModelPtr& model, FieldReader& in) {
   const std::vector<ChatMessage> messages = read_messages(in, services.limits);
   if (in.error()) return in.error();
   if (model->is_package()) return answer_chat_by_package(services, call, model, messages, in);
@@ -193,12 +181,8 @@ ApiFailure chat(const ApiServices& services, const ApiCallPtr& call) {
   return std::nullopt;
 }
 
-ApiFailure completion(const ApiServices& services, const ApiCallPtr& call) {
-  TAILOR_TRY(const ModelRequest asked, read_model_request(services, *call));
-  const ServedModelPtr& model = asked.model;
-  if (model->provider) return model->provider->answer(call, model, asked.body);
-  FieldReader in(asked.body);
-  in.accept("model");
+ApiFailure completion(const ApiServices& services, const ApiCallPtr& call, const ServedModelPtr& model,
+                      FieldReader& in) {
   if (!model->text) return answers_no_text(*model);
   const TextBackend& text = *model->text;
   GenerationParams params = read_generation_params(in, services.limits, text.engine().vocabulary(), kUsualCompletion);
@@ -245,11 +229,11 @@ ApiFailure completion(const ApiServices& services, const ApiCallPtr& call) {
 }  // namespace
 
 void handle_chat_completions(const ApiServices& services, const ApiCallPtr& call) {
-  if (const auto error = chat(services, call)) call->answer(*error);
+  answer_by_model(services, call, chat);
 }
 
 void handle_completions(const ApiServices& services, const ApiCallPtr& call) {
-  if (const auto error = completion(services, call)) call->answer(*error);
+  answer_by_model(services, call, completion);
 }
 
 }  // namespace tailor

@@ -9,7 +9,6 @@
 #include "core/hash.h"
 #include "infer/embedder.h"
 #include "serve/api_handlers.h"
-#include "serve/model_router.h"
 #include "store/random_id.h"
 
 namespace tailor {
@@ -84,12 +83,8 @@ ApiResult<std::size_t> count_whole_tokens(const Tokenizer& tokenizer, const std:
   return all;
 }
 
-ApiFailure embeddings(const ApiServices& services, const ApiCallPtr& call) {
-  TAILOR_TRY(const ModelRequest asked, read_model_request(services, *call));
-  const ServedModelPtr& model = asked.model;
-  if (model->provider) return model->provider->answer(call, model, asked.body);
-  FieldReader in(asked.body);
-  in.accept("model");
+ApiFailure embeddings(const ApiServices& services, const ApiCallPtr& call, const ServedModelPtr& model,
+                      FieldReader& in) {
   TAILOR_TRY(const EmbeddingBackend::Ready ready, vectors_of(*model));
   std::vector<std::string> texts = read_inputs(in, services.limits, *ready.tokenizer);
   const std::string format = in.text("encoding_format", "float");
@@ -130,12 +125,7 @@ ApiFailure embeddings(const ApiServices& services, const ApiCallPtr& call) {
       });
 }
 
-ApiFailure rerank(const ApiServices& services, const ApiCallPtr& call) {
-  TAILOR_TRY(const ModelRequest asked, read_model_request(services, *call));
-  const ServedModelPtr& model = asked.model;
-  if (model->provider) return model->provider->answer(call, model, asked.body);
-  FieldReader in(asked.body);
-  in.accept("model");
+ApiFailure rerank(const ApiServices& services, const ApiCallPtr& call, const ServedModelPtr& model, FieldReader& in) {
   TAILOR_TRY(const EmbeddingBackend::Ready ready, vectors_of(*model));
   const std::string query = in.required_text("query");
   if (!in.has("documents")) in.fail("documents", "is missing", "missing_required_parameter");
@@ -189,10 +179,10 @@ ApiFailure rerank(const ApiServices& services, const ApiCallPtr& call) {
 }  // namespace
 
 void handle_embeddings(const ApiServices& services, const ApiCallPtr& call) {
-  if (const auto error = embeddings(services, call)) call->answer(*error);
+  answer_by_model(services, call, embeddings);
 }
 void handle_rerank(const ApiServices& services, const ApiCallPtr& call) {
-  if (const auto error = rerank(services, call)) call->answer(*error);
+  answer_by_model(services, call, rerank);
 }
 
 }  // namespace tailor

@@ -7,7 +7,6 @@
 #include <optional>
 
 #include "core/files.h"
-#include "serve/background_seat.h"
 #include "serve/batch_results.h"
 #include "store/random_id.h"
 
@@ -154,7 +153,7 @@ void BatchRunner::recover() {
 }
 
 void BatchRunner::take_batches() {
-  if (services_.seat != nullptr && !services_.seat->holds("batches")) {
+  if (options_.seat != nullptr && !options_.seat->holds("batches")) {
     untaken_ = true;  // asked again soon
     return;
   }

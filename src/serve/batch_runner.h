@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "serve/api_server.h"
+#include "serve/background_seat.h"
 #include "serve/batch_input.h"
 #include "serve/batch_work.h"
 #include "serve/metric_text.h"
@@ -26,6 +27,7 @@ struct BatchOptions {
   std::size_t beside = 2;    // of a model while others wait for its answers: their steps stay short
   int attempts = 3;          // at a request that takes too long
   BatchInputLimits input;
+  BackgroundSeat* seat = nullptr;                // whether batches are begun here; null: all are. Outlives the runner
   UnixClock clock;                               // of expiry; empty: the system's
   std::chrono::milliseconds look_every{1000};    // for the ends of windows, and for what other processes cancelled
   std::chrono::milliseconds retry_after{5'000};  // when the disk had no room

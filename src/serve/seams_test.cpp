@@ -257,8 +257,8 @@ class Given final : public BackgroundSeat {
 
 TEST_F(BatchApi, AnotherServersBatchesAreLeftToIt) {
   Given seat;
-  api_->api().services().seat = &seat;
   BatchOptions options;
+  options.seat = &seat;
   options.clock = [this] { return now_.load(); };
   options.look_every = std::chrono::milliseconds(1);
   runner_ = std::make_unique<BatchRunner>(api_->api().services(), open_, api_->api().observers(), options);
