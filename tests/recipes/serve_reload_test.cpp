@@ -117,8 +117,14 @@ TEST(ServeReload, APromotionIsTakenUpAlsoAfterAModelThatIsBeingLoaded) {
   ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
   EXPECT_TRUE(eventually([&] { return !loading(); }));
   auto slow = std::async(std::launch::async, [&] {
-    const Json body{{"lora_name", "slow"}, {"lora_path", "slow.gguf"}};
-    return ask_with(server, kFirst, "POST", "/v1/load_lora_adapter", dump_json(body)).status;
+    const std::string body = dump_json({{"lora_name", "slow"}, {"lora_path", "slow.gguf"}});
+    int status = 0;
+    // The promotion is served a moment before its loading has ended; until then others are refused.
+    EXPECT_TRUE(eventually([&] {
+      status = ask_with(server, kFirst, "POST", "/v1/load_lora_adapter", body).status;
+      return status != 503;
+    }));
+    return status;
   });
   EXPECT_TRUE(eventually(loading));
   packages({"rollback", "support"});
