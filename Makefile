@@ -11,7 +11,7 @@ JOBS ?= $(shell PYTHONPATH=scripts PYTHONDONTWRITEBYTECODE=1 python3 -m tailor_s
 OWN = $(shell git ls-files '*.cpp' '*.h')
 
 .DEFAULT_GOAL := build
-.PHONY: help setup build debug demo dist test test-all test-methods test-web test-clients test-dist bench format tidy peers clean
+.PHONY: help setup build debug demo dist test test-all test-methods test-web test-clients test-dist test-image bench format tidy peers clean
 .NOTPARALLEL:
 
 help:            ## this list
@@ -46,6 +46,9 @@ dist:            ## the release archive for any x86-64-v2, in build/dist
 
 test-dist: dist  ## the archive in an empty chroot, also on a processor without AVX2 (root; qemu-user-static)
 	@python3 scripts/test_dist.py
+
+test-image:      ## the container image of what is committed, built and run (root; podman, buildah, runc)
+	@python3 scripts/test_image.py
 
 test-clients: build ## the server against clients from PyPI and npm, and schemathesis
 	@scripts/setup.sh --clients

@@ -19,7 +19,7 @@ namespace tailor {
 namespace fs = std::filesystem;
 namespace {
 
-/// What other issues bring; a name that is accepted and does nothing would look like protection.
+/// What comes later; a name that is accepted and does nothing would look like protection.
 constexpr std::string_view kNotBuilt[] = {"routes", "providers", "guards", "guard",    "drift",
                                           "widget", "cluster",   "rag",    "retrieval"};
 

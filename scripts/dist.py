@@ -29,7 +29,9 @@ NAME = f"tailor-{VERSION}-linux-x86_64"
 # Of glibc, which belongs to the system: the loader that starts the program must be of the same build.
 GLIBC = {"libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libresolv.so.2", "libmvec.so.1", "ld-linux-x86-64.so.2"}
 DOCUMENTS = ("README.md", "LICENSE", "NOTICE", "VERSION", "docs/DEPLOY.md", "docs/SERVE.md", "docs/MONITORING.md", "docs/SECURITY.md",
-             "docs/HOWTO.md", "docs/MIGRATE_FROM_OPENAI.md", "examples/serve.yaml", "deploy/tailor.service", "deploy/serve.yaml",
+             "docs/HOWTO.md", "docs/MIGRATE_FROM_OPENAI.md", "docs/BUILD.md", "docs/MODELS.md", "docs/PACKAGE.md", "docs/RESULT.md", "docs/EVENTS.md",
+             "docs/TUNE.md", "docs/TUNE_JOB.md", "docs/TUNE_CHECKS.md", "docs/CONFIG.md", "docs/BENCHMARKS.md", "docs/DECISIONS.md", "docs/DEPENDENCIES.md",
+             "docs/SERVE_CHECKS.md", "docs/SECURITY_CHECKLIST.md", "docs/images/report.png", "examples/serve.yaml", "deploy/tailor.service", "deploy/serve.yaml",
              "deploy/kubernetes.yaml", "deploy/Dockerfile")
 
 

@@ -70,8 +70,8 @@ void add_monitor_flags(CLI::App& verb, MonitorFlags& flags) {
       ->type_name("NAMES");
   verb.add_option("--log-file", flags.log.file, "where the log goes, readable by you alone (standard error)")
       ->type_name("FILE");
-  verb.add_option("--log-max-bytes", flags.log.max_bytes, "of the log file and the one before it together (100MB)")
-      ->transform(CLI::AsSizeValue(false))
+  verb.add_option("--log-max-bytes", flags.log.max_bytes, "of the log file and the one before it together (100MiB)")
+      ->transform(CLI::AsSizeValue(true))
       ->type_name("SIZE");
   verb.add_option("--log-max-age", flags.log_max_age, "how long a line stays in them, such as 30d (as long as fits)")
       ->type_name("TIME");
@@ -140,7 +140,8 @@ Status apply(const MonitorFlags& flags, const CLI::App& verb, ServeRequest& requ
                  fmt::format("--trace-endpoint {}: expected an http or https URL", traces.endpoint),
                  "--trace-endpoint http://127.0.0.1:4318"};
   TAILOR_TRY(traces.fields, header_list(from_environment("OTEL_EXPORTER_OTLP_HEADERS"), "OTEL_EXPORTER_OTLP_HEADERS"));
-  if (const std::string name = from_environment("OTEL_SERVICE_NAME"); !name.empty()) traces.service_name = name;
+  const std::string name = from_environment("OTEL_SERVICE_NAME");
+  if (!name.empty() && traces.service_name == TraceOptions{}.service_name) traces.service_name = name;
   request.traces = std::move(traces);
   return {};
 }
@@ -187,7 +188,7 @@ void add_serve(CLI::App& app, Invocation& invocation) {
           "--cache-bytes", r.cache_bytes,
           "memory for keys and values of prompts and answers, of all models together, such as 2GB (a quarter of the "
           "machine's)")
-      ->transform(CLI::AsSizeValue(false))
+      ->transform(CLI::AsSizeValue(true))
       ->type_name("SIZE");
   verb->add_option("--max-context", r.max_context,
                    "longest prompt and answer together, in tokens (as the model was trained)")

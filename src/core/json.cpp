@@ -6,6 +6,7 @@
 
 #include "core/files.h"
 #include "core/json_lines.h"
+#include "core/json_names.h"
 
 namespace tailor {
 
@@ -29,6 +30,16 @@ bool scan_outside_strings(std::string_view text, const Seen& seen) {
     }
   }
   return false;
+}
+
+Result<Json> parse(std::string_view text, std::string_view where) {
+  if (json_deeper_than(text, 64))
+    return Error{ErrorCode::kCorruptData, fmt::format("{}: JSON is nested deeper than 64", where), ""};
+  try {
+    return Json::parse(text);
+  } catch (const Json::exception& error) {  // syntax, or a number that no double holds
+    return Error{ErrorCode::kCorruptData, fmt::format("{}: not valid JSON: {}", where, json_reason(error)), ""};
+  }
 }
 
 }  // namespace
@@ -61,18 +72,19 @@ std::string json_reason(const Json::exception& error) {
 }
 
 Result<Json> parse_json(std::string_view text, std::string_view where) {
-  if (json_deeper_than(text, 64))
-    return Error{ErrorCode::kCorruptData, fmt::format("{}: JSON is nested deeper than 64", where), ""};
-  try {
-    return Json::parse(text);
-  } catch (const Json::exception& error) {  // syntax, or a number that no double holds
-    return Error{ErrorCode::kCorruptData, fmt::format("{}: not valid JSON: {}", where, json_reason(error)), ""};
+  constexpr std::size_t kShort = 16 << 10;  // the bytes that a few thousand names take
+  constexpr std::uint64_t kMostComparisons = 1 << 28;
+  if (text.size() > kShort && !json_deeper_than(text, 64)) {
+    if (const auto fault = check_json_names(text, kMostComparisons, false))
+      return Error{ErrorCode::kCorruptData,
+                   fmt::format("{}: one object has more names than can be read, up to '{}'", where, fault->name), ""};
   }
+  return parse(text, where);
 }
 
 Result<Json> read_json(const std::filesystem::path& file, std::size_t max_bytes) {
   TAILOR_TRY(const std::string text, read_file(file, max_bytes));
-  return parse_json(text, file.string());
+  return parse(text, file.string());
 }
 
 Result<std::vector<Json>> read_jsonl(const std::filesystem::path& file, bool drop_partial_last) {

@@ -275,6 +275,33 @@ TEST(ApiModels, LabelPackagesAnswerChatsWithTheLabel) {
   EXPECT_EQ(api.post("/v1/chat/completions", nobody).json["error"]["param"], "messages");
 }
 
+TEST(ApiModels, APackageRefusesFormsThatItCannotKeepTo) {
+  TestApi api;
+  add_labels(api);
+  const Json tool{{"type", "function"}, {"function", {{"name", "f"}, {"parameters", {{"type", "object"}}}}}};
+  const auto ask = [&](const Json& more) {
+    Json body{{"model", "labels"}, {"messages", {{{"role", "user"}, {"content", "a longer text"}}}}};
+    body.update(more);
+    return api.post("/v1/chat/completions", body);
+  };
+  for (const auto& [param, more] : std::vector<std::pair<std::string, Json>>{
+           {"response_format", {{"response_format", {{"type", "json_object"}}}}},
+           {"response_format.json_schema.schema",
+            {{"response_format",
+              {{"type", "json_schema"}, {"json_schema", {{"name", "x"}, {"schema", {{"type", "object"}}}}}}}}},
+           {"guided_regex", {{"guided_regex", "a+"}}},
+           {"n", {{"n", 3}}},
+           {"stream_options", {{"stream_options", {{"include_usage", true}}}}},
+           {"tool_choice", {{"tools", {tool}}, {"tool_choice", "required"}}}}) {
+    const JsonAnswer refused = ask(more);
+    EXPECT_EQ(refused.status, 400) << more;
+    EXPECT_EQ(refused.json["error"]["param"], param) << refused.json;
+  }
+  const JsonAnswer free = ask({{"tools", {tool}}, {"response_format", {{"type", "text"}}}, {"n", 1}});
+  ASSERT_EQ(free.status, 200) << free.json;
+  EXPECT_EQ(*free.headers.find("X-Ignored-Params"), "tools");
+}
+
 TEST(ApiModels, OpenAnswersAndSetsOfLabels) {
   TestApi api;
   PackageManifest manifest;

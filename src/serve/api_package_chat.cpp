@@ -8,6 +8,8 @@
 #include "serve/api_handlers.h"
 #include "serve/drift_monitor.h"
 #include "serve/package_answers.h"
+#include "serve/response_format.h"
+#include "serve/tool_calls.h"
 #include "store/random_id.h"
 
 namespace tailor {
@@ -124,6 +126,18 @@ ApiFailure chat_with_span(const ApiServices& services, const ApiCallPtr& call, c
                        });
 }
 
+/// What the answer of a package cannot keep to is refused.
+void refuse_forms(FieldReader& in) {
+  constexpr const char* kCode = "unsupported_parameter";
+  if (const auto spec = read_constraint(in))
+    in.fail(ApiError::invalid(spec->where.empty() ? "response_format" : spec->where,
+                              "a package answers with its label, entities or answer, in no other form", kCode));
+  if (in.integer("n", 1, 1, 128) > 1) in.fail("n", "a package answers once", kCode);
+  const ToolRequest tools = read_tool_request(in);
+  if (!tools.forced.empty()) in.fail("tool_choice", "a package calls no tools", kCode);
+  if (!tools.tools.is_null()) in.ignore("tools");
+}
+
 }  // namespace
 
 ApiFailure answer_chat_by_package(const ApiServices& services, const ApiCallPtr& call, const ServedModelPtr& model,
@@ -133,7 +147,9 @@ ApiFailure answer_chat_by_package(const ApiServices& services, const ApiCallPtr&
     FieldReader inner(*options, "stream_options");
     style.include_usage = inner.boolean("include_usage", false);
     in.join(inner);
+    if (!style.stream) in.fail("stream_options", "is for streams: set 'stream' to true");
   }
+  refuse_forms(in);
   if (in.error()) return in.error();
   call->note_ignored(in);
   const auto last =

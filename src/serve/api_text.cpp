@@ -165,6 +165,7 @@ ApiFailure chat(const ApiServices& services, const ApiCallPtr& call, const Serve
                                                        .logprobs = logprobs,
                                                        .model = model->id,
                                                        .tools = calls ? text.tool_format() : std::nullopt,
+                                                       .tool_names = tools.names(),
                                                        .forced_call = must_call,
                                                        .guard = services.guard,
                                                        .parallel_calls = tools.parallel},

@@ -434,22 +434,82 @@ TEST(ApiText, TheTokenThatEndedAnAnswerIsTold) {
   EXPECT_FALSE(whole.json["choices"][0].contains("stop_reason"));
 }
 
-TEST(ApiText, AClientThatGoesEndsItsAnswer) {
+TEST(ApiText, AClientThatGoesEndsItsAnswerWithinOneStep) {
+  const auto share = std::make_shared<ComputeShare>(2);
+  TestApi api({}, {.share = share});
+  const HttpMetrics& http = api.server().metrics();
+  for (const bool streamed : {true, false}) {
+    SCOPED_TRACE(streamed ? "it read a stream" : "it waited for the whole");
+    const auto answered = [&] { return api.engine().stats().answer_tokens; };
+    const auto begin = answered();
+    auto client = api.client();
+    client.send(
+        TestApi::post_text("/v1/chat/completions",
+                           dump_json(chat("x", {{"stream", streamed}, {"max_tokens", 1900}, {"ignore_eos", true}}))));
+    ASSERT_TRUE(test::eventually([&] { return answered() > begin; }));
+    std::optional<ComputeShare::Turn> others(std::in_place, *share);  // no step is computed while it lives
+    const auto gone = http.disconnects.load();
+    client.abort();
+    ASSERT_TRUE(test::eventually([&] { return http.disconnects > gone; }));
+    const auto before = answered();
+    EXPECT_LT(before, begin + 1800) << "the answer went on";
+    others.reset();
+    EXPECT_TRUE(test::eventually([&] { return api.engine().stats().running == 0; }));
+    EXPECT_LE(answered(), before + 1) << "the step that had begun, and no other";
+  }
+}
+
+TEST(ApiText, AStreamThatWaitsForItsPromptIsKeptAlive) {
+  const auto share = std::make_shared<ComputeShare>(2);
+  TestApi api({}, {.share = share});
+  api.api().services().limits.stream_keep_alive = std::chrono::milliseconds(20);
+  const auto ask = [&](const Json& more) {
+    auto client = api.client();
+    Json body = chat("x", {{"max_tokens", 2}});
+    body.update(more);
+    client.send(TestApi::post_text("/v1/chat/completions", dump_json(body)));
+    return client;
+  };
+  std::optional<ComputeShare::Turn> others(std::in_place, *share);  // nothing is computed while it lives
+  auto stream = ask({{"stream", true}}), whole = ask({});
+  ASSERT_TRUE(stream.read_through(": keep-alive\n\n").has_value());
+  others.reset();
+  ASSERT_TRUE(stream.read_through("data: [DONE]\n\n").has_value());
+  EXPECT_EQ(whole.read_answer().status, 200);
+}
+
+TEST(ApiText, TokensThatArePartsOfACharacterHaveNamesOfTheirOwn) {
   TestApi api;
-  auto client = api.client();
-  client.send(TestApi::post_text("/v1/chat/completions",
-                                 dump_json(chat("x", {{"stream", true}, {"max_tokens", 1900}, {"ignore_eos", true}}))));
-  ASSERT_TRUE(client.read_through("\"content\":").has_value());
-  client.abort();
-  EXPECT_TRUE(test::eventually([&] { return api.engine().stats().running == 0; }));
-  EXPECT_LT(api.engine().stats().answer_tokens, 1800u);
-  // And one that waits for the whole.
-  auto waiting = api.client();
-  waiting.send(
-      TestApi::post_text("/v1/chat/completions", dump_json(chat("y", {{"max_tokens", 1900}, {"ignore_eos", true}}))));
-  EXPECT_TRUE(test::eventually([&] { return api.engine().stats().running == 1; }));
-  waiting.abort();
-  EXPECT_TRUE(test::eventually([&] { return api.engine().stats().running == 0; }));
+  const std::string face = "\xf0\x9f\x98\x80";
+  const JsonAnswer got =
+      api.post("/v1/completions", {{"prompt", face}, {"echo", true}, {"logprobs", 2}, {"max_tokens", 0}});
+  ASSERT_EQ(got.status, 200) << got.json;
+  const Json& told = got.json["choices"][0]["logprobs"];
+  std::string spelt;
+  for (const Json& token : told["tokens"]) {
+    const std::string name = token;
+    if (name.starts_with("bytes:")) spelt += name.substr(6);
+  }
+  EXPECT_EQ(spelt, R"(\xf0\x9f\x98\x80)") << told["tokens"];
+  EXPECT_EQ(dump_json(got.json).find("\xef\xbf\xbd"), std::string::npos) << "no replacement characters";
+}
+
+TEST(ApiText, EveryEventCountsTokensWhereAsked) {
+  TestApi api;
+  for (const char* const path : {"/v1/chat/completions", "/v1/completions"}) {
+    Json body =
+        chat("x", {{"max_tokens", 3}, {"ignore_eos", true}, {"stream_options", {{"continuous_usage_stats", true}}}});
+    if (std::string_view(path) == "/v1/completions") {
+      body.erase("messages");
+      body.update({{"prompt", "x"}, {"echo", true}});
+    }
+    const auto events = api.stream(path, body);
+    ASSERT_GE(events.size(), 4U);
+    for (const Json& event : events) {
+      EXPECT_TRUE(event == "[DONE]" || event.contains("usage")) << event;
+    }
+    EXPECT_EQ(events[events.size() - 2]["usage"]["completion_tokens"], 3);
+  }
 }
 
 TEST(ApiText, ReadyUnlessAStepOrABatchHasStopped) {

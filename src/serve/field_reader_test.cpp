@@ -1,5 +1,6 @@
 #include "serve/field_reader.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 namespace tailor {
@@ -37,6 +38,24 @@ TEST(FieldReader, NamesOnlySoMany) {
   in.join(FieldReader(many, "a"));
   in.join(FieldReader(many, "b"));
   EXPECT_EQ(in.unread().size(), FieldReader::kMostUnread);
+}
+
+TEST(FieldReader, BodiesOfManyNamesAreRefusedAndOfManyObjectsRead) {
+  std::string names = "{\"input\": \"x\"", objects = "{\"input\": [{}";
+  for (int i = 0; i < 300'000; ++i) {
+    names += fmt::format(", \"{:x}\": 0", i);
+    objects += ", {}";
+  }
+  const auto refused = parse_body(names + "}");
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().status, 400);
+  EXPECT_NE(refused.error().message.find("more names"), std::string::npos) << refused.error().message;
+  auto read = parse_body(objects + "]}");
+  ASSERT_TRUE(read.has_value());
+  EXPECT_EQ((*read)["input"].size(), 300'001U);
+  const auto twice = parse_body(R"({"a": {"b": 1, "c": {"b": 2}, "b": 3}})");
+  EXPECT_EQ(twice.error().param, "b");
+  EXPECT_FALSE(parse_json(names + "}", "arguments").has_value());
 }
 
 TEST(FieldReader, TakesOverTheFirstError) {

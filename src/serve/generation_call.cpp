@@ -1,11 +1,14 @@
 #include "serve/generation_call.h"
-#include "store/random_id.h"
+
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 
 #include "serve/admission.h"
 #include "serve/key_visit.h"
+#include "store/random_id.h"
+#include "text/unicode.h"
 
 namespace tailor {
 namespace {
@@ -17,6 +20,14 @@ double since(SteadyTime begin) {
 /// JSON has no infinity; what a probability of nothing is told as.
 Json number(float logprob) {
   return std::isfinite(logprob) ? Json(logprob) : Json(-9999.0);
+}
+
+/// As OpenAI spells a token that is only a part of a character: two of them are not one name.
+std::string token_name(const std::string& bytes) {
+  if (find_invalid_utf8(bytes) == std::string::npos) return bytes;
+  std::string out = "bytes:";
+  for (const char c : bytes) fmt::format_to(std::back_inserter(out), "\\x{:02x}", static_cast<unsigned char>(c));
+  return out;
 }
 
 }  // namespace
@@ -76,7 +87,7 @@ void GenerationCall::start(std::vector<Prompt> prompts, EngineRequest shape) {
     open_filters();
     for (Choice& choice : choices_) {
       if (!style_.tools) break;
-      choice.tools.emplace(*style_.tools, style_.parallel_calls);
+      choice.tools.emplace(*style_.tools, style_.parallel_calls, style_.tool_names);
       if (style_.forced_call) choice.tools->add(style_.tools->open);
     }
     left_ = choices_.size();
@@ -89,6 +100,14 @@ void GenerationCall::start(std::vector<Prompt> prompts, EngineRequest shape) {
       self->cancel_all();
     }
   });
+  if (params_.stream && keep_alive_.count() > 0) {  // while it waits, or its prompt is long
+    call_->responder->on_silence(keep_alive_, [weak = weak_from_this()] {
+      const auto self = weak.lock();
+      if (!self) return;
+      const std::lock_guard lock(self->mutex_);
+      if (!self->over_) self->begin_stream();
+    });
+  }
   if (call_->principal.visit) {
     call_->principal.visit->on_revoked([weak = weak_from_this()] {
       const auto self = weak.lock();
@@ -134,7 +153,9 @@ Json GenerationCall::event(Json choice) const {
            {"model", style_.model},
            {"system_fingerprint", model_->fingerprint},
            {"choices", Json::array()}};
-  if (!choice.is_null()) out["choices"].push_back(std::move(choice));
+  if (choice.is_null()) return out;
+  out["choices"].push_back(std::move(choice));
+  if (params_.stream && params_.continuous_usage) out["usage"] = usage();
   return out;
 }
 
@@ -214,9 +235,7 @@ void GenerationCall::take_text(std::size_t index, std::string_view text, std::sp
                     : style_.chat    ? chat_logprobs(shown)
                                      : completion_logprobs(index, shown, false, choice.places);
   out["finish_reason"] = nullptr;
-  Json chunk = event(std::move(out));
-  if (params_.continuous_usage) chunk["usage"] = usage();
-  send_event(chunk);
+  send_event(event(std::move(out)));
 }
 
 void GenerationCall::on_end(std::size_t index, const AnswerEnd& end) {
@@ -313,7 +332,7 @@ Json GenerationCall::chat_logprobs(std::span<const SampledToken> tokens) const {
     const std::string bytes = tokenizer.decode({&token, 1}, true);
     Json list = Json::array();
     for (const char c : bytes) list.push_back(static_cast<unsigned char>(c));
-    return Json{{"token", bytes}, {"logprob", number(logprob)}, {"bytes", std::move(list)}};
+    return Json{{"token", token_name(bytes)}, {"logprob", number(logprob)}, {"bytes", std::move(list)}};
   };
   Json content = Json::array();
   for (const SampledToken& token : tokens) {
@@ -341,9 +360,9 @@ Json GenerationCall::completion_logprobs(std::size_t index, std::span<const Samp
   Json names = Json::array(), logprobs = Json::array(), tops = Json::array(), offsets = Json::array();
   const std::string& text = prompts_[index / static_cast<std::size_t>(params_.choices)].text;
   const auto add = [&](std::int32_t token, const SampledToken* known, bool of_prompt) {
-    const std::string name = spelt(token);
+    const std::string bytes = spelt(token), name = token_name(bytes);
     names.push_back(name);
-    offsets.push_back(of_prompt ? places.next_of(text, name) : places.next(name));
+    offsets.push_back(of_prompt ? places.next_of(text, bytes) : places.next(bytes));
     logprobs.push_back(known == nullptr ? Json(nullptr) : number(known->logprob));
     if (known == nullptr) {
       tops.push_back(nullptr);
@@ -351,7 +370,7 @@ Json GenerationCall::completion_logprobs(std::size_t index, std::span<const Samp
     }
     Json top = Json::object();
     for (const TokenLogprob& t : known->top) {
-      std::string key = spelt(t.token);
+      std::string key = token_name(spelt(t.token));
       if (!top.contains(key)) top[std::move(key)] = number(t.logprob);
     }
     // The token itself is always among them, as in OpenAI's own.

@@ -22,9 +22,10 @@ struct GenerationStyle {
   bool echo = false;                // completion: the prompt comes first
   std::string model;                // as answers name it
   std::optional<ToolFormat> tools;  // calls are looked for in the answer
-  bool forced_call = false;         // the prompt ends with what opens a call
-  Guard* guard = nullptr;           // null: the answers are told as they are written
-  bool parallel_calls = true;       // else an answer ends with its first call
+  std::vector<std::string> tool_names = {};
+  bool forced_call = false;    // the prompt ends with what opens a call
+  Guard* guard = nullptr;      // null: the answers are told as they are written
+  bool parallel_calls = true;  // else an answer ends with its first call
 };
 
 /// What became of a request, for metrics and logs.

@@ -32,6 +32,7 @@ void HttpSession::tick(SteadyTime now) {
       return close();
     }
     tick_read(now);
+    if (const auto exchange = exchange_; exchange && state_ == State::kResponding) exchange->tick(now);
     tick_comment(now);
   });
 }
@@ -45,11 +46,11 @@ void HttpSession::tick_read(SteadyTime now) {
       return close();
     case State::kHead:
       if (now < read_deadline_) return;
+      if (!out_.empty()) return;  // a reader of earlier answers that is slow; it has the deadline of writing
       if (in_.empty()) {
         count(metrics.idle_timeouts);
         return close();
       }
-      if (out_.size() > 0) return;  // a reader of earlier answers that is slow; it has the deadline of writing
       count(metrics.header_timeouts);
       fail(408, "the head of the request did not come in time");
       return run();

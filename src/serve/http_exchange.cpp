@@ -31,6 +31,9 @@ class Responder final : public HttpResponder {
   void set_keep_alive_comment(std::chrono::milliseconds interval) override {
     exchange_->set_keep_alive_comment(interval);
   }
+  void on_silence(std::chrono::milliseconds interval, std::function<void()> callback) override {
+    exchange_->on_silence(interval, std::move(callback));
+  }
   void on_disconnect(std::function<void()> callback) override { exchange_->on_disconnect(std::move(callback)); }
   bool gone() const override { return exchange_->gone(); }
 
@@ -127,6 +130,24 @@ void HttpExchange::set_keep_alive_comment(std::chrono::milliseconds interval) {
   wake(std::move(lock));
 }
 
+void HttpExchange::on_silence(std::chrono::milliseconds interval, std::function<void()> callback) {
+  const std::lock_guard lock(mutex_);
+  if (phase_ != Phase::kOpen) return;
+  silent_ = std::move(callback);
+  silent_at_ = std::chrono::steady_clock::now() + interval;
+}
+
+void HttpExchange::tick(std::chrono::steady_clock::time_point now) {
+  std::function<void()> callback;  // called and destroyed without the lock, see take()
+  {
+    const std::lock_guard lock(mutex_);
+    if (!silent_ || now < silent_at_) return;
+    callback = std::exchange(silent_, nullptr);
+    if (phase_ != Phase::kOpen) return;
+  }
+  call(callback);
+}
+
 void HttpExchange::on_disconnect(std::function<void()> callback) {
   {
     const std::lock_guard lock(mutex_);
@@ -144,7 +165,7 @@ bool HttpExchange::gone() const {
 }
 
 HttpExchange::Taken HttpExchange::take() {
-  std::function<void()> unneeded;  // destroyed without the lock: it may own anything
+  std::function<void()> unneeded, unneeded_too;  // destroyed without the lock: they may own anything
   const std::lock_guard lock(mutex_);
   wake_pending_ = false;
   Taken taken = std::move(next_);
@@ -152,7 +173,8 @@ HttpExchange::Taken HttpExchange::take() {
   next_.comment_interval = taken.comment_interval;
   unsent_ += taken.bytes.size();  // until the connection tells
   if (phase_ == Phase::kDone) {
-    unneeded = std::move(disconnected_);
+    unneeded = std::exchange(disconnected_, nullptr);
+    unneeded_too = std::exchange(silent_, nullptr);
     waker_.reset();
   }
   return taken;
@@ -164,12 +186,13 @@ void HttpExchange::set_unsent(std::size_t bytes) {
 }
 
 bool HttpExchange::close() {
-  std::function<void()> callback;  // both destroyed without the lock, see take()
+  std::function<void()> callback, silent;  // all destroyed without the lock, see take()
   Taken unseen;
   {
     const std::lock_guard lock(mutex_);
     waker_.reset();
     callback = std::exchange(disconnected_, nullptr);
+    silent = std::exchange(silent_, nullptr);
     unseen = std::exchange(next_, {});
     if (phase_ == Phase::kDone || phase_ == Phase::kGone) return false;
     phase_ = Phase::kGone;

@@ -34,6 +34,7 @@ class HttpExchange {
   bool write(std::string_view piece);
   void finish();
   void set_keep_alive_comment(std::chrono::milliseconds interval);
+  void on_silence(std::chrono::milliseconds interval, std::function<void()> callback);
   void on_disconnect(std::function<void()> callback);
   bool gone() const;
   void abandon();  // the responder was dropped
@@ -58,6 +59,7 @@ class HttpExchange {
   Taken take();
   /// Bytes that the connection holds and the client has not taken; they count against the limit.
   void set_unsent(std::size_t bytes);
+  void tick(std::chrono::steady_clock::time_point now);
   /// No answer will be taken any more. Calls the callback where the answer was not complete; true if it was not.
   bool close();
 
@@ -73,7 +75,8 @@ class HttpExchange {
   bool wake_pending_ = true;  // a connection takes once by itself, after handle() has returned
   Taken next_;
   std::size_t unsent_ = 0;
-  std::function<void()> disconnected_;
+  std::function<void()> disconnected_, silent_;
+  std::chrono::steady_clock::time_point silent_at_;
 };
 
 std::string frame_chunk(std::string_view piece);  ///< of a non-empty piece

@@ -64,6 +64,9 @@ class HttpResponder {
   /// to be whole events.
   virtual void set_keep_alive_comment(std::chrono::milliseconds interval) = 0;
 
+  /// Called once, on the I/O thread, where no answer has begun for so long; it may begin one. Keep it short; it may not
+  /// throw. Where nobody waits at a connection it is never called.
+  virtual void on_silence(std::chrono::milliseconds /*interval*/, std::function<void()> /*callback*/) {}
   /// Called once, on the I/O thread, when the client goes before the answer is complete, or at once where it has gone
   /// already. A client that closes its sending half counts as gone. Keep it short; it may not throw.
   virtual void on_disconnect(std::function<void()> callback) = 0;

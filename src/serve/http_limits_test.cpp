@@ -83,6 +83,24 @@ TEST(HttpDeadlines, AnIdleConnectionIsClosedAfterItsAnswer) {
   EXPECT_TRUE(server.no_connections());
 }
 
+TEST(HttpDeadlines, AnAnswerThatIsBeingReadIsNotIdle) {
+  HttpServerOptions options = patient_options();
+  options.timeouts.idle = milliseconds(40);
+  TestHandler handler;
+  handler.handle_with = [](HttpRequest&&, std::shared_ptr<HttpResponder> responder) {
+    responder->send({200, {}, std::string(64 << 20, 'x')});
+  };
+  TestServer server(handler, options);
+  TestClient client = server.client();
+  client.send(kGet);
+  ASSERT_TRUE(eventually([&] { return server.metrics().bytes_out > 0; }));
+  EXPECT_TRUE(server.client().closed()) << "the deadline has passed";
+  const Answer answer = client.read_answer();
+  EXPECT_TRUE(answer.complete) << answer.body.size();
+  EXPECT_TRUE(client.closed()) << "now it is idle";
+  EXPECT_EQ(server.metrics().idle_timeouts, 2U);
+}
+
 TEST(HttpDeadlines, AnAnswerMayTakeItsTime) {
   HttpServerOptions options = patient_options();
   options.timeouts.idle = options.timeouts.header = options.timeouts.body = kSoon;

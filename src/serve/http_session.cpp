@@ -96,6 +96,8 @@ void HttpSession::on_write(IoOutcome outcome, std::size_t bytes) {
   count(shared_->metrics->bytes_out, bytes);
   guarded([&] {
     out_.consume(bytes);
+    // Idle is who has read its answer and asks for nothing more.
+    if (state_ == State::kHead && !head_begun_ && out_.empty()) read_deadline_ = Clock::now() + shared_->timeouts.idle;
     if (exchange_) exchange_->set_unsent(out_.size());
     run();
   });

@@ -27,6 +27,9 @@ class ReadableResponder final : public HttpResponder {
   bool write(std::string_view piece) override { return inner_->write(piece); }
   void finish() override { inner_->finish(); }
   void set_keep_alive_comment(std::chrono::milliseconds interval) override { inner_->set_keep_alive_comment(interval); }
+  void on_silence(std::chrono::milliseconds interval, std::function<void()> callback) override {
+    inner_->on_silence(interval, std::move(callback));
+  }
   void on_disconnect(std::function<void()> callback) override { inner_->on_disconnect(std::move(callback)); }
   bool gone() const override { return inner_->gone(); }
 

@@ -40,9 +40,9 @@ void JsonLogger::log(LogLevel level, std::string_view message) {
 
 void RequestLog::on_request(const RequestRecord& record) {
   // A batch has up to thousands of requests at once; what became of each stands in its files.
-  const bool background = !record.batch_id.empty() ||
-                          (record.route != nullptr &&
-                           (record.route->scope == ApiScope::kNone || record.route->scope == ApiScope::kMetrics));
+  const bool background =
+      !record.batch_id.empty() ||
+      (record.route != nullptr && (record.route->scope == ApiScope::kNone || record.route->while_draining));
   const LogLevel level = record.status >= 500 ? LogLevel::kWarning : background ? LogLevel::kDebug : LogLevel::kInfo;
   if (level < options_.least) return;
   Json out{{"ts", time_text(record.began)}, {"level", name_of(level)}, {"message", "request"}};

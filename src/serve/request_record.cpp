@@ -56,6 +56,9 @@ class WatchedResponder final : public HttpResponder {
     inner_->finish();
   }
   void set_keep_alive_comment(std::chrono::milliseconds interval) override { inner_->set_keep_alive_comment(interval); }
+  void on_silence(std::chrono::milliseconds interval, std::function<void()> callback) override {
+    inner_->on_silence(interval, std::move(callback));
+  }
   void on_disconnect(std::function<void()> callback) override {
     inner_->on_disconnect([w = watch_, call = std::move(callback)] {
       w->gone();

@@ -64,17 +64,16 @@ std::optional<ToolFormat> ToolFormat::of(const ChatTemplate& chat_template) {
   return std::nullopt;
 }
 
-bool ToolCallReader::take_call() {
+bool ToolCallReader::take_call(std::string_view text) {
   constexpr int kDeepest = 64;
-  const std::string_view text = json_object_at_front(held_);
-  if (text.empty() || json_deeper_than(text, kDeepest)) return false;
+  if (json_deeper_than(text, kDeepest)) return false;
   const Json object = Json::parse(text, nullptr, false);
   if (!object.is_object() || !object.contains(format_.name_key) || !object[format_.name_key].is_string()) return false;
+  const auto& name = object[format_.name_key].get_ref<const std::string&>();
+  if (format_.open.empty() && std::find(tools_.begin(), tools_.end(), name) == tools_.end()) return false;
   const Json arguments = object.value(format_.arguments_key, Json(Json::object()));
-  calls_.push_back({random_id("call_", 24), object[format_.name_key].get<std::string>(),
-                    arguments.is_string() ? arguments.get<std::string>() : dump_json(arguments)});
-  held_.erase(0, text.size());
-  inside_ = false;
+  calls_.push_back(
+      {random_id("call_", 24), name, arguments.is_string() ? arguments.get<std::string>() : dump_json(arguments)});
   return true;
 }
 
@@ -83,10 +82,22 @@ std::string ToolCallReader::add(std::string_view text) {
   held_ += text;
   std::string shown;
   const std::string_view open = trimmed(format_.open), close = format_.close;
+  const auto show = [&](std::string_view what) {
+    shown += what;
+    said_ = said_ || !trimmed(what).empty();
+  };
   for (;;) {
     if (inside_) {
       held_.erase(0, std::min(held_.find_first_not_of(" \t\r\n"), held_.size()));
-      if (!take_call()) return shown;
+      const std::string object(json_object_at_front(held_));
+      if (object.empty()) return shown;
+      held_.erase(0, object.size());
+      inside_ = false;
+      if (!take_call(object)) {
+        show(open);
+        show(object);
+        continue;
+      }
       if (at_end()) return shown;
       // What closes a call is no content.
       const std::string_view rest = trimmed(held_);
@@ -101,16 +112,16 @@ std::string ToolCallReader::add(std::string_view text) {
     std::size_t at = std::string::npos;
     std::size_t skipped = 0;
     if (open.empty()) {
-      // The call is the answer itself: only at its beginning.
+      // The call is the answer itself: only at its beginning, or after another.
       const std::size_t first = held_.find_first_not_of(" \t\r\n");
-      if (first != std::string::npos && held_[first] == '{') at = first;
+      if (!said_ && first != std::string::npos && held_[first] == '{') at = first;
     } else {
       at = held_.find(open);
       skipped = open.size();
     }
     if (at != std::string::npos) {
       const std::string_view before = std::string_view(held_).substr(0, at);
-      if (calls_.empty() || !trimmed(before).empty()) shown += before;  // blanks between two calls are nobody's
+      if (calls_.empty() || !trimmed(before).empty()) show(before);  // blanks between two calls are nobody's
       held_.erase(0, at + skipped);
       inside_ = true;
       continue;
@@ -120,7 +131,7 @@ std::string ToolCallReader::add(std::string_view text) {
       if (std::string_view(held_).substr(held_.size() - n) == open.substr(0, n)) kept = n;
     }
     if (!calls_.empty() && !close.empty()) kept = held_.size();  // may be a closing that is not whole
-    shown += held_.substr(0, held_.size() - kept);
+    show(std::string_view(held_).substr(0, held_.size() - kept));
     held_.erase(0, held_.size() - kept);
     return shown;
   }
@@ -209,6 +220,12 @@ ToolRequest read_tool_request(FieldReader& in) {
   }
   read_choice(in, out);
   if (tools != nullptr) note_unread(in, *tools, !out.forced.empty());
+  return out;
+}
+
+std::vector<std::string> ToolRequest::names() const {
+  std::vector<std::string> out;
+  for (const Json& tool : tools) out.push_back(tool["function"]["name"].get<std::string>());
   return out;
 }
 

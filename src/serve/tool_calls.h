@@ -26,8 +26,10 @@ struct ToolCall {
 /// An answer in which calls may stand. What may be the beginning of one is held back. Threads: one at a time.
 class ToolCallReader {
  public:
-  /// Not `parallel`: the answer ends with its first call, and what follows that is left out.
-  explicit ToolCallReader(ToolFormat format, bool parallel = true) : format_(std::move(format)), parallel_(parallel) {}
+  /// Not `parallel`: the answer ends with its first call, and what follows that is left out. Where nothing opens a call
+  /// in this format, it is an object that stands before all other text and names one of `tools`.
+  explicit ToolCallReader(ToolFormat format, bool parallel = true, std::vector<std::string> tools = {})
+      : format_(std::move(format)), parallel_(parallel), tools_(std::move(tools)) {}
   /// What of the text may be shown now.
   std::string add(std::string_view text);
   /// The answer is at its end: what was held back and is no call.
@@ -36,9 +38,11 @@ class ToolCallReader {
   bool at_end() const { return !parallel_ && !calls_.empty(); }  // nothing that follows belongs to the answer
 
  private:
-  bool take_call();
+  bool take_call(std::string_view object);
   ToolFormat format_;
   bool parallel_;
+  std::vector<std::string> tools_;
+  bool said_ = false;  // text that is no blank was shown
   std::string held_;
   bool inside_ = false;  // held_ begins with a call's JSON
   std::vector<ToolCall> calls_;
@@ -49,6 +53,8 @@ struct ToolRequest {
   Json tools = nullptr;  // as ChatTemplate::render() takes them; null: none are offered
   std::string forced;    // of tool_choice: the function that must be called; "*": any; empty: as the model likes
   bool parallel = true;  // an answer may call more than one
+
+  std::vector<std::string> names() const;
 };
 /// "tools", "tool_choice" and "parallel_tool_calls"; what is wrong or without effect is left in `in`. Fields of a
 /// function that are none of OpenAI's count as such, though the chat template is handed them.

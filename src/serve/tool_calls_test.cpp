@@ -106,6 +106,28 @@ TEST(ToolCalls, WhatIsNoneStaysText) {
   }
 }
 
+TEST(ToolCalls, WithoutAnOpeningACallIsTheAnswersBeginningAndNamesATool) {
+  const std::string call = "{\"name\": \"weather\", \"arguments\": {\"city\": \"Oslo\"}}";
+  const std::string person = "{\"name\": \"Anna\", \"age\": 31}";
+  struct Case {
+    std::string text, shown;
+    std::size_t calls;
+  };
+  for (const Case& c :
+       {Case{"\n " + call, "\n ", 1}, Case{call + "\n" + call, "", 2}, Case{"It is: " + call, "It is: " + call, 0},
+        Case{person, person, 0}, Case{person + " and " + call, person + " and " + call, 0},
+        Case{"for (;;) {\n  f();\n}", "for (;;) {\n  f();\n}", 0}}) {
+    for (const std::size_t size : {std::size_t{1}, std::size_t{3}, c.text.size()}) {
+      ToolCallReader reader({"", "", "name", "arguments"}, true, {"weather", "stop"});
+      EXPECT_EQ(read_in_pieces(reader, c.text, size), c.shown) << c.text << " in pieces of " << size;
+      EXPECT_EQ(reader.calls().size(), c.calls) << c.text << " in pieces of " << size;
+    }
+  }
+  ToolCallReader reader({"", "", "name", "arguments"}, true, {"weather"});
+  reader.add("Look: ");
+  EXPECT_EQ(reader.add("{\"a\": "), "{\"a\": ") << "nothing of a text is held back";
+}
+
 TEST(ToolCalls, OneThatIsNestedTooDeepIsNone) {
   const auto deep = [](std::size_t depth) {
     return "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": " + std::string(depth, '[') +

@@ -25,7 +25,9 @@ TEST(ServeSettings, LogMetricsAndTracesOfAFile) {
                               std::to_string(collector.port) + "\", service_name: support-desk}\n")
       .value();
   {
+    setenv("OTEL_SERVICE_NAME", "of-the-environment", 1);
     Served server({"--config", file.string()});
+    unsetenv("OTEL_SERVICE_NAME");
     ASSERT_FALSE(server.line().empty());
     server.ask("POST", "/v1/completions", {{"prompt", "secret words"}, {"max_tokens", 1}});
     const std::string metrics = server.client().ask(Served::request("GET", "/metrics", "")).body;
