@@ -19,6 +19,13 @@ const CodeSet& plain_characters() {
   return set;
 }
 
+bool is_plain(std::string_view text) {
+  for (std::size_t at = 0; at < text.size();) {
+    if (!holds(plain_characters(), next_code_point(text, at))) return false;
+  }
+  return true;
+}
+
 GrammarExpr hex(CodeSet digits) {
   return one_of(std::move(digits));
 }
@@ -172,6 +179,7 @@ GrammarExpr JsonGrammar::counted_rest(int minimum, int maximum) {
 GrammarExpr JsonGrammar::string_other_than(const std::vector<std::string>& names) {
   NameNode root;
   for (const std::string& name : names) {
+    if (!is_plain(name)) continue;  // it cannot be written without escapes
     NameNode* node = &root;
     for (std::size_t at = 0; at < name.size();) node = &node->next[next_code_point(name, at)];
     node->ends = true;

@@ -212,6 +212,23 @@ TEST(SchemaGrammar, NamesAreNotSmuggledInByEscapes) {
   EXPECT_FALSE(allows(constraint, R"({"b":"x","a":"y"})"));
 }
 
+/// A further name is written without escapes: it can neither equal such a name nor begin as one.
+TEST(SchemaGrammar, NamesWithQuotesLeaveFurtherNamesWhole) {
+  const auto constraint = compiled({{"type", "object"},
+                                    {"properties",
+                                     {{"q\"", {{"type", "integer"}}},
+                                      {"b\\", {{"type", "integer"}}},
+                                      {"c\n", {{"type", "integer"}}},
+                                      {"cd", {{"type", "integer"}}}}},
+                                    {"additionalProperties", {{"type", "string"}}}});
+  for (const char* text :
+       {R"({"q\"":1,"b\\":2,"c\n":3,"cd":4,"q":"v"})", R"({"b":"v","c":"v","cde":"v"})", R"({"q\"":1})"})
+    EXPECT_TRUE(allows(constraint, text)) << text;
+  for (const char* text : {R"({"q"x":"v"})", R"({"q\"":"v"})", R"({"b\x":"v"})", R"({"b\\":"v"})", R"({"b\":"v"})",
+                           R"({"c\n":"v"})", "{\"c\nx\":\"v\"}", R"({"cd":"v"})"})
+    EXPECT_FALSE(allows(constraint, text)) << text;
+}
+
 TEST(SchemaGrammar, StringsHoldNoHalfOfAPairAndNoControlCharacter) {
   const auto constraint = compiled({{"type", "string"}});
   EXPECT_TRUE(allows(constraint, R"("\ud83d\ude00\u00e9\ud7ff\ue000")"));
