@@ -188,9 +188,12 @@ Result<GrammarExpr> SchemaReader::branches(const Json& schema, const char* keywo
 }
 
 Result<GrammarExpr> SchemaReader::values(const Json& schema, const std::string& path) {
+  const auto annotates = [](const std::string& keyword, const Json& value) {
+    if (keyword == "format") return value.is_string() && !format_pattern(value.get_ref<const std::string&>());
+    return role_of(keyword) == KeywordRole::kAnnotation || keyword == "nullable";
+  };
   for (const auto& [keyword, value] : schema.items()) {
-    if (keyword != "enum" && keyword != "const" && keyword != "type" && keyword != "format" &&
-        role_of(keyword) != KeywordRole::kAnnotation && keyword != "nullable") {
+    if (keyword != "enum" && keyword != "const" && keyword != "type" && !annotates(keyword, value)) {
       return schema_error(path, keyword, "is not enforced beside enum or const",
                           "leave out the values that it forbids");
     }

@@ -82,6 +82,8 @@ TEST(SchemaGrammar, RefusesWhatItDoesNotEnforce) {
       {R"({"type":"object","unevaluatedProperties":{}})", ".unevaluatedProperties: can only be"},
       {R"({"anyOf":[{}],"oneOf":[{}]})", ".oneOf: cannot be enforced beside anyOf"},
       {R"({"enum":["a","b"],"minLength":1})", ".minLength: is not enforced beside enum"},
+      {R"({"enum":["x","2020-01-01"],"format":"date"})", ".format: is not enforced beside enum"},
+      {R"({"const":"x","anyOf":[{"format":"date"}]})", ".anyOf[0].format: is not enforced beside enum"},
       {R"({"type":"object","properties":{"a":{}},"minProperties":2})", ".minProperties: is not enforced"},
       {R"({"type":"object","minProperties":2})", ".minProperties: is not enforced"},
       {R"({"type":"object","properties":{"a":{},"b":{}},"maxProperties":1})", ".maxProperties: is not enforced"},
@@ -154,6 +156,10 @@ TEST(SchemaGrammar, RefusesWhatItDoesNotEnforce) {
       testing::expect_error(grammar, ErrorCode::kInvalidArgument, std::string("s") + refusal.message);
     }
   }
+}
+
+TEST(SchemaGrammar, FormatsThatAreNotEnforcedMayStandBesideConstants) {
+  EXPECT_TRUE(allows(compiled(Json::parse(R"({"enum":["a","b"],"format":"phone"})")), "\"b\""));
 }
 
 Json nested(int depth) {
