@@ -204,10 +204,11 @@ Result<GrammarExpr> SchemaReader::values(const Json& schema, const std::string& 
   if (values_ > kMostValues)
     return schema_error(path, "enum", fmt::format("the schema lists more than {} values", kMostValues));
   TAILOR_TRY(const std::vector<std::string> all, types(schema, path));
+  const std::string only = schema.contains("const") ? value_key(schema["const"]) : "";
   std::vector<std::string> plain;
   std::vector<GrammarExpr> ways;
   for (const Json& value : allowed) {
-    if (schema.contains("const") && value != schema["const"]) continue;
+    if (!only.empty() && value_key(value) != only) continue;
     if (schema.contains("type") &&
         std::none_of(all.begin(), all.end(), [&](const std::string& type) { return has_type(value, type); }))
       continue;

@@ -235,6 +235,26 @@ TEST(SchemaGrammar, NamesWithQuotesLeaveFurtherNamesWhole) {
     EXPECT_FALSE(allows(constraint, text)) << text;
 }
 
+TEST(SchemaGrammar, MembersOfConstantsHaveNoOrder) {
+  const auto refused = [](const char* schema, const char* message) {
+    testing::expect_error(schema_grammar(Json::parse(schema), "s"), ErrorCode::kInvalidArgument, message);
+  };
+  refused(R"({"oneOf":[{"const":{"a":1,"b":2}},{"const":{"b":2.0,"a":1}}]})", "branches 0 and 1 may allow the same");
+  refused(R"({"oneOf":[{"enum":[0,[{"a":1,"b":2}]]},{"enum":[[{"b":2,"a":1}]]}]})", "branches 0 and 1");
+  for (const char* schema :
+       {R"({"enum":[{"a":1,"b":[{"c":0,"d":0}]},3],"const":{"b":[{"d":0,"c":0.0}],"a":1}})",
+        R"({"allOf":[{"const":{"a":1,"b":[{"c":0,"d":0}]}},{"const":{"b":[{"d":0,"c":0}],"a":1}}]})",
+        R"({"allOf":[{"enum":[3,{"a":1,"b":[{"c":0,"d":0}]}]},{"enum":[{"b":[{"d":0,"c":0}],"a":1}]}]})"}) {
+    const auto constraint = compiled(Json::parse(schema));
+    EXPECT_TRUE(allows(constraint, R"({"a":1,"b":[{"c":0,"d":0}]})")) << schema;
+    EXPECT_FALSE(allows(constraint, "3")) << schema;
+  }
+  refused(R"({"enum":[[1,2]],"const":[2,1]})", "no value is allowed here");
+  // No double is the first.
+  EXPECT_TRUE(allows(compiled(Json::parse(R"({"oneOf":[{"const":9007199254740993},{"const":9007199254740992.0}]})")),
+                     "9007199254740993"));
+}
+
 TEST(SchemaGrammar, StringsHoldNoHalfOfAPairAndNoControlCharacter) {
   const auto constraint = compiled({{"type", "string"}});
   EXPECT_TRUE(allows(constraint, R"("\ud83d\ude00\u00e9\ud7ff\ue000")"));
