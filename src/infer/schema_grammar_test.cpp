@@ -194,6 +194,17 @@ TEST(SchemaGrammar, RefusesWhatIsTooLarge) {
   refused({{"$ref", "#/$defs/d24"}, {"$defs", defs}}, "grows too large");
 }
 
+/// Names are compared one by one.
+TEST(SchemaGrammar, MergingManyNamesIsRefused) {
+  const auto part = [](const std::string& prefix) {
+    Json out = Json::object();
+    for (int i = 0; i < 8000; ++i) out[prefix + std::to_string(i)] = 0;
+    return out;
+  };
+  testing::expect_error(schema_grammar({{"allOf", {part("x-a"), part("x-b")}}}, "s"), ErrorCode::kInvalidArgument,
+                        "s: the schema grows too large");
+}
+
 TEST(SchemaGrammar, CountsOfOtherTypesConstrainNothing) {
   const auto constraint = compiled({{"type", "integer"}, {"minLength", 3}, {"pattern", "x"}, {"required", {"a"}}});
   EXPECT_TRUE(allows(constraint, "5"));

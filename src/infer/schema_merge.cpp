@@ -170,6 +170,12 @@ const Json& properties_of(const Json& schema) {
   return schema.is_object() && schema.contains("properties") ? schema["properties"] : kEmpty;
 }
 
+/// What it costs to add b's members to those of a, in values that are copied: each name is compared with all before it.
+std::size_t look_ups(const Json& a, const Json& b) {
+  constexpr std::size_t kNamesForAValue = 64;
+  return (a.size() + b.size()) * b.size() / kNamesForAValue;
+}
+
 void merge_properties(Json& a, const Json& b) {
   Json mine = properties_of(a), theirs = properties_of(b);
   if (!mine.is_object() || !theirs.is_object()) return;  // refused where it is read
@@ -303,7 +309,8 @@ Result<Json> SchemaFlattener::flat_at(const Json& schema, const std::string& pat
 }
 
 Result<Json> SchemaFlattener::merged(const Json& a, const Json& b, const std::string& path) {
-  if ((steps_ += count_values(a)) > kMostSteps)
+  steps_ += count_values(a) + look_ups(a, b) + look_ups(properties_of(a), properties_of(b));
+  if (steps_ > kMostSteps)
     return schema_error(path, "", "the schema grows too large when its references and allOf are followed");
   if (a == false || b == false) return Json(false);
   if (a == true) return b;
