@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <functional>
 
 #include "core/files.h"
 #include "infer/test_constraints.h"
@@ -192,6 +193,51 @@ TEST(SchemaGrammar, RefusesWhatIsTooLarge) {
     defs["d" + std::to_string(i)] = {{"allOf", {ref, {{"properties", {{"a", ref}, {"b", ref}}}}, ref}}};
   }
   refused({{"$ref", "#/$defs/d24"}, {"$defs", defs}}, "grows too large");
+}
+
+Json any_of(int count, const std::function<Json(int)>& branch) {
+  Json branches = Json::array();
+  for (int i = 0; i < count; ++i) branches.push_back(branch(i));
+  return {{"anyOf", std::move(branches)}};
+}
+
+/// What is refused when it is printed must not take memory and time until then: the reader itself refuses it, at the
+/// place where it grows too large.
+TEST(SchemaGrammar, ManySmallSchemasAreRefusedBeforeTheyAreBuilt) {
+  const auto refused = [](const Json& schema, const std::string& place, const std::string& message) {
+    const auto grammar = schema_grammar(schema, "s");
+    testing::expect_error(grammar, ErrorCode::kInvalidArgument, message);
+    if (!grammar) {
+      EXPECT_TRUE(grammar.error().message.starts_with(place)) << grammar.error().message;
+    }
+  };
+  const std::string large = ": the grammar is larger than 200000 characters";
+  const auto number = [](int i) { return Json{{"type", "number"}, {"minimum", i + 0.5}}; };
+  refused(any_of(2000, number), "s.anyOf[", "]" + large);
+  const auto letters = [](int i) { return Json{{"pattern", "^a{900}b{900}c{900}d{" + std::to_string(i) + "}$"}}; };
+  refused(any_of(40, letters), "s.anyOf[", "].pattern" + large);
+  const auto work = [](int i) { return Json{{"pattern", "^(a?){1000}b{" + std::to_string(i) + "}$"}}; };
+  refused(any_of(10, work), "s.anyOf[", "].pattern: the regular expression cannot be used: its automaton, with those");
+  const auto list = [](int i) {
+    Json items(5000, 0);
+    items[0] = i;
+    return Json{{"const", std::move(items)}};
+  };
+  refused(any_of(20, list), "s.anyOf[", "]" + large);
+  Json copies = any_of(30, [](int) { return Json::parse(R"({"$ref":"#/$defs/long","type":"string"})"); });
+  copies["$defs"] = {{"long", {{"enum", {std::string(10'000, 'x')}}}}};
+  refused(copies, "s.anyOf[", "]" + large);
+  Json names = Json::object();
+  for (int i = 0; i < 100; ++i) names[std::to_string(100 + i) + std::string(400, 'n')] = true;
+  refused({{"type", "object"}, {"properties", names}, {"additionalProperties", true}}, "s.additionalProperties", large);
+}
+
+TEST(SchemaGrammar, EqualPartsAreWrittenOnce) {
+  const auto rules = [](const Json& schema) { return schema_grammar(schema, "s").value().rules(); };
+  EXPECT_LT(rules(any_of(20, [](int i) { return Json{{"minLength", 1000 - i}}; })), 1100U);
+  EXPECT_LT(rules(any_of(20, [](int i) { return Json{{"minLength", 1000 - i}, {"maxLength", 2000}}; })), 1100U);
+  const Json code = {{"pattern", "^a{900}b{900}$"}};
+  EXPECT_LT(rules(any_of(20, [&](int) { return code; })), rules(code) + 100);
 }
 
 /// Names are compared one by one.
