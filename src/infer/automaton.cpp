@@ -13,14 +13,22 @@ namespace tailor {
 namespace {
 
 using Kind = GrammarNode::Kind;
-constexpr std::size_t kMostSteps = 20'000'000;  // about a quarter of a second
 constexpr std::size_t kMostPlaces = 20'000;
+constexpr std::size_t kMostEdges = 200'000;     // no grammar of more is printed
+constexpr std::size_t kMostRanges = 1'000'000;  // of the classes that one state waits for
+constexpr std::size_t kMapSteps = 4;            // what an entry of a map costs
 
 Error too_complex() {
-  return {
-      ErrorCode::kInvalidArgument,
-      fmt::format("the regular expression cannot be used: its automaton has more than {} states", kMostAutomatonStates),
-      "use smaller counts of repetition"};
+  return {ErrorCode::kInvalidArgument,
+          fmt::format("the regular expression cannot be used: its automaton has more than {} states or {} edges",
+                      kMostAutomatonStates, kMostEdges),
+          "use smaller counts of repetition"};
+}
+
+Error too_costly() {
+  return {ErrorCode::kInvalidArgument,
+          "the regular expression cannot be used: its automaton, with those before it, takes too much work",
+          "use smaller counts of repetition, or fewer expressions"};
 }
 
 /// Thompson's construction: each place has either a class that leads on, or empty steps.
@@ -31,6 +39,8 @@ struct Place {
 
 class Builder {
  public:
+  explicit Builder(AutomatonBudget& budget) : budget_(budget) {}
+
   Result<Automaton> build(const GrammarNode& node) {
     const std::size_t begin = add();
     TAILOR_TRY(const std::size_t end, append(node, begin));
@@ -59,6 +69,7 @@ class Builder {
   /// Places for `node` after `from`; the place behind it.
   Result<std::size_t> append(const GrammarNode& node, std::size_t from) {
     if (places_.size() > kMostPlaces) return too_complex();
+    if (!budget_.take(1)) return too_costly();
     switch (node.kind) {
       case Kind::kClass:
         return step(from, node.set);
@@ -79,7 +90,9 @@ class Builder {
       }
       case Kind::kRepeat: {
         for (int i = 0; i < node.minimum; ++i) {
-          TAILOR_TRY(from, append(*node.parts[0], from));
+          TAILOR_TRY(const std::size_t next, append(*node.parts[0], from));
+          if (next == from) break;  // the empty text: once more changes nothing
+          from = next;
         }
         if (node.maximum == kNoMaximum) {
           const std::size_t loop = add(), behind = add();
@@ -120,11 +133,11 @@ class Builder {
       places.pop_back();
       if (seen[at]) continue;
       seen[at] = true;
-      if (++steps_ > kMostSteps) return too_complex();
+      if (!budget_.take(1)) return too_costly();
       if (places_[at].on != nullptr || at == end_) kept.push_back(at);
       if (places_[at].on == nullptr) places.insert(places.end(), places_[at].to.begin(), places_[at].to.end());
     }
-    steps_ += places_.size() / 64;
+    if (!budget_.take(places_.size() / 64)) return too_costly();
     std::sort(kept.begin(), kept.end());
     const auto [it, fresh] = states_.try_emplace(std::move(kept), sets_.size());
     if (fresh) {
@@ -139,8 +152,11 @@ class Builder {
   Status expand(std::size_t state) {
     const std::vector<std::size_t>& set = *sets_[state];
     std::map<char32_t, std::pair<std::vector<std::size_t>, std::vector<std::size_t>>> borders;  // begin and end there
+    std::size_t ranges = 0;
     for (const std::size_t at : set) {
       if (places_[at].on == nullptr) continue;
+      if ((ranges += places_[at].on->size()) > kMostRanges) return too_complex();
+      if (!budget_.take(kMapSteps * places_[at].on->size())) return too_costly();
       for (const CodeRange& range : *places_[at].on) {
         borders[range.first].first.push_back(at);
         borders[range.last + 1].second.push_back(at);
@@ -157,17 +173,19 @@ class Builder {
       if (active.empty() || next == borders.end()) continue;
       std::vector<std::size_t> places;
       for (const auto& [at, count] : active) places.push_back(places_[at].to[0]);
-      if ((steps_ += places.size()) > kMostSteps) return too_complex();
+      if (!budget_.take(places.size())) return too_costly();
       TAILOR_TRY(const std::size_t to, state_of(std::move(places)));
       edges[to].push_back({it->first, next->first - 1});
     }
+    if ((edges_ += edges.size()) > kMostEdges) return too_complex();
     for (auto& [to, on] : edges) out_.states[state].edges.push_back({normal_set(std::move(on)), to});
     return {};
   }
 
+  AutomatonBudget& budget_;
   std::vector<Place> places_;
   std::deque<CodeSet> letters_;  // of texts
-  std::size_t end_ = 0, steps_ = 0;
+  std::size_t end_ = 0, edges_ = 0;
   std::map<std::vector<std::size_t>, std::size_t> states_;
   std::vector<const std::vector<std::size_t>*> sets_;
   Automaton out_;
@@ -175,11 +193,11 @@ class Builder {
 
 }  // namespace
 
-Result<Automaton> automaton_of(const GrammarExpr& expr) {
-  return Builder().build(*expr);
+Result<Automaton> automaton_of(const GrammarExpr& expr, AutomatonBudget& budget) {
+  return Builder(budget).build(*expr);
 }
 
-Result<Automaton> with_length(const Automaton& automaton, int minimum, int maximum) {
+Result<Automaton> with_length(const Automaton& automaton, int minimum, int maximum, AutomatonBudget& budget) {
   Automaton out;
   std::map<std::pair<std::size_t, int>, std::size_t> states;  // of a state and the characters so far
   std::vector<std::pair<std::size_t, int>> found;
@@ -192,6 +210,7 @@ Result<Automaton> with_length(const Automaton& automaton, int minimum, int maxim
   for (std::size_t i = 0; i < found.size(); ++i) {
     const auto [state, length] = found[i];
     Automaton::State made{automaton.states[state].ends && length >= minimum, {}};
+    if (!budget.take(kMapSteps * automaton.states[state].edges.size())) return too_costly();
     for (const Automaton::Edge& edge : automaton.states[state].edges) {
       if (maximum != kNoMaximum && length == maximum) break;
       // Beyond the minimum nothing is counted where there is no maximum.
@@ -204,9 +223,10 @@ Result<Automaton> with_length(const Automaton& automaton, int minimum, int maxim
   return out;
 }
 
-GrammarExpr add_automaton(Grammar& grammar, const Automaton& automaton,
-                          const std::function<std::vector<GrammarExpr>(const CodeSet&)>& write,
-                          const GrammarExpr& end) {
+Result<GrammarExpr> add_automaton(Grammar& grammar, const Automaton& automaton,
+                                  const std::function<std::vector<GrammarExpr>(const CodeSet&)>& write,
+                                  const GrammarExpr& end) {
+  TAILOR_CHECK(check_weight(grammar.weight() + automaton.states.size()));
   const std::size_t first = grammar.rules();
   for (std::size_t i = 0; i < automaton.states.size(); ++i) grammar.add_rule();
   for (std::size_t i = 0; i < automaton.states.size(); ++i) {
@@ -217,6 +237,7 @@ GrammarExpr add_automaton(Grammar& grammar, const Automaton& automaton,
     }
     if (automaton.states[i].ends) ways.push_back(end);
     grammar.define(first + i, choice(std::move(ways)));
+    TAILOR_CHECK(check_weight(grammar.weight()));
   }
   return Grammar::refer(first);
 }

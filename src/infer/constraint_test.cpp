@@ -5,8 +5,10 @@
 #include <atomic>
 #include <thread>
 
+#include "infer/automaton.h"
 #include "infer/grammar.h"
 #include "infer/grammar_text.h"
+#include "infer/regular_parts.h"
 #include "infer/test_byte_vocabulary.h"
 #include "infer/test_constraints.h"
 
@@ -212,7 +214,7 @@ TEST(Constraint, GrammarsThatCannotBeReadAreRefusedWithTheirPlace) {
   }
 }
 
-/// /// Each letter begins a word or goes on with one; written by hand, that choice would double at every step.
+/// Each letter begins a word or goes on with one; written by hand, that choice would double at every step.
 TEST(Constraint, RegularPartsOfAGrammarLeaveNoChoice) {
   const auto constraint = compiled(text_spec(
       Kind::kGrammar,
@@ -222,6 +224,40 @@ TEST(Constraint, RegularPartsOfAGrammarLeaveNoChoice) {
   EXPECT_TRUE(allows(constraint, text + "!>ab c "));
   EXPECT_FALSE(allows(constraint, text + ">"));
   EXPECT_FALSE(allows(constraint, text + "!"));
+}
+
+std::size_t rewritten_rules(const std::string& text) {
+  return with_regular_parts(read_grammar(text).value()).rules();
+}
+
+/// Each of these rules alone may become an automaton.
+TEST(Constraint, ManyRegularRulesShareOneBudget) {
+  constexpr std::size_t kRules = 100;
+  std::string parts, root = "root ::= \"x\"", work = "root ::= \"x\"";
+  for (std::size_t i = 0; i < kRules; ++i) {
+    const std::string name = "r" + std::to_string(i);
+    root += " | " + name;
+    parts += "\n" + name + " ::= \"a\"{500} \"b\"{500} [0-9]{0," + std::to_string(i) + "}";
+  }
+  EXPECT_EQ(rewritten_rules("root ::= \"x\"" + parts), kRules + 1) << "no rule is reached";
+  const std::size_t rules = rewritten_rules(root + parts);
+  EXPECT_GT(rules, 20'000U) << "what is small enough is rewritten";
+  EXPECT_LT(rules, 70'000U) << "and no more than can be printed";
+  // A thousand states each, of many places.
+  for (std::size_t i = 0; i < 10; ++i) work += " | r" + std::to_string(i);
+  for (std::size_t i = 0; i < 10; ++i)
+    work += "\nr" + std::to_string(i) + " ::= (\"a\"?){1000} [0-9]{" + std::to_string(i) + "}";
+  EXPECT_GT(rewritten_rules(work), 1000U);
+  EXPECT_LT(rewritten_rules(work), 8000U);
+}
+
+TEST(Constraint, EmptyTextsThatAreCountedCostNothing) {
+  AutomatonBudget budget;
+  const std::size_t whole = budget.left();
+  const GrammarExpr million = repeat(text_of(""), 1'000'000, 1'000'000);
+  EXPECT_TRUE(automaton_of(repeat(million, 19'000, 19'000), budget).has_value());
+  EXPECT_GT(budget.left(), whole - 1'000'000);
+  EXPECT_TRUE(allows(compiled(text_spec(Kind::kGrammar, "root ::= \"x\" (\"\"{1000000}){19000}")), "x"));
 }
 
 TEST(Constraint, AGrammarThatIsTooAmbiguousEndsInAnError) {

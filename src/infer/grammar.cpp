@@ -12,6 +12,7 @@ namespace {
 
 using Kind = GrammarNode::Kind;
 constexpr std::size_t kRepeatWeight = 128;  // XGrammar writes out so many repetitions and counts the others
+constexpr std::size_t kHeaviest = std::size_t{1} << 40;  // nested repetitions would overflow
 
 GrammarExpr make(GrammarNode node) {
   return std::make_shared<const GrammarNode>(std::move(node));
@@ -55,14 +56,9 @@ class Printer {
     while (!waiting.empty()) {
       const std::size_t rule = waiting.back();
       waiting.pop_back();
-      TAILOR_TRY(const std::size_t weight, weigh(*rules_[rule].body));
-      weight_ += weight;
-      if (weight_ > limits_.weight) {
-        return Error{ErrorCode::kInvalidArgument,
-                     fmt::format("the grammar is larger than {} characters", limits_.weight),
-                     "use smaller counts of repetition, fewer values or fewer properties"};
-      }
-      const auto& [body, most, skipped, next] = rules_[rule];
+      const auto& [body, most, skipped, next, weight] = rules_[rule];
+      TAILOR_CHECK(check_repetitions(*body));
+      TAILOR_CHECK(check_weight(weight_ += weight, limits_));
       out += fmt::format("{}{} ::= ", name(rule), most == kNoMaximum ? "" : fmt::format("[max_chars={}]", most));
       write(*body, out, waiting);
       if (!next.empty()) out += fmt::format(" (= {}* {})", bracketed(skipped), bracketed(next));
@@ -114,10 +110,7 @@ class Printer {
     return false;
   }
 
-  Result<std::size_t> weigh(const GrammarNode& node, int repetitions = 1) const {
-    std::size_t weight = 1;
-    if (node.kind == Kind::kText) weight = std::max<std::size_t>(node.text.size(), 1);
-    if (node.kind == Kind::kClass) weight = node.set.size();
+  Status check_repetitions(const GrammarNode& node, int repetitions = 1) const {
     if (node.kind == Kind::kRepeat) {
       const int count = std::max(node.minimum, node.maximum);
       const bool simple = node.parts[0]->kind == Kind::kClass || node.parts[0]->kind == Kind::kRule;
@@ -128,14 +121,10 @@ class Printer {
                                  repetitions > 1 ? fmt::format(" within one of {}", repetitions) : "", limit),
                      ""};
       }
-      TAILOR_TRY(weight, weigh(*node.parts[0], repetitions * std::max(count, 1)));
-      return 1 + weight * std::clamp<std::size_t>(static_cast<std::size_t>(std::max(count, 1)), 1, kRepeatWeight);
+      repetitions *= std::max(count, 1);
     }
-    for (const GrammarExpr& part : node.parts) {
-      TAILOR_TRY(const std::size_t more, weigh(*part, repetitions));
-      weight += more;
-    }
-    return weight;
+    for (const GrammarExpr& part : node.parts) TAILOR_CHECK(check_repetitions(*part, repetitions));
+    return {};
   }
 
   /// A part of which ends() is true.
@@ -312,16 +301,37 @@ GrammarExpr any_text_of(std::vector<std::string> texts) {
   return texts.empty() ? nothing() : trie(texts, 0, texts.size(), 0);
 }
 
+std::size_t weight_of(const GrammarExpr& expr) {
+  if (expr->kind == Kind::kText) return std::max<std::size_t>(expr->text.size(), 1);
+  if (expr->kind == Kind::kClass) return expr->set.size();
+  std::size_t parts = 0;
+  for (const GrammarExpr& part : expr->parts) parts = std::min(parts + weight_of(part), kHeaviest);
+  if (expr->kind == Kind::kRepeat) {
+    const int count = std::max({expr->minimum, expr->maximum, 1});
+    parts *= std::min(static_cast<std::size_t>(count), kRepeatWeight);
+  }
+  return std::min(1 + parts, kHeaviest);
+}
+
+Status check_weight(std::size_t weight, const GrammarLimits& limits) {
+  if (weight <= limits.weight) return {};
+  return Error{ErrorCode::kInvalidArgument, fmt::format("the grammar is larger than {} characters", limits.weight),
+               "use smaller counts of repetition, fewer values or fewer properties"};
+}
+
 Grammar::Grammar() {
   add_rule();
 }
 
 std::size_t Grammar::add_rule() {
-  rules_.push_back({nothing(), kNoMaximum, {}, {}});
+  rules_.push_back({.body = nothing(), .characters = kNoMaximum, .skipped = {}, .next = {}, .weight = 0});
   return rules_.size() - 1;
 }
 
 void Grammar::define(std::size_t rule, GrammarExpr body) {
+  weight_ -= rules_[rule].weight;
+  rules_[rule].weight = weight_of(body);
+  weight_ += rules_[rule].weight;
   rules_[rule].body = std::move(body);
 }
 

@@ -57,10 +57,15 @@ GrammarExpr any_text_of(std::vector<std::string> texts);
 
 /// What a compiled grammar may cost at most; larger ones are refused before they are compiled.
 struct GrammarLimits {
-  std::size_t weight = 200'000;      // bytes of texts plus classes, repeated parts counted up to 128 times
+  std::size_t weight = 200'000;      // weight_of() all rules that are reached
   int repetitions = 1000;            // counted, those within them multiplied
   int simple_repetitions = 100'000;  // of one character or one rule, which are not written out
 };
+
+/// Bytes of texts plus ranges of classes, repeated parts counted up to 128 times.
+std::size_t weight_of(const GrammarExpr& expr);
+/// An error where a grammar of that weight is not printed: for builders, before they make more.
+Status check_weight(std::size_t weight, const GrammarLimits& limits = {});
 
 /// Rules that may refer to one another. Rule 0 is the whole text.
 class Grammar {
@@ -77,6 +82,7 @@ class Grammar {
   static GrammarExpr refer(std::size_t rule);
   GrammarExpr rule_of(GrammarExpr body);  // a new rule, unless it is one
   std::size_t rules() const { return rules_.size(); }
+  std::size_t weight() const { return weight_; }  // of all rules, reached or not
   const GrammarExpr& body(std::size_t rule) const { return rules_[rule].body; }
 
   /// In XGrammar's notation, the first rule named "root". Branches from which no text ends (a schema that demands
@@ -87,10 +93,12 @@ class Grammar {
     GrammarExpr body;
     int characters = kNoMaximum;
     CodeSet skipped, next;  // empty: anything may follow
+    std::size_t weight = 0;
   };
 
  private:
   std::vector<Rule> rules_;
+  std::size_t weight_ = 0;
 };
 
 }  // namespace tailor

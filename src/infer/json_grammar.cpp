@@ -19,6 +19,13 @@ const CodeSet& plain_characters() {
   return set;
 }
 
+bool is_plain(std::string_view text) {
+  for (std::size_t at = 0; at < text.size();) {
+    if (!holds(plain_characters(), next_code_point(text, at))) return false;
+  }
+  return true;
+}
+
 GrammarExpr hex(CodeSet digits) {
   return one_of(std::move(digits));
 }
@@ -36,6 +43,22 @@ GrammarExpr unicode_escape() {
   const GrammarExpr pair = sequence({hex(d), hex(high), any_hex(), any_hex(), text_of("\\u"), hex(d), hex(low)});
   return sequence({text_of("u"), choice({plain, pair}), any_hex(), any_hex()});
 }
+
+/// What stands behind the backslash.
+const GrammarExpr& escape() {
+  static const GrammarExpr expr = choice({one_of({{U'"', U'"'},
+                                                  {U'\\', U'\\'},
+                                                  {U'/', U'/'},
+                                                  {U'b', U'b'},
+                                                  {U'f', U'f'},
+                                                  {U'n', U'n'},
+                                                  {U'r', U'r'},
+                                                  {U't', U't'}}),
+                                          unicode_escape()});
+  return expr;
+}
+
+constexpr std::size_t kNameNodeWeight = 10;  // at least
 
 struct NameNode {
   std::map<char32_t, NameNode> next;
@@ -132,28 +155,30 @@ GrammarExpr JsonGrammar::integer() {
 /// One character of a string, then `rest`. A rule that goes on in itself: where characters were a rule of their own,
 /// each token would leave it, and be tried anew at every step rather than once.
 GrammarExpr JsonGrammar::character_then(const GrammarExpr& rest) {
-  const CodeSet escapes = {{U'"', U'"'}, {U'\\', U'\\'}, {U'/', U'/'}, {U'b', U'b'},
-                           {U'f', U'f'}, {U'n', U'n'},   {U'r', U'r'}, {U't', U't'}};
-  return choice({sequence({one_of(plain_characters()), rest}),
-                 sequence({text_of("\\"), choice({one_of(escapes), unicode_escape()}), rest})});
+  return choice({sequence({one_of(plain_characters()), rest}), sequence({text_of("\\"), escape(), rest})});
 }
 
 GrammarExpr JsonGrammar::string(int minimum, int maximum) {
   if (minimum == 0 && maximum == kNoMaximum) return string();
   if (maximum != kNoMaximum && maximum <= kCountedString)
     return sequence({text_of("\""), counted_rest(minimum, maximum)});
-  GrammarExpr rest = piece(maximum == kNoMaximum ? kStringRest : kCharacters);
-  for (int i = 0; i < minimum; ++i) {
-    const std::size_t rule = grammar_.add_rule();
-    grammar_.define(rule, character_then(rest));
-    if (maximum == kNoMaximum) ends_json_string(grammar_, rule);
-    rest = Grammar::refer(rule);
-  }
-  if (maximum == kNoMaximum) return sequence({text_of("\""), rest});
+  if (maximum == kNoMaximum) return sequence({text_of("\""), after_minimum(minimum, kStringRest)});
   const std::size_t rule = grammar_.add_rule();
-  grammar_.define(rule, rest);
+  grammar_.define(rule, after_minimum(minimum, kCharacters));
   grammar_.limit(rule, maximum);
   return sequence({text_of("\""), Grammar::refer(rule), text_of("\"")});
+}
+
+/// So many characters, then `rest`: each of them is a rule, shared by all strings.
+GrammarExpr JsonGrammar::after_minimum(int minimum, Piece rest) {
+  std::vector<std::size_t>& chain = chains_[rest];
+  while (chain.size() < static_cast<std::size_t>(minimum)) {
+    const std::size_t rule = grammar_.add_rule();
+    grammar_.define(rule, character_then(chain.empty() ? piece(rest) : Grammar::refer(chain.back())));
+    if (rest == kStringRest) ends_json_string(grammar_, rule);
+    chain.push_back(rule);
+  }
+  return minimum == 0 ? piece(rest) : Grammar::refer(chain[static_cast<std::size_t>(minimum) - 1]);
 }
 
 /// What follows when so many characters must and may still come.
@@ -169,13 +194,20 @@ GrammarExpr JsonGrammar::counted_rest(int minimum, int maximum) {
   return Grammar::refer(*rule);
 }
 
-GrammarExpr JsonGrammar::string_other_than(const std::vector<std::string>& names) {
+Result<GrammarExpr> JsonGrammar::string_other_than(const std::vector<std::string>& names) {
   NameNode root;
+  std::size_t nodes = 0;
   for (const std::string& name : names) {
+    if (!is_plain(name)) continue;  // it cannot be written without escapes
     NameNode* node = &root;
-    for (std::size_t at = 0; at < name.size();) node = &node->next[next_code_point(name, at)];
+    for (std::size_t at = 0; at < name.size();) {
+      const auto [next, fresh] = node->next.try_emplace(next_code_point(name, at));
+      if (fresh) ++nodes;
+      node = &next->second;
+    }
     node->ends = true;
   }
+  TAILOR_CHECK(check_weight(grammar_.weight() + kNameNodeWeight * nodes));
   return sequence({text_of("\""), other_than(root)});
 }
 

@@ -30,8 +30,9 @@ class JsonGrammar {
   /// A string of so many code points. Under a maximum above 128 an escape counts as the characters that it is written
   /// with, unless the minimum asks for more.
   GrammarExpr string(int minimum, int maximum);
-  /// A string that is none of these, written without escapes: the name of a further member.
-  GrammarExpr string_other_than(const std::vector<std::string>& names);
+  /// A string that is none of these, written without escapes: the name of a further member. Errors: the names make the
+  /// grammar heavier than any that is printed.
+  Result<GrammarExpr> string_other_than(const std::vector<std::string>& names);
 
   GrammarExpr literal(const Json& value);  // exactly this value, as it is printed
   GrammarExpr colon();
@@ -49,12 +50,14 @@ class JsonGrammar {
   GrammarExpr body(Piece which);
   GrammarExpr character_then(const GrammarExpr& rest);
   GrammarExpr counted_rest(int minimum, int maximum);
+  GrammarExpr after_minimum(int minimum, Piece rest);
   Grammar& grammar_;
   std::optional<std::size_t> rules_[kPieces];
   std::map<std::pair<int, int>, std::optional<std::size_t>> counted_;
+  std::map<Piece, std::vector<std::size_t>> chains_;  // [i]: i + 1 characters, then the piece
 };
 
-/// /// Tells the grammar what stands behind a string of JSON, for rules that end with its closing quote.
+/// Tells the grammar what stands behind a string of JSON, for rules that end with its closing quote.
 void ends_json_string(Grammar& grammar, std::size_t rule);
 
 /// The ways in which code points of a set stand within the quotes of a JSON string: those that may not stand there

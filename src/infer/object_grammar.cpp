@@ -75,12 +75,12 @@ GrammarExpr object_grammar(Grammar& grammar, JsonGrammar& json, const std::vecto
   GrammarExpr next;
   for (std::size_t i = members.size(); i-- > 0;) {
     const bool among_others = !members[i].required || (i > 0 && !members[i - 1].required);
-    leaves[i] = sequence({members[i].expr, after});
-    if (among_others) leaves[i] = grammar.rule_of(leaves[i]);
+    GrammarExpr leaf = sequence({members[i].expr, after});  // all that follows written out: not kept unless it is used
+    if (among_others) leaf = leaves[i] = grammar.rule_of(std::move(leaf));
     if (members[i].required) {
       end = i + 1;
       may_close = false;
-      next = leaves[i];
+      next = std::move(leaf);
       after = sequence({json.comma(), next});
     } else {
       std::vector<GrammarExpr> ways = leaves.choices(i, end);

@@ -280,7 +280,8 @@ Result<Automaton> regex_automaton(std::string_view pattern) {
   TAILOR_TRY(std::vector<Branch> branches, Parser(pattern).parse());
   std::vector<GrammarExpr> ways;
   for (Branch& branch : branches) ways.push_back(std::move(branch.body));
-  return automaton_of(choice(std::move(ways)));
+  AutomatonBudget budget;
+  return automaton_of(choice(std::move(ways)), budget);
 }
 
 Result<GrammarExpr> add_regex(Grammar& grammar, std::string_view pattern) {
@@ -289,7 +290,8 @@ Result<GrammarExpr> add_regex(Grammar& grammar, std::string_view pattern) {
       grammar, automaton, [](const CodeSet& set) { return std::vector{one_of(set)}; }, text_of(""));
 }
 
-Result<GrammarExpr> add_regex_string(Grammar& grammar, std::string_view pattern, int minimum, int maximum) {
+Result<GrammarExpr> add_regex_string(Grammar& grammar, std::string_view pattern, int minimum, int maximum,
+                                     AutomatonBudget& budget) {
   TAILOR_TRY(std::vector<Branch> branches, Parser(pattern).parse());
   const GrammarExpr anything = repeat(one_of({{1, kLastCodePoint}}), 0, kNoMaximum);
   std::vector<GrammarExpr> ways;
@@ -300,12 +302,12 @@ Result<GrammarExpr> add_regex_string(Grammar& grammar, std::string_view pattern,
     if (!branch.to_end) parts.push_back(anything);
     ways.push_back(sequence(std::move(parts)));
   }
-  TAILOR_TRY(Automaton automaton, automaton_of(choice(std::move(ways))));
+  TAILOR_TRY(Automaton automaton, automaton_of(choice(std::move(ways)), budget));
   if (minimum > 0 || maximum != kNoMaximum) {
-    TAILOR_TRY(automaton, with_length(automaton, minimum, maximum));
+    TAILOR_TRY(automaton, with_length(automaton, minimum, maximum, budget));
   }
   const std::size_t first = grammar.rules();
-  GrammarExpr rest = add_automaton(grammar, automaton, json_characters, text_of("\""));
+  TAILOR_TRY(GrammarExpr rest, add_automaton(grammar, automaton, json_characters, text_of("\"")));
   for (std::size_t rule = first; rule < grammar.rules(); ++rule) ends_json_string(grammar, rule);
   return sequence({text_of("\""), std::move(rest)});
 }

@@ -23,7 +23,8 @@ Result<Automaton> regex_automaton(std::string_view pattern);
 Result<GrammarExpr> add_regex(Grammar& grammar, std::string_view pattern);
 
 /// JSON strings in whose contents `pattern` matches somewhere, as JSON Schema means it, from `minimum` to `maximum`
-/// code points long (kNoMaximum: any length).
-Result<GrammarExpr> add_regex_string(Grammar& grammar, std::string_view pattern, int minimum, int maximum);
+/// code points long (kNoMaximum: any length). `budget` is shared by all patterns of the grammar.
+Result<GrammarExpr> add_regex_string(Grammar& grammar, std::string_view pattern, int minimum, int maximum,
+                                     AutomatonBudget& budget);
 
 }  // namespace tailor

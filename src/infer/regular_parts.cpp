@@ -9,6 +9,7 @@ namespace {
 
 using Kind = GrammarNode::Kind;
 constexpr std::size_t kLargestPart = 5000;  // nodes, the rules within written out
+constexpr std::size_t kFlatSteps = 16;      // what writing one out costs, in steps of the budget
 
 class Rewriter {
  public:
@@ -16,8 +17,15 @@ class Rewriter {
 
   Grammar rewrite() {
     for (std::size_t rule = 1; rule < old_.rules(); ++rule) out_.add_rule();
-    for (std::size_t rule = 0; rule < old_.rules(); ++rule) {
+    std::vector<bool> reached(old_.rules(), false);
+    std::vector<std::size_t> waiting = {0};
+    while (!waiting.empty()) {
+      const std::size_t rule = waiting.back();
+      waiting.pop_back();
+      if (rule >= reached.size() || reached[rule]) continue;  // those of automata refer to one another alone
+      reached[rule] = true;
       out_.define(rule, rewritten(old_.body(rule)));
+      collect(*out_.body(rule), waiting);
     }
     return std::move(out_);
   }
@@ -78,11 +86,13 @@ class Rewriter {
 
   GrammarExpr regular(const GrammarExpr& expr) {
     const bool simple = expr->kind == Kind::kText || expr->kind == Kind::kClass || expr->kind == Kind::kRule;
-    if (simple || size_of(*expr) > kLargestPart) return expr;
-    const auto automaton = automaton_of(flat(expr));
+    const std::size_t size = size_of(*expr);
+    if (simple || size > kLargestPart || !check_weight(out_.weight()) || !budget_.take(kFlatSteps * size)) return expr;
+    const auto automaton = automaton_of(flat(expr), budget_);
     if (!automaton) return expr;
-    return add_automaton(
+    auto rules = add_automaton(
         out_, *automaton, [](const CodeSet& set) { return std::vector{one_of(set)}; }, text_of(""));
+    return rules ? *std::move(rules) : expr;
   }
 
   GrammarExpr rewritten(const GrammarExpr& expr) {
@@ -110,6 +120,7 @@ class Rewriter {
   const Grammar& old_;
   std::vector<std::size_t> sizes_;  // of regular rules, written out; 0: not regular
   Grammar out_;
+  AutomatonBudget budget_;
 };
 
 }  // namespace

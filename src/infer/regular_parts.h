@@ -6,7 +6,8 @@
 
 namespace tailor {
 
-/// A grammar of the same texts. Parts whose automata would be large stay as they are.
+/// A grammar of the same texts; rules that its root does not reach are left undefined. Parts whose automata would be
+/// large stay as they are, and so do those left when the automata together take too much work or room.
 Grammar with_regular_parts(const Grammar& grammar);
 
 }  // namespace tailor

@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <tuple>
 
 #include "infer/json_grammar.h"
 #include "infer/number_range.h"
@@ -68,6 +69,8 @@ class SchemaReader {
   Result<std::optional<int>> count(const Json& schema, const char* keyword, const std::string& path, int most) const;
   Result<std::pair<int, int>> counts(const Json& schema, const char* least, const char* greatest,
                                      const std::string& path, int most) const;
+  /// Of what is written so far. Each step checks it: what one step adds is bounded.
+  Status check_size(const std::string& path) const;
   GrammarExpr rule_of(GrammarExpr expr) { return grammar_.rule_of(std::move(expr)); }
 
   const Json& root_;
@@ -76,8 +79,16 @@ class SchemaReader {
   SchemaFlattener flattener_;
   std::map<const Json*, std::size_t> references_;  // rules of what was referred to
   std::set<const Json*> open_;                     // read at this moment, and nothing was written since
+  std::map<std::tuple<std::string, int, int>, GrammarExpr> patterns_;  // with their lengths
+  AutomatonBudget budget_;                                             // of all patterns
   std::size_t schemas_ = 0, properties_ = 0, values_ = 0;
+  std::size_t plain_weight_ = 0;  // of enumerations, which stand in no rule of their own
 };
+
+Status SchemaReader::check_size(const std::string& path) const {
+  const Status checked = check_weight(std::max(grammar_.weight(), plain_weight_));
+  return checked ? Status() : schema_error(path, "", checked.error().message, checked.error().hint);
+}
 
 Status SchemaReader::check_keywords(const Json& schema, const std::string& path) const {
   for (const auto& [keyword, value] : schema.items()) {
@@ -106,6 +117,7 @@ Result<GrammarExpr> SchemaReader::read(const Json& schema, const std::string& pa
                         "use \"$ref\" alone rather than within allOf");
   if (depth > kDeepestSchema)
     return schema_error(path, "", fmt::format("schemas are nested deeper than {}", kDeepestSchema));
+  TAILOR_CHECK(check_size(path));
   if (schema == true) return json_.value();
   if (schema == false) return nothing();
   if (!schema.is_object()) return schema_error(path, "", "a schema must be an object or a boolean");
@@ -152,9 +164,11 @@ Result<GrammarExpr> SchemaReader::branches(const Json& schema, const char* keywo
                                            int depth) {
   const Json& list = schema[keyword];
   if (!list.is_array() || list.empty()) return schema_error(path, keyword, "must be a list of schemas");
-  Json base = schema;
-  for (const char* gone : {keyword, "$id", "$defs", "definitions"}) base.erase(gone);
-  const bool plain = !constrains(base);
+  Json base = Json::object();
+  for (const auto& [key, value] : schema.items()) {
+    if (key != keyword && role_of(key) != KeywordRole::kAnnotation) base[key] = value;
+  }
+  const bool plain = base.empty();
   std::vector<GrammarExpr> ways;
   std::vector<Json> flat;
   for (std::size_t i = 0; i < list.size(); ++i) {
@@ -188,9 +202,12 @@ Result<GrammarExpr> SchemaReader::branches(const Json& schema, const char* keywo
 }
 
 Result<GrammarExpr> SchemaReader::values(const Json& schema, const std::string& path) {
+  const auto annotates = [](const std::string& keyword, const Json& value) {
+    if (keyword == "format") return value.is_string() && !format_pattern(value.get_ref<const std::string&>());
+    return role_of(keyword) == KeywordRole::kAnnotation || keyword == "nullable";
+  };
   for (const auto& [keyword, value] : schema.items()) {
-    if (keyword != "enum" && keyword != "const" && keyword != "type" && keyword != "format" &&
-        role_of(keyword) != KeywordRole::kAnnotation && keyword != "nullable") {
+    if (keyword != "enum" && keyword != "const" && keyword != "type" && !annotates(keyword, value)) {
       return schema_error(path, keyword, "is not enforced beside enum or const",
                           "leave out the values that it forbids");
     }
@@ -201,20 +218,26 @@ Result<GrammarExpr> SchemaReader::values(const Json& schema, const std::string& 
   if (values_ > kMostValues)
     return schema_error(path, "enum", fmt::format("the schema lists more than {} values", kMostValues));
   TAILOR_TRY(const std::vector<std::string> all, types(schema, path));
+  const std::string only = schema.contains("const") ? value_key(schema["const"]) : "";
   std::vector<std::string> plain;
   std::vector<GrammarExpr> ways;
   for (const Json& value : allowed) {
-    if (schema.contains("const") && value != schema["const"]) continue;
+    if (!only.empty() && value_key(value) != only) continue;
     if (schema.contains("type") &&
         std::none_of(all.begin(), all.end(), [&](const std::string& type) { return has_type(value, type); }))
       continue;
     if (value.is_structured() && !value.empty()) {
-      ways.push_back(json_.literal(value));
+      ways.push_back(rule_of(json_.literal(value)));
+      TAILOR_CHECK(check_size(path));
     } else {
       plain.push_back(value.dump());
     }
   }
-  if (!plain.empty()) ways.push_back(any_text_of(std::move(plain)));
+  if (!plain.empty()) {
+    ways.push_back(any_text_of(std::move(plain)));
+    plain_weight_ += weight_of(ways.back());
+    TAILOR_CHECK(check_size(path));
+  }
   return choice(std::move(ways));
 }
 
@@ -319,9 +342,11 @@ Result<GrammarExpr> SchemaReader::string(const Json& schema, const std::string& 
   const char* keyword = has_pattern ? "pattern" : "format";
   if (has_pattern && !schema["pattern"].is_string()) return schema_error(path, keyword, "must be a string");
   const std::string pattern = format ? std::string(*format) : schema["pattern"].get<std::string>();
-  auto matching = add_regex_string(grammar_, pattern, length.first, length.second);
+  GrammarExpr& known = patterns_[{pattern, length.first, length.second}];
+  if (known != nullptr) return known;
+  auto matching = add_regex_string(grammar_, pattern, length.first, length.second, budget_);
   if (!matching) return schema_error(path, keyword, matching.error().message, matching.error().hint);
-  return matching;
+  return known = *std::move(matching);
 }
 
 Result<GrammarExpr> SchemaReader::array(const Json& schema, const std::string& path, int depth) {
@@ -385,25 +410,34 @@ Result<std::vector<ObjectMember>> SchemaReader::members(const Json& schema, cons
   std::set<std::string> wanted;
   for (const Json& name : required) wanted.insert(name.get<std::string>());
   std::vector<ObjectMember> out;
-  const auto add = [&](const std::string& name, const Json& value, const std::string& at) -> Status {
+  const auto add = [&](const std::string& name, GrammarExpr expr, const std::string& at) -> Status {
     if (++properties_ > kMostProperties)
       return schema_error(path, "properties", fmt::format("the schema has more than {} properties", kMostProperties));
     if (name.size() > kLongestName)
       return schema_error(path, "properties", fmt::format("a name is longer than {} bytes", kLongestName));
-    TAILOR_TRY(GrammarExpr expr, read(value, at, depth + 1));
     const bool must = wanted.contains(name);
     if (is_nothing(expr) && must) return schema_error(at, "", "is required, but no value is allowed for it");
     if (!is_nothing(expr))
       out.push_back({name, sequence({text_of(Json(name).dump()), json_.colon(), std::move(expr)}), must});
     return {};
   };
-  for (const auto& [name, value] : listed.items()) TAILOR_CHECK(add(name, value, path + ".properties." + name));
+  for (const auto& [name, value] : listed.items()) {
+    const std::string at = path + ".properties." + name;
+    TAILOR_TRY(GrammarExpr expr, read(value, at, depth + 1));
+    TAILOR_CHECK(add(name, std::move(expr), at));
+  }
+  const Json rest = schema.value("additionalProperties", Json(true));
+  const std::string rest_path = path + ".additionalProperties";
+  GrammarExpr further;  // read for the first that is not listed
   for (const std::string& name : wanted) {
     if (listed.contains(name)) continue;
-    const Json rest = schema.value("additionalProperties", Json(true));
     if (rest == false)
       return schema_error(path, "required", fmt::format("\"{}\" is required, but not among the properties", name));
-    TAILOR_CHECK(add(name, rest, path + ".additionalProperties"));
+    if (further == nullptr) {
+      TAILOR_TRY(further, read(rest, rest_path, depth + 1));
+      if (!is_nothing(further)) further = rule_of(std::move(further));
+    }
+    TAILOR_CHECK(add(name, further, rest_path));
   }
   return out;
 }
@@ -421,8 +455,9 @@ Result<GrammarExpr> SchemaReader::object(const Json& schema, const std::string& 
   const Json rest = schema.value("additionalProperties", Json(open));
   TAILOR_TRY(GrammarExpr further, read(rest, path + ".additionalProperties", depth + 1));
   if (!is_nothing(further)) {
-    GrammarExpr name = names.empty() ? json_.string() : json_.string_other_than(names);
-    further = rule_of(sequence({std::move(name), json_.colon(), std::move(further)}));
+    auto name = names.empty() ? Result<GrammarExpr>(json_.string()) : json_.string_other_than(names);
+    if (!name) return schema_error(path, "additionalProperties", name.error().message, name.error().hint);
+    further = rule_of(sequence({*std::move(name), json_.colon(), std::move(further)}));
   }
   if (named.size() > kMostOptional &&
       std::any_of(named.begin(), named.end(), [](const ObjectMember& m) { return !m.required; })) {

@@ -15,9 +15,9 @@
 /// minimum, maximum, exclusiveMinimum, exclusiveMaximum, anyOf, oneOf (where its branches are plainly disjoint), allOf,
 /// local $ref (recursive ones too), and the formats date-time, date, time, duration, email, hostname, ipv4, ipv6, uuid;
 /// other formats are annotations, as the standard has them. Refused: everything else, among it not, if, dependent…,
-/// patternProperties, propertyNames, contains, uniqueItems, multipleOf; schemas above 256 KiB, deeper than 64, with
-/// more than 1000 properties or 10,000 values; references that lead to themselves; constraints that contradict one
-/// another.
+/// patternProperties, propertyNames, contains, uniqueItems, multipleOf; those formats beside enum or const; schemas
+/// above 256 KiB, deeper than 64, with more than 1000 properties or 10,000 values, or whose grammar would be heavier
+/// than GrammarLimits allow; references that lead to themselves; constraints that contradict one another.
 
 #include <string>
 

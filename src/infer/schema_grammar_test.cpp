@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <functional>
 
 #include "core/files.h"
 #include "infer/test_constraints.h"
@@ -82,6 +83,8 @@ TEST(SchemaGrammar, RefusesWhatItDoesNotEnforce) {
       {R"({"type":"object","unevaluatedProperties":{}})", ".unevaluatedProperties: can only be"},
       {R"({"anyOf":[{}],"oneOf":[{}]})", ".oneOf: cannot be enforced beside anyOf"},
       {R"({"enum":["a","b"],"minLength":1})", ".minLength: is not enforced beside enum"},
+      {R"({"enum":["x","2020-01-01"],"format":"date"})", ".format: is not enforced beside enum"},
+      {R"({"const":"x","anyOf":[{"format":"date"}]})", ".anyOf[0].format: is not enforced beside enum"},
       {R"({"type":"object","properties":{"a":{}},"minProperties":2})", ".minProperties: is not enforced"},
       {R"({"type":"object","minProperties":2})", ".minProperties: is not enforced"},
       {R"({"type":"object","properties":{"a":{},"b":{}},"maxProperties":1})", ".maxProperties: is not enforced"},
@@ -156,6 +159,10 @@ TEST(SchemaGrammar, RefusesWhatItDoesNotEnforce) {
   }
 }
 
+TEST(SchemaGrammar, FormatsThatAreNotEnforcedMayStandBesideConstants) {
+  EXPECT_TRUE(allows(compiled(Json::parse(R"({"enum":["a","b"],"format":"phone"})")), "\"b\""));
+}
+
 Json nested(int depth) {
   Json schema = {{"type", "null"}};
   for (int i = 0; i < depth; ++i) schema = {{"items", std::move(schema)}};
@@ -188,6 +195,62 @@ TEST(SchemaGrammar, RefusesWhatIsTooLarge) {
   refused({{"$ref", "#/$defs/d24"}, {"$defs", defs}}, "grows too large");
 }
 
+Json any_of(int count, const std::function<Json(int)>& branch) {
+  Json branches = Json::array();
+  for (int i = 0; i < count; ++i) branches.push_back(branch(i));
+  return {{"anyOf", std::move(branches)}};
+}
+
+/// What is refused when it is printed must not take memory and time until then: the reader itself refuses it, at the
+/// place where it grows too large.
+TEST(SchemaGrammar, ManySmallSchemasAreRefusedBeforeTheyAreBuilt) {
+  const auto refused = [](const Json& schema, const std::string& place, const std::string& message) {
+    const auto grammar = schema_grammar(schema, "s");
+    testing::expect_error(grammar, ErrorCode::kInvalidArgument, message);
+    if (!grammar) {
+      EXPECT_TRUE(grammar.error().message.starts_with(place)) << grammar.error().message;
+    }
+  };
+  const std::string large = ": the grammar is larger than 200000 characters";
+  const auto number = [](int i) { return Json{{"type", "number"}, {"minimum", i + 0.5}}; };
+  refused(any_of(2000, number), "s.anyOf[", "]" + large);
+  const auto letters = [](int i) { return Json{{"pattern", "^a{900}b{900}c{900}d{" + std::to_string(i) + "}$"}}; };
+  refused(any_of(40, letters), "s.anyOf[", "].pattern" + large);
+  const auto work = [](int i) { return Json{{"pattern", "^(a?){1000}b{" + std::to_string(i) + "}$"}}; };
+  refused(any_of(10, work), "s.anyOf[", "].pattern: the regular expression cannot be used: its automaton, with those");
+  const auto list = [](int i) {
+    Json items(5000, 0);
+    items[0] = i;
+    return Json{{"const", std::move(items)}};
+  };
+  refused(any_of(20, list), "s.anyOf[", "]" + large);
+  Json copies = any_of(30, [](int) { return Json::parse(R"({"$ref":"#/$defs/long","type":"string"})"); });
+  copies["$defs"] = {{"long", {{"enum", {std::string(10'000, 'x')}}}}};
+  refused(copies, "s.anyOf[", "]" + large);
+  Json names = Json::object();
+  for (int i = 0; i < 100; ++i) names[std::to_string(100 + i) + std::string(400, 'n')] = true;
+  refused({{"type", "object"}, {"properties", names}, {"additionalProperties", true}}, "s.additionalProperties", large);
+}
+
+TEST(SchemaGrammar, EqualPartsAreWrittenOnce) {
+  const auto rules = [](const Json& schema) { return schema_grammar(schema, "s").value().rules(); };
+  EXPECT_LT(rules(any_of(20, [](int i) { return Json{{"minLength", 1000 - i}}; })), 1100U);
+  EXPECT_LT(rules(any_of(20, [](int i) { return Json{{"minLength", 1000 - i}, {"maxLength", 2000}}; })), 1100U);
+  const Json code = {{"pattern", "^a{900}b{900}$"}};
+  EXPECT_LT(rules(any_of(20, [&](int) { return code; })), rules(code) + 100);
+}
+
+/// Names are compared one by one.
+TEST(SchemaGrammar, MergingManyNamesIsRefused) {
+  const auto part = [](const std::string& prefix) {
+    Json out = Json::object();
+    for (int i = 0; i < 8000; ++i) out[prefix + std::to_string(i)] = 0;
+    return out;
+  };
+  testing::expect_error(schema_grammar({{"allOf", {part("x-a"), part("x-b")}}}, "s"), ErrorCode::kInvalidArgument,
+                        "s: the schema grows too large");
+}
+
 TEST(SchemaGrammar, CountsOfOtherTypesConstrainNothing) {
   const auto constraint = compiled({{"type", "integer"}, {"minLength", 3}, {"pattern", "x"}, {"required", {"a"}}});
   EXPECT_TRUE(allows(constraint, "5"));
@@ -210,6 +273,43 @@ TEST(SchemaGrammar, NamesAreNotSmuggledInByEscapes) {
   EXPECT_FALSE(allows(constraint, R"({"a":"x"})"));
   EXPECT_FALSE(allows(constraint, R"({"\u0061":"x"})"));
   EXPECT_FALSE(allows(constraint, R"({"b":"x","a":"y"})"));
+}
+
+/// A further name is written without escapes: it can neither equal such a name nor begin as one.
+TEST(SchemaGrammar, NamesWithQuotesLeaveFurtherNamesWhole) {
+  const auto constraint = compiled({{"type", "object"},
+                                    {"properties",
+                                     {{"q\"", {{"type", "integer"}}},
+                                      {"b\\", {{"type", "integer"}}},
+                                      {"c\n", {{"type", "integer"}}},
+                                      {"cd", {{"type", "integer"}}}}},
+                                    {"additionalProperties", {{"type", "string"}}}});
+  for (const char* text :
+       {R"({"q\"":1,"b\\":2,"c\n":3,"cd":4,"q":"v"})", R"({"b":"v","c":"v","cde":"v"})", R"({"q\"":1})"})
+    EXPECT_TRUE(allows(constraint, text)) << text;
+  for (const char* text : {R"({"q"x":"v"})", R"({"q\"":"v"})", R"({"b\x":"v"})", R"({"b\\":"v"})", R"({"b\":"v"})",
+                           R"({"c\n":"v"})", "{\"c\nx\":\"v\"}", R"({"cd":"v"})"})
+    EXPECT_FALSE(allows(constraint, text)) << text;
+}
+
+TEST(SchemaGrammar, MembersOfConstantsHaveNoOrder) {
+  const auto refused = [](const char* schema, const char* message) {
+    testing::expect_error(schema_grammar(Json::parse(schema), "s"), ErrorCode::kInvalidArgument, message);
+  };
+  refused(R"({"oneOf":[{"const":{"a":1,"b":2}},{"const":{"b":2.0,"a":1}}]})", "branches 0 and 1 may allow the same");
+  refused(R"({"oneOf":[{"enum":[0,[{"a":1,"b":2}]]},{"enum":[[{"b":2,"a":1}]]}]})", "branches 0 and 1");
+  for (const char* schema :
+       {R"({"enum":[{"a":1,"b":[{"c":0,"d":0}]},3],"const":{"b":[{"d":0,"c":0.0}],"a":1}})",
+        R"({"allOf":[{"const":{"a":1,"b":[{"c":0,"d":0}]}},{"const":{"b":[{"d":0,"c":0}],"a":1}}]})",
+        R"({"allOf":[{"enum":[3,{"a":1,"b":[{"c":0,"d":0}]}]},{"enum":[{"b":[{"d":0,"c":0}],"a":1}]}]})"}) {
+    const auto constraint = compiled(Json::parse(schema));
+    EXPECT_TRUE(allows(constraint, R"({"a":1,"b":[{"c":0,"d":0}]})")) << schema;
+    EXPECT_FALSE(allows(constraint, "3")) << schema;
+  }
+  refused(R"({"enum":[[1,2]],"const":[2,1]})", "no value is allowed here");
+  // No double is the first.
+  EXPECT_TRUE(allows(compiled(Json::parse(R"({"oneOf":[{"const":9007199254740993},{"const":9007199254740992.0}]})")),
+                     "9007199254740993"));
 }
 
 TEST(SchemaGrammar, StringsHoldNoHalfOfAPairAndNoControlCharacter) {

@@ -6,6 +6,8 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <map>
+#include <set>
 
 namespace tailor {
 namespace {
@@ -81,6 +83,23 @@ Json as_list(const Json& type) {
   return type.is_array() ? type : Json::array({type});
 }
 
+/// A whole number is written as one; what no integer holds differs from all integers.
+std::string number_key(const Json& value) {
+  if (!value.is_number_float()) return value.dump();
+  const double number = value.get<double>();
+  if (std::floor(number) != number) return fmt::format("{}", number);
+  if (number >= -0x1p63 && number < 0x1p63) return fmt::format("{}", static_cast<std::int64_t>(number));
+  if (number >= 0 && number < 0x1p64) return fmt::format("{}", static_cast<std::uint64_t>(number));
+  return fmt::format("{}", number);
+}
+
+std::set<std::string> keys_of(const Json& values) {
+  std::set<std::string> keys;
+  for (const Json& value : values) keys.insert(value_key(value));
+  return keys;
+}
+
+/// Of types.
 bool contains(const Json& list, const Json& value) {
   return std::find(list.begin(), list.end(), value) != list.end();
 }
@@ -146,12 +165,19 @@ std::size_t count_values(const Json& value) {
   return count;
 }
 
-void merge_properties(Json& a, const Json& b) {
+const Json& properties_of(const Json& schema) {
   static const Json kEmpty = Json::object();
-  const auto part = [](const Json& schema, const char* key) -> const Json& {
-    return schema.contains(key) ? schema[key] : kEmpty;
-  };
-  Json mine = part(a, "properties"), theirs = part(b, "properties");
+  return schema.is_object() && schema.contains("properties") ? schema["properties"] : kEmpty;
+}
+
+/// What it costs to add b's members to those of a, in values that are copied: each name is compared with all before it.
+std::size_t look_ups(const Json& a, const Json& b) {
+  constexpr std::size_t kNamesForAValue = 64;
+  return (a.size() + b.size()) * b.size() / kNamesForAValue;
+}
+
+void merge_properties(Json& a, const Json& b) {
+  Json mine = properties_of(a), theirs = properties_of(b);
   if (!mine.is_object() || !theirs.is_object()) return;  // refused where it is read
   const Json my_names = mine, their_names = theirs;
   if (b.contains("additionalProperties")) restrict(mine, b["additionalProperties"], their_names);
@@ -207,6 +233,20 @@ bool has_type(const Json& value, std::string_view type) {
     return value.is_number_integer() ||
            (value.is_number_float() && std::floor(value.get<double>()) == value.get<double>());
   return false;
+}
+
+std::string value_key(const Json& value) {
+  if (value.is_number()) return number_key(value);
+  if (!value.is_structured()) return dump_json(value);
+  std::string key(1, value.is_object() ? '{' : '[');
+  if (value.is_object()) {
+    std::map<std::string, const Json*> members;
+    for (const auto& [name, member] : value.items()) members[name] = &member;
+    for (const auto& [name, member] : members) key += dump_json(Json(name)) + ':' + value_key(*member) + ',';
+  } else {
+    for (const Json& item : value) key += value_key(item) + ',';
+  }
+  return key + (value.is_object() ? '}' : ']');
 }
 
 Result<const Json*> follow_reference(const Json& root, const Json& reference, const std::string& path) {
@@ -269,7 +309,8 @@ Result<Json> SchemaFlattener::flat_at(const Json& schema, const std::string& pat
 }
 
 Result<Json> SchemaFlattener::merged(const Json& a, const Json& b, const std::string& path) {
-  if ((steps_ += count_values(a)) > kMostSteps)
+  steps_ += count_values(a) + look_ups(a, b) + look_ups(properties_of(a), properties_of(b));
+  if (steps_ > kMostSteps)
     return schema_error(path, "", "the schema grows too large when its references and allOf are followed");
   if (a == false || b == false) return Json(false);
   if (a == true) return b;
@@ -290,7 +331,7 @@ Result<Json> SchemaFlattener::merged(const Json& a, const Json& b, const std::st
       continue;
     }
     Json& mine = out[key];
-    if (mine == theirs || role_of(key) == kAnnotation) continue;
+    if (role_of(key) == kAnnotation || value_key(mine) == value_key(theirs)) continue;
     if (key == "type") {
       mine = common_types(mine, theirs);
       if (mine.empty()) return Json(false);
@@ -299,13 +340,15 @@ Result<Json> SchemaFlattener::merged(const Json& a, const Json& b, const std::st
     } else if (among(kSmallerWins, key) && mine.is_number() && theirs.is_number()) {
       mine = std::min(mine, theirs);
     } else if (key == "required" && mine.is_array() && theirs.is_array()) {
+      std::set<std::string> names = keys_of(mine);
       for (const Json& name : theirs) {
-        if (!contains(mine, name)) mine.push_back(name);
+        if (names.insert(value_key(name)).second) mine.push_back(name);
       }
     } else if (key == "enum" && mine.is_array() && theirs.is_array()) {
       Json shared = Json::array();
+      const std::set<std::string> others = keys_of(theirs);
       for (const Json& value : mine) {
-        if (contains(theirs, value)) shared.push_back(value);
+        if (others.contains(value_key(value))) shared.push_back(value);
       }
       if (shared.empty()) return Json(false);
       mine = std::move(shared);
@@ -345,7 +388,8 @@ Result<bool> disjoint_schemas(SchemaFlattener& flattener, const Json& a, const J
            });
   };
   if (va.is_array() && vb.is_array()) {
-    return std::none_of(va.begin(), va.end(), [&](const Json& value) { return contains(vb, value); });
+    const std::set<std::string> others = keys_of(vb);
+    return std::none_of(va.begin(), va.end(), [&](const Json& value) { return others.contains(value_key(value)); });
   }
   if (none_of_type(va, tb) || none_of_type(vb, ta)) return true;
   if (ta.is_array() && tb.is_array() && common_types(ta, tb).empty()) return true;

@@ -25,6 +25,9 @@ Error schema_error(const std::string& path, std::string_view keyword, std::strin
 /// The part of `root` that a local reference ("#/$defs/x") names. `path` is of the schema that refers.
 Result<const Json*> follow_reference(const Json& root, const Json& reference, const std::string& path);
 
+/// Equal for values that JSON Schema calls equal, and for no others: members have no order, and 1 is 1.0.
+std::string value_key(const Json& value);
+
 /// Schemas without $ref and allOf at their top, whose other keywords say the same. Counts its steps, so that schemas
 /// which grow without end are refused.
 class SchemaFlattener {

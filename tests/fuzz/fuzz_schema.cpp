@@ -152,7 +152,10 @@ std::vector<std::string> seeds() {
       R"(s{"$ref":"#/$defs/node","$defs":{"node":{"type":"object","properties":{"v":{"type":"number","exclusiveMinimum":-1.5},"next":{"anyOf":[{"$ref":"#/$defs/node"},{"type":"null"}]}},"required":["v","next"]}}})",
       R"(s{"allOf":[{"type":["object","null"],"properties":{"a":{"pattern":"^[a-c]+\\d{2,3}$"}}},{"properties":{"a":{"maxLength":6},"b":{"format":"date-time"}},"additionalProperties":{"type":"boolean"}}]})",
       R"(s{"oneOf":[{"properties":{"k":{"const":1}},"required":["k"],"type":"object"},{"type":"array","prefixItems":[{"type":"string"},{}],"items":false}]})",
+      R"(s{"properties":{"q\"":{"enum":[{"a":1,"b":[2]}],"const":{"b":[2],"a":1.0}}},"additionalProperties":{"minLength":900}})",
+      R"(s{"anyOf":[{"pattern":"^(a?){1000}b{9}$"},{"pattern":"^(a?){1000}c{9}$"},{"minimum":0.5},{"minLength":1000}]})",
       R"(r^(\w+\s?)+[^a-f"\\]{2,5}(\.|\u00e9)?$|x{3})",
+      "groot ::= \"x\" (\"\"{1000000}){19000} a\na ::= (\"b\"?){1000} [0-9]{1000}\nb ::= a a\n",
       "groot ::= item (\",\" item){0,3}\nitem ::= [a-c]+ | \"(\" root \")\" | \"\\\"\" [^\"\\n]* \"\\\"\" # end\n",
   };
   add_invented(out, 4, 60);
