@@ -20,6 +20,11 @@ constexpr std::uint64_t kLeastCells = 256;  // of a lane
 
 }  // namespace
 
+void EngineTicket::cancel() {
+  const std::lock_guard lock(signal_->mutex);  // no lane is between looking for it and sleeping
+  if (!cancelled_.exchange(true)) signal_->changed.notify_all();
+}
+
 Engine::Impl::~Impl() {
   {
     const std::lock_guard lock(mutex);
@@ -329,7 +334,7 @@ Result<std::shared_ptr<EngineTicket>> Engine::submit(EngineRequest request, std:
         fmt::format("the prompt has {} tokens; the model reads {}, its answer included", request.prompt.size(), reach),
         "shorten the prompt"};
   }
-  const auto ticket = std::make_shared<EngineTicket>();
+  const auto ticket = std::make_shared<EngineTicket>(self.signal);
   const int choices = std::max(1, request.choices);
   const auto shared = std::make_shared<const EngineRequest>(std::move(request));
   const SteadyTime now = std::chrono::steady_clock::now();

@@ -559,6 +559,42 @@ TEST(Engine, OurAttentionIsLlamaCppsOverSixteenBitKeysAndValues) {
   const TokenList prompt = some_tokens(150);
   EngineRequest request = ask(prompt);
   request.only_prompt = true;
+TEST(Engine, WhoWaitsForAnotherLanesBeginningMayGo) {
+  Engine engine = Engine::load(tiny_llama(), exact()).value();
+  const TokenList common = some_tokens(200);
+  const auto stopper = std::make_shared<Stopper>();
+  engine.submit(ask(joined(common, some_tokens(5, 5))), stopper).value();
+  stopper->wait_until_stopped();  // in its lane's first step: what comes now waits for the step's end
+  const auto gone = std::make_shared<Heard>(), late = std::make_shared<Heard>(), third = std::make_shared<Heard>();
+  const auto ticket = engine.submit(ask(joined(common, some_tokens(5, 6))), gone).value();
+  while (engine.stats().steps == 0) std::this_thread::yield();  // the other lane has seen that it must wait
+  EXPECT_EQ(engine.stats().running, 2);
+  const auto error = [](Heard& heard) { return heard.wait()[0].error.value_or(Error{}).message; };
+  ticket->cancel();
+  EXPECT_EQ(error(*gone), "the request was cancelled");
+  EXPECT_EQ(engine.stats().running, 1);
+  EngineRequest request = ask(joined(common, some_tokens(5, 7)));
+  request.deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(50);
+  engine.submit(request, late).value();
+  EXPECT_EQ(error(*late), "the request took longer than its time-out");
+  request.deadline.reset();
+  engine.submit(request, third).value();
+  stopper->go();
+  EXPECT_EQ(third->wait()[0].prompt.cached, common.size()) << "who stays gets it";
+}
+
+TEST(Engine, ATicketOutlivesItsEngine) {
+  std::shared_ptr<EngineTicket> ticket;
+  const auto heard = std::make_shared<Heard>();
+  {
+    Engine engine = Engine::load(tiny_llama(), exact()).value();
+    ticket = engine.submit(ask(some_tokens(20)), heard).value();
+    heard->wait();
+  }
+  ticket->cancel();
+  EXPECT_TRUE(ticket->cancelled());
+}
+
   request.prompt_logprobs = 0;
   const Heard::Choice got = answer(engine, request);
   const std::vector<double> losses = testing::ReferenceDecoder(tiny_llama(), {}, /*f32=*/false).losses(prompt);
