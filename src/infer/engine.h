@@ -166,6 +166,7 @@ class Engine {
   ~Engine();  // ends what runs with kCancelled
 
   /// A GGUF LoRA adapter, or a soft prompt (infer/soft_prompt.h). kUnavailable: a worker computes, which takes none.
+  /// kInvalidArgument: it does not fit the model, or leaves nothing of the context.
   Result<AdapterId> add_adapter(const std::filesystem::path& file);
   Result<AdapterId> add_soft_prompt(const std::filesystem::path& file);
   /// Requests that name it are refused from now on; it is dropped when the last one that runs has ended.
@@ -201,7 +202,7 @@ class Engine {
   std::string chat_template() const;
   int max_context() const;  // an adapter's soft prompt not counted
   int vocabulary() const;
-  int soft_tokens(AdapterId adapter) const;
+  int soft_tokens(AdapterId adapter) const;  // fewer than max_context()
 
  private:
   explicit Engine(std::unique_ptr<Impl> impl);

@@ -405,6 +405,40 @@ TEST(Engine, SoftPromptsStandBeforeEveryPrompt) {
   EXPECT_NE(answer(engine, ask(prompt)).tokens, expected);
 }
 
+TEST(Engine, ASoftPromptThatFillsTheContextIsRefused) {
+  TemporaryDirectory dir("engine");
+  testing::write_soft_prompt(dir.path() / "soft.safetensors");
+  EngineOptions options = exact();
+  options.max_context = 7;
+  Engine full = Engine::load(tiny_llama(), options).value();
+  expect_error(full.add_soft_prompt(dir.path() / "soft.safetensors"), ErrorCode::kInvalidArgument,
+               "expected fewer than 7 tokens, got 7");
+  options.max_context = 9;
+  Engine engine = Engine::load(tiny_llama(), options).value();
+  EngineRequest request = ask(some_tokens(1));
+  request.adapter = engine.add_soft_prompt(dir.path() / "soft.safetensors").value();
+  EXPECT_EQ(answer(engine, request).tokens.size(), 1u);
+  request.prompt = some_tokens(2);
+  expect_error(engine.submit(request, std::make_shared<Heard>()), ErrorCode::kInvalidArgument, "the model reads 2");
+}
+
+TEST(Engine, ASoftPromptThatFillsTheCacheLeavesNoRoom) {
+  TemporaryDirectory dir("engine");
+  testing::write_soft_prompt(dir.path() / "soft.safetensors", 300);
+  EngineOptions options = exact();
+  options.lanes = 1;
+  options.cache_bytes = 256 * 2 * 2 * 32 * 4;  // of 256 tokens
+  Engine engine = Engine::load(tiny_llama(), options).value();
+  EngineRequest request = ask(some_tokens(5));
+  request.adapter = engine.add_soft_prompt(dir.path() / "soft.safetensors").value();
+  for (const bool alone : {false, true}) {
+    request.invariant = alone;
+    const auto refused = engine.submit(request, std::make_shared<Heard>());
+    expect_error(refused, ErrorCode::kInvalidArgument, "the model reads 0");
+    EXPECT_EQ(refused.error().hint, "give the cache more memory: it holds 256 tokens, and the soft prompt has 300");
+  }
+}
+
 TEST(Engine, PromptLogprobsAreThoseOfTheModel) {
   Engine engine = Engine::load(tiny_llama(), exact()).value();
   const TokenList prompt = some_tokens(150);
@@ -525,40 +559,6 @@ TEST(Engine, TheHeartbeatIsOfTheLaneThatHasBeenAtItsStepTheLongest) {
   while (!idle()) std::this_thread::yield();
 }
 
-TEST(Engine, WholeAnswersAreNeverPutBack) {
-  testing::ReferenceDecoder reference(tiny_llama());
-  EngineOptions options = exact();
-  options.lanes = 1;
-  options.cache_bytes = 1;  // raised to one text of 2,048 tokens
-  options.kept_bytes = 0;
-  options.whole_answers = true;
-  Engine engine = Engine::load(tiny_llama(), options).value();
-  std::mutex mutex;
-  int running = 0, most = 0;
-  std::vector<std::shared_ptr<Heard>> heard;
-  for (std::uint64_t i = 0; i < 8; ++i) {
-    heard.push_back(std::make_shared<Heard>());
-    heard.back()->on_token = [&](const Heard::Choice& choice) {
-      const std::lock_guard lock(mutex);
-      if (choice.tokens.size() == 1) most = std::max(most, ++running);
-      if (choice.tokens.size() == 100) --running;
-    };
-    EngineRequest request = ask(some_tokens(500, i), 100);
-    request.sampling.ignore_end = true;
-    engine.submit(request, heard.back()).value();
-  }
-  for (std::uint64_t i = 0; i < 8; ++i)
-    EXPECT_EQ(heard[i]->wait()[0].tokens, reference.answer(some_tokens(500, i), 100, true).tokens) << i;
-  EXPECT_EQ(most, 3);
-  EXPECT_EQ(engine.stats().preempted, 0u);
-  EXPECT_EQ(answer(engine, ask(some_tokens(2047))).tokens.size(), 1u);
-}
-
-TEST(Engine, OurAttentionIsLlamaCppsOverSixteenBitKeysAndValues) {
-  Engine engine = Engine::load(tiny_llama(), {.threads = 1, .lanes = 1}).value();
-  const TokenList prompt = some_tokens(150);
-  EngineRequest request = ask(prompt);
-  request.only_prompt = true;
 TEST(Engine, WhoWaitsForAnotherLanesBeginningMayGo) {
   Engine engine = Engine::load(tiny_llama(), exact()).value();
   const TokenList common = some_tokens(200);
@@ -595,6 +595,40 @@ TEST(Engine, ATicketOutlivesItsEngine) {
   EXPECT_TRUE(ticket->cancelled());
 }
 
+TEST(Engine, WholeAnswersAreNeverPutBack) {
+  testing::ReferenceDecoder reference(tiny_llama());
+  EngineOptions options = exact();
+  options.lanes = 1;
+  options.cache_bytes = 1;  // raised to one text of 2,048 tokens
+  options.kept_bytes = 0;
+  options.whole_answers = true;
+  Engine engine = Engine::load(tiny_llama(), options).value();
+  std::mutex mutex;
+  int running = 0, most = 0;
+  std::vector<std::shared_ptr<Heard>> heard;
+  for (std::uint64_t i = 0; i < 8; ++i) {
+    heard.push_back(std::make_shared<Heard>());
+    heard.back()->on_token = [&](const Heard::Choice& choice) {
+      const std::lock_guard lock(mutex);
+      if (choice.tokens.size() == 1) most = std::max(most, ++running);
+      if (choice.tokens.size() == 100) --running;
+    };
+    EngineRequest request = ask(some_tokens(500, i), 100);
+    request.sampling.ignore_end = true;
+    engine.submit(request, heard.back()).value();
+  }
+  for (std::uint64_t i = 0; i < 8; ++i)
+    EXPECT_EQ(heard[i]->wait()[0].tokens, reference.answer(some_tokens(500, i), 100, true).tokens) << i;
+  EXPECT_EQ(most, 3);
+  EXPECT_EQ(engine.stats().preempted, 0u);
+  EXPECT_EQ(answer(engine, ask(some_tokens(2047))).tokens.size(), 1u);
+}
+
+TEST(Engine, OurAttentionIsLlamaCppsOverSixteenBitKeysAndValues) {
+  Engine engine = Engine::load(tiny_llama(), {.threads = 1, .lanes = 1}).value();
+  const TokenList prompt = some_tokens(150);
+  EngineRequest request = ask(prompt);
+  request.only_prompt = true;
   request.prompt_logprobs = 0;
   const Heard::Choice got = answer(engine, request);
   const std::vector<double> losses = testing::ReferenceDecoder(tiny_llama(), {}, /*f32=*/false).losses(prompt);
