@@ -20,6 +20,11 @@ constexpr std::uint64_t kLeastCells = 256;  // of a lane
 
 }  // namespace
 
+void EngineTicket::cancel() {
+  const std::lock_guard lock(signal_->mutex);  // no lane is between looking for it and sleeping
+  if (!cancelled_.exchange(true)) signal_->changed.notify_all();
+}
+
 Engine::Impl::~Impl() {
   {
     const std::lock_guard lock(mutex);
@@ -270,6 +275,12 @@ Result<SequenceBytes> Engine::Impl::soft_state(const SoftPrompt& prompt, bool be
 
 Result<AdapterId> Engine::add_soft_prompt(const std::filesystem::path& file) {
   TAILOR_TRY(const SoftPrompt prompt, SoftPrompt::load(file));
+  if (prompt.length() >= impl_->max_context) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("{}: the soft prompt fills the context: expected fewer than {} tokens, got {}",
+                             file.string(), impl_->max_context, prompt.length()),
+                 "allow a longer context, or train a shorter soft prompt"};
+  }
   EngineAdapter adapter;
   TAILOR_TRY(adapter.soft, impl_->soft_state(prompt, false));
   if (impl_->model->short_context() > 0) {
@@ -320,16 +331,19 @@ Result<std::shared_ptr<EngineTicket>> Engine::submit(EngineRequest request, std:
       request.invariant || (request.repeatable && idle) ||
       (short_context > 0 && soft + request.prompt.size() + static_cast<std::size_t>(request.sampling.max_tokens) >
                                 static_cast<std::size_t>(short_context));
-  const std::size_t reach =
-      std::min(static_cast<std::size_t>(self.max_context), alone ? self.alone_cells : self.lane_cells) - soft;
+  const std::size_t room =
+      std::min(static_cast<std::size_t>(self.max_context), alone ? self.alone_cells : self.lane_cells);
+  const std::size_t reach = room - std::min(room, soft);
   const std::size_t needed = request.prompt.size() + (request.only_prompt ? 0 : 1);
   if (needed > reach) {
     return Error{
         ErrorCode::kInvalidArgument,
         fmt::format("the prompt has {} tokens; the model reads {}, its answer included", request.prompt.size(), reach),
-        "shorten the prompt"};
+        reach > 0
+            ? "shorten the prompt"
+            : fmt::format("give the cache more memory: it holds {} tokens, and the soft prompt has {}", room, soft)};
   }
-  const auto ticket = std::make_shared<EngineTicket>();
+  const auto ticket = std::make_shared<EngineTicket>(self.signal);
   const int choices = std::max(1, request.choices);
   const auto shared = std::make_shared<const EngineRequest>(std::move(request));
   const SteadyTime now = std::chrono::steady_clock::now();

@@ -9,15 +9,19 @@
 /// over a few contexts ("lanes"), each with an adapter and sequences of its own. Lanes run side by side, each on its
 /// share of the cores (infer/compute_share.h); beginnings move between them as bytes.
 
+#include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/cancel.h"
@@ -106,13 +110,22 @@ class AnswerListener {
   virtual void on_error(int choice, const Error& error) = 0;
 };
 
+/// An engine's lock and what its lanes sleep on. Tickets hold it, so that it may outlive the engine.
+struct EngineSignal {
+  std::mutex mutex;
+  std::condition_variable changed;
+};
+
 class EngineTicket {
  public:
-  /// The answers end within one step with kCancelled. Any thread, any number of times.
-  void cancel() { cancelled_.store(true, std::memory_order_relaxed); }
+  explicit EngineTicket(std::shared_ptr<EngineSignal> signal) : signal_(std::move(signal)) {}
+  /// The answers end within one step with kCancelled; those that wait for a step of others, at once. Any thread, any
+  /// number of times, after the engine's end too.
+  void cancel();
   bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
 
  private:
+  std::shared_ptr<EngineSignal> signal_;
   std::atomic<bool> cancelled_{false};
 };
 
@@ -153,6 +166,7 @@ class Engine {
   ~Engine();  // ends what runs with kCancelled
 
   /// A GGUF LoRA adapter, or a soft prompt (infer/soft_prompt.h). kUnavailable: a worker computes, which takes none.
+  /// kInvalidArgument: it does not fit the model, or leaves nothing of the context.
   Result<AdapterId> add_adapter(const std::filesystem::path& file);
   Result<AdapterId> add_soft_prompt(const std::filesystem::path& file);
   /// Requests that name it are refused from now on; it is dropped when the last one that runs has ended.
@@ -188,7 +202,7 @@ class Engine {
   std::string chat_template() const;
   int max_context() const;  // an adapter's soft prompt not counted
   int vocabulary() const;
-  int soft_tokens(AdapterId adapter) const;
+  int soft_tokens(AdapterId adapter) const;  // fewer than max_context()
 
  private:
   explicit Engine(std::unique_ptr<Impl> impl);

@@ -32,8 +32,9 @@ struct Engine::Impl final : CacheUser {
   std::unique_ptr<TorchWorker> torch;  // of the lane that computes one at a time; null: options.worker is empty, or it
                                        // has ended and is started again
 
-  mutable std::mutex mutex;  // all below
-  std::condition_variable changed;
+  const std::shared_ptr<EngineSignal> signal = std::make_shared<EngineSignal>();
+  std::mutex& mutex = signal->mutex;  // all below
+  std::condition_variable& changed = signal->changed;
   bool stopping = false;
   std::size_t lane_cells = 0;         // at most, a lane
   std::size_t alone_cells = 0;        // at most, the lane that computes one at a time, beside the others
@@ -108,6 +109,7 @@ class Lane {
  private:
   void run();
   // Under the engine's lock:
+  void wait_for_work(std::unique_lock<std::mutex>& lock) const;
   bool has_work() const;
   bool holds_too_much() const;  // since the lanes' limit was lowered
   /// What was taken in before that has the room that there was then. False: it has.

@@ -58,7 +58,7 @@ void Lane::run() {
         busy.set(false);
         computing_since_.reset();
       }
-      engine_.changed.wait(lock, [&] { return engine_.stopping || has_work(); });
+      wait_for_work(lock);
       if (engine_.stopping) break;
       if (!computing_since_) computing_since_ = now();
       afresh = jobs_.empty() && (times_forgotten_ != engine_.times_forgotten || holds_too_much());
@@ -109,9 +109,25 @@ void Lane::drop_removed_adapter() {
   engine_.forget_if_unused(engine_.adapters.at(std::exchange(adapter_, 0)));
 }
 
+void Lane::wait_for_work(std::unique_lock<std::mutex>& lock) const {
+  std::optional<SteadyTime> first_deadline;
+  for (const auto& job : jobs_) {
+    const auto& deadline = job->request->deadline;
+    if (deadline && (!first_deadline || *deadline < *first_deadline)) first_deadline = deadline;
+  }
+  while (!engine_.stopping && !has_work()) {
+    if (first_deadline)
+      engine_.changed.wait_until(lock, *first_deadline);
+    else
+      engine_.changed.wait(lock);
+  }
+}
+
 bool Lane::has_work() const {
   if (beginnings_.has_mail() || adapter_removed() || (jobs_.empty() && holds_too_much())) return true;
-  const auto runnable = [&](const auto& job) { return !job->begun_here || beginnings_.may_go_on(*job); };
+  const auto runnable = [&, at = now()](const auto& job) {
+    return !job->begun_here || beginnings_.may_go_on(*job) || expiry(*job, at).has_value();
+  };
   if (std::any_of(jobs_.begin(), jobs_.end(), runnable)) return true;
   return engine_.queue.oldest([&](const QueuedRequest& r) { return may_admit(r); }) != nullptr;
 }

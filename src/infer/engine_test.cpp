@@ -405,6 +405,40 @@ TEST(Engine, SoftPromptsStandBeforeEveryPrompt) {
   EXPECT_NE(answer(engine, ask(prompt)).tokens, expected);
 }
 
+TEST(Engine, ASoftPromptThatFillsTheContextIsRefused) {
+  TemporaryDirectory dir("engine");
+  testing::write_soft_prompt(dir.path() / "soft.safetensors");
+  EngineOptions options = exact();
+  options.max_context = 7;
+  Engine full = Engine::load(tiny_llama(), options).value();
+  expect_error(full.add_soft_prompt(dir.path() / "soft.safetensors"), ErrorCode::kInvalidArgument,
+               "expected fewer than 7 tokens, got 7");
+  options.max_context = 9;
+  Engine engine = Engine::load(tiny_llama(), options).value();
+  EngineRequest request = ask(some_tokens(1));
+  request.adapter = engine.add_soft_prompt(dir.path() / "soft.safetensors").value();
+  EXPECT_EQ(answer(engine, request).tokens.size(), 1u);
+  request.prompt = some_tokens(2);
+  expect_error(engine.submit(request, std::make_shared<Heard>()), ErrorCode::kInvalidArgument, "the model reads 2");
+}
+
+TEST(Engine, ASoftPromptThatFillsTheCacheLeavesNoRoom) {
+  TemporaryDirectory dir("engine");
+  testing::write_soft_prompt(dir.path() / "soft.safetensors", 300);
+  EngineOptions options = exact();
+  options.lanes = 1;
+  options.cache_bytes = 256 * 2 * 2 * 32 * 4;  // of 256 tokens
+  Engine engine = Engine::load(tiny_llama(), options).value();
+  EngineRequest request = ask(some_tokens(5));
+  request.adapter = engine.add_soft_prompt(dir.path() / "soft.safetensors").value();
+  for (const bool alone : {false, true}) {
+    request.invariant = alone;
+    const auto refused = engine.submit(request, std::make_shared<Heard>());
+    expect_error(refused, ErrorCode::kInvalidArgument, "the model reads 0");
+    EXPECT_EQ(refused.error().hint, "give the cache more memory: it holds 256 tokens, and the soft prompt has 300");
+  }
+}
+
 TEST(Engine, PromptLogprobsAreThoseOfTheModel) {
   Engine engine = Engine::load(tiny_llama(), exact()).value();
   const TokenList prompt = some_tokens(150);
@@ -523,6 +557,42 @@ TEST(Engine, TheHeartbeatIsOfTheLaneThatHasBeenAtItsStepTheLongest) {
   }
   stopper->go();
   while (!idle()) std::this_thread::yield();
+}
+
+TEST(Engine, WhoWaitsForAnotherLanesBeginningMayGo) {
+  Engine engine = Engine::load(tiny_llama(), exact()).value();
+  const TokenList common = some_tokens(200);
+  const auto stopper = std::make_shared<Stopper>();
+  engine.submit(ask(joined(common, some_tokens(5, 5))), stopper).value();
+  stopper->wait_until_stopped();  // in its lane's first step: what comes now waits for the step's end
+  const auto gone = std::make_shared<Heard>(), late = std::make_shared<Heard>(), third = std::make_shared<Heard>();
+  const auto ticket = engine.submit(ask(joined(common, some_tokens(5, 6))), gone).value();
+  while (engine.stats().steps == 0) std::this_thread::yield();  // the other lane has seen that it must wait
+  EXPECT_EQ(engine.stats().running, 2);
+  const auto error = [](Heard& heard) { return heard.wait()[0].error.value_or(Error{}).message; };
+  ticket->cancel();
+  EXPECT_EQ(error(*gone), "the request was cancelled");
+  EXPECT_EQ(engine.stats().running, 1);
+  EngineRequest request = ask(joined(common, some_tokens(5, 7)));
+  request.deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(50);
+  engine.submit(request, late).value();
+  EXPECT_EQ(error(*late), "the request took longer than its time-out");
+  request.deadline.reset();
+  engine.submit(request, third).value();
+  stopper->go();
+  EXPECT_EQ(third->wait()[0].prompt.cached, common.size()) << "who stays gets it";
+}
+
+TEST(Engine, ATicketOutlivesItsEngine) {
+  std::shared_ptr<EngineTicket> ticket;
+  const auto heard = std::make_shared<Heard>();
+  {
+    Engine engine = Engine::load(tiny_llama(), exact()).value();
+    ticket = engine.submit(ask(some_tokens(20)), heard).value();
+    heard->wait();
+  }
+  ticket->cancel();
+  EXPECT_TRUE(ticket->cancelled());
 }
 
 TEST(Engine, WholeAnswersAreNeverPutBack) {

@@ -6,6 +6,7 @@
 #include <deque>
 
 #include "core/rng.h"
+#include "infer/test_little_memory.h"
 #include "infer/test_models.h"
 
 namespace tailor {
@@ -230,6 +231,47 @@ TEST_F(LaneBeginningsTest, RoomIsMadeOfWhatIsKeptWhichStaysAsBytes) {
   one_.beginnings.begin(second).value();
   EXPECT_EQ(second.computed, 600U);
   expect_as_alone(finish(one_, second), second.tokens);
+}
+
+TEST_F(LaneBeginningsTest, WhatCannotBeSavedIsDropped) {
+  Home home(shared_, 4096);
+  EngineJob &first = job(prompt(3980, 20, 1)), &second = job(prompt(100, 3900, 2));
+  home.beginnings.begin(first).value();
+  for (std::size_t end = 1000; end <= 4000; end += 1000) compute(home, first, end);
+  home.beginnings.keep(first);
+  {
+    const testing::LittleMemory little(std::uint64_t{1} << 20);  // half of what it holds
+    EXPECT_TRUE(home.beginnings.make_room(4096).value());
+  }
+  EXPECT_EQ(home.memory.used(), 0U);
+  EXPECT_EQ(shared_.kept.bytes(), 0U);
+  home.beginnings.begin(second).value();
+  EXPECT_EQ(second.computed, 0U);
+  for (std::size_t end = 1000; end <= 4000; end += 1000) compute(home, second, end);  // all cells are free again
+  home.beginnings.drop(second);
+}
+
+TEST_F(LaneBeginningsTest, WhatCannotBeSavedForAnotherLaneIsComputedThere) {
+  Home home(shared_, 4096);
+  EngineJob &first = job(prompt(3980, 20, 1)), &second = job(prompt(200, 30, 2)), &third = job(prompt(3980, 30, 3));
+  home.beginnings.begin(first).value();
+  for (std::size_t end = 1000; end <= 4000; end += 1000) compute(home, first, end);
+  two_.beginnings.begin(third).value();
+  EXPECT_TRUE(third.importing);
+  {
+    const testing::LittleMemory little(std::uint64_t{1} << 20);
+    take(home);
+  }
+  ASSERT_TRUE(mail(two_));
+  take(two_);
+  EXPECT_FALSE(third.waits());
+  EXPECT_EQ(third.computed, 0U);
+  two_.beginnings.drop(third);
+  two_.beginnings.begin(second).value();  // what is small is sent later
+  take(home);
+  take(two_);
+  EXPECT_EQ(second.computed, 200U);
+  expect_as_alone(finish(two_, second), second.tokens);
 }
 
 TEST_F(LaneBeginningsTest, NothingIsKeptOfASpaceThatIsGone) {

@@ -1,6 +1,7 @@
 #include "infer/lane_memory.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 namespace tailor {
@@ -8,6 +9,15 @@ namespace {
 
 std::size_t rounded(std::size_t cells) {
   return (cells + 255) / 256 * 256;
+}
+
+/// Null: there is no memory for so many.
+std::shared_ptr<PageBytes> bytes_if_there_are(std::size_t size) {
+  try {
+    return std::make_shared<PageBytes>(size);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
 }
 
 }  // namespace
@@ -95,8 +105,8 @@ SequenceBytes LaneMemory::save(const LaneSequence& from, std::size_t count) {
   llama_memory_t memory = llama_get_memory(context_.get());
   constexpr llama_seq_id kCopy = 0;
   llama_memory_seq_cp(memory, from.id, kCopy, 0, static_cast<llama_pos>(count));
-  auto bytes = std::make_shared<PageBytes>(llama_state_seq_get_size(context_.get(), kCopy));
-  const bool good = bytes->size() > 0 &&
+  auto bytes = bytes_if_there_are(llama_state_seq_get_size(context_.get(), kCopy));
+  const bool good = bytes && bytes->size() > 0 &&
                     llama_state_seq_get_data(context_.get(), bytes->data(), bytes->size(), kCopy) == bytes->size();
   llama_memory_seq_rm(memory, kCopy, -1, -1);
   return good ? bytes : nullptr;
@@ -117,8 +127,9 @@ Result<bool> LaneMemory::make_room(std::size_t count, bool& lost) {
   const std::size_t need = used() + count;
   if (need > options_.max_cells) return false;
   const std::size_t cells = std::min(options_.max_cells, std::max(rounded(need), 2 * cells_));
-  PageBytes state(llama_state_get_size(context_.get()));
-  const bool saved = llama_state_get_data(context_.get(), state.data(), state.size()) > 0;
+  const auto state = bytes_if_there_are(llama_state_get_size(context_.get()));
+  if (!state) return false;
+  const bool saved = llama_state_get_data(context_.get(), state->data(), state->size()) > 0;
   context_.reset();  // before the new one is made: memory
   auto made = make(cells);
   const bool grown = made.has_value();
@@ -129,7 +140,7 @@ Result<bool> LaneMemory::make_room(std::size_t count, bool& lost) {
   if (grown) cells_ = cells;
   llama_adapter_lora* adapter = std::exchange(adapter_, nullptr);
   set_adapter(adapter);
-  if (!saved || llama_state_set_data(context_.get(), state.data(), state.size()) == 0) {
+  if (!saved || llama_state_set_data(context_.get(), state->data(), state->size()) == 0) {
     llama_memory_clear(llama_get_memory(context_.get()), true);
     lost = true;
   }

@@ -52,7 +52,7 @@ class LaneMemory {
   /// Cells for tokens that the next decode puts at the end of the sequence.
   void extend(LaneSequence& sequence, std::size_t count) { ledger_.add(sequence.cells, count); }
 
-  /// The first `count` positions as bytes; null: llama.cpp did not hand them out.
+  /// The first `count` positions as bytes; null: there is no memory for them, or llama.cpp did not hand them out.
   SequenceBytes save(const LaneSequence& from, std::size_t count);
   /// The reverse, into an empty sequence: `held` positions, of which `count` are kept. False: no room in one piece.
   bool restore(const PageBytes& bytes, std::size_t held, std::size_t count, LaneSequence& to);

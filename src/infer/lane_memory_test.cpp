@@ -1,33 +1,14 @@
 #include "infer/lane_memory.h"
 
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 
-#include <fstream>
-
+#include "infer/test_little_memory.h"
 #include "infer/test_models.h"
 
 namespace tailor {
 namespace {
 
-/// So much address space more than the process has now, to its end.
-class LittleMemory {
- public:
-  explicit LittleMemory(std::uint64_t bytes) {
-    getrlimit(RLIMIT_AS, &before_);
-    std::uint64_t pages = 0;
-    std::ifstream("/proc/self/statm") >> pages;
-    rlimit now = before_;
-    now.rlim_cur = pages * 4096 + bytes;
-    setrlimit(RLIMIT_AS, &now);
-  }
-  LittleMemory(const LittleMemory&) = delete;
-  LittleMemory& operator=(const LittleMemory&) = delete;
-  ~LittleMemory() { setrlimit(RLIMIT_AS, &before_); }
-
- private:
-  rlimit before_{};
-};
+using testing::LittleMemory;
 
 TEST(LaneMemory, WhereItCannotGrowItStaysAsItWas) {
   const auto model = LoadedModel::load(testing::tiny_llama(), {}).value();
@@ -64,6 +45,39 @@ TEST(LaneMemory, WhereItCannotGrowItStaysAsItWas) {
   EXPECT_FALSE(lost);
   memory.drop(sequence);
   EXPECT_EQ(memory.used(), 0u);
+}
+
+TEST(LaneMemory, WhereWhatItHoldsCannotBeCopiedItStaysAsItWas) {
+  const auto model = LoadedModel::load(testing::tiny_llama(), {}).value();
+  constexpr std::size_t kCells = 4096;  // 2 MiB of keys and values
+  LaneMemory memory(model,
+                    {.sequences = 2, .first_cells = kCells, .max_cells = 2 * kCells, .batch = 1024, .f32_cache = true});
+  memory.open().value();
+  memory.set_threads(1);
+  LaneSequence sequence = memory.add_sequence();
+  const auto add = [&](std::size_t count) {
+    DecodeBatch batch;
+    for (std::size_t i = 0; i < count; ++i)
+      batch.add(7, static_cast<std::int32_t>(sequence.cells.size() + i), {sequence.id, sequence.id + 1}, false);
+    memory.decode(batch).value();
+    memory.extend(sequence, count);
+  };
+  for (int i = 0; i < 4; ++i) add(1000);
+  {
+    const LittleMemory little(std::uint64_t{1} << 20);
+    bool lost = false;
+    const Result<bool> room = memory.make_room(1000, lost);
+    ASSERT_TRUE(room.has_value()) << to_string(room.error());
+    EXPECT_FALSE(*room);
+    EXPECT_FALSE(lost);
+    EXPECT_EQ(memory.save(sequence, 4000), nullptr);
+  }
+  EXPECT_EQ(memory.cells(), kCells);
+  EXPECT_EQ(memory.used(), 4000u);
+  bool lost = false;
+  EXPECT_TRUE(memory.make_room(1000, lost).value());
+  EXPECT_FALSE(lost);
+  add(1000);
 }
 
 }  // namespace

@@ -63,10 +63,15 @@ SampledToken read_logprobs(std::span<const float> logits, std::int32_t token, in
 Sampler::Sampler(const SamplingOptions& options, std::span<const std::int32_t> prompt,
                  std::span<const std::int32_t> ends, int choice, std::unique_ptr<TokenConstraint> constraint)
     : options_(options),
-      ends_(ends.begin(), ends.end()),
+      ends_(options_.stop_tokens),
       constraint_(std::move(constraint)),
       stream_(static_cast<std::uint64_t>(choice)) {
-  ends_.insert(ends_.end(), options_.stop_tokens.begin(), options_.stop_tokens.end());
+  for (const std::int32_t end : ends) {
+    if (std::find(options_.stop_tokens.begin(), options_.stop_tokens.end(), end) != options_.stop_tokens.end())
+      continue;
+    ends_.push_back(end);
+    if (options_.ignore_end) ignored_.push_back(end);
+  }
   if (options_.repetition_penalty != 1) {
     for (const std::int32_t t : prompt) ++in_prompt_[t];
   }
@@ -93,9 +98,6 @@ void Sampler::penalise(std::span<float> logits) const {
       logits[static_cast<std::size_t>(token)] -=
           static_cast<float>(options_.presence_penalty + options_.frequency_penalty * n);
   }
-  if (drawn_ < static_cast<std::uint64_t>(std::max(0, options_.min_tokens)) || options_.ignore_end) {
-    for (const std::int32_t end : ends_) logits[static_cast<std::size_t>(end)] = kNever;
-  }
 }
 
 Status Sampler::constrain(std::span<float> logits) {
@@ -111,6 +113,20 @@ Status Sampler::constrain(std::span<float> logits) {
     }
   }
   return {};
+}
+
+/// Where nothing but an end may follow, the text that a constraint wants is complete: the end stays.
+void Sampler::forbid_ends(std::span<float> logits) const {
+  const bool early = drawn_ < static_cast<std::uint64_t>(std::max(0, options_.min_tokens));
+  const std::vector<std::int32_t>& forbidden = early ? ends_ : ignored_;
+  std::vector<std::pair<std::size_t, float>> were;
+  for (const std::int32_t end : forbidden) {
+    const auto at = static_cast<std::size_t>(end);
+    were.emplace_back(at, std::exchange(logits[at], kNever));
+  }
+  if (std::any_of(logits.begin(), logits.end(), [](float logit) { return logit > kNever; })) return;
+  // Backwards: a client may name a token twice.
+  for (auto token = were.rbegin(); token != were.rend(); ++token) logits[token->first] = token->second;
 }
 
 std::int32_t Sampler::draw(std::span<float> logits) {
@@ -166,6 +182,7 @@ Result<SampledToken> Sampler::next(std::span<float> logits) {
   if (logprobs && changed) raw.assign(logits.begin(), logits.end());
   penalise(logits);
   TAILOR_CHECK(constrain(logits));
+  forbid_ends(logits);
   const std::int32_t token = draw(logits);
   if (changed && !(logits[static_cast<std::size_t>(token)] > kNever)) {
     return Error{ErrorCode::kInvalidArgument, "no token may follow: bias or constraint forbid all of them",

@@ -1,7 +1,8 @@
 #pragma once
 /// From a model's logits to the next token.
 ///
-/// Order, as transformers and vLLM have it: logit bias, penalties, constraint, temperature, top-k, top-p, min-p, draw.
+/// Order, as vLLM has it: logit bias, penalties, constraint, ends, temperature, min-p, top-k, top-p, draw. Top-p counts
+/// what min-p and top-k have left (transformers has min-p last, which may leave more).
 /// Random numbers are counted (core/rng.h): the same seed and logits give the same token, whatever else the machine
 /// does meanwhile.
 
@@ -30,10 +31,10 @@ struct SamplingOptions {
   double presence_penalty = 0, frequency_penalty = 0;      // OpenAI's: of tokens of the answer, once and for each time
   std::vector<std::pair<std::int32_t, float>> logit_bias;  // added; -100 and below: never
   std::vector<std::int32_t> stop_tokens;                   // end the answer as the model's own end does
-  int min_tokens = 0;                                      // before these no end is chosen
-  bool ignore_end = false;                                 // the model's end does not end the answer
-  bool keep_stop = false;                                  // a stop text stays at the end of the answer
-  int top_logprobs = -1;                                   // >= 0: log p of each token and of so many likeliest ones
+  int min_tokens = 0;       // before these no end is chosen, where anything else may follow
+  bool ignore_end = false;  // the model's end is chosen only where it is one of stop_tokens
+  bool keep_stop = false;   // a stop text stays at the end of the answer
+  int top_logprobs = -1;    // >= 0: log p of each token and of so many likeliest ones
 
   bool operator==(const SamplingOptions&) const = default;
 };
@@ -78,10 +79,12 @@ class Sampler {
  private:
   void penalise(std::span<float> logits) const;
   Status constrain(std::span<float> logits);
+  void forbid_ends(std::span<float> logits) const;
   std::int32_t draw(std::span<float> logits);
 
   SamplingOptions options_;
-  std::vector<std::int32_t> ends_;
+  std::vector<std::int32_t> ends_;     // the model's and the stop tokens
+  std::vector<std::int32_t> ignored_;  // of these, what never ends the answer
   std::unordered_map<std::int32_t, int> in_prompt_, in_answer_;
   std::unique_ptr<TokenConstraint> constraint_;
   std::uint64_t stream_ = 0, drawn_ = 0;

@@ -50,6 +50,15 @@ TEST(Sampler, DrawsByProbability) {
   EXPECT_EQ(got.size(), 1u);
 }
 
+/// As vLLM has it. After top-p, min-p would leave three.
+TEST(Sampler, MinPComesBeforeTopP) {
+  std::vector<float> logits;
+  for (const float p : {0.5f, 0.3f, 0.1f, 0.06f, 0.04f}) logits.push_back(std::log(p));
+  EXPECT_EQ(shares({.temperature = 1, .min_p = 0.15}, logits).size(), 3u);
+  EXPECT_EQ(shares({.temperature = 1, .top_p = 0.85}, logits).size(), 3u);
+  EXPECT_EQ(shares({.temperature = 1, .top_p = 0.85, .min_p = 0.15}, logits).size(), 2u) << "0.8 is 0.89 of 0.9";
+}
+
 TEST(Sampler, PenaltiesBiasAndEnds) {
   const auto greedy = [](const SamplingOptions& options, std::vector<std::vector<float>> steps) {
     Sampler sampler(options, kPrompt, kEnds, 0, nullptr);
@@ -66,6 +75,19 @@ TEST(Sampler, PenaltiesBiasAndEnds) {
   const std::vector<float> ending{0, 0.1f, 0, 0, 5};
   EXPECT_EQ(greedy({.min_tokens = 2}, {ending, ending, ending}), (Ids{1, 1, 4}));
   EXPECT_EQ(greedy({.ignore_end = true}, {ending, ending, ending}), (Ids{1, 1, 1}));
+}
+
+TEST(Sampler, IgnoringTheModelsEndLeavesStopTokens) {
+  const auto greedy = [](const SamplingOptions& options, std::vector<float> logits) {
+    Sampler sampler(options, kPrompt, kEnds, 0, nullptr);
+    return sampler.next(logits).value().token;
+  };
+  const std::vector<float> logits{0, 0.1f, 0, 4, 5};
+  EXPECT_EQ(greedy({.stop_tokens = {3}, .ignore_end = true}, logits), 3);
+  EXPECT_EQ(greedy({.stop_tokens = {4}, .ignore_end = true}, logits), 4) << "the model's end, asked for by name";
+  EXPECT_EQ(greedy({.stop_tokens = {3}}, logits), 4);
+  EXPECT_EQ(greedy({.stop_tokens = {3, 3, 4}, .min_tokens = 1}, logits), 1);
+  EXPECT_EQ(greedy({.stop_tokens = {3}, .min_tokens = 1, .ignore_end = true}, logits), 1);
 }
 
 TEST(Sampler, TellsRawLogprobs) {
@@ -113,6 +135,34 @@ TEST(Sampler, KeepsToItsConstraint) {
   Sampler none({.logit_bias = {{1, -100}, {3, -100}}}, kPrompt, kEnds, 0, std::make_unique<OnlyOdd>());
   std::vector<float> logits{9, 0, 9, 0, 9};
   testing::expect_error(none.next(logits), ErrorCode::kInvalidArgument, "no token may follow");
+}
+
+/// Allows a token of each step's bits.
+class StepByStep final : public TokenConstraint {
+ public:
+  explicit StepByStep(std::vector<std::uint32_t> steps) : steps_(std::move(steps)) {}
+  Status fill_mask(std::span<std::uint32_t> bits) override {
+    bits[0] = steps_[at_++];
+    return {};
+  }
+  Status accept(std::int32_t) override { return {}; }
+
+ private:
+  std::vector<std::uint32_t> steps_;
+  std::size_t at_ = 0;
+};
+
+TEST(Sampler, ATextThatIsCompleteEndsWhateverMinTokensSays) {
+  const auto second = [](const SamplingOptions& options, std::uint32_t mask) {
+    Sampler sampler(options, kPrompt, kEnds, 0, std::make_unique<StepByStep>(std::vector{0b00001u, mask}));
+    std::vector<float> logits{0, 0, 0, 0, 9}, again = logits;
+    EXPECT_EQ(sampler.next(logits).value().token, 0);
+    return sampler.next(again).value().token;
+  };
+  EXPECT_EQ(second({.min_tokens = 8}, 0b10000), 4);
+  EXPECT_EQ(second({.min_tokens = 8}, 0b11000), 3) << "it may go on";
+  EXPECT_EQ(second({.stop_tokens = {3}, .min_tokens = 8}, 0b01000), 3);
+  EXPECT_EQ(second({.stop_tokens = {4, 4}, .min_tokens = 8}, 0b10000), 4);
 }
 
 TEST(TextStream, HoldsBackWhatMayBeAStop) {

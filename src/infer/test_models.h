@@ -34,14 +34,14 @@ inline std::filesystem::path minilm_gguf(ImportType type) {
   return import_cached(minilm_dir(), test_cache(), {.type = type}).value();
 }
 
-/// Seven virtual tokens for tiny_llama().
-inline void write_soft_prompt(const std::filesystem::path& file) {
-  std::vector<float> vectors(7 * 64);
+/// Virtual tokens for tiny_llama().
+inline void write_soft_prompt(const std::filesystem::path& file, std::size_t tokens = 7) {
+  std::vector<float> vectors(tokens * 64);
   Rng rng(3);
   for (float& v : vectors) v = static_cast<float>(rng.normal());
   const SafeTensor tensor{.name = kSoftPromptEmbeddings,
                           .type = "F32",
-                          .shape = {7, 64},
+                          .shape = {static_cast<std::int64_t>(tokens), 64},
                           .bytes = {reinterpret_cast<const char*>(vectors.data()), vectors.size() * sizeof(float)}};
   write_safetensors(file, std::span(&tensor, 1), {{"format", kSoftPromptFormat}, {"version", "1"}}).value();
 }

@@ -84,7 +84,9 @@ ConstraintFactory read_format(FieldReader& in, const TextBackend& model, Generat
 }
 
 /// A call that must come follows the schema of its tool's parameters.
-ConstraintFactory forced_call(FieldReader& in, const TextBackend& model, const ToolRequest& tools) {
+ConstraintFactory forced_call(FieldReader& in, const TextBackend& model, const ToolRequest& tools,
+                              GenerationParams& params) {
+  params.sampling.ignore_end = false;  // as in read_format()
   ConstraintSpec spec;
   spec.kind = ConstraintSpec::Kind::kJsonSchema;
   spec.schema = call_schema(*model.tool_format(), tools);
@@ -148,7 +150,7 @@ ApiFailure chat(const ApiServices& services, const ApiCallPtr& call, const Serve
     in.fail("tools", fmt::format("'{}' was not made to call tools: its chat template has no place for them", model->id),
             "unsupported_parameter");
   if (must_call && format) in.fail("response_format", "cannot be combined with a tool_choice that forces a call");
-  if (must_call && !in.error()) format = forced_call(in, text, tools);
+  if (must_call && !in.error()) format = forced_call(in, text, tools, params);
   if (in.error()) return in.error();
   call->note_ignored(in);
   const int answer = answer_estimate(in, params, text.max_context());

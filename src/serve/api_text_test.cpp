@@ -277,6 +277,20 @@ TEST(ApiText, FormatsAreEnforcedOrRefused) {
   refused({{"structured_outputs", {{"structural_tag", "x"}}}}, "structured_outputs.structural_tag");
 }
 
+TEST(ApiText, AFormatThatIsCompleteEndsWhateverMinTokensSays) {
+  TestApi api;
+  for (const Json& more : {Json{{"min_tokens", 8}}, Json{{"min_tokens", 8}, {"ignore_eos", true}}}) {
+    Json body = chat("x", {{"guided_choice", {"yes", "no"}}, {"max_tokens", 20}});
+    body.update(more);
+    const JsonAnswer got = api.post("/v1/chat/completions", body);
+    ASSERT_EQ(got.status, 200) << got.json;
+    const Json& choice = got.json["choices"][0];
+    EXPECT_EQ(choice["finish_reason"], "stop");
+    const auto text = choice["message"]["content"].get<std::string>();
+    EXPECT_TRUE(text == "yes" || text == "no") << text;
+  }
+}
+
 TEST(ApiText, BodiesThatAreNoRequests) {
   TestApi api;
   const auto raw = [&](const std::string& body) { return api.post("/v1/chat/completions", Json(body)); };
@@ -429,6 +443,8 @@ TEST(ApiText, TheTokenThatEndedAnAnswerIsTold) {
   EXPECT_EQ(got.json["choices"][0].value("stop_reason", Json()), 400);
   const auto events = api.stream("/v1/completions", body);
   EXPECT_EQ(events[events.size() - 2]["choices"][0].value("stop_reason", Json()), 400);
+  body["ignore_eos"] = true;  // of the model alone
+  EXPECT_EQ(api.post("/v1/completions", body).json["choices"][0].value("stop_reason", Json()), 400);
   const JsonAnswer whole = api.post("/v1/completions", ask);
   EXPECT_EQ(whole.json["choices"][0]["finish_reason"], "length");
   EXPECT_FALSE(whole.json["choices"][0].contains("stop_reason"));

@@ -200,6 +200,23 @@ TEST(ToolCalls, AForcedCallFollowsItsParameters) {
   EXPECT_EQ(api.post("/v1/chat/completions", back).status, 200) << api.post("/v1/chat/completions", back).json;
 }
 
+TEST(ToolCalls, AForcedCallEndsThoughTheModelsEndIsIgnored) {
+  TestApi api;
+  api.models().put(serve_base_model(model_with_tools().string(), "tools",
+                                    {.cache_bytes = 64 << 20, .share = std::make_shared<ComputeShare>(1)})
+                       .value());
+  const JsonAnswer got = api.post("/v1/chat/completions", {{"model", "tools"},
+                                                           {"messages", {{{"role", "user"}, {"content", "Rain?"}}}},
+                                                           {"tools", kTools},
+                                                           {"tool_choice", "required"},
+                                                           {"ignore_eos", true},
+                                                           {"min_tokens", 110},
+                                                           {"max_tokens", 120}});
+  ASSERT_EQ(got.status, 200) << got.json;
+  EXPECT_EQ(got.json["choices"][0]["finish_reason"], "tool_calls") << got.json;
+  EXPECT_EQ(got.json["choices"][0]["message"]["tool_calls"].size(), 1u);
+}
+
 /// A model that calls twice, since its grammar lets it do nothing else.
 TEST(ToolCalls, WithoutParallelCallsAnAnswerHasOneAtMost) {
   TestApi api;
