@@ -18,6 +18,7 @@
 #include "serve/test_api.h"
 #include "serve/test_log.h"
 #include "serve/test_packages.h"
+#include "store/store_testing.h"
 
 namespace tailor {
 namespace {
@@ -69,6 +70,23 @@ TEST(ModelAdmin, LoadsABaseModelByNameAndDropsIt) {
   EXPECT_TRUE(a.audited("model.remove", "vectors"));
   EXPECT_EQ(a.api.get("/v1/models/vectors", a.infer).status, 404);
   EXPECT_EQ(a.remove("vectors", a.admin), 404);
+}
+
+TEST(ModelAdmin, NothingIsLoadedOrDroppedWithoutAnEntryInTheAuditLog) {
+  AdminApi a;
+  test::write_neighbours_package(a.dir.path() / "package", true);
+  a.store->packages().add("support", "1", a.dir.path() / "package", {}).value();
+  a.store->packages().promote("support", "1", "test").value();
+  tailor::testing::write_tiny_adapter(a.dir.path() / "adapters" / "polite.gguf");
+  close_audit(*a.store);
+  EXPECT_EQ(a.post("/v1/admin/models", {{"package", "support"}}).status, 500);
+  EXPECT_EQ(a.post("/v1/admin/models", {{"package", "support@1"}}).status, 500);
+  EXPECT_EQ(a.post("/v1/admin/models", {{"model", "all-minilm-l6-v2"}}).status, 500);
+  EXPECT_EQ(a.post("/v1/load_lora_adapter", {{"lora_name", "polite"}, {"lora_path", "polite.gguf"}}).status, 500);
+  EXPECT_EQ(a.remove("tiny", a.admin), 500);
+  EXPECT_EQ(a.remove("none", a.admin), 404);
+  ASSERT_EQ(a.api.models().list().size(), 1U);
+  EXPECT_EQ(a.api.models().list()[0]->id, "tiny");
 }
 
 TEST(ModelAdmin, TakesNamesAndNoPaths) {
