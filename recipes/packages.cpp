@@ -29,12 +29,6 @@ Status no_at(std::string_view text, std::string_view what) {
                "NAME@VERSION is how a version is asked for"};
 }
 
-Status note(Store& store, const std::string& actor, const char* action, const std::string& object,
-            Json details = Json::object()) {
-  TAILOR_CHECK(store.audit().append({actor, action, object, std::move(details)}));
-  return {};
-}
-
 }  // namespace
 
 Result<PackageRecord> add_package(Store& store, const PackageAdd& wanted, const std::string& actor) {
@@ -54,26 +48,7 @@ Result<PackageRecord> add_package(Store& store, const PackageAdd& wanted, const 
                          .base_model_id = manifest.base.id,
                          .base_model_sha256 = manifest.base.sha256,
                          .scores = manifest.scores};
-  TAILOR_TRY(PackageRecord record, store.packages().add(name, version, wanted.directory, lineage, wanted.placement));
-  TAILOR_CHECK(note(store, actor, "package.add", name + "@" + version,
-                    {{"manifest_sha256", record.lineage.manifest_sha256}, {"owned", record.owned}}));
-  return record;
-}
-
-Status promote_package(Store& store, const std::string& name, const std::string& version, const std::string& actor) {
-  TAILOR_CHECK(store.packages().promote(name, version, actor));
-  return note(store, actor, "package.promote", name + "@" + version);
-}
-
-Result<std::string> roll_package_back(Store& store, const std::string& name, const std::string& actor) {
-  TAILOR_TRY(const std::string version, store.packages().rollback(name, actor));
-  TAILOR_CHECK(note(store, actor, "package.rollback", name + "@" + version));
-  return version;
-}
-
-Status remove_package(Store& store, const std::string& name, const std::string& version, const std::string& actor) {
-  TAILOR_CHECK(store.packages().remove(name, version));
-  return note(store, actor, "package.remove", name + "@" + version);
+  return store.packages().add(name, version, wanted.directory, lineage, wanted.placement, actor);
 }
 
 }  // namespace tailor

@@ -1,5 +1,5 @@
 #pragma once
-/// Packages in a store: taken in, promoted, rolled back, removed; each step is written to the audit log.
+/// A package is taken into a store.
 
 #include <filesystem>
 #include <string>
@@ -17,8 +17,5 @@ struct PackageAdd {
 };
 /// Its lineage is what the package's manifest says. `actor`: id of a key, or a word.
 Result<PackageRecord> add_package(Store& store, const PackageAdd& wanted, const std::string& actor);
-Status promote_package(Store& store, const std::string& name, const std::string& version, const std::string& actor);
-Result<std::string> roll_package_back(Store& store, const std::string& name, const std::string& actor);
-Status remove_package(Store& store, const std::string& name, const std::string& version, const std::string& actor);
 
 }  // namespace tailor

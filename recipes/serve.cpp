@@ -154,11 +154,13 @@ Status serve(const ServeRequest& request, Logger& log,
              const std::function<void(const std::vector<std::string>&)>& ready, const CancelToken& stop) {
   TAILOR_TRY(const std::unique_ptr<Store> store, open_store(request, log));
   std::unique_ptr<KeyDoor> door;
+  TAILOR_TRY(auto fixed, read_fixed_keys(request.keys_file));
   if (store) {
-    TAILOR_TRY(auto fixed, read_fixed_keys(request.keys_file));
     TAILOR_CHECK(store->keys().set_fixed(std::move(fixed)));
-    door = std::make_unique<KeyDoor>(*store, log, KeyDoorOptions{.required = request.keys_required, .clock = {}});
-  } else if (!request.keys_file.empty()) {
+    // Who names a file of keys wants nobody else, whatever is left in it.
+    const bool required = request.keys_required || !request.keys_file.empty();
+    door = std::make_unique<KeyDoor>(*store, log, KeyDoorOptions{.required = required, .clock = {}});
+  } else if (!request.keys_file.empty() || !fixed.empty()) {
     return Error{ErrorCode::kInvalidArgument, "keys need a place where their use is kept account of",
                  "name one with --data DIR"};
   }

@@ -19,6 +19,4 @@ Result<std::unique_ptr<Store>> open_store(const std::string& data, bool must_exi
 
 std::string utc(std::optional<std::int64_t> unix_seconds);  // "2026-11-30 06:00 UTC"; "-" where absent
 
-inline constexpr const char* kCommandLine = "command line";  // the actor in the audit log
-
 }  // namespace tailor

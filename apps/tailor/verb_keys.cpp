@@ -67,7 +67,7 @@ Result<int> create(const KeyWords& words) {
     wanted.expires_at = unix_now() + static_cast<std::int64_t>(seconds);
   }
   TAILOR_TRY(const auto store, open_store(words.data, false));
-  TAILOR_TRY(const CreatedApiKey created, store->keys().create(wanted));
+  TAILOR_TRY(const CreatedApiKey created, store->keys().create(wanted, kCommandLine));
   const ApiKey& key = created.key;
   if (words.json) {
     Json out = to_json(key);
@@ -80,12 +80,6 @@ Result<int> create(const KeyWords& words) {
     fmt::print("{}\n", created.secret);
   }
   std::fflush(stdout);
-  TAILOR_CHECK(store->audit().append({kCommandLine,
-                                      "key.create",
-                                      key.id,
-                                      {{"name", key.name},
-                                       {"scopes", to_string(key.scopes)},
-                                       {"expires_at", key.expires_at ? Json(*key.expires_at) : Json(nullptr)}}}));
   return 0;
 }
 
@@ -128,8 +122,7 @@ Result<int> show(const KeyWords& words) {
 
 Result<int> revoke(const KeyWords& words) {
   TAILOR_TRY(const auto store, open_store(words.data, true));
-  TAILOR_CHECK(store->keys().revoke(words.id));
-  TAILOR_CHECK(store->audit().append({kCommandLine, "key.revoke", words.id, Json::object()}));
+  TAILOR_CHECK(store->keys().revoke(words.id, kCommandLine));
   fmt::print("key {} is revoked; a running server ends what it answers under it within a second\n", words.id);
   return 0;
 }

@@ -107,7 +107,7 @@ Result<int> add(const PackageWords& words) {
   TAILOR_TRY(
       const PackageRecord record,
       add_package(*store, {words.directory, words.name, words.version, kPlacements.at(words.placement)}, kCommandLine));
-  if (words.promote) TAILOR_CHECK(promote_package(*store, record.name, record.version, kCommandLine));
+  if (words.promote) TAILOR_CHECK(store->packages().promote(record.name, record.version, kCommandLine));
   fmt::print("{}@{}{}: {}\n", record.name, record.version, words.promote ? ", in production" : "",
              record.path.string());
   return 0;
@@ -115,7 +115,7 @@ Result<int> add(const PackageWords& words) {
 
 Result<int> promote(const PackageWords& words) {
   TAILOR_TRY(const auto store, open_store(words.data, true));
-  TAILOR_CHECK(promote_package(*store, words.name, words.version, kCommandLine));
+  TAILOR_CHECK(store->packages().promote(words.name, words.version, kCommandLine));
   fmt::print("{}@{} is in production; a running server takes it up on SIGHUP or when it is started again\n", words.name,
              words.version);
   return 0;
@@ -123,7 +123,7 @@ Result<int> promote(const PackageWords& words) {
 
 Result<int> rollback(const PackageWords& words) {
   TAILOR_TRY(const auto store, open_store(words.data, true));
-  TAILOR_TRY(const std::string version, roll_package_back(*store, words.name, kCommandLine));
+  TAILOR_TRY(const std::string version, store->packages().rollback(words.name, kCommandLine));
   fmt::print("{}@{} is in production again; a running server takes it up on SIGHUP or when it is started again\n",
              words.name, version);
   return 0;
@@ -131,7 +131,7 @@ Result<int> rollback(const PackageWords& words) {
 
 Result<int> remove(const PackageWords& words) {
   TAILOR_TRY(const auto store, open_store(words.data, true));
-  TAILOR_CHECK(remove_package(*store, words.name, words.version, kCommandLine));
+  TAILOR_CHECK(store->packages().remove(words.name, words.version, kCommandLine));
   fmt::print("{}@{} is removed\n", words.name, words.version);
   return 0;
 }

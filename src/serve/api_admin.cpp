@@ -12,13 +12,15 @@ ApiError not_here() {
   return {501, "not_supported_error", "not_supported", "this server's models are those it was started with", ""};
 }
 
-ApiResult<bool> note(const ApiServices& services, const ApiCall& call, const char* action, const std::string& object,
-                     Json details) {
-  if (Store* store = services.admin->store()) {
-    const std::string actor = call.principal.key_id.empty() ? "nobody" : call.principal.key_id;
-    TAILOR_CHECK(store->audit().append({actor, action, object, std::move(details)}));
-  }
-  return true;
+/// Writes the entry of the audit log, without which nothing is changed.
+BeforeChange audited(const ApiServices& services, const ApiCall& call, const char* action, Json details) {
+  Store* store = services.admin->store();
+  if (store == nullptr) return {};
+  const std::string actor = call.principal.key_id.empty() ? "nobody" : call.principal.key_id;
+  return [store, actor, action, details = std::move(details)](const std::string& id) -> Status {
+    TAILOR_CHECK(store->audit().append({actor, action, id, details}));
+    return {};
+  };
 }
 
 ApiResult<Json> load_model(const ApiServices& services, ApiCall& call) {
@@ -33,19 +35,20 @@ ApiResult<Json> load_model(const ApiServices& services, ApiCall& call) {
   if (in.error()) return *in.error();
   call.note_ignored(in);
   ModelAdmin& admin = *services.admin;
-  TAILOR_TRY(const ServedModelPtr served, !package.empty() ? admin.load_stored(package, id)
-                                          : !model.empty() ? admin.load_base(model, id)
-                                                           : admin.load_stored_adapter(adapter, parent, id));
-  TAILOR_TRY([[maybe_unused]] const bool noted, note(services, call, "model.load", served->id,
-                                                     {{"package", package}, {"model", model}, {"adapter", adapter}}));
+  const BeforeChange before =
+      audited(services, call, "model.load", {{"package", package}, {"model", model}, {"adapter", adapter}});
+  TAILOR_TRY(const ServedModelPtr served, !package.empty() ? admin.load_stored(package, id, before)
+                                          : !model.empty() ? admin.load_base(model, id, before)
+                                                           : admin.load_stored_adapter(adapter, parent, id, before));
   return served->describe();
 }
 
 ApiResult<Json> remove_model(const ApiServices& services, const ApiCall& call, const std::string& id) {
   if (services.admin == nullptr) return not_here();
-  if (const Status removed = services.admin->remove(id); !removed)
+  const Status removed = services.admin->remove(id, audited(services, call, "model.remove", Json::object()));
+  if (!removed && removed.error().code == ErrorCode::kNotFound)
     return ApiError{404, "invalid_request_error", "model_not_found", removed.error().message, "model"};
-  TAILOR_TRY([[maybe_unused]] const bool noted, note(services, call, "model.remove", id, Json::object()));
+  TAILOR_CHECK(removed);
   return Json{{"id", id}, {"object", "model"}, {"deleted", true}};
 }
 
@@ -67,8 +70,8 @@ ApiResult<Json> load_lora(const ApiServices& services, ApiCall& call) {
     in.fail("lora_name", "is taken by another model", "already_loaded");
   if (in.error()) return *in.error();
   call.note_ignored(in);
-  TAILOR_TRY(const ServedModelPtr served, services.admin->load_adapter(path, parent, name));
-  TAILOR_TRY([[maybe_unused]] const bool noted, note(services, call, "model.load", served->id, {{"lora_path", path}}));
+  TAILOR_CHECK(
+      services.admin->load_adapter(path, parent, name, audited(services, call, "model.load", {{"lora_path", path}})));
   return Json{{"message", fmt::format("Success: LoRA adapter '{}' added successfully.", name)}};
 }
 

@@ -36,6 +36,21 @@ HttpResponse error_response_of(int status, std::string_view message) {
   return error_response(error);
 }
 
+RequestRecord begin_record(const HttpHead& head) {
+  RequestRecord out;
+  out.id = request_id(head);
+  out.method = head.method;
+  out.remote_address = head.remote_address;
+  out.began = std::chrono::system_clock::now();
+  if (const std::string* parent = head.headers.find("traceparent")) {
+    if (auto trace = parse_traceparent(*parent)) out.trace = std::move(*trace);
+  }
+  if (const std::string* state = head.headers.find("tracestate");
+      state != nullptr && !out.trace.trace_id.empty() && state->size() <= 512)
+    out.trace.state = *state;
+  return out;
+}
+
 HttpResponse dropped(const RequestRecord& record) {
   HttpResponse response = error_response_of(500, "the request was dropped inside the server");
   response.headers.add("X-Request-Id", record.id);
@@ -45,11 +60,20 @@ HttpResponse dropped(const RequestRecord& record) {
 }  // namespace
 
 struct ApiServer::Admitted {
-  std::string id;
+  RequestRecord record;  // as far as the head tells
   RouteMatch match;
   Principal principal;
   SteadyTime arrived;
   std::string origin;  // of a page that may read the answer; empty: none
+
+  /// It ends here, with `response`.
+  void end(HttpResponse& response) {
+    response.headers.add("X-Request-Id", record.id);
+    if (!origin.empty()) let_read(response.headers, origin);
+    record.status = response.status;
+    record.bytes_out = response.body.size();
+    record.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - arrived).count();
+  }
 };
 
 ApiServer::ApiServer(ModelRegistry& models, Authenticator& door, Logger& log, ApiServerOptions options)
@@ -66,40 +90,19 @@ ApiServer::ApiServer(ModelRegistry& models, Authenticator& door, Logger& log, Ap
   services_.draining = &draining_;
 }
 
-RequestRecord ApiServer::begin_record(const HttpHead& head, const Admitted& admitted) {
-  RequestRecord out;
-  out.id = admitted.id;
-  out.method = head.method;
-  out.route = admitted.match.route;
-  out.key_id = admitted.principal.key_id;
-  out.remote_address = head.remote_address;
-  out.began = std::chrono::system_clock::now() - std::chrono::duration_cast<std::chrono::system_clock::duration>(
-                                                     std::chrono::steady_clock::now() - admitted.arrived);
-  if (const std::string* parent = head.headers.find("traceparent")) {
-    if (auto trace = parse_traceparent(*parent)) out.trace = std::move(*trace);
-  }
-  if (const std::string* state = head.headers.find("tracestate");
-      state != nullptr && !out.trace.trace_id.empty() && state->size() <= 512)
-    out.trace.state = *state;
-  return out;
-}
-
 HttpAdmission ApiServer::admit(const HttpHead& head) {
   auto admitted = std::make_shared<Admitted>();
-  admitted->id = request_id(head);
+  admitted->record = begin_record(head);
   admitted->arrived = std::chrono::steady_clock::now();
   admitted->match = find_route(head.method, head.path);
+  admitted->record.route = admitted->match.route;
   admitted->origin = allowed_origin(options_.origins, head);
   const auto refuse = [&](const ApiError& error) {
     HttpAdmission out;
     out.refusal = tailor::error_response(error);
-    out.refusal->headers.add("X-Request-Id", admitted->id);
-    if (!admitted->origin.empty()) let_read(out.refusal->headers, admitted->origin);
-    RequestRecord record = begin_record(head, *admitted);
-    log_cause(*services_.log, record, error);
-    record.status = error.status;
-    record.bytes_out = out.refusal->body.size();
-    tell(*observers_, record);
+    admitted->end(*out.refusal);
+    log_cause(*services_.log, admitted->record, error);
+    tell(*observers_, admitted->record);
     return out;
   };
   if (!options_.hosts.empty() &&
@@ -109,6 +112,7 @@ HttpAdmission ApiServer::admit(const HttpHead& head) {
   if (!admitted->origin.empty() && is_preflight(head)) {
     HttpAdmission out;
     out.refusal = preflight_answer(admitted->origin);
+    out.refusal->headers.add("X-Request-Id", admitted->record.id);
     return out;
   }
   const ApiRoute* route = admitted->match.route;
@@ -118,6 +122,7 @@ HttpAdmission ApiServer::admit(const HttpHead& head) {
     ApiResult<Principal> principal = door_.check(head, scope);
     if (!principal.has_value()) return refuse(principal.error());
     admitted->principal = std::move(*principal);
+    admitted->record.key_id = admitted->principal.key_id;
   }
   if (route == nullptr) {
     if (admitted->match.other_methods.empty())
@@ -158,9 +163,8 @@ HttpAdmission ApiServer::admit(const HttpHead& head) {
 void ApiServer::handle(HttpRequest&& request, std::shared_ptr<HttpResponder> responder) {
   const auto admitted = std::static_pointer_cast<Admitted>(request.context);
   auto call = std::make_shared<ApiCall>();
-  call->id = admitted->id;
-  const auto watch =
-      std::make_shared<RequestWatch>(observers_, begin_record(request.head, *admitted), admitted->arrived);
+  call->id = admitted->record.id;
+  const auto watch = std::make_shared<RequestWatch>(observers_, std::move(admitted->record), admitted->arrived);
   watch->record.bytes_in = call->body_bytes = request.body.size();
   call->record = std::shared_ptr<RequestRecord>(watch, &watch->record);
   call->log = services_.log;
@@ -185,13 +189,16 @@ void ApiServer::handle(HttpRequest&& request, std::shared_ptr<HttpResponder> res
     workers_.add(run);
 }
 
-HttpResponse ApiServer::error_response(int status, std::string_view message) {
+HttpResponse ApiServer::error_response(int status, std::string_view message, const std::shared_ptr<void>& context) {
   HttpResponse response = error_response_of(status, without_directories(message));  // it may be a disk's
-  RequestRecord record;
-  record.began = std::chrono::system_clock::now();
-  record.status = status;
-  record.bytes_out = response.body.size();
-  tell(*observers_, record);
+  auto admitted = std::static_pointer_cast<Admitted>(context);
+  if (!admitted) {
+    admitted = std::make_shared<Admitted>();
+    admitted->record = begin_record(HttpHead());
+    admitted->arrived = std::chrono::steady_clock::now();
+  }
+  admitted->end(response);
+  tell(*observers_, admitted->record);
   return response;
 }
 

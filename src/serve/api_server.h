@@ -49,7 +49,7 @@ class ApiServer final : public HttpHandler {
   ApiServer(ModelRegistry& models, Authenticator& door, Logger& log, ApiServerOptions options);
   HttpAdmission admit(const HttpHead& head) override;
   void handle(HttpRequest&& request, std::shared_ptr<HttpResponder> responder) override;
-  HttpResponse error_response(int status, std::string_view message) override;
+  HttpResponse error_response(int status, std::string_view message, const std::shared_ptr<void>& context) override;
 
   /// What comes from now on is refused with 503, but for health, version and metrics; what runs goes on.
   void drain() { draining_.store(true); }
@@ -60,7 +60,6 @@ class ApiServer final : public HttpHandler {
 
  private:
   struct Admitted;
-  static RequestRecord begin_record(const HttpHead& head, const Admitted& admitted);
   NamedModels by_name_;
   ApiServices services_;
   Authenticator& door_;

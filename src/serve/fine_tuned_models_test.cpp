@@ -43,6 +43,12 @@ class FineTunedModels : public ::testing::Test {
   CreatedApiKey key(Scopes scopes = {Scope::kInfer}) {
     return store_->keys().create({.name = "test", .scopes = scopes}).value();
   }
+  /// Entries of the audit log; those of keys are left out.
+  std::vector<AuditRecord> audited() {
+    auto entries = store_->audit().entries(0, 100).value();
+    std::erase_if(entries, [](const AuditRecord& record) { return record.entry.action == "key.create"; });
+    return entries;
+  }
   static std::string shown(const CreatedApiKey& key) { return "X-Api-Key: " + key.secret + "\r\n"; }
   /// A job that has made its model.
   Job tuned(const std::string& owner = "", const std::string& base = "tiny") {
@@ -122,7 +128,7 @@ TEST_F(FineTunedModels, TheKeyOfTheJobDeletesItAndItStaysGone) {
   stop();
   start();
   check();
-  const auto entries = store_->audit().entries(0, 10).value();
+  const auto entries = audited();
   ASSERT_EQ(entries.size(), 1U) << "done once";
   EXPECT_EQ(entries[0].entry.actor, mine.key.id);
   EXPECT_EQ(entries[0].entry.action, "model.delete");
@@ -209,11 +215,11 @@ TEST_F(FineTunedModels, OtherKeysMayNotDeleteThemUnlessTheyAdminister) {
   EXPECT_EQ(remove(model, shown(key({Scope::kMetrics}))).json["error"]["code"], "insufficient_scope");
   EXPECT_EQ(remove(model).status, 401);
   EXPECT_TRUE(is_served(model, shown(mine)));
-  EXPECT_TRUE(store_->audit().entries(0, 10).value().empty());
+  EXPECT_TRUE(audited().empty());
   const CreatedApiKey admin = key({Scope::kAdmin});
   EXPECT_EQ(remove(model, shown(admin)).status, 200);
   EXPECT_FALSE(is_served(model, shown(mine)));
-  EXPECT_EQ(store_->audit().entries(0, 10).value().at(0).entry.actor, admin.key.id);
+  EXPECT_EQ(audited().at(0).entry.actor, admin.key.id);
 }
 
 TEST_F(FineTunedModels, OfTheTimeBeforeKeysAnAdministratorDeletes) {

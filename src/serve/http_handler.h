@@ -82,8 +82,9 @@ class HttpHandler {
   virtual HttpAdmission admit(const HttpHead& head) = 0;
   /// After the body. Answers now or later.
   virtual void handle(HttpRequest&& request, std::shared_ptr<HttpResponder> responder) = 0;
-  /// The answer to what never became a request: 400, 408, 413, 414, 417, 431, 500, 501, 503, 505.
-  virtual HttpResponse error_response(int status, std::string_view message) {
+  /// The answer to what never became a request: 400, 408, 413, 414, 417, 431, 500, 501, 503, 505. `context`: of the
+  /// admission, where only the body went wrong; else null.
+  virtual HttpResponse error_response(int status, std::string_view message, const std::shared_ptr<void>& /*context*/) {
     return {status, {{"Content-Type", "text/plain; charset=utf-8"}}, std::string(message) + "\n"};
   }
 };

@@ -283,7 +283,9 @@ TEST(HttpLimits, BodiesThatWaitForTheirHandlerAreCounted) {
 
 TEST(HttpLimits, AHandlersOwnRetryAfterStandsAlone) {
   struct TellsWhen : TestHandler {
-    HttpResponse error_response(int status, std::string_view) override { return {status, {{"Retry-After", "7"}}, ""}; }
+    HttpResponse error_response(int status, std::string_view, const std::shared_ptr<void>&) override {
+      return {status, {{"Retry-After", "7"}}, ""};
+    }
   };
   HttpServerOptions options = patient_options();
   options.limits.body_memory_bytes = 100;

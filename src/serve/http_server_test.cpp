@@ -140,7 +140,7 @@ TEST(HttpServer, ExceptionsAndSilenceBecomeStatus500) {
 
 TEST(HttpServer, TheHandlerWritesErrorsInItsOwnForm) {
   class Json final : public TestHandler {
-    HttpResponse error_response(int status, std::string_view message) override {
+    HttpResponse error_response(int status, std::string_view message, const std::shared_ptr<void>&) override {
       return {status, {{"Content-Type", "application/json"}}, "{\"error\":\"" + std::string(message) + "\"}"};
     }
   };

@@ -380,7 +380,7 @@ void HttpSession::send_head(std::string_view head, bool keep) {
 
 HttpResponse HttpSession::error_response(int status, std::string_view message) {
   try {
-    return shared_->handler.error_response(status, message);
+    return shared_->handler.error_response(status, message, admission_.context);
   } catch (const std::exception&) {
     return {status, {}, ""};
   }

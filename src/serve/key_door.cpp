@@ -8,6 +8,9 @@
 namespace tailor {
 namespace {
 
+/// Quotas need today alone; a bill may be looked into for a year after.
+constexpr std::int64_t kKeptDays = 400;
+
 std::int64_t seconds_of(UnixMillis now) {
   return std::chrono::floor<std::chrono::seconds>(now).time_since_epoch().count();
 }
@@ -121,7 +124,8 @@ void KeyDoor::look() {
   if (changed) unread_ = false;
   if (!closed_) {
     const auto known = keys.list();
-    if (!known || !known->empty()) {
+    const auto usable = keys.snapshot();  // fixed ones too, which list() does not name
+    if (!known || !known->empty() || !usable || usable->size() > 0) {
       std::ignore = keys.refresh();  // one made since the look above is let in from the moment the door closes
       closed_ = true;                // a store that cannot be read lets nobody in
     }
@@ -141,10 +145,21 @@ void KeyDoor::look() {
 }
 
 void KeyDoor::save() {
-  if (const Status saved = store_.token_days().sync(ledger_, options_.clock()); !saved)
+  const UnixMillis now = options_.clock();
+  if (const Status saved = store_.token_days().sync(ledger_, now); !saved)
     log_.warning("what keys used cannot be saved: " + to_string(saved.error()));
+  forget_days(now);
   if (const Status saved = store_.keys().flush_last_used(); !saved)
     log_.warning("the use of keys cannot be saved: " + to_string(saved.error()));
+}
+
+/// Once a day.
+void KeyDoor::forget_days(UnixMillis now) {
+  const std::int64_t today = std::chrono::floor<std::chrono::days>(now).time_since_epoch().count();
+  if (today == forgot_on_) return;
+  forgot_on_ = today;
+  if (const Status removed = store_.token_days().remove_before(today - kKeptDays); !removed)
+    log_.warning("what keys used long ago cannot be removed: " + to_string(removed.error()));
 }
 
 void KeyDoor::run() {

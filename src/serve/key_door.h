@@ -24,9 +24,9 @@ struct KeyDoorOptions {
 
 /// Keys come as "Authorization: Bearer KEY" or "X-Api-Key: KEY". A missing, unknown, expired or revoked one is the same
 /// 401; a wrong scope is 403; a quota that is used up 429.
-/// Open (but for what administrators do) while no key was ever made in the store, closed from the first one on, also
-/// when that one is revoked. A key revoked (or expired) while its answer is on its way: the answer ends with an error
-/// within `look_every`. Threads: any.
+/// Open (but for what administrators do) while there was never a key, in the store or fixed (KeyStore::set_fixed());
+/// closed from the first one on, also when that one is revoked or taken out of its file. A key revoked (or expired)
+/// while its answer is on its way: the answer ends with an error within `look_every`. Threads: any.
 class KeyDoor final : public Authenticator {
  public:
   KeyDoor(Store& store, Logger& log, KeyDoorOptions options = {});
@@ -44,6 +44,7 @@ class KeyDoor final : public Authenticator {
  private:
   void run();
   void save();
+  void forget_days(UnixMillis now);
   Principal let_in(std::shared_ptr<const ApiKey> key, QuotaGrant grant);
 
   Store& store_;
@@ -54,6 +55,7 @@ class KeyDoor final : public Authenticator {
   std::atomic<bool> unread_{false};  // already warned of
   std::mutex visits_mutex_;
   std::vector<std::weak_ptr<KeyVisit>> visits_;
+  std::int64_t forgot_on_ = -1;  // day; by one thread at a time, as save() is
   std::size_t sweep_at_ = 64;
   std::mutex mutex_;
   std::condition_variable changed_;

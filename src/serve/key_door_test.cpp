@@ -103,6 +103,31 @@ TEST(KeyDoor, ClosedWithoutKeysWhereRequired) {
   EXPECT_EQ(keyed.api->get("/livez").status, 200);
 }
 
+TEST(KeyDoor, TheEndOfTheLastKeyOfAFileOpensNothing) {
+  KeyedApi keyed;
+  keyed.stop();
+  const std::string secret = "from-a-file-0123456789";
+  keyed.store->keys().set_fixed({AuthEntry::from_secret({.id = "file"}, secret).value()}).value();
+  keyed.start();
+  const std::string shown = "X-Api-Key: " + secret + "\r\n";
+  EXPECT_EQ(keyed.api->get("/v1/models", shown).status, 200);
+  keyed.store->keys().set_fixed({}).value();
+  keyed.door->look();
+  EXPECT_TRUE(keyed.door->closed());
+  EXPECT_EQ(keyed.api->get("/v1/models", shown).status, 401);
+  EXPECT_EQ(keyed.api->get("/v1/models").status, 401);
+}
+
+TEST(KeyDoor, AKeyOfAFileClosesItForGoodWhileItRuns) {
+  KeyedApi keyed;
+  EXPECT_EQ(keyed.api->get("/v1/models").status, 200);
+  keyed.store->keys().set_fixed({AuthEntry::from_secret({.id = "file"}, "from-a-file-0123456789").value()}).value();
+  EXPECT_EQ(keyed.api->get("/v1/models").status, 401);
+  keyed.door->look();
+  keyed.store->keys().set_fixed({}).value();
+  EXPECT_EQ(keyed.api->get("/v1/models").status, 401);
+}
+
 TEST(KeyDoor, HowAKeyIsShown) {
   KeyedApi keyed;
   const CreatedApiKey key = keyed.key();
@@ -211,6 +236,21 @@ TEST(KeyDoor, TokensADayOutliveTheServer) {
   EXPECT_EQ(field(refused, "x-ratelimit-remaining-tokens"), std::to_string(left));
   keyed.now_ms += 86'400'000;
   EXPECT_EQ(keyed.ask(key, {{"max_tokens", left}}).status, 200) << "another day";
+}
+
+TEST(KeyDoor, WhatKeysUsedIsForgottenAfterFourHundredDays) {
+  KeyedApi keyed;
+  const std::int64_t today = keyed.now_ms / 86'400'000;
+  const auto known = [&](std::int64_t day) { return !keyed.store->token_days().of_day(day).value().empty(); };
+  keyed.stop();
+  keyed.store->token_days().add({{"k", today - 401, 1}, {"k", today - 400, 1}, {"k", today - 399, 1}}).value();
+  keyed.start();
+  EXPECT_FALSE(known(today - 401)) << "when a server starts";
+  EXPECT_TRUE(known(today - 400));
+  keyed.now_ms += 86'400'000;
+  keyed.stop();
+  EXPECT_FALSE(known(today - 400)) << "and each day that it runs";
+  EXPECT_TRUE(known(today - 399));
 }
 
 TEST(KeyDoor, APlaceAmongThoseAtATimeEndsWithTheAnswer) {

@@ -39,20 +39,23 @@ Error ModelAdmin::told(const std::string& name, Error error) const {
   return error;
 }
 
-Result<ServedModelPtr> ModelAdmin::load_stored(const std::string& reference, const std::string& id) {
+Result<ServedModelPtr> ModelAdmin::load_stored(const std::string& reference, const std::string& id,
+                                               const BeforeChange& before) {
   if (store_ == nullptr) return no_store();
   const std::unique_lock loading(loading_, std::try_to_lock);
   if (!loading) return busy();
-  return put_stored(reference, id, false);
+  return put_stored(reference, id, false, before);
 }
 
-ServedModelPtr ModelAdmin::put(std::unique_ptr<ServedModel> model) {
+Result<ServedModelPtr> ModelAdmin::put(std::unique_ptr<ServedModel> model, const BeforeChange& before) {
   const std::lock_guard lock(mutex_);
+  if (before) TAILOR_CHECK(before(model->id));
   following_.erase(model->id);
   return models_.put(std::move(model));
 }
 
-Result<ServedModelPtr> ModelAdmin::put_stored(const std::string& reference, const std::string& id, bool followed) {
+Result<ServedModelPtr> ModelAdmin::put_stored(const std::string& reference, const std::string& id, bool followed,
+                                              const BeforeChange& before) {
   const ModelRegistry::Loading shown(models_);
   TAILOR_TRY(const PackageRecord record, stored_package(*store_, reference));
   const std::string name = id.empty() ? record.name : id;
@@ -60,15 +63,17 @@ Result<ServedModelPtr> ModelAdmin::put_stored(const std::string& reference, cons
   auto model = serve_package(record.path, name, options_);
   if (!model) return told(name, model.error());
   (*model)->meta["version"] = record.version;
-  if (reference.find('@') != std::string::npos) return put(std::move(*model));
+  if (reference.find('@') != std::string::npos) return put(std::move(*model), before);
   const std::lock_guard lock(mutex_);
   if (followed && !following_.contains(name))  // while it was loaded
     return Error{ErrorCode::kNotFound, fmt::format("the model '{}' was removed or replaced", name), ""};
+  if (before) TAILOR_CHECK(before(name));
   following_.insert_or_assign(name, record);
   return models_.put(std::move(*model));
 }
 
-Result<ServedModelPtr> ModelAdmin::load_base(const std::string& name, const std::string& id) {
+Result<ServedModelPtr> ModelAdmin::load_base(const std::string& name, const std::string& id,
+                                             const BeforeChange& before) {
   const auto known = list_models(default_models_directory());
   if (std::none_of(known.begin(), known.end(), [&](const ModelInfo& m) { return m.id == name; }))
     return Error{ErrorCode::kNotFound,
@@ -79,10 +84,11 @@ Result<ServedModelPtr> ModelAdmin::load_base(const std::string& name, const std:
   const ModelRegistry::Loading shown(models_);
   auto model = serve_base_model(name, id, options_);
   if (!model) return told(name, model.error());
-  return put(std::move(*model));
+  return put(std::move(*model), before);
 }
 
-Result<ServedModelPtr> ModelAdmin::put_adapter(const fs::path& path, const std::string& parent, const std::string& id) {
+Result<ServedModelPtr> ModelAdmin::put_adapter(const fs::path& path, const std::string& parent, const std::string& id,
+                                               const BeforeChange& before) {
   TAILOR_CHECK(check_name(id, "model name"));
   const ServedModelPtr base = models_.find(parent);
   if (!base)
@@ -92,18 +98,18 @@ Result<ServedModelPtr> ModelAdmin::put_adapter(const fs::path& path, const std::
   const ModelRegistry::Loading shown(models_);
   auto model = serve_adapter(*base, path, id);
   if (!model) return told(id, model.error());
-  return put(std::move(*model));
+  return put(std::move(*model), before);
 }
 
 Result<ServedModelPtr> ModelAdmin::load_stored_adapter(const std::string& reference, const std::string& parent,
-                                                       const std::string& id) {
+                                                       const std::string& id, const BeforeChange& before) {
   if (store_ == nullptr) return no_store();
   TAILOR_TRY(const PackageRecord record, stored_package(*store_, reference));
-  return put_adapter(record.path, parent, id.empty() ? record.name : id);
+  return put_adapter(record.path, parent, id.empty() ? record.name : id, before);
 }
 
-Result<ServedModelPtr> ModelAdmin::load_adapter(const fs::path& path, const std::string& parent,
-                                                const std::string& id) {
+Result<ServedModelPtr> ModelAdmin::load_adapter(const fs::path& path, const std::string& parent, const std::string& id,
+                                                const BeforeChange& before) {
   if (!takes_adapters())
     return Error{ErrorCode::kInvalidArgument, "this server loads no adapters by path",
                  "start it with adapters_root in its serve.yaml"};
@@ -114,14 +120,16 @@ Result<ServedModelPtr> ModelAdmin::load_adapter(const fs::path& path, const std:
   const auto [end, ignored] = std::mismatch(root.begin(), root.end(), whole.begin(), whole.end());
   if (failed || end != root.end() || whole == root || (fs::is_directory(whole, failed) && has_links(whole)))
     return Error{ErrorCode::kNotFound, "there is no such adapter under the directory of adapters", ""};
-  return put_adapter(whole, parent, id);
+  return put_adapter(whole, parent, id, before);
 }
 
-Status ModelAdmin::remove(const std::string& id) {
+Status ModelAdmin::remove(const std::string& id, const BeforeChange& before) {
+  const Error unknown{ErrorCode::kNotFound, fmt::format("the model '{}' does not exist", id.substr(0, 128)), ""};
   const std::lock_guard lock(mutex_);
+  if (id.empty() || !models_.find(id)) return unknown;
+  if (before) TAILOR_CHECK(before(id));
   following_.erase(id);
-  if (id.empty() || !models_.remove(id))
-    return Error{ErrorCode::kNotFound, fmt::format("the model '{}' does not exist", id.substr(0, 128)), ""};
+  if (!models_.remove(id)) return unknown;
   return {};
 }
 
@@ -137,7 +145,7 @@ bool ModelAdmin::follow_production() {
   for (const auto& [id, served] : following) {
     const auto record = store_->packages().promoted(served.name);
     if (record && *record && (*record)->version == served.version) continue;
-    const auto loaded = put_stored(served.name, id, true);
+    const auto loaded = put_stored(served.name, id, true, {});
     if (loaded)
       log_.info(fmt::format("{} is version {} now", id, (*loaded)->meta.value("version", "")));
     else

@@ -2,6 +2,7 @@
 /// Models loaded and dropped while the server runs: by the command line's words when it starts, by HTTP later.
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
@@ -11,6 +12,10 @@
 #include "store/store.h"
 
 namespace tailor {
+
+/// Called with a model's name when all is ready and just before it is put or removed: the place of an entry in the
+/// audit log. An error leaves everything as it was, and is what the call returns.
+using BeforeChange = std::function<Status(const std::string& id)>;
 
 /// Threads: any; one model is loaded at a time, another call meanwhile is kUnavailable.
 /// Over HTTP only names come in: packages of the store, base models of the models' directory, adapters of the store or
@@ -31,27 +36,29 @@ class ModelAdmin {
 
   /// "NAME" or "NAME@VERSION" of the store; the model is called `id`, or NAME where that is empty. One without a
   /// version follows what is in production at every follow_production().
-  Result<ServedModelPtr> load_stored(const std::string& reference, const std::string& id);
+  Result<ServedModelPtr> load_stored(const std::string& reference, const std::string& id,
+                                     const BeforeChange& before = {});
   /// A base model of the models' directory, by its name there.
-  Result<ServedModelPtr> load_base(const std::string& name, const std::string& id);
+  Result<ServedModelPtr> load_base(const std::string& name, const std::string& id, const BeforeChange& before = {});
   /// An adapter of `parent` (empty: the first model): a package of the store.
   Result<ServedModelPtr> load_stored_adapter(const std::string& reference, const std::string& parent,
-                                             const std::string& id);
+                                             const std::string& id, const BeforeChange& before = {});
   /// The same from a path under the adapters' root; relative ones start there. A directory with links in it is refused.
   Result<ServedModelPtr> load_adapter(const std::filesystem::path& path, const std::string& parent,
-                                      const std::string& id);
-  Status remove(const std::string& id);
+                                      const std::string& id, const BeforeChange& before = {});
+  Status remove(const std::string& id, const BeforeChange& before = {});
   /// Loads what was promoted or rolled back since; failures are warned of and leave the old version. False: another
   /// model is being loaded, and nothing was looked at; ask again when it is there.
   bool follow_production();
 
  private:
   /// Of another source than a name of the store, which is followed no longer.
-  ServedModelPtr put(std::unique_ptr<ServedModel> model);
+  Result<ServedModelPtr> put(std::unique_ptr<ServedModel> model, const BeforeChange& before);
   /// `followed`: only while it still is. Under loading_.
-  Result<ServedModelPtr> put_stored(const std::string& reference, const std::string& id, bool followed);
+  Result<ServedModelPtr> put_stored(const std::string& reference, const std::string& id, bool followed,
+                                    const BeforeChange& before);
   Result<ServedModelPtr> put_adapter(const std::filesystem::path& path, const std::string& parent,
-                                     const std::string& id);
+                                     const std::string& id, const BeforeChange& before);
   /// Clients are told no paths, so the log is.
   Error told(const std::string& name, Error error) const;
 

@@ -18,6 +18,7 @@
 #include "serve/test_api.h"
 #include "serve/test_log.h"
 #include "serve/test_packages.h"
+#include "store/store_testing.h"
 
 namespace tailor {
 namespace {
@@ -69,6 +70,23 @@ TEST(ModelAdmin, LoadsABaseModelByNameAndDropsIt) {
   EXPECT_TRUE(a.audited("model.remove", "vectors"));
   EXPECT_EQ(a.api.get("/v1/models/vectors", a.infer).status, 404);
   EXPECT_EQ(a.remove("vectors", a.admin), 404);
+}
+
+TEST(ModelAdmin, NothingIsLoadedOrDroppedWithoutAnEntryInTheAuditLog) {
+  AdminApi a;
+  test::write_neighbours_package(a.dir.path() / "package", true);
+  a.store->packages().add("support", "1", a.dir.path() / "package", {}).value();
+  a.store->packages().promote("support", "1", "test").value();
+  tailor::testing::write_tiny_adapter(a.dir.path() / "adapters" / "polite.gguf");
+  close_audit(*a.store);
+  EXPECT_EQ(a.post("/v1/admin/models", {{"package", "support"}}).status, 500);
+  EXPECT_EQ(a.post("/v1/admin/models", {{"package", "support@1"}}).status, 500);
+  EXPECT_EQ(a.post("/v1/admin/models", {{"model", "all-minilm-l6-v2"}}).status, 500);
+  EXPECT_EQ(a.post("/v1/load_lora_adapter", {{"lora_name", "polite"}, {"lora_path", "polite.gguf"}}).status, 500);
+  EXPECT_EQ(a.remove("tiny", a.admin), 500);
+  EXPECT_EQ(a.remove("none", a.admin), 404);
+  ASSERT_EQ(a.api.models().list().size(), 1U);
+  EXPECT_EQ(a.api.models().list()[0]->id, "tiny");
 }
 
 TEST(ModelAdmin, TakesNamesAndNoPaths) {
@@ -291,6 +309,39 @@ TEST(KeyFile, SecretsMustBePrivateAndHashesNeedNotBe) {
   chmod(file.c_str(), 0600);
   EXPECT_EQ(read_fixed_keys(file).value().size(), 1u);
   EXPECT_TRUE(read_fixed_keys("").value().empty());
+  EXPECT_EQ(read_fixed_keys(dir.path() / "none").error().code, ErrorCode::kNotFound);
+  EXPECT_FALSE(read_fixed_keys(dir.path())) << "a directory";
+}
+
+TEST(KeyFile, NobodyElseMayWriteHashes) {
+  TemporaryDirectory dir;
+  const fs::path file = dir.path() / "keys.yaml";
+  write_file_atomic(file, "- {id: ci, sha256: \"" + std::string(64, 'a') + "\"}\n").value();
+  for (const unsigned mode : {0666U, 0664U, 0646U}) {
+    chmod(file.c_str(), mode);
+    const auto read = read_fixed_keys(file);
+    ASSERT_FALSE(read) << std::oct << mode;
+    EXPECT_NE(read.error().hint.find("chmod go-w"), std::string::npos) << read.error().hint;
+  }
+  chmod(file.c_str(), 0644);
+  EXPECT_EQ(read_fixed_keys(file).value().size(), 1u);
+}
+
+TEST(KeyFile, BelongsToTheServersUserOrToRoot) {
+  constexpr std::uint32_t kServer = 1000, kOther = 1001, kRoot = 0;
+  const auto passes = [](std::uint32_t owner, std::uint32_t mode, bool secrets) {
+    return check_key_file("keys.yaml", {.owner = owner, .mode = mode, .server = kServer, .secrets = secrets})
+        .has_value();
+  };
+  for (const std::uint32_t mode : {0600U, 0644U, 0640U, 0440U, 0400U}) {
+    for (const std::uint32_t owner : {kServer, kRoot}) {
+      EXPECT_TRUE(passes(owner, mode, false)) << owner << " " << std::oct << mode;
+      EXPECT_EQ(passes(owner, mode, true), (mode & 077) == 0) << owner << " " << std::oct << mode;
+    }
+    EXPECT_FALSE(passes(kOther, mode, false)) << std::oct << mode;
+    EXPECT_FALSE(passes(kOther, mode, true)) << std::oct << mode;
+  }
+  EXPECT_FALSE(passes(kRoot, 0666, false));
 }
 
 }  // namespace

@@ -147,6 +147,7 @@ Json header(const char* name) {
 
 Json failure(const Failure& f, const char* schema) {
   Json out{{"description", f.text}, {"content", {{"application/json", {{"schema", openapi::ref(schema)}}}}}};
+  out["headers"]["X-Request-Id"] = header("RequestId");
   const std::string status = f.status;
   if (status == "429" || status == "503") out["headers"]["Retry-After"] = header("RetryAfter");
   if (status == "401") out["headers"]["WWW-Authenticate"] = header("Authenticate");
@@ -209,7 +210,8 @@ Json operation(const ApiRoute& route, const RouteText& text, const Json& schemas
   }
   out["responses"]["200"] = std::move(good);
   if (std::string_view(text.tag) == "page")
-    out["responses"]["304"] = {{"description", "If-None-Match names what would be sent"}};
+    out["responses"]["304"] = {{"description", "If-None-Match names what would be sent"},
+                               {"headers", {{"X-Request-Id", header("RequestId")}}}};
   const bool named = path.find('{') != std::string::npos;
   for (const Failure& f : kFailures) {
     const bool open = route.scope == ApiScope::kNone && !(named && std::string_view(f.status) == "404");

@@ -48,6 +48,20 @@ TEST(OpenApi, OperationsNameTheirScope) {
   }
 }
 
+TEST(OpenApi, EveryAnswerHasARequestId) {
+  const Json doc = document();
+  for (const auto& [path, operations] : doc["paths"].items()) {
+    for (const Json& operation : operations) {
+      for (const auto& [status, response] : operation["responses"].items()) {
+        const bool shared = response.contains("$ref");
+        const Json& whole =
+            shared ? doc.at(Json::json_pointer(response["$ref"].get<std::string>().substr(1))) : response;
+        EXPECT_TRUE(whole.contains("headers") && whole["headers"].contains("X-Request-Id")) << path << " " << status;
+      }
+    }
+  }
+}
+
 TEST(OpenApi, NamesTheTypesOfThePagesFiles) {
   const Json paths = document()["paths"];
   for (const PageFile& file : page_files()) {

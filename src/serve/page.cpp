@@ -82,7 +82,9 @@ HttpResponse page_response(const HttpHead& head, std::span<const PageFile> files
 }
 
 void handle_page(const ApiServices& /*services*/, const ApiCallPtr& call) {
-  call->responder->send(page_response(call->request.head, page_files()));
+  HttpResponse response = page_response(call->request.head, page_files());
+  response.headers.add("X-Request-Id", call->id);
+  call->responder->send(std::move(response));
 }
 
 }  // namespace tailor

@@ -28,10 +28,12 @@ unsigned mode_of(const std::filesystem::path& file) {
 
 /// An API that logs to a file.
 struct Logged {
-  explicit Logged(RequestLogOptions options = {}) : sink(LogSink::open({.file = file}).value()), log(*sink, options) {
+  explicit Logged(RequestLogOptions options = {}, ApiLimits limits = {}, Authenticator* door = nullptr)
+      : sink(LogSink::open({.file = file}).value()), log(*sink, options) {
     ApiServerOptions api_options;
+    api_options.limits = limits;
     api_options.observers.push_back(&log);
-    api.emplace(std::move(api_options));
+    api.emplace(std::move(api_options), ModelLoadOptions{}, door);
   }
   std::vector<Json> lines() {
     sink->flush();
@@ -76,13 +78,62 @@ TEST(RequestLog, SaysWhatBecameOfATextAndNothingOfIt) {
 
 TEST(RequestLog, EveryAnswerHasAnIdThatItsLineHasToo) {
   Logged logged({.least = LogLevel::kDebug});
-  for (const char* path : {"/v1/models", "/nothing", "/livez"}) {
+  for (const char* path : {"/v1/models", "/nothing", "/", "/assets/none", "/livez"}) {
     const test::JsonAnswer answer = logged.api->get(path);
     ASSERT_NE(answer.headers.find("X-Request-Id"), nullptr) << path;
     EXPECT_EQ(logged.lines().back()["request_id"], *answer.headers.find("X-Request-Id"));
   }
   EXPECT_EQ(logged.lines().back()["level"], "debug");
   EXPECT_FALSE(logged.lines()[1].contains("route"));
+}
+
+/// Lets everybody in under one key.
+struct OneKey final : Authenticator {
+  ApiResult<Principal> check(const HttpHead&, ApiScope) override {
+    return Principal{.key_id = "key_a", .cache_salt = {}, .visit = nullptr};
+  }
+};
+
+TEST(RequestLog, ATooLongBodyHasAnIdThatItsLineHasToo) {
+  OneKey door;
+  Logged logged({}, {.body_bytes = 100}, &door);
+  const auto ask = [&](const std::string& id, const std::string& rest) {
+    return logged.api->client().ask(
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nX-Request-Id: " + id +
+        "\r\n" + rest);
+  };
+  const std::string chunked = "Transfer-Encoding: chunked\r\n\r\n";
+  const std::pair<std::string, int> cases[] = {{"Content-Length: 101\r\n\r\n", 413},
+                                               {chunked + "65\r\n" + std::string(101, 'x'), 413},
+                                               {chunked + "no number\r\n", 400}};
+  for (const auto& [rest, status] : cases) {
+    const std::string id = "mine-" + std::to_string(rest.size());
+    const test::Answer answer = ask(id, rest);
+    EXPECT_EQ(answer.status, status);
+    ASSERT_NE(answer.headers.find("X-Request-Id"), nullptr) << rest;
+    EXPECT_EQ(*answer.headers.find("X-Request-Id"), id);
+    const Json line = logged.lines().back();
+    EXPECT_EQ(line["request_id"], id);
+    EXPECT_EQ(line["status"], status);
+    EXPECT_EQ(line["method"], "POST");
+    EXPECT_EQ(line["route"], "/v1/completions");
+    EXPECT_EQ(line["key_id"], "key_a");
+    EXPECT_EQ(line["remote_address"], "127.0.0.1");
+  }
+  EXPECT_EQ(logged.lines().size(), std::size(cases));
+}
+
+TEST(RequestLog, WhatNeverBecameARequestHasAnIdToo) {
+  Logged logged;
+  const std::string long_field(20'000, 'x');
+  for (const std::string& bytes : {std::string("NONSENSE\r\n\r\n"), "GET / HTTP/1.1\r\nHost: " + long_field}) {
+    const test::Answer answer = logged.api->client().ask(bytes);
+    const std::string* id = answer.headers.find("X-Request-Id");
+    ASSERT_NE(id, nullptr) << answer.status;
+    EXPECT_EQ(id->rfind("req-", 0), 0U);
+    EXPECT_EQ(logged.lines().back()["request_id"], *id);
+    EXPECT_FALSE(logged.lines().back().contains("route"));
+  }
 }
 
 TEST(RequestLog, LeavesOutHealthAndAddressesWhereToldTo) {

@@ -29,7 +29,7 @@ enum class WaitRefusal : std::uint8_t {
 };
 
 struct RequestRecord {
-  std::string id;                   // as in X-Request-Id; empty: it never became a request
+  std::string id;                   // as in X-Request-Id
   std::string method;               // empty: it never became a request
   const ApiRoute* route = nullptr;  // of api_routes(); null: none has this path, or it never became a request
   std::string key_id;               // opaque; empty: nobody in particular

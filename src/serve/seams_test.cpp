@@ -228,6 +228,7 @@ TEST(Seams, AnOriginPolicyLetsOtherPagesIn) {
   const test::Answer asked = preflight(ours);
   EXPECT_EQ(asked.status, 204);
   EXPECT_EQ(reader(asked.headers), "https://shop.example");
+  EXPECT_NE(asked.headers.find("X-Request-Id"), nullptr);
   EXPECT_EQ(*asked.headers.find("Access-Control-Allow-Headers"), "Authorization, Content-Type, X-Request-Id");
   EXPECT_EQ(preflight(theirs).status, 405);
   EXPECT_EQ(reader(preflight(theirs).headers), "");
@@ -241,6 +242,9 @@ TEST(Seams, AnOriginPolicyLetsOtherPagesIn) {
     EXPECT_EQ(reader(api.post("/v1/chat/completions", streamed, origin).headers), expected);
     EXPECT_EQ(reader(api.post("/v1/chat/completions", Json::object(), origin).headers), expected) << "an error";
     EXPECT_EQ(reader(api.get("/v2/nothing", origin).headers), expected) << "a refusal";
+    const std::string long_body = "Content-Type: application/json\r\nContent-Length: 99999999\r\n\r\n";
+    const std::string head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n" + origin + long_body;
+    EXPECT_EQ(reader(api.client().ask(head).headers), expected) << "a body that is refused";
   }
 }
 

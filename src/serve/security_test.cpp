@@ -327,7 +327,8 @@ TEST(Security, PathsInErrorsAreTheirLastNames) {
   EXPECT_NE(ours.cause.find("/root/secret: No such file"), std::string::npos) << "for the log";
   EXPECT_EQ(error_response(ours).body.find("secret"), std::string::npos);
   TestApi api;
-  const HttpResponse upload = api.api().error_response(507, "cannot write /srv/store/files/x: No space left on device");
+  const HttpResponse upload =
+      api.api().error_response(507, "cannot write /srv/store/files/x: No space left on device", nullptr);
   EXPECT_EQ(upload.body.find("/srv"), std::string::npos) << upload.body;
   EXPECT_NE(upload.body.find("No space left"), std::string::npos) << upload.body;
 }

@@ -50,6 +50,7 @@ TraceExporter::~TraceExporter() {
 
 void TraceExporter::on_request(const RequestRecord& record) {
   if (record.route == nullptr || record.route->scope != ApiScope::kInfer || record.method != "POST") return;
+  if (record.route->needs_store) return;  // files, jobs, batches
   if (record.trace.trace_id.empty() ? !drawn(options_.ratio) : !record.trace.sampled) return;
   {
     const std::lock_guard lock(mutex_);

@@ -31,7 +31,7 @@ struct TraceOptions {
   std::chrono::milliseconds backoff{500};  // doubles with each attempt, at most 30 s
 };
 
-/// Requests to models alone, not health or metrics. Threads: all.
+/// Requests to models alone, those of batches too; not files, jobs, health or metrics. Threads: all.
 class TraceExporter final : public RequestObserver {
  public:
   TraceExporter(TraceOptions options, Logger& log);

@@ -110,7 +110,7 @@ std::vector<Json> spans_of(const RequestRecord& record) {
     a.add("gen_ai.request.max_tokens", answer->max_tokens);
     a.add("gen_ai.request.temperature", answer->temperature);
     a.add("gen_ai.request.top_p", answer->top_p);
-    if (answer->seeded) a.add("gen_ai.request.seed", answer->seed);
+    if (answer->seeded) a.add("gen_ai.request.seed", static_cast<std::int64_t>(answer->seed));  // as it was asked for
     if (answer->choices != 1) a.add("gen_ai.request.choice.count", answer->choices);
     a.add("gen_ai.request.stream", answer->stream);
     a.add("gen_ai.response.id", answer->response_id);

@@ -145,6 +145,24 @@ TEST(Trace, FailuresHaveAType) {
   EXPECT_NE(spans[0]["traceId"], spans[1]["traceId"]);
 }
 
+TEST(Trace, FilesAndJobsAreNoSpans) {
+  Traced traced;
+  for (const char* path : {"/v1/files", "/v1/fine_tuning/jobs", "/v1/fine_tuning/jobs/a/cancel",
+                           "/v1/fine_tuning/jobs/a/pause", "/v1/batches", "/v1/batches/a/cancel"})
+    EXPECT_EQ(traced.api->post(path, Json::object()).status, 501) << path;
+  EXPECT_EQ(traced.api->post("/v1/embeddings", {{"input", "x"}}).status, 200);
+  const std::vector<Json> spans = traced.spans();
+  ASSERT_EQ(spans.size(), 1u);
+  EXPECT_EQ(spans[0]["name"], "embeddings tiny");
+}
+
+TEST(Trace, ANegativeSeedIsAnInt64) {
+  Traced traced;
+  const Json ask{{"prompt", "Hello"}, {"max_tokens", 1}, {"seed", -7}};
+  ASSERT_EQ(traced.api->post("/v1/completions", ask).status, 200);
+  EXPECT_EQ(attributes(traced.spans().at(0))["gen_ai.request.seed"]["intValue"], "-7");
+}
+
 TEST(Trace, WhatTheClientDoesNotSampleIsNotSent) {
   Traced traced({.ratio = 0});
   const Json ask{{"input", "x"}};

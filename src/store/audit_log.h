@@ -47,6 +47,9 @@ struct AuditVerdict {
   std::string reason;             // empty where intact
 };
 
+/// The actor of what is done with the store's directory, not over HTTP.
+inline constexpr const char* kCommandLine = "command line";
+
 /// Appends as part of a transaction: what was done and its entry are there together or not at all.
 Result<AuditAnchor> append_audit(Transaction& transaction, std::int64_t at, const AuditEntry& entry);
 

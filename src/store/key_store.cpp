@@ -59,13 +59,19 @@ Status raise_version(Transaction& transaction) {
   return {};
 }
 
+Json audit_details(const NewApiKey& key) {
+  return {{"name", key.name},
+          {"scopes", to_string(key.scopes)},
+          {"expires_at", key.expires_at ? Json(*key.expires_at) : Json(nullptr)}};
+}
+
 Error unknown(const std::string& id) {
   return {ErrorCode::kNotFound, fmt::format("there is no key {}", id), "`tailor keys list` names those there are"};
 }
 
 }  // namespace
 
-Result<CreatedApiKey> KeyStore::create(const NewApiKey& wanted) {
+Result<CreatedApiKey> KeyStore::create(const NewApiKey& wanted, const std::string& actor) {
   TAILOR_CHECK(check_label(wanted.name, "name of a key"));
   TAILOR_CHECK(check_limits(wanted.quotas));
   if (wanted.scopes.empty())
@@ -94,6 +100,7 @@ Result<CreatedApiKey> KeyStore::create(const NewApiKey& wanted) {
     TAILOR_TRY(const std::string secret, store_secret(transaction));
     created.key.cache_salt = derive_cache_salt(secret, created.key.id);
     TAILOR_CHECK(raise_version(transaction));
+    TAILOR_CHECK(append_audit(transaction, now, {actor, "key.create", created.key.id, audit_details(wanted)}));
     TAILOR_CHECK(transaction.commit());
   }
   std::ignore = load();  // the secret must not be lost over it; refresh() tries again
@@ -124,15 +131,19 @@ Result<ApiKey> KeyStore::find(const std::string& id) const {
   return entry.key;
 }
 
-Status KeyStore::revoke(const std::string& id) {
+Status KeyStore::revoke(const std::string& id, const std::string& actor) {
   {
     TAILOR_TRY(Transaction transaction, context_.database.write());
-    TAILOR_TRY(
-        const std::int64_t found,
-        transaction.run("UPDATE keys SET revoked_at = ifnull(revoked_at, ?) WHERE id = ?", {context_.clock(), id}));
-    if (found == 0) return unknown(id);
-    TAILOR_CHECK(raise_version(transaction));
-    TAILOR_CHECK(transaction.commit());
+    TAILOR_TRY(const bool known, transaction.first("SELECT 1 FROM keys WHERE id = ?", {id}, {}));
+    if (!known) return unknown(id);
+    const std::int64_t now = context_.clock();
+    TAILOR_TRY(const std::int64_t revoked,
+               transaction.run("UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", {now, id}));
+    if (revoked > 0) {
+      TAILOR_CHECK(raise_version(transaction));
+      TAILOR_CHECK(append_audit(transaction, now, {actor, "key.revoke", id}));
+      TAILOR_CHECK(transaction.commit());
+    }
   }
   return load();
 }

@@ -12,6 +12,7 @@
 
 #include "core/result.h"
 #include "store/api_key.h"
+#include "store/audit_log.h"
 #include "store/store_context.h"
 
 namespace tailor {
@@ -33,10 +34,12 @@ class KeyStore {
  public:
   explicit KeyStore(StoreContext context) : context_(context) {}
 
-  Result<CreatedApiKey> create(const NewApiKey& wanted);
+  /// create() and revoke() are there together with their entry in the audit log, or not at all.
+  Result<CreatedApiKey> create(const NewApiKey& wanted, const std::string& actor = kCommandLine);
   Result<std::vector<ApiKey>> list() const;  // those of the database, revoked and expired ones too, the oldest first
   Result<ApiKey> find(const std::string& id) const;
-  Status revoke(const std::string& id);  // at once in this process; again: nothing
+  /// At once in this process; again: nothing.
+  Status revoke(const std::string& id, const std::string& actor = kCommandLine);
   Status set_quotas(const std::string& id, const QuotaLimits& quotas);
 
   std::shared_ptr<const AuthSnapshot> snapshot() const;

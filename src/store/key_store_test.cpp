@@ -65,6 +65,36 @@ TEST(KeyStore, ARevokedKeyIsUnknownAtOnce) {
   EXPECT_EQ(store->keys().revoke("key_none").error().code, ErrorCode::kNotFound);
 }
 
+TEST(KeyStore, WhatWasDoneStandsInTheAuditLog) {
+  const TestStore store;
+  const CreatedApiKey created =
+      store->keys().create({.name = "app", .scopes = {Scope::kMetrics}, .expires_at = kNow + 5}, "key_a").value();
+  store->keys().revoke(created.key.id).value();
+  store->keys().revoke(created.key.id).value();
+  EXPECT_FALSE(store->keys().create({.name = "late", .expires_at = kNow}));
+  const auto entries = store->audit().entries(0, 10).value();
+  ASSERT_EQ(entries.size(), 2U) << "of what was done alone";
+  EXPECT_EQ(entries[0].entry.action, "key.create");
+  EXPECT_EQ(entries[0].entry.actor, "key_a");
+  EXPECT_EQ(entries[0].entry.object, created.key.id);
+  EXPECT_EQ(entries[0].entry.details, Json({{"expires_at", kNow + 5}, {"name", "app"}, {"scopes", "metrics"}}));
+  EXPECT_EQ(entries[1].entry.action, "key.revoke");
+  EXPECT_EQ(entries[1].entry.actor, kCommandLine);
+  EXPECT_EQ(entries[1].entry.object, created.key.id);
+}
+
+TEST(KeyStore, AKeyAndItsAuditEntryAreThereTogether) {
+  const TestStore store;
+  const CreatedApiKey created = store->keys().create({.name = "first"}).value();
+  close_audit(*store.store);
+  EXPECT_FALSE(store->keys().create({.name = "second"}));
+  EXPECT_FALSE(store->keys().revoke(created.key.id));
+  const auto keys = store->keys().list().value();
+  ASSERT_EQ(keys.size(), 1U);
+  EXPECT_EQ(keys[0].revoked_at, std::nullopt);
+  EXPECT_TRUE(store->keys().authenticate(created.secret, kNow));
+}
+
 TEST(KeyStore, RefusesWrongWishes) {
   const TestStore store;
   EXPECT_FALSE(store->keys().create({.name = ""}));

@@ -72,7 +72,7 @@ Result<std::string> version_in_use(Transaction& transaction, std::string_view na
 }  // namespace
 
 Result<PackageRecord> PackageStore::add(const std::string& name, const std::string& version, const fs::path& source,
-                                        PackageLineage lineage, PackagePlacement placement) {
+                                        PackageLineage lineage, PackagePlacement placement, const std::string& actor) {
   TAILOR_CHECK(check_names(name, version));
   std::error_code error;
   const fs::path from = fs::canonical(source, error);
@@ -116,6 +116,8 @@ Result<PackageRecord> PackageStore::add(const std::string& name, const std::stri
         {name, version, path, context_.clock(), lineage.method, lineage.trial, lineage.data_sha256,
          lineage.base_model_id, lineage.base_model_sha256, lineage.manifest_sha256, scores}));
     if (owned) TAILOR_CHECK(settle_intent(transaction, intent));
+    const Json details{{"manifest_sha256", lineage.manifest_sha256}, {"owned", owned}};
+    TAILOR_CHECK(append_audit(transaction, context_.clock(), {actor, "package.add", name + "@" + version, details}));
     return transaction.commit();
   };
   const Status placed = place();
@@ -151,7 +153,7 @@ Result<std::vector<PackageRecord>> PackageStore::list(const std::string& name) c
   return records;
 }
 
-Status PackageStore::remove(const std::string& name, const std::string& version) {
+Status PackageStore::remove(const std::string& name, const std::string& version, const std::string& actor) {
   TAILOR_TRY(const PackageRecord record, find(name, version));
   const std::string intent = fmt::format("packages/{}/{}", name, version);
   {
@@ -174,6 +176,7 @@ Status PackageStore::remove(const std::string& name, const std::string& version)
     TAILOR_CHECK(transaction.run("UPDATE promotions SET live = 0 WHERE name = ? AND version = ?", {name, version}));
     TAILOR_CHECK(transaction.run("DELETE FROM packages WHERE name = ? AND version = ?", {name, version}));
     if (record.owned) TAILOR_CHECK(declare_intent(transaction, context_.directory, intent));
+    TAILOR_CHECK(append_audit(transaction, context_.clock(), {actor, "package.remove", name + "@" + version}));
     TAILOR_CHECK(transaction.commit());
   }
   if (!record.owned) return {};
@@ -199,6 +202,8 @@ Status PackageStore::promote(const std::string& name, const std::string& version
   TAILOR_CHECK(transaction.run(
       "INSERT INTO promotions(name, stage, version, at, actor, action, live) VALUES (?, ?, ?, ?, ?, 'promote', 1)",
       {name, stage, version, context_.clock(), actor}));
+  TAILOR_CHECK(append_audit(transaction, context_.clock(),
+                            {actor, "package.promote", name + "@" + version, {{"stage", stage}}}));
   return transaction.commit();
 }
 
@@ -226,6 +231,8 @@ Result<std::string> PackageStore::rollback(const std::string& name, const std::s
   TAILOR_CHECK(transaction.run(
       "INSERT INTO promotions(name, stage, version, at, actor, action, live) VALUES (?, ?, ?, ?, ?, 'rollback', 0)",
       {name, stage, version, context_.clock(), actor}));
+  TAILOR_CHECK(append_audit(transaction, context_.clock(),
+                            {actor, "package.rollback", name + "@" + version, {{"stage", stage}}}));
   TAILOR_CHECK(transaction.commit());
   return version;
 }

@@ -10,6 +10,7 @@
 
 #include "core/json.h"
 #include "core/result.h"
+#include "store/audit_log.h"
 #include "store/store_context.h"
 
 namespace tailor {
@@ -49,8 +50,9 @@ struct Promotion {
 
 inline constexpr std::string_view kProduction = "production";
 
-/// Names, versions and stages follow check_name() (store/names.h). Errors: kInvalidArgument, kNotFound, kIo.
-/// Threads: any.
+/// What changes something is there together with its entry in the audit log, or not at all. Names, versions and stages
+/// follow check_name() (store/names.h), `actor` is the id of a key, or a word. Errors: kInvalidArgument, kNotFound,
+/// kIo. Threads: any.
 class PackageStore {
  public:
   explicit PackageStore(StoreContext context) : context_(context) {}
@@ -58,15 +60,16 @@ class PackageStore {
   /// Takes in the directory `source`, which must hold manifest.json. Nothing is visible, on the disk or in lists,
   /// before all of it is safe. An existing name and version is kInvalidArgument: versions never change.
   Result<PackageRecord> add(const std::string& name, const std::string& version, const std::filesystem::path& source,
-                            PackageLineage lineage, PackagePlacement placement = PackagePlacement::kCopy);
+                            PackageLineage lineage, PackagePlacement placement = PackagePlacement::kCopy,
+                            const std::string& actor = kCommandLine);
   Result<PackageRecord> find(const std::string& name, const std::string& version) const;
   /// All versions of a name, or with an empty name all packages; the oldest first.
   Result<std::vector<PackageRecord>> list(const std::string& name = {}) const;
   /// With its files where the store owns them. A version that is in use at a stage is kInvalidArgument. A server that
   /// has the files open keeps them until it closes them.
-  Status remove(const std::string& name, const std::string& version);
+  Status remove(const std::string& name, const std::string& version, const std::string& actor = kCommandLine);
 
-  /// From now on `version` is in use at `stage`.
+  /// From now on `version` is in use at `stage`; where it is already: nothing.
   Status promote(const std::string& name, const std::string& version, const std::string& actor,
                  std::string_view stage = kProduction);
   /// Back to the version that was in use before, which is returned; again: one further back. kNotFound where none was.

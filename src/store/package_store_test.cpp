@@ -136,6 +136,51 @@ TEST(PackageStore, RemovesOnlyWhatIsNotInUse) {
   EXPECT_TRUE(packages.add("a", "2", store.package(), {})) << "the name is free again";
 }
 
+TEST(PackageStore, WhatWasDoneStandsInTheAuditLog) {
+  const TestStore store;
+  PackageStore& packages = store->packages();
+  const PackageRecord added = packages.add("a", "1", store.package(), {}, PackagePlacement::kCopy, "key_a").value();
+  packages.add("a", "2", store.package(), {}, PackagePlacement::kReference).value();
+  EXPECT_FALSE(packages.add("a", "2", store.package(), {}));
+  for (const char* version : {"1", "1", "2"}) packages.promote("a", version, "key_a").value();
+  EXPECT_FALSE(packages.remove("a", "2"));
+  packages.rollback("a", "key_b").value();
+  packages.remove("a", "2", "key_b").value();
+  std::string told;
+  for (const AuditRecord& record : store->audit().entries(0, 100).value()) {
+    const AuditEntry& entry = record.entry;
+    told += entry.actor + " " + entry.action + " " + entry.object + " " + entry.details.value("stage", "") + "\n";
+  }
+  ASSERT_EQ(told,
+            "key_a package.add a@1 \n"
+            "command line package.add a@2 \n"
+            "key_a package.promote a@1 production\n"
+            "key_a package.promote a@2 production\n"
+            "key_b package.rollback a@1 production\n"
+            "key_b package.remove a@2 \n")
+      << "of what was done alone";
+  const Json first = store->audit().entries(0, 1).value()[0].entry.details;
+  EXPECT_EQ(first["manifest_sha256"], added.lineage.manifest_sha256);
+  EXPECT_EQ(first["owned"], true);
+}
+
+TEST(PackageStore, WhatWasDoneAndItsAuditEntryAreThereTogether) {
+  const TestStore store;
+  PackageStore& packages = store->packages();
+  for (const char* version : {"1", "2", "3"}) packages.add("a", version, store.package(), {}).value();
+  for (const char* version : {"1", "2"}) packages.promote("a", version, "me").value();
+  close_audit(*store.store);
+  EXPECT_FALSE(packages.add("a", "4", store.package(), {}));
+  EXPECT_FALSE(packages.add("a", "4", store.package(), {}, PackagePlacement::kReference));
+  EXPECT_FALSE(packages.promote("a", "3", "me"));
+  EXPECT_FALSE(packages.rollback("a", "me"));
+  EXPECT_FALSE(packages.remove("a", "3"));
+  EXPECT_EQ(packages.list().value().size(), 3U);
+  EXPECT_EQ(packages.promoted("a").value()->version, "2");
+  EXPECT_EQ(packages.history("a").value().size(), 2U);
+  EXPECT_EQ(entries(store->directory().packages() / "a"), 3U) << "neither more nor fewer files";
+}
+
 TEST(PackageStore, AFullDiskLeavesNothing) {
   const TestStore store;
   const fs::path source = store.package(std::string(1 << 20, 'x'));

@@ -45,6 +45,13 @@ struct TestStore {
   }
 };
 
+/// From now on no entry can be written to the audit log.
+inline void close_audit(Store& store) {
+  Transaction transaction = store.database().write().value();
+  transaction.run("ALTER TABLE audit RENAME TO audit_elsewhere").value();
+  transaction.commit().value();
+}
+
 inline std::size_t entries(const std::filesystem::path& dir) {
   return static_cast<std::size_t>(
       std::distance(std::filesystem::directory_iterator(dir), std::filesystem::directory_iterator()));

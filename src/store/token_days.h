@@ -17,7 +17,7 @@ class TokenDays {
 
   Status add(const std::vector<DayUsage>& usage);  // to what is on record
   Result<std::vector<DayUsage>> of_day(std::int64_t day) const;
-  Status remove_before(std::int64_t day);
+  Status remove_before(std::int64_t day);  // for what nobody asks for any more: a row a key and day
 
   /// Saves what a ledger settled and gives it what all processes of this store used today. Call it when a server
   /// starts, every few seconds (a crash forgets what was used since) and at the end; one call at a time for a ledger.

@@ -21,11 +21,12 @@ using test::run;
 /// `tailor serve …` until the end of life. Throws where it does not come up.
 class Served {
  public:
-  Served(std::vector<std::string> arguments, const std::filesystem::path& errors) {
+  Served(std::vector<std::string> arguments, const std::filesystem::path& errors,
+         const std::vector<std::pair<std::string, std::string>>& environment = {}) {
     arguments.insert(arguments.begin(), {test::program().string(), "serve"});
-    thread_ = std::thread([this, arguments, errors] {
+    thread_ = std::thread([this, arguments, errors, environment] {
       const auto done = run_process(
-          {.command = arguments, .environment = {}, .stderr_file = errors},
+          {.command = arguments, .environment = environment, .stderr_file = errors},
           [this](std::string_view line) {
             const std::lock_guard lock(mutex_);
             address_ = std::string(line);
@@ -117,6 +118,17 @@ TEST(ServeVerb, OtherMachinesNeedAKey) {
   EXPECT_EQ(refused.code, 2);
   EXPECT_TRUE(contains(refused.err, "there are no keys")) << refused.err;
   EXPECT_TRUE(contains(refused.err, "tailor keys create")) << refused.err;
+}
+
+TEST(ServeVerb, AKeyThatNoStoreCanKeepAccountOfIsNotPassedOver) {
+  const Data d;
+  const auto err = d.dir.path() / "err";
+  const Served server({"--model", "smollm2-135m-instruct", "--port", "0"}, err,
+                      {{"TAILOR_API_KEY", "01234567890123456789"},
+                       {"TAILOR_DATA", ""},
+                       {"XDG_DATA_HOME", "/proc/nobody-makes-a-directory-here"}});
+  EXPECT_EQ(server.port(), 0) << "it would let everybody in";
+  EXPECT_TRUE(contains(read_file(err).value(), "--data DIR")) << read_file(err).value();
 }
 
 TEST(ServeVerb, TheExampleRuns) {

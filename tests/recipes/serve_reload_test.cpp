@@ -59,6 +59,32 @@ TEST(ServeReload, TheFileOfKeysIsReadAgain) {
   EXPECT_EQ(status(kSecond), 200);
 }
 
+TEST(ServeReload, AnEmptiedFileOfKeysLetsNobodyIn) {
+  const TemporaryDirectory dir;
+  const fs::path keys = dir.path() / "keys.yaml", config = dir.path() / "serve.yaml";
+  const std::string data = (dir.path() / "data").string();
+  write_keys(keys, {kFirst});
+  write_file_atomic(config, "keys: {file: keys.yaml}\nthreads: 1\nmodels: [{model: " +
+                                tailor::testing::tiny_llama().string() + "}]\n")
+      .value();
+  const auto serve = [&] {
+    return std::vector<std::string>{"--config", config.string(), "--data", data, "--no-request-log"};
+  };
+  const auto status = [](const Served& server, const std::string& secret) {
+    return ask_with(server, secret, "GET", "/v1/models").status;
+  };
+  {
+    const Served server(serve());
+    EXPECT_EQ(status(server, kFirst), 200);
+    write_file_atomic(keys, "[]\n").value();
+    server.signal(SIGHUP);
+    EXPECT_TRUE(eventually([&] { return status(server, kFirst) == 401; }));
+    EXPECT_EQ(server.client().ask(Served::request("GET", "/v1/models", "")).status, 401);
+  }
+  const Served again(serve());
+  EXPECT_EQ(again.client().ask(Served::request("GET", "/v1/models", "")).status, 401) << "nor does a restart";
+}
+
 TEST(ServeReload, ARenewedCertificateIsTakenUp) {
   const TemporaryDirectory dir;
   const fs::path certificate = dir.path() / "cert.pem", key = dir.path() / "key.pem";
