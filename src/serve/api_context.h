@@ -50,7 +50,8 @@ struct ApiLimits {
   std::size_t messages = 2048;
   std::size_t logit_bias = 1024;
   int top_logprobs = 20;
-  std::int64_t batches = 100;  // of a key that have not ended
+  std::int64_t batches = 100;                         // of a key that have not ended
+  std::int64_t stored_bytes = std::int64_t{4} << 30;  // of a key's uploaded files together
   std::chrono::seconds request_timeout{600};
   std::chrono::milliseconds stream_keep_alive{15'000};
 };

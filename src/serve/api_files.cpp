@@ -27,6 +27,13 @@ ApiResult<FileRecord> own_file(const ApiServices& services, const ApiCall& call)
   return *file;
 }
 
+/// Of a form with a file, by its Content-Length.
+std::int64_t least_file_bytes(const HttpHead& head) {
+  constexpr std::uint64_t kBeside = kFormParts * kPartHeaderBytes;
+  const std::uint64_t body = head.content_length.value_or(0);
+  return body > kBeside ? static_cast<std::int64_t>(body - kBeside) : 0;
+}
+
 ApiResult<Json> upload(ApiCall& call) {
   auto& form = static_cast<UploadSink&>(*call.request.sink);
   TAILOR_TRY(const FileRecord file, form.finish());
@@ -54,12 +61,18 @@ ApiResult<Json> remove(const ApiServices& services, const ApiCall& call) {
 
 }  // namespace
 
-std::unique_ptr<HttpBodySink> make_upload(const ApiServices& services, const HttpHead& head,
-                                          const Principal& principal) {
+ApiResult<std::unique_ptr<HttpBodySink>> make_upload(const ApiServices& services, const HttpHead& head,
+                                                     const Principal& principal) {
   const std::string* type = head.headers.find("Content-Type");
   const auto boundary = type == nullptr ? std::nullopt : multipart_boundary(*type);
-  if (!boundary || services.store == nullptr) return nullptr;
-  return std::make_unique<UploadSink>(services.store->files(), principal.key_id, *boundary);
+  if (!boundary)
+    return ApiError{415, "invalid_request_error", "unsupported_media_type",
+                    "expected Content-Type: multipart/form-data", ""};
+  FileStore& files = services.store->files();
+  const std::int64_t most = services.limits.stored_bytes;
+  if (const Status room = files.check_room(principal.key_id, least_file_bytes(head), most); !room.has_value())
+    return storage_full(room.error());
+  return std::unique_ptr<HttpBodySink>(std::make_unique<UploadSink>(files, principal.key_id, *boundary, most));
 }
 
 void handle_upload(const ApiServices& /*services*/, const ApiCallPtr& call) {

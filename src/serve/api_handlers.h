@@ -51,9 +51,9 @@ void handle_batches(const ApiServices& services, const ApiCallPtr& call);
 void handle_batch(const ApiServices& services, const ApiCallPtr& call);
 void handle_cancel_batch(const ApiServices& services, const ApiCallPtr& call);
 
-/// Takes the body of handle_upload(); null: it is no form, or there is no store.
-std::unique_ptr<HttpBodySink> make_upload(const ApiServices& services, const HttpHead& head,
-                                          const Principal& principal);
+/// Takes the body of handle_upload(). An error: it is no form, or there is no room. There is a store.
+ApiResult<std::unique_ptr<HttpBodySink>> make_upload(const ApiServices& services, const HttpHead& head,
+                                                     const Principal& principal);
 
 /// "after", "limit" and "order" of a list.
 ApiResult<PageQuery> page_query(const ApiCall& call, std::int64_t most);

@@ -22,8 +22,8 @@ struct ApiRoute {
   ApiScope scope;
   void (*handle)(const ApiServices&, const ApiCallPtr&);
   bool quick = false;  // answered on the I/O thread
-  /// Takes the body as it comes; null: JSON in memory.
-  std::unique_ptr<HttpBodySink> (*sink)(const ApiServices&, const HttpHead&, const Principal&) = nullptr;
+  /// Takes the body as it comes, or refuses it; null: JSON in memory.
+  ApiResult<std::unique_ptr<HttpBodySink>> (*sink)(const ApiServices&, const HttpHead&, const Principal&) = nullptr;
   bool needs_store = false;
   bool while_draining = false;  // also answered by a server that shuts down
   bool rest = false;            // names of models may hold slashes

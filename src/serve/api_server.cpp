@@ -143,10 +143,9 @@ HttpAdmission ApiServer::admit(const HttpHead& head) {
       head.content_length ? *head.content_length > 0 : head.headers.find("Transfer-Encoding") != nullptr;
   HttpAdmission out;
   if (route->sink != nullptr) {
-    out.sink = route->sink(services_, head, admitted->principal);
-    if (!out.sink)
-      return refuse(
-          {415, "invalid_request_error", "unsupported_media_type", "expected Content-Type: multipart/form-data", ""});
+    auto sink = route->sink(services_, head, admitted->principal);
+    if (!sink.has_value()) return refuse(sink.error());
+    out.sink = std::move(*sink);
     out.max_body_bytes = services_.limits.upload_bytes;
     out.body_timeout = services_.limits.upload_timeout;
     out.context = std::move(admitted);

@@ -146,7 +146,7 @@ Result<std::string> BatchResults::publish_part(const Part& part, FileStore& file
     more = page.has_more && !page.data.empty();
     if (more) query.after = page.data.back().id;
   }
-  TAILOR_TRY(FileWriter writer, files.begin(name, kPurpose, owner));
+  TAILOR_TRY(FileWriter writer, files.begin_own(name, kPurpose, owner));
   TAILOR_TRY(const MappedFile file, MappedFile::open(part.path));
   constexpr std::size_t kPiece = std::size_t{1} << 20;
   const std::string_view text = file.bytes().substr(0, part.bytes);

@@ -17,6 +17,11 @@ namespace {
 constexpr int kLowest = -1'000'000;  // waiting raises it by one in ten seconds: live requests stay before it
 constexpr const char* kPrefix = "batch_";
 
+/// Whether it goes by: a full disk, another process at the store.
+bool may_pass(const Error& error) {
+  return error.code == ErrorCode::kIo || error.code == ErrorCode::kUnavailable;
+}
+
 bool wants_stream(const Json& body) {
   const auto found = body.find("stream");
   return found != body.end() && found->is_boolean() && found->get<bool>();
@@ -90,7 +95,7 @@ void BatchRunner::run() {
       log_.warning(fmt::format("batches: {}", e.what()));
     }
   };
-  guarded([&] { recover(); });
+  guarded([&] { remove_left(); });
   for (;;) {
     std::vector<Reply> replies;
     bool woken = false;
@@ -124,7 +129,7 @@ void BatchRunner::run() {
 
 SteadyTime BatchRunner::next_look() const {
   const SteadyTime now = std::chrono::steady_clock::now();
-  const bool idle = active_.empty() && !untaken_;
+  const bool idle = active_.empty() && !untaken_ && !unrecovered_;
   SteadyTime next = now + (idle ? std::chrono::milliseconds(60'000) : options_.look_every);
   for (const auto& batch : active_) {
     for (const SteadyTime at : {batch->not_before, batch->stalled_until}) {
@@ -134,11 +139,19 @@ SteadyTime BatchRunner::next_look() const {
   return next;
 }
 
-/// Batches of dead servers, and what is left on the disk of those that have ended.
+/// Batches of dead servers may be taken again.
 void BatchRunner::recover() {
   const auto again = store_.batches().recover();
-  if (!again.has_value()) return log_.warning("batches: " + to_string(again.error()));
+  if (!again.has_value()) {
+    if (!std::exchange(unrecovered_, true)) log_.warning("batches: " + to_string(again.error()));
+    return;
+  }
+  unrecovered_ = false;
   for (const std::string& id : *again) log_.info(fmt::format("{}: goes on where it was interrupted", id));
+}
+
+/// What batches that have ended left on the disk.
+void BatchRunner::remove_left() {
   std::error_code ignored;
   std::vector<fs::path> left;
   for (fs::directory_iterator at(store_.directory().root() / "runs", ignored), end; !ignored && at != end;
@@ -157,29 +170,59 @@ void BatchRunner::take_batches() {
     untaken_ = true;  // asked again soon
     return;
   }
+  if (!draining_) recover();
   while (!draining_) {
-    // What is only to be ended goes before those that wait, and beside those that are worked on.
-    Result<std::optional<Batch>> taken = std::optional<Batch>();
-    if (active_.size() < 2 * options_.batches) taken = store_.batches().take_ending(options_.clock());
-    if (taken.has_value() && !*taken && active_.size() < options_.batches) taken = store_.batches().take_next();
+    const auto taken = take();
     if (!taken.has_value()) {
       if (!std::exchange(untaken_, true)) log_.warning("batches: " + to_string(taken.error()));
       return;
     }
     untaken_ = false;
     if (!*taken) return;
-    active_.push_back(BatchWork::open(**taken, store_, *services_.models, options_.input, log_));
-    working_on_ = active_.size();
-    BatchWork& batch = *active_.back();
-    if (batch.unread) stall(batch, *batch.unread);
-    if (options_.clock() >= batch.batch.expires_at) end(batch, BatchStatus::kExpired);
+    begin(**taken);
   }
+}
+
+/// What is only to be ended goes before those that wait, and beside those that are worked on.
+Result<std::optional<Batch>> BatchRunner::take() {
+  if (active_.size() >= 2 * options_.batches) return std::optional<Batch>();
+  TAILOR_TRY(auto ending, store_.batches().take_ending(options_.clock()));
+  if (ending) return ending;
+  return store_.batches().take_next(active_.size() >= options_.batches);
+}
+
+void BatchRunner::begin(const Batch& taken) {
+  auto batch = BatchWork::open(taken, store_, models_for(taken), options_.input, log_);
+  const bool expired = options_.clock() >= taken.expires_at;
+  if (batch->elsewhere && !expired && left_to_others(*batch)) return;
+  if (batch->unread) stall(*batch, *batch->unread);
+  if (expired) end(*batch, BatchStatus::kExpired);
+  active_.push_back(std::move(batch));
+  working_on_ = active_.size();
+}
+
+bool BatchRunner::left_to_others(const BatchWork& batch) {
+  const auto given = store_.batches().give_back(batch.batch.id);
+  if (!given.has_value()) log_.warning(fmt::format("{}: {}", batch.batch.id, to_string(given.error())));
+  if (!given.has_value() || !*given) return false;
+  log_.info(fmt::format("{}: none of its models is served here; it is left to other servers", batch.batch.id));
+  return true;
+}
+
+/// Those that its requests will be answered by, as its key sees them.
+HasModel BatchRunner::models_for(const Batch& batch) const {
+  ModelViewer viewer{batch.owner, batch.owner.empty()};
+  if (const auto keys = store_.keys().snapshot()) {
+    const auto key = keys->by_id(batch.owner, options_.clock());
+    viewer.sees_all = viewer.sees_all || (key && key->scopes.has(Scope::kAdmin));
+  }
+  return [models = services_.models, viewer](const std::string& name) { return models->find(name, viewer) != nullptr; };
 }
 
 void BatchRunner::read_again() {
   for (const auto& batch : active_) {
     if (!batch->unread || batch->stalled_until > std::chrono::steady_clock::now()) continue;
-    batch->read_again(store_, *services_.models, options_.input, log_);
+    batch->read_again(store_, models_for(batch->batch), options_.input, log_);
     if (batch->unread)
       stall(*batch, *batch->unread);
     else
@@ -287,11 +330,7 @@ void BatchRunner::end(BatchWork& batch, BatchStatus as, Json errors) {
 void BatchRunner::end_where_done() {
   const SteadyTime now = std::chrono::steady_clock::now();
   for (const auto& batch : active_) {
-    if (!batch->is_over() || batch->stalled_until > now) continue;
-    if (const Status finished = batch->finish(store_, log_); !finished.has_value()) {
-      stall(*batch, finished.error());
-      continue;
-    }
+    if (!batch->is_over() || batch->stalled_until > now || !finish(*batch)) continue;
     go_on(*batch);
     batch->batch.id.clear();
   }
@@ -299,6 +338,20 @@ void BatchRunner::end_where_done() {
   std::erase_if(active_, [](const auto& batch) { return batch->batch.id.empty(); });
   working_on_ = active_.size();
   if (active_.size() < before) wake();  // others may be taken
+}
+
+/// False: it waits for a better time.
+bool BatchRunner::finish(BatchWork& batch) {
+  Status finished = batch.finish(store_, log_);
+  if (!finished.has_value() && !may_pass(finished.error())) {
+    log_.warning(fmt::format("{} fails: {}", batch.batch.id, to_string(finished.error())));
+    finished = batch.give_up(store_);
+    if (!finished.has_value() && !may_pass(finished.error()))
+      log_.warning(fmt::format("{} is left as it is: {}", batch.batch.id, to_string(finished.error())));
+  }
+  if (finished.has_value() || !may_pass(finished.error())) return true;
+  stall(batch, finished.error());
+  return false;
 }
 
 /// Whether so many answers more may be under way now.
@@ -330,14 +383,27 @@ bool BatchRunner::has_room(const std::string& endpoint, const std::string& model
   return !busy || fits(own, options_.beside);
 }
 
+/// First the owner whose last request is the longest ago, and of his batches the one of which that holds.
+std::vector<BatchWork*> BatchRunner::in_turn() const {
+  std::map<std::string, std::uint64_t> owners;
+  std::vector<BatchWork*> out;
+  for (const auto& batch : active_) {
+    std::uint64_t& last = owners[batch->batch.owner];
+    last = std::max(last, batch->turn);
+    out.push_back(batch.get());
+  }
+  const auto turn = [&](const BatchWork* batch) { return std::pair(owners[batch->batch.owner], batch->turn); };
+  std::stable_sort(out.begin(), out.end(), [&](const auto* a, const auto* b) { return turn(a) < turn(b); });
+  return out;
+}
+
 /// One request of the next batch in turn that has one. False: none can be asked now.
 bool BatchRunner::submit_next() {
   if (draining_ || stopping_) return false;
-  for (std::size_t i = 0; i < active_.size(); ++i) {
-    BatchWork& batch = *active_[(turn_ + i) % active_.size()];
-    if (batch.ending || std::max(batch.not_before, batch.stalled_until) > std::chrono::steady_clock::now()) continue;
-    if (!batch.has_line() || !start(batch) || !submit(batch)) continue;
-    turn_ = (turn_ + i + 1) % active_.size();
+  for (BatchWork* batch : in_turn()) {
+    if (batch->ending || std::max(batch->not_before, batch->stalled_until) > std::chrono::steady_clock::now()) continue;
+    if (!batch->has_line() || !start(*batch) || !submit(*batch)) continue;
+    batch->turn = ++turns_;
     return true;
   }
   return false;

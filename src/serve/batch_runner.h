@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -22,7 +23,8 @@
 namespace tailor {
 
 struct BatchOptions {
-  std::size_t batches = 8;   // worked on at a time, in turn; later ones wait
+  std::size_t batches = 8;  // worked on at a time, in turn; later ones wait. A key that has none of them has one beside
+                            // them, up to twice as many in all
   std::size_t answers = 16;  // asked for at a time, of all batches together; a request for more goes alone
   std::size_t beside = 2;    // of a model while others wait for its answers: their steps stay short
   int attempts = 3;          // at a request that takes too long
@@ -35,7 +37,9 @@ struct BatchOptions {
 
 /// Answers are on the disk before they are counted; a server that is stopped or killed goes on after the last one that
 /// is there, and asks at most those again that were under way. Only a full disk makes a batch wait: it goes on when
-/// there is room. Windows end on time, and what is cancelled ends at once, also while it waits for its turn.
+/// there is room. Windows end on time, and what is cancelled ends at once, also while it waits for its turn. Keys take
+/// turns, whatever each has waiting. Batches of another server at the store that has ended are taken up; one of which
+/// none of the models is here is left to another server, where there is one that may have them.
 /// Threads: one of its own; calls from any.
 class BatchRunner {
  public:
@@ -71,20 +75,27 @@ class BatchRunner {
   };
 
   void run();
+  void remove_left();
   void recover();
   void hear(std::vector<Reply> replies);
   void take_batches();
+  Result<std::optional<Batch>> take();
+  void begin(const Batch& taken);
+  bool left_to_others(const BatchWork& batch);
+  HasModel models_for(const Batch& batch) const;
   bool start(BatchWork& batch);
   void read_again();
   void stall(BatchWork& batch, const Error& error);
   void go_on(BatchWork& batch);
   void look();
   void save(BatchWork& batch);
+  std::vector<BatchWork*> in_turn() const;
   bool submit_next();
   bool submit(BatchWork& batch);
   bool has_room(const std::string& endpoint, const std::string& model, std::size_t answers) const;
   void end(BatchWork& batch, BatchStatus as, Json errors = Json::array());
   void end_where_done();
+  bool finish(BatchWork& batch);
   SteadyTime next_look() const;
 
   ApiServices services_;
@@ -95,9 +106,10 @@ class BatchRunner {
   Logger& log_;
   std::shared_ptr<Inbox> inbox_ = std::make_shared<Inbox>();
   std::vector<std::unique_ptr<BatchWork>> active_;
-  std::size_t turn_ = 0;
+  std::uint64_t turns_ = 0;
   SteadyTime looked_{};
-  bool untaken_ = false;  // the store could not say what is next
+  bool untaken_ = false;      // the store could not say what is next
+  bool unrecovered_ = false;  // nor what dead servers left
   std::atomic<std::size_t> under_way_{0}, working_on_{0}, stalled_{0};
   std::atomic<std::uint64_t> completed_{0}, failed_{0};
   std::atomic<bool> draining_{false}, stopping_{false};

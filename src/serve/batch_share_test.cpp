@@ -1,5 +1,7 @@
 // What batches leave to others: places in the model, the disk, time, and how many there may be.
 
+#include <algorithm>
+
 #include "serve/test_batches.h"
 #include "serve/test_gate.h"
 #include "store/store_testing.h"
@@ -218,6 +220,51 @@ TEST_F(BatchApi, OnlySoManyMayBeUnfinished) {
   api_->post("/v1/batches/" + first + "/cancel", Json::object());
   wait_for(first, "cancelled");
   EXPECT_EQ(api_->post("/v1/batches", body).status, 200);
+}
+
+TEST_F(BatchApi, OneWhoseAnswersCannotBePutInPlaceFails) {
+  restart(shares(1, 1));
+  const std::string id = create(lines(60, 20));
+  wait_for_answers(id, 1);
+  fs::remove(dir_.path() / "store" / "runs" / id / "output.jsonl");
+  const Json failed = wait_for(id, "failed");
+  EXPECT_EQ(failed["errors"]["data"][0]["code"], "storage_error");
+  EXPECT_TRUE(test::eventually([&] { return gauge("tailor_batches_active") == 0; })) << "it has left its place";
+  EXPECT_EQ(gauge("tailor_batches_stalled"), 0U);
+  EXPECT_NE(log_.all().find(id + " fails: cannot read"), std::string::npos) << log_.all();
+}
+
+TEST_F(KeyedBatchApi, OneKeysBatchesLeaveAPlaceToOthers) {
+  BatchOptions options = shares(2, 1);
+  options.batches = 2;
+  restart(options);
+  const CreatedApiKey mine = key(), other = key(), third = key();
+  std::vector<std::string> large;
+  for (int i = 0; i < 4; ++i) large.push_back(create_for(mine, lines(3000, 50)));
+  ASSERT_TRUE(test::eventually([&] { return gauge("tailor_batches_active") == 2; }));
+  wait_for(create_for(other, lines(3, 2)), "completed", bearer(other));
+  wait_for(create_for(third, lines(3, 2)), "completed", bearer(third));
+  int begun = 0;
+  for (const std::string& id : large) {
+    const Json status = look(id, bearer(mine))["status"];
+    EXPECT_TRUE(status == "in_progress" || status == "validating") << status;
+    begun += status == "in_progress" ? 1 : 0;
+  }
+  EXPECT_EQ(begun, 2);
+}
+
+TEST_F(KeyedBatchApi, KeysTakeTurnsWhateverEachHasWaiting) {
+  constexpr int kFew = 10;
+  restart(shares(1, 1));  // one request after the other
+  const CreatedApiKey mine = key(), other = key();
+  for (int i = 0; i < 3; ++i) create_for(mine, lines(2000, 4));
+  ASSERT_TRUE(test::eventually([&] { return gauge("tailor_batches_active") == 3; }));
+  wait_for(create_for(other, lines(kFew, 4)), "completed", bearer(other));
+  const std::vector<std::string> keys = live_.keys();
+  const auto first = std::find(keys.begin(), keys.end(), other.key.id);
+  const auto last = std::find(keys.rbegin(), keys.rend(), other.key.id).base();
+  EXPECT_EQ(std::count(first, last, other.key.id), kFew);
+  EXPECT_EQ(std::count(first, last, mine.key.id), kFew - 1);
 }
 
 TEST_F(KeyedBatchApi, EachKeyMayHaveSoManyUnfinishedOnes) {

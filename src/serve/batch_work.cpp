@@ -2,7 +2,19 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace tailor {
+namespace {
+
+bool tells_of_models_alone(const Json& errors) {
+  return std::all_of(errors.begin(), errors.end(), [](const Json& error) {
+    const std::string code = error.value("code", "");
+    return code == "model_not_found" || code == "more_errors";
+  });
+}
+
+}  // namespace
 
 std::filesystem::path batch_directory(const Store& store, const std::string& id) {
   return store.directory().root() / "runs" / id;
@@ -12,28 +24,27 @@ Json batch_error(const std::string& code, const std::string& message) {
   return Json::array({{{"code", code}, {"line", nullptr}, {"message", message}, {"param", nullptr}}});
 }
 
-std::unique_ptr<BatchWork> BatchWork::open(const Batch& batch, Store& store, const ModelRegistry& models,
+std::unique_ptr<BatchWork> BatchWork::open(const Batch& batch, Store& store, const HasModel& has_model,
                                            const BatchInputLimits& limits, Logger& log) {
   auto out = std::make_unique<BatchWork>();
   out->batch = batch;
   if (batch.status == BatchStatus::kCancelling) out->ending = BatchStatus::kCancelled;
-  out->read_again(store, models, limits, log);
+  out->read_again(store, has_model, limits, log);
   return out;
 }
 
-void BatchWork::read_again(Store& store, const ModelRegistry& models, const BatchInputLimits& limits, Logger& log) {
+void BatchWork::read_again(Store& store, const HasModel& has_model, const BatchInputLimits& limits, Logger& log) {
   unread.reset();
   const bool fresh = batch.status == BatchStatus::kValidating || batch.total == 0;
   if (fresh && ending == BatchStatus::kCancelled) return;  // nothing of it was begun
-  Json wrong = read(fresh, store, models, limits, log);
+  Json wrong = read(fresh, store, has_model, limits, log);
   if (wrong.empty() || ending) return;
   ending = BatchStatus::kFailed;
   errors = std::move(wrong);
 }
 
 /// What is wrong, as the API tells it.
-Json BatchWork::read(bool fresh, Store& store, const ModelRegistry& models, const BatchInputLimits& limits,
-                     Logger& log) {
+Json BatchWork::read(bool fresh, Store& store, const HasModel& has_model, const BatchInputLimits& limits, Logger& log) {
   const auto storage = [&](const Error& error, const char* what) {
     log.warning(fmt::format("{}: {}", batch.id, to_string(error)));
     return batch_error("storage_error", fmt::format("{}; the server's log has the reason", what));
@@ -60,10 +71,18 @@ Json BatchWork::read(bool fresh, Store& store, const ModelRegistry& models, cons
   if (!file.has_value())
     return batch_error("file_not_found", fmt::format("there is no file {} any more", batch.input_file));
   // Of one that had begun the models may have changed; its requests tell so one by one.
-  const auto known = [&](const std::string& name) { return !fresh || models.find(name) != nullptr; };
+  bool any_here = false;
+  const auto known = [&](const std::string& name) {
+    const bool here = !fresh || has_model(name);
+    any_here = any_here || here;
+    return here;
+  };
   auto lines = BatchInput::read(store.files().content(*file), batch.endpoint, limits, known);
   if (!lines.has_value()) return storage(lines.error(), "the input file cannot be read");
-  if (!lines->errors().empty()) return lines->errors();
+  if (!lines->errors().empty()) {
+    elsewhere = !any_here && tells_of_models_alone(lines->errors());
+    return lines->errors();
+  }
   if (fresh) {
     Json wrong = open_results("there is no place for answers");
     if (!results) return wrong;
@@ -122,6 +141,17 @@ Status BatchWork::finish(Store& store, Logger& log) {
                        ended.completed + ended.failed, ended.total, ended.failed));
   std::error_code ignored;
   std::filesystem::remove_all(batch_directory(store, batch.id), ignored);
+  return {};
+}
+
+Status BatchWork::give_up(Store& store) {
+  BatchChange change;
+  change.errors = batch_error("storage_error", "its answers cannot be put in place; the server's log has the reason");
+  if (start) {
+    change.total = start->total;
+    change.model = start->model;
+  }
+  TAILOR_CHECK(store.batches().move(batch.id, BatchStatus::kFailed, change));
   return {};
 }
 

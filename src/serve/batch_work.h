@@ -1,8 +1,10 @@
 #pragma once
 /// One batch that is worked on: its lines, what is answered of them, and how it begins and ends in the store.
 
+#include <cstdint>
 #include <deque>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -23,6 +25,9 @@ std::filesystem::path batch_directory(const Store& store, const std::string& id)
 
 /// {"code", "line": null, "message", "param": null}, in a list.
 Json batch_error(const std::string& code, const std::string& message);
+
+/// Whether the batch's owner may ask for a model of this name here.
+using HasModel = std::function<bool(const std::string&)>;
 
 /// Threads: one at a time.
 struct BatchWork {
@@ -47,18 +52,22 @@ struct BatchWork {
   Json errors = Json::array();        // then
   std::optional<Error> unread;        // the disk had no place for its answers, or did not give them: to be read again
   bool waits_for_disk = false;        // as was warned of
+  bool elsewhere = false;             // all that is wrong with its file is that none of its models is here
+  std::uint64_t turn = 0;             // when its last request was asked, counted in requests
 
   /// Reads its file, and what a server before this one answered. Where that cannot be it is ending, or `unread`.
-  static std::unique_ptr<BatchWork> open(const Batch& batch, Store& store, const ModelRegistry& models,
+  static std::unique_ptr<BatchWork> open(const Batch& batch, Store& store, const HasModel& has_model,
                                          const BatchInputLimits& limits, Logger& log);
-  void read_again(Store& store, const ModelRegistry& models, const BatchInputLimits& limits, Logger& log);
+  void read_again(Store& store, const HasModel& has_model, const BatchInputLimits& limits, Logger& log);
   bool has_line();  ///< that nobody was asked
   bool is_over();   ///< nothing is under way, nor will be
-  /// Its files and its last state. An error: no room; to be called again.
+  /// Its files and its last state. kIo and kUnavailable: to be called again, when there is room.
   Status finish(Store& store, Logger& log);
+  /// Failed, where finish() cannot be helped. Its answers stay in its directory until a server starts.
+  Status give_up(Store& store);
 
  private:
-  Json read(bool fresh, Store& store, const ModelRegistry& models, const BatchInputLimits& limits, Logger& log);
+  Json read(bool fresh, Store& store, const HasModel& has_model, const BatchInputLimits& limits, Logger& log);
 };
 
 }  // namespace tailor

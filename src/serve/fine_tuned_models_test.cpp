@@ -192,7 +192,9 @@ TEST_F(FineTunedModels, BatchesUseWhatTheirKeyMay) {
   };
   const Json done = outcome(mine), refused = outcome(other);
   EXPECT_EQ(done["request_counts"]["completed"], 1) << done;
-  EXPECT_EQ(refused["request_counts"]["completed"], 0) << refused;
+  EXPECT_EQ(refused["status"], "failed") << "as of a model that there is not";
+  EXPECT_EQ(refused["errors"]["data"][0]["code"], "model_not_found") << refused;
+  EXPECT_EQ(outcome(key({Scope::kInfer, Scope::kAdmin}))["request_counts"]["completed"], 1);
   api_->server().stop();
   api_->api().services().batches = nullptr;
 }

@@ -151,7 +151,6 @@ void LogSink::write(std::string line) {
       return;
     }
     waiting_.append(line).append("\n");
-    ++waiting_lines_;
   }
   changed_.notify_one();
 }
@@ -171,33 +170,58 @@ void LogSink::run() {
     if (!woken) continue;
     if (waiting_.empty()) return;
     const std::string bytes = std::exchange(waiting_, {});
-    const std::size_t lines = std::exchange(waiting_lines_, 0);
     writing_ = true;
     lock.unlock();
-    const bool all = put_all(bytes);
-    if (!all) dropped_.fetch_add(lines, std::memory_order_relaxed);
+    const std::size_t written = put(bytes);
+    const auto left_out = std::count(bytes.begin() + static_cast<std::ptrdiff_t>(written), bytes.end(), '\n');
+    dropped_.fetch_add(static_cast<std::uint64_t>(left_out), std::memory_order_relaxed);
     lock.lock();
     writing_ = false;
     written_.notify_all();
   }
 }
 
-/// Whole lines. Turns to a new file before one would grow over half of what is allowed.
-bool LogSink::put_all(const std::string& bytes) {
-  if (options_.file.empty()) {
-    for (std::size_t at = 0; at < bytes.size();) {
-      pollfd event{file_, POLLOUT, 0};
-      if (poll(&event, 1, kLastWaitMs) == 0) {
-        const std::lock_guard lock(mutex_);
-        if (stopping_) return false;
-        continue;
-      }
-      const ssize_t n = ::write(file_, bytes.data() + at, std::min(kPiece, bytes.size() - at));
-      if (n < 0 && errno != EINTR && errno != EAGAIN) return false;
-      if (n > 0) at += static_cast<std::size_t>(n);
+/// How many of the bytes: all, or up to where somebody did not take them.
+std::size_t LogSink::put_to_stream(const std::string& bytes) {
+  std::size_t at = 0;
+  while (at < bytes.size()) {
+    pollfd event{file_, POLLOUT, 0};
+    if (poll(&event, 1, kLastWaitMs) == 0) {
+      const std::lock_guard lock(mutex_);
+      if (stopping_) break;
+      continue;
     }
-    return true;
+    const ssize_t n = ::write(file_, bytes.data() + at, std::min(kPiece, bytes.size() - at));
+    if (n < 0 && errno != EINTR && errno != EAGAIN) break;
+    if (n > 0) at += static_cast<std::size_t>(n);
   }
+  return at;
+}
+
+/// Moves `begin` over whole lines that were written, to `end` where all were. A disk that is full may take half a line:
+/// that is cut off again, lest the next one is glued to it.
+bool LogSink::append(const std::string& bytes, std::size_t& begin, std::size_t end) {
+  std::size_t at = begin;
+  while (at < end) {
+    const ssize_t n = ::write(file_, bytes.data() + at, end - at);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    at += static_cast<std::size_t>(n);
+  }
+  size_ += at - begin;
+  const std::size_t last = at > begin ? bytes.rfind('\n', at - 1) : std::string::npos;
+  if (last != std::string::npos && last >= begin) begin = last + 1;
+  if (at == end) return true;
+  const auto half = static_cast<off_t>(at - begin);
+  struct stat status {};
+  if (half > 0 && fstat(file_, &status) == 0 && ftruncate(file_, status.st_size - half) == 0) size_ -= at - begin;
+  return false;
+}
+
+/// How many of the bytes, whole lines in a file. Turns to a new file before one would grow over half of what is
+/// allowed.
+std::size_t LogSink::put(const std::string& bytes) {
+  if (options_.file.empty()) return put_to_stream(bytes);
   const std::uint64_t most = options_.max_bytes / 2;
   for (std::size_t begin = 0; begin < bytes.size();) {
     std::size_t end = bytes.size();
@@ -206,7 +230,7 @@ bool LogSink::put_all(const std::string& bytes) {
       const std::size_t last = room > 0 ? bytes.rfind('\n', begin + room - 1) : std::string::npos;
       if (last == std::string::npos || last < begin) {
         if (size_ > 0) {
-          if (!turn_over()) return false;
+          if (!turn_over()) return begin;
           continue;
         }
         end = bytes.find('\n', begin) + 1;
@@ -215,15 +239,9 @@ bool LogSink::put_all(const std::string& bytes) {
       }
     }
     if (!begun_) begun_ = options_.now();
-    while (begin < end) {
-      const ssize_t n = ::write(file_, bytes.data() + begin, end - begin);
-      if (n < 0 && errno == EINTR) continue;
-      if (n <= 0) return false;
-      begin += static_cast<std::size_t>(n);
-      size_ += static_cast<std::uint64_t>(n);
-    }
+    if (!append(bytes, begin, end)) return begin;
   }
-  return true;
+  return bytes.size();
 }
 
 }  // namespace tailor

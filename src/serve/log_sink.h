@@ -39,13 +39,15 @@ class LogSink {
 
   void write(std::string line);  ///< without its end
   void flush();                  ///< returns when what was written before is in the file, or was dropped
-  std::uint64_t dropped() const { return dropped_.load(std::memory_order_relaxed); }  ///< lines
+  std::uint64_t dropped() const { return dropped_.load(std::memory_order_relaxed); }  ///< lines that were left out
 
  private:
   explicit LogSink(LogSinkOptions options) : options_(std::move(options)) {}
   Status open_file();
   void run();
-  bool put_all(const std::string& bytes);
+  std::size_t put(const std::string& bytes);
+  std::size_t put_to_stream(const std::string& bytes);
+  bool append(const std::string& bytes, std::size_t& begin, std::size_t end);
   bool turn_over();
   void look_at_older();
   void forget_old_lines();
@@ -59,7 +61,6 @@ class LogSink {
   std::mutex mutex_;
   std::condition_variable changed_, written_;
   std::string waiting_;
-  std::size_t waiting_lines_ = 0;
   bool writing_ = false, stopping_ = false;
   std::thread thread_;
 };

@@ -125,7 +125,7 @@ constexpr Failure kFailures[] = {
     {"403", "Forbidden", "The key does not allow this, or the host name is not the server's", false, false},
     {"404", "NotFound", "There is no such model, file, job or batch", true, false},
     {"408", "Timeout", "The request came too slowly, or its answer took too long", false, false},
-    {"413", "TooLarge", "The body is too large", false, false},
+    {"413", "TooLarge", "The body is too large; of an upload also: the key's files would be, together", false, false},
     {"414", "TargetTooLong", "The path and query are too long", false, false},
     {"415", "UnsupportedMediaType", "The body is not said to be application/json, of an upload multipart/form-data",
      false, true},

@@ -15,6 +15,7 @@
 #include "core/files.h"
 #include "serve/test_api.h"
 #include "store/store.h"
+#include "store/store_testing.h"
 
 namespace tailor {
 namespace {
@@ -341,6 +342,23 @@ TEST(LogSink, AFileThatWasMovedAwayIsBegunAnew) {
   EXPECT_EQ(sink->dropped(), 0u);
   EXPECT_EQ(std::filesystem::file_size(file), 40'001u);
   EXPECT_LE(std::filesystem::file_size(dir.path() / "taken"), kMost);
+}
+
+TEST(LogSink, AFullDiskLeavesNoHalfLine) {
+  TemporaryDirectory dir("log");
+  const auto file = dir.path() / "log";
+  const auto sink = LogSink::open({.file = file}).value();
+  const std::vector<std::string> lines{std::string(60, 'a'), std::string(60, 'b'), std::string(60, 'c')};
+  {
+    const FullDisk full(100);
+    for (const std::string& line : lines) sink->write(line);
+    sink->flush();
+  }
+  EXPECT_EQ(read_file(file).value(), lines[0] + "\n");
+  EXPECT_EQ(sink->dropped(), 2U) << "the first one was written";
+  sink->write("when there is room again");
+  sink->flush();
+  EXPECT_EQ(read_file(file).value(), lines[0] + "\nwhen there is room again\n");
 }
 
 TEST(LogSink, DropsAndCountsWhatDoesNotFitItsQueue) {

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <mutex>
 #include <stdexcept>
+#include <vector>
 
 #include "core/files.h"
 #include "serve/batch_runner.h"
@@ -28,13 +30,26 @@ inline std::string lines(int count, int tokens, const std::string& model = "tiny
   return out;
 }
 
-/// Counts answers to requests for text that somebody waited for.
+/// Counts answers to requests for text that somebody waited for, and keeps whose the others were.
 class LiveAnswers final : public RequestObserver {
  public:
   void on_request(const RequestRecord& record) override {
+    if (!record.batch_id.empty()) {
+      const std::lock_guard lock(mutex_);
+      keys_.push_back(record.key_id);
+    }
     if (record.batch_id.empty() && record.route != nullptr && std::string(record.route->path) == kCompletions) ++count;
   }
   std::atomic<int> count{0};
+  /// Keys of requests of batches, in the order of their answers.
+  std::vector<std::string> keys() {
+    const std::lock_guard lock(mutex_);
+    return keys_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::string> keys_;
 };
 
 class BatchApi : public ::testing::Test {
@@ -57,6 +72,10 @@ class BatchApi : public ::testing::Test {
     Authenticator& door = door_ ? static_cast<Authenticator&>(*door_) : open_;
     runner_ = std::make_unique<BatchRunner>(api_->api().services(), door, api_->api().observers(), options);
     api_->api().services().batches = runner_.get();
+  }
+  /// The store as another server has it open.
+  std::unique_ptr<Store> other_server() {
+    return Store::open(dir_.path() / "store", {.clock = [this] { return now_.load(); }}).value();
   }
   void stop() {
     api_->server().stop();

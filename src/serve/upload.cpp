@@ -7,9 +7,7 @@
 namespace tailor {
 namespace {
 
-constexpr std::size_t kHeaderBytes = 8192;  // of one part
 constexpr std::size_t kPurposeBytes = 64;
-constexpr int kParts = 16;
 
 /// A parameter of a header: name="value" or name=value.
 std::optional<std::string> parameter(std::string_view header, std::string_view name) {
@@ -49,8 +47,18 @@ std::optional<std::string> multipart_boundary(const std::string& content_type) {
   return boundary;
 }
 
-UploadSink::UploadSink(FileStore& files, std::string owner, std::string boundary)
-    : files_(files), owner_(std::move(owner)), boundary_("\r\n--" + std::move(boundary)), held_("\r\n") {}
+ApiError storage_full(const Error& error) {
+  return {413, "invalid_request_error", "storage_limit_exceeded",
+          error.message + "; delete some that are not needed any more: GET /v1/files lists them, DELETE /v1/files/{id}",
+          "file"};
+}
+
+UploadSink::UploadSink(FileStore& files, std::string owner, std::string boundary, std::int64_t most_stored)
+    : files_(files),
+      owner_(std::move(owner)),
+      boundary_("\r\n--" + std::move(boundary)),
+      most_stored_(most_stored),
+      held_("\r\n") {}
 
 Error UploadSink::refuse(std::string message) {
   status_ = 400;
@@ -90,7 +98,7 @@ Status UploadSink::step(bool& moved) {
       if (held_.starts_with("--")) {
         state_ = State::kEnd;
       } else if (held_.starts_with("\r\n")) {
-        if (++parts_ > kParts) return refuse(fmt::format("the form has more than {} fields", kParts));
+        if (++parts_ > kFormParts) return refuse(fmt::format("the form has more than {} fields", kFormParts));
         state_ = State::kHeaders;
       } else {
         return refuse("the form's boundary is followed by neither a field nor the end");
@@ -101,7 +109,7 @@ Status UploadSink::step(bool& moved) {
     case State::kHeaders: {
       const std::size_t end = held_.find("\r\n\r\n");
       if (end == std::string::npos) {
-        if (held_.size() > kHeaderBytes) return refuse("the headers of a field are too long");
+        if (held_.size() > kPartHeaderBytes) return refuse("the headers of a field are too long");
         return {};
       }
       TAILOR_CHECK(begin_part(std::string_view(held_).substr(0, end + 2)));
@@ -133,12 +141,12 @@ Status UploadSink::begin_part(std::string_view headers) {
     if (field_ != "purpose") ignored_.push_back(field_);
     return {};
   }
-  if (writer_) return refuse("the form has more than one file");
+  if (writer_ || full_) return refuse("the form has more than one file");
   // A name is shown again, never used as a path.
   if (const std::size_t slash = filename_.find_last_of("/\\"); slash != std::string::npos)
     filename_.erase(0, slash + 1);
   if (filename_.empty()) filename_ = "upload";
-  auto writer = files_.begin(filename_, purpose_.empty() ? "unknown" : purpose_, owner_);
+  auto writer = files_.begin(filename_, purpose_.empty() ? "unknown" : purpose_, owner_, most_stored_);
   if (!writer.has_value()) {
     const ErrorCode code = writer.error().code;
     status_ = code == ErrorCode::kInvalidArgument ? 400 : code == ErrorCode::kIo ? 507 : 500;
@@ -152,8 +160,12 @@ Status UploadSink::content(std::string_view bytes) {
   if (field_ == "purpose") {
     purpose_ += bytes;
     if (purpose_.size() > kPurposeBytes) return refuse("'purpose' is too long");
-  } else if (field_ == "file" && !bytes.empty()) {
-    if (Status written = writer_->write(bytes); !written.has_value()) {
+  } else if (field_ == "file" && writer_ && !bytes.empty()) {
+    const Status written = writer_->write(bytes);
+    if (!written.has_value() && writer_->out_of_room()) {
+      full_ = storage_full(written.error());
+      writer_.reset();
+    } else if (!written.has_value()) {
       status_ = written.error().code == ErrorCode::kInvalidArgument ? 413 : 507;
       return written.error();
     }
@@ -163,13 +175,15 @@ Status UploadSink::content(std::string_view bytes) {
 
 ApiResult<FileRecord> UploadSink::finish() {
   if (state_ != State::kEnd) return ApiError::invalid("file", "the upload stops before its end");
+  if (full_) return *full_;
   if (!writer_ || !done_file_) return ApiError::invalid("file", "'file' is missing", "missing_required_parameter");
   if (purpose_.empty()) return ApiError::invalid("purpose", "'purpose' is missing", "missing_required_parameter");
   if (purpose_ != "fine-tune" && purpose_ != "batch" && purpose_ != "user_data" && purpose_ != "evals")
     return ApiError::invalid("purpose", fmt::format("'{}' is none of fine-tune, batch, user_data, evals", purpose_));
   writer_->set_purpose(purpose_);
-  TAILOR_TRY(FileRecord record, writer_->commit());
-  return record;
+  const Result<FileRecord> record = writer_->commit();
+  if (record.has_value()) return *record;
+  return writer_->out_of_room() ? storage_full(record.error()) : api_error(record.error());
 }
 
 }  // namespace tailor

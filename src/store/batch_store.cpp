@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -18,6 +19,9 @@ constexpr std::string_view kSelect =
     "expires_at, times, total, completed, failed, metadata, errors, model, usage FROM batches";
 
 constexpr std::string_view kUnfinished = "status NOT IN ('completed', 'failed', 'expired', 'cancelled')";
+
+constexpr std::int64_t kLeftToOthers = 60;  // seconds, of what was given back
+constexpr std::int64_t kGivenBackCounts = 180;
 
 constexpr std::array<std::pair<BatchStatus, std::string_view>, 8> kWords = {{
     {BatchStatus::kValidating, "validating"},
@@ -81,6 +85,7 @@ Result<Batch> apply(Transaction& transaction, const StoreContext& context, Batch
       "model = ?, session = iif(?, '', session) WHERE id = ?",
       {to_string(to), dump_json(batch.times), batch.output_file, batch.error_file, batch.total, errors, batch.model,
        is_final(to), batch.id}));
+  if (is_final(to)) TAILOR_CHECK(transaction.run("DELETE FROM batches_given_back WHERE batch = ?", {batch.id}));
   return batch;
 }
 
@@ -94,20 +99,34 @@ Result<std::int64_t> count_unfinished(Transaction& transaction, const std::strin
   return count;
 }
 
-/// The first that is nobody's, of those that `which` (SQL of ours) leaves, in its order.
-Result<std::optional<Batch>> take(const StoreContext& context, std::string_view which,
+/// The first that is nobody's, of those that `which` (SQL of ours, as `join` is) leaves, in its order.
+Result<std::optional<Batch>> take(const StoreContext& context, std::string_view join, std::string_view which,
                                   std::initializer_list<Param> params) {
   TAILOR_TRY(Transaction transaction, context.database.write());
   std::optional<Batch> next;
-  TAILOR_CHECK(transaction.first(fmt::format("{} WHERE {} AND session = '' {} LIMIT 1", kSelect, kUnfinished, which),
-                                 params, [&](const Row& row) -> Status {
-                                   TAILOR_TRY(next, batch_of(row));
-                                   return {};
-                                 }));
+  TAILOR_CHECK(
+      transaction.first(fmt::format("{} {} WHERE {} AND session = '' {} LIMIT 1", kSelect, join, kUnfinished, which),
+                        params, [&](const Row& row) -> Status {
+                          TAILOR_TRY(next, batch_of(row));
+                          return {};
+                        }));
   if (!next) return next;
   TAILOR_CHECK(transaction.run("UPDATE batches SET session = ? WHERE id = ?", {context.directory.session(), next->id}));
   TAILOR_CHECK(transaction.commit());
   return next;
+}
+
+/// Ids of unfinished batches that dead sessions worked on.
+Result<std::vector<std::string>> find_orphans(Transaction& transaction, const StoreDirectory& directory) {
+  std::vector<std::string> ids;
+  TAILOR_CHECK(transaction.each(
+      fmt::format("SELECT id, session FROM batches WHERE session <> '' AND {} ORDER BY seq", kUnfinished), {},
+      [&](const Row& row) -> Status {
+        const std::string session = row.text(1);
+        if (session != directory.session() && !directory.session_alive(session)) ids.push_back(row.text(0));
+        return {};
+      }));
+  return ids;
 }
 
 }  // namespace
@@ -208,12 +227,20 @@ Result<Page<Batch>> BatchStore::list(const PageQuery& query) const {
   return read_page<Batch>(transaction, {.select = kSelect, .table = "batches"}, query, batch_of);
 }
 
-Result<std::optional<Batch>> BatchStore::take_next() {
-  return take(context_, "ORDER BY seq", {});
+Result<std::optional<Batch>> BatchStore::take_next(bool of_idle_owner) {
+  const std::string in_work = fmt::format(
+      "LEFT JOIN (SELECT owner AS who, count(*) AS in_work FROM batches WHERE {} AND session <> '' GROUP BY owner) "
+      "ON who = owner",
+      kUnfinished);
+  const std::string which = fmt::format(
+      "{} AND id NOT IN (SELECT batch FROM batches_given_back WHERE session = ? AND at > ?) "
+      "ORDER BY coalesce(in_work, 0), seq",
+      of_idle_owner ? "AND in_work IS NULL" : "");
+  return take(context_, in_work, which, {context_.directory.session(), context_.clock() - kLeftToOthers});
 }
 
 Result<std::optional<Batch>> BatchStore::take_ending(std::int64_t now) {
-  return take(context_, "AND (expires_at <= ? OR status = 'cancelling') ORDER BY expires_at", {now});
+  return take(context_, "", "AND (expires_at <= ? OR status = 'cancelling') ORDER BY expires_at", {now});
 }
 
 Result<Batch> BatchStore::move(const std::string& id, BatchStatus to, const BatchChange& change) {
@@ -245,15 +272,35 @@ Result<Batch> BatchStore::set_progress(const std::string& id, const BatchProgres
   return batch;
 }
 
-Result<std::vector<std::string>> BatchStore::recover() {
+Result<bool> BatchStore::give_back(const std::string& id) {
+  TAILOR_TRY(std::vector<std::string> others, context_.directory.other_sessions());
+  const std::int64_t now = context_.clock();
   TAILOR_TRY(Transaction transaction, context_.database.write());
-  std::vector<std::string> ids;
-  TAILOR_CHECK(transaction.each(
-      fmt::format("SELECT id, session FROM batches WHERE session <> '' AND {} ORDER BY seq", kUnfinished), {},
-      [&](const Row& row) -> Status {
-        if (!context_.directory.session_alive(row.text(1))) ids.push_back(row.text(0));
-        return {};
-      }));
+  TAILOR_CHECK(transaction.each("SELECT session FROM batches_given_back WHERE batch = ? AND at > ?",
+                                {id, now - kGivenBackCounts}, [&](const Row& row) -> Status {
+                                  std::erase(others, row.text(0));
+                                  return {};
+                                }));
+  if (others.empty()) return false;
+  const std::string& own = context_.directory.session();
+  TAILOR_CHECK(transaction.run("INSERT OR REPLACE INTO batches_given_back VALUES (?, ?, ?)", {id, own, now}));
+  TAILOR_TRY(
+      const std::int64_t given,
+      transaction.run(fmt::format("UPDATE batches SET session = '' WHERE id = ? AND session = ? AND {}", kUnfinished),
+                      {id, own}));
+  if (given == 0) return Error{ErrorCode::kInvalidArgument, fmt::format("batch {} is not worked on here", id), ""};
+  TAILOR_CHECK(transaction.commit());
+  return true;
+}
+
+Result<std::vector<std::string>> BatchStore::recover() {
+  {
+    TAILOR_TRY(Transaction transaction, context_.database.read());
+    TAILOR_TRY(std::vector<std::string> none, find_orphans(transaction, context_.directory));
+    if (none.empty()) return none;
+  }
+  TAILOR_TRY(Transaction transaction, context_.database.write());
+  TAILOR_TRY(std::vector<std::string> ids, find_orphans(transaction, context_.directory));
   for (const std::string& id : ids) {
     TAILOR_CHECK(transaction.run(
         "UPDATE batches SET session = '', status = iif(status = 'finalizing', 'in_progress', status) WHERE id = ?",

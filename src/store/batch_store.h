@@ -80,14 +80,20 @@ class BatchStore {
   Result<Batch> find(const std::string& id) const;
   Result<Page<Batch>> list(const PageQuery& query) const;  // at most 100 a page
 
-  /// The unfinished batch that has waited longest and is nobody's becomes this session's, its state unchanged.
-  Result<std::optional<Batch>> take_next();
+  /// An unfinished batch that is nobody's becomes this session's, its state unchanged: of the owner who has the fewest
+  /// in work the one that has waited longest. `of_idle_owner`: only of one who has none. Those that this session gave
+  /// back within the last minute are left to others.
+  Result<std::optional<Batch>> take_next(bool of_idle_owner = false);
   /// The same of one that is only to be ended, whatever waits before it: cancelled, or its window has ended at `now`.
   Result<std::optional<Batch>> take_ending(std::int64_t now);
   Result<Batch> move(const std::string& id, BatchStatus to, const BatchChange& change = {});
   /// Of a batch that is not finished; gives it as it is then, so that who works on it hears of a cancellation.
   Result<Batch> set_progress(const std::string& id, const BatchProgress& progress);
-  /// Batches of dead sessions go back to be taken as they are, finalizing ones as in_progress. Gives their ids.
+  /// This session cannot work on it: it is nobody's again, for another to take. False: it stays, since no other session
+  /// is alive, or each gave it back within the last few minutes.
+  Result<bool> give_back(const std::string& id);
+  /// Batches of dead sessions go back to be taken as they are, finalizing ones as in_progress. Gives their ids. Where
+  /// there are none nothing is written.
   Result<std::vector<std::string>> recover();
 
  private:

@@ -128,6 +128,49 @@ TEST(BatchStore, WhatIsOnlyToBeEndedIsTakenFirst) {
   EXPECT_EQ(store->batches().take_ending(store.now + 60).value(), std::nullopt) << "it has ended";
 }
 
+TEST(BatchStore, TheOwnerWithTheFewestInWorkIsNext) {
+  const TestStore store;
+  const auto taken = [&](bool of_idle_owner = false) {
+    const auto batch = store->batches().take_next(of_idle_owner).value();
+    return batch ? batch->id : "";
+  };
+  const std::string first = create(*store.store, "a").id, second = create(*store.store, "a").id;
+  const std::string third = create(*store.store, "a").id, other = create(*store.store, "b").id;
+  EXPECT_EQ(taken(), first);
+  EXPECT_EQ(taken(true), other);
+  EXPECT_EQ(taken(true), "") << "both have one";
+  EXPECT_EQ(taken(), second);
+  const std::string late = create(*store.store, "b").id;
+  EXPECT_EQ(taken(), late);
+  for (const std::string& id : {first, second}) store->batches().move(id, BatchStatus::kFailed).value();
+  EXPECT_EQ(taken(true), third) << "what has ended counts for nobody";
+}
+
+TEST(BatchStore, WhatIsGivenBackIsForOthers) {
+  TestStore store;
+  const auto other = Store::open(store->directory().root(), {.clock = [&] { return store.now; }}).value();
+  const std::string id = create(*store.store).id;
+  EXPECT_FALSE(store->batches().give_back(id)) << "it is nobody's";
+  ASSERT_TRUE(store->batches().take_next().value());
+  EXPECT_TRUE(store->batches().give_back(id).value());
+  EXPECT_FALSE(store->batches().take_next().value());
+  ASSERT_EQ(other->batches().take_next().value()->id, id);
+  EXPECT_FALSE(other->batches().give_back(id).value()) << "the first one does not want it";
+  EXPECT_FALSE(store->batches().take_next().value()) << "it stays the other's";
+  store.now += 181;
+  EXPECT_TRUE(other->batches().give_back(id).value()) << "that was long ago";
+  ASSERT_EQ(store->batches().take_next().value()->id, id);
+  EXPECT_FALSE(store->batches().give_back(id).value());
+  store->batches().move(id, BatchStatus::kFailed).value();
+}
+
+TEST(BatchStore, ALoneSessionGivesNothingBack) {
+  TestStore store;
+  const std::string id = create(*store.store).id;
+  ASSERT_TRUE(store->batches().take_next().value());
+  EXPECT_FALSE(store->batches().give_back(id).value());
+}
+
 TEST(BatchStore, AnOwnerHasOnlySoManyUnfinishedOnes) {
   const TestStore store;
   const auto made = [&](const std::string& owner) {

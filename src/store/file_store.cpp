@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <limits>
+#include <optional>
 #include <tuple>
 #include <utility>
 
@@ -41,6 +43,26 @@ Error unknown(const std::string& id) {
   return {ErrorCode::kNotFound, fmt::format("there is no file {}", id), ""};
 }
 
+Error no_room(std::int64_t there, std::int64_t more, std::int64_t most) {
+  return {ErrorCode::kInvalidArgument,
+          fmt::format("the uploaded files have {} bytes, and with {} more they would have more than the {} that may be",
+                      there, more, most),
+          ""};
+}
+
+/// Bytes of an owner's uploads.
+Result<std::int64_t> stored_bytes(Transaction& transaction, const std::string& owner) {
+  std::int64_t bytes = 0;
+  TAILOR_CHECK(
+      transaction.first("SELECT coalesce(sum(max(bytes, ?)), 0) FROM files WHERE owner = ? "
+                        "AND purpose NOT IN ('batch_output', 'fine-tune-results')",
+                        {kLeastFileBytes, owner}, [&](const Row& row) -> Status {
+                          bytes = row.integer(0);
+                          return {};
+                        }));
+  return bytes;
+}
+
 }  // namespace
 
 Json file_object(const FileRecord& file) {
@@ -60,11 +82,29 @@ struct FileWriter::Impl {
   Impl& operator=(const Impl&) = delete;
   ~Impl() {
     if (!staged.empty()) ::unlink(staged.c_str());
+    give_back();
+  }
+  void give_back() {
+    if (taken > 0) room->give_back(record.owner, std::exchange(taken, 0));
+  }
+  /// As the last thing before its row is written: nobody else writes meanwhile.
+  Status check_room(Transaction& transaction) {
+    if (most_stored == 0) return {};
+    TAILOR_TRY(const std::int64_t there, stored_bytes(transaction, record.owner));
+    const std::int64_t more = std::max(record.bytes, kLeastFileBytes);
+    full = more > most_stored - there;
+    stored = there + (full ? 0 : more);
+    if (full) return no_room(there, more, most_stored);
+    return {};
   }
 
   StoreContext context;
   FileRecord record;
-  std::int64_t max_bytes = 0;
+  std::int64_t max_bytes = 0, most_stored = 0;
+  std::shared_ptr<UploadRoom> room;
+  std::int64_t taken = 0;              // of `room`
+  std::optional<std::int64_t> stored;  // of its owner, seen at the commit
+  bool full = false;
   std::filesystem::path staged;  // empty once it has moved
   Descriptor fd;
   Sha256 hash;
@@ -83,11 +123,23 @@ Status FileWriter::write(std::string_view bytes) {
     return Error{ErrorCode::kInvalidArgument,
                  fmt::format("file {} is larger than the limit of {} bytes", record.filename, impl_->max_bytes), ""};
   }
+  if (const std::int64_t most = impl_->most_stored; most > 0) {
+    const std::int64_t now = impl_->context.clock();
+    if (!impl_->room->take(record.owner, size, most, now)) {
+      impl_->failed = impl_->full = true;
+      return no_room(impl_->room->taken(record.owner, now), size, most);
+    }
+    impl_->taken += size;
+  }
   const Status written = write_bytes(impl_->fd.get(), bytes, impl_->staged);
   impl_->failed = impl_->failed || !written;
   record.bytes += size;
   impl_->hash.add(bytes);
   return written;
+}
+
+bool FileWriter::out_of_room() const {
+  return impl_->full;
 }
 
 void FileWriter::set_purpose(std::string purpose) {
@@ -113,6 +165,7 @@ Result<FileRecord> FileWriter::commit() {
     TAILOR_CHECK(publish(impl.staged, impl.context.directory.files() / record.id));
     impl.staged.clear();
     TAILOR_TRY(Transaction transaction, impl.context.database.write());
+    TAILOR_CHECK(impl.check_room(transaction));
     TAILOR_CHECK(transaction.run(
         "INSERT INTO files(id, owner, purpose, filename, bytes, sha256, created_at, status, status_details) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -122,6 +175,8 @@ Result<FileRecord> FileWriter::commit() {
     return transaction.commit();
   };
   const Status placed = place();
+  impl.give_back();
+  if (impl.stored && (placed || impl.full)) impl.room->set_stored(record.owner, *impl.stored, impl.context.clock());
   if (!placed) {
     abandon_intent(impl.context.database, impl.context.directory, intent);
     return placed.error();
@@ -129,12 +184,32 @@ Result<FileRecord> FileWriter::commit() {
   return record;
 }
 
-Result<FileWriter> FileStore::begin(const std::string& filename, const std::string& purpose, const std::string& owner) {
-  TAILOR_CHECK(check_label(filename, "file name", 255));
-  TAILOR_CHECK(check_name(purpose, "purpose"));
+Result<FileWriter> FileStore::begin(const std::string& filename, const std::string& purpose, const std::string& owner,
+                                    std::int64_t most_stored) {
+  return begin_record({.owner = owner, .purpose = purpose, .filename = filename}, max_bytes_, most_stored);
+}
+
+Result<FileWriter> FileStore::begin_own(const std::string& filename, const std::string& purpose,
+                                        const std::string& owner) {
+  return begin_record({.owner = owner, .purpose = purpose, .filename = filename},
+                      std::numeric_limits<std::int64_t>::max(), 0);
+}
+
+Status FileStore::check_room(const std::string& owner, std::int64_t bytes, std::int64_t most_stored) const {
+  const std::int64_t there = room_->taken(owner, context_.clock()), more = std::max(bytes, kLeastFileBytes);
+  if (most_stored == 0 || more <= most_stored - there) return {};
+  return no_room(there, more, most_stored);
+}
+
+Result<FileWriter> FileStore::begin_record(FileRecord record, std::int64_t max_bytes, std::int64_t most_stored) {
+  TAILOR_CHECK(check_label(record.filename, "file name", 255));
+  TAILOR_CHECK(check_name(record.purpose, "purpose"));
   auto impl = std::make_unique<FileWriter::Impl>(context_);
-  impl->record = {.id = random_id("file-", 24), .owner = owner, .purpose = purpose, .filename = filename};
-  impl->max_bytes = max_bytes_;
+  impl->record = std::move(record);
+  impl->record.id = random_id("file-", 24);
+  impl->max_bytes = max_bytes;
+  impl->most_stored = most_stored;
+  impl->room = room_;
   const std::filesystem::path staged = context_.directory.staging();
   impl->fd = Descriptor(::open(staged.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (impl->fd.get() < 0) return io_error("cannot write", staged, errno);
@@ -190,6 +265,7 @@ Status FileStore::remove(const std::string& id) {
     TAILOR_CHECK(declare_intent(transaction, context_.directory, intent));
     TAILOR_CHECK(transaction.commit());
   }
+  room_->forget_stored(record.owner);
   TAILOR_CHECK(remove_tree(content(record)));
   TAILOR_CHECK(sync_directory(context_.directory.files()));
   TAILOR_TRY(Transaction transaction, context_.database.write());

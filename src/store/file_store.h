@@ -11,6 +11,7 @@
 #include "core/result.h"
 #include "store/page.h"
 #include "store/store_context.h"
+#include "store/upload_room.h"
 
 namespace tailor {
 
@@ -36,10 +37,12 @@ class FileWriter {
   FileWriter(FileWriter&&) noexcept;
   FileWriter& operator=(FileWriter&&) = delete;
   ~FileWriter();
-  /// kInvalidArgument beyond the store's limit; kIo where the disk is full. After an error the file is lost.
+  /// kInvalidArgument beyond the store's limit, or out_of_room(); kIo where the disk is full. After an error the file
+  /// is lost.
   Status write(std::string_view bytes);
   void set_purpose(std::string purpose);  // known late: a form may name it after the file
   Result<FileRecord> commit();
+  bool out_of_room() const;  ///< write() or commit() failed, since its owner would have more than may be
 
  private:
   friend class FileStore;
@@ -53,7 +56,15 @@ class FileStore {
  public:
   FileStore(StoreContext context, std::int64_t max_bytes) : context_(context), max_bytes_(max_bytes) {}
 
-  Result<FileWriter> begin(const std::string& filename, const std::string& purpose, const std::string& owner);
+  /// `most_stored`: bytes of the owner's files together, this one included; 0: any number. What the server itself made
+  /// (purposes batch_output and fine-tune-results) counts for nobody, and a file counts as 4096 bytes at least.
+  Result<FileWriter> begin(const std::string& filename, const std::string& purpose, const std::string& owner,
+                           std::int64_t most_stored = 0);
+  /// For what the server itself made: of any size.
+  Result<FileWriter> begin_own(const std::string& filename, const std::string& purpose, const std::string& owner);
+  /// Before anything is read: kInvalidArgument where it is known that so many bytes have no room. Never waits; what is
+  /// not known here is judged in FileWriter::commit().
+  Status check_room(const std::string& owner, std::int64_t bytes, std::int64_t most_stored) const;
   /// begin(), write(), commit().
   Result<FileRecord> add(const std::string& filename, const std::string& purpose, const std::string& owner,
                          std::string_view bytes);
@@ -68,8 +79,11 @@ class FileStore {
   Status check_content(const FileRecord& file) const;
 
  private:
+  Result<FileWriter> begin_record(FileRecord record, std::int64_t max_bytes, std::int64_t most_stored);
+
   StoreContext context_;
   std::int64_t max_bytes_;
+  std::shared_ptr<UploadRoom> room_ = std::make_shared<UploadRoom>();
 };
 
 }  // namespace tailor

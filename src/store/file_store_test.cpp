@@ -55,6 +55,87 @@ TEST(FileStore, TheLimitHoldsToTheByte) {
   EXPECT_FALSE(writer.commit()) << "a file that failed stays failed";
 }
 
+TEST(FileStore, WhatTheServerMadeMayBeOfAnySize) {
+  const TestStore store(10);
+  FileWriter writer = store->files().begin_own("a", "batch_output", "k").value();
+  writer.write("0123456789").value();
+  writer.write("0123456789").value();
+  EXPECT_EQ(writer.commit().value().bytes, 20);
+}
+
+constexpr std::int64_t kMostStored = 10'000;
+
+FileWriter bounded(Store& store, const std::string& owner = "k") {
+  return store.files().begin("a", "batch", owner, kMostStored).value();
+}
+
+TEST(FileStore, AnOwnersUploadsHaveABound) {
+  const TestStore store;
+  const auto add = [&](std::size_t bytes, const std::string& owner = "k") {
+    FileWriter writer = bounded(*store.store, owner);
+    const Status written = writer.write(std::string(bytes, 'x'));
+    const bool kept = written && writer.commit();
+    EXPECT_EQ(writer.out_of_room(), !kept);
+    return kept;
+  };
+  EXPECT_TRUE(add(5000));
+  EXPECT_FALSE(add(5001));
+  EXPECT_EQ(store->files().check_room("k", 5001, kMostStored).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_TRUE(store->files().check_room("k", 5000, kMostStored));
+  EXPECT_TRUE(store->files().check_room("other", kMostStored, kMostStored));
+  EXPECT_TRUE(add(5000));
+  EXPECT_FALSE(add(1));
+  EXPECT_TRUE(add(5000, "other"));
+  EXPECT_TRUE(store->files().add("made", "batch_output", "k", std::string(20'000, 'x')));
+  EXPECT_EQ(staged(store), 0U);
+  EXPECT_EQ(entries(store->directory().files()), 4U);
+  store->files().remove(store->files().list({.owner = "k"}, "batch").value().data[0].id).value();
+  EXPECT_TRUE(add(5000)) << "there is room again";
+}
+
+TEST(FileStore, SmallFilesCountAsTheBlockThatTheyTake) {
+  const TestStore store;
+  for (int i = 0; i < 3; ++i) {
+    FileWriter writer = bounded(*store.store);
+    writer.write("x").value();
+    EXPECT_EQ(writer.commit().has_value(), i < 2);
+  }
+  EXPECT_EQ(entries(store->directory().files()), 2U) << "what had no room is gone";
+}
+
+TEST(FileStore, UploadsAtATimeHaveTheirBoundTogether) {
+  const TestStore store;
+  FileWriter first = bounded(*store.store);
+  first.write(std::string(6000, 'x')).value();
+  {
+    FileWriter second = bounded(*store.store);
+    second.write(std::string(4000, 'x')).value();
+    EXPECT_FALSE(second.write("x"));
+    EXPECT_TRUE(second.out_of_room());
+  }
+  first.write(std::string(4000, 'x')).value();
+  EXPECT_TRUE(first.commit()) << "what was dropped has left its room";
+}
+
+TEST(FileStore, WhatAnotherProcessStoredOrRemovedCounts) {
+  TestStore store;
+  const auto other = Store::open(store->directory().root(), {.clock = [&] { return store.now; }}).value();
+  const std::string theirs = other->files().add("a", "batch", "k", std::string(8000, 'x')).value().id;
+  FileWriter late = bounded(*store.store);
+  late.write(std::string(5000, 'x')).value();
+  const auto refused = late.commit();
+  ASSERT_FALSE(refused);
+  EXPECT_TRUE(late.out_of_room());
+  EXPECT_NE(refused.error().message.find("have 8000 bytes"), std::string::npos) << refused.error().message;
+  EXPECT_FALSE(store->files().check_room("k", 5000, kMostStored)) << "now it is known";
+  other->files().remove(theirs).value();
+  store.now += 60;
+  EXPECT_TRUE(store->files().check_room("k", 5000, kMostStored));
+  FileWriter again = bounded(*store.store);
+  again.write(std::string(5000, 'x')).value();
+  EXPECT_TRUE(again.commit());
+}
+
 TEST(FileStore, NamesAreForPeopleOnly) {
   const TestStore store;
   const FileRecord file = store->files().add("../../etc/passwd", "batch", "k", "x").value();

@@ -86,7 +86,15 @@ CREATE INDEX unfinished_batches ON batches(expires_at)
   WHERE status NOT IN ('completed', 'failed', 'expired', 'cancelled');
 )sql";
 
-constexpr std::array<std::string_view, 3> kMigrations = {kFirst, kBatchUsage, kRemovedModels};
+// What an owner's files take together; and which sessions gave a batch back to others, since they have none of its
+// models.
+constexpr std::string_view kFilesByOwner = R"sql(
+CREATE INDEX files_by_owner ON files(owner, purpose, bytes);
+CREATE TABLE batches_given_back(
+  batch TEXT NOT NULL, session TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY(batch, session)) STRICT, WITHOUT ROWID;
+)sql";
+
+constexpr std::array<std::string_view, 4> kMigrations = {kFirst, kBatchUsage, kRemovedModels, kFilesByOwner};
 
 }  // namespace
 

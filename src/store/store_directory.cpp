@@ -80,7 +80,9 @@ Status StoreDirectory::begin_session() {
   TAILOR_CHECK(make_private_file(file));
   Descriptor fd(::open(file.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
   if (fd.get() < 0) return io_error("cannot open", file, errno);
-  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) return io_error("cannot lock", file, errno);
+  while (::flock(fd.get(), LOCK_EX) != 0) {  // at most somebody else looks whether it is alive
+    if (errno != EINTR) return io_error("cannot lock", file, errno);
+  }
   session_lock_ = std::move(fd);
   return {};
 }
@@ -90,6 +92,17 @@ bool StoreDirectory::session_alive(const std::string& session) const {
   const Descriptor fd(::open((sessions() / session / "lock").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   if (fd.get() < 0) return errno != ENOENT;          // not to be told: assume life, take nothing away
   return ::flock(fd.get(), LOCK_SH | LOCK_NB) != 0;  // shared, so that two who ask do not see each other
+}
+
+Result<std::vector<std::string>> StoreDirectory::other_sessions() const {
+  std::vector<std::string> out;
+  std::error_code error;
+  for (fs::directory_iterator it(sessions(), error), end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    if (name != session_ && session_alive(name)) out.push_back(name);
+  }
+  if (error) return io_error("cannot read", sessions(), error.value());
+  return out;
 }
 
 Status StoreDirectory::remove_dead_sessions() const {

@@ -12,6 +12,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "core/result.h"
 #include "store/descriptor.h"
@@ -33,6 +34,7 @@ class StoreDirectory {
   Status begin_session();
   const std::string& session() const { return session_; }
   bool session_alive(const std::string& session) const;
+  Result<std::vector<std::string>> other_sessions() const;  ///< that are alive
   /// Removes what dead sessions were writing. Under exclusive().
   Status remove_dead_sessions() const;
 

@@ -4,6 +4,7 @@
 
 #include "store/names.h"
 #include "store/random_id.h"
+#include "store/schema.h"
 #include "store/store_testing.h"
 
 namespace tailor {
@@ -63,9 +64,11 @@ TEST(StoreDirectory, RemovesWhatTheDeadLeftAndNothingOfTheLiving) {
   EXPECT_TRUE(fs::exists(mine));
   EXPECT_TRUE(fs::exists(root / "packages" / "unknown" / "1")) << "nobody said that this is unfinished";
   EXPECT_TRUE(other->directory().session_alive(store->directory().session()));
+  EXPECT_EQ(other->directory().other_sessions().value(), std::vector{store->directory().session()});
   const std::string session = store->directory().session();
   store.store.reset();
   EXPECT_FALSE(other->directory().session_alive(session));
+  EXPECT_TRUE(other->directory().other_sessions().value().empty());
   EXPECT_EQ(entries(root / "sessions"), 1U);
 }
 
@@ -82,6 +85,33 @@ TEST(StoreDirectory, AForgedListOfUnfinishedPathsLeadsNowhere) {
   ASSERT_FALSE(again);
   EXPECT_EQ(again.error().code, ErrorCode::kCorruptData);
   EXPECT_TRUE(fs::exists(victim));
+}
+
+TEST(Store, AnOlderOneIsTakenOver) {
+  const TemporaryDirectory dir;
+  const fs::path root = dir.path() / "store";
+  {
+    fs::create_directory(root);
+    const Database older = Database::open(root / "store.sqlite", store_migrations().first(3)).value();
+    Transaction transaction = older.write().value();
+    transaction
+        .run(
+            "INSERT INTO files(id, owner, purpose, filename, bytes, sha256, created_at, status, status_details) "
+            "VALUES ('file-1', 'k', 'batch', 'a', 9000, '', 1, 'uploaded', '')")
+        .value();
+    transaction
+        .run(
+            "INSERT INTO batches(id, owner, status, endpoint, input_file, completion_window, created_at, expires_at, "
+            "metadata) VALUES ('batch_1', 'k', 'validating', '/v1/completions', 'file-1', '24h', 1, 2, '{}')")
+        .value();
+    transaction.commit().value();
+  }
+  const auto store = Store::open(root).value();
+  FileWriter writer = store->files().begin("b", "batch", "k", 10'000).value();
+  writer.write("x").value();
+  EXPECT_FALSE(writer.commit()) << "its files count";
+  EXPECT_EQ(store->batches().take_next().value()->id, "batch_1");
+  EXPECT_FALSE(store->batches().give_back("batch_1").value());
 }
 
 TEST(Names, FollowTheRule) {
