@@ -6,6 +6,7 @@
 
 #include "core/files.h"
 #include "data/chat_examples.h"
+#include "fit/trial.h"
 #include "fit/tune_process.h"
 #include "recipes/tune.h"
 
@@ -117,7 +118,11 @@ Result<FineTuned> TuneRecipeTuner::train(const FineTuneSpec& spec, const FineTun
   JobUi ui(spec, progress);
   std::error_code ignored;
   Result<TuneSummary> summary = Error{};
-  if (fs::exists(spec.run / "run.json", ignored)) {
+  if (const fs::path ended = RunDirectory{spec.run}.result(); fs::exists(ended, ignored)) {
+    // Written last: what is missing is that the job is told so.
+    TAILOR_TRY(Json result, read_json(ended));
+    summary = TuneSummary{spec.run, std::move(result)};
+  } else if (fs::exists(spec.run / "run.json", ignored)) {
     summary = resume_tune(spec.run, Json::object(), ui, cancel);
   } else {
     fs::remove_all(spec.run, ignored);  // of a run that had not begun

@@ -276,6 +276,7 @@ Result<ServeRequest> parse_serve_config(std::string_view text, const fs::path& f
                              {"read_bytes", in.bytes(limits.read_bytes)},
                              {"messages", in.whole(limits.messages, 1, 65'536)},
                              {"batches", in.whole(limits.batches, 1, 1e6)},
+                             {"jobs", in.whole(limits.jobs, 1, 1e6)},
                              {"stored_bytes", in.bytes(limits.stored_bytes)},
                              {"waiting_requests", in.whole(out.queue.requests, 1)},
                              {"waiting_tokens", in.whole(out.queue.tokens, 1, 1e12)},

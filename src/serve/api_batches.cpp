@@ -16,15 +16,6 @@ ApiError no_batch(const std::string& id) {
   return {404, "invalid_request_error", "", fmt::format("there is no batch '{}'", id.substr(0, 128)), "batch_id"};
 }
 
-/// They take minutes to hours to end: clients that ask again by themselves within seconds need not.
-ApiError too_many(std::int64_t most) {
-  ApiError error{429, "requests", "batch_limit_exceeded",
-                 fmt::format("{} batches have not ended, which is as many as may be: wait for one or cancel it", most),
-                 ""};
-  error.headers.add("x-should-retry", "false");
-  return error;
-}
-
 ApiFailure not_kept(const ApiServices& services) {
   if (services.batches != nullptr) return std::nullopt;
   return ApiError{501, "not_supported_error", "no_store", "this server works off no batches", ""};
@@ -46,17 +37,6 @@ std::int64_t hours_of(const std::string& window) {
   return whole && hours >= 1 && hours <= kMostHours ? hours : 0;
 }
 
-void check_metadata(FieldReader& in) {
-  const Json* metadata = in.find("metadata");
-  if (metadata == nullptr) return;
-  const char* const expected = "expected an object of at most 16 texts, names of 64 bytes and values of 512 at most";
-  if (!metadata->is_object() || metadata->size() > 16) return in.fail("metadata", expected);
-  for (const auto& [name, value] : metadata->items()) {
-    if (name.size() > 64 || !value.is_string() || value.get_ref<const std::string&>().size() > 512)
-      return in.fail("metadata", expected);
-  }
-}
-
 ApiResult<Json> create(const ApiServices& services, ApiCall& call) {
   TAILOR_TRY(const Json body, parse_body(call.request.body));
   FieldReader in(body);
@@ -72,6 +52,7 @@ ApiResult<Json> create(const ApiServices& services, ApiCall& call) {
   check_metadata(in);
   if (in.error()) return *in.error();
   const auto file = services.store->files().find(file_id);
+  if (!file.has_value() && file.error().code != ErrorCode::kNotFound) return file.error();
   const bool own = file.has_value() && (call.principal.key_id.empty() || file->owner == call.principal.key_id);
   if (!own)
     in.fail("input_file_id", fmt::format("there is no file '{}'", file_id.substr(0, 128)), "file_not_found");
@@ -88,7 +69,7 @@ ApiResult<Json> create(const ApiServices& services, ApiCall& call) {
                         .metadata = metadata == nullptr ? Json::object() : *metadata,
                         .most_unfinished = services.limits.batches};
   TAILOR_TRY(const std::optional<Batch> batch, services.store->batches().create(wanted));
-  if (!batch) return too_many(services.limits.batches);
+  if (!batch) return too_many_unfinished("batches", services.limits.batches, "batch_limit_exceeded");
   services.batches->wake();
   return batch_object(*batch);
 }

@@ -139,6 +139,26 @@ std::vector<std::string> input_texts(FieldReader& in, const ApiLimits& limits) {
   return texts;
 }
 
+void check_metadata(FieldReader& in) {
+  const Json* metadata = in.find("metadata");
+  if (metadata == nullptr) return;
+  const char* const expected = "expected an object of at most 16 texts, names of 64 bytes and values of 512 at most";
+  if (!metadata->is_object() || metadata->size() > 16) return in.fail("metadata", expected);
+  for (const auto& [name, value] : metadata->items()) {
+    if (name.size() > 64 || !value.is_string() || value.get_ref<const std::string&>().size() > 512)
+      return in.fail("metadata", expected);
+  }
+}
+
+ApiError too_many_unfinished(std::string_view what, std::int64_t most, std::string code) {
+  ApiError error{429, "requests", std::move(code),
+                 fmt::format("{} {} have not ended, which is as many as may be: wait for one or cancel it", most, what),
+                 ""};
+  // They take minutes to hours to end: clients that ask again by themselves within seconds need not.
+  error.headers.add("x-should-retry", "false");
+  return error;
+}
+
 void log_cause(Logger& log, const RequestRecord& record, const ApiError& error) {
   if (error.cause.empty()) return;
   log.warning(fmt::format("{} {} {}: {}", record.id, record.method, record.route == nullptr ? "" : record.route->path,

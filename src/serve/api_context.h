@@ -51,6 +51,7 @@ struct ApiLimits {
   std::size_t logit_bias = 1024;
   int top_logprobs = 20;
   std::int64_t batches = 100;                         // of a key that have not ended
+  std::int64_t jobs = 20;                             // the same
   std::int64_t stored_bytes = std::int64_t{4} << 30;  // of a key's uploaded files together
   std::chrono::seconds request_timeout{600};
   std::chrono::milliseconds stream_keep_alive{15'000};
@@ -171,6 +172,12 @@ Json prompt_usage(std::size_t tokens);
 
 /// "input": a text or several, at least one.
 std::vector<std::string> input_texts(FieldReader& in, const ApiLimits& limits);
+
+/// "metadata": a client's own texts.
+void check_metadata(FieldReader& in);
+
+/// 429: of `what` ("batches") as many have not ended as may be. `code`: the error's.
+ApiError too_many_unfinished(std::string_view what, std::int64_t most, std::string code);
 
 /// The model that a request of `who` names; its absence, or that it is another key's, is told with the names there are.
 ApiResult<ServedModelPtr> named_model(const ApiServices& services, const Principal& who, FieldReader& in);

@@ -16,7 +16,7 @@ ApiError no_job(const std::string& id) {
 ApiResult<Job> own_job(const ApiServices& services, const ApiCall& call) {
   const std::string& id = call.path.at("id");
   auto job = services.tuning->jobs().find(id);
-  if (!job.has_value()) return no_job(id);
+  if (!job.has_value()) return job.error().code == ErrorCode::kNotFound ? no_job(id) : api_error(job.error());
   if (!call.principal.key_id.empty() && job->owner != call.principal.key_id) return no_job(id);
   return *job;
 }
@@ -47,6 +47,7 @@ void check_file(FieldReader& in, const ApiServices& services, const Principal& p
   const std::string id = in.text(field, "", 128);
   if (in.error()) return;
   const auto file = services.store->files().find(id);
+  if (!file.has_value() && file.error().code != ErrorCode::kNotFound) return in.fail(api_error(file.error()));
   const bool own = file.has_value() && (principal.key_id.empty() || file->owner == principal.key_id);
   if (!own) return in.fail(field, fmt::format("there is no file '{}'", id), "file_not_found");
   if (file->purpose != "fine-tune")
@@ -89,12 +90,10 @@ ApiResult<Json> create(const ApiServices& services, ApiCall& call) {
     in.join(inner);
   }
   if (const Json* integrations = in.find("integrations");
-      integrations != nullptr && integrations->is_array() && !integrations->empty())
+      integrations != nullptr && !(integrations->is_array() && integrations->empty()))
     in.fail("integrations", "this server reports to nobody else; the events and metrics are its own",
             "unsupported_parameter");
-  if (const Json* metadata = in.find("metadata");
-      metadata != nullptr && (!metadata->is_object() || metadata->size() > 16))
-    in.fail("metadata", "expected an object of at most 16 texts");
+  check_metadata(in);
   if (in.error()) return *in.error();
   call.note_ignored(in);
   Json request = Json::object();
@@ -103,8 +102,10 @@ ApiResult<Json> create(const ApiServices& services, ApiCall& call) {
     if (const Json* value = in.find(known)) request[known] = *value;
   }
   request["model"] = model->id;
-  TAILOR_TRY(const Job job, services.tuning->create(call.principal.key_id, request));
-  return job_object(job);
+  const std::int64_t most = services.limits.jobs;
+  TAILOR_TRY(const std::optional<Job> job, services.tuning->create(call.principal.key_id, request, most));
+  if (!job) return too_many_unfinished("fine-tuning jobs", most, "job_limit_exceeded");
+  return job_object(*job);
 }
 
 ApiResult<Json> show(const ApiServices& services, const ApiCall& call) {

@@ -53,7 +53,7 @@ class FineTunedModels : public ::testing::Test {
   /// A job that has made its model.
   Job tuned(const std::string& owner = "", const std::string& base = "tiny") {
     const std::string file = store_->files().add("a.jsonl", "fine-tune", owner, "good data").value().id;
-    const std::string id = tuning_->create(owner, {{"model", base}, {"training_file", file}}).value().id;
+    const std::string id = tuning_->create(owner, {{"model", base}, {"training_file", file}}).value().value().id;
     EXPECT_TRUE(test::eventually([&] { return store_->jobs().find(id).value().status == JobStatus::kSucceeded; }));
     return store_->jobs().find(id).value();
   }
@@ -298,7 +298,7 @@ TEST_F(FineTunedModels, AServerKilledBeforeTheFilesWereGoneRemovesThemLater) {
 TEST_F(FineTunedModels, ModelsOfJobsThatHaveNotEndedAreNone) {
   tuner_.go = false;
   const std::string file = store_->files().add("a.jsonl", "fine-tune", "", "good data").value().id;
-  const std::string id = tuning_->create("", {{"model", "tiny"}, {"training_file", file}}).value().id;
+  const std::string id = tuning_->create("", {{"model", "tiny"}, {"training_file", file}}).value().value().id;
   ASSERT_TRUE(tuner_.begun.wait());
   EXPECT_EQ(remove("ft:tiny:tailor::" + id.substr(id.size() - 8)).status, 404);
   tuner_.go = true;

@@ -3,15 +3,13 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <array>
-#include <map>
 #include <tuple>
 #include <utility>
 
 #include "core/hash.h"
 #include "fit/tuned_decoder.h"
 #include "serve/api_context.h"
+#include "serve/fine_tuning_figures.h"
 #include "store/descriptor.h"
 
 namespace tailor {
@@ -41,50 +39,12 @@ std::string text_of(const Json& json, const char* key) {
   return found != json.end() && found->is_string() ? found->get<std::string>() : std::string();
 }
 
-std::string plain_number(const Json& metrics, const char* key) {
-  const auto found = metrics.find(key);
-  return found != metrics.end() && found->is_number() ? fmt::format("{:.6g}", found->get<double>()) : std::string();
-}
-
-/// Under all names that OpenAI has for them: every evaluation here is one of the whole validation part.
-Json with_other_names(Json metrics) {
-  constexpr std::pair<const char*, const char*> kSame[] = {
-      {"train_accuracy", "train_mean_token_accuracy"},
-      {"full_valid_loss", "valid_loss"},
-      {"full_valid_mean_token_accuracy", "valid_mean_token_accuracy"}};
-  for (const auto& [other, name] : kSame) {
-    if (const auto found = metrics.find(name); found != metrics.end()) metrics[other] = Json(*found);
-  }
-  return metrics;
-}
-
-/// A line for each step. The first five columns are those of OpenAI's file, in its order.
-std::string csv_of(const std::map<std::int64_t, Json>& steps) {
-  constexpr std::array kColumns = {"train_loss",
-                                   "train_accuracy",
-                                   "valid_loss",
-                                   "valid_mean_token_accuracy",
-                                   "train_mean_token_accuracy",
-                                   "full_valid_loss",
-                                   "full_valid_mean_token_accuracy"};
-  std::string csv = fmt::format("step,{}\n", fmt::join(kColumns, ","));
-  for (const auto& [step, metrics] : steps) {
-    csv += std::to_string(step);
-    for (const char* column : kColumns) csv += "," + plain_number(metrics, column);
-    csv += "\n";
-  }
-  return csv;
-}
-
 }  // namespace
 
-FineTuning::FineTuning(Store& store, ModelRegistry& models, FineTuner& tuner, ModelLoadOptions load, Logger& log)
-    : store_(store), models_(models), tuner_(tuner), load_(std::move(load)), log_(log) {
-  if (const auto again = store_.jobs().recover(); again.has_value()) {
-    for (const std::string& id : *again) log_.info(fmt::format("{}: goes on where it was interrupted", id));
-  } else {
-    log_.warning(to_string(again.error()));
-  }
+FineTuning::FineTuning(Store& store, ModelRegistry& models, FineTuner& tuner, ModelLoadOptions load, Logger& log,
+                       std::chrono::milliseconds look_every)
+    : store_(store), models_(models), tuner_(tuner), load_(std::move(load)), log_(log), look_every_(look_every) {
+  recover();
   trainer_ = std::thread([this] { run_training(); });
   checker_ = std::thread([this] { run_checks(); });
 }
@@ -116,42 +76,55 @@ void FineTuning::serve_finished() {
     const auto page = store_.jobs().list(query);
     if (!page.has_value()) return log_.warning(to_string(page.error()));
     for (const Job& job : page->data) {
-      if (job.status != JobStatus::kSucceeded) continue;
-      const auto removed = store_.jobs().model_removed(job.id);
-      if (!removed.has_value()) return log_.warning(to_string(removed.error()));
-      if (*removed) {
-        remove_run(job);  // a server that was killed may have left it
-        continue;
-      }
-      if (const auto served = serve(job, run_directory(job) / "package"); !served.has_value())
-        log_.warning(
-            fmt::format("{} is not served: {}", text_of(job.result, "fine_tuned_model"), to_string(served.error())));
+      if (job.status == JobStatus::kSucceeded)
+        serve_again(job);
+      else
+        remove_left(job);
     }
     if (!page->has_more || page->data.empty()) return;
     query.after = page->data.back().id;
   }
 }
 
-Result<Job> FineTuning::create(const std::string& owner, const Json& request) {
-  Json whole = request;
-  if (whole.is_object() && !whole.contains("seed")) whole["seed"] = kUsualJobSeed;
-  TAILOR_TRY(const Job job, store_.jobs().create(owner, whole));
-  TAILOR_CHECK(store_.jobs().add_event(job.id, {.message = "Created fine-tuning job: " + job.id}));
-  TAILOR_CHECK(
-      store_.jobs().add_event(job.id, {.message = "Validating training file: " + text_of(request, "training_file")}));
+void FineTuning::serve_again(const Job& job) {
+  const auto removed = store_.jobs().model_removed(job.id);
+  if (!removed.has_value()) return log_.warning(fmt::format("{}: {}", job.id, to_string(removed.error())));
+  if (*removed) return remove_run(job);  // a server that was killed may have left it
+  if (const auto served = serve(job, run_directory(job) / "package"); !served.has_value())
+    log_.warning(
+        fmt::format("{} is not served: {}", text_of(job.result, "fine_tuned_model"), to_string(served.error())));
+}
+
+Result<std::optional<Job>> FineTuning::create(const std::string& owner, const Json& request,
+                                              std::int64_t most_unfinished) {
+  NewJob wanted{.owner = owner, .request = request, .most_unfinished = most_unfinished};
+  if (request.is_object() && !request.contains("seed")) wanted.request["seed"] = kUsualJobSeed;
+  wanted.events = [&](const std::string& id) -> std::vector<JobEvent> {
+    return {{.message = "Created fine-tuning job: " + id},
+            {.message = "Validating training file: " + text_of(request, "training_file")}};
+  };
+  TAILOR_TRY(std::optional<Job> job, store_.jobs().create(wanted));
+  if (!job) return job;
   const std::lock_guard lock(mutex_);
   unchecked_ = true;
   changed_.notify_all();
   return job;
 }
 
+/// What a run that is under way leaves is removed where it ends, perhaps by another server.
 Result<Job> FineTuning::stop(const std::string& id, JobStatus to, const std::string& message) {
+  TAILOR_TRY(const Job before, store_.jobs().find(id));
   const JobChange change{.event = JobEvent{.message = message}};
   TAILOR_TRY(const Job job, store_.jobs().move(id, to, change));
-  const std::lock_guard lock(mutex_);
-  if (running_ == id && cancel_) cancel_->cancel();
-  work_ = true;
-  changed_.notify_all();
+  bool runs = before.status == JobStatus::kRunning;
+  {
+    const std::lock_guard lock(mutex_);
+    runs = runs || running_ == id;
+    if (running_ == id && cancel_) cancel_->cancel();
+    work_ = true;
+    changed_.notify_all();
+  }
+  if (!runs) remove_left(job);
   return job;
 }
 
@@ -170,6 +143,13 @@ Result<Job> FineTuning::resume(const std::string& id) {
   return job;
 }
 
+bool FineTuning::wait_for(bool& due) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, look_every_, [&] { return stopping_ || due; });
+  due = false;
+  return !stopping_;
+}
+
 bool FineTuning::wait_to_retry() {
   std::unique_lock lock(mutex_);
   return !changed_.wait_for(lock, kRetryAfter, [&] { return stopping_; });
@@ -183,6 +163,27 @@ void FineTuning::remove_run(const Job& job) {
   }
 }
 
+/// Keeps its report and its logs.
+void FineTuning::remove_weights(const Job& job) {
+  std::error_code error;
+  std::vector<fs::path> weights;
+  for (fs::recursive_directory_iterator at(run_directory(job), error), end; !error && at != end; at.increment(error)) {
+    const fs::path ending = at->path().extension();
+    if (ending == ".safetensors" || ending == ".gguf") weights.push_back(at->path());
+  }
+  for (const fs::path& file : weights) {
+    fs::remove(file, error);
+    if (error) log_.warning(fmt::format("{}: cannot be removed: {}", file.string(), error.message()));
+  }
+  fs::remove_all(data_directory(job), error);
+}
+
+/// What nobody needs any more of a job that runs nowhere.
+void FineTuning::remove_left(const Job& ended) {
+  if (ended.status == JobStatus::kCancelled) remove_run(ended);
+  if (ended.status == JobStatus::kFailed) remove_weights(ended);
+}
+
 Status FineTuning::remove_model(const Job& job, const std::string& actor) {
   TAILOR_CHECK(store_.jobs().remove_model(job.id, actor));
   models_.remove(text_of(job.result, "fine_tuned_model"));
@@ -190,97 +191,106 @@ Status FineTuning::remove_model(const Job& job, const std::string& actor) {
   return {};
 }
 
+/// Jobs of servers that have died become queued.
+void FineTuning::recover() {
+  const auto again = store_.jobs().recover();
+  if (!again.has_value()) return log_.warning(to_string(again.error()));
+  for (const std::string& id : *again) log_.info(fmt::format("{}: goes on where it was interrupted", id));
+}
+
 void FineTuning::run_checks() {
-  for (;;) {
-    {
-      std::unique_lock lock(mutex_);
-      changed_.wait(lock, [&] { return stopping_ || unchecked_; });
-      if (stopping_) return;
-      unchecked_ = false;
-    }
+  while (wait_for(unchecked_)) {
     bool all = false;
     try {
       all = check_all();
     } catch (const std::exception& e) {
       log_.warning(fmt::format("fine-tuning: {}", e.what()));
     }
-    {
-      const std::lock_guard lock(mutex_);
-      work_ = true;
-      changed_.notify_all();
-    }
-    if (all) continue;
-    if (!wait_to_retry()) return;
+    if (!all && !wait_to_retry()) return;
     const std::lock_guard lock(mutex_);
-    unchecked_ = true;
+    unchecked_ = unchecked_ || !all;
   }
 }
 
 /// False: the store did not answer for a moment.
 bool FineTuning::check_all() {
-  PageQuery query;
-  query.limit = 100;
-  bool all = true;
-  for (bool more = true; more;) {
-    const auto page = store_.jobs().list(query);
-    if (!page.has_value()) {
-      log_.warning(to_string(page.error()));
-      return false;
-    }
-    for (const Job& job : page->data) {
-      if (job.status != JobStatus::kValidatingFiles) continue;
-      try {
-        all = validate(job) && all;
-      } catch (const std::exception& e) {  // of what a client sent: no reason to end
-        log_.warning(fmt::format("{}: {}", job.id, e.what()));
-        fail(job, "server_error", "the files could not be read");
-      }
-    }
-    more = page->has_more && !page->data.empty();
-    if (more) query.after = page->data.back().id;
+  const auto jobs = store_.jobs().unchecked();
+  if (!jobs.has_value()) {
+    log_.warning(to_string(jobs.error()));
+    return false;
   }
+  bool all = true;
+  for (const Job& job : *jobs) {
+    try {
+      all = validate(job) && all;
+    } catch (const std::exception& e) {  // of what a client sent: no reason to end
+      log_.warning(fmt::format("{}: {}", job.id, e.what()));
+      fail(job, "server_error", "the files could not be read");
+    }
+  }
+  if (jobs->empty()) return true;
+  const std::lock_guard lock(mutex_);
+  work_ = true;
+  changed_.notify_all();
   return all;
 }
 
 void FineTuning::run_training() {
-  for (;;) {
-    {
-      std::unique_lock lock(mutex_);
-      changed_.wait(lock, [&] { return stopping_ || work_; });
-      if (stopping_) return;
-      work_ = false;
-    }
-    std::optional<Job> job;
-    BackgroundSeat* const seat = seat_.load();
+  while (wait_for(work_)) {
+    std::optional<Begun> begun;
     try {
-      const bool ours = seat == nullptr || seat->holds("jobs");
-      auto next = ours ? store_.jobs().start_next() : Result<std::optional<Job>>(std::nullopt);
-      if (!ours) {
-        if (!wait_to_retry()) return;
-      } else if (next.has_value()) {
-        job = std::move(*next);
-        if (!job) continue;
-        train(*job);
-      } else {
-        log_.warning(to_string(next.error()));
-        if (!wait_to_retry()) return;
-      }
+      begun = begin_next();
+      if (begun) train(*begun);
     } catch (const std::exception& e) {
       log_.warning(fmt::format("fine-tuning: {}", e.what()));
-      if (job) fail(*job, "server_error", "the training failed inside the server");
+      if (begun) fail(begun->job, "server_error", "the training failed inside the server");
     }
-    const std::lock_guard lock(mutex_);
-    running_.clear();
-    cancel_ = nullptr;
-    work_ = true;
+    if (begun) end_run(begun->job);
   }
+}
+
+/// Nothing: none waits that could be trained here, or it is not to be known now.
+std::optional<FineTuning::Begun> FineTuning::begin_next() {
+  BackgroundSeat* const seat = seat_.load();
+  if (seat == nullptr || seat->holds("jobs")) {
+    recover();
+    std::vector<Job> waiting;
+    fs::path base;
+    const auto next = store_.jobs().start_next([&](const Job& job) {
+      base = base_of(job);
+      if (base.empty()) waiting.push_back(job);
+      return !base.empty();
+    });
+    for (const Job& job : waiting) tell_waiting(job);
+    if (next.has_value() && !*next) return std::nullopt;
+    if (next.has_value()) return Begun{**next, base};
+    log_.warning(to_string(next.error()));
+  }
+  if (!wait_to_retry()) return std::nullopt;
+  const std::lock_guard lock(mutex_);
+  work_ = true;
+  return std::nullopt;
+}
+
+/// The file of the model that it trains; empty: this server does not serve that.
+fs::path FineTuning::base_of(const Job& job) const {
+  const std::string name = text_of(job.request, "model");
+  const ServedModelPtr model = name.empty() ? nullptr : models_.find(name);
+  return model && model->text && model->parent.empty() ? model->text->host()->gguf : fs::path();
+}
+
+/// Once. Another server at the store may have its model.
+void FineTuning::tell_waiting(const Job& job) {
+  if (told_waiting_.contains(job.id)) return;
+  const std::string message = fmt::format("This server does not serve the model '{}': the job waits for one that does",
+                                          text_of(job.request, "model"));
+  log_.warning(fmt::format("{}: {}", job.id, message));
+  if (store_.jobs().add_event(job.id, {.level = "warn", .message = message}).has_value()) told_waiting_.insert(job.id);
 }
 
 void FineTuning::fail(const Job& job, const std::string& code, const std::string& message, const std::string& param) {
   JobChange change;
-  std::string told = message;  // a client learns nothing of where things lie
-  const std::string root = store_.directory().root().string() + "/";
-  for (std::size_t at = 0; (at = told.find(root, at)) != std::string::npos;) told.erase(at, root.size());
+  const std::string told = without_directories(message);  // a client learns nothing of where things lie
   if (told != message) log_.warning(fmt::format("{}: {}", job.id, message));
   change.error = JobError{code, told, param};
   change.event = JobEvent{.level = "error", .message = told.substr(0, 8000)};
@@ -297,27 +307,7 @@ void FineTuning::fail(const Job& job, const std::string& code, const std::string
   }
 }
 
-/// Its steps, also those before a restart. A step that was made again counts as it was the last time.
-std::map<std::int64_t, Json> FineTuning::metrics_of(const Job& job) {
-  std::map<std::int64_t, Json> steps;
-  PageQuery query{.after = {}, .limit = 1000, .newest_first = false, .owner = {}};
-  for (bool more = true; more;) {
-    const auto page = store_.jobs().events(job.id, query);
-    if (!page.has_value()) {
-      log_.warning(fmt::format("{}: {}", job.id, to_string(page.error())));
-      break;
-    }
-    for (const JobEvent& event : page->data) {
-      if (event.type == "metrics" && event.data.is_object())
-        steps[event.data.value("step", std::int64_t{0})].update(event.data);
-    }
-    more = page->has_more && !page->data.empty();
-    if (more) query.after = page->data.back().id;
-  }
-  return steps;
-}
-
-/// False: the store did not take what was found.
+/// False: the store did not answer, or did not take what was found.
 bool FineTuning::validate(const Job& job) {
   const auto failed = [&](const char* field, const Error& error) {
     fail(job, "invalid_" + std::string(field), to_string(error), field);
@@ -327,6 +317,10 @@ bool FineTuning::validate(const Job& job) {
     const std::string id = text_of(job.request, field);
     if (id.empty()) continue;
     const auto file = store_.files().find(id);
+    if (!file.has_value() && file.error().code != ErrorCode::kNotFound) {
+      log_.warning(fmt::format("{}: {}", job.id, to_string(file.error())));
+      return false;
+    }
     if (!file.has_value()) return failed(field, file.error());
     const auto said = tuner_.check(store_.files().content(*file), file->filename);
     if (!said.has_value()) return failed(field, said.error());
@@ -343,7 +337,8 @@ bool FineTuning::validate(const Job& job) {
   return false;
 }
 
-void FineTuning::train(const Job& job) {
+void FineTuning::train(const Begun& begun) {
+  const Job& job = begun.job;
   const auto cancel = std::make_shared<CancelToken>();
   {
     const std::lock_guard lock(mutex_);
@@ -351,33 +346,11 @@ void FineTuning::train(const Job& job) {
     cancel_ = cancel;
     if (stopping_) cancel->cancel();
   }
-  const auto now = store_.jobs().find(job.id);  // cancelled between its start and now
-  if (now.has_value() && now->status != JobStatus::kRunning) return;
+  if (was_stopped(job)) return;  // between its start and now
   keep_reserve(store_);
   FineTuneSpec spec;
-  const std::string base = text_of(job.request, "model");
-  const ServedModelPtr model = models_.find(base);
-  if (base.empty() || !model || !model->text)
-    return fail(job, "model_not_available", fmt::format("the model '{}' is not served any more", base), "model");
-  spec.base = model->text->host()->gguf;
-  // Readers tell a file's kind by its ending, which the store does not keep.
-  const fs::path links = data_directory(job);
-  std::error_code ignored;
-  fs::create_directories(links, ignored);
-  const auto path_of = [&](const char* field) -> fs::path {
-    const auto file = store_.files().find(text_of(job.request, field));
-    if (!file.has_value()) return {};
-    fs::path ending = fs::path(file->filename).extension();
-    if (ending.empty()) ending = ".jsonl";
-    const fs::path link = links / (std::string(field) + ending.string());
-    fs::remove(link, ignored);
-    fs::create_symlink(store_.files().content(*file), link, ignored);
-    return link;
-  };
-  spec.training_file = path_of("training_file");
-  if (spec.training_file.empty())
-    return fail(job, "invalid_training_file", "the training file was deleted", "training_file");
-  spec.validation_file = path_of("validation_file");
+  spec.base = begun.base;
+  if (!find_data(job, spec, *cancel)) return;
   const Json asked = asked_hyperparameters(job.request);
   if (const Json& n = asked.at("n_epochs"); n.is_number()) spec.epochs = n.get<std::int64_t>();
   if (const Json& n = asked.at("batch_size"); n.is_number()) spec.batch_size = n.get<std::int64_t>();
@@ -386,55 +359,102 @@ void FineTuning::train(const Job& job) {
   spec.seed = job_seed(job);
   spec.run = run_directory(job);
 
-  const auto say = [&](const std::string& level, const std::string& message) {
-    (void)store_.jobs().add_event(job.id, {.level = level, .message = message.substr(0, 8000)});
-  };
+  const FineTuneProgress progress = progress_of(job);
+  progress.say("info", job.attempts > 1 ? "Fine-tuning job goes on" : "Fine-tuning job started");
+  const Result<FineTuned> made = tuner_.train(spec, progress, *cancel);
+  if (!made.has_value() && made.error().code == ErrorCode::kCancelled && cancel->cancelled())
+    return;  // paused, cancelled, or the server ends: then the next one recovers it
+  const Status done = made.has_value() ? finish(job, *made) : Status(made.error());
+  if (done.has_value() || was_stopped(job)) return;
+  const bool storage = done.error().code == ErrorCode::kIo;
+  std::error_code ignored;
+  if (storage) fs::remove_all(spec.run, ignored);  // nothing half stays, and the store has room again
+  if (!made.has_value()) return fail(job, storage ? "storage_error" : "training_failed", to_string(done.error()));
+  log_.warning(fmt::format("{}: {}", job.id, to_string(done.error())));
+  fail(job, storage ? "storage_error" : "server_error",
+       "the trained model could not be put in place: " + done.error().message);
+}
+
+/// False: the job has failed, or need not train any more.
+bool FineTuning::find_data(const Job& job, FineTuneSpec& spec, const CancelToken& cancel) {
+  const std::pair<const char*, fs::path*> parts[] = {{"training", &spec.training_file},
+                                                     {"validation", &spec.validation_file}};
+  for (const auto& [part, path] : parts) {
+    const std::string field = fmt::format("{}_file", part), id = text_of(job.request, field.c_str());
+    if (id.empty()) continue;
+    auto file = store_.files().find(id);
+    for (bool warned = false; !file.has_value() && file.error().code != ErrorCode::kNotFound;) {
+      if (!std::exchange(warned, true)) log_.warning(fmt::format("{}: {}", job.id, to_string(file.error())));
+      if (!wait_to_retry() || cancel.cancelled()) return false;
+      file = store_.files().find(id);
+    }
+    if (!file.has_value()) {
+      fail(job, "invalid_" + field, fmt::format("the {} file was deleted", part), field);
+      return false;
+    }
+    const auto link = link_to(job, field, *file);
+    if (!link.has_value()) {
+      fail(job, "storage_error", to_string(link.error()));
+      return false;
+    }
+    *path = *link;
+  }
+  return true;
+}
+
+/// Readers tell a file's kind by its ending, which the store does not keep.
+Result<fs::path> FineTuning::link_to(const Job& job, const std::string& field, const FileRecord& file) const {
+  fs::path ending = fs::path(file.filename).extension();
+  if (ending.empty()) ending = ".jsonl";
+  const fs::path link = data_directory(job) / (field + ending.string());
+  std::error_code error;
+  fs::create_directories(link.parent_path(), error);
+  if (!error) fs::remove(link, error);
+  if (!error) fs::create_symlink(store_.files().content(file), link, error);
+  if (error) return Error{ErrorCode::kIo, fmt::format("cannot make {}: {}", link.string(), error.message()), ""};
+  return link;
+}
+
+FineTuneProgress FineTuning::progress_of(const Job& job) {
   FineTuneProgress progress;
-  progress.say = say;
-  progress.begun = [&](const Json& hyperparameters) {
-    (void)store_.jobs().update_result(job.id, {{"hyperparameters", hyperparameters}});
+  progress.say = [this, id = job.id](const std::string& level, const std::string& message) {
+    const std::string told = without_directories(message).substr(0, 8000);
+    (void)store_.jobs().add_event(id, {.level = level, .message = told});
   };
-  progress.step = [&](std::int64_t step, const Json& metrics) {
+  progress.begun = [this, id = job.id](const Json& hyperparameters) {
+    (void)store_.jobs().update_result(id, {{"hyperparameters", hyperparameters}});
+  };
+  progress.step = [this, id = job.id](std::int64_t step, const Json& metrics) {
     Json data = with_other_names(metrics);
     data["step"] = step;
     const bool evaluated = metrics.contains("valid_loss");
     const std::string message =
         evaluated ? fmt::format("Step {}: validation loss={:.4f}", step, metrics["valid_loss"].get<double>())
                   : fmt::format("Step {}: training loss={:.4f}", step, metrics.value("train_loss", 0.0));
-    (void)store_.jobs().add_event(job.id, {.message = message, .type = "metrics", .data = std::move(data)});
+    (void)store_.jobs().add_event(id, {.message = message, .type = "metrics", .data = std::move(data)});
   };
-  progress.estimate = [&](double left) {
-    (void)store_.jobs().update_result(job.id, {{"estimated_finish", unix_seconds() + static_cast<std::int64_t>(left)}});
+  progress.estimate = [this, id = job.id](double left) {
+    const std::int64_t end = unix_seconds() + static_cast<std::int64_t>(left);
+    (void)store_.jobs().update_result(id, {{"estimated_finish", end}});
   };
-  say("info", job.attempts > 1 ? "Fine-tuning job goes on" : "Fine-tuning job started");
-  const Result<FineTuned> made = tuner_.train(spec, progress, *cancel);
-  if (made.has_value()) {
-    if (const Status finished = finish(job, *made); !finished.has_value()) {
-      if (was_stopped(job)) return;
-      log_.warning(fmt::format("{}: {}", job.id, to_string(finished.error())));
-      const bool storage = finished.error().code == ErrorCode::kIo;
-      if (storage) fs::remove_all(spec.run, ignored);
-      fail(job, storage ? "storage_error" : "server_error",
-           "the trained model could not be put in place: " + finished.error().message);
-    }
-    return;
-  }
-  if (made.error().code == ErrorCode::kCancelled && cancel->cancelled()) {
-    was_stopped(job);
-    return;  // paused, cancelled, or the server ends: then the next one recovers it
-  }
-  const bool storage = made.error().code == ErrorCode::kIo;
-  if (storage) fs::remove_all(spec.run, ignored);  // nothing half stays, and the store has room again
-  fail(job, storage ? "storage_error" : "training_failed", to_string(made.error()));
+  return progress;
 }
 
-/// Whether it was paused or cancelled; of one that was cancelled nothing stays.
+/// Whether it was paused or cancelled.
 bool FineTuning::was_stopped(const Job& job) {
   const auto state = store_.jobs().find(job.id);
-  if (!state.has_value() || state->status == JobStatus::kRunning) return false;
-  std::error_code ignored;
-  if (state->status == JobStatus::kCancelled) fs::remove_all(run_directory(job), ignored);
-  return true;
+  return state.has_value() && state->status != JobStatus::kRunning;
+}
+
+/// After it ran here, whatever became of it. What cancels it from now on removes what it left.
+void FineTuning::end_run(const Job& job) {
+  {
+    const std::lock_guard lock(mutex_);
+    running_.clear();
+    cancel_ = nullptr;
+    work_ = true;
+  }
+  if (const auto now = store_.jobs().find(job.id); now.has_value()) remove_left(*now);
 }
 
 Result<std::string> FineTuning::serve(const Job& job, const fs::path& package) {
@@ -455,34 +475,44 @@ Result<std::string> FineTuning::serve(const Job& job, const fs::path& package) {
   return name;
 }
 
+/// Waits for a store that is held. No error: the job has succeeded, or the server ends before the store takes that;
+/// then the next one recovers the job.
 Status FineTuning::finish(const Job& job, const FineTuned& made) {
-  TAILOR_TRY(const std::string name, serve(job, made.package));
+  TAILOR_TRY(const std::string model, serve(job, made.package));
   std::string results;
-  const auto tell = [&]() -> Status {
-    std::map<std::int64_t, Json> steps = metrics_of(job);
-    Json& kept = steps[made.step];
-    if (kept.is_null()) kept = Json::object();
-    kept.update(with_other_names(made.metrics));
-    kept["step"] = made.step;
+  for (bool warned = false;;) {
+    Status told = tell_success(job, made, model, results);
+    if (told.has_value()) return {};
+    const bool held = told.error().code == ErrorCode::kUnavailable;
+    if (held && !std::exchange(warned, true)) log_.warning(fmt::format("{}: {}", job.id, to_string(told.error())));
+    if (held && wait_to_retry()) continue;
+    models_.remove(model);
+    if (!results.empty()) std::ignore = store_.files().remove(results);
+    return held ? Status() : told;
+  }
+}
+
+/// `results`: the id of the file of its steps, which is made unless an earlier try has.
+Status FineTuning::tell_success(const Job& job, const FineTuned& made, const std::string& model, std::string& results) {
+  JobFigures steps = figures_of(store_.jobs(), job, log_);
+  Json& kept = steps[made.step];
+  if (kept.is_null()) kept = Json::object();
+  kept.update(with_other_names(made.metrics));
+  kept["step"] = made.step;
+  if (results.empty()) {
     TAILOR_TRY(const FileRecord file,
                store_.files().add("step_metrics.csv", "fine-tune-results", job.owner, csv_of(steps)));
     results = file.id;
-    TAILOR_CHECK(store_.jobs().add_checkpoint(job.id, made.step, name, kept));
-    JobChange change;
-    change.result = {{"fine_tuned_model", name},
-                     {"trained_tokens", made.trained_tokens},
-                     {"hyperparameters", made.hyperparameters},
-                     {"result_files", {results}},
-                     {"estimated_finish", nullptr}};
-    change.event = JobEvent{.message = "The job has successfully completed; the model is served as " + name};
-    TAILOR_CHECK(store_.jobs().move(job.id, JobStatus::kRunning, JobStatus::kSucceeded, change));
-    return {};
-  };
-  const Status told = tell();
-  if (told.has_value()) return {};
-  models_.remove(name);
-  if (!results.empty()) std::ignore = store_.files().remove(results);
-  return told;
+  }
+  TAILOR_CHECK(store_.jobs().add_checkpoint(job.id, made.step, model, kept));
+  JobChange change;
+  change.result = {{"fine_tuned_model", model},
+                   {"trained_tokens", made.trained_tokens},
+                   {"hyperparameters", made.hyperparameters},
+                   {"result_files", {results}}};
+  change.event = JobEvent{.message = "The job has successfully completed; the model is served as " + model};
+  TAILOR_CHECK(store_.jobs().move(job.id, JobStatus::kRunning, JobStatus::kSucceeded, change));
+  return {};
 }
 
 }  // namespace tailor

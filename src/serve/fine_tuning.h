@@ -2,13 +2,14 @@
 /// Fine-tuning jobs: what a client asked for, run one after the other, and served when it is done.
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <filesystem>
 #include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 
@@ -63,20 +64,26 @@ class FineTuner {
 /// Threads: calls from any; one thread trains, another checks files, so that a bad one is told while others train.
 class FineTuning {
  public:
-  /// Jobs that a server before this one left running go on. `load` as for serve_package().
-  FineTuning(Store& store, ModelRegistry& models, FineTuner& tuner, ModelLoadOptions load, Logger& log);
+  /// Jobs that a server left running when it died go on; every `look_every` it looks for such ones, and for those whose
+  /// model has come to be served. `load` as for serve_package().
+  FineTuning(Store& store, ModelRegistry& models, FineTuner& tuner, ModelLoadOptions load, Logger& log,
+             std::chrono::milliseconds look_every = std::chrono::seconds(10));
   FineTuning(const FineTuning&) = delete;
   FineTuning& operator=(const FineTuning&) = delete;
   ~FineTuning();  // a job that runs is interrupted and goes on when a server starts again
 
-  /// Of several servers at the store, one at a time trains: jobs begin while the seat, which outlives this, holds "jobs".
+  /// Of several servers at the store, one at a time trains: jobs begin while the seat, which outlives this, holds
+  /// "jobs".
   void share(BackgroundSeat& seat) { seat_.store(&seat); }
-  /// Serves what finished jobs made and nobody deleted. Once, at the start.
+  /// Serves what finished jobs made and nobody deleted, and removes what a killed server left of others. Once, at the
+  /// start.
   void serve_finished();
 
   Status ready() const { return tuner_.ready(); }
-  /// A request without a seed gets one here, so that the job's object tells what it trains with.
-  Result<Job> create(const std::string& owner, const Json& request);
+  /// A request without a seed gets one here, so that the job's object tells what it trains with. Nothing: `owner` has
+  /// `most_unfinished` jobs that have not ended (0: any number).
+  Result<std::optional<Job>> create(const std::string& owner, const Json& request, std::int64_t most_unfinished = 0);
+  /// Of what it has made on the disk nothing stays.
   Result<Job> cancel(const std::string& id);
   Result<Job> pause(const std::string& id);
   Result<Job> resume(const std::string& id);
@@ -87,27 +94,49 @@ class FineTuning {
   JobStore& jobs() { return store_.jobs(); }
 
  private:
-  void run_training();
+  /// A job that has begun to run here, and the file of its model.
+  struct Begun {
+    Job job;
+    std::filesystem::path base;
+  };
+
+  bool wait_for(bool& due);  // or for the next look; false: the server ends
+  bool wait_to_retry();      // false: the server ends
+  void recover();
   void run_checks();
   bool check_all();
   bool validate(const Job& job);
-  void train(const Job& job);
+
+  void run_training();
+  std::optional<Begun> begin_next();
+  std::filesystem::path base_of(const Job& job) const;
+  void tell_waiting(const Job& job);
+  void train(const Begun& begun);
+  bool find_data(const Job& job, FineTuneSpec& spec, const CancelToken& cancel);
+  Result<std::filesystem::path> link_to(const Job& job, const std::string& field, const FileRecord& file) const;
+  FineTuneProgress progress_of(const Job& job);
   Status finish(const Job& job, const FineTuned& made);
-  std::map<std::int64_t, Json> metrics_of(const Job& job);
+  Status tell_success(const Job& job, const FineTuned& made, const std::string& model, std::string& results);
   Result<std::string> serve(const Job& job, const std::filesystem::path& package);
+  void serve_again(const Job& job);
   void fail(const Job& job, const std::string& code, const std::string& message, const std::string& param = {});
   bool was_stopped(const Job& job);
-  bool wait_to_retry();  // false: the server ends
+  void end_run(const Job& job);
+
   Result<Job> stop(const std::string& id, JobStatus to, const std::string& message);
   std::filesystem::path run_directory(const Job& job) const;
   std::filesystem::path data_directory(const Job& job) const;
   void remove_run(const Job& job);
+  void remove_weights(const Job& job);
+  void remove_left(const Job& ended);
 
   Store& store_;
   ModelRegistry& models_;
   FineTuner& tuner_;
   ModelLoadOptions load_;
   Logger& log_;
+  const std::chrono::milliseconds look_every_;
+  std::set<std::string> told_waiting_;  // ids; the trainer's thread alone
   std::atomic<BackgroundSeat*> seat_{nullptr};
   std::mutex mutex_;
   std::condition_variable changed_;

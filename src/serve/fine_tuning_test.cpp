@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "core/files.h"
+#include "serve/batch_runner.h"
 #include "serve/test_api.h"
 #include "serve/test_log.h"
 #include "serve/test_tuner.h"
@@ -35,7 +36,7 @@ class FineTuningApi : public ::testing::Test {
     store_ = Store::open(dir_.path() / "store", {.busy_timeout_ms = busy_timeout_ms_}).value();
     ModelLoadOptions load;
     load.share = std::make_shared<ComputeShare>(1);
-    tuning_ = std::make_unique<FineTuning>(*store_, api_->models(), tuner_, load, log_);
+    tuning_ = std::make_unique<FineTuning>(*store_, api_->models(), tuner_, load, log_, look_every_);
     tuning_->serve_finished();
     api_->api().services().store = store_.get();
     api_->api().services().tuning = tuning_.get();
@@ -65,10 +66,11 @@ class FineTuningApi : public ::testing::Test {
         std::to_string(form.size()) + "\r\n\r\n" + form);
     return {answer.status, answer.headers, Json::parse(answer.body, nullptr, false)};
   }
+  static Json body(const JsonAnswer& file) { return {{"model", "tiny"}, {"training_file", file.json["id"]}}; }
   std::string job(Json more = Json::object()) {
-    Json body{{"model", "tiny"}, {"training_file", upload("good data").json["id"]}};
-    body.update(more);
-    const JsonAnswer made = api_->post("/v1/fine_tuning/jobs", body);
+    Json wish = body(upload("good data"));
+    wish.update(more);
+    const JsonAnswer made = api_->post("/v1/fine_tuning/jobs", wish);
     EXPECT_EQ(made.status, 200) << made.json;
     return made.json.value("id", "");
   }
@@ -77,9 +79,40 @@ class FineTuningApi : public ::testing::Test {
     EXPECT_TRUE(test::eventually([&] { return look(id)["status"] == status; })) << look(id);
     return look(id);
   }
+  JsonAnswer tell(const std::string& id, const std::string& action) {
+    return api_->post("/v1/fine_tuning/jobs/" + id + "/" + action, Json::object());
+  }
+  std::vector<Json> events(const std::string& id, const std::string& level) {
+    std::vector<Json> out;
+    const Json page = api_->get("/v1/fine_tuning/jobs/" + id + "/events?limit=1000").json;
+    for (const Json& event : page["data"]) {
+      if (event["level"] == level) out.push_back(event);
+    }
+    return out;
+  }
+  bool logged(const std::string& text) {
+    return test::eventually([&] { return log_.all().find(text) != std::string::npos; });
+  }
+  /// Of another process, say.
+  Database other_connection() { return Database::open(store_->directory().database(), store_migrations()).value(); }
+  void change_database(const std::string& sql) {
+    const Database other = other_connection();
+    Transaction transaction = other.write().value();
+    transaction.run(sql).value();
+    transaction.commit().value();
+  }
+  std::filesystem::path run_of(const std::string& id) const { return dir_.path() / "store" / "runs" / id; }
+  std::filesystem::path data_of(const std::string& id) const { return run_of(id + "-data"); }
+  /// As a training leaves it that has not come to its end.
+  void write_checkpoint(const std::string& id) {
+    make_directories(run_of(id) / "train" / "checkpoint").value();
+    write_file_atomic(run_of(id) / "train" / "checkpoint" / "state.safetensors", "weights").value();
+    write_file_atomic(run_of(id) / "train" / "log.txt", "words").value();
+  }
 
   TemporaryDirectory dir_{"jobs"};
   int busy_timeout_ms_ = 5000;
+  std::chrono::milliseconds look_every_ = std::chrono::hours(1);  // never, where a test does not say so
   test::KeptLog log_;
   DoubleTuner tuner_;
   std::unique_ptr<Store> store_;
@@ -284,8 +317,13 @@ TEST_F(FineTuningApi, FailuresTellNoPaths) {
   tuner_.fails = true;
   const Json failed = wait_for(job(), "failed");
   EXPECT_EQ(failed["error"]["code"], "storage_error");
-  EXPECT_EQ(failed["error"]["message"].get<std::string>().find(dir_.path().string()), std::string::npos) << failed;
-  EXPECT_NE(failed["error"]["message"].get<std::string>().find("the disk is full"), std::string::npos);
+  const std::string message = failed["error"]["message"];
+  EXPECT_NE(message.find("the disk is full"), std::string::npos);
+  const std::string id = failed["id"], model = testing::tiny_llama().parent_path().string();
+  EXPECT_NE(message.find(testing::tiny_llama().filename().string()), std::string::npos) << message;
+  const std::string all = dump_json(failed) + dump_json(api_->get("/v1/fine_tuning/jobs/" + id + "/events").json);
+  for (const std::string& place : {dir_.path().string(), model}) EXPECT_EQ(all.find(place), std::string::npos) << all;
+  EXPECT_TRUE(logged(model)) << "the log has the whole of it";
 }
 
 TEST_F(FineTuningApi, CancelPauseAndResume) {
@@ -378,6 +416,171 @@ TEST_F(FineTuningApi, AStoreThatIsHeldForAMomentLosesNoJob) {
   wait_for(id, "succeeded");
 }
 
+TEST_F(FineTuningApi, AStoreThatIsHeldAsAJobEndsLosesNoTraining) {
+  busy_timeout_ms_ = 1;
+  for (const bool server_ends : {false, true}) {
+    SCOPED_TRACE(server_ends);
+    stop();
+    start();
+    tuner_.specs.clear();
+    test::Event ended, held;
+    tuner_.on_end = [&] {
+      ended.set();
+      EXPECT_TRUE(held.wait());
+    };
+    const std::string id = job();
+    ASSERT_TRUE(ended.wait());
+    {
+      const Database other = other_connection();
+      const Transaction writes = other.write().value();
+      held.set();
+      EXPECT_TRUE(logged(id + ": ")) << log_.all();
+      EXPECT_EQ(look(id)["status"], "running");
+      if (server_ends) stop();
+    }
+    if (server_ends) start();
+    EXPECT_EQ(wait_for(id, "succeeded")["trained_tokens"], 123);
+    EXPECT_EQ(tuner_.specs.size(), server_ends ? 2U : 1U) << "that is up to the trainer: the run is the same";
+    EXPECT_EQ(tuner_.specs.back().run, tuner_.specs.front().run);
+  }
+  EXPECT_EQ(api_->get("/v1/files?purpose=fine-tune-results").json["data"].size(), 2U) << "one of each job";
+}
+
+TEST_F(FineTuningApi, AJobThatCannotBeWrittenWholeIsNotThere) {
+  change_database(
+      "CREATE TRIGGER full BEFORE INSERT ON job_events WHEN NEW.message LIKE 'Validating%' "
+      "BEGIN SELECT RAISE(ABORT, 'no room'); END");
+  const Json wish = body(upload("good data"));
+  EXPECT_NE(api_->post("/v1/fine_tuning/jobs", wish).status, 200);
+  EXPECT_TRUE(api_->get("/v1/fine_tuning/jobs").json["data"].empty());
+  change_database("DROP TRIGGER full");
+  wait_for(api_->post("/v1/fine_tuning/jobs", wish).json["id"], "succeeded");
+  EXPECT_EQ(api_->get("/v1/fine_tuning/jobs").json["data"].size(), 1U);
+}
+
+TEST_F(FineTuningApi, AStoreThatCannotBeReadIsNoMissingJob) {
+  const std::string id = job();
+  wait_for(id, "succeeded");
+  const Json wish = body(upload("good data"));
+  OpenDoor door;
+  BatchRunner runner(api_->api().services(), door, api_->api().observers(), {.input = {}, .clock = {}});
+  api_->api().services().batches = &runner;
+  const Json batch{{"input_file_id", upload("x", "batch").json["id"]},
+                   {"endpoint", "/v1/completions"},
+                   {"completion_window", "24h"}};
+  for (const std::string table : {"jobs", "files"})
+    change_database("ALTER TABLE " + table + " RENAME TO gone_" + table);
+  for (const std::string& path : {id, id + "/events", std::string("ftjob-none")})
+    EXPECT_EQ(api_->get("/v1/fine_tuning/jobs/" + path).status, 500) << path;
+  EXPECT_EQ(tell(id, "cancel").status, 500);
+  EXPECT_EQ(api_->post("/v1/fine_tuning/jobs", wish).status, 500);
+  EXPECT_EQ(api_->post("/v1/batches", batch).status, 500);
+  for (const std::string table : {"jobs", "files"})
+    change_database("ALTER TABLE gone_" + table + " RENAME TO " + table);
+  EXPECT_EQ(look(id)["status"], "succeeded");
+  EXPECT_EQ(api_->get("/v1/fine_tuning/jobs/ftjob-none").status, 404);
+  api_->server().stop();
+  api_->api().services().batches = nullptr;  // before its end
+}
+
+TEST_F(FineTuningApi, OnlySoManyMayBeUnfinished) {
+  api_->api().services().limits.jobs = 2;
+  tuner_.go = false;
+  const std::string first = job();
+  job();
+  const Json wish = body(upload("good data"));
+  const JsonAnswer refused = api_->post("/v1/fine_tuning/jobs", wish);
+  EXPECT_EQ(refused.status, 429) << refused.json;
+  EXPECT_EQ(refused.json["error"]["code"], "job_limit_exceeded");
+  EXPECT_EQ(refused.json["error"]["type"], "requests");
+  ASSERT_NE(refused.headers.find("x-should-retry"), nullptr);
+  EXPECT_EQ(*refused.headers.find("x-should-retry"), "false");
+  EXPECT_EQ(api_->get("/v1/fine_tuning/jobs").json["data"].size(), 2U);
+  EXPECT_EQ(tell(first, "cancel").status, 200);
+  EXPECT_EQ(api_->post("/v1/fine_tuning/jobs", wish).status, 200);
+}
+
+TEST_F(FineTuningApi, AFileThatIsGoneFailsTheJob) {
+  tuner_.go = false;
+  const std::string running = job();
+  ASSERT_TRUE(tuner_.begun.wait());
+  std::map<std::string, std::string> jobs;
+  for (const std::string field : {"training_file", "validation_file"}) {
+    const std::string file = upload("good data").json["id"];
+    jobs[field] = job({{field, file}});
+    wait_for(jobs[field], "queued");
+    store_->files().remove(file).value();
+  }
+  tuner_.go = true;
+  for (const auto& [field, id] : jobs) {
+    const Json failed = wait_for(id, "failed");
+    EXPECT_EQ(failed["error"]["code"], "invalid_" + field);
+    EXPECT_EQ(failed["error"]["param"], field);
+    EXPECT_NE(failed["error"]["message"].get<std::string>().find("was deleted"), std::string::npos) << failed;
+    EXPECT_TRUE(test::eventually([&, id = id] { return !std::filesystem::exists(data_of(id)); }));
+  }
+  wait_for(running, "succeeded");
+  EXPECT_EQ(tuner_.specs.size(), 1U) << "a part of the training file does not take its place";
+}
+
+TEST_F(FineTuningApi, OfAJobThatIsCancelledNothingStays) {
+  tuner_.go = false;
+  const auto is_gone = [&](const std::string& id) {
+    return test::eventually(
+        [&] { return !std::filesystem::exists(run_of(id)) && !std::filesystem::exists(data_of(id)); });
+  };
+  const std::string running = job();
+  ASSERT_TRUE(tuner_.begun.wait());
+  write_checkpoint(running);
+  EXPECT_TRUE(std::filesystem::exists(data_of(running)));
+  EXPECT_EQ(tell(running, "cancel").status, 200);
+  EXPECT_TRUE(is_gone(running));
+
+  const std::string paused = job();
+  wait_for(paused, "running");
+  EXPECT_TRUE(test::eventually([&] { return std::filesystem::exists(data_of(paused)); }));
+  write_checkpoint(paused);
+  EXPECT_EQ(tell(paused, "pause").status, 200);
+  stop();
+  start();
+  EXPECT_TRUE(std::filesystem::exists(run_of(paused))) << "it may be resumed";
+  EXPECT_EQ(tell(paused, "cancel").status, 200);
+  EXPECT_TRUE(is_gone(paused));
+
+  write_checkpoint(paused);  // by a server that was killed before it was removed
+  stop();
+  start();
+  EXPECT_TRUE(is_gone(paused));
+}
+
+TEST_F(FineTuningApi, OfAJobThatFailedReportsAndLogsStay) {
+  std::string id;
+  test::Event known;
+  tuner_.on_end = [&] {
+    EXPECT_TRUE(known.wait());
+    write_checkpoint(id);
+    throw std::runtime_error("no number");
+  };
+  id = job();
+  known.set();
+  wait_for(id, "failed");
+  const auto weights = run_of(id) / "package" / "adapter" / "adapter.gguf";
+  const auto checkpoint = run_of(id) / "train" / "checkpoint" / "state.safetensors";
+  const auto is_tidy = [&] {
+    return test::eventually([&] {
+      return !std::filesystem::exists(weights) && !std::filesystem::exists(checkpoint) &&
+             !std::filesystem::exists(data_of(id));
+    });
+  };
+  EXPECT_TRUE(is_tidy());
+  EXPECT_EQ(read_file(run_of(id) / "train" / "log.txt").value(), "words");
+  write_checkpoint(id);
+  stop();
+  start();
+  EXPECT_TRUE(is_tidy()) << "where a server was killed before";
+  EXPECT_TRUE(std::filesystem::exists(run_of(id) / "train" / "log.txt"));
+}
+
 /// A seat that is given when the test says so.
 class Given final : public BackgroundSeat {
  public:
@@ -398,6 +601,71 @@ TEST_F(FineTuningApi, AnotherServersJobsAreLeftToIt) {
   wait_for(id, "queued");
   EXPECT_TRUE(tuner_.specs.empty());
   seat.given = true;
+  wait_for(id, "succeeded");
+  api_->api().services().tuning = nullptr;
+  tuning_.reset();  // before its seat
+}
+
+TEST_F(FineTuningApi, JobsOfAServerThatEndsAreTakenOver) {
+  stop();
+  look_every_ = std::chrono::milliseconds(1);
+  start();
+  Given seat;
+  tuning_->share(seat);
+  EXPECT_TRUE(seat.first.wait());
+  auto other = Store::open(dir_.path() / "store").value();
+  const auto made_there = [&] { return other->jobs().create({.request = body(upload("good data"))}).value()->id; };
+  const std::string running = made_there();
+  other->jobs().move(running, JobStatus::kQueued).value();
+  ASSERT_EQ(other->jobs().start_next().value()->id, running);
+  const std::string unchecked = made_there();
+  seat.given = true;
+  wait_for(job(), "succeeded");
+  EXPECT_EQ(look(running)["status"], "running") << "its server lives";
+  EXPECT_EQ(look(unchecked)["status"], "validating_files");
+  other.reset();
+  wait_for(running, "succeeded");
+  wait_for(unchecked, "succeeded");
+  api_->api().services().tuning = nullptr;
+  tuning_.reset();  // before its seat
+}
+
+TEST_F(FineTuningApi, AJobWhoseModelIsNotServedHereWaits) {
+  stop();
+  look_every_ = std::chrono::milliseconds(1);
+  start();
+  const auto serve_other = [&] {
+    const ModelLoadOptions load{.cache_bytes = std::uint64_t{64} << 20, .share = std::make_shared<ComputeShare>(1)};
+    api_->models().put(serve_base_model(testing::tiny_llama().string(), "other", load).value());
+  };
+  serve_other();
+  tuner_.go = false;
+  job();
+  ASSERT_TRUE(tuner_.begun.wait());
+  const std::string waiting = job({{"model", "other"}});
+  wait_for(waiting, "queued");
+  EXPECT_TRUE(api_->models().remove("other"));
+  tuner_.go = true;
+  wait_for(job(), "succeeded");
+  wait_for(job(), "succeeded");  // those behind it are not kept waiting
+  EXPECT_EQ(look(waiting)["status"], "queued");
+  const auto warnings = events(waiting, "warn");
+  ASSERT_EQ(warnings.size(), 1U) << "told once";
+  EXPECT_NE(warnings[0]["message"].get<std::string>().find("'other'"), std::string::npos) << warnings[0];
+  serve_other();
+  wait_for(waiting, "succeeded");
+}
+
+TEST_F(FineTuningApi, FilesThatCannotBeLookedUpAreLookedUpAgain) {
+  Given seat;
+  tuning_->share(seat);
+  const std::string id = job();
+  wait_for(id, "queued");
+  change_database("ALTER TABLE files RENAME TO gone");
+  seat.given = true;
+  EXPECT_TRUE(logged(id + ": ")) << log_.all();
+  EXPECT_EQ(look(id)["status"], "running");
+  change_database("ALTER TABLE gone RENAME TO files");
   wait_for(id, "succeeded");
   api_->api().services().tuning = nullptr;
   tuning_.reset();  // before its seat
@@ -443,8 +711,11 @@ TEST_F(FineTuningApi, RequestsThatAreRefused) {
   EXPECT_EQ(param({{"model", "tiny"}, {"training_file", good}, {"hyperparameters", {{"epochs", 5}}}}),
             "hyperparameters.epochs");
   EXPECT_EQ(param({{"model", "tiny"}, {"training_file", good}, {"method", {{"type", "dpo"}}}}), "method.type");
-  EXPECT_EQ(param({{"model", "tiny"}, {"training_file", good}, {"integrations", {{{"type", "wandb"}}}}}),
-            "integrations");
+  for (const Json& integrations : {Json::array({{{"type", "wandb"}}}), Json({{"type", "wandb"}}), Json("wandb")})
+    EXPECT_EQ(param({{"model", "tiny"}, {"training_file", good}, {"integrations", integrations}}), "integrations");
+  for (const Json& metadata : {Json({{"a", {{"b", 1}}}}), Json({{"a", 1}}), Json({{"a", std::string(513, 'x')}}),
+                               Json({{std::string(65, 'x'), "a"}}), Json("x")})
+    EXPECT_EQ(param({{"model", "tiny"}, {"training_file", good}, {"metadata", metadata}}), "metadata") << metadata;
   EXPECT_EQ(api_->get("/v1/fine_tuning/jobs/ftjob-none").status, 404);
   EXPECT_EQ(api_->get("/v1/fine_tuning/jobs?limit=x").json["error"]["param"], "limit");
   TestApi without;

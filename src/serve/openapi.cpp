@@ -130,7 +130,10 @@ constexpr Failure kFailures[] = {
     {"415", "UnsupportedMediaType", "The body is not said to be application/json, of an upload multipart/form-data",
      false, true},
     {"417", "ExpectationFailed", "Expect holds something other than 100-continue", false, false},
-    {"429", "TooManyRequests", "The key's quota is used up for now; Retry-After tells how long", true, false},
+    {"429", "TooManyRequests",
+     "The key's quota is used up for now; Retry-After tells how long. Or as many jobs or batches have not ended as may "
+     "be",
+     true, false},
     {"431", "HeadTooLarge", "The header fields are too large", false, false},
     {"500", "ServerError", "The server failed; its log has the reason", false, false},
     {"501", "NotImplemented",

@@ -39,13 +39,15 @@ class DoubleTuner final : public FineTuner {
     const Json used{{"n_epochs", spec.epochs.value_or(3)},
                     {"batch_size", spec.batch_size.value_or(8)},
                     {"learning_rate_multiplier", spec.learning_rate_multiplier.value_or(2.5)}};
+    progress.say("info", "reading " + spec.base.string());
     progress.begun(used);
     begun.set();
     progress.step(1, {{"train_loss", 2.5}});
     progress.estimate(60);
     while (!go.load() && !cancel.cancelled()) std::this_thread::yield();
     if (cancel.cancelled()) return Error{ErrorCode::kCancelled, "interrupted", ""};
-    if (fails.load()) return Error{ErrorCode::kIo, spec.run.string() + ": the disk is full", ""};
+    if (fails.load())
+      return Error{ErrorCode::kIo, spec.run.string() + ": the disk is full", "beside " + spec.base.string()};
     progress.step(2, {{"train_loss", 2.25}, {"train_mean_token_accuracy", 0.5}});
     progress.step(2, {{"valid_loss", 1.5}, {"valid_mean_token_accuracy", 0.75}});
     progress.step(3, {{"valid_loss", 1.75}});

@@ -96,6 +96,7 @@ Json job_object(const Job& job) {
   hyperparameters.update(field(job.result, "hyperparameters", Json::object()));
   Json method = field(job.request, "method", Json{{"type", "supervised"}});
   method["supervised"]["hyperparameters"] = hyperparameters;
+  const bool runs = job.status == JobStatus::kRunning;
   Json object = {{"object", "fine_tuning.job"},
                  {"id", job.id},
                  {"model", field(job.request, "model")},
@@ -111,7 +112,7 @@ Json job_object(const Job& job) {
                  {"trained_tokens", field(job.result, "trained_tokens")},
                  {"error", std::move(error)},
                  {"seed", job_seed(job)},
-                 {"estimated_finish", field(job.result, "estimated_finish")},
+                 {"estimated_finish", runs ? field(job.result, "estimated_finish") : Json()},
                  {"method", std::move(method)}};
   for (const char* name : {"metadata", "integrations", "suffix"}) {
     if (const auto found = job.request.find(name); found != job.request.end()) object[name] = *found;

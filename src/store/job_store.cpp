@@ -13,10 +13,17 @@ namespace tailor {
 namespace {
 
 constexpr std::string_view kSelect =
-    "SELECT seq, id, owner, status, attempts, created_at, started_at, finished_at, request, result, error FROM jobs";
+    "SELECT seq, id, owner, status, attempts, created_at, started_at, finished_at, request, result, error, session "
+    "FROM jobs";
+constexpr std::string_view kUnfinished = "status IN ('validating_files', 'queued', 'running', 'paused')";
 constexpr std::string_view kEventPrefix = "ftevent-";
 constexpr std::size_t kMaxMessage = std::size_t{8} << 10, kMaxData = std::size_t{64} << 10,
                       kMaxRequest = std::size_t{1} << 20;
+
+/// The session that has the job, in a row of kSelect.
+std::string session_of(const Row& row) {
+  return row.text(11);
+}
 
 Result<Job> job_of(const Row& row) {
   Job job;
@@ -134,16 +141,61 @@ Result<Job> move_job(const StoreContext& context, const std::string& id, const J
   return job;
 }
 
+Result<std::int64_t> count_unfinished(Transaction& transaction, const std::string& owner) {
+  std::int64_t count = 0;
+  TAILOR_CHECK(transaction.first(fmt::format("SELECT count(*) FROM jobs WHERE {} AND owner = ?", kUnfinished), {owner},
+                                 [&](const Row& row) -> Status {
+                                   count = row.integer(0);
+                                   return {};
+                                 }));
+  return count;
+}
+
+Result<std::optional<Job>> first_queued(Transaction& transaction, const std::function<bool(const Job&)>& here) {
+  for (std::int64_t seq = 0;;) {
+    std::optional<Job> job;
+    TAILOR_CHECK(transaction.first(fmt::format("{} WHERE status = 'queued' AND seq > ? ORDER BY seq LIMIT 1", kSelect),
+                                   {seq}, [&](const Row& row) -> Status {
+                                     seq = row.integer(0);
+                                     TAILOR_TRY(job, job_of(row));
+                                     return {};
+                                   }));
+    if (!job || !here || here(*job)) return job;
+  }
+}
+
+Result<std::vector<Job>> left_running(Transaction& transaction, const StoreDirectory& directory) {
+  std::vector<Job> left;
+  TAILOR_CHECK(transaction.each(fmt::format("{} WHERE status = 'running' ORDER BY seq", kSelect), {},
+                                [&](const Row& row) -> Status {
+                                  if (directory.session_alive(session_of(row))) return {};
+                                  TAILOR_TRY(Job job, job_of(row));
+                                  left.push_back(std::move(job));
+                                  return {};
+                                }));
+  return left;
+}
+
 }  // namespace
 
-Result<Job> JobStore::create(const std::string& owner, const Json& request) {
-  TAILOR_TRY(const std::string text, json_text(request, "request of a job", kMaxRequest));
-  if (!request.is_object()) return Error{ErrorCode::kInvalidArgument, "request of a job is not a JSON object", ""};
+Result<std::optional<Job>> JobStore::create(const NewJob& wanted) {
+  TAILOR_TRY(const std::string text, json_text(wanted.request, "request of a job", kMaxRequest));
+  if (!wanted.request.is_object())
+    return Error{ErrorCode::kInvalidArgument, "request of a job is not a JSON object", ""};
   const std::string id = random_id("ftjob-", 24);
+  const std::int64_t now = context_.clock();
   TAILOR_TRY(Transaction transaction, context_.database.write());
-  TAILOR_CHECK(transaction.run("INSERT INTO jobs(id, owner, status, created_at, request) VALUES (?, ?, ?, ?, ?)",
-                               {id, owner, to_string(JobStatus::kValidatingFiles), context_.clock(), text}));
-  TAILOR_TRY(Job job, find_job(transaction, id));
+  if (wanted.most_unfinished > 0) {
+    TAILOR_TRY(const std::int64_t unfinished, count_unfinished(transaction, wanted.owner));
+    if (unfinished >= wanted.most_unfinished) return std::optional<Job>();
+  }
+  TAILOR_CHECK(transaction.run(
+      "INSERT INTO jobs(id, owner, status, session, created_at, request) VALUES (?, ?, ?, ?, ?, ?)",
+      {id, wanted.owner, to_string(JobStatus::kValidatingFiles), context_.directory.session(), now, text}));
+  if (wanted.events) {
+    for (const JobEvent& event : wanted.events(id)) TAILOR_CHECK(insert_event(transaction, id, event, now));
+  }
+  TAILOR_TRY(std::optional<Job> job, find_job(transaction, id));
   TAILOR_CHECK(transaction.commit());
   return job;
 }
@@ -166,16 +218,32 @@ Result<Job> JobStore::move(const std::string& id, JobStatus to, const JobChange&
   return move_job(context_, id, nullptr, to, change);
 }
 
-Result<std::optional<Job>> JobStore::start_next() {
-  TAILOR_TRY(Transaction transaction, context_.database.write());
+Result<std::vector<Job>> JobStore::unchecked() const {
+  TAILOR_TRY(Transaction transaction, context_.database.read());
+  std::vector<Job> jobs;
+  TAILOR_CHECK(transaction.each(
+      fmt::format("{} WHERE status = 'validating_files' ORDER BY seq", kSelect), {}, [&](const Row& row) -> Status {
+        const std::string session = session_of(row);
+        if (session != context_.directory.session() && context_.directory.session_alive(session)) return {};
+        TAILOR_TRY(Job job, job_of(row));
+        jobs.push_back(std::move(job));
+        return {};
+      }));
+  return jobs;
+}
+
+Result<std::optional<Job>> JobStore::start_next(const std::function<bool(const Job&)>& here) {
   std::optional<Job> next;
-  TAILOR_CHECK(transaction.first(fmt::format("{} WHERE status = 'queued' ORDER BY seq LIMIT 1", kSelect), {},
-                                 [&](const Row& row) -> Status {
-                                   TAILOR_TRY(next, job_of(row));
-                                   return {};
-                                 }));
+  {
+    TAILOR_TRY(Transaction transaction, context_.database.read());
+    TAILOR_TRY(next, first_queued(transaction, here));
+  }
   if (!next) return next;
-  TAILOR_TRY(next, apply(transaction, context_, std::move(*next), JobStatus::kRunning, {}));
+  TAILOR_TRY(Transaction transaction, context_.database.write());
+  TAILOR_TRY(next, first_queued(transaction, here));  // another process may have been first
+  if (!next) return next;
+  const JobChange change{.result = {{"estimated_finish", nullptr}}};  // of an attempt before
+  TAILOR_TRY(next, apply(transaction, context_, std::move(*next), JobStatus::kRunning, change));
   TAILOR_CHECK(transaction.commit());
   return next;
 }
@@ -190,17 +258,13 @@ Status JobStore::update_result(const std::string& id, const Json& fields) {
 }
 
 Result<std::vector<std::string>> JobStore::recover() {
+  {
+    TAILOR_TRY(Transaction transaction, context_.database.read());
+    TAILOR_TRY(const std::vector<Job> left, left_running(transaction, context_.directory));
+    if (left.empty()) return std::vector<std::string>();
+  }
   TAILOR_TRY(Transaction transaction, context_.database.write());
-  std::vector<Job> left;
-  TAILOR_CHECK(transaction.each(
-      "SELECT seq, id, owner, status, attempts, created_at, started_at, finished_at, request, result, error, session "
-      "FROM jobs WHERE status = 'running' ORDER BY seq",
-      {}, [&](const Row& row) -> Status {
-        if (context_.directory.session_alive(row.text(11))) return {};
-        TAILOR_TRY(Job job, job_of(row));
-        left.push_back(std::move(job));
-        return {};
-      }));
+  TAILOR_TRY(std::vector<Job> left, left_running(transaction, context_.directory));
   std::vector<std::string> ids;
   for (Job& job : left) {
     ids.push_back(job.id);

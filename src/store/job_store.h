@@ -2,6 +2,7 @@
 /// Fine-tuning jobs as the OpenAI API knows them: states, events, checkpoints.
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -60,6 +61,14 @@ struct JobCheckpoint {
   Json metrics = Json::object();  // "train_loss", "valid_loss", …
 };
 
+struct NewJob {
+  std::string owner;              // id of a key
+  Json request = Json::object();  // as it was checked
+  /// Its first events, given its id; they are written in the same moment. Empty: none.
+  std::function<std::vector<JobEvent>(const std::string& id)> events = {};
+  std::int64_t most_unfinished = 0;  // of its owner, this one included; 0: any number
+};
+
 /// What a change of state brings with it.
 struct JobChange {
   Json result = Json::object();  // its fields are put over those that are there
@@ -85,7 +94,8 @@ class JobStore {
  public:
   explicit JobStore(StoreContext context) : context_(context) {}
 
-  Result<Job> create(const std::string& owner, const Json& request);
+  /// Its files are this session's to check. Nothing: its owner has as many unfinished ones as it may have.
+  Result<std::optional<Job>> create(const NewJob& wanted);
   Result<Job> find(const std::string& id) const;
   Result<Page<Job>> list(const PageQuery& query) const;  // at most 100 a page
 
@@ -93,11 +103,16 @@ class JobStore {
   Result<Job> move(const std::string& id, JobStatus from, JobStatus to, const JobChange& change = {});
   /// The same from whatever state it is in.
   Result<Job> move(const std::string& id, JobStatus to, const JobChange& change = {});
-  /// The queued job that has waited longest becomes running, in this session; nothing where none waits.
-  Result<std::optional<Job>> start_next();
+  /// Jobs whose files nobody has checked: those of this session and of dead ones, the oldest first.
+  Result<std::vector<Job>> unchecked() const;
+  /// Of the queued jobs that `here` holds for (empty: all) the one that has waited longest becomes running, in this
+  /// session; nothing where there is none, and then nothing is written. `here` is asked within a transaction and must
+  /// not use the store; it is asked again of the job that starts, at last.
+  Result<std::optional<Job>> start_next(const std::function<bool(const Job&)>& here = {});
   /// Puts fields over those of the result of a job that is not finished: progress, an estimate of the end.
   Status update_result(const std::string& id, const Json& fields);
-  /// Running jobs of sessions that are dead become queued, to be resumed from their checkpoints; gives their ids.
+  /// Running jobs of sessions that are dead become queued, to be resumed from their checkpoints; gives their ids. Where
+  /// there are none nothing is written.
   Result<std::vector<std::string>> recover();
 
   /// Of a job that is not finished; the last event comes with the change of state. Gives the event's id.

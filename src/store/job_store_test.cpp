@@ -4,6 +4,7 @@
 #include <set>
 #include <thread>
 
+#include "store/schema.h"
 #include "store/store_testing.h"
 
 namespace tailor {
@@ -17,8 +18,13 @@ Json request() {
   return {{"model", "smollm2"}, {"training_file", "file-1"}, {"seed", 7}, {"suffix", "mine"}};
 }
 
+/// A new job of an owner.
+Job made(const TestStore& store, const std::string& owner = "key_a", const Json& wish = request()) {
+  return store->jobs().create({.owner = owner, .request = wish}).value().value();
+}
+
 std::string queued(const TestStore& store) {
-  const std::string id = store->jobs().create("key_a", request()).value().id;
+  const std::string id = made(store).id;
   store->jobs().move(id, JobStatus::kValidatingFiles, JobStatus::kQueued).value();
   return id;
 }
@@ -26,7 +32,7 @@ std::string queued(const TestStore& store) {
 /// Drives a new job to a state.
 std::string job_in(const TestStore& store, JobStatus status) {
   JobStore& jobs = store->jobs();
-  const std::string id = jobs.create("key_a", request()).value().id;
+  const std::string id = made(store).id;
   if (status == JobStatus::kValidatingFiles) return id;
   jobs.move(id, JobStatus::kQueued).value();
   if (status == JobStatus::kQueued) return id;
@@ -37,7 +43,7 @@ std::string job_in(const TestStore& store, JobStatus status) {
 
 TEST(JobStore, GoesThroughItsLife) {
   TestStore store;
-  Job job = store->jobs().create("key_a", request()).value();
+  Job job = made(store);
   EXPECT_EQ(job.id.substr(0, 6), "ftjob-");
   EXPECT_EQ(job.status, JobStatus::kValidatingFiles);
   EXPECT_EQ(job.request, request());
@@ -142,9 +148,100 @@ TEST(JobStore, TheObjectIsThatOfTheApi) {
   EXPECT_EQ(object["error"]["param"], "training_file");
 }
 
+TEST(JobStore, AnEndIsEstimatedWhileAJobRunsAndNoLonger) {
+  const TestStore store;
+  const std::string id = queued(store);
+  const auto shown = [&] { return job_object(store->jobs().find(id).value())["estimated_finish"]; };
+  store->jobs().start_next().value();
+  store->jobs().update_result(id, {{"estimated_finish", 9}}).value();
+  EXPECT_EQ(shown(), 9);
+  for (const JobStatus status : {JobStatus::kPaused, JobStatus::kQueued}) {
+    store->jobs().move(id, status).value();
+    EXPECT_TRUE(shown().is_null()) << to_string(status);
+  }
+  store->jobs().start_next().value();
+  EXPECT_TRUE(shown().is_null()) << "that of the attempt before";
+  store->jobs().update_result(id, {{"estimated_finish", 9}}).value();
+  store->jobs().move(id, JobStatus::kFailed).value();
+  EXPECT_TRUE(shown().is_null());
+}
+
+TEST(JobStore, AJobAndItsFirstEventsAreWrittenInOneMoment) {
+  const TestStore store;
+  NewJob wanted{.owner = "k", .request = request()};
+  wanted.events = [](const std::string& id) -> std::vector<JobEvent> { return {{.message = id}, {.message = "b"}}; };
+  const std::string id = store->jobs().create(wanted).value().value().id;
+  const auto events = store->jobs().events(id, {.newest_first = false}).value().data;
+  ASSERT_EQ(events.size(), 2U);
+  EXPECT_EQ(events[0].message, id);
+  EXPECT_EQ(events[1].message, "b");
+  wanted.events = [](const std::string&) -> std::vector<JobEvent> { return {{.message = "a"}, {.level = "fatal"}}; };
+  EXPECT_FALSE(store->jobs().create(wanted));
+  EXPECT_EQ(store->jobs().list({}).value().data.size(), 1U);
+}
+
+TEST(JobStore, OnlySoManyOfAnOwnerMayBeUnfinished) {
+  const TestStore store;
+  const auto is_taken = [&](const std::string& owner) {
+    return store->jobs().create({.owner = owner, .request = request(), .most_unfinished = 4}).value().has_value();
+  };
+  for (const JobStatus status : kAll) job_in(store, status);  // four of them unfinished
+  EXPECT_FALSE(is_taken("key_a"));
+  EXPECT_TRUE(is_taken("key_b"));
+  store->jobs().move(store->jobs().start_next().value().value().id, JobStatus::kSucceeded).value();
+  EXPECT_TRUE(is_taken("key_a"));
+  EXPECT_FALSE(is_taken("key_a"));
+}
+
+TEST(JobStore, TheFirstThatIsWantedStarts) {
+  const TestStore store;
+  const std::string first = queued(store), second = queued(store), third = queued(store);
+  std::vector<std::string> asked;
+  const auto only = [&](const std::string& id) {
+    return [&asked, id](const Job& job) {
+      asked.push_back(job.id);
+      return job.id == id;
+    };
+  };
+  EXPECT_EQ(store->jobs().start_next(only("none")).value(), std::nullopt);
+  EXPECT_EQ(asked, (std::vector<std::string>{first, second, third})) << "in their order";
+  EXPECT_EQ(store->jobs().start_next(only(second)).value().value().id, second);
+  EXPECT_EQ(asked.back(), second) << "of the one that starts at last";
+  EXPECT_EQ(store->jobs().find(first).value().status, JobStatus::kQueued);
+  EXPECT_EQ(store->jobs().start_next().value().value().id, first);
+}
+
+TEST(JobStore, FilesAreCheckedByTheSessionThatTookTheJobOrByAnotherOnceThatIsDead) {
+  const TestStore store;
+  auto other = Store::open(store.dir.path() / "store").value();
+  const std::string theirs = other->jobs().create({.request = request()}).value().value().id;
+  const std::string ours = made(store).id;
+  queued(store);
+  const auto ids = [](Store& who) {
+    std::vector<std::string> out;
+    for (const Job& job : who.jobs().unchecked().value()) out.push_back(job.id);
+    return out;
+  };
+  EXPECT_EQ(ids(*store.store), std::vector<std::string>{ours});
+  EXPECT_EQ(ids(*other), std::vector<std::string>{theirs});
+  other.reset();
+  EXPECT_EQ(ids(*store.store), (std::vector<std::string>{theirs, ours}));
+}
+
+TEST(JobStore, ALookThatFindsNothingWritesNothing) {
+  const TestStore store;
+  job_in(store, JobStatus::kPaused);
+  queued(store);
+  store->jobs().start_next().value();
+  const Database other = Database::open(store->directory().database(), store_migrations()).value();
+  const Transaction held = other.write().value();
+  EXPECT_TRUE(store->jobs().recover().has_value());
+  EXPECT_TRUE(store->jobs().start_next().has_value());
+}
+
 TEST(JobStore, WhatNobodyAskedForIsTheUsual) {
   const TestStore store;
-  const Json object = job_object(store->jobs().create("k", {{"model", "a"}, {"training_file", "file-1"}}).value());
+  const Json object = job_object(made(store, "k", {{"model", "a"}, {"training_file", "file-1"}}));
   EXPECT_EQ(object["seed"], 1) << "with which jobs of versions that kept none trained";
   EXPECT_EQ(object["hyperparameters"],
             Json({{"n_epochs", "auto"}, {"batch_size", "auto"}, {"learning_rate_multiplier", "auto"}}));
@@ -186,8 +283,8 @@ TEST(JobStore, LimitsWhatAnEventHolds) {
   EXPECT_FALSE(store->jobs().add_event(id, {.message = std::string(9000, 'x')}));
   EXPECT_FALSE(store->jobs().add_event(id, {.message = "x", .data = {{"x", std::string(70000, 'x')}}}));
   EXPECT_FALSE(store->jobs().add_event(id, {.message = "x", .type = "poem"}));
-  EXPECT_FALSE(store->jobs().create("k", {{"x", std::string(2 << 20, 'x')}}));
-  EXPECT_FALSE(store->jobs().create("k", Json::array()));
+  EXPECT_FALSE(store->jobs().create({.request = {{"x", std::string(2 << 20, 'x')}}}));
+  EXPECT_FALSE(store->jobs().create({.request = Json::array()}));
 }
 
 TEST(JobStore, TakesNothingThatCouldNotBeReadAgain) {
@@ -195,7 +292,7 @@ TEST(JobStore, TakesNothingThatCouldNotBeReadAgain) {
   Json deep = 1;
   for (int i = 0; i < 100; ++i) deep = Json::array({deep});
   const std::string id = job_in(store, JobStatus::kRunning);
-  EXPECT_FALSE(store->jobs().create("k", {{"x", deep}}));
+  EXPECT_FALSE(store->jobs().create({.request = {{"x", deep}}}));
   EXPECT_FALSE(store->jobs().update_result(id, {{"x", deep}}));
   EXPECT_FALSE(store->jobs().move(id, JobStatus::kSucceeded, {.result = {{"x", deep}}}));
   EXPECT_FALSE(store->jobs().add_event(id, {.message = "x", .data = {{"x", deep}}}));
@@ -229,7 +326,7 @@ TEST(JobStore, JobsOfADeadProcessAreQueuedAgain) {
   {
     Child child([&](Child& parent) {
       const auto store = Store::open(root).value();
-      const std::string id = store->jobs().create("k", request()).value().id;
+      const std::string id = store->jobs().create({.request = request()}).value().value().id;
       store->jobs().move(id, JobStatus::kQueued).value();
       store->jobs().start_next().value();
       parent.say(id);
@@ -297,7 +394,7 @@ TEST(JobStore, AModelIsDeletedOnceAndItsJobStays) {
 
 TEST(JobStore, ListsByOwner) {
   const TestStore store;
-  for (const char* owner : {"a", "b", "a"}) store->jobs().create(owner, request()).value();
+  for (const char* owner : {"a", "b", "a"}) made(store, owner);
   EXPECT_EQ(store->jobs().list({}).value().data.size(), 3U);
   EXPECT_EQ(store->jobs().list({.owner = "a"}).value().data.size(), 2U);
   EXPECT_TRUE(store->jobs().list({.limit = 1, .owner = "a"}).value().has_more);

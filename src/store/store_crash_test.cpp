@@ -56,7 +56,7 @@ class Writer {
 
   void job(std::uint64_t seed, std::uint64_t i) {
     JobStore& jobs = store_.jobs();
-    const std::string made = jobs.create("k", {{"seed", seed}}).value().id;
+    const std::string made = jobs.create({.owner = "k", .request = {{"seed", seed}}}).value().value().id;
     parent_.say("job " + made + " 0");
     jobs.move(made, JobStatus::kQueued).value();
     parent_.say("job " + made + " 1");

@@ -38,7 +38,7 @@ TEST(StoreProcesses, TwoAtOnceTakeTurns) {
     const auto store = Store::open(root).value();  // both make it
     for (int i = 0; i < 30; ++i) {
       store->audit().append({"child", "write", "", {}}).value();
-      const std::string job = store->jobs().create("k", Json::object()).value().id;
+      const std::string job = store->jobs().create({.owner = "k"}).value().value().id;
       store->jobs().move(job, JobStatus::kQueued).value();
       const auto added = store->packages().add("p", std::to_string(i), source, {});
       if (added) parent.say("package " + std::to_string(i));

@@ -31,7 +31,7 @@ models:
 adapters_root: adapters
 keys: {file: keys.yaml, required: true}
 nearest_rows: false
-limits: {body_bytes: 1MiB, choices: 2, prompts: 3, texts: 4, read_bytes: 10kB, messages: 5, batches: 10, stored_bytes: 5GB, waiting_requests: 6, waiting_tokens: 7, waiting_time: 20s, connections: 8, connections_per_address: 9}
+limits: {body_bytes: 1MiB, choices: 2, prompts: 3, texts: 4, read_bytes: 10kB, messages: 5, batches: 10, jobs: 11, stored_bytes: 5GB, waiting_requests: 6, waiting_tokens: 7, waiting_time: 20s, connections: 8, connections_per_address: 9}
 timeouts: {request: 2m, drain: 5s, header: 1s, idle: 2s, body: 3s, write: 500ms}
 log: {level: warning, file: log/tailor.log, max_bytes: 1MB, max_age: 30d, requests: false, addresses: false}
 metrics: {compat: vllm}
@@ -66,6 +66,7 @@ traces: {endpoint: "http://127.0.0.1:4318", ratio: 0.25, service_name: support}
   EXPECT_FALSE(got.nearest_rows);
   EXPECT_EQ(got.limits.messages, 5u);
   EXPECT_EQ(got.limits.batches, 10);
+  EXPECT_EQ(got.limits.jobs, 11);
   EXPECT_EQ(got.limits.stored_bytes, 5'000'000'000);
   EXPECT_EQ(got.queue.waiting_time, std::chrono::seconds(20));
   EXPECT_EQ(got.queue.requests, 6u);
@@ -125,6 +126,7 @@ TEST(ServeConfig, WrongValuesNameTheLine) {
       {"threads: none\n", "serve.yaml:1: threads should be a whole number"},
       {"threads: 0\n", "serve.yaml:1: threads should be a whole number"},
       {"limits:\n  batches: 0\n", "serve.yaml:2: batches should be a whole number"},
+      {"limits:\n  jobs: 0\n", "serve.yaml:2: jobs should be a whole number"},
       {"threads: 1.5\n", "serve.yaml:1: threads should be a whole number"},
       {"\nthreads: 1\nthreads: 2\n", "serve.yaml:3: threads is given twice, first in line 2"},
       {"cache_bytes: 2 apples\n", "serve.yaml:1: cache_bytes should be a size"},

@@ -8,6 +8,8 @@
 
 #include "core/hash.h"
 #include "core/rng.h"
+#include "store/database.h"
+#include "store/schema.h"
 #include "tests/recipes/chaos.h"
 
 namespace tailor::test {
@@ -69,10 +71,9 @@ TEST(ServeJobs, KilledAtAnyMomentAJobGoesOnAndFinishedOnesStay) {
     check_finished(server);
     if (file.empty()) file = server.upload(conversations(), "fine-tune", "chat.jsonl");
     if (job.empty()) job = create_job(server, file, 3);
-    // The first as soon as it trains (a fast machine is done in two seconds), every third at whatever moment, the others
-    // at one after it has begun.
-    const auto until =
-        std::chrono::steady_clock::now() + std::chrono::milliseconds(round == 0 ? 0 : rng.below(2500));
+    // The first as soon as it trains (a fast machine is done in two seconds), every third at whatever moment, the
+    // others at one after it has begun.
+    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(round == 0 ? 0 : rng.below(2500));
     Json now;
     do {
       now = job_of(server, job);
@@ -107,6 +108,54 @@ TEST(ServeJobs, KilledAtAnyMomentAJobGoesOnAndFinishedOnesStay) {
   EXPECT_EQ(listed["data"].size(), finished.size() + 1) << "no job is lost and none is there twice";
   server.signal(SIGTERM);
   EXPECT_EQ(server.wait(), 0);
+}
+
+TEST(ServeJobs, WhatWasTrainedIsNotTrainedAgainWhereAServerEndedBeforeItCouldTell) {
+  if (!fs::exists(program().parent_path() / "tailor-tune")) GTEST_SKIP() << "this build has no tailor-tune";
+  const TemporaryDirectory dir{place()};
+  const fs::path data = dir.path() / "data";
+  const std::vector<std::string> arguments{"--model",          model_file(), "--threads",  "2",
+                                           "--no-request-log", "--data",     data.string()};
+  std::string id;
+  const auto succeeded = [&](const Served& server) {
+    Json now;
+    EXPECT_TRUE(asked_until([&] { return (now = job_of(server, id))["status"] == "succeeded"; })) << now;
+    return now;
+  };
+  Json first;
+  {
+    Served server(arguments);
+    id = create_job(server, server.upload(conversations(), "fine-tune", "chat.jsonl"), 1);
+    first = succeeded(server);
+    server.signal(SIGTERM);
+    server.wait();
+  }
+  {
+    const Database database = Database::open(data / "store.sqlite", store_migrations()).value();
+    std::string trigger;
+    Transaction transaction = database.write().value();
+    transaction
+        .first("SELECT sql FROM sqlite_schema WHERE name = 'finished_jobs_stay'", {},
+               [&](const Row& row) -> Status {
+                 trigger = row.text(0);
+                 return {};
+               })
+        .value();
+    transaction.run("DROP TRIGGER finished_jobs_stay").value();
+    transaction.run("UPDATE jobs SET status = 'running', finished_at = NULL, result = '{}'").value();
+    transaction.run(trigger).value();
+    transaction.commit().value();
+  }
+  const auto trained = fs::last_write_time(data / "runs" / id / "result.json");
+  Served server(arguments);
+  const Json second = succeeded(server);
+  EXPECT_EQ(fs::last_write_time(data / "runs" / id / "result.json"), trained);
+  for (const char* field : {"fine_tuned_model", "trained_tokens", "hyperparameters"})
+    EXPECT_EQ(second[field], first[field]) << field;
+  const auto messages = messages_of(server, id);
+  EXPECT_EQ(std::count_if(messages.begin(), messages.end(),
+                          [](const std::string& m) { return contains(m, "Step 1: training loss"); }),
+            1);
 }
 
 TEST(ServeJobs, ADiskThatFillsFailsTheJobAndNotTheServer) {
