@@ -487,7 +487,7 @@ TEST(ApiText, AStreamThatWaitsForItsPromptIsKeptAlive) {
     return client;
   };
   std::optional<ComputeShare::Turn> others(std::in_place, *share);  // nothing is computed while it lives
-  auto stream = ask({{"stream", true}}), whole = ask({});
+  auto stream = ask({{"stream", true}}), whole = ask(Json::object());
   ASSERT_TRUE(stream.read_through(": keep-alive\n\n").has_value());
   others.reset();
   ASSERT_TRUE(stream.read_through("data: [DONE]\n\n").has_value());

@@ -87,14 +87,15 @@ TEST(HttpDeadlines, AnAnswerThatIsBeingReadIsNotIdle) {
   HttpServerOptions options = patient_options();
   options.timeouts.idle = milliseconds(40);
   TestHandler handler;
-  handler.handle_with = [](HttpRequest&&, std::shared_ptr<HttpResponder> responder) {
-    responder->send({200, {}, std::string(64 << 20, 'x')});
+  handler.handle_with = [](HttpRequest&& request, std::shared_ptr<HttpResponder> responder) {
+    responder->send({200, {}, std::string(request.head.path == "/long" ? 64 << 20 : 1, 'x')});
   };
   TestServer server(handler, options);
-  TestClient client = server.client();
-  client.send(kGet);
+  TestClient client = server.client(), other = server.client();
+  client.send("GET /long HTTP/1.1\r\nHost: test\r\n\r\n");
   ASSERT_TRUE(eventually([&] { return server.metrics().bytes_out > 0; }));
-  EXPECT_TRUE(server.client().closed()) << "the deadline has passed";
+  EXPECT_EQ(other.get("/short").status, 200);
+  EXPECT_TRUE(other.closed()) << "the deadline has passed";
   const Answer answer = client.read_answer();
   EXPECT_TRUE(answer.complete) << answer.body.size();
   EXPECT_TRUE(client.closed()) << "now it is idle";
