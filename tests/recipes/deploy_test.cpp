@@ -192,7 +192,10 @@ TEST(Deploy, KubernetesFilesFitTheProgram) {
   EXPECT_EQ(volumes["keys"]["secret"]["secretName"], objects["Secret"]["metadata"]["name"]);
   EXPECT_EQ(places[request.keys_file.parent_path().string()], "keys");
   const std::string keys = objects["Secret"]["stringData"][request.keys_file.filename().string()];
-  EXPECT_EQ(parse_auth_entries(plain_json(parse_yaml(keys, "keys.yaml").value()), "keys.yaml").value().size(), 1U);
+  const auto entries = parse_auth_entries(plain_json(parse_yaml(keys, "keys.yaml").value()), "keys.yaml").value();
+  ASSERT_EQ(entries.size(), 2U);
+  EXPECT_EQ(to_string(entries[0].key.scopes), "infer");
+  EXPECT_EQ(to_string(entries[1].key.scopes), "metrics") << "of those who scrape";
   EXPECT_FALSE(contains(keys, "key:")) << "a mounted secret is readable by its group: hashes alone";
 }
 
