@@ -164,7 +164,7 @@ TEST(ToolCalls, AForcedCallFollowsItsParameters) {
   const Json base{{"model", "tools"},
                   {"messages", {{{"role", "user"}, {"content", "Rain?"}}}},
                   {"tools", kTools},
-                  {"max_tokens", 120}};
+                  {"max_tokens", 900}};
   Json forced = base;
   forced["tool_choice"] = {{"type", "function"}, {"function", {{"name", "weather"}}}};
   const JsonAnswer got = api.post("/v1/chat/completions", forced);
@@ -211,7 +211,7 @@ TEST(ToolCalls, AForcedCallEndsThoughTheModelsEndIsIgnored) {
                                                            {"tool_choice", "required"},
                                                            {"ignore_eos", true},
                                                            {"min_tokens", 110},
-                                                           {"max_tokens", 120}});
+                                                           {"max_tokens", 900}});
   ASSERT_EQ(got.status, 200) << got.json;
   EXPECT_EQ(got.json["choices"][0]["finish_reason"], "tool_calls") << got.json;
   EXPECT_EQ(got.json["choices"][0]["message"]["tool_calls"].size(), 1u);
