@@ -17,6 +17,7 @@ import bench_chaos
 import bench_methods
 import bench_serving
 import bench_serving_labels
+import test_totals
 from bench_base import MINILM, PEERS, SMOLLM2, THREADS, TREE, Bench, Failed, Skipped, commit
 from bench_training import estimates, llama_finetune, long_rows, roofline, tokenise, train
 
@@ -194,9 +195,7 @@ def main():
         except (Failed, OSError, ValueError, KeyError) as error:
             counts["failed"] += 1
             print(f"bench {name} failed: {error!r}", file=sys.stderr)
-    if arguments.totals:
-        with open(arguments.totals, "a") as file:
-            file.write("{passed} {failed} {skipped}\n".format(**counts))
+    test_totals.add(arguments.totals, **counts)
     return 1 if counts["failed"] else 0
 
 

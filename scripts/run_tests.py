@@ -13,6 +13,8 @@ import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from pathlib import Path
 
+import test_totals
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
@@ -42,9 +44,7 @@ def main():
     skipped = [c for c, v in zip(cases, verdicts) if v == "skipped"]
     for reason, count in Counter(map(skip_reason, skipped)).items():
         print(f"SKIPPED {count}: {reason}")
-    if arguments.totals:
-        with open(arguments.totals, "a") as file:
-            file.write(f"{passed} {failed or int(code != 0)} {len(skipped)}\n")
+    test_totals.add(arguments.totals, passed, failed or int(code != 0), len(skipped))
     print(f"[test] {arguments.build.name}: {time.monotonic() - begin:.1f} s")
     print(f"{passed} passed, {failed} failed, {len(skipped)} skipped", flush=True)
     if not cases:

@@ -7,6 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import test_totals
+
 ROOT = Path(__file__).resolve().parent.parent
 CONTRACT = ROOT / "tests" / "contract"
 sys.path.insert(0, str(CONTRACT))
@@ -29,9 +31,7 @@ def main():
     if arguments.cases > 0:
         counts.append(fuzz(arguments.cases))
     passed, failed, skipped = map(sum, zip(*counts))
-    if arguments.totals:
-        with open(arguments.totals, "a") as file:
-            file.write(f"{passed} {failed} {skipped}\n")
+    test_totals.add(arguments.totals, passed, failed, skipped)
     print(f"clients: {passed} passed, {failed} failed, {skipped} skipped")
     return 1 if failed else 0
 

@@ -13,6 +13,8 @@ import time
 import unittest
 from pathlib import Path
 
+import test_totals
+
 TREE = Path(__file__).resolve().parents[1]
 TAILOR = TREE / "build" / "release" / "bin" / "tailor"
 DATA = Path()
@@ -74,9 +76,7 @@ def main():
     begin = time.monotonic()
     result = unittest.TextTestRunner(verbosity=2).run(unittest.defaultTestLoader.loadTestsFromTestCase(RealData))
     bad = len(result.failures) + len(result.errors)
-    if arguments.totals:
-        with open(arguments.totals, "a") as file:
-            file.write(f"{result.testsRun - bad} {bad} 0\n")
+    test_totals.add(arguments.totals, result.testsRun - bad, bad, 0)
     print(f"[test] real data: {time.monotonic() - begin:.1f} s")
     return 1 if bad else 0
 

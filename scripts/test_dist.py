@@ -24,6 +24,7 @@ TREE = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TREE / "scripts"))
 
 import dist  # noqa: E402
+import test_totals  # noqa: E402
 from tailor_setup.cache import Cache  # noqa: E402
 
 ARCHIVE = dist.BUILD / f"{dist.NAME}.tar.gz"
@@ -262,18 +263,8 @@ def main():
     reason = reason or ("" if arguments.archive.is_file() else f"{arguments.archive} is absent: make dist")
     if reason:
         print(f"SKIPPED the release archive: {reason}")
-        passed, failed, skipped = 0, 0, 1
-    else:
-        loader = unittest.TestLoader()
-        loader.testNamePatterns = [f"*{arguments.only}*"] if arguments.only else None
-        result = unittest.TextTestRunner(verbosity=2).run(loader.loadTestsFromTestCase(Archive))
-        failed, skipped = len(result.failures) + len(result.errors), len(result.skipped)
-        passed = result.testsRun - failed - skipped
-    print(f"dist: {passed} passed, {failed} failed, {skipped} skipped")
-    if arguments.totals:
-        with open(arguments.totals, "a") as file:
-            file.write(f"{passed} {failed} {skipped}\n")
-    return 1 if failed else 0
+        return test_totals.tell("dist", 0, 0, 1, arguments.totals)
+    return test_totals.run_case(Archive, "dist", arguments.only, arguments.totals)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 TREE = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TREE / "scripts"))
 
+import test_totals  # noqa: E402
 from tailor_setup.cache import Cache  # noqa: E402
 
 BASE = "docker.io/library/debian:12-slim"
@@ -120,14 +121,14 @@ class Image(unittest.TestCase):
         self.addCleanup(podman, "volume", "rm", "--force", volume, check=False)
         self.addCleanup(podman, "rm", "--force", "--volumes", name, check=False)
         models = self.models()
-        podman(*RUN, "--detach", "--name", name, *HARDENED, "-v", f"{volume}:/data", "-v", f"{models}:/models:ro", IMAGE)
 
-        def healthy():
-            return podman("--runtime", "runc", "healthcheck", "run", name, check=False).returncode == 0
-        until = time.monotonic() + 60
-        while not healthy():
-            self.assertLess(time.monotonic(), until, podman("logs", name, check=False).stderr)
-            time.sleep(0.2)
+        def start():
+            podman(*RUN, "--detach", "--name", name, *HARDENED, "-v", f"{volume}:/data", "-v", f"{models}:/models:ro", IMAGE)
+            until = time.monotonic() + 60
+            while podman("--runtime", "runc", "healthcheck", "run", name, check=False).returncode != 0:
+                self.assertLess(time.monotonic(), until, podman("logs", name, check=False).stderr)
+                time.sleep(0.2)
+        start()
         pid = json.loads(podman("inspect", name).stdout)[0]["State"]["Pid"]
         status = Path(f"/proc/{pid}/status").read_text()
         self.assertRegex(status, r"Uid:\s+10001\s+10001")
@@ -148,11 +149,7 @@ class Image(unittest.TestCase):
 
         # What was written outlives the container.
         podman("rm", name)
-        podman(*RUN, "--detach", "--name", name, *HARDENED, "-v", f"{volume}:/data", "-v", f"{models}:/models:ro", IMAGE)
-        until = time.monotonic() + 60
-        while not healthy():
-            self.assertLess(time.monotonic(), until)
-            time.sleep(0.2)
+        start()
         self.assertEqual(ask("/v1/models", key)[0], 200)
 
 
@@ -169,19 +166,9 @@ def main():
         reason = base()
     if reason:
         print(f"SKIPPED the container image: {reason}")
-        passed, failed, skipped = 0, 0, 1
-    else:
-        build()
-        loader = unittest.TestLoader()
-        loader.testNamePatterns = [f"*{arguments.only}*"] if arguments.only else None
-        result = unittest.TextTestRunner(verbosity=2).run(loader.loadTestsFromTestCase(Image))
-        failed, skipped = len(result.failures) + len(result.errors), len(result.skipped)
-        passed = result.testsRun - failed - skipped
-    print(f"image: {passed} passed, {failed} failed, {skipped} skipped")
-    if arguments.totals:
-        with open(arguments.totals, "a") as file:
-            file.write(f"{passed} {failed} {skipped}\n")
-    return 1 if failed else 0
+        return test_totals.tell("image", 0, 0, 1, arguments.totals)
+    build()
+    return test_totals.run_case(Image, "image", arguments.only, arguments.totals)
 
 
 if __name__ == "__main__":

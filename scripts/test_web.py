@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import test_totals
+
 TREE = Path(__file__).resolve().parents[1]
 OUT = TREE / "build" / "web-tests"
 TAILOR = TREE / "build" / "release" / "bin" / "tailor"
@@ -60,9 +62,7 @@ def main():
 
 def finish(arguments, passed, failed, skipped):
     print(f"web: {passed} passed, {failed} failed, {skipped} skipped")
-    if arguments.totals:
-        with open(arguments.totals, "a") as file:
-            file.write(f"{passed} {failed} {skipped}\n")
+    test_totals.add(arguments.totals, passed, failed, skipped)
     return 1 if failed or not passed else 0
 
 

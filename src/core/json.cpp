@@ -32,9 +32,16 @@ bool scan_outside_strings(std::string_view text, const Seen& seen) {
   return false;
 }
 
-Result<Json> parse(std::string_view text, std::string_view where) {
+Result<Json> parse(std::string_view text, std::string_view where, bool any_names) {
+  constexpr std::size_t kShort = 16 << 10;  // the bytes that a few thousand names take
+  constexpr std::uint64_t kMostComparisons = 1 << 28;
   if (json_deeper_than(text, 64))
     return Error{ErrorCode::kCorruptData, fmt::format("{}: JSON is nested deeper than 64", where), ""};
+  if (!any_names && text.size() > kShort) {
+    if (const auto fault = check_json_names(text, kMostComparisons, false))
+      return Error{ErrorCode::kCorruptData,
+                   fmt::format("{}: one object has more names than can be read, up to '{}'", where, fault->name), ""};
+  }
   try {
     return Json::parse(text);
   } catch (const Json::exception& error) {  // syntax, or a number that no double holds
@@ -72,19 +79,12 @@ std::string json_reason(const Json::exception& error) {
 }
 
 Result<Json> parse_json(std::string_view text, std::string_view where) {
-  constexpr std::size_t kShort = 16 << 10;  // the bytes that a few thousand names take
-  constexpr std::uint64_t kMostComparisons = 1 << 28;
-  if (text.size() > kShort && !json_deeper_than(text, 64)) {
-    if (const auto fault = check_json_names(text, kMostComparisons, false))
-      return Error{ErrorCode::kCorruptData,
-                   fmt::format("{}: one object has more names than can be read, up to '{}'", where, fault->name), ""};
-  }
-  return parse(text, where);
+  return parse(text, where, false);
 }
 
 Result<Json> read_json(const std::filesystem::path& file, std::size_t max_bytes) {
   TAILOR_TRY(const std::string text, read_file(file, max_bytes));
-  return parse(text, file.string());
+  return parse(text, file.string(), true);
 }
 
 Result<std::vector<Json>> read_jsonl(const std::filesystem::path& file, bool drop_partial_last) {

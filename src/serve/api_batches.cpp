@@ -51,10 +51,8 @@ ApiResult<Json> create(const ApiServices& services, ApiCall& call) {
     in.fail("completion_window", fmt::format("expected hours from 1h to {}h, such as 24h", kMostHours));
   check_metadata(in);
   if (in.error()) return *in.error();
-  const auto file = services.store->files().find(file_id);
-  if (!file.has_value() && file.error().code != ErrorCode::kNotFound) return file.error();
-  const bool own = file.has_value() && (call.principal.key_id.empty() || file->owner == call.principal.key_id);
-  if (!own)
+  TAILOR_TRY(const std::optional<FileRecord> file, find_own_file(services, call.principal, file_id));
+  if (!file)
     in.fail("input_file_id", fmt::format("there is no file '{}'", file_id.substr(0, 128)), "file_not_found");
   else if (file->purpose != "batch")
     in.fail("input_file_id", fmt::format("the file has the purpose '{}'; expected batch", file->purpose));

@@ -15,16 +15,11 @@ ApiError not_found(const std::string& id) {
   return {404, "invalid_request_error", "", fmt::format("there is no file '{}'", id.substr(0, 128)), "id"};
 }
 
-/// A client's own; without keys everybody's.
 ApiResult<FileRecord> own_file(const ApiServices& services, const ApiCall& call) {
   const std::string& id = call.path.at("id");
-  auto file = services.store->files().find(id);
-  if (!file.has_value())
-    return file.error().code == ErrorCode::kNotFound || file.error().code == ErrorCode::kInvalidArgument
-               ? not_found(id)
-               : api_error(file.error());
-  if (!call.principal.key_id.empty() && file->owner != call.principal.key_id) return not_found(id);
-  return *file;
+  TAILOR_TRY(std::optional<FileRecord> file, find_own_file(services, call.principal, id));
+  if (!file) return not_found(id);
+  return std::move(*file);
 }
 
 /// Of a form with a file, by its Content-Length.
@@ -60,6 +55,18 @@ ApiResult<Json> remove(const ApiServices& services, const ApiCall& call) {
 }
 
 }  // namespace
+
+Result<std::optional<FileRecord>> find_own_file(const ApiServices& services, const Principal& principal,
+                                                const std::string& id) {
+  auto file = services.store->files().find(id);
+  if (!file.has_value()) {
+    const ErrorCode code = file.error().code;
+    if (code == ErrorCode::kNotFound || code == ErrorCode::kInvalidArgument) return std::optional<FileRecord>();
+    return file.error();
+  }
+  if (!principal.key_id.empty() && file->owner != principal.key_id) return std::optional<FileRecord>();
+  return std::optional<FileRecord>(std::move(*file));
+}
 
 ApiResult<std::unique_ptr<HttpBodySink>> make_upload(const ApiServices& services, const HttpHead& head,
                                                      const Principal& principal) {

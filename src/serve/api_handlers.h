@@ -3,6 +3,7 @@
 
 #include "infer/chat_template.h"
 #include "serve/api_context.h"
+#include "store/file_store.h"
 #include "store/page.h"
 
 namespace tailor {
@@ -54,6 +55,10 @@ void handle_cancel_batch(const ApiServices& services, const ApiCallPtr& call);
 /// Takes the body of handle_upload(). An error: it is no form, or there is no room. There is a store.
 ApiResult<std::unique_ptr<HttpBodySink>> make_upload(const ApiServices& services, const HttpHead& head,
                                                      const Principal& principal);
+
+/// A client's own; without keys everybody's. Nothing: there is no such file for it.
+Result<std::optional<FileRecord>> find_own_file(const ApiServices& services, const Principal& principal,
+                                                const std::string& id);
 
 /// "after", "limit" and "order" of a list.
 ApiResult<PageQuery> page_query(const ApiCall& call, std::int64_t most);

@@ -46,10 +46,10 @@ void check_file(FieldReader& in, const ApiServices& services, const Principal& p
   if (!in.has(field)) return;
   const std::string id = in.text(field, "", 128);
   if (in.error()) return;
-  const auto file = services.store->files().find(id);
-  if (!file.has_value() && file.error().code != ErrorCode::kNotFound) return in.fail(api_error(file.error()));
-  const bool own = file.has_value() && (principal.key_id.empty() || file->owner == principal.key_id);
-  if (!own) return in.fail(field, fmt::format("there is no file '{}'", id), "file_not_found");
+  const auto found = find_own_file(services, principal, id);
+  if (!found.has_value()) return in.fail(api_error(found.error()));
+  const std::optional<FileRecord>& file = *found;
+  if (!file) return in.fail(field, fmt::format("there is no file '{}'", id), "file_not_found");
   if (file->purpose != "fine-tune")
     in.fail(field, fmt::format("the file '{}' has the purpose '{}'; expected fine-tune", id, file->purpose));
 }
