@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "infer/grammar_cost.h"
 #include "model/utf8.h"
 
 namespace tailor {
@@ -44,7 +45,7 @@ std::string bracketed(const CodeSet& set) {
 class Printer {
  public:
   Printer(const std::vector<Grammar::Rule>& rules, const GrammarLimits& limits)
-      : rules_(rules), limits_(limits), ends_(rules.size(), false), reached_(rules.size(), false) {}
+      : rules_(rules), limits_(limits), cost_(rules), ends_(rules.size(), false), reached_(rules.size(), false) {}
 
   Result<std::string> print() {
     find_ends();
@@ -59,6 +60,7 @@ class Printer {
       const auto& [body, most, skipped, next, weight] = rules_[rule];
       TAILOR_CHECK(check_repetitions(*body));
       TAILOR_CHECK(check_weight(weight_ += weight, limits_));
+      TAILOR_CHECK(cost_.add(*body));
       out += fmt::format("{}{} ::= ", name(rule), most == kNoMaximum ? "" : fmt::format("[max_chars={}]", most));
       write(*body, out, waiting);
       if (!next.empty()) out += fmt::format(" (= {}* {})", bracketed(skipped), bracketed(next));
@@ -178,6 +180,7 @@ class Printer {
 
   const std::vector<Grammar::Rule>& rules_;
   const GrammarLimits& limits_;
+  CompileCost cost_;
   std::vector<bool> ends_, reached_;
   bool settled_ = false;                                // ends_ is final
   std::unordered_map<const GrammarNode*, bool> known_;  // then: ends() of what has parts
