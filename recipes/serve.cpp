@@ -152,6 +152,7 @@ bool is_open(const HttpEndpoint& endpoint) {
 
 Status serve(const ServeRequest& request, Logger& log,
              const std::function<void(const std::vector<std::string>&)>& ready, const CancelToken& stop) {
+  give_large_blocks_back();
   TAILOR_TRY(const std::unique_ptr<Store> store, open_store(request, log));
   std::unique_ptr<KeyDoor> door;
   TAILOR_TRY(auto fixed, read_fixed_keys(request.keys_file));

@@ -205,6 +205,28 @@ TEST(System, MemoryOfThisProcessAndWhatItsHeapHoldsInReserve) {
 #endif
 }
 
+#ifdef __GLIBC__
+/// Bytes in mappings of their own after a block of so many was allocated, and after it was freed.
+std::pair<std::size_t, std::size_t> mapped_with(std::size_t bytes) {
+  void* volatile block = std::malloc(bytes);
+  const std::size_t with = mallinfo2().hblkhd;
+  std::free(block);
+  return {with, mallinfo2().hblkhd};
+}
+
+TEST(System, LargeBlocksAreGivenBackHoweverManyWereFreed) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");  // in a process whose heap has nothing free yet
+  const auto check = [] {
+    give_large_blocks_back();
+    for (int i = 0; i < 3; ++i) mapped_with(16 << 20);  // would move the limit
+    const auto [large, after] = mapped_with(512 << 10);
+    const auto [small, end] = mapped_with(128 << 10);
+    std::exit(large >= (512 << 10) && after == 0 && small == 0 && end == 0 ? 0 : 1);
+  };
+  EXPECT_EXIT(check(), ::testing::ExitedWithCode(0), "");
+}
+#endif
+
 TEST(System, ReportsCoresAndMemory) {
   const SystemInfo info = system_info();
   EXPECT_GE(info.cores, 1);

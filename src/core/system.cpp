@@ -117,4 +117,11 @@ void release_free_memory() {
 #endif
 }
 
+void give_large_blocks_back() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 256 << 10);
+  mallopt(M_TRIM_THRESHOLD, 8 << 20);  // else it is what it was at first, and every step gives pages back
+#endif
+}
+
 }  // namespace tailor

@@ -21,6 +21,11 @@ SystemInfo system_info();
 /// of it then.
 void release_free_memory();
 
+/// From now on blocks above 256 KiB are mappings of their own, which are gone when they are freed: for a process that
+/// lives long and exchanges what it holds. By default the C library moves that limit up to 32 MiB as large blocks are
+/// freed, and weights of models then leave holes between what stays.
+void give_large_blocks_back();
+
 /// Bytes in memory now, of this process (`resident`), and of the C library's heap those that were given back or never
 /// used (`idle_heap`): where allocations fall otherwise they come back.
 struct MemoryNow {
