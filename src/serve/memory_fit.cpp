@@ -71,4 +71,23 @@ Result<std::uint64_t> check_memory(const std::filesystem::path& gguf, std::uint6
                hint};
 }
 
+Status check_memory(std::vector<std::filesystem::path> ggufs, std::uint64_t available_bytes) {
+  if (ggufs.empty() || available_bytes == 0) return {};
+  const auto bytes = [](const std::filesystem::path& file) -> std::uint64_t {
+    std::error_code missing;
+    const std::uintmax_t size = std::filesystem::file_size(file, missing);
+    return missing ? 0 : size;
+  };
+  // Of the largest, which is what can be exchanged, beside the others.
+  const auto largest =
+      std::max_element(ggufs.begin(), ggufs.end(), [&](const auto& a, const auto& b) { return bytes(a) < bytes(b); });
+  std::uint64_t others = 0;
+  for (auto it = ggufs.begin(); it != ggufs.end(); ++it) {
+    if (it != largest) others += bytes(*it);
+  }
+  const std::uint64_t left = available_bytes - std::min(available_bytes - 1, others);  // 0 would mean "not known"
+  const auto fits = check_memory(*largest, 0, left);
+  return fits ? Status() : Status(fits.error());
+}
+
 }  // namespace tailor

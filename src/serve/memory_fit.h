@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <vector>
 
 #include "core/result.h"
 
@@ -14,5 +15,8 @@ namespace tailor {
 /// cannot be read is no error here: loading tells more about it.
 Result<std::uint64_t> check_memory(const std::filesystem::path& gguf, std::uint64_t cache_bytes,
                                    std::uint64_t available_bytes, std::uint64_t held_bytes = 0);
+
+/// The same for models that are loaded together and keep no cache between requests, such as those of a package.
+Status check_memory(std::vector<std::filesystem::path> ggufs, std::uint64_t available_bytes);
 
 }  // namespace tailor

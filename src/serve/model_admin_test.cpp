@@ -292,6 +292,39 @@ TEST(MemoryFit, SaysWhatWouldFit) {
   EXPECT_NE(hopeless.error().hint.find("smaller model"), std::string::npos) << hopeless.error().hint;
 }
 
+TEST(MemoryFit, IsAskedBeforeAnyModelOrPackageIsLoaded) {
+  TemporaryDirectory dir;
+  test::write_prompt_package(dir.path() / "prompted", false);
+  test::write_prompt_package(dir.path() / "retrieved", true);
+  test::write_neighbours_package(dir.path() / "near", true);
+  test::write_tag_package(dir.path() / "tags", {0, 0, 0, 0, 0}, 1);
+  test::write_span_package(dir.path() / "span", 1, false);
+  ModelLoadOptions load{.share = std::make_shared<ComputeShare>(2)};
+  const auto expect_no_room = [](const auto& loaded, const std::string& what) {
+    ASSERT_FALSE(loaded) << what;
+    EXPECT_EQ(loaded.error().code, ErrorCode::kOutOfMemory) << what;
+    EXPECT_NE(loaded.error().message.find("does not fit into memory"), std::string::npos) << loaded.error().message;
+  };
+  for (const char* package : {"prompted", "retrieved", "near", "tags", "span"}) {
+    load.available_bytes = std::uint64_t{1} << 40;
+    EXPECT_TRUE(serve_package(dir.path() / package, "x", load)) << package;
+    load.available_bytes = 1 << 20;
+    expect_no_room(serve_package(dir.path() / package, "x", load), package);
+  }
+  expect_no_room(serve_base_model(testing::tiny_llama().string(), "x", load), "text");
+  expect_no_room(serve_base_model(test::tiny_encoder().string(), "x", load), "vectors");
+  EmbeddingBackend vectors(testing::tiny_llama(), load.share, {}, 1 << 20);
+  expect_no_room(vectors.get(), "vectors of a model of text");
+}
+
+TEST(MemoryFit, ModelsThatAreLoadedTogetherAddUp) {
+  const fs::path file = testing::tiny_llama(), other = test::tiny_encoder();
+  const std::uint64_t mb = 1 << 20, weights = fs::file_size(file) + fs::file_size(other);
+  EXPECT_TRUE(check_memory({file, other}, weights + 512 * mb));
+  EXPECT_FALSE(check_memory({file, other}, weights + 32 * mb));
+  EXPECT_TRUE(check_memory({}, mb));
+}
+
 TEST(KeyFile, SecretsMustBePrivateAndHashesNeedNotBe) {
   TemporaryDirectory dir;
   const fs::path file = dir.path() / "keys.yaml";

@@ -62,8 +62,8 @@ Status check_base(const fs::path& adapter, const EngineHost& host) {
 
 Result<std::shared_ptr<EngineHost>> make_host(const fs::path& gguf, const ModelLoadOptions& options,
                                               const TorchWorkerFiles& worker = {}) {
-  TAILOR_TRY(const std::uint64_t room, check_memory(gguf, options.cache_bytes, system_info().available_bytes,
-                                                    options.cache ? options.cache->held() : 0));
+  TAILOR_TRY(const std::uint64_t room,
+             check_memory(gguf, options.cache_bytes, options.available(), options.cache ? options.cache->held() : 0));
   TAILOR_TRY(Engine engine, Engine::load(gguf, {.threads = options.threads,
                                                 .max_context = options.max_context,
                                                 .cache_bytes = options.cache_bytes,
@@ -89,6 +89,18 @@ Json meta_of(const fs::path& gguf) {
           {"architecture", info->architecture}};
 }
 
+/// All that a package computes with.
+std::vector<fs::path> model_files(const fs::path& package, const PackageManifest& manifest) {
+  std::vector<fs::path> out;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(package, ignored)) {
+    if (entry.path().extension() == ".gguf") out.push_back(entry.path());
+  }
+  const bool elsewhere = !manifest.base.id.empty() && fs::path(manifest.base.file).is_absolute();
+  if (elsewhere && !fs::exists(package / "tuned.gguf", ignored)) out.push_back(manifest.base.file);
+  return out;
+}
+
 /// The file in a directory that an adapter is served from.
 Result<fs::path> adapter_file(const fs::path& path) {
   std::error_code ignored;
@@ -109,6 +121,10 @@ BatcherOptions batching(const ModelLoadOptions& options) {
 }
 
 }  // namespace
+
+std::uint64_t ModelLoadOptions::available() const {
+  return available_bytes > 0 ? available_bytes : system_info().available_bytes;
+}
 
 Result<std::shared_ptr<const TextBackend>> TextBackend::make(std::shared_ptr<EngineHost> host, const fs::path& adapter,
                                                              const TextSettings& settings) {
@@ -137,6 +153,7 @@ TextBackend::~TextBackend() {
 Result<EmbeddingBackend::Ready> EmbeddingBackend::get() {
   const std::lock_guard lock(mutex_);
   if (!batcher_) {
+    TAILOR_CHECK(check_memory({gguf_}, available_bytes_ > 0 ? available_bytes_ : system_info().available_bytes));
     TAILOR_TRY(Embedder embedder, Embedder::load(gguf_, {.threads = share_->cores()}));
     embedder_ = std::make_unique<Embedder>(std::move(embedder));
     batcher_ = std::make_unique<TextBatcher>(
@@ -312,7 +329,7 @@ Result<std::unique_ptr<ServedModel>> serve_base_model(const std::string& model, 
   auto out = std::make_unique<ServedModel>();
   out->id = id.empty() ? info.id : id;
   out->created = unix_now();
-  out->embedding = std::make_shared<EmbeddingBackend>(gguf, options.share, batching(options));
+  out->embedding = std::make_shared<EmbeddingBackend>(gguf, options.share, batching(options), options.available_bytes);
   if (info.kind == ModelKind::kDecoder) {
     TAILOR_TRY(const auto host, make_host(gguf, options));
     TAILOR_TRY(out->text, TextBackend::make(host, {}, {}));
@@ -365,6 +382,7 @@ Result<std::unique_ptr<ServedModel>> serve_package(const fs::path& package, cons
     out->fingerprint = fingerprint_of(host->sha256);
     return out;
   }
+  TAILOR_CHECK(check_memory(model_files(package, manifest), options.available()));
   out->fingerprint = fingerprint_of(sha256_hex(dump_json(manifest.data) + manifest.base.sha256));
   if (manifest.serving == kServeTags) {
     TAILOR_TRY(out->tags, TagBackend::load(package, std::move(manifest), options.share, batching(options)));

@@ -81,8 +81,13 @@ class TextBackend {
 /// Texts to vectors. Loaded when it is first asked for.
 class EmbeddingBackend {
  public:
-  EmbeddingBackend(std::filesystem::path gguf, std::shared_ptr<ComputeShare> share, BatcherOptions options = {})
-      : gguf_(std::move(gguf)), share_(std::move(share)), options_(std::move(options)) {}
+  /// `available_bytes`: of memory that it may take; 0: what is free when it is loaded.
+  EmbeddingBackend(std::filesystem::path gguf, std::shared_ptr<ComputeShare> share, BatcherOptions options = {},
+                   std::uint64_t available_bytes = 0)
+      : gguf_(std::move(gguf)),
+        share_(std::move(share)),
+        options_(std::move(options)),
+        available_bytes_(available_bytes) {}
   /// The batcher, and how long vectors and texts are.
   struct Ready {
     TextBatcher* batcher;
@@ -97,6 +102,7 @@ class EmbeddingBackend {
   std::filesystem::path gguf_;
   std::shared_ptr<ComputeShare> share_;
   BatcherOptions options_;
+  std::uint64_t available_bytes_;
   mutable std::mutex mutex_;  // held while it loads
   std::unique_ptr<Embedder> embedder_;
   std::unique_ptr<TextBatcher> batcher_;
@@ -188,7 +194,10 @@ struct ModelLoadOptions {
   int max_context = 0;
   QueueLimits queue;
   std::shared_ptr<ComputeShare> share;
-  bool nearest_rows = true;  // of packages that hold training rows, these may be asked for
+  bool nearest_rows = true;           // of packages that hold training rows, these may be asked for
+  std::uint64_t available_bytes = 0;  // of memory that a model may take; 0: what is free when it is loaded
+
+  std::uint64_t available() const;
 };
 
 /// A base model by catalogue name or path. `id` empty: its own.
