@@ -182,11 +182,12 @@ def main():
             elif arguments.peers:
                 with Stage("peers") as stage:
                     stage.note = peers.provide(cache)
-                with Stage("llama-server") as stage:
-                    Fetch(cache).all([pins.LLAMA])
-                    entry, built = llama_server.provide(cache, arguments.jobs or jobs(gigabytes_each=1.0))
-                    cache.link("llama-server", entry)
-                    stage.note = "built" if built else "is there"
+                Fetch(cache).all([pins.LLAMA])
+                for name in llama_server.BUILDS:
+                    with Stage(name) as stage:
+                        entry, built = llama_server.provide(cache, arguments.jobs or jobs(gigabytes_each=1.0), name)
+                        cache.link(name, entry)
+                        stage.note = "built" if built else "is there"
             elif arguments.web_tests:
                 with Stage("page's tests") as stage:
                     stage.note = f"packages in {web.provide_tests(cache)}"
