@@ -96,6 +96,7 @@ Json ChatTemplate::Impl::message_json(const ChatMessage& message, bool null_cont
     json["tool_calls"] = abilities.argument_text ? with_argument_text(message.tool_calls) : message.tool_calls;
   if (!message.tool_call_id.empty()) json["tool_call_id"] = message.tool_call_id;
   if (!message.name.empty()) json["name"] = message.name;
+  if (!message.reasoning.empty()) json["reasoning_content"] = message.reasoning;
   return json;
 }
 
@@ -195,6 +196,7 @@ Result<std::shared_ptr<const ChatTemplate::Impl>> ChatTemplate::make_one(const s
   spelling("unk_token", tokenizer.unk());
   spelling("pad_token", tokenizer.pad());
   impl->variables = options.variables;
+  impl->abilities.thoughts = source.find("</think>") != std::string::npos;
   impl->now = options.now.value_or(std::time(nullptr));
   TAILOR_CHECK(impl->probe());
   return std::shared_ptr<const Impl>(std::move(impl));

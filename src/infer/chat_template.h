@@ -21,6 +21,7 @@ struct ChatMessage {
   Json tool_calls = nullptr;
   std::string tool_call_id = {};  // of a tool's answer; may be empty
   std::string name = {};          // of the tool that answers; may be empty
+  std::string reasoning = {};     // the assistant's, before its content; may be empty
 };
 
 /// What a template has a place for, found by trying it.
@@ -31,6 +32,7 @@ struct ChatAbilities {
   bool tool_answers = false;   // the role "tool"
   bool argument_text = false;  // it wants the arguments of a call as JSON text, not as an object
   bool content_parts = false;  // it wants a content as [{"type": "text", "text": …}]
+  bool thoughts = false;       // its models think between <think> and </think> before they answer
 };
 
 struct ChatTemplateOptions {

@@ -127,9 +127,12 @@ TEST(Admission, AnOverloadedServerRefusesBeforeItTokenises) {
   std::string long_text;
   for (int i = 0; i < 4000; ++i) long_text += " word";
   EXPECT_EQ(api.post("/v1/completions", {{"prompt", long_text}}).status, 503) << "nobody counted its tokens";
+  const Json schema{{"type", "object"}, {"properties", {{"a", {{"type", "string"}}}}}};
+  EXPECT_EQ(api.post("/v1/completions", {{"prompt", "Hello"}, {"json_schema", schema}}).status, 503);
+  EXPECT_EQ(api.models().find("tiny")->text->constraints().cached(), 0) << "nobody compiled its grammar";
   EXPECT_EQ(api.post("/v1/completions", {{"prompt", "Hello"}, {"n", "many"}}).status, 400)
       << "what is wrong is told first";
-  EXPECT_NE(metrics->text(MetricText::Format::kPrometheus).find("tailor_waiting_refused_total{reason=\"server\"} 3"),
+  EXPECT_NE(metrics->text(MetricText::Format::kPrometheus).find("tailor_waiting_refused_total{reason=\"server\"} 4"),
             std::string::npos);
   flood.end();
   EXPECT_TRUE(test::eventually([&] { return api.post("/v1/completions", ask).status == 200; }));

@@ -62,36 +62,38 @@ std::optional<ApiError> refuse(const ApiServices& services, const ApiCall& call,
   return call.reserve(answer_tokens);
 }
 
-/// What a vocabulary can be held to; what cannot be enforced is refused with this field and code.
-ConstraintFactory compile(FieldReader& in, const TextBackend& model, const ConstraintSpec& spec, std::string param,
-                          std::string code) {
-  auto constraint = model.constraints().compile(spec);
-  if (constraint.has_value()) return constraint_factory(std::move(*constraint));
-  ApiError error = api_error(constraint.error());
-  error.message = to_string(constraint.error());  // it names no files, and may quote the schema's own paths
-  error.param = std::move(param);
-  error.code = std::move(code);
-  in.fail(std::move(error));
-  return {};
-}
+/// What the answers must follow, and how errors name it.
+struct AskedFormat {
+  std::optional<ConstraintSpec> spec;  // none: nothing
+  std::string param, code;
+};
 
-/// What the answers must follow; empty: nothing.
-ConstraintFactory read_format(FieldReader& in, const TextBackend& model, GenerationParams& params) {
-  const std::optional<ConstraintSpec> spec = read_constraint(in);
-  if (!spec || in.error()) return {};
-  params.sampling.ignore_end = false;  // where the text is complete nothing else may follow
-  return compile(in, model, *spec, spec->where.empty() ? "response_format" : spec->where, "unsupported_parameter");
+AskedFormat read_format(FieldReader& in) {
+  AskedFormat out{.spec = read_constraint(in), .param = "response_format", .code = "unsupported_parameter"};
+  if (out.spec && !out.spec->where.empty()) out.param = out.spec->where;
+  return out;
 }
 
 /// A call that must come follows the schema of its tool's parameters.
-ConstraintFactory forced_call(FieldReader& in, const TextBackend& model, const ToolRequest& tools,
-                              GenerationParams& params) {
-  params.sampling.ignore_end = false;  // as in read_format()
+AskedFormat forced_call(const TextBackend& model, const ToolRequest& tools) {
   ConstraintSpec spec;
   spec.kind = ConstraintSpec::Kind::kJsonSchema;
   spec.schema = call_schema(*model.tool_format(), tools);
   spec.where = "tools";
-  return compile(in, model, spec, "tools", "");
+  return {.spec = std::move(spec), .param = "tools", .code = ""};
+}
+
+/// After refuse(): it may cost more than the answer.
+ApiResult<ConstraintFactory> compile(const TextBackend& model, const AskedFormat& format, GenerationParams& params) {
+  if (!format.spec) return ConstraintFactory{};
+  params.sampling.ignore_end = false;  // where the text is complete nothing else may follow
+  auto constraint = model.constraints().compile(*format.spec);
+  if (constraint.has_value()) return constraint_factory(std::move(*constraint));
+  ApiError error = api_error(constraint.error());
+  error.message = to_string(constraint.error());  // it names no files, and may quote the schema's own paths
+  error.param = format.param;
+  error.code = format.code;
+  return error;
 }
 
 /// A text, texts, token ids, or lists of token ids.
@@ -126,6 +128,22 @@ void read_prompts(FieldReader& in, const ApiLimits& limits, const TextBackend& m
   }
 }
 
+/// What a template does not show of earlier turns.
+void ignore_reasoning(FieldReader& in) {
+  const Json& messages = *in.find("messages");
+  for (std::size_t i = 0; i < messages.size(); ++i) {
+    if (messages[i].value("role", "") != "assistant") continue;
+    for (const char* name : {"reasoning_content", "reasoning"}) {
+      if (messages[i].contains(name)) in.ignore(fmt::format("messages[{}].{}", i, name));
+    }
+  }
+}
+
+std::string end_of(const TextBackend& text, std::span<const std::int32_t> prompt) {
+  constexpr std::size_t kTokens = 16;
+  return text.tokenizer().decode(prompt.last(std::min(kTokens, prompt.size())), true);
+}
+
 ApiFailure chat(const ApiServices& services, const ApiCallPtr& call, const ServedModelPtr& model, FieldReader& in) {
   const std::vector<ChatMessage> messages = read_messages(in, services.limits);
   if (in.error()) return in.error();
@@ -142,36 +160,40 @@ ApiFailure chat(const ApiServices& services, const ApiCallPtr& call, const Serve
   if (top > 0 && !logprobs) in.fail("top_logprobs", "needs 'logprobs' to be true");
   if (params.sampling.max_tokens < 1) in.fail("max_tokens", "expected at least 1");
   if (logprobs) params.sampling.top_logprobs = top;
-  ConstraintFactory format;
-  if (!in.error()) format = read_format(in, text, params);
+  AskedFormat format = read_format(in);
   const ToolRequest tools = read_tool_request(in);
   const bool calls = !tools.tools.is_null(), must_call = calls && !tools.forced.empty();
   if (calls && !text.tool_format())
     in.fail("tools", fmt::format("'{}' was not made to call tools: its chat template has no place for them", model->id),
             "unsupported_parameter");
-  if (must_call && format) in.fail("response_format", "cannot be combined with a tool_choice that forces a call");
-  if (must_call && !in.error()) format = forced_call(in, text, tools, params);
+  if (must_call && format.spec) in.fail("response_format", "cannot be combined with a tool_choice that forces a call");
+  if (must_call && !in.error()) format = forced_call(text, tools);
   if (in.error()) return in.error();
+  const bool thinks = text.encoder().chat_template()->abilities(calls).thoughts;
+  if (!thinks) ignore_reasoning(in);
   call->note_ignored(in);
   const int answer = answer_estimate(in, params, text.max_context());
   if (auto refused = refuse(services, *call, text, params, std::int64_t{answer} * params.choices)) return refused;
+  TAILOR_TRY(ConstraintFactory constraint, compile(text, format, params));
   Result<TokenList> prompt = text.encoder().prompt(messages, tools.tools);
   if (!prompt.has_value()) {
     ApiError error = api_error(prompt.error());
     error.param = "messages";
     return error;
   }
-  const auto generation =
-      std::make_shared<GenerationCall>(call, model,
-                                       GenerationStyle{.chat = true,
-                                                       .logprobs = logprobs,
-                                                       .model = model->id,
-                                                       .tools = calls ? text.tool_format() : std::nullopt,
-                                                       .tool_names = tools.names(),
-                                                       .forced_call = must_call,
-                                                       .guard = services.guard,
-                                                       .parallel_calls = tools.parallel},
-                                       params, services.limits.stream_keep_alive);
+  const auto generation = std::make_shared<GenerationCall>(
+      call, model,
+      GenerationStyle{.chat = true,
+                      .logprobs = logprobs,
+                      .model = model->id,
+                      .tools = calls ? text.tool_format() : std::nullopt,
+                      .tool_names = tools.names(),
+                      .forced_call = must_call,
+                      .guard = services.guard,
+                      .parallel_calls = tools.parallel,
+                      .thoughts = thinks && !constraint,
+                      .thoughts_begun = thinks && opens_thoughts(end_of(text, *prompt))},
+      params, services.limits.stream_keep_alive);
   std::vector<GenerationCall::Prompt> prompts;
   if (must_call) {  // the call is begun for the model
     const TokenList open = text.tokenizer().encode(text.tool_format()->open, false, true);
@@ -179,7 +201,7 @@ ApiFailure chat(const ApiServices& services, const ApiCallPtr& call, const Serve
   }
   prompts.push_back({std::move(*prompt), ""});
   EngineRequest shape = engine_request(services, *call, *model, params, answer);
-  shape.constraint = std::move(format);
+  shape.constraint = std::move(constraint);
   generation->start(std::move(prompts), std::move(shape));
   return std::nullopt;
 }
@@ -199,8 +221,7 @@ ApiFailure completion(const ApiServices& services, const ApiCallPtr& call, const
     in.fail("suffix", "is not supported: the model writes forwards", "unsupported_parameter");
   if (params.sampling.max_tokens == 0 && !echo)
     in.fail("max_tokens", "0 needs 'echo' to be true: there would be no answer");
-  ConstraintFactory format;
-  if (!in.error()) format = read_format(in, text, params);
+  const AskedFormat format = read_format(in);
   std::vector<GenerationCall::Prompt> prompts;
   const int answer = answer_estimate(in, params, text.max_context());
   if (!in.error()) {
@@ -214,11 +235,12 @@ ApiFailure completion(const ApiServices& services, const ApiCallPtr& call, const
   if (!in.error() && prompts.size() * static_cast<std::size_t>(params.choices) > services.limits.prompts)
     in.fail("prompt", fmt::format("prompts times 'n' may be at most {}", services.limits.prompts));
   if (in.error()) return in.error();
+  TAILOR_TRY(ConstraintFactory constraint, compile(text, format, params));
   call->note_ignored(in);
   if (logprobs >= 0) params.sampling.top_logprobs = logprobs;
   EngineRequest shape = engine_request(services, *call, *model, params, answer);
   shape.only_prompt = params.sampling.max_tokens == 0;
-  shape.constraint = std::move(format);
+  shape.constraint = std::move(constraint);
   if (echo && logprobs >= 0) shape.prompt_logprobs = logprobs;
   const auto generation = std::make_shared<GenerationCall>(
       call, model,

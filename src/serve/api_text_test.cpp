@@ -371,8 +371,8 @@ TEST(ApiText, ParametersWithinOthersAreNamedByTheirPaths) {
       {{"role", "user"}, {"content", "z"}, {"weight", 0}},
       {{"role", "user"}, {"content", "z"}, {"weight", 1}}};
   EXPECT_EQ(ignored(api.post(path, talk)),
-            "messages[0].content[0].cache_control, messages[1].reasoning_content, messages[1].function_call, "
-            "messages[2].weight");
+            "messages[0].content[0].cache_control, messages[1].function_call, messages[2].weight, "
+            "messages[1].reasoning_content");
   EXPECT_EQ(ignored(api.post("/v1/rerank", {{"query", "x"}, {"documents", {{{"text", "y"}, {"title", "z"}}}}})),
             "documents[0].title");
   EXPECT_EQ(ignored(api.post("/tokenize", {{"messages", {{{"role", "user"}, {"content", "x"}, {"odd", 1}}}}})),

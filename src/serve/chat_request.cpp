@@ -89,7 +89,11 @@ std::vector<ChatMessage> read_messages(FieldReader& in, const ApiLimits& limits)
     if (!message.error() && !known)
       message.fail("role",
                    fmt::format("'{}' is none of system, developer, user, assistant, tool", next.role.substr(0, 64)));
-    if (next.role == "assistant") next.tool_calls = read_tool_calls(message);
+    if (next.role == "assistant") {
+      next.tool_calls = read_tool_calls(message);
+      next.reasoning = message.text("reasoning_content");
+      if (std::string other = message.text("reasoning"); next.reasoning.empty()) next.reasoning = std::move(other);
+    }
     next.content = read_content(message, !next.tool_calls.is_null());
     next.tool_call_id = message.text("tool_call_id", "", 256);
     next.name = message.text("name", "", 256);

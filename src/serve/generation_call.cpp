@@ -77,6 +77,32 @@ std::string GenerationCall::passed(Choice& choice, std::string_view text) {
   return std::move(out.text);
 }
 
+/// Thoughts, and content in which tools may be called.
+ReasoningReader::Told GenerationCall::parted(Choice& choice, std::string text, bool at_end) {
+  ReasoningReader::Told out;
+  if (choice.thoughts) {
+    out = choice.thoughts->add(text);
+    if (at_end) {
+      ReasoningReader::Told rest = choice.thoughts->finish();
+      out.reasoning += rest.reasoning;
+      out.content += rest.content;
+    }
+  } else {
+    out.content = std::move(text);
+  }
+  if (choice.tools) out.content = choice.tools->add(out.content) + (at_end ? choice.tools->finish() : "");
+  choice.reasoning += out.reasoning;
+  choice.text += out.content;
+  return out;
+}
+
+Json GenerationCall::delta_of(const ReasoningReader::Told& told) {
+  Json out = Json::object();
+  if (!told.reasoning.empty()) out["reasoning_content"] = out["reasoning"] = told.reasoning;
+  if (!told.content.empty() || told.reasoning.empty()) out["content"] = told.content;
+  return out;
+}
+
 void GenerationCall::start(std::vector<Prompt> prompts, EngineRequest shape) {
   const auto n = static_cast<std::size_t>(params_.choices);
   only_prompt_ = shape.only_prompt;
@@ -86,7 +112,8 @@ void GenerationCall::start(std::vector<Prompt> prompts, EngineRequest shape) {
     choices_.resize(prompts_.size() * n);
     open_filters();
     for (Choice& choice : choices_) {
-      if (!style_.tools) break;
+      if (style_.thoughts) choice.thoughts.emplace(style_.thoughts_begun);
+      if (!style_.tools) continue;
       choice.tools.emplace(*style_.tools, style_.parallel_calls, style_.tool_names);
       if (style_.forced_call) choice.tools->add(style_.tools->open);
     }
@@ -207,10 +234,7 @@ void GenerationCall::on_text(std::size_t index, std::string_view text, std::span
 
 void GenerationCall::take_text(std::size_t index, std::string_view text, std::span<const SampledToken> tokens) {
   Choice& choice = choices_[index];
-  std::string told = passed(choice, text);
-  if (choice.tools) told = choice.tools->add(told);
-  text = told;
-  choice.text += text;
+  const ReasoningReader::Told told = parted(choice, passed(choice, text), false);
   if (const auto now = std::chrono::steady_clock::now(); !tokens.empty()) {
     // The first token comes with the prompt's end: its time is the prompt's.
     if (choice.answer_tokens > 0)
@@ -225,12 +249,13 @@ void GenerationCall::take_text(std::size_t index, std::string_view text, std::sp
     if (!model_->text->tokenizer().ends_generation(token.token)) shown.push_back(token);
   }
   if (style_.logprobs) choice.tokens.insert(choice.tokens.end(), shown.begin(), shown.end());
-  if (!params_.stream || (text.empty() && (!style_.logprobs || shown.empty()))) return;
+  const bool silent = told.content.empty() && told.reasoning.empty() && (!style_.logprobs || shown.empty());
+  if (!params_.stream || silent) return;
   Json out{{"index", index}};
   if (style_.chat)
-    out["delta"] = {{"content", std::string(text)}};
+    out["delta"] = delta_of(told);
   else
-    out["text"] = std::string(text);
+    out["text"] = told.content;
   out["logprobs"] = !style_.logprobs ? Json(nullptr)
                     : style_.chat    ? chat_logprobs(shown)
                                      : completion_logprobs(index, shown, false, choice.places);
@@ -261,11 +286,8 @@ void GenerationCall::end_choice(std::size_t index, std::string reason) {
     choice.stop_text.clear();
     choice.stop_token = -1;
   }
-  if (choice.tools) {
-    rest = choice.tools->add(rest) + choice.tools->finish();
-    if (!choice.tools->calls().empty() && choice.reason == "stop") choice.reason = "tool_calls";
-  }
-  choice.text += rest;
+  const ReasoningReader::Told last = parted(choice, std::move(rest), true);
+  if (choice.tools && !choice.tools->calls().empty() && choice.reason == "stop") choice.reason = "tool_calls";
   --left_;
   if (over_) return;
   if (params_.stream) {
@@ -273,13 +295,13 @@ void GenerationCall::end_choice(std::size_t index, std::string reason) {
       send_event(
           event({{"index", index}, {"delta", std::move(content)}, {"logprobs", nullptr}, {"finish_reason", nullptr}}));
     };
-    if (!rest.empty() && style_.chat) delta({{"content", rest}});
+    if (style_.chat && !(last.content.empty() && last.reasoning.empty())) delta(delta_of(last));
     if (choice.tools && !choice.tools->calls().empty()) delta({{"tool_calls", tool_calls_of(choice, true)}});
     Json out{{"index", index}};
     if (style_.chat)
       out["delta"] = Json::object();
     else
-      out["text"] = rest;
+      out["text"] = last.content;
     out["logprobs"] = nullptr;
     out["finish_reason"] = choice.reason;
     if (Json stopped = stop_reason(choice); !stopped.is_null()) out["stop_reason"] = std::move(stopped);
@@ -409,6 +431,7 @@ Json GenerationCall::shown_choice(std::size_t index) const {
   Json out{{"index", index}};
   if (style_.chat) {
     out["message"] = {{"role", "assistant"}, {"content", choice.text}, {"refusal", nullptr}};
+    if (!choice.reasoning.empty()) out["message"]["reasoning_content"] = out["message"]["reasoning"] = choice.reasoning;
     if (choice.tools && !choice.tools->calls().empty()) {
       if (choice.text.find_first_not_of(" \t\r\n") == std::string::npos) out["message"]["content"] = nullptr;
       out["message"]["tool_calls"] = tool_calls_of(choice, false);

@@ -12,6 +12,7 @@
 #include "serve/generation_params.h"
 #include "serve/guard.h"
 #include "serve/metric_histogram.h"
+#include "serve/reasoning.h"
 #include "serve/token_places.h"
 
 namespace tailor {
@@ -23,9 +24,11 @@ struct GenerationStyle {
   std::string model;                // as answers name it
   std::optional<ToolFormat> tools;  // calls are looked for in the answer
   std::vector<std::string> tool_names = {};
-  bool forced_call = false;    // the prompt ends with what opens a call
-  Guard* guard = nullptr;      // null: the answers are told as they are written
-  bool parallel_calls = true;  // else an answer ends with its first call
+  bool forced_call = false;     // the prompt ends with what opens a call
+  Guard* guard = nullptr;       // null: the answers are told as they are written
+  bool parallel_calls = true;   // else an answer ends with its first call
+  bool thoughts = false;        // may come first in the answer
+  bool thoughts_begun = false;  // the prompt ends with what opens them
 };
 
 /// What became of a request, for metrics and logs.
@@ -65,6 +68,8 @@ class GenerationCall : public std::enable_shared_from_this<GenerationCall> {
     std::vector<SampledToken> tokens;
     std::unique_ptr<AnswerFilter> filter;  // null: all passes
     bool cut = false;                      // by it: the rest is not told
+    std::optional<ReasoningReader> thoughts;
+    std::string reasoning;
     std::optional<ToolCallReader> tools;
     std::string reason;  // empty: not at its end; what the engine tells after it is left out
     TokenPlaces places;  // of a stream's log-probabilities
@@ -81,6 +86,8 @@ class GenerationCall : public std::enable_shared_from_this<GenerationCall> {
 
   // Under mutex_:
   static std::string passed(Choice& choice, std::string_view text);
+  static ReasoningReader::Told parted(Choice& choice, std::string text, bool at_end);
+  static Json delta_of(const ReasoningReader::Told& told);
   void begin_stream();
   void send_event(const Json& event);
   Json tool_calls_of(const Choice& choice, bool numbered) const;

@@ -121,6 +121,31 @@ test("an answer is copied as it was written", async ({ page, context }) => {
   expect(await page.evaluate(() => navigator.clipboard.readText())).toBe("**bold** `x`");
 });
 
+test("what a model thinks stands apart, folded, and is not sent again", async ({ page }) => {
+  const thought = { choices: [{ index: 0, delta: { reasoning_content: "It is <b>polite</b>.", reasoning: "It is <b>polite</b>." }, finish_reason: null }] };
+  await page.route("**/v1/chat/completions", (route) =>
+    route.fulfill({ contentType: "text/event-stream", body: events(thought, words("Hello!")) + "data: [DONE]\n\n" }));
+  await open(page, kText);
+  await say(page, "Hello");
+  const answer = await ended(page);
+  await expect(answer.locator(".text")).toHaveText("Hello!");
+  await expect(answer.locator(".thought")).toBeHidden();
+  await answer.getByText("What the model thought").click();
+  await expect(answer.locator(".thought")).toHaveText("It is <b>polite</b>.");
+  const asked = page.waitForRequest("**/v1/chat/completions");
+  await say(page, "Why?");
+  expect(JSON.stringify((await asked).postDataJSON())).not.toContain("polite");
+});
+
+test("a model that only thinks has given no answer", async ({ page }) => {
+  const thought = { choices: [{ index: 0, delta: { reasoning_content: "Hmm" }, finish_reason: "length" }] };
+  await page.route("**/v1/chat/completions", (route) =>
+    route.fulfill({ contentType: "text/event-stream", body: events(thought) + "data: [DONE]\n\n" }));
+  await open(page, kText);
+  await say(page, "Hello");
+  await expect((await ended(page)).locator(".text")).toContainText("did not come to an answer");
+});
+
 test("what a model writes is text, never markup", async ({ page }) => {
   const text = "<img src=x onerror=\"document.title='bad'\"><script>document.title='bad'</script>\n\n" +
     "![a](https://example.org/a.png) [b](javascript:alert(1))\n\n```html\n<b>code</b>\n```\n- **one**\n- *two*\n";

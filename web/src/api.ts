@@ -118,6 +118,7 @@ async function first<T>(path: string, request: object, signal: AbortSignal): Pro
 
 export interface StreamPart {
   text?: string;
+  thought?: string;
   finish?: string;
   usage?: Usage;
 }
@@ -164,7 +165,7 @@ export async function* stream(
 }
 
 interface Chunk {
-  choices?: { text?: string; delta?: { content?: string | null }; finish_reason?: string | null }[];
+  choices?: { text?: string; delta?: { content?: string | null; reasoning_content?: string | null }; finish_reason?: string | null }[];
   usage?: Usage | null;
   error?: { message?: string };
 }
@@ -181,6 +182,7 @@ function part(data: string): StreamPart {
   const text = choice?.delta?.content ?? choice?.text;
   return {
     ...(text ? { text } : {}),
+    ...(choice?.delta?.reasoning_content ? { thought: choice.delta.reasoning_content } : {}),
     ...(choice?.finish_reason ? { finish: choice.finish_reason } : {}),
     ...(chunk.usage ? { usage: chunk.usage } : {}),
   };

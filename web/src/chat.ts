@@ -14,6 +14,7 @@ const kFinish: Record<string, string> = {
 /** One answer of the model, on the page. */
 interface Answer {
   element: HTMLElement;
+  thoughts: HTMLElement;
   body: HTMLElement;
   note: HTMLElement;
   actions: HTMLElement;
@@ -123,18 +124,25 @@ export class Chat {
     const announcer = new StreamAnnouncer();
     announce("The answer is being written");
     const begin = performance.now();
-    let text = "", finish = "", fault = "";
+    let text = "", thoughts = "", finish = "", fault = "";
     let first = 0;
     let usage: Usage | null = null;
     let drawn = 0;
     const draw = () => {
       drawn = 0;
       const follow = this.atEnd();
+      if (thoughts !== "") answer.thoughts.hidden = false;
+      answer.thoughts.lastElementChild!.textContent = thoughts;
       showMarkdown(answer.body, text);
       if (follow) this.scroll();
     };
     try {
       for await (const part of stream(this.model, history, this.settings.sampling(), control.signal)) {
+        if (part.thought) {
+          first ||= performance.now();
+          thoughts += part.thought;
+          drawn ||= requestAnimationFrame(draw);
+        }
         if (part.text) {
           first ||= performance.now();
           text += part.text;
@@ -158,7 +166,7 @@ export class Chat {
     if (this.running === control) this.idle();
     if (!answer.element.isConnected) return; // a new conversation has begun
     if (text !== "") this.messages.push({ role: "assistant", content: text });
-    else if (!fault) answer.body.append(make("p", { class: "hint" }, finish === "stopped" ? "Stopped before it began." : "The answer is empty."));
+    else if (!fault) answer.body.append(make("p", { class: "hint" }, empty(finish, thoughts)));
     if (fault) answer.body.append(make("p", { class: "fault", attributes: { role: "alert" } }, fault));
     answer.note.replaceChildren(...notes(finish, first ? first - begin : 0, first ? end - first : 0, usage));
     if (text !== "") answer.actions.append(copyButton(() => text));
@@ -168,14 +176,16 @@ export class Chat {
   }
 
   private place(): Answer {
+    const thoughts = make("details", { class: "thoughts" }, make("summary", {}, "What the model thought"), make("div", { class: "thought plain" }));
+    thoughts.hidden = true;
     const body = make("div", { class: "text" });
     const note = make("p", { class: "note" });
     const actions = make("div", { class: "actions" });
     const element = make("article", { class: "said model", attributes: { "aria-label": this.model.id, "aria-busy": "true" } },
-      make("h2", {}, this.model.id), body, note, actions);
+      make("h2", {}, this.model.id), thoughts, body, note, actions);
     this.log.append(element);
     this.scroll();
-    return { element, body, note, actions };
+    return { element, thoughts, body, note, actions };
   }
 
   private busy(control: AbortController): void {
@@ -204,6 +214,11 @@ export class Chat {
   private scroll(): void {
     this.log.scrollTop = this.log.scrollHeight;
   }
+}
+
+function empty(finish: string, thoughts: string): string {
+  if (thoughts !== "") return "The model thought, and did not come to an answer.";
+  return finish === "stopped" ? "Stopped before it began." : "The answer is empty.";
 }
 
 function notes(finish: string, first: number, rest: number, usage: Usage | null): string[] {
