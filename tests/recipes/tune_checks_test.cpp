@@ -234,7 +234,7 @@ TEST_F(TuneChecks, RowsLongerThanTheContextLoseTheirEndAndThatIsSaid) {
 
 TEST_F(TuneChecks, ARateThatExplodesIsLoweredAndSaid) {
   const Outcome r = tune("wild", {"--method", "full", "--learning-rate", "100", "--schedule", "constant",
-                                  "--warmup-ratio", "0", "--max-steps", "60", "--evaluate-every-epochs", "0"});
+                                  "--warmup-ratio", "0", "--max-steps", "24", "--evaluate-every-epochs", "0"});
   if (r.code == 0) {
     EXPECT_GT(result("wild").at("rollbacks").get<int>(), 0) << r.err;
     EXPECT_TRUE(contains(r.err, "going back")) << r.err;
