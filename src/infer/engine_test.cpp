@@ -328,6 +328,48 @@ TEST(Engine, AdaptersHaveLanesAndBeginningsOfTheirOwn) {
                "cannot be used as an adapter");
 }
 
+/// One lane, and answers of the base without end, each longer than the other so that they never end together: the
+/// adapter has its turn after its wait, which here is none.
+TEST(Engine, AnAdapterWaitsNoLongerThanItsBoundHoweverBusyTheOthersAre) {
+  TemporaryDirectory dir("engine");
+  EngineOptions options = exact();
+  options.lanes = 1;
+  options.adapter_wait = std::chrono::milliseconds(0);
+  Engine engine = Engine::load(tiny_llama(), options).value();
+  testing::write_tiny_adapter(dir.path() / "adapter.gguf", 64, "", 0.2, 1);
+  const AdapterId adapter = engine.add_adapter(dir.path() / "adapter.gguf").value();
+  const auto waiting = std::make_shared<Heard>();
+  constexpr int kClients = 4, kMostAnswers = 60;
+  std::atomic<bool> heard{false};
+  std::atomic<int> answers{0}, begun{0};
+  std::vector<std::thread> clients;
+  for (int i = 0; i < kClients; ++i) {
+    clients.emplace_back([&, i] {
+      for (int n = 0; n < kMostAnswers && !heard; ++n) {
+        EngineRequest request = ask(some_tokens(20, static_cast<std::uint64_t>(i)), 40 + 7 * i);
+        request.sampling.ignore_end = true;
+        const auto mine = std::make_shared<Heard>();
+        engine.submit(std::move(request), mine).value();
+        if (n == 0) {
+          mine->wait_for_tokens(1);
+          ++begun;
+        }
+        EXPECT_TRUE(mine->wait()[0].end);
+        ++answers;
+      }
+    });
+  }
+  while (begun < kClients) std::this_thread::yield();
+  EngineRequest request = ask(some_tokens(20, 9), 2);
+  request.adapter = adapter;
+  engine.submit(std::move(request), waiting).value();
+  EXPECT_TRUE(waiting->wait()[0].end);
+  const int meanwhile = answers;
+  heard = true;
+  for (std::thread& client : clients) client.join();
+  EXPECT_LE(meanwhile, 2 * kClients) << "those that ran, and at most one more each";
+}
+
 TEST(Engine, NothingIsKeptOfAnAdapterThatWasRemoved) {
   TemporaryDirectory dir("engine");
   EngineOptions options = exact();
