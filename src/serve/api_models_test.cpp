@@ -268,8 +268,11 @@ TEST(ApiModels, LabelPackagesAnswerChatsWithTheLabel) {
   EXPECT_EQ(got.json["choices"][0]["message"]["content"], "long");
   EXPECT_EQ(got.json["choices"][0]["finish_reason"], "stop");
   const auto events = api.stream("/v1/chat/completions", body);
-  EXPECT_EQ(events.front()["choices"][0]["delta"]["content"], "long");
-  EXPECT_EQ(events.back(), "[DONE]");
+  ASSERT_EQ(events.size(), 4u);
+  EXPECT_EQ(events[0]["choices"][0]["delta"], (Json{{"role", "assistant"}, {"content", ""}}));
+  EXPECT_EQ(events[1]["choices"][0]["delta"], (Json{{"content", "long"}}));
+  EXPECT_EQ(events[2]["choices"][0]["finish_reason"], "stop");
+  EXPECT_EQ(events[3], "[DONE]");
   Json nobody = body;
   nobody["messages"].erase(1);
   EXPECT_EQ(api.post("/v1/chat/completions", nobody).json["error"]["param"], "messages");
