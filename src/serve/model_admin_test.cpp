@@ -63,6 +63,7 @@ TEST(ModelAdmin, LoadsABaseModelByNameAndDropsIt) {
   const JsonAnswer loaded = a.post("/v1/admin/models", {{"name", "vectors"}, {"model", "all-minilm-l6-v2"}});
   ASSERT_EQ(loaded.status, 200) << loaded.json;
   EXPECT_EQ(loaded.json["id"], "vectors");
+  EXPECT_EQ(loaded.json["meta"]["vocab_type"], 3) << "LLAMA_VOCAB_TYPE_WPM";
   EXPECT_TRUE(a.audited("model.load", "vectors"));
   EXPECT_EQ(a.api.get("/v1/models/vectors", a.infer).status, 200);
   EXPECT_EQ(a.remove("vectors", a.infer), 403) << "a key for asking changes nothing";
