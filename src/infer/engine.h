@@ -9,6 +9,7 @@
 /// over a few contexts ("lanes"), each with an adapter and sequences of its own. Lanes run side by side, each on its
 /// share of the cores (infer/compute_share.h); beginnings move between them as bytes.
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -136,6 +137,9 @@ struct ExpectedWait {
   double tokens_per_second = 0;  // as what waits is worked off; 0: nobody knows
 };
 
+/// Upper bounds of the tokens of a step, vLLM's: rising.
+inline constexpr std::array kStepTokens{1., 8., 16., 32., 64., 128., 256., 512., 1024., 2048., 4096., 8192., 16384.};
+
 struct EngineStats {
   int lanes = 0;
   double drain_tokens_per_second = 0;       // of what waits, while something did; 0: nobody knows
@@ -149,6 +153,7 @@ struct EngineStats {
   std::uint64_t computed_tokens = 0;        // of prompts and answers
   std::uint64_t answer_tokens = 0;
   std::uint64_t steps = 0, preempted = 0, finished = 0, failed = 0;
+  std::array<std::uint64_t, kStepTokens.size() + 1> computing_steps{};  // of these, by the tokens that they computed
   std::uint64_t kept_bytes = 0;
   std::optional<SteadyTime> computing_since;  // heartbeat: since when the lane that has had work the longest without a
                                               // step's end has had it; none: no lane has work

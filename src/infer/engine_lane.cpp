@@ -501,6 +501,10 @@ void Lane::publish() {
     beginnings_.publish(*job);
   }
   EngineStats& counts = engine_.counts;
+  if (new_computed_ > 0) {
+    const auto* bound = std::lower_bound(kStepTokens.begin(), kStepTokens.end(), static_cast<double>(new_computed_));
+    ++counts.computing_steps[static_cast<std::size_t>(bound - kStepTokens.begin())];
+  }
   counts.prompt_tokens += std::exchange(new_prompt_, 0);
   counts.cached_tokens += std::exchange(new_cached_, 0);
   counts.computed_tokens += std::exchange(new_computed_, 0);

@@ -24,6 +24,15 @@ TEST(ApiModels, ListAndOne) {
   EXPECT_EQ(model["object"], "model");
   EXPECT_TRUE(model["parent"].is_null());
   EXPECT_EQ(model["max_model_len"], 2048);
+  // As llama.cpp has it, and more.
+  const Json& meta = model["meta"];
+  EXPECT_EQ(meta["vocab_type"], 2) << "LLAMA_VOCAB_TYPE_BPE";
+  EXPECT_EQ(meta["n_vocab"], 49152);
+  EXPECT_EQ(meta["vocab_size"], 49152);
+  EXPECT_EQ(meta["n_ctx_train"], 2048);
+  EXPECT_EQ(meta["n_embd"], 64);
+  EXPECT_GT(meta["n_params"], 3'000'000);
+  EXPECT_GT(meta["size"], 12'000'000);
   EXPECT_EQ(api.get("/v1/models/tiny").json, model);
   EXPECT_EQ(api.get("/v1/models/other").status, 404);
   EXPECT_EQ(api.get("/v1/models/other").json["error"]["code"], "model_not_found");
@@ -268,8 +277,11 @@ TEST(ApiModels, LabelPackagesAnswerChatsWithTheLabel) {
   EXPECT_EQ(got.json["choices"][0]["message"]["content"], "long");
   EXPECT_EQ(got.json["choices"][0]["finish_reason"], "stop");
   const auto events = api.stream("/v1/chat/completions", body);
-  EXPECT_EQ(events.front()["choices"][0]["delta"]["content"], "long");
-  EXPECT_EQ(events.back(), "[DONE]");
+  ASSERT_EQ(events.size(), 4u);
+  EXPECT_EQ(events[0]["choices"][0]["delta"], (Json{{"role", "assistant"}, {"content", ""}}));
+  EXPECT_EQ(events[1]["choices"][0]["delta"], (Json{{"content", "long"}}));
+  EXPECT_EQ(events[2]["choices"][0]["finish_reason"], "stop");
+  EXPECT_EQ(events[3], "[DONE]");
   Json nobody = body;
   nobody["messages"].erase(1);
   EXPECT_EQ(api.post("/v1/chat/completions", nobody).json["error"]["param"], "messages");

@@ -48,7 +48,8 @@ void send_message(const ApiCall& call, const ServedModel& model, const ChatStyle
     return Json::array(
         {{{"index", 0}, {"delta", std::move(delta)}, {"logprobs", nullptr}, {"finish_reason", std::move(reason)}}});
   };
-  send(choice({{"role", "assistant"}, {"content", content}}, nullptr), nullptr);
+  send(choice({{"role", "assistant"}, {"content", ""}}, nullptr), nullptr);
+  if (!content.empty()) send(choice({{"content", content}}, nullptr), nullptr);
   send(choice(Json::object(), "stop"), nullptr);
   if (style.include_usage) send(Json::array(), usage);
   call.responder->write("data: [DONE]\n\n");

@@ -125,7 +125,8 @@ TEST_F(ApiPackages, TagPackagesAreListedAndHoldConversations) {
   EXPECT_EQ(said[0]["end"], 6);
   EXPECT_GT(api_.post("/v1/chat/completions", body).json["usage"]["prompt_tokens"].get<int>(), 0);
   const auto events = api_.stream("/v1/chat/completions", body);
-  EXPECT_EQ(Json::parse(events.front()["choices"][0]["delta"]["content"].get<std::string>()), said);
+  EXPECT_EQ(events.at(0)["choices"][0]["delta"], (Json{{"role", "assistant"}, {"content", ""}}));
+  EXPECT_EQ(Json::parse(events.at(1)["choices"][0]["delta"].value("content", "null")), said);
   EXPECT_EQ(events.back(), "[DONE]");
 }
 

@@ -2,6 +2,7 @@
 #include "store/random_id.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include "serve/openapi.h"
 
@@ -36,11 +37,21 @@ HttpResponse error_response_of(int status, std::string_view message) {
   return error_response(error);
 }
 
+/// By which the client called the server; 0: nobody knows.
+int server_port(const HttpHead& head) {
+  int port = 0;
+  std::from_chars(head.port.data(), head.port.data() + head.port.size(), port);
+  if (port > 0 && port <= 65535) return port;
+  return head.host.empty() || head.over_unix_socket ? 0 : head.over_tls ? 443 : 80;
+}
+
 RequestRecord begin_record(const HttpHead& head) {
   RequestRecord out;
   out.id = request_id(head);
   out.method = head.method;
   out.remote_address = head.remote_address;
+  out.server_address = head.host;
+  out.server_port = server_port(head);
   out.began = std::chrono::system_clock::now();
   if (const std::string* parent = head.headers.find("traceparent")) {
     if (auto trace = parse_traceparent(*parent)) out.trace = std::move(*trace);

@@ -514,6 +514,7 @@ void GenerationCall::report(int status) {
   out.temperature = params_.sampling.temperature;
   out.top_p = params_.sampling.top_p;
   out.seed = params_.sampling.seed;
+  out.stop = params_.sampling.stop;
   if (call_->record) call_->record->generation = told;
 }
 

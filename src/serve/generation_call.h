@@ -47,6 +47,7 @@ struct GenerationReport {
   int choices = 1, max_tokens = 0;
   double temperature = 0, top_p = 1;
   std::uint64_t seed = 0;
+  std::vector<std::string> stop;  // texts that the request named
 };
 
 /// Threads: start() once; the rest is the engine's and the connection's.

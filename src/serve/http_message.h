@@ -41,6 +41,7 @@ struct HttpHead {
   std::string path;    // percent-decoded, begins with "/"; no NUL, no ".." segment. "*": OPTIONS *
   std::string query;   // as it came, without "?"
   std::string host;    // of Host, lower case, without port; empty where HTTP/1.0 came without one
+  std::string port;    // of Host, digits; empty where it names none
   HttpHeaders headers;
   std::string remote_address;  // "192.0.2.1", "2001:db8::1"; empty over a Unix socket
   std::string tls_client;      // common name of the client's certificate, where one was asked for

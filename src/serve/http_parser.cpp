@@ -198,6 +198,7 @@ bool HttpParser::interpret_host() {
     return refuse(400, "the target and the Host field name different hosts");
   }
   head_.host = std::move(parsed->host);
+  head_.port = std::move(parsed->port);
   return true;
 }
 

@@ -22,6 +22,7 @@ TEST(HttpParser, ReadsAHead) {
   EXPECT_EQ(parsed.head.path, "/v1/models x");
   EXPECT_EQ(parsed.head.query, "limit=3&q=%2F");
   EXPECT_EQ(parsed.head.host, "example.com");
+  EXPECT_EQ(parsed.head.port, "8080");
   EXPECT_EQ(*parsed.head.headers.find("X-a"), "one two");
   EXPECT_EQ(parsed.head.headers.count("X-A"), 2U);
   EXPECT_EQ(parsed.head.headers.find("absent"), nullptr);

@@ -27,12 +27,16 @@ inline constexpr std::array kChoiceCounts{1., 2., 5., 10., 20.};
 class BucketCounts {
  public:
   explicit BucketCounts(std::span<const double> bounds) : bounds_(bounds), counts_(bounds.size() + 1) {}
+  /// Counted by others: `counts` as counts() has them.
+  BucketCounts(std::span<const double> bounds, std::span<const std::uint64_t> counts, double sum)
+      : bounds_(bounds), counts_(counts.begin(), counts.end()), sum_(sum) {}
   void observe(double value, std::uint64_t times = 1) {
     counts_[bucket_of(bounds_, value)] += times;
     sum_ += value * static_cast<double>(times);
   }
   /// Of the bounds, rising, then of what lies above them all.
   std::span<const std::uint64_t> counts() const { return counts_; }
+  std::span<const double> bounds() const { return bounds_; }
   double sum() const { return sum_; }
   static std::size_t bucket_of(std::span<const double> bounds, double value) {
     return static_cast<std::size_t>(std::lower_bound(bounds.begin(), bounds.end(), value) - bounds.begin());

@@ -83,16 +83,15 @@ void MetricText::sample(const MetricLabels& labels, std::uint64_t value) {
   line("", labels, "", fmt::format("{}", value));
 }
 
-void MetricText::histogram(const MetricLabels& labels, const Histogram& histogram) {
-  const BucketCounts now = histogram.read();
+void MetricText::histogram(const MetricLabels& labels, const BucketCounts& counted) {
   std::uint64_t below = 0;
-  for (std::size_t i = 0; i < histogram.bounds().size(); ++i) {
-    below += now.counts()[i];
-    line("_bucket", labels, bound(histogram.bounds()[i]), fmt::format("{}", below));
+  for (std::size_t i = 0; i < counted.bounds().size(); ++i) {
+    below += counted.counts()[i];
+    line("_bucket", labels, bound(counted.bounds()[i]), fmt::format("{}", below));
   }
-  const std::string all = fmt::format("{}", below + now.counts().back());
+  const std::string all = fmt::format("{}", below + counted.counts().back());
   line("_bucket", labels, "+Inf", all);
-  line("_sum", labels, "", number(now.sum()));
+  line("_sum", labels, "", number(counted.sum()));
   line("_count", labels, "", all);
 }
 

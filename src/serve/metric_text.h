@@ -29,7 +29,8 @@ class MetricText {
   void gauge(std::string_view name, std::string_view help) { family(name, Kind::kGauge, help); }
   void sample(const MetricLabels& labels, double value);
   void sample(const MetricLabels& labels, std::uint64_t value);
-  void histogram(const MetricLabels& labels, const Histogram& histogram);
+  void histogram(const MetricLabels& labels, const BucketCounts& counted);
+  void histogram(const MetricLabels& labels, const Histogram& now) { histogram(labels, now.read()); }
 
   std::string finish() &&;
   static const char* content_type(Format format);

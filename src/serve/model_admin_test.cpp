@@ -17,6 +17,7 @@
 #include "serve/memory_fit.h"
 #include "serve/test_api.h"
 #include "serve/test_log.h"
+#include "serve/test_openapi.h"
 #include "serve/test_packages.h"
 #include "store/store_testing.h"
 
@@ -63,6 +64,7 @@ TEST(ModelAdmin, LoadsABaseModelByNameAndDropsIt) {
   const JsonAnswer loaded = a.post("/v1/admin/models", {{"name", "vectors"}, {"model", "all-minilm-l6-v2"}});
   ASSERT_EQ(loaded.status, 200) << loaded.json;
   EXPECT_EQ(loaded.json["id"], "vectors");
+  EXPECT_EQ(loaded.json["meta"]["vocab_type"], 3) << "LLAMA_VOCAB_TYPE_WPM";
   EXPECT_TRUE(a.audited("model.load", "vectors"));
   EXPECT_EQ(a.api.get("/v1/models/vectors", a.infer).status, 200);
   EXPECT_EQ(a.remove("vectors", a.infer), 403) << "a key for asking changes nothing";
@@ -70,6 +72,26 @@ TEST(ModelAdmin, LoadsABaseModelByNameAndDropsIt) {
   EXPECT_TRUE(a.audited("model.remove", "vectors"));
   EXPECT_EQ(a.api.get("/v1/models/vectors", a.infer).status, 404);
   EXPECT_EQ(a.remove("vectors", a.admin), 404);
+}
+
+TEST(ModelAdmin, AnswersAreThoseThatTheDescriptionTells) {
+  AdminApi a;
+  const test::Described described;
+  test::write_neighbours_package(a.dir.path() / "package", true);
+  a.store->packages().add("support", "1", a.dir.path() / "package", {}).value();
+  tailor::testing::write_tiny_adapter(a.dir.path() / "adapters" / "polite.gguf");
+  const auto post = [&](const std::string& path, const Json& body) {
+    const JsonAnswer got = a.post(path, body);
+    EXPECT_EQ(got.status, 200) << got.json;
+    described.check(got.json, "post", path);
+  };
+  post("/v1/admin/models", {{"package", "support@1"}});
+  post("/v1/load_lora_adapter", {{"lora_name", "polite"}, {"lora_path", "polite.gguf"}});
+  post("/v1/unload_lora_adapter", {{"lora_name", "polite"}});
+  const test::Answer removed =
+      a.api.client().ask("DELETE /v1/admin/models/support HTTP/1.1\r\nHost: localhost\r\n" + a.admin + "\r\n");
+  EXPECT_EQ(removed.status, 200);
+  described.check(Json::parse(removed.body), "delete", "/v1/admin/models/{id}");
 }
 
 TEST(ModelAdmin, NothingIsLoadedOrDroppedWithoutAnEntryInTheAuditLog) {

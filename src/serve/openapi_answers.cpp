@@ -33,6 +33,18 @@ Json list_of(const char* item, Fields more = {}) {
   return told(out);
 }
 
+void add_tool_calls(Json& schemas) {
+  const Json function = told({{"name", string("of one of the request's tools, where the call was forced")},
+                              {"arguments", string("the text of a JSON object")}});
+  const Fields call{{"id", string("call_…, for the tool_call_id of its answer")},
+                    {"type", constant("function")},
+                    {"function", function}};
+  schemas["ToolCall"] = told(call);
+  Fields numbered{{"index", integer("of the call among those of its message")}};
+  numbered.insert(numbered.end(), call.begin(), call.end());
+  schemas["ToolCallDelta"] = told(numbered, {}, "a whole call: none comes in parts");
+}
+
 void add_text_answers(Json& schemas) {
   const Json bytes = list(integer("", 0, 255), "of the token, which need not be whole characters");
   const Json top = told({{"token", string()}, {"logprob", number()}, {"bytes", bytes}});
@@ -48,6 +60,7 @@ void add_text_answers(Json& schemas) {
                                  "where tokens begin, in characters (code points) from the beginning of the text; of "
                                  "an echo, from that of the prompt")}});
   schemas["Usage"] = usage(true);
+  add_tool_calls(schemas);
 
   const Json stop_reason = any_of({string(), integer()}, "what of stop or stop_token_ids ended the answer");
   Fields chat = head("chat.completion", "chatcmpl-…");
@@ -55,7 +68,7 @@ void add_text_answers(Json& schemas) {
                                           {"message", told({{"role", constant("assistant")},
                                                             {"content", or_null(string())},
                                                             {"refusal", Json{{"type", "null"}}},
-                                                            {"tool_calls", list(Json{{"type", "object"}})}},
+                                                            {"tool_calls", list(ref("ToolCall"))}},
                                                            {"tool_calls"})},
                                           {"logprobs", or_null(ref("ChatLogprobs"))},
                                           {"finish_reason", finish_reason(false)},
@@ -65,15 +78,16 @@ void add_text_answers(Json& schemas) {
   schemas["ChatCompletion"] = told(chat);
 
   Fields chunk = head("chat.completion.chunk", "chatcmpl-…");
-  chunk.emplace_back(
-      "choices",
-      list(told({{"index", integer()},
-                 {"delta", told({{"role", constant("assistant")}, {"content", string()}}, {"role", "content"})},
-                 {"logprobs", or_null(ref("ChatLogprobs"))},
-                 {"finish_reason", finish_reason(true)},
-                 {"stop_reason", stop_reason}},
-                {"stop_reason"}),
-           "empty in the event that counts tokens"));
+  chunk.emplace_back("choices", list(told({{"index", integer()},
+                                           {"delta", told({{"role", constant("assistant")},
+                                                           {"content", string()},
+                                                           {"tool_calls", list(ref("ToolCallDelta"))}},
+                                                          {"role", "content", "tool_calls"})},
+                                           {"logprobs", or_null(ref("ChatLogprobs"))},
+                                           {"finish_reason", finish_reason(true)},
+                                           {"stop_reason", stop_reason}},
+                                          {"stop_reason"}),
+                                     "empty in the event that counts tokens"));
   chunk.emplace_back("usage", ref("Usage"));
   schemas["ChatCompletionChunk"] = told(chunk, {"usage"});
 
@@ -92,6 +106,24 @@ void add_text_answers(Json& schemas) {
   schemas["CompletionChunk"] = completion(true);
 }
 
+/// Of base models what llama.cpp tells of them and more, of packages how they were made.
+Json model_meta() {
+  const Fields fields{{"vocab_type", integer("the kind of vocabulary, by llama.cpp's numbers")},
+                      {"n_vocab", integer("tokens of the vocabulary")},
+                      {"vocab_size", integer("the same")},
+                      {"n_ctx_train", integer("positions that the model was made for")},
+                      {"n_embd", integer("width")},
+                      {"n_params", integer("parameters")},
+                      {"size", integer("bytes of the weights")},
+                      {"file_type", string("that most weights have: q4_1")},
+                      {"architecture", string("llama, bert, …")},
+                      {"method", string("that made the package")},
+                      {"base_model", string("of the package")},
+                      {"scores", said({{"type", "object"}}, "of the package, on the test part of its data")},
+                      {"version", string("of the package in the store")}};
+  return object(fields, {}, "of a base model its file; of a package how it was made");
+}
+
 void add_model_answers(Json& schemas) {
   schemas["Model"] = told(
       {{"id", string()},
@@ -103,7 +135,7 @@ void add_model_answers(Json& schemas) {
        {"max_model_len", integer("prompt and answer together, in tokens")},
        {"capabilities", list(one_of({"chat", "completions", "classify", "nearest", "tag", "extract", "embeddings"}))},
        {"labels", list(string())},
-       {"meta", said({{"type", "object"}}, "of the file: its size, parameters and the like")}},
+       {"meta", model_meta()}},
       {"max_model_len", "labels", "meta"});
   schemas["ModelList"] = list_of("Model");
   schemas["Tokens"] = told({{"tokens", list(any_of({integer(), told({{"id", integer()}, {"piece", string()}})}),
@@ -186,7 +218,9 @@ void add_answer_schemas(Json& schemas) {
                             {"code", or_null(string("model_not_found, context_length_exceeded, …"))}})}});
   schemas["HealthError"] = told({{"error", told({{"code", integer()}, {"message", string()}, {"type", string()}})}}, {},
                                 "as llama.cpp has it");
-  schemas["Anything"] = Json::object();
+  schemas["Bytes"] = said(Json::object(), "as they were stored");
+  schemas["Text"] = string();
+  schemas["Done"] = told({{"message", string("Success: …")}}, {}, "as vLLM has it");
   schemas["State"] = told({{"status", constant("ok")}});
   schemas["Version"] = told({{"version", string()}});
   schemas["OpenApi"] = said({{"type", "object"}, {"required", {"openapi", "info", "paths"}}}, "this document");

@@ -10,7 +10,9 @@
 #include "serve/openapi.h"
 #include "serve/page.h"
 #include "serve/test_api.h"
+#include "serve/test_openapi.h"
 #include "serve/test_packages.h"
+#include "serve/test_tools.h"
 
 namespace tailor {
 namespace {
@@ -159,6 +161,77 @@ TEST(OpenApi, DescribedFieldsAreRead) {
       ASSERT_TRUE(got.json["error"]["param"].is_string()) << got.json;
       EXPECT_EQ(got.json["error"]["param"].get<std::string>().rfind(field, 0), 0u) << got.json;
     }
+  }
+}
+
+TEST(OpenApi, CallsOfToolsAreDescribed) {
+  TestApi api;
+  ModelLoadOptions load{.cache_bytes = std::uint64_t{64} << 20, .share = std::make_shared<ComputeShare>(1)};
+  api.models().put(serve_base_model(test::model_with_tools().string(), "tools", load).value());
+  const test::Described described;
+  const std::string path = "/v1/chat/completions";
+  const Json ask{{"model", "tools"},
+                 {"messages", {{{"role", "user"}, {"content", "Rain?"}}}},
+                 {"tools", test::tools()},
+                 {"tool_choice", "required"},
+                 {"max_tokens", 900}};
+  const JsonAnswer whole = api.post(path, ask);
+  ASSERT_EQ(whole.status, 200) << whole.json;
+  ASSERT_EQ(whole.json["choices"][0]["message"]["tool_calls"].size(), 1u) << whole.json;
+  described.check(whole.json, "post", path);
+  std::size_t calls = 0;
+  for (const Json& event : api.stream(path, ask)) {
+    described.check_event(event, path);
+    if (event.is_object()) calls += event["choices"][0]["delta"].contains("tool_calls") ? 1 : 0;
+  }
+  EXPECT_EQ(calls, 1u);
+  Json schemas = document()["components"]["schemas"];
+  EXPECT_EQ(schemas["ToolCall"]["required"], (Json{"id", "type", "function"}));
+  EXPECT_EQ(schemas["ToolCallDelta"]["required"], (Json{"index", "id", "type", "function"}));
+}
+
+TEST(OpenApi, AnswersOfPackagesAreDescribed) {
+  TestApi api;
+  for (const char* name : {"rows", "tags", "spans"}) {
+    const auto package = test::small_packages() / name;
+    api.models().put(serve_package(package, name, {.share = std::make_shared<ComputeShare>(1)}).value());
+  }
+  const test::Described described;
+  const auto ask = [&](const std::string& path, const Json& body) {
+    const JsonAnswer got = api.post(path, body);
+    EXPECT_EQ(got.status, 200) << path << " " << got.json;
+    described.check(got.json, "post", path);
+    return got.json;
+  };
+  EXPECT_EQ(ask("/v1/classify", {{"model", "rows"}, {"input", "How much is it?"}, {"nearest", 2}})["data"][0]["nearest"]
+                .size(),
+            2u);
+  ask("/v1/classify", {{"model", "rows"}, {"input", {"a", "b"}}, {"label_only", true}});
+  EXPECT_FALSE(
+      ask("/v1/tag", {{"model", "tags"}, {"input", "Anna left"}, {"words", true}})["data"][0]["words"].empty());
+  ask("/v1/extract", {{"model", "spans"}, {"question", "Who?"}, {"context", "Ada did."}});
+  for (const char* name : {"rows", "tags"}) {
+    const Json chat{{"model", name}, {"messages", {{{"role", "user"}, {"content", "Anna left"}}}}};
+    ask("/v1/chat/completions", chat);
+    for (const Json& event : api.stream("/v1/chat/completions", chat))
+      described.check_event(event, "/v1/chat/completions");
+    described.check(api.get(std::string("/v1/models/") + name).json, "get", "/v1/models/{id}");
+  }
+  const Json list = api.get("/v1/models").json;
+  EXPECT_EQ(list["data"].size(), 4u);
+  described.check(list, "get", "/v1/models");
+}
+
+TEST(OpenApi, NamesTheTypesOfTheFigures) {
+  std::unique_ptr<ServerMetrics> metrics;
+  TestApi api({}, {}, nullptr, &metrics);
+  const Json content = document()["paths"]["/metrics"]["get"]["responses"]["200"]["content"];
+  for (const char* accept : {"text/plain", "application/openmetrics-text"}) {
+    const JsonAnswer got = api.get("/metrics", std::string("Accept: ") + accept + "\r\n");
+    EXPECT_EQ(got.status, 200);
+    const std::string type = *got.headers.find("Content-Type");
+    EXPECT_EQ(type.substr(0, type.find(';')), accept);
+    EXPECT_TRUE(content.contains(accept)) << content;
   }
 }
 

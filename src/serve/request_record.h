@@ -35,6 +35,8 @@ struct RequestRecord {
   std::string key_id;               // opaque; empty: nobody in particular
   std::string batch_id;             // a request of a batch, which came over no connection; empty: another one
   std::string remote_address;       // empty: over a Unix socket
+  std::string server_address;       // by which the client called the server: of Host; empty: it came over no connection
+  int server_port = 0;              // the same; where it named none, the scheme's; 0: nobody knows
   std::string model;                // an id of the registry, never what the client wrote; empty: none was found
   std::size_t prompt_tokens = 0;    // of vectors and labels; of texts see `generation`
   std::shared_ptr<const GenerationReport> generation;  // null: no text was asked for

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <condition_variable>
 
@@ -77,10 +78,22 @@ Result<std::shared_ptr<EngineHost>> make_host(const fs::path& gguf, const ModelL
   return std::make_shared<EngineHost>(EngineHost{gguf, sha256, std::move(engine), std::move(constraints)});
 }
 
+/// As llama.cpp numbers kinds of vocabularies (llama_vocab_type).
+Result<std::int64_t> vocabulary_type(const fs::path& gguf) {
+  constexpr std::array<std::string_view, 7> kInItsOrder{"none", "llama", "gpt2", "bert", "t5", "rwkv", "plamo2"};
+  TAILOR_TRY(const GgufFile file, GgufFile::open(gguf));
+  TAILOR_TRY(const std::string name, file.string("tokenizer.ggml.model"));
+  const auto* found = std::find(kInItsOrder.begin(), kInItsOrder.end(), name);
+  return found == kInItsOrder.end() ? 0 : found - kInItsOrder.begin();
+}
+
 Json meta_of(const fs::path& gguf) {
   const auto info = describe_model(gguf);
-  if (!info.has_value()) return Json::object();
-  return {{"vocab_size", info->vocabulary},
+  const auto vocabulary = vocabulary_type(gguf);
+  if (!info.has_value() || !vocabulary.has_value()) return Json::object();
+  return {{"vocab_type", *vocabulary},
+          {"n_vocab", info->vocabulary},
+          {"vocab_size", info->vocabulary},
           {"n_ctx_train", info->context_length},
           {"n_embd", info->embedding_length},
           {"n_params", info->parameters},

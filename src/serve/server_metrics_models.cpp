@@ -41,6 +41,13 @@ struct EngineFamilies {
     out.counter(name, help);
     samples(value);
   }
+  void step_tokens(const char* name, const char* help) const {
+    out.family(name, MetricText::Kind::kHistogram, help);
+    for (const auto& [label, stats] : rows) {
+      const auto tokens = static_cast<double>(stats->computed_tokens);
+      out.histogram(labels_of(names, label), BucketCounts(kStepTokens, stats->computing_steps, tokens));
+    }
+  }
 
  private:
   template <typename Value>
@@ -165,6 +172,7 @@ void ServerMetrics::write_engines(MetricText& out, const std::vector<EngineRow>&
   families.counter("tailor_computed_tokens_total", "Tokens of prompts and answers that were computed.",
                    &EngineStats::computed_tokens);
   families.counter("tailor_engine_steps_total", "Steps of all lanes.", &EngineStats::steps);
+  families.step_tokens("tailor_engine_step_tokens", "Tokens that a step computed, of prompts and answers.");
   families.counter("tailor_preemptions_total", "Answers put back in the queue for want of memory.",
                    &EngineStats::preempted);
 }
@@ -196,6 +204,7 @@ void ServerMetrics::write_vllm(MetricText& out, const std::vector<Row>& rows, co
       std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count());
   of_engines.counter("vllm:prompt_tokens_total", "As tailor_prompt_tokens_total.", &EngineStats::prompt_tokens);
   of_engines.counter("vllm:generation_tokens_total", "As tailor_generation_tokens_total.", &EngineStats::answer_tokens);
+  of_engines.step_tokens("vllm:iteration_tokens_total", "As tailor_engine_step_tokens.");
   of_engines.counter("vllm:num_preemptions_total", "As tailor_preemptions_total.", &EngineStats::preempted);
   of_engines.counter("vllm:prefix_cache_queries_total", "As tailor_prefix_cache_queries_total.",
                      &EngineStats::prompt_tokens);

@@ -42,53 +42,199 @@ struct Counted {
   TestApi api;
 };
 
+// Bounds as texts: rules and boards compare them as such. All but the last are vLLM's, written out a second time.
+using Bounds = std::vector<std::string>;
+const Bounds kToFirstToken{"0.001", "0.005", "0.01", "0.02",  "0.04",  "0.06",  "0.08", "0.1",
+                           "0.25",  "0.5",   "0.75", "1.0",   "2.5",   "5.0",   "7.5",  "10.0",
+                           "20.0",  "40.0",  "80.0", "160.0", "640.0", "2560.0"};
+const Bounds kBetweenTokens{"0.01", "0.025", "0.05", "0.075", "0.1", "0.15", "0.2",  "0.3",  "0.4", "0.5",
+                            "0.75", "1.0",   "2.5",  "5.0",   "7.5", "10.0", "20.0", "40.0", "80.0"};
+const Bounds kWhole{"0.3",  "0.5",  "0.8",  "1.0",  "1.5",   "2.0",   "2.5",   "5.0",   "10.0",   "15.0",  "20.0",
+                    "30.0", "40.0", "50.0", "60.0", "120.0", "240.0", "480.0", "960.0", "1920.0", "7680.0"};
+const Bounds kSizes{"1.0",   "2.0",    "5.0",    "10.0",   "20.0",    "50.0",    "100.0",   "200.0",
+                    "500.0", "1000.0", "2000.0", "5000.0", "10000.0", "20000.0", "50000.0", "100000.0"};
+const Bounds kAsked{"1.0", "2.0", "5.0", "10.0", "20.0"};
+const Bounds kSteps{"1.0",   "8.0",    "16.0",   "32.0",   "64.0",   "128.0",  "256.0",
+                    "512.0", "1024.0", "2048.0", "4096.0", "8192.0", "16384.0"};
+const Bounds kBatched{"0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25",
+                      "0.5",   "1.0",    "2.5",   "5.0",  "10.0",  "30.0", "60.0"};
+const Bounds kCounter{}, kGauge{};  // have none
+
+/// Every family of a server without a store, logs and traces, which write their own.
+const std::map<std::string, const Bounds*>& told_families() {
+  static const std::map<std::string, const Bounds*> kFamilies{
+      // Of the server.
+      {"tailor_build_info", &kGauge},
+      {"tailor_loading", &kGauge},
+      {"tailor_draining", &kGauge},
+      {"tailor_http_requests_total", &kCounter},
+      {"tailor_requests_refused_total", &kCounter},
+      {"tailor_waiting_refused_total", &kCounter},
+      {"tailor_http_connections", &kGauge},
+      {"tailor_http_connections_accepted_total", &kCounter},
+      {"tailor_http_connections_refused_total", &kCounter},
+      {"tailor_http_accept_errors_total", &kCounter},
+      {"tailor_http_bad_requests_total", &kCounter},
+      {"tailor_http_disconnects_total", &kCounter},
+      {"tailor_http_slow_readers_total", &kCounter},
+      {"tailor_http_received_bytes_total", &kCounter},
+      {"tailor_http_sent_bytes_total", &kCounter},
+      {"tailor_http_handshake_errors_total", &kCounter},
+      {"tailor_http_timeouts_total", &kCounter},
+      {"process_cpu_seconds_total", &kCounter},
+      {"process_resident_memory_bytes", &kGauge},
+      {"process_virtual_memory_bytes", &kGauge},
+      {"process_threads", &kGauge},
+      {"process_start_time_seconds", &kGauge},
+      {"process_open_fds", &kGauge},
+      {"process_max_fds", &kGauge},
+      // Of models.
+      {"tailor_models", &kGauge},
+      {"tailor_model_info", &kGauge},
+      {"tailor_requests_total", &kCounter},
+      {"tailor_answers_total", &kCounter},
+      {"tailor_model_prompt_tokens_total", &kCounter},
+      {"tailor_model_cached_tokens_total", &kCounter},
+      {"tailor_model_answer_tokens_total", &kCounter},
+      {"tailor_time_to_first_token_seconds", &kToFirstToken},
+      {"tailor_time_per_output_token_seconds", &kBetweenTokens},
+      {"tailor_request_seconds", &kWhole},
+      {"tailor_request_queue_seconds", &kWhole},
+      {"tailor_request_prefill_seconds", &kWhole},
+      {"tailor_request_decode_seconds", &kWhole},
+      {"tailor_request_prompt_tokens", &kSizes},
+      {"tailor_request_answer_tokens", &kSizes},
+      {"tailor_batched_request_seconds", &kBatched},
+      {"tailor_texts_waiting", &kGauge},
+      // Of engines.
+      {"tailor_requests_running", &kGauge},
+      {"tailor_requests_waiting", &kGauge},
+      {"tailor_waiting_tokens", &kGauge},
+      {"tailor_waiting_seconds", &kGauge},
+      {"tailor_drain_tokens_per_second", &kGauge},
+      {"tailor_kv_cache_usage_ratio", &kGauge},
+      {"tailor_kv_cache_tokens", &kGauge},
+      {"tailor_kv_cache_bytes", &kGauge},
+      {"tailor_kept_prefix_bytes", &kGauge},
+      {"tailor_engine_lanes", &kGauge},
+      {"tailor_prefix_cache_queries_total", &kCounter},
+      {"tailor_prefix_cache_hits_total", &kCounter},
+      {"tailor_prompt_tokens_total", &kCounter},
+      {"tailor_generation_tokens_total", &kCounter},
+      {"tailor_computed_tokens_total", &kCounter},
+      {"tailor_engine_steps_total", &kCounter},
+      {"tailor_engine_step_tokens", &kSteps},
+      {"tailor_preemptions_total", &kCounter},
+      // As vLLM names them.
+      {"vllm:num_requests_running", &kGauge},
+      {"vllm:num_requests_waiting", &kGauge},
+      {"vllm:kv_cache_usage_perc", &kGauge},
+      {"vllm:gpu_cache_usage_perc", &kGauge},
+      {"vllm:lora_requests_info", &kGauge},
+      {"vllm:cache_config_info", &kGauge},
+      {"vllm:prompt_tokens_total", &kCounter},
+      {"vllm:generation_tokens_total", &kCounter},
+      {"vllm:num_preemptions_total", &kCounter},
+      {"vllm:prefix_cache_queries_total", &kCounter},
+      {"vllm:prefix_cache_hits_total", &kCounter},
+      {"vllm:request_success_total", &kCounter},
+      {"vllm:time_to_first_token_seconds", &kToFirstToken},
+      {"vllm:time_per_output_token_seconds", &kBetweenTokens},
+      {"vllm:inter_token_latency_seconds", &kBetweenTokens},
+      {"vllm:e2e_request_latency_seconds", &kWhole},
+      {"vllm:request_queue_time_seconds", &kWhole},
+      {"vllm:request_inference_time_seconds", &kWhole},
+      {"vllm:request_prefill_time_seconds", &kWhole},
+      {"vllm:request_decode_time_seconds", &kWhole},
+      {"vllm:request_prompt_tokens", &kSizes},
+      {"vllm:request_generation_tokens", &kSizes},
+      {"vllm:request_max_num_generation_tokens", &kSizes},
+      {"vllm:request_params_n", &kAsked},
+      {"vllm:request_params_max_tokens", &kSizes},
+      {"vllm:iteration_tokens_total", &kSteps},
+  };
+  return kFamilies;
+}
+
+/// Of the series with these labels, in the order in which they are written.
+Bounds bounds_of(const MetricFamily& family, const Labels& labels) {
+  Bounds out;
+  for (MetricSample sample : family.samples) {
+    if (sample.name != family.name + "_bucket") continue;
+    const std::string bound = sample.labels["le"];
+    sample.labels.erase("le");
+    if (sample.labels == labels) out.push_back(bound);
+  }
+  return out;
+}
+
 TEST(ServerMetrics, AreThereFromTheStartWithZero) {
   Counted counted({.vllm_names = true});
-  std::set<std::string> names;
+  const Labels ours{{"model", "tiny"}}, vllm{{"model_name", "tiny"}, {"engine", "0"}};
+  std::set<std::string> told, expected;
+  for (const auto& [name, bounds] : told_families()) expected.insert(name);
   for (const MetricFamily& family : counted.families()) {
-    names.insert(family.name);
-    EXPECT_FALSE(family.help.empty()) << family.name;
-    EXPECT_FALSE(family.samples.empty()) << family.name;
+    SCOPED_TRACE(family.name);
+    told.insert(family.name);
+    EXPECT_FALSE(family.help.empty());
+    EXPECT_FALSE(family.samples.empty());
+    if (!expected.contains(family.name)) continue;
+    const Bounds* bounds = told_families().at(family.name);
+    EXPECT_EQ(family.type, bounds == &kCounter ? "counter" : bounds == &kGauge ? "gauge" : "histogram");
+    if (family.type == "histogram") {
+      Bounds all = *bounds;
+      all.emplace_back("+Inf");
+      EXPECT_EQ(bounds_of(family, family.name.starts_with("vllm:") ? vllm : ours), all);
+    }
+    if (family.type == "gauge" || family.name.starts_with("process_") || family.name.starts_with("tailor_http_"))
+      continue;
+    for (const MetricSample& sample : family.samples) EXPECT_EQ(sample.value, 0) << sample.name;
   }
-  for (const char* name : {"tailor_requests_running",
-                           "tailor_requests_waiting",
-                           "tailor_waiting_tokens",
-                           "tailor_kv_cache_usage_ratio",
-                           "tailor_kv_cache_bytes",
-                           "tailor_prefix_cache_queries_total",
-                           "tailor_prefix_cache_hits_total",
-                           "tailor_prompt_tokens_total",
-                           "tailor_generation_tokens_total",
-                           "tailor_computed_tokens_total",
-                           "tailor_preemptions_total",
-                           "tailor_time_to_first_token_seconds",
-                           "tailor_time_per_output_token_seconds",
-                           "tailor_request_seconds",
-                           "tailor_request_queue_seconds",
-                           "tailor_request_prefill_seconds",
-                           "tailor_request_decode_seconds",
-                           "tailor_loading",
-                           "tailor_build_info",
-                           "tailor_http_connections",
-                           "process_resident_memory_bytes",
-                           "vllm:num_requests_running",
-                           "vllm:num_requests_waiting",
-                           "vllm:kv_cache_usage_perc",
-                           "vllm:lora_requests_info",
-                           "vllm:time_to_first_token_seconds",
-                           "vllm:e2e_request_latency_seconds"})
-    EXPECT_TRUE(names.contains(name)) << name;
-  EXPECT_EQ(counted.value("tailor_requests_total", {{"model", "tiny"}, {"status", "5xx"}}), 0);
-  EXPECT_EQ(counted.value("tailor_answers_total", {{"model", "tiny"}, {"finish_reason", "length"}}), 0);
-  EXPECT_EQ(counted.value("tailor_time_to_first_token_seconds_count", {{"model", "tiny"}}), 0);
-  EXPECT_EQ(counted.value("vllm:time_to_first_token_seconds_bucket",
-                          {{"model_name", "tiny"}, {"engine", "0"}, {"le", "0.001"}}),
-            0);
-  EXPECT_EQ(counted.value("vllm:num_requests_waiting", {{"model_name", "tiny"}, {"engine", "0"}}), 0);
+  EXPECT_EQ(told, expected);
+  for (const char* name : {"tailor_requests_running", "tailor_requests_waiting", "tailor_waiting_tokens",
+                           "tailor_kv_cache_usage_ratio", "tailor_texts_waiting"})
+    EXPECT_EQ(counted.value(name, ours), 0) << name;
+  for (const char* name : {"vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc"})
+    EXPECT_EQ(counted.value(name, vllm), 0) << name;
+  for (const char* status : {"2xx", "4xx", "499", "5xx"})
+    EXPECT_EQ(counted.value("tailor_requests_total", {{"model", "tiny"}, {"status", status}}), 0) << status;
+  for (const char* reason : {"stop", "length", "tool_calls", "abort", "error"}) {
+    EXPECT_EQ(counted.value("tailor_answers_total", {{"model", "tiny"}, {"finish_reason", reason}}), 0) << reason;
+    Labels labels = vllm;
+    labels["finished_reason"] = reason;
+    EXPECT_EQ(counted.value("vllm:request_success_total", labels), 0) << reason;
+  }
   EXPECT_EQ(counted.value("tailor_http_requests_total",
                           {{"method", "POST"}, {"route", "/v1/completions"}, {"status", "2xx"}}),
             0);
   EXPECT_EQ(Counted().text().find("vllm:"), std::string::npos);
+}
+
+TEST(ServerMetrics, StepsCountTheTokensThatTheyCompute) {
+  Counted counted({.vllm_names = true});
+  const test::JsonAnswer answer =
+      counted.api.post("/v1/completions", {{"prompt", "Where is my parcel, which was to come on Monday at the latest?"},
+                                           {"max_tokens", 4},
+                                           {"temperature", 0},
+                                           {"ignore_eos", true}});
+  ASSERT_EQ(answer.status, 200);
+  const auto prompt = answer.json["usage"]["prompt_tokens"].get<double>();
+  ASSERT_GT(prompt, 8);
+  ASSERT_LT(prompt, 32);
+  const auto steps = [&](const std::string& part, const char* bound = nullptr) {
+    Labels labels{{"model_name", "tiny"}, {"engine", "0"}};
+    if (bound != nullptr) labels["le"] = bound;
+    return counted.value("vllm:iteration_tokens_total" + part, labels);
+  };
+  // One of the prompt, whose logits give the first token, and one of each other token but the last.
+  ASSERT_TRUE(test::eventually([&] { return steps("_count") == 4; })) << steps("_count");
+  EXPECT_EQ(steps("_sum"), prompt + 3);
+  EXPECT_EQ(steps("_bucket", "1.0"), 3);
+  EXPECT_EQ(steps("_bucket", "8.0"), 3);
+  EXPECT_EQ(steps("_bucket", "32.0"), 4);
+  EXPECT_EQ(counted.value("tailor_engine_step_tokens_count", {{"model", "tiny"}}), 4);
+  EXPECT_EQ(counted.value("tailor_engine_step_tokens_sum", {{"model", "tiny"}}),
+            counted.value("tailor_computed_tokens_total", {{"model", "tiny"}}));
 }
 
 TEST(ServerMetrics, AServerOfLabelsHasEverySeriesToo) {

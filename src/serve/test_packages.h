@@ -1,6 +1,8 @@
 #pragma once
 /// Packages for tests: tiny encoders with a head, and prompts on a tiny decoder.
 
+#include <unistd.h>
+
 #include <string>
 #include <vector>
 
@@ -105,6 +107,21 @@ inline void write_neighbours_package(const std::filesystem::path& dir, bool text
   PackageManifest manifest = on_encoder("", row_labels());
   manifest.method = "neighbours";
   close_package(dir, manifest, true).value();
+}
+
+/// "rows", "tags" and "spans", made once a build directory: tests of other programs serve them.
+inline std::filesystem::path small_packages() {
+  namespace fs = std::filesystem;
+  const fs::path out = tailor::testing::test_cache() / "packages";
+  if (fs::exists(out)) return out;
+  const fs::path made = tailor::testing::test_cache() / ("packages-" + std::to_string(getpid()));
+  write_neighbours_package(made / "rows", true);
+  write_tag_package(made / "tags", {0, 9, 0, 0, 0}, 0);  // every word is a person
+  write_span_package(made / "spans", 0, false);          // the first word is the answer
+  std::error_code there;                                 // another process may have made it meanwhile
+  fs::rename(made, out, there);
+  if (there) fs::remove_all(made);
+  return out;
 }
 
 /// Labels scored by tiny_llama(); `retrieved`: its prompts show the nearest of training_rows().

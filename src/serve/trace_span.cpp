@@ -111,6 +111,7 @@ std::vector<Json> spans_of(const RequestRecord& record) {
     a.add("gen_ai.request.temperature", answer->temperature);
     a.add("gen_ai.request.top_p", answer->top_p);
     if (answer->seeded) a.add("gen_ai.request.seed", static_cast<std::int64_t>(answer->seed));  // as it was asked for
+    if (!answer->stop.empty()) a.add("gen_ai.request.stop_sequences", answer->stop);
     if (answer->choices != 1) a.add("gen_ai.request.choice.count", answer->choices);
     a.add("gen_ai.request.stream", answer->stream);
     a.add("gen_ai.response.id", answer->response_id);
@@ -123,6 +124,8 @@ std::vector<Json> spans_of(const RequestRecord& record) {
   } else if (record.prompt_tokens > 0) {
     a.add("gen_ai.usage.input_tokens", record.prompt_tokens);
   }
+  if (!record.server_address.empty()) a.add("server.address", record.server_address);
+  if (record.server_port != 0) a.add("server.port", record.server_port);
   a.add("http.request.method", record.method);
   if (record.route != nullptr) a.add("http.route", record.route->path);
   a.add("http.response.status_code", record.status);

@@ -1,7 +1,8 @@
 #pragma once
 /// A request as OpenTelemetry spans, in the JSON form of OTLP: https://opentelemetry.io/docs/specs/otlp/
 ///
-/// Attributes follow the semantic conventions of generative AI (gen_ai.*) and HTTP. No content.
+/// Attributes follow the semantic conventions of generative AI (gen_ai.*) and HTTP. No content: of what a
+/// client wrote, its settings (stop texts among them) and the name by which it called the server.
 
 #include <string>
 #include <vector>

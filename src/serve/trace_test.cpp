@@ -73,6 +73,12 @@ std::map<std::string, Json> attributes(const Json& span) {
   return out;
 }
 
+Json texts(const Json& array) {
+  Json out = Json::array();
+  for (const Json& value : array["arrayValue"]["values"]) out.push_back(value["stringValue"]);
+  return out;
+}
+
 std::int64_t nanoseconds(const Json& span, const char* key) {
   return std::stoll(span[key].get<std::string>());
 }
@@ -82,10 +88,15 @@ constexpr const char* kParent =
 
 TEST(Trace, ATextIsASpanWithItsPhases) {
   Traced traced({.fields = {{"Authorization", "Basic abc"}}});
-  const test::JsonAnswer answer = traced.api->post(
-      "/v1/completions",
-      {{"prompt", "the secret parcel"}, {"max_tokens", 4}, {"seed", 7}, {"temperature", 0.5}, {"ignore_eos", true}},
-      kParent);
+  const Json ask{{"prompt", "the secret parcel"},
+                 {"max_tokens", 4},
+                 {"seed", 7},
+                 {"n", 2},
+                 {"temperature", 0.5},
+                 {"top_p", 0.75},
+                 {"stop", {"\u2603\u2603", "<END>"}},
+                 {"ignore_eos", true}};
+  const test::JsonAnswer answer = traced.api->post("/v1/completions", ask, kParent);
   ASSERT_EQ(answer.status, 200);
   const std::vector<Json> spans = traced.spans();
   ASSERT_EQ(spans.size(), 4u);
@@ -106,11 +117,20 @@ TEST(Trace, ATextIsASpanWithItsPhases) {
   EXPECT_EQ(a["gen_ai.request.max_tokens"]["intValue"], "4");
   EXPECT_EQ(a["gen_ai.request.seed"]["intValue"], "7");
   EXPECT_EQ(a["gen_ai.request.temperature"]["doubleValue"], 0.5);
+  EXPECT_EQ(a["gen_ai.request.top_p"]["doubleValue"], 0.75);
+  EXPECT_EQ(a["gen_ai.request.choice.count"]["intValue"], "2");
+  EXPECT_EQ(a["gen_ai.request.stream"]["boolValue"], false);
+  EXPECT_EQ(texts(a["gen_ai.request.stop_sequences"]), (Json{"\u2603\u2603", "<END>"}));
+  EXPECT_EQ(a["gen_ai.response.model"]["stringValue"], "tiny");
   EXPECT_EQ(a["gen_ai.response.id"]["stringValue"], answer.json["id"]);
-  EXPECT_EQ(a["gen_ai.response.finish_reasons"]["arrayValue"]["values"][0]["stringValue"], "length");
+  EXPECT_EQ(texts(a["gen_ai.response.finish_reasons"]), (Json{"length", "length"}));
   EXPECT_EQ(a["gen_ai.usage.input_tokens"]["intValue"],
             std::to_string(answer.json["usage"]["prompt_tokens"].get<int>()));
-  EXPECT_EQ(a["gen_ai.usage.output_tokens"]["intValue"], "4");
+  EXPECT_EQ(a["gen_ai.usage.output_tokens"]["intValue"], "8");
+  EXPECT_EQ(a["gen_ai.usage.cache_read.input_tokens"]["intValue"],
+            std::to_string(answer.json["usage"]["prompt_tokens_details"]["cached_tokens"].get<int>()));
+  EXPECT_EQ(a["server.address"]["stringValue"], "localhost");
+  EXPECT_EQ(a["server.port"]["intValue"], "80") << "Host named none";
   EXPECT_EQ(a["http.response.status_code"]["intValue"], "200");
   EXPECT_FALSE(a.contains("error.type"));
   const char* names[]{"queue", "prefill", "decode"};
@@ -124,6 +144,31 @@ TEST(Trace, ATextIsASpanWithItsPhases) {
     EXPECT_LE(nanoseconds(spans[i], "endTimeUnixNano"), nanoseconds(whole, "endTimeUnixNano"));
   }
   EXPECT_EQ(dump_json(traced.collector.bodies[0]).find("parcel"), std::string::npos);
+}
+
+TEST(Trace, AStreamTellsThatItIsOneAndWhatOfItsPromptWasKept) {
+  Traced traced;
+  const Json ask{{"prompt", "Where is my parcel, which was to come on Monday at the latest, and who has it now?"},
+                 {"max_tokens", 2},
+                 {"ignore_eos", true},
+                 {"temperature", 0}};
+  ASSERT_EQ(traced.api->post("/v1/completions", ask).status, 200);
+  Json streamed = ask;
+  streamed.update({{"stream", true}, {"stream_options", {{"include_usage", true}}}});
+  const test::Answer answer = traced.api->client().ask(
+      "POST /v1/completions HTTP/1.1\r\nHost: [::1]:8181\r\nContent-Type: application/json\r\nContent-Length: " +
+      std::to_string(dump_json(streamed).size()) + "\r\n\r\n" + dump_json(streamed));
+  ASSERT_EQ(answer.status, 200);
+  const auto events = TestApi::events(answer.body);
+  const int cached = events.at(events.size() - 2)["usage"]["prompt_tokens_details"]["cached_tokens"].get<int>();
+  EXPECT_GT(cached, 0);
+  auto a = attributes(traced.spans().at(4));  // after the first and its three phases
+  EXPECT_EQ(a["gen_ai.request.stream"]["boolValue"], true);
+  EXPECT_EQ(a["gen_ai.usage.cache_read.input_tokens"]["intValue"], std::to_string(cached));
+  EXPECT_FALSE(a.contains("gen_ai.request.choice.count")) << "one, as a rule";
+  EXPECT_FALSE(a.contains("gen_ai.request.stop_sequences"));
+  EXPECT_EQ(a["server.address"]["stringValue"], "::1");
+  EXPECT_EQ(a["server.port"]["intValue"], "8181");
 }
 
 TEST(Trace, FailuresHaveAType) {

@@ -44,10 +44,25 @@ class Server:
             raise RuntimeError("the server ended by itself: " + "".join(self.errors))
 
 
-def tiny_model():
-    """A GGUF file with weights of 32 bits, which the unit tests make."""
-    tiny = BUILD / "test-models" / "tiny-llama.gguf"
-    if not tiny.is_file():
-        subprocess.run([BUILD / "tailor_serve_test", "--gtest_brief=1", "--gtest_filter=ApiModels.ListAndOne"], check=True,
+def made_by_unit_tests(name, test):
+    """A model or packages that this test leaves in the build directory."""
+    made = BUILD / "test-models" / name
+    if not made.exists():
+        subprocess.run([BUILD / "tailor_serve_test", "--gtest_brief=1", f"--gtest_filter={test}"], check=True,
                        env={**os.environ, "TAILOR_BUILD_DIR": str(BUILD)})
-    return tiny
+    return made
+
+
+def tiny_model():
+    """A GGUF file with weights of 32 bits."""
+    return made_by_unit_tests("tiny-llama.gguf", "ApiModels.ListAndOne")
+
+
+def model_with_tools():
+    """The same with a chat template that has a place for tools."""
+    return made_by_unit_tests("tiny-tools.gguf", "ToolCalls.TheFormatIsReadFromTheTemplate")
+
+
+def small_packages():
+    """A directory with the packages rows (labels), tags and spans."""
+    return made_by_unit_tests("packages", "OpenApi.AnswersOfPackagesAreDescribed")

@@ -1,13 +1,14 @@
-"""lm-evaluation-harness, `local-completions`: its scores are those of the server's own echo, token by token.
+"""lm-evaluation-harness, `local-completions`: its scores are ours, computed without a server and by the server's own echo.
 
 With weights of 32 bits: quantized ones give numbers that change with what is computed together, and the harness cannot
 ask for batch_invariant.
 """
 import json
+import subprocess
 
 import pytest
 import requests
-from server import Server, tiny_model
+from server import BUILD, Server, tiny_model
 
 lm_eval = pytest.importorskip("lm_eval")
 
@@ -33,6 +34,15 @@ def url():
         yield running.url
 
 
+@pytest.fixture(scope="module")
+def in_process():
+    """Scores of all choices of all rows, as `predict` and as offline commands compute them."""
+    rows = "".join(json.dumps({"question": row["question"], "choices": row["choices"]}) + "\n" for row in ROWS)
+    run = subprocess.run([BUILD / "tests" / "answer_scores", tiny_model()], input=rows, capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 0, run.stderr
+    return [json.loads(line) for line in run.stdout.splitlines()]
+
+
 def continuation(url, context, text):
     """Log probability of `text` after `context`, from an echo of both."""
     whole = requests.post(url + "/v1/completions", timeout=120, json={"model": "tiny-llama", "prompt": context + text, "max_tokens": 0, "echo": True,
@@ -43,7 +53,7 @@ def continuation(url, context, text):
 
 
 @pytest.mark.parametrize("concurrent", [1, 4])
-def test_scores(url, tmp_path, monkeypatch, concurrent):
+def test_scores(url, in_process, tmp_path, monkeypatch, concurrent):
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
@@ -63,5 +73,7 @@ def test_scores(url, tmp_path, monkeypatch, concurrent):
         told = [float(answer[0][0]) for answer in sample["resps"]]
         ours = [continuation(url, row["question"], " " + choice) for choice in row["choices"]]
         assert told == pytest.approx(ours, abs=1e-3)
+        assert told == pytest.approx(in_process[sample["doc_id"]]["labels"], abs=1e-3)
+        assert told == pytest.approx(in_process[sample["doc_id"]]["losses"], abs=1e-3)
         right += max(range(3), key=ours.__getitem__) == row["gold"]
     assert results["results"]["contract"]["acc,none"] == pytest.approx(right / len(ROWS))

@@ -8,7 +8,7 @@ import urllib.request
 
 import openai
 import pytest
-from server import MODEL
+from server import MODEL, Server, model_with_tools
 from pydantic import BaseModel
 
 # The same numbers whatever was computed before or beside it.
@@ -111,6 +111,22 @@ def test_parse(client):
         assert stream.get_final_completion().choices[0].message.parsed == answer.choices[0].message.parsed
     with pytest.raises(openai.LengthFinishReasonError):
         client.chat.completions.parse(model=MODEL, messages=ask, response_format=Place, max_tokens=2)
+
+
+def test_tools():
+    weather = {"type": "function", "function": {"name": "weather", "strict": True, "parameters": {
+        "type": "object", "properties": {"city": {"type": "string", "maxLength": 8}}, "required": ["city"], "additionalProperties": False}}}
+    with Server("--model", str(model_with_tools()), "--max-context", "2048") as running:
+        client = openai.OpenAI(base_url=running.url + "/v1", api_key="none", max_retries=0, timeout=120)
+        asked = {"model": "tiny-tools", "messages": ASK, "tools": [weather], "tool_choice": "required", "max_tokens": 600}
+        answer = client.chat.completions.create(**asked).choices[0]
+        (call,) = answer.message.tool_calls
+        assert answer.finish_reason == "tool_calls" and call.id and call.type == "function" and call.function.name == "weather"
+        assert len(json.loads(call.function.arguments)["city"]) <= 8
+        with client.chat.completions.stream(**asked) as stream:
+            final = stream.get_final_completion().choices[0]
+        (call,) = final.message.tool_calls
+        assert final.finish_reason == "tool_calls" and call.function.name == "weather" and list(call.function.parsed_arguments) == ["city"]
 
 
 def test_json_object(client):

@@ -5,10 +5,13 @@ import json
 import jsonschema
 import pytest
 import requests
-from server import MODEL
+from server import MODEL, Server, model_with_tools, small_packages
 from openapi_spec_validator import validate
 
 CHAT = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 4}
+WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {
+    "type": "object", "properties": {"city": {"type": "string", "maxLength": 8}, "days": {"type": "integer", "minimum": 1, "maximum": 7}},
+    "required": ["city", "days"], "additionalProperties": False}}}
 
 
 def closed(schema):
@@ -86,15 +89,90 @@ def check_answer(description, operation, answer):
     description.check(answer.json(), told["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1])
 
 
+def events_of(answer):
+    assert answer.headers["Content-Type"] == "text/event-stream", answer.text
+    events = [line[6:] for line in answer.content.decode().split("\n") if line.startswith("data: ")]
+    assert events[-1] == "[DONE]"
+    return [json.loads(event) for event in events[:-1]]
+
+
 @pytest.mark.parametrize("path, name, body", [
     ("/v1/chat/completions", "ChatCompletionChunk", {**CHAT, "logprobs": True, "top_logprobs": 1, "stop": ["e"]}),
     ("/v1/completions", "CompletionChunk", {"prompt": "The parcel", "max_tokens": 4, "logprobs": 1, "echo": True}),
 ])
 def test_events(url, description, path, name, body):
     body = {**body, "stream": True, "stream_options": {"include_usage": True}}
-    answer = requests.post(url + path, json=body, timeout=120)
-    assert answer.headers["Content-Type"] == "text/event-stream"
-    events = [line[6:] for line in answer.text.splitlines() if line.startswith("data: ")]
-    assert events[-1] == "[DONE]" and len(events) > 3
-    for event in events[:-1]:
-        description.check(json.loads(event), name)
+    events = events_of(requests.post(url + path, json=body, timeout=120))
+    assert len(events) > 2
+    for event in events:
+        description.check(event, name)
+
+
+def test_figures(url, description):
+    content = description.document["paths"]["/metrics"]["get"]["responses"]["200"]["content"]
+    for accept in ("text/plain", "application/openmetrics-text"):
+        answer = requests.get(url + "/metrics", headers={"Accept": accept}, timeout=60)
+        assert answer.headers["Content-Type"].partition(";")[0] == accept and accept in content
+
+
+@pytest.fixture(scope="module")
+def tools_url():
+    with Server("--model", str(model_with_tools()), "--max-context", "2048") as running:
+        yield running.url
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}])
+def test_calls_of_tools(tools_url, description, choice):
+    path = "/v1/chat/completions"
+    body = {"messages": [{"role": "user", "content": "Rain?"}], "tools": [WEATHER], "tool_choice": choice, "max_tokens": 900}
+    whole = requests.post(tools_url + path, json=body, timeout=120)
+    assert whole.status_code == 200, whole.text
+    check_answer(description, description.document["paths"][path]["post"], whole)
+    (told,) = whole.json()["choices"]
+    (call,) = told["message"]["tool_calls"]
+    assert told["finish_reason"] == "tool_calls" and told["message"]["content"] is None
+    jsonschema.validate(json.loads(call["function"]["arguments"]), WEATHER["function"]["parameters"])
+
+    events = events_of(requests.post(tools_url + path, json={**body, "stream": True}, timeout=120))
+    for event in events:
+        description.check(event, "ChatCompletionChunk")
+    deltas = [event["choices"][0]["delta"] for event in events]
+    assert deltas[0] == {"role": "assistant", "content": ""} and events[-1]["choices"][0]["finish_reason"] == "tool_calls"
+    (calls,) = [delta["tool_calls"] for delta in deltas if "tool_calls" in delta]
+    assert [c["index"] for c in calls] == [0] and calls[0]["function"]["name"] == "weather"
+    jsonschema.validate(json.loads(calls[0]["function"]["arguments"]), WEATHER["function"]["parameters"])
+
+
+@pytest.fixture(scope="module")
+def packages_url(tmp_path_factory):
+    packages = small_packages()
+    config = tmp_path_factory.mktemp("packages") / "serve.yaml"
+    config.write_text("models:\n" + "".join(f'  - {{name: {name}, package: "{packages / name}"}}\n' for name in ("rows", "tags", "spans")))
+    with Server("--config", str(config)) as running:
+        yield running.url
+
+
+@pytest.mark.parametrize("path, body", [
+    ("/v1/classify", {"model": "rows", "input": ["How much is it?", "It is broken."], "nearest": 2}),
+    ("/v1/classify", {"model": "rows", "input": "How much is it?", "label_only": True}),
+    ("/v1/tag", {"model": "tags", "input": ["Anna moved to Oslo.", ""], "words": True}),
+    ("/v1/extract", {"model": "spans", "question": "Who?", "context": "Ada did."}),
+    ("/v1/chat/completions", {"model": "rows", "messages": CHAT["messages"]}),
+    ("/v1/chat/completions", {"model": "tags", "messages": CHAT["messages"]}),
+])
+def test_answers_of_packages(packages_url, description, path, body):
+    answer = requests.post(packages_url + path, json=body, timeout=120)
+    assert answer.status_code == 200, answer.text
+    check_answer(description, description.document["paths"][path]["post"], answer)
+    if path == "/v1/chat/completions":
+        events = events_of(requests.post(packages_url + path, json={**body, "stream": True}, timeout=120))
+        for event in events:
+            description.check(event, "ChatCompletionChunk")
+        assert events[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+        assert events[1]["choices"][0]["delta"] == {"content": answer.json()["choices"][0]["message"]["content"]}
+
+
+def test_models_of_packages(packages_url, description):
+    models = requests.get(packages_url + "/v1/models", timeout=60).json()
+    assert [model["id"] for model in models["data"]] == ["rows", "tags", "spans"]
+    description.check(models, "ModelList")
