@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 #include <thread>
+#include <utility>
 
 #include "core/system.h"
 #include "recipes/fine_tune.h"
@@ -150,8 +151,26 @@ bool is_open(const HttpEndpoint& endpoint) {
 
 }  // namespace
 
+Status check_tls(const ServeRequest& request) {
+  const bool certificate = !request.tls_certificate.empty(), key = !request.tls_key.empty();
+  std::string given;
+  for (const auto& [there, name] :
+       {std::pair(certificate, "certificate"), std::pair(key, "key"),
+        std::pair(!request.tls_client_ca.empty(), "client_ca"), std::pair(request.hsts_days > 0, "hsts_days")}) {
+    if (there) given += (given.empty() ? "" : ", ") + std::string(name);
+  }
+  if (given.empty() || (certificate && key)) return {};
+  return Error{ErrorCode::kInvalidArgument,
+               fmt::format("TLS needs certificate and key: given {}, missing {}", given,
+                           certificate ? "key"
+                           : key       ? "certificate"
+                                       : "certificate and key"),
+               "name both with --tls-certificate and --tls-key, or under tls in serve.yaml; without TLS name neither"};
+}
+
 Status serve(const ServeRequest& request, Logger& log,
              const std::function<void(const std::vector<std::string>&)>& ready, const CancelToken& stop) {
+  TAILOR_CHECK(check_tls(request));
   TAILOR_TRY(const std::unique_ptr<Store> store, open_store(request, log));
   std::unique_ptr<KeyDoor> door;
   TAILOR_TRY(auto fixed, read_fixed_keys(request.keys_file));

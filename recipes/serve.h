@@ -66,6 +66,9 @@ struct ServeRequest {
   std::optional<TraceOptions> traces;  // an empty endpoint: none
 };
 
+/// An error where a part of TLS is named without certificate and key: it must not end in plain HTTP.
+Status check_tls(const ServeRequest& request);
+
 /// Returns when `stop` is set and what ran has ended, or `drain_timeout` after it; until then requests are refused with
 /// 503 and /readyz says why. `ready` hears the addresses.
 Status serve(const ServeRequest& request, Logger& log,

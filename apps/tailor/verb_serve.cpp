@@ -43,6 +43,17 @@ void on_hangup(int) {
   g_reload.store(true);
 }
 
+/// `--tls-key "$KEY"` of a variable that is not set must not end in plain HTTP, nor such a --config in an open server.
+Status check_files(const CLI::App& verb) {
+  for (const char* flag : {"--config", "--tls-certificate", "--tls-key", "--tls-client-ca"}) {
+    const auto& given = verb[flag]->results();
+    if (std::find(given.begin(), given.end(), "") != given.end())
+      return Error{ErrorCode::kInvalidArgument, fmt::format("{} names no file: it is empty", flag),
+                   "name one, or leave the flag out"};
+  }
+  return {};
+}
+
 /// The file's settings, with what the command line said in their place.
 Result<ServeRequest> with_file(const ServeRequest& typed, const std::string& file, const CLI::App& verb) {
   if (file.empty()) return typed;
@@ -210,6 +221,7 @@ void add_serve(CLI::App& app, Invocation& invocation) {
     request->data = *data;
     invocation.run = [&invocation, request, file, verb, monitor]() -> Result<int> {
       if (from_environment("TAILOR_CORE_DUMPS").empty()) TAILOR_CHECK(keep_memory_private());
+      TAILOR_CHECK(check_files(*verb));
       TAILOR_TRY(ServeRequest wanted, with_file(*request, *file, *verb));
       TAILOR_CHECK(apply(*monitor, *verb, wanted));
       TAILOR_TRY(const auto sink, LogSink::open(wanted.log));

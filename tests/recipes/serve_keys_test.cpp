@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "core/hash.h"
+#include "infer/test_models.h"
 #include "serve/test_client.h"
 #include "tests/recipes/cli.h"
 
@@ -118,6 +119,39 @@ TEST(ServeVerb, OtherMachinesNeedAKey) {
   EXPECT_EQ(refused.code, 2);
   EXPECT_TRUE(contains(refused.err, "there are no keys")) << refused.err;
   EXPECT_TRUE(contains(refused.err, "tailor keys create")) << refused.err;
+}
+
+/// Each would be plain HTTP to everybody, where somebody asked for TLS.
+TEST(ServeVerb, APartOfTlsIsRefusedFromFileFlagsAndBoth) {
+  struct Case {
+    const char* file;
+    std::vector<std::string> flags;
+    const char* told;
+  };
+  const std::vector<Case> cases{
+      {"", {"--tls-client-ca", "ca.pem"}, "given client_ca, missing certificate and key"},
+      {"", {"--tls-key", "k.pem"}, "given key, missing certificate"},
+      {"", {"--tls-certificate", "c.pem"}, "given certificate, missing key"},
+      {"tls: {client_ca: ca.pem}\n", {}, "given client_ca, missing certificate and key"},
+      {"tls: {key: k.pem}\n", {}, "given key, missing certificate"},
+      {"tls: {hsts_days: 30}\n", {}, "given hsts_days, missing certificate and key"},
+      {"tls: {certificate: c.pem}\n", {"--tls-client-ca", "ca.pem"}, "given certificate, client_ca, missing key"},
+      {"tls: {client_ca: ca.pem}\n", {"--tls-key", "k.pem"}, "given key, client_ca, missing certificate"},
+      {"tls: {certificate: c.pem, key: k.pem}\n", {"--tls-certificate", "", "--tls-key", ""}, "--tls-certificate"},
+      {"", {"--tls-client-ca", ""}, "--tls-client-ca names no file"},
+  };
+  const Data d;
+  const auto file = d.dir.path() / "serve.yaml", err = d.dir.path() / "err";
+  for (const Case& c : cases) {
+    std::filesystem::remove(err);
+    write_file_atomic(file, c.file).value();
+    std::vector<std::string> arguments{"--config", file.string(), "--model", testing::tiny_llama().string(),
+                                       "--port",   "0",           "--data",  d.data};
+    arguments.insert(arguments.end(), c.flags.begin(), c.flags.end());
+    const Served server(arguments, err);
+    EXPECT_EQ(server.port(), 0) << c.file << c.told;
+    EXPECT_TRUE(contains(read_file(err).value(), c.told)) << read_file(err).value();
+  }
 }
 
 TEST(ServeVerb, AKeyThatNoStoreCanKeepAccountOfIsNotPassedOver) {
