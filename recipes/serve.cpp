@@ -16,6 +16,7 @@
 #include "serve/key_door.h"
 #include "serve/key_file.h"
 #include "serve/model_admin.h"
+#include "serve/origin_policy.h"
 #include "serve/served_model.h"
 #include "serve/server_metrics.h"
 #include "store/default_directory.h"
@@ -221,6 +222,8 @@ Status serve(const ServeRequest& request, Logger& log,
   api_options.limits = request.limits;
   // Without keys nobody else's page may use this server by a name of its own.
   if (!keyed) api_options.hosts = {"localhost", "127.0.0.1", "::1", ""};
+  const ListedOrigins origins(request.allowed_origins);
+  if (!request.allowed_origins.empty()) api_options.origins = &origins;
   api_options.observers.push_back(&*metrics);
   if (LogSink* sink = request.request_log) {
     api_options.observers.push_back(&request_log.emplace(*sink, request.request_log_options));

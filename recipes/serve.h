@@ -41,6 +41,9 @@ struct ServeRequest {
   std::vector<std::string> adapters;                  // NAME=PATH of the first base model
   std::vector<std::string> listen{"127.0.0.1:8080"};  // endpoints, see parse_endpoint()
   std::filesystem::path tls_certificate, tls_key, tls_client_ca;
+  /// Whose pages may use the API beside the server's own, as parse_origin() has them.
+  std::vector<std::string> allowed_origins;
+
   int hsts_days = 0;  // browsers that came by TLS once come by nothing else for so long; 0: not told to
   int threads = 0;
   std::uint64_t cache_bytes = 0;  // keys and values of all models together; 0: a quarter of the memory

@@ -38,7 +38,7 @@ struct ApiServerOptions {
   ApiLimits limits;
   int workers = 2;
   RequestObservers observers;             // hear of every answer once, refusals and bytes that were no request included
-  const OriginPolicy* origins = nullptr;  // whose pages may use the API; null: nobody else's
+  const OriginPolicy* origins = nullptr;  // whose pages may use the API; null: only the server's own
   std::vector<std::string> hosts;  // that Host may name, beside addresses of this machine; empty: any (against DNS
                                    // rebinding where there are no keys)
 };

@@ -20,6 +20,7 @@ TEST(ServeConfig, ReadsEverySetting) {
   const ServeRequest got = read(R"(
 listen: [127.0.0.1:9000, "unix:/run/tailor.sock"]
 tls: {certificate: server.pem, key: /secret/key.pem, client_ca: ca.pem, hsts_days: 30}
+allowed_origins: [https://shop.example, "http://localhost:3000"]
 data: data
 threads: 3
 cache_bytes: 2GB
@@ -43,6 +44,7 @@ traces: {endpoint: "http://127.0.0.1:4318", ratio: 0.25, service_name: support}
   EXPECT_EQ(got.tls_client_ca, "/etc/tailor/ca.pem");
   EXPECT_EQ(got.hsts_days, 30);
   EXPECT_TRUE(check_tls(got));
+  EXPECT_EQ(got.allowed_origins, (std::vector<std::string>{"https://shop.example", "http://localhost:3000"}));
   EXPECT_EQ(got.data, "/etc/tailor/data");
   EXPECT_EQ(got.threads, 3);
   EXPECT_EQ(got.cache_bytes, 2'000'000'000u);
@@ -55,7 +57,7 @@ traces: {endpoint: "http://127.0.0.1:4318", ratio: 0.25, service_name: support}
   EXPECT_EQ(got.served[0].adapters[0].path, "/etc/tailor/polite/package");
   EXPECT_EQ(got.served[1].package, "/etc/tailor/runs/tickets/package");
   EXPECT_EQ(got.served[2].stored, "support@2");
-  EXPECT_EQ(got.served[2].where, "/etc/tailor/serve.yaml:11");
+  EXPECT_EQ(got.served[2].where, "/etc/tailor/serve.yaml:12");
   EXPECT_EQ(got.adapters_root, "/etc/tailor/adapters");
   EXPECT_EQ(got.keys_file, "/etc/tailor/keys.yaml");
   EXPECT_TRUE(got.keys_required);
@@ -154,6 +156,10 @@ TEST(ServeConfig, WrongValuesNameTheLine) {
       {"tls: {certificate: a.pem, key: }\n", "serve.yaml:1: tls.key should be given or left out, it is nothing"},
       {"tls:\n  certificate:\n  key:\n", "serve.yaml:2: tls.certificate should be given or left out"},
       {"tls: {key: \"\"}\n", "serve.yaml:1: key should be a path"},
+      {"allowed_origins: \"*\"\n", "serve.yaml:1: allowed_origins: \"*\" is no origin"},
+      {"allowed_origins:\n  - https://a.example\n  - https://b.example/\n",
+       "serve.yaml:3: allowed_origins: \"https://b.example/\" is no origin"},
+      {"allowed_origins: []\n", "serve.yaml:1: allowed_origins should be an origin"},
       {"models: chat\n", "serve.yaml:1: models should be a list"},
       {"models:\n  - name: a\n", "serve.yaml:2: a model is one of model, package and stored"},
       {"models:\n  - {model: a, stored: b}\n", "serve.yaml:2: a model is one of model, package and stored"},
