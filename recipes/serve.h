@@ -73,7 +73,7 @@ struct ServeRequest {
 Status check_tls(const ServeRequest& request);
 
 /// Returns when `stop` is set and what ran has ended, or `drain_timeout` after it; until then requests are refused with
-/// 503 and /readyz says why. `ready` hears the addresses.
+/// 503 and /readyz is, too. `ready` hears the addresses.
 Status serve(const ServeRequest& request, Logger& log,
              const std::function<void(const std::vector<std::string>&)>& ready, const CancelToken& stop);
 

@@ -84,6 +84,7 @@ ApiServer::ApiServer(ModelRegistry& models, Authenticator& door, Logger& log, Ap
       workers_(options_.workers) {
   services_.models = &models;
   services_.router = &by_name_;
+  services_.door = &door_;
   services_.limits = options_.limits;
   services_.openapi = dump_json(openapi_document(options_.limits));
   services_.log = &log;

@@ -22,6 +22,8 @@ class Authenticator {
   virtual ~Authenticator() = default;
   /// From a request's head. An error has status 401, 403 or 429.
   virtual ApiResult<Principal> check(const HttpHead& head, ApiScope scope) = 0;
+  /// Whether whoever sends this may hear what is wrong with the server, not only that something is. Counts as nothing.
+  virtual bool may_hear_reasons(const HttpHead& /*head*/) { return true; }
   /// Who was let in before, for one more request of what the key asked for then: a batch. 401: not any more.
   virtual ApiResult<Principal> background(const std::string& key_id) {
     return Principal{.key_id = key_id, .cache_salt = {}, .visit = nullptr};

@@ -22,7 +22,9 @@ struct RouteText {
 
 constexpr RouteText kRoutes[] = {
     {"GET", "/livez", "live", "state", "Whether the server lives", nullptr, "State", nullptr, nullptr},
-    {"GET", "/readyz", "ready", "state", "Whether it should be given work", nullptr, "State", nullptr, nullptr},
+    {"GET", "/readyz", "ready", "state",
+     "Whether it should be given work; where there are keys, one of the scope metrics or admin hears why not", nullptr,
+     "State", nullptr, nullptr},
     {"GET", "/health", "health", "state", "The same, as llama.cpp has it", nullptr, "State", nullptr, "HealthError"},
     {"GET", "/v1/health", "healthV1", "state", "The same", nullptr, "State", nullptr, "HealthError"},
     {"GET", "/ping", "ping", "state", "Whether the server lives", nullptr, "State", nullptr, nullptr},
