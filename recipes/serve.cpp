@@ -150,6 +150,11 @@ bool is_open(const HttpEndpoint& endpoint) {
          !endpoint.host.starts_with("127.");
 }
 
+void write_log_metrics(const LogSink* sink, MetricText& out) {
+  out.counter("tailor_log_lines_dropped_total", "Lines of the log that nobody took in time, or no disk had room for.");
+  out.sample({}, sink != nullptr ? sink->dropped() : std::uint64_t{0});
+}
+
 }  // namespace
 
 Status check_tls(const ServeRequest& request) {
@@ -225,18 +230,13 @@ Status serve(const ServeRequest& request, Logger& log,
   const ListedOrigins origins(request.allowed_origins);
   if (!request.allowed_origins.empty()) api_options.origins = &origins;
   api_options.observers.push_back(&*metrics);
-  if (LogSink* sink = request.request_log) {
-    api_options.observers.push_back(&request_log.emplace(*sink, request.request_log_options));
-    metrics->add([sink](MetricText& out) {
-      out.counter("tailor_log_lines_dropped_total",
-                  "Lines of the log that nobody took in time, or no disk had room for.");
-      out.sample({}, sink->dropped());
-    });
-  }
-  if (request.traces && !request.traces->endpoint.empty()) {
+  if (request.log_sink != nullptr && request.log_requests)
+    api_options.observers.push_back(&request_log.emplace(*request.log_sink, request.request_log_options));
+  if (request.traces && !request.traces->endpoint.empty())
     api_options.observers.push_back(&traces.emplace(*request.traces, log));
-    metrics->add([&traces](MetricText& out) { traces->write_metrics(out); });
-  }
+  // Every series is there, whatever is turned off.
+  metrics->add([sink = request.log_sink](MetricText& out) { write_log_metrics(sink, out); });
+  metrics->add([&traces](MetricText& out) { traces ? traces->write_metrics(out) : TraceExporter::write_zeros(out); });
   ApiServer api(models, door ? static_cast<Authenticator&>(*door) : open, log, api_options);
   api.services().admin = &admin;
   TuneRecipeTuner tuner(request.threads);
@@ -252,8 +252,8 @@ Status serve(const ServeRequest& request, Logger& log,
     batches = std::make_unique<BatchRunner>(api.services(), door ? static_cast<Authenticator&>(*door) : open,
                                             api.observers(), BatchOptions{.input = {}, .clock = {}});
     api.services().batches = batches.get();
-    metrics->add([&batches](MetricText& out) { batches->write_metrics(out); });
   }
+  metrics->add([&batches](MetricText& out) { batches ? batches->write_metrics(out) : BatchRunner::write_zeros(out); });
   HttpServer server(api, options);
   api.services().metrics = &*metrics;
   metrics->set_draining(api.services().draining);

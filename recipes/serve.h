@@ -63,8 +63,8 @@ struct ServeRequest {
   std::atomic<bool>* reload = nullptr;  // set by SIGHUP: keys, certificates and packages in production are read again
   bool vllm_metrics = false;            // /metrics under vLLM's names as well
   LogSinkOptions log;                   // for who opens the log
-  bool log_requests = true;             // for who sets `request_log`
-  LogSink* request_log = nullptr;       // a line for each request; null: none. Outlives the call, as `log` does
+  bool log_requests = true;             // a line for each request in `log_sink`
+  LogSink* log_sink = nullptr;          // /metrics tell what it dropped; null: nobody logs. Outlives the call
   RequestLogOptions request_log_options;
   std::optional<TraceOptions> traces;  // an empty endpoint: none
 };

@@ -226,7 +226,7 @@ void add_serve(CLI::App& app, Invocation& invocation) {
       TAILOR_CHECK(apply(*monitor, *verb, wanted));
       TAILOR_TRY(const auto sink, LogSink::open(wanted.log));
       JsonLogger log(*sink, wanted.request_log_options.least);
-      if (wanted.log_requests) wanted.request_log = sink.get();
+      wanted.log_sink = sink.get();
       allow_connections();
       wanted.reload = &g_reload;
       struct sigaction hangup {};

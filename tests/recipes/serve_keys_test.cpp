@@ -2,13 +2,18 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <csignal>
 #include <mutex>
+#include <regex>
+#include <set>
+#include <sstream>
 #include <thread>
 
 #include "core/hash.h"
 #include "infer/test_models.h"
+#include "serve/metric_parser.h"
 #include "serve/test_client.h"
 #include "tests/recipes/cli.h"
 
@@ -152,6 +157,80 @@ TEST(ServeVerb, APartOfTlsIsRefusedFromFileFlagsAndBoth) {
     EXPECT_EQ(server.port(), 0) << c.file << c.told;
     EXPECT_TRUE(contains(read_file(err).value(), c.told)) << read_file(err).value();
   }
+}
+
+/// "a_{b,c}_total{model}" of docs/MONITORING.md: a_b_total and a_c_total, with a label.
+std::vector<std::string> names_of(std::string word) {
+  if (word.ends_with('}')) word.resize(word.rfind('{'));
+  const std::size_t open = word.find('{'), close = word.find('}');
+  if (open == std::string::npos) return {word};
+  std::vector<std::string> out;
+  std::istringstream choices(word.substr(open + 1, close - open - 1));
+  for (std::string choice; std::getline(choices, choice, ',');)
+    out.push_back(word.substr(0, open) + choice + word.substr(close + 1));
+  return out;
+}
+
+/// The first column of the table of metrics; "*" stands for more of a name.
+std::vector<std::string> documented_metrics() {
+  const auto page = std::filesystem::path(std::getenv("TAILOR_SOURCE_DIR")) / "docs" / "MONITORING.md";
+  std::istringstream lines(read_file(page).value());
+  std::vector<std::string> out;
+  bool there = false;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("## ")) there = line.starts_with("## Metrics");
+    if (!there || !line.starts_with("| `")) continue;
+    const std::string cell = line.substr(2, line.find(" |", 2) - 2);
+    static const std::regex kCode("`([^`]+)`");
+    for (std::sregex_iterator at(cell.begin(), cell.end(), kCode), end; at != end; ++at) {
+      for (const std::string& name : names_of((*at)[1].str())) out.push_back("tailor_" + name);
+    }
+  }
+  return out;
+}
+
+bool stands_for(const std::string& documented, const std::string& name) {
+  const std::size_t star = documented.find('*');
+  if (star == std::string::npos) return documented == name;
+  return name.starts_with(documented.substr(0, star)) && name.ends_with(documented.substr(star + 1));
+}
+
+TEST(ServeVerb, EverySeriesOfTheListIsThereWhateverIsTurnedOff) {
+  const Data d;
+  const std::vector<std::string> documented = documented_metrics();
+  EXPECT_GT(documented.size(), 45u);
+  const auto series = [&](const Served& server) {
+    std::set<std::string> names, out;
+    for (const MetricFamily& family : parse_metrics(server.get("/metrics").body).value()) {
+      if (!family.name.starts_with("tailor_")) continue;
+      if (!family.samples.empty()) names.insert(family.name);
+      EXPECT_TRUE(std::any_of(documented.begin(), documented.end(),
+                              [&](const std::string& name) { return stands_for(name, family.name); }))
+          << family.name << " is not in docs/MONITORING.md";
+      for (const MetricSample& sample : family.samples) {
+        std::string text = sample.name;
+        for (const auto& [label, value] : sample.labels) text += "," + label + "=" + value;
+        out.insert(text);
+      }
+    }
+    for (const std::string& name : documented)
+      EXPECT_TRUE(std::any_of(names.begin(), names.end(), [&](const std::string& n) { return stands_for(name, n); }))
+          << name << " is not there";
+    return out;
+  };
+  const std::vector<std::string> model{"--model", testing::tiny_llama().string(), "--threads", "1", "--port", "0"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), model.begin(), model.end());
+    return more;
+  };
+  const Served all(with({"--data", d.data, "--trace-endpoint", "http://127.0.0.1:9"}), d.dir.path() / "all");
+  const Served least(with({"--no-request-log"}), d.dir.path() / "least",
+                     {{"TAILOR_DATA", ""},
+                      {"OTEL_EXPORTER_OTLP_ENDPOINT", ""},
+                      {"XDG_DATA_HOME", "/proc/nobody-makes-a-directory-here"}});
+  ASSERT_NE(all.port(), 0) << read_file(d.dir.path() / "all").value();
+  ASSERT_NE(least.port(), 0) << read_file(d.dir.path() / "least").value();
+  EXPECT_EQ(series(least), series(all));
 }
 
 TEST(ServeVerb, AKeyThatNoStoreCanKeepAccountOfIsNotPassedOver) {
