@@ -200,7 +200,8 @@ Status serve(const ServeRequest& request, Logger& log,
     if (is_open(endpoint) && !keyed)
       return Error{ErrorCode::kInvalidArgument,
                    fmt::format("--listen {}: other machines could use this server, and there are no keys", listen),
-                   "make one with `tailor keys create --name NAME`, or listen on 127.0.0.1"};
+                   "make one with `tailor keys create --name NAME`, let nobody in before there is one with "
+                   "--keys-required, or listen on 127.0.0.1"};
     if (!request.tls_certificate.empty())
       endpoint.tls = TlsFiles{request.tls_certificate, request.tls_key, request.tls_client_ca};
     options.endpoints.push_back(std::move(endpoint));

@@ -67,6 +67,7 @@ Result<ServeRequest> with_file(const ServeRequest& typed, const std::string& fil
   if (given("--cache-bytes")) out.cache_bytes = typed.cache_bytes;
   if (given("--max-context")) out.max_context = typed.max_context;
   if (given("--no-nearest-rows")) out.nearest_rows = false;
+  if (typed.keys_required) out.keys_required = true;
   if (given("--data")) out.data = typed.data;
   if (given("package") || given("--model")) out.served.clear();
   out.packages = typed.packages;
@@ -205,6 +206,8 @@ void add_serve(CLI::App& app, Invocation& invocation) {
                    "longest prompt and answer together, in tokens (as the model was trained)")
       ->check(CLI::PositiveNumber)
       ->type_name("N");
+  verb->add_flag("--keys-required", r.keys_required,
+                 "no request without a key, also before the first one is made; then it may listen at any address");
   verb->add_flag_callback(
       "--no-nearest-rows", [request] { request->nearest_rows = false; },
       "training rows that packages hold cannot be asked for");

@@ -126,6 +126,11 @@ TEST(Deploy, Dockerfile) {
   EXPECT_NE(one_of(text, "^USER (\\d+):"), "0");
   EXPECT_GT(seconds(std::stoi(one_of(text, "--stop-timeout (\\d+)"))), request.drain_timeout);
   expect_flags(words_of(one_of(text, "docker exec tailor tailor (.+)$")));
+  // Other arguments, on a volume that has no keys yet.
+  const std::string page = read_file(tree() / "docs/DEPLOY.md").value();
+  const auto other = words_of(one_of(page, "`docker run [^`]* tailor (serve [^`]+)`"));
+  expect_flags(other);
+  EXPECT_EQ(std::count(other.begin(), other.end(), "--keys-required"), 1);
 }
 
 TEST(Deploy, SystemdUnit) {

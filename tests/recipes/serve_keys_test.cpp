@@ -66,6 +66,17 @@ class Served {
   std::thread thread_;
 };
 
+/// Waits until `holds`, for what can only be looked at.
+template <typename Condition>
+bool eventually(Condition holds) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (!holds()) {
+    if (std::chrono::steady_clock::now() > end) return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
+
 std::string first_line(const std::string& text) {
   return text.substr(0, text.find('\n'));
 }
@@ -124,6 +135,19 @@ TEST(ServeVerb, OtherMachinesNeedAKey) {
   EXPECT_EQ(refused.code, 2);
   EXPECT_TRUE(contains(refused.err, "there are no keys")) << refused.err;
   EXPECT_TRUE(contains(refused.err, "tailor keys create")) << refused.err;
+}
+
+TEST(ServeVerb, WhereKeysAreRequiredTheFirstOneMayComeLater) {
+  const Data d;
+  const Served server({"--model", testing::tiny_llama().string(), "--threads", "1", "--listen", "0.0.0.0:0",
+                       "--keys-required", "--data", d.data},
+                      d.dir.path() / "err");
+  ASSERT_NE(server.port(), 0) << read_file(d.dir.path() / "err").value();
+  EXPECT_EQ(server.get("/readyz").status, 200);
+  EXPECT_EQ(server.get("/v1/models").status, 401);
+  const std::string secret = first_line(run({"keys", "create", "--data", d.data, "--name", "app"}).out);
+  EXPECT_TRUE(eventually([&] { return server.get("/v1/models", secret).status == 200; }));
+  EXPECT_EQ(server.get("/v1/models").status, 401);
 }
 
 /// Each would be plain HTTP to everybody, where somebody asked for TLS.
@@ -254,10 +278,8 @@ TEST(ServeVerb, TheExampleRuns) {
   EXPECT_EQ(server.get("/v1/models").status, 401) << "keys are required";
   const std::string secret = first_line(run({"keys", "create", "--data", d.data, "--name", "app"}).out);
   test::Answer models;
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-  while ((models = server.get("/v1/models", secret)).status != 200 && std::chrono::steady_clock::now() < end)
-    std::this_thread::yield();
-  ASSERT_EQ(models.status, 200) << "a key made while it runs";
+  ASSERT_TRUE(eventually([&] { return (models = server.get("/v1/models", secret)).status == 200; }))
+      << "a key made while it runs";
   const Json list = Json::parse(models.body)["data"];
   ASSERT_EQ(list.size(), 2u);
   EXPECT_EQ(list[0]["id"], "chat");
