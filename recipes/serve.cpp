@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 #include <thread>
+#include <utility>
 
 #include "core/system.h"
 #include "recipes/fine_tune.h"
@@ -15,6 +16,7 @@
 #include "serve/key_door.h"
 #include "serve/key_file.h"
 #include "serve/model_admin.h"
+#include "serve/origin_policy.h"
 #include "serve/served_model.h"
 #include "serve/server_metrics.h"
 #include "store/default_directory.h"
@@ -148,11 +150,34 @@ bool is_open(const HttpEndpoint& endpoint) {
          !endpoint.host.starts_with("127.");
 }
 
+void write_log_metrics(const LogSink* sink, MetricText& out) {
+  out.counter("tailor_log_lines_dropped_total", "Lines of the log that nobody took in time, or no disk had room for.");
+  out.sample({}, sink != nullptr ? sink->dropped() : std::uint64_t{0});
+}
+
 }  // namespace
+
+Status check_tls(const ServeRequest& request) {
+  const bool certificate = !request.tls_certificate.empty(), key = !request.tls_key.empty();
+  std::string given;
+  for (const auto& [there, name] :
+       {std::pair(certificate, "certificate"), std::pair(key, "key"),
+        std::pair(!request.tls_client_ca.empty(), "client_ca"), std::pair(request.hsts_days > 0, "hsts_days")}) {
+    if (there) given += (given.empty() ? "" : ", ") + std::string(name);
+  }
+  if (given.empty() || (certificate && key)) return {};
+  return Error{ErrorCode::kInvalidArgument,
+               fmt::format("TLS needs certificate and key: given {}, missing {}", given,
+                           certificate ? "key"
+                           : key       ? "certificate"
+                                       : "certificate and key"),
+               "name both with --tls-certificate and --tls-key, or under tls in serve.yaml; without TLS name neither"};
+}
 
 Status serve(const ServeRequest& request, Logger& log,
              const std::function<void(const std::vector<std::string>&)>& ready, const CancelToken& stop) {
   give_large_blocks_back();
+  TAILOR_CHECK(check_tls(request));
   TAILOR_TRY(const std::unique_ptr<Store> store, open_store(request, log));
   std::unique_ptr<KeyDoor> door;
   TAILOR_TRY(auto fixed, read_fixed_keys(request.keys_file));
@@ -176,7 +201,8 @@ Status serve(const ServeRequest& request, Logger& log,
     if (is_open(endpoint) && !keyed)
       return Error{ErrorCode::kInvalidArgument,
                    fmt::format("--listen {}: other machines could use this server, and there are no keys", listen),
-                   "make one with `tailor keys create --name NAME`, or listen on 127.0.0.1"};
+                   "make one with `tailor keys create --name NAME`, let nobody in before there is one with "
+                   "--keys-required, or listen on 127.0.0.1"};
     if (!request.tls_certificate.empty())
       endpoint.tls = TlsFiles{request.tls_certificate, request.tls_key, request.tls_client_ca};
     options.endpoints.push_back(std::move(endpoint));
@@ -203,19 +229,16 @@ Status serve(const ServeRequest& request, Logger& log,
   api_options.limits = request.limits;
   // Without keys nobody else's page may use this server by a name of its own.
   if (!keyed) api_options.hosts = {"localhost", "127.0.0.1", "::1", ""};
+  const ListedOrigins origins(request.allowed_origins);
+  if (!request.allowed_origins.empty()) api_options.origins = &origins;
   api_options.observers.push_back(&*metrics);
-  if (LogSink* sink = request.request_log) {
-    api_options.observers.push_back(&request_log.emplace(*sink, request.request_log_options));
-    metrics->add([sink](MetricText& out) {
-      out.counter("tailor_log_lines_dropped_total",
-                  "Lines of the log that nobody took in time, or no disk had room for.");
-      out.sample({}, sink->dropped());
-    });
-  }
-  if (request.traces && !request.traces->endpoint.empty()) {
+  if (request.log_sink != nullptr && request.log_requests)
+    api_options.observers.push_back(&request_log.emplace(*request.log_sink, request.request_log_options));
+  if (request.traces && !request.traces->endpoint.empty())
     api_options.observers.push_back(&traces.emplace(*request.traces, log));
-    metrics->add([&traces](MetricText& out) { traces->write_metrics(out); });
-  }
+  // Every series is there, whatever is turned off.
+  metrics->add([sink = request.log_sink](MetricText& out) { write_log_metrics(sink, out); });
+  metrics->add([&traces](MetricText& out) { traces ? traces->write_metrics(out) : TraceExporter::write_zeros(out); });
   ApiServer api(models, door ? static_cast<Authenticator&>(*door) : open, log, api_options);
   api.services().admin = &admin;
   TuneRecipeTuner tuner(request.threads);
@@ -231,8 +254,8 @@ Status serve(const ServeRequest& request, Logger& log,
     batches = std::make_unique<BatchRunner>(api.services(), door ? static_cast<Authenticator&>(*door) : open,
                                             api.observers(), BatchOptions{.input = {}, .clock = {}});
     api.services().batches = batches.get();
-    metrics->add([&batches](MetricText& out) { batches->write_metrics(out); });
   }
+  metrics->add([&batches](MetricText& out) { batches ? batches->write_metrics(out) : BatchRunner::write_zeros(out); });
   HttpServer server(api, options);
   api.services().metrics = &*metrics;
   metrics->set_draining(api.services().draining);

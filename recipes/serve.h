@@ -41,6 +41,9 @@ struct ServeRequest {
   std::vector<std::string> adapters;                  // NAME=PATH of the first base model
   std::vector<std::string> listen{"127.0.0.1:8080"};  // endpoints, see parse_endpoint()
   std::filesystem::path tls_certificate, tls_key, tls_client_ca;
+  /// Whose pages may use the API beside the server's own, as parse_origin() has them.
+  std::vector<std::string> allowed_origins;
+
   int hsts_days = 0;  // browsers that came by TLS once come by nothing else for so long; 0: not told to
   int threads = 0;
   std::uint64_t cache_bytes = 0;  // keys and values of all models together; 0: a quarter of the memory
@@ -60,14 +63,17 @@ struct ServeRequest {
   std::atomic<bool>* reload = nullptr;  // set by SIGHUP: keys, certificates and packages in production are read again
   bool vllm_metrics = false;            // /metrics under vLLM's names as well
   LogSinkOptions log;                   // for who opens the log
-  bool log_requests = true;             // for who sets `request_log`
-  LogSink* request_log = nullptr;       // a line for each request; null: none. Outlives the call, as `log` does
+  bool log_requests = true;             // a line for each request in `log_sink`
+  LogSink* log_sink = nullptr;          // /metrics tell what it dropped; null: nobody logs. Outlives the call
   RequestLogOptions request_log_options;
   std::optional<TraceOptions> traces;  // an empty endpoint: none
 };
 
+/// An error where a part of TLS is named without certificate and key: it must not end in plain HTTP.
+Status check_tls(const ServeRequest& request);
+
 /// Returns when `stop` is set and what ran has ended, or `drain_timeout` after it; until then requests are refused with
-/// 503 and /readyz says why. `ready` hears the addresses.
+/// 503 and /readyz is, too. `ready` hears the addresses.
 Status serve(const ServeRequest& request, Logger& log,
              const std::function<void(const std::vector<std::string>&)>& ready, const CancelToken& stop);
 

@@ -13,6 +13,7 @@
 #include "config/value.h"
 #include "config/yaml.h"
 #include "core/files.h"
+#include "serve/origin_policy.h"
 #include "text/edit_distance.h"
 
 namespace tailor {
@@ -231,6 +232,30 @@ void read_listen(Reader& in, const YamlEntry& entry, ServeRequest& out) {
     in.wrong(entry.line, "listen", "an address such as 127.0.0.1:8080, or a list of them", entry.value);
 }
 
+void read_origins(Reader& in, const YamlEntry& entry, ServeRequest& out) {
+  const bool one = entry.value.kind == YamlNode::Kind::kScalar;
+  for (const YamlNode& item : one ? std::vector<YamlNode>{entry.value} : entry.value.items) {
+    const auto origin = parse_origin(item.text);
+    if (!origin) return in.fail(item.line, "allowed_origins: " + origin.error().message, origin.error().hint);
+    out.allowed_origins.push_back(*origin);
+  }
+  if (out.allowed_origins.empty())
+    in.wrong(entry.line, "allowed_origins", "an origin such as https://shop.example, or a list of them", entry.value);
+}
+
+void read_tls(Reader& in, const YamlEntry& entry, ServeRequest& out) {
+  for (const YamlEntry& setting : entry.value.entries) {
+    // Mostly a template whose variable was not set: no wish for plain HTTP.
+    if (setting.value.kind == YamlNode::Kind::kNull)
+      return in.wrong(setting.line, "tls." + setting.name, "given or left out", setting.value);
+  }
+  in.map(entry.value, "tls",
+         {{"certificate", in.path(out.tls_certificate)},
+          {"key", in.path(out.tls_key)},
+          {"client_ca", in.path(out.tls_client_ca)},
+          {"hsts_days", in.whole(out.hsts_days, 1, 3650)}});
+}
+
 void read_traces(Reader& in, const YamlEntry& entry, ServeRequest& out) {
   TraceOptions& traces = out.traces.emplace();
   in.map(entry.value, "traces",
@@ -257,10 +282,8 @@ Result<ServeRequest> parse_serve_config(std::string_view text, const fs::path& f
   HttpTimeouts& times = out.timeouts;
   in.map(root, "",
          {{"listen", [&](const YamlEntry& e) { read_listen(in, e, out); }},
-          section("tls", {{"certificate", in.path(out.tls_certificate)},
-                          {"key", in.path(out.tls_key)},
-                          {"client_ca", in.path(out.tls_client_ca)},
-                          {"hsts_days", in.whole(out.hsts_days, 1, 3650)}}),
+          {"tls", [&](const YamlEntry& e) { read_tls(in, e, out); }},
+          {"allowed_origins", [&](const YamlEntry& e) { read_origins(in, e, out); }},
           {"data", in.path(out.data)},
           {"threads", in.whole(out.threads, 1, 4096)},
           {"cache_bytes", in.bytes(out.cache_bytes)},
@@ -300,9 +323,6 @@ Result<ServeRequest> parse_serve_config(std::string_view text, const fs::path& f
           section("metrics", {{"compat", in.word(out.vllm_metrics, {{"vllm", true}})}}),
           {"traces", [&](const YamlEntry& e) { read_traces(in, e, out); }}});
   if (in.error()) return *in.error();
-  if (out.tls_certificate.empty() != out.tls_key.empty())
-    return Error{ErrorCode::kInvalidArgument, fmt::format("{}: tls needs certificate and key", file.string()),
-                 "give both"};
   return out;
 }
 

@@ -10,5 +10,6 @@ export default defineConfig({
     modulePreload: false,
     reportCompressedSize: false,
   },
-  server: { proxy: { "/v1": server } },
+  // The server takes requests of its own origin's pages alone.
+  server: { proxy: { "/v1": { target: server, changeOrigin: true, headers: { origin: new URL(server).origin } } } },
 });

@@ -43,6 +43,17 @@ void on_hangup(int) {
   g_reload.store(true);
 }
 
+/// `--tls-key "$KEY"` of a variable that is not set must not end in plain HTTP, nor such a --config in an open server.
+Status check_files(const CLI::App& verb) {
+  for (const char* flag : {"--config", "--tls-certificate", "--tls-key", "--tls-client-ca"}) {
+    const auto& given = verb[flag]->results();
+    if (std::find(given.begin(), given.end(), "") != given.end())
+      return Error{ErrorCode::kInvalidArgument, fmt::format("{} names no file: it is empty", flag),
+                   "name one, or leave the flag out"};
+  }
+  return {};
+}
+
 /// The file's settings, with what the command line said in their place.
 Result<ServeRequest> with_file(const ServeRequest& typed, const std::string& file, const CLI::App& verb) {
   if (file.empty()) return typed;
@@ -56,6 +67,7 @@ Result<ServeRequest> with_file(const ServeRequest& typed, const std::string& fil
   if (given("--cache-bytes")) out.cache_bytes = typed.cache_bytes;
   if (given("--max-context")) out.max_context = typed.max_context;
   if (given("--no-nearest-rows")) out.nearest_rows = false;
+  if (typed.keys_required) out.keys_required = true;
   if (given("--data")) out.data = typed.data;
   if (given("package") || given("--model")) out.served.clear();
   out.packages = typed.packages;
@@ -194,6 +206,8 @@ void add_serve(CLI::App& app, Invocation& invocation) {
                    "longest prompt and answer together, in tokens (as the model was trained)")
       ->check(CLI::PositiveNumber)
       ->type_name("N");
+  verb->add_flag("--keys-required", r.keys_required,
+                 "no request without a key, also before the first one is made; then it may listen at any address");
   verb->add_flag_callback(
       "--no-nearest-rows", [request] { request->nearest_rows = false; },
       "training rows that packages hold cannot be asked for");
@@ -210,11 +224,12 @@ void add_serve(CLI::App& app, Invocation& invocation) {
     request->data = *data;
     invocation.run = [&invocation, request, file, verb, monitor]() -> Result<int> {
       if (from_environment("TAILOR_CORE_DUMPS").empty()) TAILOR_CHECK(keep_memory_private());
+      TAILOR_CHECK(check_files(*verb));
       TAILOR_TRY(ServeRequest wanted, with_file(*request, *file, *verb));
       TAILOR_CHECK(apply(*monitor, *verb, wanted));
       TAILOR_TRY(const auto sink, LogSink::open(wanted.log));
       JsonLogger log(*sink, wanted.request_log_options.least);
-      if (wanted.log_requests) wanted.request_log = sink.get();
+      wanted.log_sink = sink.get();
       allow_connections();
       wanted.reload = &g_reload;
       struct sigaction hangup {};

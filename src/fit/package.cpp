@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <optional>
 #include <sstream>
 
@@ -103,6 +104,13 @@ Error damaged(const fs::path& dir, const std::string& what) {
           "copy the package again from where it was made, or run tailor fit again"};
 }
 
+Error another_base(const fs::path& dir, const fs::path& file, const BaseModel& base, const std::string& hash) {
+  return {ErrorCode::kCorruptData,
+          fmt::format("{}: the base model {} is not the one the package was made with: its SHA-256 is {}, expected {}",
+                      dir.string(), file.string(), hash, base.sha256),
+          fmt::format("put {} back there, or make the package again on the model that is there now", base.id)};
+}
+
 }  // namespace
 
 std::vector<std::string> data_hashes(const PackageManifest& manifest) {
@@ -183,6 +191,7 @@ Result<PackageManifest> read_package(const fs::path& dir) {
   }
   TAILOR_TRY(const Json json, read_json(dir / "manifest.json"));
   PackageManifest m;
+  std::map<fs::path, std::string> hashes;  // of the package's files
   try {
     if (json.at("format") != kFormat)
       return damaged(dir, "manifest.json has another format than " + std::string(kFormat));
@@ -228,7 +237,9 @@ Result<PackageManifest> read_package(const fs::path& dir) {
       if (seen != bytes) return damaged(dir, fmt::format("{} has {} bytes, expected {}", path.string(), seen, bytes));
       TAILOR_TRY(const std::string hash, sha256_file(dir / path));
       if (hash != file.at("sha256"))
-        return damaged(dir, path.string() + " was changed: its SHA-256 is not the one in manifest.json");
+        return damaged(dir, fmt::format("{} was changed: its SHA-256 is {}, expected {}", path.string(), hash,
+                                        file.at("sha256").get<std::string>()));
+      hashes.emplace(dir / path, hash);
     }
   } catch (const Json::exception& error) {
     return damaged(dir, std::string("manifest.json: ") + error.what());
@@ -237,11 +248,9 @@ Result<PackageManifest> read_package(const fs::path& dir) {
   if (!m.base.id.empty()) {
     const fs::path file = base_model_path(dir, m.base);
     if (!fs::is_regular_file(file, ignored)) return damaged(dir, "the base model " + file.string() + " is missing");
-    if (file.parent_path() != dir) {  // files inside the package were checked above
-      TAILOR_TRY(const std::string hash, sha256_file(file));
-      if (hash != m.base.sha256)
-        return damaged(dir, "the base model " + file.string() + " is not the one the package was made with");
-    }
+    const auto known = hashes.find(file);
+    TAILOR_TRY(const std::string hash, known != hashes.end() ? Result<std::string>(known->second) : sha256_file(file));
+    if (hash != m.base.sha256) return another_base(dir, file, m.base, hash);
   }
   return m;
 }

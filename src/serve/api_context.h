@@ -57,6 +57,7 @@ struct ApiLimits {
   std::chrono::milliseconds stream_keep_alive{15'000};
 };
 
+class Authenticator;      // api_server.h
 class BatchRunner;        // batch_runner.h
 class DriftMonitor;       // drift_monitor.h
 class FineTuning;         // fine_tuning.h
@@ -71,6 +72,7 @@ class ServerMetrics;      // server_metrics.h
 struct ApiServices {
   ModelRegistry* models = nullptr;
   ModelRouter* router = nullptr;  // never null in a server: which of them answers
+  Authenticator* door = nullptr;  // never null in a server
   Guard* guard = nullptr;         // null: everything is let in and passes
   DriftMonitor* drift = nullptr;  // null: nobody compares
   ModelAdmin* admin = nullptr;    // null: models stay as they are

@@ -1,6 +1,7 @@
 // Whether the server lives, whether it should be given work, and what it can be asked.
 
 #include "serve/api_handlers.h"
+#include "serve/api_server.h"
 #include "serve/server_metrics.h"
 
 namespace tailor {
@@ -33,9 +34,10 @@ void handle_livez(const ApiServices& /*services*/, const ApiCallPtr& call) {
 }
 
 void handle_readyz(const ApiServices& services, const ApiCallPtr& call) {
-  if (const std::string reason = reason_not_ready(services); !reason.empty())
-    return call->answer(ApiError{503, "unavailable_error", "not_ready", reason, "", 1});
-  call->answer(Json{{"status", "ok"}});
+  std::string reason = reason_not_ready(services);
+  if (reason.empty()) return call->answer(Json{{"status", "ok"}});
+  if (!services.door->may_hear_reasons(call->request.head)) reason = "the server is not ready";
+  call->answer(ApiError{503, "unavailable_error", "not_ready", std::move(reason), "", 1});
 }
 
 /// As llama.cpp has it.

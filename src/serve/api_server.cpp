@@ -95,6 +95,7 @@ ApiServer::ApiServer(ModelRegistry& models, Authenticator& door, Logger& log, Ap
       workers_(options_.workers) {
   services_.models = &models;
   services_.router = &by_name_;
+  services_.door = &door_;
   services_.limits = options_.limits;
   services_.openapi = dump_json(openapi_document(options_.limits));
   services_.log = &log;
@@ -120,6 +121,10 @@ HttpAdmission ApiServer::admit(const HttpHead& head) {
       std::find(options_.hosts.begin(), options_.hosts.end(), head.host) == options_.hosts.end())
     return refuse(
         {403, "permission_error", "host_not_allowed", "this server does not answer for that host name", "", 0});
+  // Before the key, which a page does not have: it learns nothing either.
+  if (changes_state(head.method) && admitted->origin.empty() && is_of_other_origin(head))
+    return refuse({403, "permission_error", "origin_not_allowed",
+                   "a page of another origin may not ask this; allowed_origins of serve.yaml lets pages in", "", 0});
   if (!admitted->origin.empty() && is_preflight(head)) {
     HttpAdmission out;
     out.refusal = preflight_answer(admitted->origin);

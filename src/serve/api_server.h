@@ -22,6 +22,8 @@ class Authenticator {
   virtual ~Authenticator() = default;
   /// From a request's head. An error has status 401, 403 or 429.
   virtual ApiResult<Principal> check(const HttpHead& head, ApiScope scope) = 0;
+  /// Whether whoever sends this may hear what is wrong with the server, not only that something is. Counts as nothing.
+  virtual bool may_hear_reasons(const HttpHead& /*head*/) { return true; }
   /// Who was let in before, for one more request of what the key asked for then: a batch. 401: not any more.
   virtual ApiResult<Principal> background(const std::string& key_id) {
     return Principal{.key_id = key_id, .cache_salt = {}, .visit = nullptr};
@@ -38,7 +40,7 @@ struct ApiServerOptions {
   ApiLimits limits;
   int workers = 2;
   RequestObservers observers;             // hear of every answer once, refusals and bytes that were no request included
-  const OriginPolicy* origins = nullptr;  // whose pages may use the API; null: nobody else's
+  const OriginPolicy* origins = nullptr;  // whose pages may use the API; null: only the server's own
   std::vector<std::string> hosts;  // that Host may name, beside addresses of this machine; empty: any (against DNS
                                    // rebinding where there are no keys)
 };

@@ -27,6 +27,22 @@ bool wants_stream(const Json& body) {
   return found != body.end() && found->is_boolean() && found->get<bool>();
 }
 
+struct Figures {
+  std::uint64_t active = 0, stalled = 0, running = 0, completed = 0, failed = 0;
+};
+
+void write_figures(MetricText& out, const Figures& figures) {
+  out.gauge("tailor_batches_active", "Batches that are worked on.");
+  out.sample({}, figures.active);
+  out.gauge("tailor_batches_stalled", "Batches that wait for room on the disk.");
+  out.sample({}, figures.stalled);
+  out.gauge("tailor_batch_requests_running", "Requests of batches that were asked and have no answer yet.");
+  out.sample({}, figures.running);
+  out.counter("tailor_batch_requests_total", "Requests of batches by what became of them.");
+  out.sample({{"outcome", "completed"}}, figures.completed);
+  out.sample({{"outcome", "failed"}}, figures.failed);
+}
+
 }  // namespace
 
 BatchRunner::BatchRunner(const ApiServices& services, Authenticator& door,
@@ -76,15 +92,15 @@ bool BatchRunner::wait_idle(std::chrono::milliseconds timeout) {
 }
 
 void BatchRunner::write_metrics(MetricText& out) const {
-  out.gauge("tailor_batches_active", "Batches that are worked on.");
-  out.sample({}, static_cast<std::uint64_t>(working_on_));
-  out.gauge("tailor_batches_stalled", "Batches that wait for room on the disk.");
-  out.sample({}, static_cast<std::uint64_t>(stalled_));
-  out.gauge("tailor_batch_requests_running", "Requests of batches that were asked and have no answer yet.");
-  out.sample({}, static_cast<std::uint64_t>(under_way_));
-  out.counter("tailor_batch_requests_total", "Requests of batches by what became of them.");
-  out.sample({{"outcome", "completed"}}, completed_.load());
-  out.sample({{"outcome", "failed"}}, failed_.load());
+  write_figures(out, {.active = working_on_.load(),
+                      .stalled = stalled_.load(),
+                      .running = under_way_.load(),
+                      .completed = completed_.load(),
+                      .failed = failed_.load()});
+}
+
+void BatchRunner::write_zeros(MetricText& out) {
+  write_figures(out, {});
 }
 
 void BatchRunner::run() {

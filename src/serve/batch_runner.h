@@ -59,6 +59,7 @@ class BatchRunner {
   void drain();                                       ///< nothing new is begun
   bool wait_idle(std::chrono::milliseconds timeout);  ///< after drain(): whether nothing is under way
   void write_metrics(MetricText& out) const;
+  static void write_zeros(MetricText& out);  ///< the same series of a server that takes no batches
 
  private:
   struct Reply {

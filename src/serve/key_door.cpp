@@ -75,8 +75,7 @@ ApiResult<Principal> KeyDoor::check(const HttpHead& head, ApiScope scope) {
     return Principal{};
   }
   const UnixMillis now = options_.clock();
-  const std::string_view secret = shown_secret(head);
-  std::shared_ptr<const ApiKey> key = secret.empty() ? nullptr : store_.keys().authenticate(secret, seconds_of(now));
+  std::shared_ptr<const ApiKey> key = shown_key(head, now);
   if (!key) return no_key();
   const bool allowed =
       key->scopes.has(scope_of(scope)) || (scope == ApiScope::kInferOrAdmin && key->scopes.has(Scope::kAdmin));
@@ -87,6 +86,17 @@ ApiResult<Principal> KeyDoor::check(const HttpHead& head, ApiScope scope) {
   auto admitted = ledger_.admit(key->id, key->quotas, 0, now);
   if (const auto* refusal = std::get_if<QuotaRefusal>(&admitted)) return quota_error(*refusal);
   return let_in(std::move(key), std::move(std::get<QuotaGrant>(admitted)));
+}
+
+std::shared_ptr<const ApiKey> KeyDoor::shown_key(const HttpHead& head, UnixMillis now) const {
+  const std::string_view secret = shown_secret(head);
+  return secret.empty() ? nullptr : store_.keys().authenticate(secret, seconds_of(now));
+}
+
+bool KeyDoor::may_hear_reasons(const HttpHead& head) {
+  if (!closed()) return true;
+  const std::shared_ptr<const ApiKey> key = shown_key(head, options_.clock());
+  return key && (key->scopes.has(Scope::kMetrics) || key->scopes.has(Scope::kAdmin));
 }
 
 ApiResult<Principal> KeyDoor::background(const std::string& key_id) {

@@ -35,6 +35,8 @@ class KeyDoor final : public Authenticator {
   ~KeyDoor() override;  // saves what was used; no request may be under way
 
   ApiResult<Principal> check(const HttpHead& head, ApiScope scope) override;
+  /// Without keys everybody; else keys of the scopes metrics and admin.
+  bool may_hear_reasons(const HttpHead& head) override;
   /// Its tokens count as others do; see QuotaLedger::admit_background(). No key: it came in when nobody needed one.
   ApiResult<Principal> background(const std::string& key_id) override;
   bool closed() const;
@@ -42,6 +44,7 @@ class KeyDoor final : public Authenticator {
   void look();
 
  private:
+  std::shared_ptr<const ApiKey> shown_key(const HttpHead& head, UnixMillis now) const;  ///< null: none that is valid
   void run();
   void save();
   void forget_days(UnixMillis now);

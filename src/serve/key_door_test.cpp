@@ -103,6 +103,31 @@ TEST(KeyDoor, ClosedWithoutKeysWhereRequired) {
   EXPECT_EQ(keyed.api->get("/livez").status, 200);
 }
 
+TEST(KeyDoor, WhyAServerIsNotReadyIsToldToFew) {
+  for (const bool required : {false, true}) {
+    KeyedApi keyed(required);
+    keyed.api->models().remove("tiny");
+    const auto told = [&](const std::string& fields) {
+      const JsonAnswer answer = keyed.api->get("/readyz", fields);
+      EXPECT_EQ(answer.status, 503);
+      EXPECT_EQ(answer.json["error"]["code"], "not_ready");
+      EXPECT_EQ(field(answer, "Retry-After"), "1");
+      return answer.json["error"]["message"].get<std::string>();
+    };
+    const std::string reason = "no model is loaded", nothing = "the server is not ready";
+    EXPECT_EQ(told(""), required ? nothing : reason);
+    const CreatedApiKey metrics = keyed.key({.requests_per_minute = 1}, {Scope::kMetrics});
+    EXPECT_EQ(told(""), nothing);
+    EXPECT_EQ(told(KeyedApi::bearer(keyed.key())), nothing);
+    EXPECT_EQ(told("X-Api-Key: tlr-unknown\r\n"), nothing);
+    EXPECT_EQ(told(KeyedApi::bearer(keyed.key({}, {Scope::kAdmin}))), reason);
+    for (int i = 0; i < 3; ++i)
+      EXPECT_EQ(told(KeyedApi::bearer(metrics)), reason) << "a probe takes nothing of its key";
+    keyed.store->keys().revoke(metrics.key.id).value();
+    EXPECT_EQ(told(KeyedApi::bearer(metrics)), nothing);
+  }
+}
+
 TEST(KeyDoor, TheEndOfTheLastKeyOfAFileOpensNothing) {
   KeyedApi keyed;
   keyed.stop();

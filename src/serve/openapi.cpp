@@ -22,7 +22,9 @@ struct RouteText {
 
 constexpr RouteText kRoutes[] = {
     {"GET", "/livez", "live", "state", "Whether the server lives", nullptr, "State", nullptr, nullptr},
-    {"GET", "/readyz", "ready", "state", "Whether it should be given work", nullptr, "State", nullptr, nullptr},
+    {"GET", "/readyz", "ready", "state",
+     "Whether it should be given work; where there are keys, one of the scope metrics or admin hears why not", nullptr,
+     "State", nullptr, nullptr},
     {"GET", "/health", "health", "state", "The same, as llama.cpp has it", nullptr, "State", nullptr, "HealthError"},
     {"GET", "/v1/health", "healthV1", "state", "The same", nullptr, "State", nullptr, "HealthError"},
     {"GET", "/ping", "ping", "state", "Whether the server lives", nullptr, "State", nullptr, nullptr},
@@ -122,7 +124,8 @@ struct Failure {
 constexpr Failure kFailures[] = {
     {"400", "BadRequest", "The request is wrong; param names the field", false, false},
     {"401", "Unauthorized", "The key is missing or not known", true, false},
-    {"403", "Forbidden", "The key does not allow this, or the host name is not the server's", false, false},
+    {"403", "Forbidden",
+     "The key does not allow this, the host name is not the server's, or a page of another origin asks", false, false},
     {"404", "NotFound", "There is no such model, file, job or batch", true, false},
     {"408", "Timeout", "The request came too slowly, or its answer took too long", false, false},
     {"413", "TooLarge", "The body is too large; of an upload also: the key's files would be, together", false, false},

@@ -1,10 +1,40 @@
 #include "serve/origin_policy.h"
 
-#include <string>
-#include <utility>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "serve/http_target.h"
 
 namespace tailor {
 namespace {
+
+struct Origin {
+  std::string scheme, host, port;
+};
+
+std::string_view usual_port(std::string_view scheme) {
+  return scheme == "https" ? "443" : scheme == "http" ? "80" : "";
+}
+
+bool is_scheme(std::string_view text) {
+  return !text.empty() && text.front() >= 'a' && text.front() <= 'z' &&
+         std::all_of(text.begin(), text.end(), [](char c) {
+           return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' || c == '-' || c == '.';
+         });
+}
+
+/// Nothing for "null", which is what browsers call pages that shall have no origin.
+std::optional<Origin> read_origin(std::string_view text) {
+  const std::size_t colon = text.find("://");
+  if (colon == std::string_view::npos || !is_scheme(text.substr(0, colon))) return std::nullopt;
+  const auto authority = parse_http_authority(text.substr(colon + 3));
+  if (!authority) return std::nullopt;
+  Origin out{std::string(text.substr(0, colon)), authority->host, authority->port};
+  if (out.port.empty()) out.port = usual_port(out.scheme);
+  return out;
+}
 
 /// What browsers hide from pages unless it is named here.
 constexpr const char* kShown =
@@ -39,6 +69,38 @@ class ReadableResponder final : public HttpResponder {
 };
 
 }  // namespace
+
+Result<std::string> parse_origin(std::string_view text) {
+  const auto origin = read_origin(text);
+  if (!origin)
+    return Error{ErrorCode::kInvalidArgument, fmt::format("\"{}\" is no origin", text),
+                 "expected scheme, host and port of a page, as https://shop.example or http://localhost:3000"};
+  const bool v6 = origin->host.find(':') != std::string::npos;
+  const std::string host = v6 ? "[" + origin->host + "]" : origin->host;
+  const bool usual = origin->port == usual_port(origin->scheme);
+  return origin->scheme + "://" + host + (usual ? "" : ":" + origin->port);
+}
+
+bool ListedOrigins::allows(std::string_view origin) const {
+  const auto named = parse_origin(origin);
+  return named && std::find(origins_.begin(), origins_.end(), *named) != origins_.end();
+}
+
+bool is_of_other_origin(const HttpHead& head) {
+  const std::size_t named = head.headers.count("Origin");
+  if (named == 0) return false;
+  const auto page = named == 1 ? read_origin(*head.headers.find("Origin")) : std::nullopt;
+  const std::string* host = head.headers.find("Host");
+  if (!page || host == nullptr) return true;
+  const auto own = parse_http_authority(*host);
+  const bool web = page->scheme == "https" || (page->scheme == "http" && !head.over_tls);
+  return !web || !own || own->host != page->host ||
+         (own->port.empty() ? usual_port(page->scheme) : own->port) != page->port;
+}
+
+bool changes_state(std::string_view method) {
+  return method == "POST" || method == "PUT" || method == "PATCH" || method == "DELETE";
+}
 
 std::string allowed_origin(const OriginPolicy* policy, const HttpHead& head) {
   if (policy == nullptr || head.headers.count("Origin") != 1) return {};

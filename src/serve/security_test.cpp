@@ -56,7 +56,9 @@ TEST(Security, NoOtherOriginIsLetIn) {
     return false;
   };
   EXPECT_FALSE(shares(api.get("/v1/models", origin).headers));
-  EXPECT_FALSE(shares(api.post("/v1/chat/completions", chat(), origin).headers));
+  const JsonAnswer refused = api.post("/v1/chat/completions", chat(), origin);
+  EXPECT_EQ(refused.status, 403);
+  EXPECT_FALSE(shares(refused.headers));
   const Answer preflight = api.client().ask("OPTIONS /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n" + origin +
                                             "Access-Control-Request-Method: POST\r\n\r\n");
   EXPECT_EQ(preflight.status, 405);
@@ -69,6 +71,140 @@ TEST(Security, NoOtherOriginIsLetIn) {
                                 type + "\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
     EXPECT_EQ(api.client().ask(request).status, 415) << type;
   }
+}
+
+const std::vector<std::string>& foreign_origins() {
+  static const std::vector<std::string> kOrigins{"https://evil.example",
+                                                 "null",
+                                                 "",
+                                                 "http://localhost:9090",
+                                                 "http://localhost",
+                                                 "http://localhost.evil.example:8080",
+                                                 "file://",
+                                                 "http://localhost:8080/"};
+  return kOrigins;
+}
+
+/// Of a server that is asked as localhost:8080.
+Answer ask_from(TestApi& api, const std::string& method, const std::string& path, const std::string& fields,
+                const std::string& body = "") {
+  return api.client().ask(method + " " + path + " HTTP/1.1\r\nHost: localhost:8080\r\n" + fields +
+                          "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
+}
+
+/// Browsers send forms of any page without asking, uploads included.
+TEST(Security, PagesOfOtherOriginsUploadNothing) {
+  TemporaryDirectory dir("security");
+  const auto store = Store::open(dir.path() / "store").value();
+  TestApi api;
+  api.api().services().store = store.get();
+  const std::string form =
+      "--XX\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n"
+      "--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.jsonl\"\r\n\r\n{}\r\n--XX--\r\n";
+  const auto upload = [&](const std::string& origins) {
+    return ask_from(api, "POST", "/v1/files", origins + "Content-Type: multipart/form-data; boundary=XX\r\n", form);
+  };
+  const auto files = [&] { return Json::parse(ask_from(api, "GET", "/v1/files", "").body)["data"].size(); };
+  const std::string ours = "Origin: http://localhost:8080\r\n";
+  for (const std::string& origin : foreign_origins()) {
+    SCOPED_TRACE(origin);
+    const std::string theirs = "Origin: " + origin + "\r\n";
+    const Answer refused = upload(theirs);
+    EXPECT_EQ(refused.status, 403);
+    EXPECT_NE(refused.body.find("\"origin_not_allowed\""), std::string::npos) << refused.body;
+    EXPECT_EQ(upload(ours + theirs).status, 403);
+  }
+  EXPECT_EQ(files(), 0u);
+  EXPECT_EQ(upload(ours).status, 200) << "the page";
+  EXPECT_EQ(upload("").status, 200) << "clients, which name no origin";
+  EXPECT_EQ(files(), 2u);
+}
+
+TEST(Security, PagesOfOtherOriginsChangeNothing) {
+  TestApi api;
+  for (const std::string& origin : foreign_origins()) {
+    SCOPED_TRACE(origin);
+    const std::string theirs = "Origin: " + origin + "\r\n";
+    for (const ApiRoute& route : api_routes()) {
+      const int status = ask_from(api, route.method, route.path, theirs).status;
+      EXPECT_EQ(status == 403, std::string_view(route.method) != "GET")
+          << route.method << " " << route.path << " " << status;
+    }
+    for (const char* method : {"PUT", "PATCH"})
+      EXPECT_EQ(ask_from(api, method, "/v1/files", theirs).status, 403) << method;
+    EXPECT_EQ(ask_from(api, "POST", "/no/such/path", theirs).status, 403);
+    EXPECT_EQ(ask_from(api, "GET", "/v1/models", theirs).status, 200) << "it may not read the answer";
+  }
+  EXPECT_EQ(api.post("/v1/completions", {{"prompt", "x"}, {"max_tokens", 1}}, "Origin: http://localhost\r\n").status,
+            200);
+}
+
+TEST(Security, PagesOfOtherOriginsAreRefusedBeforeTheirKey) {
+  TemporaryDirectory dir("security");
+  const auto store = Store::open(dir.path() / "store").value();
+  NullLogger log;
+  KeyDoor door(*store, log);
+  const std::string key = "X-Api-Key: " + store->keys().create({.name = "key"}).value().secret + "\r\n";
+  const std::string theirs = "Origin: https://evil.example\r\n";
+  TestApi api({}, {}, &door);
+  const Json ask{{"prompt", "x"}, {"max_tokens", 1}};
+  EXPECT_EQ(api.post("/v1/completions", ask, key).status, 200);
+  EXPECT_EQ(api.post("/v1/completions", ask, key + theirs).json["error"]["code"], "origin_not_allowed");
+  EXPECT_EQ(api.post("/v1/completions", ask, theirs).json["error"]["code"], "origin_not_allowed");
+}
+
+TEST(Security, OriginsThatAreNamedAreLetIn) {
+  const ListedOrigins listed({parse_origin("https://shop.example:443").value(),
+                              parse_origin("http://[::1]:3000").value(),
+                              parse_origin("chrome-extension://abc").value()});
+  TestApi api({.origins = &listed});
+  const auto status = [&](const std::string& origin) {
+    return api.post("/v1/completions", {{"prompt", "x"}, {"max_tokens", 1}}, "Origin: " + origin + "\r\n").status;
+  };
+  for (const char* origin : {"https://shop.example", "http://[::1]:3000", "chrome-extension://abc", "http://localhost"})
+    EXPECT_EQ(status(origin), 200) << origin;
+  for (const char* origin : {"http://shop.example", "https://shop.example:444", "https://a.shop.example",
+                             "chrome-extension://abd", "http://[::1]", "null"})
+    EXPECT_EQ(status(origin), 403) << origin;
+  for (const char* text : {"*", "null", "", "shop.example", "https://", "https://shop.example/", "https://*.example",
+                           "https://user@shop.example", "HTTPS://shop.example", "https://shop.example:port"})
+    EXPECT_FALSE(parse_origin(text)) << text;
+}
+
+TEST(Security, APagesOriginIsTheHostItWasLoadedFrom) {
+  struct Case {
+    const char *origin, *host;
+    bool tls, other;
+  };
+  for (const Case& c : {
+           Case{"http://localhost:8080", "localhost:8080", false, false},
+           Case{"http://localhost:8080", "LOCALHOST:8080", false, false},
+           Case{"http://localhost", "localhost", false, false},
+           Case{"http://localhost", "localhost:80", false, false},
+           Case{"http://[::1]:8080", "[::1]:8080", false, false},
+           Case{"https://tailor.example", "tailor.example", true, false},
+           Case{"https://tailor.example:8443", "tailor.example:8443", true, false},
+           Case{"https://tailor.example", "tailor.example", false, false},  // behind what ends TLS
+           Case{"https://tailor.example", "tailor.example:443", false, false},
+           Case{"https://tailor.example", "127.0.0.1:8080", false, true},  // and does not keep Host
+           Case{"http://tailor.example", "tailor.example", true, true},
+           Case{"http://tailor.example:443", "tailor.example:443", true, true},
+           Case{"http://localhost:8080", "localhost", false, true},
+           Case{"https://localhost", "localhost:80", false, true},
+           Case{"http://[::1]:8080", "[::2]:8080", false, true},
+           Case{"ftp://localhost", "localhost", false, true},
+       }) {
+    HttpHead head;
+    head.headers = {{"Host", c.host}, {"Origin", c.origin}};
+    head.over_tls = c.tls;
+    EXPECT_EQ(is_of_other_origin(head), c.other) << c.origin << " " << c.host << " " << c.tls;
+    head.over_unix_socket = true;
+    EXPECT_EQ(is_of_other_origin(head), c.other) << "the same for a proxy at a Unix socket";
+  }
+  HttpHead head;
+  EXPECT_FALSE(is_of_other_origin(head));
+  head.headers = {{"Origin", "http://localhost"}};
+  EXPECT_TRUE(is_of_other_origin(head)) << "HTTP/1.0 without Host";
 }
 
 TEST(Security, EveryAnswerForbidsSniffing) {

@@ -25,6 +25,17 @@ bool drawn(double ratio) {
   return RAND_bytes(reinterpret_cast<unsigned char*>(&number), sizeof number) == 1 && number < ratio * 4294967296.0;
 }
 
+struct Outcomes {
+  std::uint64_t sent = 0, dropped = 0, failed = 0;
+};
+
+void write_outcomes(MetricText& out, const Outcomes& outcomes) {
+  out.counter("tailor_traces_total", "Requests traced: sent, dropped with a full queue, failed at the collector.");
+  out.sample({{"outcome", "sent"}}, outcomes.sent);
+  out.sample({{"outcome", "dropped"}}, outcomes.dropped);
+  out.sample({{"outcome", "failed"}}, outcomes.failed);
+}
+
 /// As OTLP has it; the rest would fail again.
 bool worth_another(int status) {
   return status == 429 || status == 502 || status == 503 || status == 504;
@@ -136,10 +147,11 @@ void TraceExporter::send(const std::vector<RequestRecord>& batch) {
 }
 
 void TraceExporter::write_metrics(MetricText& out) const {
-  out.counter("tailor_traces_total", "Requests traced: sent, dropped with a full queue, failed at the collector.");
-  out.sample({{"outcome", "sent"}}, exported_.load());
-  out.sample({{"outcome", "dropped"}}, dropped_.load());
-  out.sample({{"outcome", "failed"}}, failed_.load());
+  write_outcomes(out, {.sent = exported_.load(), .dropped = dropped_.load(), .failed = failed_.load()});
+}
+
+void TraceExporter::write_zeros(MetricText& out) {
+  write_outcomes(out, {});
 }
 
 }  // namespace tailor

@@ -44,6 +44,7 @@ class TraceExporter final : public RequestObserver {
   std::uint64_t exported() const { return exported_.load(); }  ///< requests
   std::uint64_t dropped() const { return dropped_.load(); }
   void write_metrics(MetricText& out) const;
+  static void write_zeros(MetricText& out);  ///< the same series where nothing is traced
 
  private:
   void run();

@@ -20,6 +20,7 @@ TEST(ServeConfig, ReadsEverySetting) {
   const ServeRequest got = read(R"(
 listen: [127.0.0.1:9000, "unix:/run/tailor.sock"]
 tls: {certificate: server.pem, key: /secret/key.pem, client_ca: ca.pem, hsts_days: 30}
+allowed_origins: [https://shop.example, "http://localhost:3000"]
 data: data
 threads: 3
 cache_bytes: 2GB
@@ -42,6 +43,8 @@ traces: {endpoint: "http://127.0.0.1:4318", ratio: 0.25, service_name: support}
   EXPECT_EQ(got.tls_key, "/secret/key.pem");
   EXPECT_EQ(got.tls_client_ca, "/etc/tailor/ca.pem");
   EXPECT_EQ(got.hsts_days, 30);
+  EXPECT_TRUE(check_tls(got));
+  EXPECT_EQ(got.allowed_origins, (std::vector<std::string>{"https://shop.example", "http://localhost:3000"}));
   EXPECT_EQ(got.data, "/etc/tailor/data");
   EXPECT_EQ(got.threads, 3);
   EXPECT_EQ(got.cache_bytes, 2'000'000'000u);
@@ -54,7 +57,7 @@ traces: {endpoint: "http://127.0.0.1:4318", ratio: 0.25, service_name: support}
   EXPECT_EQ(got.served[0].adapters[0].path, "/etc/tailor/polite/package");
   EXPECT_EQ(got.served[1].package, "/etc/tailor/runs/tickets/package");
   EXPECT_EQ(got.served[2].stored, "support@2");
-  EXPECT_EQ(got.served[2].where, "/etc/tailor/serve.yaml:11");
+  EXPECT_EQ(got.served[2].where, "/etc/tailor/serve.yaml:12");
   EXPECT_EQ(got.adapters_root, "/etc/tailor/adapters");
   EXPECT_EQ(got.keys_file, "/etc/tailor/keys.yaml");
   EXPECT_TRUE(got.keys_required);
@@ -100,6 +103,21 @@ TEST(ServeConfig, AnEmptyFileSaysNothing) {
   EXPECT_TRUE(got.log_requests && got.request_log_options.addresses && got.log.file.empty());
   EXPECT_FALSE(got.vllm_metrics);
   EXPECT_FALSE(got.traces);
+  EXPECT_TRUE(check_tls(got));
+}
+
+TEST(ServeConfig, APartOfTlsIsAnError) {
+  const auto error = [](std::string_view text) {
+    const Status status = check_tls(read(text));
+    return status ? "" : status.error().message;
+  };
+  const std::string begin = "TLS needs certificate and key: given ";
+  EXPECT_EQ(error("tls: {certificate: a, key: b}\n"), "");
+  EXPECT_EQ(error("tls:\n"), "");
+  EXPECT_EQ(error("tls: {certificate: a}\n"), begin + "certificate, missing key");
+  EXPECT_EQ(error("tls: {key: a, client_ca: b}\n"), begin + "key, client_ca, missing certificate");
+  EXPECT_EQ(error("tls: {client_ca: a}\n"), begin + "client_ca, missing certificate and key");
+  EXPECT_EQ(error("tls: {hsts_days: 30}\n"), begin + "hsts_days, missing certificate and key");
 }
 
 TEST(ServeConfig, UnknownSettingsNameLineAndNearest) {
@@ -135,7 +153,13 @@ TEST(ServeConfig, WrongValuesNameTheLine) {
       {"keys: yes\n", "serve.yaml:1: keys should be settings"},
       {"listen: 8080\n", "serve.yaml:1: "},
       {"listen: []\n", "serve.yaml:1: listen should be an address"},
-      {"tls: {certificate: a.pem}\n", "serve.yaml: tls needs certificate and key"},
+      {"tls: {certificate: a.pem, key: }\n", "serve.yaml:1: tls.key should be given or left out, it is nothing"},
+      {"tls:\n  certificate:\n  key:\n", "serve.yaml:2: tls.certificate should be given or left out"},
+      {"tls: {key: \"\"}\n", "serve.yaml:1: key should be a path"},
+      {"allowed_origins: \"*\"\n", "serve.yaml:1: allowed_origins: \"*\" is no origin"},
+      {"allowed_origins:\n  - https://a.example\n  - https://b.example/\n",
+       "serve.yaml:3: allowed_origins: \"https://b.example/\" is no origin"},
+      {"allowed_origins: []\n", "serve.yaml:1: allowed_origins should be an origin"},
       {"models: chat\n", "serve.yaml:1: models should be a list"},
       {"models:\n  - name: a\n", "serve.yaml:2: a model is one of model, package and stored"},
       {"models:\n  - {model: a, stored: b}\n", "serve.yaml:2: a model is one of model, package and stored"},

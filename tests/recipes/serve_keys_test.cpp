@@ -2,12 +2,18 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <csignal>
 #include <mutex>
+#include <regex>
+#include <set>
+#include <sstream>
 #include <thread>
 
 #include "core/hash.h"
+#include "infer/test_models.h"
+#include "serve/metric_parser.h"
 #include "serve/test_client.h"
 #include "tests/recipes/cli.h"
 
@@ -59,6 +65,17 @@ class Served {
   bool ended_ = false;
   std::thread thread_;
 };
+
+/// Waits until `holds`, for what can only be looked at.
+template <typename Condition>
+bool eventually(Condition holds) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (!holds()) {
+    if (std::chrono::steady_clock::now() > end) return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
 
 std::string first_line(const std::string& text) {
   return text.substr(0, text.find('\n'));
@@ -120,6 +137,126 @@ TEST(ServeVerb, OtherMachinesNeedAKey) {
   EXPECT_TRUE(contains(refused.err, "tailor keys create")) << refused.err;
 }
 
+TEST(ServeVerb, WhereKeysAreRequiredTheFirstOneMayComeLater) {
+  const Data d;
+  const Served server({"--model", testing::tiny_llama().string(), "--threads", "1", "--listen", "0.0.0.0:0",
+                       "--keys-required", "--data", d.data},
+                      d.dir.path() / "err");
+  ASSERT_NE(server.port(), 0) << read_file(d.dir.path() / "err").value();
+  EXPECT_EQ(server.get("/readyz").status, 200);
+  EXPECT_EQ(server.get("/v1/models").status, 401);
+  const std::string secret = first_line(run({"keys", "create", "--data", d.data, "--name", "app"}).out);
+  EXPECT_TRUE(eventually([&] { return server.get("/v1/models", secret).status == 200; }));
+  EXPECT_EQ(server.get("/v1/models").status, 401);
+}
+
+/// Each would be plain HTTP to everybody, where somebody asked for TLS.
+TEST(ServeVerb, APartOfTlsIsRefusedFromFileFlagsAndBoth) {
+  struct Case {
+    const char* file;
+    std::vector<std::string> flags;
+    const char* told;
+  };
+  const std::vector<Case> cases{
+      {"", {"--tls-client-ca", "ca.pem"}, "given client_ca, missing certificate and key"},
+      {"", {"--tls-key", "k.pem"}, "given key, missing certificate"},
+      {"", {"--tls-certificate", "c.pem"}, "given certificate, missing key"},
+      {"tls: {client_ca: ca.pem}\n", {}, "given client_ca, missing certificate and key"},
+      {"tls: {key: k.pem}\n", {}, "given key, missing certificate"},
+      {"tls: {hsts_days: 30}\n", {}, "given hsts_days, missing certificate and key"},
+      {"tls: {certificate: c.pem}\n", {"--tls-client-ca", "ca.pem"}, "given certificate, client_ca, missing key"},
+      {"tls: {client_ca: ca.pem}\n", {"--tls-key", "k.pem"}, "given key, client_ca, missing certificate"},
+      {"tls: {certificate: c.pem, key: k.pem}\n", {"--tls-certificate", "", "--tls-key", ""}, "--tls-certificate"},
+      {"", {"--tls-client-ca", ""}, "--tls-client-ca names no file"},
+  };
+  const Data d;
+  const auto file = d.dir.path() / "serve.yaml", err = d.dir.path() / "err";
+  for (const Case& c : cases) {
+    std::filesystem::remove(err);
+    write_file_atomic(file, c.file).value();
+    std::vector<std::string> arguments{"--config", file.string(), "--model", testing::tiny_llama().string(),
+                                       "--port",   "0",           "--data",  d.data};
+    arguments.insert(arguments.end(), c.flags.begin(), c.flags.end());
+    const Served server(arguments, err);
+    EXPECT_EQ(server.port(), 0) << c.file << c.told;
+    EXPECT_TRUE(contains(read_file(err).value(), c.told)) << read_file(err).value();
+  }
+}
+
+/// "a_{b,c}_total{model}" of docs/MONITORING.md: a_b_total and a_c_total, with a label.
+std::vector<std::string> names_of(std::string word) {
+  if (word.ends_with('}')) word.resize(word.rfind('{'));
+  const std::size_t open = word.find('{'), close = word.find('}');
+  if (open == std::string::npos) return {word};
+  std::vector<std::string> out;
+  std::istringstream choices(word.substr(open + 1, close - open - 1));
+  for (std::string choice; std::getline(choices, choice, ',');)
+    out.push_back(word.substr(0, open) + choice + word.substr(close + 1));
+  return out;
+}
+
+/// The first column of the table of metrics; "*" stands for more of a name.
+std::vector<std::string> documented_metrics() {
+  const auto page = std::filesystem::path(std::getenv("TAILOR_SOURCE_DIR")) / "docs" / "MONITORING.md";
+  std::istringstream lines(read_file(page).value());
+  std::vector<std::string> out;
+  bool there = false;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("## ")) there = line.starts_with("## Metrics");
+    if (!there || !line.starts_with("| `")) continue;
+    const std::string cell = line.substr(2, line.find(" |", 2) - 2);
+    static const std::regex kCode("`([^`]+)`");
+    for (std::sregex_iterator at(cell.begin(), cell.end(), kCode), end; at != end; ++at) {
+      for (const std::string& name : names_of((*at)[1].str())) out.push_back("tailor_" + name);
+    }
+  }
+  return out;
+}
+
+bool stands_for(const std::string& documented, const std::string& name) {
+  const std::size_t star = documented.find('*');
+  if (star == std::string::npos) return documented == name;
+  return name.starts_with(documented.substr(0, star)) && name.ends_with(documented.substr(star + 1));
+}
+
+TEST(ServeVerb, EverySeriesOfTheListIsThereWhateverIsTurnedOff) {
+  const Data d;
+  const std::vector<std::string> documented = documented_metrics();
+  EXPECT_GT(documented.size(), 45u);
+  const auto series = [&](const Served& server) {
+    std::set<std::string> names, out;
+    for (const MetricFamily& family : parse_metrics(server.get("/metrics").body).value()) {
+      if (!family.name.starts_with("tailor_")) continue;
+      if (!family.samples.empty()) names.insert(family.name);
+      EXPECT_TRUE(std::any_of(documented.begin(), documented.end(),
+                              [&](const std::string& name) { return stands_for(name, family.name); }))
+          << family.name << " is not in docs/MONITORING.md";
+      for (const MetricSample& sample : family.samples) {
+        std::string text = sample.name;
+        for (const auto& [label, value] : sample.labels) text += "," + label + "=" + value;
+        out.insert(text);
+      }
+    }
+    for (const std::string& name : documented)
+      EXPECT_TRUE(std::any_of(names.begin(), names.end(), [&](const std::string& n) { return stands_for(name, n); }))
+          << name << " is not there";
+    return out;
+  };
+  const std::vector<std::string> model{"--model", testing::tiny_llama().string(), "--threads", "1", "--port", "0"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), model.begin(), model.end());
+    return more;
+  };
+  const Served all(with({"--data", d.data, "--trace-endpoint", "http://127.0.0.1:9"}), d.dir.path() / "all");
+  const Served least(with({"--no-request-log"}), d.dir.path() / "least",
+                     {{"TAILOR_DATA", ""},
+                      {"OTEL_EXPORTER_OTLP_ENDPOINT", ""},
+                      {"XDG_DATA_HOME", "/proc/nobody-makes-a-directory-here"}});
+  ASSERT_NE(all.port(), 0) << read_file(d.dir.path() / "all").value();
+  ASSERT_NE(least.port(), 0) << read_file(d.dir.path() / "least").value();
+  EXPECT_EQ(series(least), series(all));
+}
+
 TEST(ServeVerb, AKeyThatNoStoreCanKeepAccountOfIsNotPassedOver) {
   const Data d;
   const auto err = d.dir.path() / "err";
@@ -141,10 +278,8 @@ TEST(ServeVerb, TheExampleRuns) {
   EXPECT_EQ(server.get("/v1/models").status, 401) << "keys are required";
   const std::string secret = first_line(run({"keys", "create", "--data", d.data, "--name", "app"}).out);
   test::Answer models;
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-  while ((models = server.get("/v1/models", secret)).status != 200 && std::chrono::steady_clock::now() < end)
-    std::this_thread::yield();
-  ASSERT_EQ(models.status, 200) << "a key made while it runs";
+  ASSERT_TRUE(eventually([&] { return (models = server.get("/v1/models", secret)).status == 200; }))
+      << "a key made while it runs";
   const Json list = Json::parse(models.body)["data"];
   ASSERT_EQ(list.size(), 2u);
   EXPECT_EQ(list[0]["id"], "chat");

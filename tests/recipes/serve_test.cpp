@@ -9,9 +9,11 @@
 #include <csignal>
 #include <fstream>
 
+#include "core/hash.h"
 #include "infer/test_models.h"
 #include "serve/test_packages.h"
 #include "serve/test_server.h"
+#include "serve/test_tls_client.h"
 #include "tests/recipes/served.h"
 
 namespace tailor::test {
@@ -333,6 +335,74 @@ TEST(Serve, AtAUnixSocket) {
   Served server({"--model", tailor::testing::tiny_llama().string(), "--listen", "unix:" + socket.string()}, false);
   auto client = TestClient::to_unix(socket);
   EXPECT_EQ(client.ask("GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 200);
+  // The page, through a proxy that keeps Host.
+  const auto tokenize = [&](const std::string& origin) {
+    std::string request = Served::request("POST", "/tokenize", dump_json({{"content", "x"}}));
+    return client.ask(request.insert(request.find("Content-Type"), "Origin: " + origin + "\r\n")).status;
+  };
+  EXPECT_EQ(tokenize("https://localhost"), 200);
+  EXPECT_EQ(tokenize("https://evil.example"), 403);
+}
+
+TEST(Serve, APackageOfAnotherBaseIsRefused) {
+  const TemporaryDirectory dir;
+  const fs::path outside = dir.path() / "outside", inside = dir.path() / "inside";
+  const fs::path decoder = tailor::testing::tiny_llama(), encoder = tiny_encoder();
+  const std::string expected_decoder = sha256_file(decoder).value(), expected_encoder = sha256_file(encoder).value();
+  const auto fails = [&](const fs::path& package, const std::vector<std::string>& parts) {
+    const Outcome r = run({"serve", package.string(), "--port", "0", "--data", (dir.path() / "data").string()});
+    EXPECT_NE(r.code, 0);
+    EXPECT_TRUE(r.out.empty()) << r.out;
+    for (const std::string& part : parts) EXPECT_TRUE(contains(r.err, part)) << part << "\n" << r.err;
+  };
+  const auto change = [](const fs::path& package, auto edit) {
+    Json manifest = Json::parse(read_file(package / "manifest.json").value());
+    edit(manifest);
+    write_file_atomic(package / "manifest.json", dump_json(manifest)).value();
+  };
+  write_prompt_package(outside, false);
+  change(outside, [&](Json& manifest) { manifest["base_model"]["file"] = encoder.string(); });
+  fails(outside, {"the base model " + encoder.string() + " is not the one the package was made with", expected_decoder,
+                  expected_encoder, "put tiny back there"});
+  write_neighbours_package(inside, true);
+  tailor::copy_file(decoder, inside / "base.gguf").value();
+  fails(inside, {fmt::format("base.gguf has {} bytes, expected {}", fs::file_size(decoder), fs::file_size(encoder)),
+                 "copy the package again"});
+  // Its entry in the list of files made to fit.
+  change(inside, [&](Json& manifest) {
+    for (Json& file : manifest["files"]) {
+      if (file["path"] != "base.gguf") continue;
+      file["bytes"] = fs::file_size(decoder);
+      file["sha256"] = expected_decoder;
+    }
+  });
+  fails(inside, {"base.gguf is not the one the package was made with", expected_encoder, expected_decoder});
+}
+
+TEST(Serve, FileAndFlagsTogetherMakeTlsWhoseOwnPageIsLetIn) {
+  const TemporaryDirectory dir;
+  const fs::path certificate = dir.path() / "cert.pem", key = dir.path() / "key.pem",
+                 config = dir.path() / "serve.yaml";
+  const Identity authority = make_identity("authority"), client = make_identity("client", &authority);
+  const Identity own = make_identity("server");
+  write_certificate(certificate, own);
+  write_key(key, own);
+  write_certificate(dir.path() / "ca.pem", authority);
+  write_file_atomic(config, "threads: 1\ntls: {client_ca: ca.pem}\n").value();
+  const Served server({"--config", config.string(), "--model", tailor::testing::tiny_llama().string(),
+                       "--tls-certificate", certificate.string(), "--tls-key", key.string()});
+  const auto ask = [&](const TlsClient::Options& options, const std::string& origin) {
+    TlsClient connection(server.port(), options);
+    std::string request = Served::request("POST", "/tokenize", dump_json({{"content", "x"}}));
+    const std::string host = fmt::format("Host: localhost:{}\r\nOrigin: {}", server.port(), origin);
+    request.replace(request.find("Host: localhost"), std::string("Host: localhost").size(), host);
+    connection.send(request);
+    return connection.read_through("}");
+  };
+  const std::string page = fmt::format("https://localhost:{}", server.port());
+  EXPECT_TRUE(contains(ask({.identity = &client}, page), "200 OK"));
+  EXPECT_TRUE(contains(ask({.identity = &client}, "http" + page.substr(5)), "403 "));
+  EXPECT_EQ(ask({}, page), "") << "who shows no certificate is not heard";
 }
 
 TEST(Serve, WhatCannotBeServed) {
