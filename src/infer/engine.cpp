@@ -21,11 +21,12 @@ constexpr std::uint64_t kLeastCells = 256;  // of a lane
 }  // namespace
 
 void EngineTicket::cancel() {
-  const std::lock_guard lock(signal_->mutex);  // no lane is between looking for it and sleeping
-  if (!cancelled_.exchange(true)) signal_->changed.notify_all();
+  if (!cancelled_.exchange(true)) watch_->ring();
 }
 
 Engine::Impl::~Impl() {
+  alarm->stop();
+  if (watch.joinable()) watch.join();
   {
     const std::lock_guard lock(mutex);
     stopping = true;
@@ -185,10 +186,7 @@ void Engine::Impl::forget_if_unused(EngineAdapter& adapter) {
   }
   const std::string spaces = fmt::format("{}/", adapter.id);
   beginnings->kept.drop_spaces([&](const std::string& space) { return space.starts_with(spaces); });
-  if (adapter.lora != nullptr) {
-    const std::lock_guard list(model->adapter_list());
-    llama_adapter_lora_free(adapter.lora);
-  }
+  if (adapter.lora != nullptr) model->drop_adapter(adapter.lora);
   adapters.erase(adapter.id);
 }
 
@@ -227,6 +225,7 @@ Result<Engine> Engine::load(const std::filesystem::path& gguf, const EngineOptio
   };
   impl->adapters[0] = EngineAdapter{};
   impl->ends = impl->model->end_tokens();
+  impl->watch = std::thread([self = impl.get()] { self->watch_waiting(); });
   return Engine(std::move(impl));
 }
 
@@ -343,7 +342,7 @@ Result<std::shared_ptr<EngineTicket>> Engine::submit(EngineRequest request, std:
             ? "shorten the prompt"
             : fmt::format("give the cache more memory: it holds {} tokens, and the soft prompt has {}", room, soft)};
   }
-  const auto ticket = std::make_shared<EngineTicket>(self.signal);
+  const auto ticket = std::make_shared<EngineTicket>(self.alarm);
   const int choices = std::max(1, request.choices);
   const auto shared = std::make_shared<const EngineRequest>(std::move(request));
   const SteadyTime now = std::chrono::steady_clock::now();
@@ -387,6 +386,7 @@ Result<std::shared_ptr<EngineTicket>> Engine::submit(EngineRequest request, std:
     }
     queued.push_back(job->id);
     ++adapter->second.users;
+    self.watch_for(*job);
     self.waiting[job->id] = std::move(job);
   }
   self.open_lanes();

@@ -12,12 +12,10 @@
 #include <array>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -27,6 +25,7 @@
 
 #include "core/cancel.h"
 #include "core/result.h"
+#include "infer/alarm.h"
 #include "infer/cache_budget.h"
 #include "infer/compute_share.h"
 #include "infer/request_queue.h"
@@ -79,7 +78,7 @@ struct EngineRequest {
   bool repeatable = false;  // asked again of an idle engine, the same tokens: then computed alone, without the cache
   int priority = 0;
   int expected_answer = 0;  // tokens that an answer may well have, to account for what waits; 0: as many as it may have
-  std::optional<SteadyTime> deadline;  // ends with kCancelled
+  std::optional<SteadyTime> deadline;  // ends with kCancelled: within one step, or at once while it waits for its turn
   /// Makes what each answer must follow; empty: nothing.
   std::function<Result<std::unique_ptr<TokenConstraint>>()> constraint;
 };
@@ -111,22 +110,17 @@ class AnswerListener {
   virtual void on_error(int choice, const Error& error) = 0;
 };
 
-/// An engine's lock and what its lanes sleep on. Tickets hold it, so that it may outlive the engine.
-struct EngineSignal {
-  std::mutex mutex;
-  std::condition_variable changed;
-};
-
 class EngineTicket {
  public:
-  explicit EngineTicket(std::shared_ptr<EngineSignal> signal) : signal_(std::move(signal)) {}
-  /// The answers end within one step with kCancelled; those that wait for a step of others, at once. Any thread, any
-  /// number of times, after the engine's end too.
+  /// `watch`: what the engine's watch of requests sleeps on; it may outlive the engine.
+  explicit EngineTicket(std::shared_ptr<Alarm> watch) : watch_(std::move(watch)) {}
+  /// The answers end within one step with kCancelled; those that wait for their turn or for a step of others, at once.
+  /// Any thread, any number of times, after the engine's end too; waits neither for a step nor for the engine's lock.
   void cancel();
   bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
 
  private:
-  std::shared_ptr<EngineSignal> signal_;
+  std::shared_ptr<Alarm> watch_;
   std::atomic<bool> cancelled_{false};
 };
 
@@ -174,7 +168,8 @@ class Engine {
   /// kInvalidArgument: it does not fit the model, or leaves nothing of the context.
   Result<AdapterId> add_adapter(const std::filesystem::path& file);
   Result<AdapterId> add_soft_prompt(const std::filesystem::path& file);
-  /// Requests that name it are refused from now on; it is dropped when the last one that runs has ended.
+  /// Requests that name it are refused from now on; it is dropped when the last one that runs has ended. Waits for no
+  /// step.
   void remove_adapter(AdapterId id);
 
   /// Errors: an empty prompt or one that fills the context or the cache, a token beyond the vocabulary, an unknown

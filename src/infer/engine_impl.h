@@ -1,8 +1,10 @@
 #pragma once
-/// Shared by engine.cpp (what callers see) and engine_lane.cpp (what computes). Internal to this module.
+/// Shared by engine.cpp (what callers see), engine_lane.cpp (what computes) and engine_watch.cpp (what ends waiting).
+/// Internal to this module.
 ///
 /// A lane takes jobs from the queue, computes them step by step and tells their listeners; from where on it computes
-/// is decided by its LaneBeginnings.
+/// is decided by its LaneBeginnings. A job in the queue is ended by the watch when it is cancelled or its time is over,
+/// so that nobody waits for a lane to hear of it.
 
 #include <atomic>
 #include <condition_variable>
@@ -32,9 +34,8 @@ struct Engine::Impl final : CacheUser {
   std::unique_ptr<TorchWorker> torch;  // of the lane that computes one at a time; null: options.worker is empty, or it
                                        // has ended and is started again
 
-  const std::shared_ptr<EngineSignal> signal = std::make_shared<EngineSignal>();
-  std::mutex& mutex = signal->mutex;  // all below
-  std::condition_variable& changed = signal->changed;
+  mutable std::mutex mutex;         // all below; whoever has it waits for no other lock that is held for long
+  std::condition_variable changed;  // what lanes sleep on
   bool stopping = false;
   std::size_t lane_cells = 0;         // at most, a lane
   std::size_t alone_cells = 0;        // at most, the lane that computes one at a time, beside the others
@@ -54,9 +55,21 @@ struct Engine::Impl final : CacheUser {
   };
   Drain drain_together, drain_alone;
 
-  std::unique_ptr<CacheBudget::Part> cache;  // null: nobody else's; not under the lock
+  std::unique_ptr<CacheBudget::Part> cache;                        // null: nobody else's; not under the lock
+  const std::shared_ptr<Alarm> alarm = std::make_shared<Alarm>();  // what the watch sleeps on
+  std::thread watch;
 
   ~Impl() override;
+  /// The watch: until the alarm is stopped.
+  void watch_waiting();
+  /// Takes what is cancelled or late from the queue; for tell_expired(). Under the lock.
+  std::vector<std::unique_ptr<EngineJob>> take_expired(SteadyTime at);
+  static void tell_expired(std::span<const std::unique_ptr<EngineJob>> expired);
+  void watch_for_the_next() const;  // under the lock
+  /// The watch looks again when the job is late.
+  void watch_for(const EngineJob& job) const {
+    if (job.request->deadline) alarm->ring_by(*job.request->deadline);
+  }
   void limit_cache(std::uint64_t bytes) override;
   std::uint64_t held_cache() const override;
   std::uint64_t held_bytes() const;  // under the lock
@@ -119,7 +132,7 @@ class Lane {
   bool must_drain() const;
   bool adapter_removed() const;
   void drop_removed_adapter();
-  void admit(std::vector<std::unique_ptr<EngineJob>>& expired);
+  std::vector<std::unique_ptr<EngineJob>> admit();  ///< returns those that were late
 
   void begin_new();
   Status begin(EngineJob& job);

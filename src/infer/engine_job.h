@@ -69,4 +69,7 @@ struct EngineJob {
   std::size_t answer_size() const { return tokens.size() - prompt_size(); }
 };
 
+/// Why the answer ends before its end at this time; empty: it does not.
+std::optional<Error> expiry(const EngineJob& job, SteadyTime at);
+
 }  // namespace tailor

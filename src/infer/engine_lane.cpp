@@ -21,14 +21,6 @@ SteadyTime now() {
   return std::chrono::steady_clock::now();
 }
 
-std::optional<Error> expiry(const EngineJob& job, SteadyTime at) {
-  if (job.ticket->cancelled()) return Error{ErrorCode::kCancelled, "the request was cancelled", ""};
-  if (job.request->deadline && at >= *job.request->deadline)
-    return Error{ErrorCode::kCancelled, "the request took longer than its time-out",
-                 "ask for fewer tokens, or allow more time"};
-  return std::nullopt;
-}
-
 }  // namespace
 
 Lane::Lane(Engine::Impl& engine, bool alone)
@@ -64,12 +56,12 @@ void Lane::run() {
       afresh = jobs_.empty() && (times_forgotten_ != engine_.times_forgotten || holds_too_much());
       if (!alone_) memory_.set_max_cells(engine_.lane_cells);
       if (afresh) times_forgotten_ = engine_.times_forgotten;
-      admit(expired);
+      expired = admit();
       engine_.measure();
       drop_removed_adapter();
       beginnings_.collect();
     }
-    for (const auto& job : expired) job->listener->on_error(job->choice, *expiry(*job, SteadyTime::max()));
+    Engine::Impl::tell_expired(expired);
     busy.set(true);
     try {
       if (afresh) begin_afresh();
@@ -172,19 +164,9 @@ bool Lane::must_drain() const {
   return true;
 }
 
-void Lane::admit(std::vector<std::unique_ptr<EngineJob>>& expired) {
+std::vector<std::unique_ptr<EngineJob>> Lane::admit() {
   const SteadyTime at = now();
-  for (auto waiting = engine_.waiting.begin(); waiting != engine_.waiting.end();) {
-    if (!expiry(*waiting->second, at)) {
-      ++waiting;
-      continue;
-    }
-    engine_.queue.remove(waiting->first);
-    engine_.release(*waiting->second->adapter);
-    ++engine_.counts.failed;
-    expired.push_back(std::move(waiting->second));
-    waiting = engine_.waiting.erase(waiting);
-  }
+  std::vector<std::unique_ptr<EngineJob>> expired = engine_.take_expired(at);
   while (const auto taken = engine_.queue.take([&](const QueuedRequest& r) { return may_admit(r); }, at)) {
     const auto waiting = engine_.waiting.find(taken->id);
     adapter_ = waiting->second->adapter->id;
@@ -193,6 +175,7 @@ void Lane::admit(std::vector<std::unique_ptr<EngineJob>>& expired) {
     load_ = jobs_.size();
   }
   engine_.open_lanes();
+  return expired;
 }
 
 void Lane::begin_new() {
@@ -490,6 +473,7 @@ void Lane::give_back(EngineJob& job) {
                             .tokens = std::max<std::uint64_t>(1, job.work - job.worked),
                             .group = job.alone ? -1 - job.adapter->id : job.adapter->id,
                             .since = job.submitted});
+  engine_.watch_for(job);
   engine_.waiting[job.id] = std::move(owned);
   engine_.changed.notify_all();
 }

@@ -1,16 +1,19 @@
 #include "infer/engine.h"
 
 #include <gtest/gtest.h>
+#include <llama.h>
 
 #include <atomic>
 #include <condition_variable>
 #include <future>
 #include <mutex>
+#include <string_view>
 #include <thread>
 
 #include "infer/label_scorer.h"
 #include "infer/test_models.h"
 #include "infer/test_reference.h"
+#include "model/llama_runtime.h"
 
 namespace tailor {
 namespace {
@@ -39,7 +42,7 @@ TokenList joined(TokenList a, const TokenList& b) {
   return a;
 }
 
-/// Keeps what it hears of all choices.
+/// Keeps what it hears of all choices. Waits without a bound, ctest has one: what is read after that is complete.
 class Heard final : public AnswerListener {
  public:
   struct Choice {
@@ -80,12 +83,12 @@ class Heard final : public AnswerListener {
   }
   const std::vector<Choice>& wait() {
     std::unique_lock lock(mutex_);
-    EXPECT_TRUE(changed_.wait_for(lock, std::chrono::seconds(120), [&] { return left_ == 0; })) << "no end";
+    changed_.wait(lock, [&] { return left_ == 0; });
     return choices_;
   }
   void wait_for_tokens(std::size_t n) {
     std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, std::chrono::seconds(120), [&] { return choices_[0].tokens.size() >= n || left_ == 0; });
+    changed_.wait(lock, [&] { return choices_[0].tokens.size() >= n || left_ == 0; });
   }
   std::function<void(const Choice&)> on_token;
 
@@ -108,6 +111,10 @@ Heard::Choice answer(Engine& engine, EngineRequest request) {
   const auto heard = std::make_shared<Heard>();
   engine.submit(std::move(request), heard).value();
   return heard->wait()[0];
+}
+
+std::string error_of(Heard& heard, std::size_t choice = 0) {
+  return heard.wait()[choice].error.value_or(Error{}).message;
 }
 
 TEST(Engine, ManyAtOnceAnswerAsOneAlone) {
@@ -197,10 +204,10 @@ TEST(Engine, SpacesShareNothing) {
 }
 
 TEST(Engine, CancellationTakesOneStep) {
-  Engine engine = Engine::load(tiny_llama(), exact()).value();
-  const auto heard = std::make_shared<Heard>();
   std::shared_ptr<EngineTicket> ticket;
   std::mutex ready;
+  Engine engine = Engine::load(tiny_llama(), exact()).value();
+  const auto heard = std::make_shared<Heard>();
   std::unique_lock hold(ready);
   heard->on_token = [&](const Heard::Choice& choice) {
     if (choice.tokens.size() != 3) return;
@@ -530,9 +537,9 @@ TEST(Engine, LogprobsBeginWhereAskedAndWhatIsBeforeMayBeCached) {
 TEST(Engine, WhatIsSubmittedUnderAHoldBeginsTogether) {
   EngineOptions options = exact();
   options.lanes = 1;
-  Engine engine = Engine::load(tiny_llama(), options).value();
   std::mutex mutex;
   std::vector<std::size_t> counts;  // of an answer's tokens, in the order in which they were told
+  Engine engine = Engine::load(tiny_llama(), options).value();
   std::vector<std::shared_ptr<Heard>> heard;
   {
     const Engine::Hold hold(engine);
@@ -611,18 +618,150 @@ TEST(Engine, WhoWaitsForAnotherLanesBeginningMayGo) {
   const auto ticket = engine.submit(ask(joined(common, some_tokens(5, 6))), gone).value();
   while (engine.stats().steps == 0) std::this_thread::yield();  // the other lane has seen that it must wait
   EXPECT_EQ(engine.stats().running, 2);
-  const auto error = [](Heard& heard) { return heard.wait()[0].error.value_or(Error{}).message; };
   ticket->cancel();
-  EXPECT_EQ(error(*gone), "the request was cancelled");
+  EXPECT_EQ(error_of(*gone), "the request was cancelled");
   EXPECT_EQ(engine.stats().running, 1);
   EngineRequest request = ask(joined(common, some_tokens(5, 7)));
   request.deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(50);
   engine.submit(request, late).value();
-  EXPECT_EQ(error(*late), "the request took longer than its time-out");
+  EXPECT_EQ(error_of(*late), "the request took longer than its time-out");
   request.deadline.reset();
   engine.submit(request, third).value();
   stopper->go();
   EXPECT_EQ(third->wait()[0].prompt.cached, common.size()) << "who stays gets it";
+}
+
+/// One lane, for one answer at a time.
+EngineOptions one_place() {
+  EngineOptions options = exact();
+  options.lanes = 1;
+  options.lane_sequences = 1;
+  return options;
+}
+
+TEST(Engine, WhatWaitsEndsByItselfThoughNoLaneEndsItsStep) {
+  Engine engine = Engine::load(tiny_llama(), one_place()).value();
+  const auto stopper = std::make_shared<Stopper>();
+  engine.submit(ask(some_tokens(20)), stopper).value();
+  stopper->wait_until_stopped();
+  const auto now = [] { return std::chrono::steady_clock::now(); };
+  const auto submit = [&](const std::shared_ptr<Heard>& heard, SteadyTime deadline, int choices = 1) {
+    EngineRequest request = ask(some_tokens(20, 5));
+    request.deadline = deadline;
+    request.choices = choices;
+    return engine.submit(request, heard).value();
+  };
+  const auto patient = std::make_shared<Heard>(), late = std::make_shared<Heard>(2), later = std::make_shared<Heard>(),
+             last = std::make_shared<Heard>();
+  const auto ticket = submit(patient, now() + std::chrono::hours(1));
+  submit(late, now() + std::chrono::milliseconds(20), 2);  // earlier than any that is known
+  EXPECT_EQ(error_of(*late, 0), "the request took longer than its time-out");
+  EXPECT_EQ(error_of(*late, 1), "the request took longer than its time-out");
+  submit(later, now() + std::chrono::milliseconds(20));
+  EXPECT_EQ(error_of(*later), "the request took longer than its time-out");
+  EXPECT_EQ(engine.stats().waiting, 1);
+  ticket->cancel();
+  EXPECT_EQ(error_of(*patient), "the request was cancelled");
+  EXPECT_EQ(engine.stats().waiting, 0);
+  EXPECT_EQ(engine.stats().waiting_tokens, 0u);
+  EXPECT_EQ(engine.stats().failed, 4u);
+  EXPECT_EQ(engine.stats().running, 1);
+  submit(last, now() + std::chrono::hours(1));
+  stopper->go();
+  EXPECT_TRUE(last->wait()[0].end.has_value()) << "who is not late gets an answer";
+}
+
+TEST(Engine, WhatWasPutBackIntoTheQueueEndsByItselfToo) {
+  EngineOptions options = exact();
+  options.lanes = 1;
+  options.lane_sequences = 2;
+  options.cache_bytes = 256 * 2 * 2 * 32 * 4;  // 256 tokens: not both answers
+  options.kept_bytes = 0;
+  std::promise<void> reached, go;
+  Engine engine = Engine::load(tiny_llama(), options).value();
+  const auto first = std::make_shared<Heard>(), second = std::make_shared<Heard>(), third = std::make_shared<Heard>();
+  first->on_token = [&](const Heard::Choice& choice) {
+    if (choice.tokens.size() != 60) return;  // the second has lost its place after about 28
+    reached.set_value();
+    go.get_future().wait();
+  };
+  EngineRequest request = ask(some_tokens(100), 140);
+  request.sampling.ignore_end = true;
+  {
+    const Engine::Hold hold(engine);
+    engine.submit(request, first).value();
+    request.prompt = some_tokens(100, 5);
+    request.deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(500);
+    engine.submit(request, second).value();
+  }
+  second->wait_for_tokens(1);
+  engine.submit(request, third).value()->cancel();
+  EXPECT_EQ(error_of(*third), "the request was cancelled") << "now nobody watches the second one's time";
+  reached.get_future().wait();
+  EXPECT_EQ(error_of(*second), "the request took longer than its time-out");
+  go.set_value();
+  EXPECT_TRUE(first->wait()[0].end.has_value());
+}
+
+/// Once it is closed, who loads an adapter stands still in llama.cpp, and so does who needs its list of adapters: as in
+/// a step that takes long. No engine may live when it is made or ends.
+class AdapterGate {
+ public:
+  AdapterGate() {
+    init_llama().value();  // which sets the log, once
+    llama_log_get(&log_, &user_data_);
+    llama_log_set(hear, this);
+  }
+  AdapterGate(const AdapterGate&) = delete;
+  AdapterGate& operator=(const AdapterGate&) = delete;
+  ~AdapterGate() { llama_log_set(log_, user_data_); }
+  void close() { closed_ = true; }
+  void wait_until_reached() { reached_.get_future().wait(); }
+  void open() { open_.set_value(); }
+
+ private:
+  static void hear(ggml_log_level level, const char* text, void* self) {
+    auto& gate = *static_cast<AdapterGate*>(self);
+    gate.log_(level, text, gate.user_data_);
+    if (std::string_view(text).find("loading lora adapter") == std::string_view::npos) return;
+    if (!gate.closed_.exchange(false)) return;
+    gate.reached_.set_value();
+    gate.open_.get_future().wait();
+  }
+  ggml_log_callback log_ = nullptr;
+  void* user_data_ = nullptr;
+  std::atomic<bool> closed_{false};
+  std::promise<void> reached_, open_;
+};
+
+TEST(Engine, NobodyWaitsForAStepToCancelOrToRemoveAnAdapter) {
+  TemporaryDirectory dir("engine");
+  testing::write_tiny_adapter(dir.path() / "adapter.gguf");
+  AdapterGate gate;
+  Engine engine = Engine::load(tiny_llama(), one_place()).value();
+  const AdapterId removed = engine.add_adapter(dir.path() / "adapter.gguf").value();
+  const auto stopper = std::make_shared<Stopper>();
+  engine.submit(ask(some_tokens(20)), stopper).value();
+  stopper->wait_until_stopped();
+  const auto heard = std::make_shared<Heard>();
+  const auto ticket = engine.submit(ask(some_tokens(20, 5)), heard).value();
+  gate.close();
+  auto loading = std::async(std::launch::async, [&] { return engine.add_adapter(dir.path() / "adapter.gguf"); });
+  gate.wait_until_reached();
+  auto removing = std::async(std::launch::async, [&] { engine.remove_adapter(removed); });
+  constexpr std::chrono::seconds kLong{60};
+  EXPECT_EQ(removing.wait_for(kLong), std::future_status::ready);
+  auto cancelling = std::async(std::launch::async, [&] { ticket->cancel(); });
+  EXPECT_EQ(cancelling.wait_for(kLong), std::future_status::ready);
+  auto asking = std::async(std::launch::async, [&] { return engine.stats().running; });
+  EXPECT_EQ(asking.wait_for(kLong), std::future_status::ready) << "the lock is free";
+  gate.open();
+  EXPECT_EQ(error_of(*heard), "the request was cancelled");
+  EXPECT_TRUE(loading.get());
+  EngineRequest request = ask(some_tokens(20, 6));
+  request.adapter = removed;
+  expect_error(engine.submit(request, heard), ErrorCode::kNotFound, "removed");
+  stopper->go();
 }
 
 TEST(Engine, ATicketOutlivesItsEngine) {
@@ -644,9 +783,9 @@ TEST(Engine, WholeAnswersAreNeverPutBack) {
   options.cache_bytes = 1;  // raised to one text of 2,048 tokens
   options.kept_bytes = 0;
   options.whole_answers = true;
-  Engine engine = Engine::load(tiny_llama(), options).value();
   std::mutex mutex;
   int running = 0, most = 0;
+  Engine engine = Engine::load(tiny_llama(), options).value();
   std::vector<std::shared_ptr<Heard>> heard;
   for (std::uint64_t i = 0; i < 8; ++i) {
     heard.push_back(std::make_shared<Heard>());

@@ -22,6 +22,7 @@ constexpr std::size_t kPackTokens = 256;         // more tokens a call: no faste
 constexpr std::size_t kLogitBytes = 256u << 20;  // of one call's outputs
 constexpr int kPathsAtOnce = kMaxSequences - 1;  // sequence 0 keeps the prefix
 constexpr int kMaxUbatch = 512;
+constexpr int kLeastContext = 2;  // a prompt and a label of one token each
 
 /// Paths [first, last) of a trie that are decoded in one call.
 struct PathGroup {
@@ -114,6 +115,13 @@ Result<LabelScorer> LabelScorer::load(const std::filesystem::path& gguf, const L
   const int trained = llama_model_n_ctx_train(impl->model->get());
   impl->max_context = options.max_context > 0 ? std::min(options.max_context, trained) : trained;
   if (const int limit = impl->model->short_context(); limit > 0) impl->max_context = std::min(impl->max_context, limit);
+  if (const int soft = impl->soft.length(); impl->max_context - soft < kLeastContext) {
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("{}: a prompt and a label do not fit: expected a context of at least {} tokens{}, got {}",
+                             impl->model->name(), soft + kLeastContext,
+                             soft > 0 ? fmt::format(", {} of them for the soft prompt", soft) : "", impl->max_context),
+                 soft > 0 ? "allow a longer context, or train a shorter soft prompt" : "allow a longer context"};
+  }
   impl->workers.resize(static_cast<std::size_t>(impl->threads));
   if (!options.worker.empty()) {
     TAILOR_TRY(impl->torch, TorchWorker::start(gguf, options.worker, impl->threads));

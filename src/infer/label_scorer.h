@@ -48,6 +48,7 @@ using LabelScores = std::vector<double>;  // log p of each label; -infinity for 
 /// Threads: one call at a time an object; it uses `threads` threads of its own.
 class LabelScorer {
  public:
+  /// kInvalidArgument among others: the soft prompt leaves no room for a prompt and a label of one token each.
   static Result<LabelScorer> load(const std::filesystem::path& gguf, const LabelScorerOptions& options = {});
   LabelScorer(LabelScorer&&) noexcept;
   LabelScorer& operator=(LabelScorer&&) noexcept;
@@ -77,7 +78,7 @@ class LabelScorer {
 
   /// The model's chat template, for ChatTemplate::make(); empty: it has none.
   std::string chat_template() const;
-  int max_context() const;  // tokens of prompt and label, a soft prompt not counted
+  int max_context() const;  // tokens of prompt and label, a soft prompt not counted; at least 2
   int vocabulary() const;
   const Tokenizer& tokenizer() const;  // lives as long as the scorer
   std::int32_t trie_nodes() const;     // internal nodes of all labels, the root not counted

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <string>
 
 #include "core/files.h"
 #include "infer/packed_matrix.h"
@@ -191,6 +192,29 @@ TEST(LabelScorer, ResultsDoNotDependOnCompany) {
   const std::vector<LabelScores> together = scorer.score_all(prompts, {}, kNever).value();
   for (std::size_t i = 0; i < prompts.size(); i += 7) {
     expect_scores(scorer.score_all(std::span(prompts).subspan(i, 1), {}, kNever).value()[0], together[i], 1e-4);
+  }
+}
+
+TEST(LabelScorer, AContextTooShortForAPromptAndALabelIsRefused) {
+  const TemporaryDirectory dir("labels");
+  const auto soft = dir.path() / "soft.safetensors";
+  testing::write_soft_prompt(soft);  // 7 tokens
+  const auto load = [](int max_context, const std::filesystem::path& soft_prompt) {
+    return LabelScorer::load(tiny_llama(), {.threads = 1, .max_context = max_context, .soft_prompt = soft_prompt});
+  };
+  for (const int too_short : {1, 5, 7, 8}) {
+    expect_error(
+        load(too_short, soft), ErrorCode::kInvalidArgument,
+        "expected a context of at least 9 tokens, 7 of them for the soft prompt, got " + std::to_string(too_short));
+  }
+  expect_error(load(1, {}), ErrorCode::kInvalidArgument, "expected a context of at least 2 tokens, got 1");
+  for (const int least : {2, 9}) {
+    LabelScorer scorer = load(least, least == 9 ? soft : "").value();
+    EXPECT_EQ(scorer.max_context(), 2);
+    scorer.set_labels({{10}, {11}}).value();
+    EXPECT_TRUE(scorer.score_all(std::vector<TokenList>{{5}}, {}, kNever).has_value());
+    expect_error(scorer.score_all(std::vector<TokenList>{{5, 6}}, {}, kNever), ErrorCode::kInvalidArgument,
+                 "the model reads");
   }
 }
 

@@ -72,6 +72,10 @@ Result<llama_adapter_lora*> LoadedModel::load_adapter(const std::filesystem::pat
                "an adapter fits only the model that it was trained on; give a GGUF adapter of this model"};
 }
 
+void LoadedModel::drop_adapter(llama_adapter_lora* adapter) const {
+  adapter_list_.leave([adapter] { llama_adapter_lora_free(adapter); });
+}
+
 std::string model_metadata(const llama_model* model, const std::string& key) {
   char value[128];
   return llama_model_meta_val_str(model, key.c_str(), value, sizeof value) < 0 ? std::string() : std::string(value);

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "core/result.h"
+#include "infer/errand_mutex.h"
 #include "model/adapter_check.h"
 #include "model/llama_runtime.h"
 #include "model/tokenizer.h"
@@ -61,11 +61,13 @@ class LoadedModel {
   /// Bytes of keys and values of one token.
   std::uint64_t cell_bytes(bool f32) const { return cell_bytes_ * (f32 ? 2 : 1); }
   /// A GGUF adapter, checked (model/adapter_check.h) so that a hostile one is an Error and not an abort. It ends with
-  /// the model, or by llama_adapter_lora_free(). Takes adapter_list().
+  /// the model, or by drop_adapter(). Takes adapter_list().
   Result<llama_adapter_lora*> load_adapter(const std::filesystem::path& adapter) const;
+  /// Of an adapter that no context has. Waits for nobody: who holds adapter_list() drops it when he lets go.
+  void drop_adapter(llama_adapter_lora* adapter) const;
   /// llama.cpp lists a model's adapters without a lock of its own. Held while one is added or dropped, and by those who
   /// read the list: make_context(), which takes it itself, and the first step after a context got another adapter.
-  std::mutex& adapter_list() const { return adapter_list_; }
+  ErrandMutex& adapter_list() const { return adapter_list_; }
   /// A new context with the adapter applied.
   Result<LlamaContextPtr> make_context(const llama_context_params& params) const;
 
@@ -77,7 +79,7 @@ class LoadedModel {
   llama_adapter_lora* adapter_ = nullptr;
   std::string name_;
   std::filesystem::path file_;
-  mutable std::mutex adapter_list_;
+  mutable ErrandMutex adapter_list_;
   int short_context_ = 0;
   bool own_products_ = false;
 };
