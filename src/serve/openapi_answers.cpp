@@ -64,30 +64,36 @@ void add_text_answers(Json& schemas) {
 
   const Json stop_reason = any_of({string(), integer()}, "what of stop or stop_token_ids ended the answer");
   Fields chat = head("chat.completion", "chatcmpl-…");
-  chat.emplace_back("choices", list(told({{"index", integer()},
-                                          {"message", told({{"role", constant("assistant")},
-                                                            {"content", or_null(string())},
-                                                            {"refusal", Json{{"type", "null"}}},
-                                                            {"tool_calls", list(ref("ToolCall"))}},
-                                                           {"tool_calls"})},
-                                          {"logprobs", or_null(ref("ChatLogprobs"))},
-                                          {"finish_reason", finish_reason(false)},
-                                          {"stop_reason", stop_reason}},
-                                         {"stop_reason"})));
+  chat.emplace_back("choices",
+                    list(told({{"index", integer()},
+                               {"message", told({{"role", constant("assistant")},
+                                                 {"content", or_null(string())},
+                                                 {"refusal", Json{{"type", "null"}}},
+                                                 {"reasoning_content", string("what the model thought before")},
+                                                 {"reasoning", string("the same")},
+                                                 {"tool_calls", list(ref("ToolCall"))}},
+                                                {"reasoning_content", "reasoning", "tool_calls"})},
+                               {"logprobs", or_null(ref("ChatLogprobs"))},
+                               {"finish_reason", finish_reason(false)},
+                               {"stop_reason", stop_reason}},
+                              {"stop_reason"})));
   chat.emplace_back("usage", ref("Usage"));
   schemas["ChatCompletion"] = told(chat);
 
   Fields chunk = head("chat.completion.chunk", "chatcmpl-…");
-  chunk.emplace_back("choices", list(told({{"index", integer()},
-                                           {"delta", told({{"role", constant("assistant")},
-                                                           {"content", string()},
-                                                           {"tool_calls", list(ref("ToolCallDelta"))}},
-                                                          {"role", "content", "tool_calls"})},
-                                           {"logprobs", or_null(ref("ChatLogprobs"))},
-                                           {"finish_reason", finish_reason(true)},
-                                           {"stop_reason", stop_reason}},
-                                          {"stop_reason"}),
-                                     "empty in the event that counts tokens"));
+  chunk.emplace_back("choices",
+                     list(told({{"index", integer()},
+                                {"delta", told({{"role", constant("assistant")},
+                                                {"content", string()},
+                                                {"reasoning_content", string()},
+                                                {"reasoning", string()},
+                                                {"tool_calls", list(ref("ToolCallDelta"))}},
+                                               {"role", "content", "reasoning_content", "reasoning", "tool_calls"})},
+                                {"logprobs", or_null(ref("ChatLogprobs"))},
+                                {"finish_reason", finish_reason(true)},
+                                {"stop_reason", stop_reason}},
+                               {"stop_reason"}),
+                          "empty in the event that counts tokens"));
   chunk.emplace_back("usage", ref("Usage"));
   schemas["ChatCompletionChunk"] = told(chunk, {"usage"});
 

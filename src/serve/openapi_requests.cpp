@@ -112,10 +112,11 @@ Json message() {
     return taken(fields, required);
   };
   constexpr const char* kUnread = "not read, which X-Ignored-Params tells";
+  constexpr const char* kThoughts = "what it thought, for chat templates that show it; else told in X-Ignored-Params";
   const Fields assistant{{"tool_calls", list(call, "", 0, 128)},
                          {"refusal", string(kUnread)},
-                         {"reasoning_content", string(kUnread)},
-                         {"reasoning", string(kUnread)},
+                         {"reasoning_content", string(kThoughts)},
+                         {"reasoning", string(kThoughts)},
                          {"audio", said({{"type", "object"}}, kUnread)},
                          {"function_call", said({{"type", "object"}}, kUnread)},
                          {"annotations", list(Json{{"type", "object"}}, kUnread)}};
