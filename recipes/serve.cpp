@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <future>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -124,6 +125,35 @@ void read_again(const ServeRequest& request, Store* store, KeyDoor* door, HttpSe
     log.warning("the certificates stay as they were: " + to_string(tls.error()));
   log.info("keys and certificates were read again");
 }
+
+/// Takes up what is in production beside the loop that hears signals: models may take long to load.
+/// Threads: one at a time. Its end waits for what is being loaded.
+class ProductionFollower {
+ public:
+  /// All outlive this.
+  ProductionFollower(ModelAdmin& admin, Logger& log, const CancelToken& stop) : admin_(admin), log_(log), stop_(stop) {}
+
+  void ask() { asked_ = true; }
+  /// Now and then: begins what was asked for, once no other model is being loaded, and tells of its end.
+  void look() {
+    if (looking_.valid()) {
+      if (looking_.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return;
+      if (looking_.get())
+        log_.info("packages in production were read again");
+      else
+        asked_ = true;
+    }
+    if (std::exchange(asked_, false))
+      looking_ = std::async(std::launch::async, [this] { return admin_.follow_production(stop_); });
+  }
+
+ private:
+  ModelAdmin& admin_;
+  Logger& log_;
+  const CancelToken& stop_;
+  bool asked_ = false;
+  std::future<bool> looking_;  // last
+};
 
 /// Who comes while answers are on their way hears that the server shuts down, and can ask for its health; then the
 /// listeners close.
@@ -265,16 +295,14 @@ Status serve(const ServeRequest& request, Logger& log,
   for (const HttpEndpoint& endpoint : server.endpoints())
     addresses.push_back((endpoint.tls ? "https://" : "http://") + to_string(endpoint));
   ready(addresses);
-  bool follow = false;  // what is in production is to be looked at
+  ProductionFollower production(admin, log, stop);
   while (!stop.cancelled()) {
     std::this_thread::sleep_for(kLook);
     if (request.reload != nullptr && request.reload->exchange(false)) {
       read_again(request, store.get(), door.get(), server, log);
-      follow = true;
+      production.ask();
     }
-    if (!follow) continue;
-    follow = !admin.follow_production();  // later, where another model is being loaded
-    if (!follow) log.info("packages in production were read again");
+    production.look();
   }
   end_with_answers(api, batches.get(), server, request.drain_timeout);
   return {};

@@ -77,6 +77,10 @@ struct ApiServer::Admitted {
   SteadyTime arrived;
   std::string origin;  // of a page that may read the answer; empty: none
 
+  void begin(const HttpHead& head) {
+    record = begin_record(head);
+    arrived = std::chrono::steady_clock::now();
+  }
   /// It ends here, with `response`.
   void end(HttpResponse& response) {
     response.headers.add("X-Request-Id", record.id);
@@ -104,8 +108,7 @@ ApiServer::ApiServer(ModelRegistry& models, Authenticator& door, Logger& log, Ap
 
 HttpAdmission ApiServer::admit(const HttpHead& head) {
   auto admitted = std::make_shared<Admitted>();
-  admitted->record = begin_record(head);
-  admitted->arrived = std::chrono::steady_clock::now();
+  admitted->begin(head);
   admitted->match = find_route(head.method, head.path);
   admitted->record.route = admitted->match.route;
   admitted->origin = allowed_origin(options_.origins, head);
@@ -205,15 +208,25 @@ void ApiServer::handle(HttpRequest&& request, std::shared_ptr<HttpResponder> res
 }
 
 HttpResponse ApiServer::error_response(int status, std::string_view message, const std::shared_ptr<void>& context) {
+  const auto admitted = std::static_pointer_cast<Admitted>(context);
+  if (admitted) return fail(*admitted, status, message);
+  Admitted nobody;
+  nobody.begin(HttpHead());
+  return fail(nobody, status, message);
+}
+
+HttpResponse ApiServer::refuse_connection(const std::string& remote_address) {
+  HttpHead head;  // none came
+  head.remote_address = remote_address;
+  Admitted nobody;
+  nobody.begin(head);
+  return fail(nobody, 503, kTooManyConnections);
+}
+
+HttpResponse ApiServer::fail(Admitted& admitted, int status, std::string_view message) {
   HttpResponse response = error_response_of(status, without_directories(message));  // it may be a disk's
-  auto admitted = std::static_pointer_cast<Admitted>(context);
-  if (!admitted) {
-    admitted = std::make_shared<Admitted>();
-    admitted->record = begin_record(HttpHead());
-    admitted->arrived = std::chrono::steady_clock::now();
-  }
-  admitted->end(response);
-  tell(*observers_, admitted->record);
+  admitted.end(response);
+  tell(*observers_, admitted.record);
   return response;
 }
 

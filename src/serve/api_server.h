@@ -52,6 +52,7 @@ class ApiServer final : public HttpHandler {
   HttpAdmission admit(const HttpHead& head) override;
   void handle(HttpRequest&& request, std::shared_ptr<HttpResponder> responder) override;
   HttpResponse error_response(int status, std::string_view message, const std::shared_ptr<void>& context) override;
+  HttpResponse refuse_connection(const std::string& remote_address) override;
 
   /// What comes from now on is refused with 503, but for health, version and metrics; what runs goes on.
   void drain() { draining_.store(true); }
@@ -62,6 +63,8 @@ class ApiServer final : public HttpHandler {
 
  private:
   struct Admitted;
+  HttpResponse fail(Admitted& admitted, int status, std::string_view message);
+
   NamedModels by_name_;
   ApiServices services_;
   Authenticator& door_;

@@ -149,7 +149,10 @@ Result<std::string> BatchResults::publish_part(const Part& part, FileStore& file
   TAILOR_TRY(FileWriter writer, files.begin_own(name, kPurpose, owner));
   TAILOR_TRY(const MappedFile file, MappedFile::open(part.path));
   constexpr std::size_t kPiece = std::size_t{1} << 20;
+  constexpr std::int64_t kRoomForRow = std::int64_t{1} << 20;
   const std::string_view text = file.bytes().substr(0, part.bytes);
+  // On a full disk a try costs nothing: that there is no room, also for the file's row, is known before it is copied.
+  TAILOR_CHECK(writer.reserve(static_cast<std::int64_t>(text.size()) + kRoomForRow));
   for (std::size_t at = 0; at < text.size(); at += kPiece) TAILOR_CHECK(writer.write(text.substr(at, kPiece)));
   TAILOR_TRY(const FileRecord record, writer.commit());
   return record.id;

@@ -10,6 +10,7 @@
 #include "fit/tuned_decoder.h"
 #include "serve/api_context.h"
 #include "serve/fine_tuning_figures.h"
+#include "serve/fine_tuning_notes.h"
 #include "store/descriptor.h"
 
 namespace tailor {
@@ -47,6 +48,7 @@ FineTuning::FineTuning(Store& store, ModelRegistry& models, FineTuner& tuner, Mo
   recover();
   trainer_ = std::thread([this] { run_training(); });
   checker_ = std::thread([this] { run_checks(); });
+  watcher_ = std::thread([this] { run_watch(); });
 }
 
 FineTuning::~FineTuning() {
@@ -58,6 +60,7 @@ FineTuning::~FineTuning() {
   }
   trainer_.join();
   checker_.join();
+  watcher_.join();
 }
 
 fs::path FineTuning::run_directory(const Job& job) const {
@@ -111,7 +114,8 @@ Result<std::optional<Job>> FineTuning::create(const std::string& owner, const Js
   return job;
 }
 
-/// What a run that is under way leaves is removed where it ends, perhaps by another server.
+/// What a run that is under way leaves is removed where it ends: perhaps by another server, which hears of it in its
+/// look_at_running().
 Result<Job> FineTuning::stop(const std::string& id, JobStatus to, const std::string& message) {
   TAILOR_TRY(const Job before, store_.jobs().find(id));
   const JobChange change{.event = JobEvent{.message = message}};
@@ -233,6 +237,32 @@ bool FineTuning::check_all() {
   work_ = true;
   changed_.notify_all();
   return all;
+}
+
+void FineTuning::run_watch() {
+  for (bool never = false; wait_for(never);) {
+    try {
+      look_at_running();
+    } catch (const std::exception& e) {
+      log_.warning(fmt::format("fine-tuning: {}", e.what()));
+    }
+  }
+}
+
+/// Another server at the store may have paused or cancelled it.
+void FineTuning::look_at_running() {
+  std::string id;
+  std::shared_ptr<CancelToken> cancel;  // of this attempt: the next one is not meant
+  {
+    const std::lock_guard lock(mutex_);
+    id = running_;
+    cancel = cancel_;
+  }
+  if (!cancel || cancel->cancelled()) return;
+  const auto job = store_.jobs().find(id);
+  if (!job.has_value() || job->status == JobStatus::kRunning) return;
+  log_.info(fmt::format("{}: it is {}, so its training stops", id, to_string(job->status)));
+  cancel->cancel();
 }
 
 void FineTuning::run_training() {
@@ -359,16 +389,19 @@ void FineTuning::train(const Begun& begun) {
   spec.seed = job_seed(job);
   spec.run = run_directory(job);
 
-  const FineTuneProgress progress = progress_of(job);
+  JobNotes notes(store_.jobs(), job.id, log_);
+  const FineTuneProgress progress = progress_into(notes);
   progress.say("info", job.attempts > 1 ? "Fine-tuning job goes on" : "Fine-tuning job started");
   const Result<FineTuned> made = tuner_.train(spec, progress, *cancel);
+  if (!made.has_value()) write_all(notes);
   if (!made.has_value() && made.error().code == ErrorCode::kCancelled && cancel->cancelled())
     return;  // paused, cancelled, or the server ends: then the next one recovers it
-  const Status done = made.has_value() ? finish(job, *made) : Status(made.error());
+  const Status done = made.has_value() ? finish(job, *made, notes) : Status(made.error());
   if (done.has_value() || was_stopped(job)) return;
   const bool storage = done.error().code == ErrorCode::kIo;
   std::error_code ignored;
   if (storage) fs::remove_all(spec.run, ignored);  // nothing half stays, and the store has room again
+  if (storage) write_all(notes);
   if (!made.has_value()) return fail(job, storage ? "storage_error" : "training_failed", to_string(done.error()));
   log_.warning(fmt::format("{}: {}", job.id, to_string(done.error())));
   fail(job, storage ? "storage_error" : "server_error",
@@ -415,29 +448,12 @@ Result<fs::path> FineTuning::link_to(const Job& job, const std::string& field, c
   return link;
 }
 
-FineTuneProgress FineTuning::progress_of(const Job& job) {
-  FineTuneProgress progress;
-  progress.say = [this, id = job.id](const std::string& level, const std::string& message) {
-    const std::string told = without_directories(message).substr(0, 8000);
-    (void)store_.jobs().add_event(id, {.level = level, .message = told});
-  };
-  progress.begun = [this, id = job.id](const Json& hyperparameters) {
-    (void)store_.jobs().update_result(id, {{"hyperparameters", hyperparameters}});
-  };
-  progress.step = [this, id = job.id](std::int64_t step, const Json& metrics) {
-    Json data = with_other_names(metrics);
-    data["step"] = step;
-    const bool evaluated = metrics.contains("valid_loss");
-    const std::string message =
-        evaluated ? fmt::format("Step {}: validation loss={:.4f}", step, metrics["valid_loss"].get<double>())
-                  : fmt::format("Step {}: training loss={:.4f}", step, metrics.value("train_loss", 0.0));
-    (void)store_.jobs().add_event(id, {.message = message, .type = "metrics", .data = std::move(data)});
-  };
-  progress.estimate = [this, id = job.id](double left) {
-    const std::int64_t end = unix_seconds() + static_cast<std::int64_t>(left);
-    (void)store_.jobs().update_result(id, {{"estimated_finish", end}});
-  };
-  return progress;
+/// Waits for a store that is held, so that nothing that was told is missing; not for room on the disk.
+void FineTuning::write_all(JobNotes& notes) {
+  for (;;) {
+    const Status written = notes.write();
+    if (written.has_value() || written.error().code != ErrorCode::kUnavailable || !wait_to_retry()) return;
+  }
 }
 
 /// Whether it was paused or cancelled.
@@ -446,7 +462,8 @@ bool FineTuning::was_stopped(const Job& job) {
   return state.has_value() && state->status != JobStatus::kRunning;
 }
 
-/// After it ran here, whatever became of it. What cancels it from now on removes what it left.
+/// After it ran here, whatever became of it. What cancels it from now on removes what it left, and if it was paused any
+/// server may go on with it.
 void FineTuning::end_run(const Job& job) {
   {
     const std::lock_guard lock(mutex_);
@@ -454,7 +471,15 @@ void FineTuning::end_run(const Job& job) {
     cancel_ = nullptr;
     work_ = true;
   }
-  if (const auto now = store_.jobs().find(job.id); now.has_value()) remove_left(*now);
+  for (bool warned = false;;) {
+    const auto now = store_.jobs().find(job.id);
+    Status done = now.has_value() ? Status() : Status(now.error());
+    if (now.has_value()) remove_left(*now);
+    if (now.has_value() && !is_final(now->status)) done = store_.jobs().let_go(job.id);
+    if (done.has_value()) return;
+    if (!std::exchange(warned, true)) log_.warning(fmt::format("{}: {}", job.id, to_string(done.error())));
+    if (!may_pass(done.error()) || !wait_to_retry()) return;
+  }
 }
 
 Result<std::string> FineTuning::serve(const Job& job, const fs::path& package) {
@@ -477,11 +502,12 @@ Result<std::string> FineTuning::serve(const Job& job, const fs::path& package) {
 
 /// Waits for a store that is held. No error: the job has succeeded, or the server ends before the store takes that;
 /// then the next one recovers the job.
-Status FineTuning::finish(const Job& job, const FineTuned& made) {
+Status FineTuning::finish(const Job& job, const FineTuned& made, JobNotes& notes) {
   TAILOR_TRY(const std::string model, serve(job, made.package));
   std::string results;
   for (bool warned = false;;) {
-    Status told = tell_success(job, made, model, results);
+    Status told = notes.write();
+    if (told.has_value()) told = tell_success(job, made, model, results);
     if (told.has_value()) return {};
     const bool held = told.error().code == ErrorCode::kUnavailable;
     if (held && !std::exchange(warned, true)) log_.warning(fmt::format("{}: {}", job.id, to_string(told.error())));
@@ -494,7 +520,7 @@ Status FineTuning::finish(const Job& job, const FineTuned& made) {
 
 /// `results`: the id of the file of its steps, which is made unless an earlier try has.
 Status FineTuning::tell_success(const Job& job, const FineTuned& made, const std::string& model, std::string& results) {
-  JobFigures steps = figures_of(store_.jobs(), job, log_);
+  TAILOR_TRY(JobFigures steps, figures_of(store_.jobs(), job, log_));
   Json& kept = steps[made.step];
   if (kept.is_null()) kept = Json::object();
   kept.update(with_other_names(made.metrics));

@@ -21,6 +21,8 @@
 
 namespace tailor {
 
+class JobNotes;  // fine_tuning_notes.h
+
 /// One training, as a trainer wants it.
 struct FineTuneSpec {
   std::filesystem::path base;                            // GGUF file of the model
@@ -61,11 +63,12 @@ class FineTuner {
                                   const CancelToken& cancel) = 0;
 };
 
-/// Threads: calls from any; one thread trains, another checks files, so that a bad one is told while others train.
+/// Threads: calls from any; one thread trains, another checks files, so that a bad one is told while others train, and
+/// a third looks whether another server at the store paused or cancelled what trains here.
 class FineTuning {
  public:
-  /// Jobs that a server left running when it died go on; every `look_every` it looks for such ones, and for those whose
-  /// model has come to be served. `load` as for serve_package().
+  /// Jobs that a server left running when it died go on; every `look_every` it looks for such ones, for those whose
+  /// model has come to be served, and whether what trains here is still to be trained. `load` as for serve_package().
   FineTuning(Store& store, ModelRegistry& models, FineTuner& tuner, ModelLoadOptions load, Logger& log,
              std::chrono::milliseconds look_every = std::chrono::seconds(10));
   FineTuning(const FineTuning&) = delete;
@@ -83,9 +86,11 @@ class FineTuning {
   /// A request without a seed gets one here, so that the job's object tells what it trains with. Nothing: `owner` has
   /// `most_unfinished` jobs that have not ended (0: any number).
   Result<std::optional<Job>> create(const std::string& owner, const Json& request, std::int64_t most_unfinished = 0);
+  /// Also of a job that another server at the store trains: that one hears of it within its `look_every`.
   /// Of what it has made on the disk nothing stays.
   Result<Job> cancel(const std::string& id);
   Result<Job> pause(const std::string& id);
+  /// It begins when it has stopped where it ran.
   Result<Job> resume(const std::string& id);
   /// Deletes what a job made: it is served no longer (requests that run end well), and the job's run directory, with
   /// checkpoints and report, is removed. The job keeps its record. `actor`: for the audit log. kNotFound: as
@@ -106,6 +111,8 @@ class FineTuning {
   void run_checks();
   bool check_all();
   bool validate(const Job& job);
+  void run_watch();
+  void look_at_running();
 
   void run_training();
   std::optional<Begun> begin_next();
@@ -114,8 +121,8 @@ class FineTuning {
   void train(const Begun& begun);
   bool find_data(const Job& job, FineTuneSpec& spec, const CancelToken& cancel);
   Result<std::filesystem::path> link_to(const Job& job, const std::string& field, const FileRecord& file) const;
-  FineTuneProgress progress_of(const Job& job);
-  Status finish(const Job& job, const FineTuned& made);
+  void write_all(JobNotes& notes);
+  Status finish(const Job& job, const FineTuned& made, JobNotes& notes);
   Status tell_success(const Job& job, const FineTuned& made, const std::string& model, std::string& results);
   Result<std::string> serve(const Job& job, const std::filesystem::path& package);
   void serve_again(const Job& job);
@@ -143,7 +150,7 @@ class FineTuning {
   std::string running_;  // the job's id
   std::shared_ptr<CancelToken> cancel_;
   bool stopping_ = false, work_ = true, unchecked_ = true;
-  std::thread trainer_, checker_;  // last
+  std::thread trainer_, checker_, watcher_;  // last
 };
 
 }  // namespace tailor

@@ -43,11 +43,12 @@ std::string csv_of(const JobFigures& steps) {
   return csv;
 }
 
-JobFigures figures_of(const JobStore& jobs, const Job& job, Logger& log) {
+Result<JobFigures> figures_of(const JobStore& jobs, const Job& job, Logger& log) {
   JobFigures steps;
   PageQuery query{.after = {}, .limit = 1000, .newest_first = false, .owner = {}};
   for (bool more = true; more;) {
     const auto page = jobs.events(job.id, query);
+    if (!page.has_value() && page.error().code == ErrorCode::kUnavailable) return page.error();
     if (!page.has_value()) {
       log.warning(fmt::format("{}: {}", job.id, to_string(page.error())));
       break;

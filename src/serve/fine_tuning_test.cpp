@@ -3,20 +3,14 @@
 
 #include "serve/fine_tuning.h"
 
-#include <gtest/gtest.h>
-
-#include "core/files.h"
 #include "serve/batch_runner.h"
-#include "serve/test_api.h"
-#include "serve/test_log.h"
-#include "serve/test_tuner.h"
-#include "store/database.h"
-#include "store/schema.h"
+#include "serve/test_jobs.h"
 
 namespace tailor {
 namespace {
 
-using test::DoubleTuner;
+using test::FineTuningApi;
+using test::Given;
 using test::JsonAnswer;
 using test::TestApi;
 
@@ -27,98 +21,6 @@ constexpr const char* kMetrics =
     "1,2.5,,,,,,\n"
     "2,2.25,0.5,1.5,0.75,0.5,1.5,0.75\n"
     "3,,,1.75,,,1.75,\n";
-
-class FineTuningApi : public ::testing::Test {
- protected:
-  void SetUp() override { start(); }
-  void start() {
-    api_ = std::make_unique<TestApi>();
-    store_ = Store::open(dir_.path() / "store", {.busy_timeout_ms = busy_timeout_ms_}).value();
-    ModelLoadOptions load;
-    load.share = std::make_shared<ComputeShare>(1);
-    tuning_ = std::make_unique<FineTuning>(*store_, api_->models(), tuner_, load, log_, look_every_);
-    tuning_->serve_finished();
-    api_->api().services().store = store_.get();
-    api_->api().services().tuning = tuning_.get();
-  }
-  void stop() {
-    api_->server().stop();
-    api_->api().stop();
-    tuning_.reset();
-    api_.reset();
-    store_.reset();
-  }
-  void TearDown() override { stop(); }
-
-  JsonAnswer upload(const std::string& content, const std::string& purpose = "fine-tune", bool file_first = false) {
-    const std::string file =
-        "--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a/b.jsonl\"\r\nContent-Type: "
-        "application/json\r\n\r\n" +
-        content + "\r\n";
-    const std::string field = "--XX\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\n" + purpose + "\r\n";
-    return upload_form((file_first ? file + field : field + file) + "--XX--\r\n");
-  }
-  JsonAnswer upload_form(const std::string& form) {
-    auto client = api_->client();
-    const test::Answer answer = client.ask(
-        "POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; "
-        "boundary=XX\r\nContent-Length: " +
-        std::to_string(form.size()) + "\r\n\r\n" + form);
-    return {answer.status, answer.headers, Json::parse(answer.body, nullptr, false)};
-  }
-  static Json body(const JsonAnswer& file) { return {{"model", "tiny"}, {"training_file", file.json["id"]}}; }
-  std::string job(Json more = Json::object()) {
-    Json wish = body(upload("good data"));
-    wish.update(more);
-    const JsonAnswer made = api_->post("/v1/fine_tuning/jobs", wish);
-    EXPECT_EQ(made.status, 200) << made.json;
-    return made.json.value("id", "");
-  }
-  Json look(const std::string& id) { return api_->get("/v1/fine_tuning/jobs/" + id).json; }
-  Json wait_for(const std::string& id, const std::string& status) {
-    EXPECT_TRUE(test::eventually([&] { return look(id)["status"] == status; })) << look(id);
-    return look(id);
-  }
-  JsonAnswer tell(const std::string& id, const std::string& action) {
-    return api_->post("/v1/fine_tuning/jobs/" + id + "/" + action, Json::object());
-  }
-  std::vector<Json> events(const std::string& id, const std::string& level) {
-    std::vector<Json> out;
-    const Json page = api_->get("/v1/fine_tuning/jobs/" + id + "/events?limit=1000").json;
-    for (const Json& event : page["data"]) {
-      if (event["level"] == level) out.push_back(event);
-    }
-    return out;
-  }
-  bool logged(const std::string& text) {
-    return test::eventually([&] { return log_.all().find(text) != std::string::npos; });
-  }
-  /// Of another process, say.
-  Database other_connection() { return Database::open(store_->directory().database(), store_migrations()).value(); }
-  void change_database(const std::string& sql) {
-    const Database other = other_connection();
-    Transaction transaction = other.write().value();
-    transaction.run(sql).value();
-    transaction.commit().value();
-  }
-  std::filesystem::path run_of(const std::string& id) const { return dir_.path() / "store" / "runs" / id; }
-  std::filesystem::path data_of(const std::string& id) const { return run_of(id + "-data"); }
-  /// As a training leaves it that has not come to its end.
-  void write_checkpoint(const std::string& id) {
-    make_directories(run_of(id) / "train" / "checkpoint").value();
-    write_file_atomic(run_of(id) / "train" / "checkpoint" / "state.safetensors", "weights").value();
-    write_file_atomic(run_of(id) / "train" / "log.txt", "words").value();
-  }
-
-  TemporaryDirectory dir_{"jobs"};
-  int busy_timeout_ms_ = 5000;
-  std::chrono::milliseconds look_every_ = std::chrono::hours(1);  // never, where a test does not say so
-  test::KeptLog log_;
-  DoubleTuner tuner_;
-  std::unique_ptr<Store> store_;
-  std::unique_ptr<TestApi> api_;
-  std::unique_ptr<FineTuning> tuning_;
-};
 
 TEST_F(FineTuningApi, WhatNobodyReadsOfAFormAListOrAJobIsNamed) {
   const auto field = [](const char* name, const char* value) {
@@ -446,6 +348,43 @@ TEST_F(FineTuningApi, AStoreThatIsHeldAsAJobEndsLosesNoTraining) {
   EXPECT_EQ(api_->get("/v1/files?purpose=fine-tune-results").json["data"].size(), 2U) << "one of each job";
 }
 
+TEST_F(FineTuningApi, WhatIsToldWhileTheStoreIsHeldIsWrittenWhenItIsFree) {
+  stop();
+  busy_timeout_ms_ = 1;
+  start();
+  for (const bool fails : {false, true}) {
+    SCOPED_TRACE(fails);
+    tuner_.fails = fails;
+    test::Event begun, held, ended;
+    tuner_.on_begin = [&] {
+      begun.set();
+      EXPECT_TRUE(held.wait());
+    };
+    tuner_.on_end = [&] { ended.set(); };
+    const std::string id = job();
+    ASSERT_TRUE(begun.wait());
+    {
+      const Database other = other_connection();
+      const Transaction writes = other.write().value();
+      held.set();
+      EXPECT_TRUE(logged(id + ": ")) << log_.all();
+      EXPECT_TRUE(fails || ended.wait());
+    }
+    const Json done = wait_for(id, fails ? "failed" : "succeeded");
+    std::vector<std::string> told;
+    for (const Json& event : events(id, "info")) {
+      if (event["type"] == "metrics") told.push_back(event["message"].get<std::string>());
+    }
+    std::vector<std::string> expected{"Step 3: validation loss=1.7500", "Step 2: validation loss=1.5000",
+                                      "Step 2: training loss=2.2500", "Step 1: training loss=2.5000"};
+    if (fails) expected.erase(expected.begin(), expected.end() - 1);
+    EXPECT_EQ(told, expected);
+    if (fails) continue;
+    const FileRecord results = store_->files().find(done["result_files"][0].get<std::string>()).value();
+    EXPECT_EQ(read_file(store_->files().content(results)).value(), kMetrics);
+  }
+}
+
 TEST_F(FineTuningApi, AJobThatCannotBeWrittenWholeIsNotThere) {
   change_database(
       "CREATE TRIGGER full BEFORE INSERT ON job_events WHEN NEW.message LIKE 'Validating%' "
@@ -579,81 +518,6 @@ TEST_F(FineTuningApi, OfAJobThatFailedReportsAndLogsStay) {
   start();
   EXPECT_TRUE(is_tidy()) << "where a server was killed before";
   EXPECT_TRUE(std::filesystem::exists(run_of(id) / "train" / "log.txt"));
-}
-
-/// A seat that is given when the test says so.
-class Given final : public BackgroundSeat {
- public:
-  bool holds(std::string_view work) override {
-    if (work == "jobs" && ++asked == 1) first.set();
-    return given;
-  }
-  std::atomic<bool> given{false};
-  std::atomic<int> asked{0};
-  test::Event first;
-};
-
-TEST_F(FineTuningApi, AnotherServersJobsAreLeftToIt) {
-  Given seat;
-  tuning_->share(seat);
-  const std::string id = job();
-  EXPECT_TRUE(seat.first.wait());
-  wait_for(id, "queued");
-  EXPECT_TRUE(tuner_.specs.empty());
-  seat.given = true;
-  wait_for(id, "succeeded");
-  api_->api().services().tuning = nullptr;
-  tuning_.reset();  // before its seat
-}
-
-TEST_F(FineTuningApi, JobsOfAServerThatEndsAreTakenOver) {
-  stop();
-  look_every_ = std::chrono::milliseconds(1);
-  start();
-  Given seat;
-  tuning_->share(seat);
-  EXPECT_TRUE(seat.first.wait());
-  auto other = Store::open(dir_.path() / "store").value();
-  const auto made_there = [&] { return other->jobs().create({.request = body(upload("good data"))}).value()->id; };
-  const std::string running = made_there();
-  other->jobs().move(running, JobStatus::kQueued).value();
-  ASSERT_EQ(other->jobs().start_next().value()->id, running);
-  const std::string unchecked = made_there();
-  seat.given = true;
-  wait_for(job(), "succeeded");
-  EXPECT_EQ(look(running)["status"], "running") << "its server lives";
-  EXPECT_EQ(look(unchecked)["status"], "validating_files");
-  other.reset();
-  wait_for(running, "succeeded");
-  wait_for(unchecked, "succeeded");
-  api_->api().services().tuning = nullptr;
-  tuning_.reset();  // before its seat
-}
-
-TEST_F(FineTuningApi, AJobWhoseModelIsNotServedHereWaits) {
-  stop();
-  look_every_ = std::chrono::milliseconds(1);
-  start();
-  const auto serve_other = [&] {
-    const ModelLoadOptions load{.cache_bytes = std::uint64_t{64} << 20, .share = std::make_shared<ComputeShare>(1)};
-    api_->models().put(serve_base_model(testing::tiny_llama().string(), "other", load).value());
-  };
-  serve_other();
-  tuner_.go = false;
-  job();
-  ASSERT_TRUE(tuner_.begun.wait());
-  const std::string waiting = job({{"model", "other"}});
-  wait_for(waiting, "queued");
-  EXPECT_TRUE(api_->models().remove("other"));
-  tuner_.go = true;
-  wait_for(job(), "succeeded");
-  wait_for(job(), "succeeded");  // those behind it are not kept waiting
-  EXPECT_EQ(look(waiting)["status"], "queued");
-  const auto warnings = events(waiting, "warn");
-  ASSERT_EQ(warnings.size(), 1U) << "told once";
-  EXPECT_NE(warnings[0]["message"].get<std::string>().find("'other'"), std::string::npos) << warnings[0];
-  serve_other();
-  wait_for(waiting, "succeeded");
 }
 
 TEST_F(FineTuningApi, FilesThatCannotBeLookedUpAreLookedUpAgain) {

@@ -73,6 +73,8 @@ class HttpResponder {
   virtual bool gone() const = 0;
 };
 
+inline constexpr std::string_view kTooManyConnections = "too many connections are open; try again later";
+
 /// Threads: called on the server's I/O threads, with more than one of them concurrently. Nothing here may block.
 /// Exceptions become status 500.
 class HttpHandler {
@@ -86,6 +88,10 @@ class HttpHandler {
   /// admission, where only the body went wrong; else null.
   virtual HttpResponse error_response(int status, std::string_view message, const std::shared_ptr<void>& /*context*/) {
     return {status, {{"Content-Type", "text/plain; charset=utf-8"}}, std::string(message) + "\n"};
+  }
+  /// The answer, 503, to a connection beyond the limits: of all, or of its address (empty: over a Unix socket).
+  virtual HttpResponse refuse_connection(const std::string& /*remote_address*/) {
+    return error_response(503, kTooManyConnections, nullptr);
   }
 };
 

@@ -218,7 +218,9 @@ TEST(HttpLimits, TooManyConnectionsAreRefused) {
   TestClient third = server.client();
   const Answer answer = third.read_answer();
   EXPECT_EQ(answer.status, 503);
-  EXPECT_NE(answer.headers.find("Retry-After"), nullptr);
+  EXPECT_EQ(answer.headers.count("Retry-After"), 1U);
+  EXPECT_TRUE(answer.complete);
+  EXPECT_NE(answer.body.find("too many connections"), std::string::npos) << answer.body;
   EXPECT_TRUE(third.closed());
   EXPECT_EQ(server.metrics().refused_connections, 1U);
   first.close();

@@ -30,8 +30,18 @@ using boost::system::error_code;
 
 constexpr std::chrono::milliseconds kPause{100};  // after a failed accept: out of descriptors ends by others closing
 
-constexpr std::string_view kBusy =
-    "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\nConnection: close\r\n\r\n";
+/// To a connection that is closed then. It is short: a new connection's buffer takes it at once.
+void send_refusal(int fd, HttpResponse response) {
+  if (response.headers.find("Retry-After") == nullptr) response.headers.add("Retry-After", "1");
+  const SerialisedHead head = serialise_head(response.status, response.headers, response.body.size());
+  std::string text = head.text;
+  text.append(date_field()).append("Connection: close\r\n\r\n");
+  if (head.usable) text += response.body;
+  send(fd, text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  char unread[4096];  // closing with bytes unread would take the answer back
+  while (recv(fd, unread, sizeof(unread), MSG_DONTWAIT) > 0) {
+  }
+}
 
 /// Nothing where the connection has ended already. A peer without an address must not pass for one on a Unix socket.
 std::optional<HttpPeer> network_peer(const stream_protocol::socket& socket) {
@@ -240,10 +250,7 @@ void HttpListener::take(stream_protocol::socket socket, const std::shared_ptr<Ht
       tls = tls_;
     }
     if (!shared_->enter(peer)) {
-      if (!tls) send(socket.native_handle(), kBusy.data(), kBusy.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-      char unread[4096];  // closing with bytes unread would take the answer back
-      while (recv(socket.native_handle(), unread, sizeof(unread), MSG_DONTWAIT) > 0) {
-      }
+      if (!tls) send_refusal(socket.native_handle(), shared_->handler.refuse_connection(peer.address));
       return;
     }
     error_code ignored;

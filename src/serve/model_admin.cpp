@@ -133,7 +133,7 @@ Status ModelAdmin::remove(const std::string& id, const BeforeChange& before) {
   return {};
 }
 
-bool ModelAdmin::follow_production() {
+bool ModelAdmin::follow_production(const CancelToken& stop) {
   if (store_ == nullptr) return true;
   const std::unique_lock loading(loading_, std::try_to_lock);
   if (!loading) return false;
@@ -143,6 +143,7 @@ bool ModelAdmin::follow_production() {
     following = following_;
   }
   for (const auto& [id, served] : following) {
+    if (stop.cancelled()) break;
     const auto record = store_->packages().promoted(served.name);
     if (record && *record && (*record)->version == served.version) continue;
     const auto loaded = put_stored(served.name, id, true, {});

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <string>
 
+#include "core/cancel.h"
 #include "core/log.h"
 #include "serve/served_model.h"
 #include "store/store.h"
@@ -48,8 +49,8 @@ class ModelAdmin {
                                       const std::string& id, const BeforeChange& before = {});
   Status remove(const std::string& id, const BeforeChange& before = {});
   /// Loads what was promoted or rolled back since; failures are warned of and leave the old version. False: another
-  /// model is being loaded, and nothing was looked at; ask again when it is there.
-  bool follow_production();
+  /// model is being loaded, and nothing was looked at; ask again when it is there. After `stop` no other one is begun.
+  bool follow_production(const CancelToken& stop = {});
 
  private:
   /// Of another source than a name of the store, which is followed no longer.

@@ -205,6 +205,10 @@ TEST(ModelAdmin, WhatWasPromotedMeanwhileIsLeftForLaterNotForgotten) {
   close(writer);
   EXPECT_FALSE(slow.get()) << "it was no adapter";
   EXPECT_EQ(a.api.models().loading(), 0);
+  CancelToken ends;
+  ends.cancel();
+  EXPECT_TRUE(a.models.follow_production(ends));
+  EXPECT_EQ(version(), "1") << "the server ends: nothing more is loaded";
   EXPECT_TRUE(a.models.follow_production());
   EXPECT_EQ(version(), "2");
   EXPECT_EQ(a.log.all().find("stays at version"), std::string::npos) << a.log.all();

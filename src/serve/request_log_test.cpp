@@ -137,6 +137,29 @@ TEST(RequestLog, WhatNeverBecameARequestHasAnIdToo) {
   }
 }
 
+TEST(RequestLog, AConnectionTooManyHasAnIdThatItsLineHasToo) {
+  Logged logged;
+  HttpServerOptions options = test::local_options();
+  options.limits.connections = 1;
+  HttpServer server(logged.api->api(), options);
+  server.start().value();
+  const auto connect = [&] { return test::TestClient::to_port(server.endpoints()[0].port); };
+  test::TestClient first = connect();
+  EXPECT_EQ(first.ask("GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 200);
+  test::TestClient second = connect();
+  const test::Answer refused = second.read_answer();
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_TRUE(second.closed());
+  ASSERT_NE(refused.headers.find("X-Request-Id"), nullptr);
+  ASSERT_NE(refused.headers.find("Retry-After"), nullptr);
+  EXPECT_EQ(Json::parse(refused.body)["error"]["code"], "server_overloaded");
+  const Json line = logged.lines().back();
+  EXPECT_EQ(line["request_id"], *refused.headers.find("X-Request-Id"));
+  EXPECT_EQ(line["status"], 503);
+  EXPECT_EQ(line["remote_address"], "127.0.0.1");
+  server.stop();
+}
+
 TEST(RequestLog, LeavesOutHealthAndAddressesWhereToldTo) {
   Logged logged({.addresses = false});
   for (const char* const asked : {"/livez", "/readyz", "/health", "/ping", "/version", "/", "/v1/models"})

@@ -36,12 +36,14 @@ class DoubleTuner final : public FineTuner {
       const std::lock_guard lock(mutex);
       specs.push_back(spec);
     }
+    const Training here(training);
     const Json used{{"n_epochs", spec.epochs.value_or(3)},
                     {"batch_size", spec.batch_size.value_or(8)},
                     {"learning_rate_multiplier", spec.learning_rate_multiplier.value_or(2.5)}};
     progress.say("info", "reading " + spec.base.string());
     progress.begun(used);
     begun.set();
+    if (on_begin) on_begin();
     progress.step(1, {{"train_loss", 2.5}});
     progress.estimate(60);
     while (!go.load() && !cancel.cancelled()) std::this_thread::yield();
@@ -63,10 +65,20 @@ class DoubleTuner final : public FineTuner {
     return out;
   }
   std::atomic<bool> go{true}, fails{false}, able{true};
-  std::function<void()> on_check, on_end;  // on the threads of the jobs; they may throw
+  std::function<void()> on_check, on_begin, on_end;  // on the threads of the jobs; they may throw
+  std::atomic<int> training{0};                      // that have not ended
   Event begun;
   std::mutex mutex;
   std::vector<FineTuneSpec> specs;
+
+ private:
+  struct Training {
+    explicit Training(std::atomic<int>& c) : count(c) { ++count; }
+    Training(const Training&) = delete;
+    Training& operator=(const Training&) = delete;
+    ~Training() { --count; }
+    std::atomic<int>& count;
+  };
 };
 
 }  // namespace tailor::test

@@ -109,11 +109,23 @@ struct FileWriter::Impl {
   Descriptor fd;
   Sha256 hash;
   bool failed = false;
+  bool reserved = false;  // the file may be longer than what was written
 };
 
 FileWriter::FileWriter(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 FileWriter::FileWriter(FileWriter&&) noexcept = default;
 FileWriter::~FileWriter() = default;
+
+Status FileWriter::reserve(std::int64_t bytes) {
+  int failed = 0;
+  do {
+    failed = ::fallocate(impl_->fd.get(), 0, 0, bytes) != 0 ? errno : 0;
+  } while (failed == EINTR);
+  impl_->reserved = failed == 0;
+  if (failed == 0 || failed == EOPNOTSUPP || failed == ENOSYS) return {};
+  impl_->failed = true;
+  return io_error(fmt::format("cannot take room for {} bytes in", bytes), impl_->staged, failed);
+}
 
 Status FileWriter::write(std::string_view bytes) {
   FileRecord& record = impl_->record;
@@ -152,6 +164,7 @@ Result<FileRecord> FileWriter::commit() {
   if (impl.failed || impl.staged.empty())
     return Error{ErrorCode::kInternal, "a file was committed twice or after a failed write", ""};
   impl.failed = true;  // until all is done; there is no second try
+  if (impl.reserved && ::ftruncate(impl.fd.get(), record.bytes) != 0) return io_error("cannot cut", impl.staged, errno);
   if (::fsync(impl.fd.get()) != 0) return io_error("cannot write", impl.staged, errno);
   record.sha256 = impl.hash.hex();
   record.created_at = impl.context.clock();

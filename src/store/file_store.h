@@ -37,6 +37,9 @@ class FileWriter {
   FileWriter(FileWriter&&) noexcept;
   FileWriter& operator=(FileWriter&&) = delete;
   ~FileWriter();
+  /// Takes room on the disk before anything is written: kIo at once where there is not so much. What is not written of
+  /// it is given back by commit(). A file system that cannot do that takes none. After an error the file is lost.
+  Status reserve(std::int64_t bytes);
   /// kInvalidArgument beyond the store's limit, or out_of_room(); kIo where the disk is full. After an error the file
   /// is lost.
   Status write(std::string_view bytes);

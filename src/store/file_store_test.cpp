@@ -63,6 +63,23 @@ TEST(FileStore, WhatTheServerMadeMayBeOfAnySize) {
   EXPECT_EQ(writer.commit().value().bytes, 20);
 }
 
+TEST(FileStore, RoomIsTakenBeforeAnythingIsWritten) {
+  const TestStore store;
+  {
+    FileWriter writer = store->files().begin_own("a", "batch_output", "k").value();
+    const FullDisk full(1 << 20);
+    EXPECT_EQ(writer.reserve(2 << 20).error().code, ErrorCode::kIo);
+    EXPECT_FALSE(writer.commit());
+  }
+  EXPECT_EQ(staged(store), 0U);
+  FileWriter writer = store->files().begin_own("a", "batch_output", "k").value();
+  writer.reserve(1 << 16).value();
+  writer.write("abc").value();
+  const FileRecord file = writer.commit().value();
+  EXPECT_EQ(file.bytes, 3);
+  EXPECT_EQ(read_file(store->files().content(file)).value(), "abc") << "what was not needed is given back";
+}
+
 constexpr std::int64_t kMostStored = 10'000;
 
 FileWriter bounded(Store& store, const std::string& owner = "k") {

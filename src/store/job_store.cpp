@@ -20,7 +20,7 @@ constexpr std::string_view kEventPrefix = "ftevent-";
 constexpr std::size_t kMaxMessage = std::size_t{8} << 10, kMaxData = std::size_t{64} << 10,
                       kMaxRequest = std::size_t{1} << 20;
 
-/// The session that has the job, in a row of kSelect.
+/// The session that has the job, in a row of kSelect: it checks its files or runs it, or it ran it and has yet to stop.
 std::string session_of(const Row& row) {
   return row.text(11);
 }
@@ -85,9 +85,9 @@ Result<std::string> insert_event(Transaction& transaction, const std::string& id
   if (event.type != "message" && event.type != "metrics")
     return Error{ErrorCode::kInvalidArgument, fmt::format("\"{}\" is not the type of an event", event.type),
                  "one of message, metrics"};
-  TAILOR_CHECK(
-      transaction.run("INSERT INTO job_events(job, created_at, level, message, type, data) VALUES (?, ?, ?, ?, ?, ?)",
-                      {id, now, event.level, event.message, event.type, data}));
+  TAILOR_CHECK(transaction.run(
+      "INSERT INTO job_events(job, created_at, level, message, type, data) VALUES (?, ?, ?, ?, ?, ?)",
+      {id, event.created_at > 0 ? event.created_at : now, event.level, event.message, event.type, data}));
   std::int64_t seq = 0;
   TAILOR_CHECK(transaction.first("SELECT last_insert_rowid()", {}, [&](const Row& row) -> Status {
     seq = row.integer(0);
@@ -115,10 +115,11 @@ Result<Job> apply(Transaction& transaction, const StoreContext& context, Job job
     error = dump_json({{"code", job.error->code}, {"message", job.error->message}, {"param", job.error->param}});
   TAILOR_TRY(const std::int64_t changed,
              transaction.run(
-                 "UPDATE jobs SET status = ?, session = ?, attempts = ?, started_at = ?, finished_at = ?, "
-                 "result = ?, error = nullif(?, '') WHERE id = ? AND status = ?",
-                 {to_string(to), to == JobStatus::kRunning ? context.directory.session() : std::string(), job.attempts,
-                  job.started_at, job.finished_at, dump_json(job.result), error, job.id, to_string(from)}));
+                 "UPDATE jobs SET status = ?, session = CASE WHEN ? THEN ? WHEN status = 'validating_files' THEN '' "
+                 "ELSE session END, attempts = ?, started_at = ?, finished_at = ?, result = ?, error = nullif(?, '') "
+                 "WHERE id = ? AND status = ?",
+                 {to_string(to), to == JobStatus::kRunning, context.directory.session(), job.attempts, job.started_at,
+                  job.finished_at, dump_json(job.result), error, job.id, to_string(from)}));
   if (changed != 1)
     return Error{ErrorCode::kInternal, fmt::format("job {} changed while it was being changed", job.id), ""};
   return job;
@@ -151,16 +152,21 @@ Result<std::int64_t> count_unfinished(Transaction& transaction, const std::strin
   return count;
 }
 
-Result<std::optional<Job>> first_queued(Transaction& transaction, const std::function<bool(const Job&)>& here) {
+Result<std::optional<Job>> first_queued(Transaction& transaction, const StoreDirectory& directory,
+                                        const std::function<bool(const Job&)>& here) {
   for (std::int64_t seq = 0;;) {
     std::optional<Job> job;
+    std::string session;
     TAILOR_CHECK(transaction.first(fmt::format("{} WHERE status = 'queued' AND seq > ? ORDER BY seq LIMIT 1", kSelect),
                                    {seq}, [&](const Row& row) -> Status {
                                      seq = row.integer(0);
+                                     session = session_of(row);
                                      TAILOR_TRY(job, job_of(row));
                                      return {};
                                    }));
-    if (!job || !here || here(*job)) return job;
+    if (!job) return job;
+    const bool held = session != directory.session() && directory.session_alive(session);
+    if (!held && (!here || here(*job))) return job;
   }
 }
 
@@ -236,16 +242,25 @@ Result<std::optional<Job>> JobStore::start_next(const std::function<bool(const J
   std::optional<Job> next;
   {
     TAILOR_TRY(Transaction transaction, context_.database.read());
-    TAILOR_TRY(next, first_queued(transaction, here));
+    TAILOR_TRY(next, first_queued(transaction, context_.directory, here));
   }
   if (!next) return next;
   TAILOR_TRY(Transaction transaction, context_.database.write());
-  TAILOR_TRY(next, first_queued(transaction, here));  // another process may have been first
+  // Another process may have been first.
+  TAILOR_TRY(next, first_queued(transaction, context_.directory, here));
   if (!next) return next;
   const JobChange change{.result = {{"estimated_finish", nullptr}}};  // of an attempt before
   TAILOR_TRY(next, apply(transaction, context_, std::move(*next), JobStatus::kRunning, change));
   TAILOR_CHECK(transaction.commit());
   return next;
+}
+
+Status JobStore::let_go(const std::string& id) {
+  TAILOR_TRY(Transaction transaction, context_.database.write());
+  TAILOR_CHECK(
+      transaction.run("UPDATE jobs SET session = '' WHERE id = ? AND session = ? AND status IN ('paused', 'queued')",
+                      {id, context_.directory.session()}));
+  return transaction.commit();
 }
 
 Status JobStore::update_result(const std::string& id, const Json& fields) {

@@ -44,8 +44,8 @@ struct Job {
 };
 
 struct JobEvent {
-  std::string id;  // "ftevent-…", increasing within a store
-  std::int64_t created_at = 0;
+  std::string id;                // "ftevent-…", increasing within a store
+  std::int64_t created_at = 0;   // to be written: when it happened; 0: now
   std::string level = "info";    // "info" | "warn" | "error"
   std::string message;           // at most 8 KiB
   std::string type = "message";  // "message" | "metrics"
@@ -106,9 +106,12 @@ class JobStore {
   /// Jobs whose files nobody has checked: those of this session and of dead ones, the oldest first.
   Result<std::vector<Job>> unchecked() const;
   /// Of the queued jobs that `here` holds for (empty: all) the one that has waited longest becomes running, in this
-  /// session; nothing where there is none, and then nothing is written. `here` is asked within a transaction and must
-  /// not use the store; it is asked again of the job that starts, at last.
+  /// session; nothing where there is none, and then nothing is written. One that another session ran and has not let go
+  /// of waits. `here` is asked within a transaction and must not use the store; it is asked again of the job that
+  /// starts, at last.
   Result<std::optional<Job>> start_next(const std::function<bool(const Job&)>& here = {});
+  /// A job that this session ran and that was paused, or queued again, runs here no longer: others may start it.
+  Status let_go(const std::string& id);
   /// Puts fields over those of the result of a job that is not finished: progress, an estimate of the end.
   Status update_result(const std::string& id, const Json& fields);
   /// Running jobs of sessions that are dead become queued, to be resumed from their checkpoints; gives their ids. Where

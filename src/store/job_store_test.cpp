@@ -277,6 +277,17 @@ TEST(JobStore, EventsHaveIncreasingNumbersAndPages) {
   EXPECT_EQ(object["data"]["step"], 4);
 }
 
+TEST(JobStore, AnEventThatIsWrittenLateTellsWhenItHappened) {
+  const TestStore store;
+  const std::string id = queued(store);
+  store->jobs().add_event(id, {.created_at = store.now - 60, .message = "late"}).value();
+  store->jobs().add_event(id, {.message = "now"}).value();
+  const auto events = store->jobs().events(id, {.newest_first = false}).value().data;
+  ASSERT_EQ(events.size(), 2U);
+  EXPECT_EQ(events[0].created_at, store.now - 60);
+  EXPECT_EQ(events[1].created_at, store.now);
+}
+
 TEST(JobStore, LimitsWhatAnEventHolds) {
   const TestStore store;
   const std::string id = queued(store);
@@ -344,6 +355,31 @@ TEST(JobStore, JobsOfADeadProcessAreQueuedAgain) {
     EXPECT_TRUE(store->jobs().recover().value().empty()) << "it runs here now";
     EXPECT_EQ(store->jobs().events(running, {}).value().data[0].level, "warn");
   }
+}
+
+TEST(JobStore, OneThatWasPausedAsItRanStartsElsewhereWhenItIsLetGo) {
+  const TestStore store;
+  auto other = Store::open(store.dir.path() / "store").value();
+  const std::string id = queued(store);
+  const auto queue_again = [&] {
+    other->jobs().move(id, JobStatus::kPaused).value();
+    other->jobs().move(id, JobStatus::kQueued).value();
+  };
+  const auto starts = [&](Store& at) { return at.jobs().start_next().value().has_value(); };
+  EXPECT_TRUE(starts(*store.store));
+  queue_again();
+  EXPECT_FALSE(starts(*other));
+  other->jobs().let_go(id).value();
+  EXPECT_FALSE(starts(*other)) << "it is not theirs to let go of";
+  store->jobs().let_go(id).value();
+  EXPECT_TRUE(starts(*other));
+  other->jobs().let_go(id).value();
+  EXPECT_EQ(store->jobs().find(id).value().status, JobStatus::kRunning);
+  EXPECT_TRUE(store->jobs().recover().value().empty()) << "a running one is kept";
+  queue_again();
+  EXPECT_FALSE(starts(*store.store));
+  other.reset();
+  EXPECT_TRUE(starts(*store.store)) << "its process is dead";
 }
 
 TEST(JobStore, ThreadsStartEachJobOnce) {

@@ -168,5 +168,39 @@ TEST(ServeReload, APromotionIsTakenUpAlsoAfterAModelThatIsBeingLoaded) {
   EXPECT_TRUE(eventually([&] { return version() == "1"; })) << "without another signal";
 }
 
+TEST(ServeReload, WhileAModelIsLoadedTheEndBegins) {
+  const TemporaryDirectory dir;
+  const fs::path package = dir.path() / "package", data = dir.path() / "data";
+  write_neighbours_package(package, true);
+  const auto packages = [&](std::vector<std::string> words) {
+    words.insert(words.begin(), "packages");
+    words.insert(words.begin() + 2, {"--data", data.string()});
+    const Outcome done = run(words);
+    EXPECT_EQ(done.code, 0) << done.err;
+  };
+  packages({"add", package.string(), "--name", "support", "--promote"});
+  packages({"add", package.string(), "--name", "support"});
+  Served server({"support", "--data", data.string(), "--threads", "1", "--no-request-log"});
+  packages({"promote", "support", "2"});
+  // The server reads from a pipe until this closes it; signals do not interrupt that.
+  const fs::path manifest = data / "packages" / "support" / "2" / "manifest.json";
+  fs::remove(manifest);
+  ASSERT_EQ(mkfifo(manifest.c_str(), 0600), 0);
+  server.signal(SIGHUP);
+  int writer = -1;
+  EXPECT_TRUE(eventually([&] { return (writer = open(manifest.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC)) >= 0; }));
+  server.signal(SIGTERM);
+  const auto is_ready = [&] {
+    try {
+      return server.client().ask(Served::request("GET", "/readyz", "")).status == 200;
+    } catch (const std::runtime_error&) {
+      return false;  // the port is closed
+    }
+  };
+  EXPECT_TRUE(eventually([&] { return !is_ready(); }));
+  close(writer);
+  EXPECT_EQ(server.wait(), 0);
+}
+
 }  // namespace
 }  // namespace tailor::test
