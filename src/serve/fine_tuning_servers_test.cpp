@@ -83,8 +83,7 @@ TEST_F(FineTuningServers, AJobThatIsResumedElsewhereBeginsThereWhenItHasStoppedH
   EXPECT_EQ(tuner_.specs.size(), 1U);
   ASSERT_EQ(there.tuner.specs.size(), 1U);
   EXPECT_EQ(there.tuner.specs[0].run, tuner_.specs[0].run);
-  api_->api().services().tuning = nullptr;
-  tuning_.reset();  // before its seat
+  end_before_its_seat();
 }
 
 TEST_F(FineTuningApi, AnotherServersJobsAreLeftToIt) {
@@ -96,8 +95,7 @@ TEST_F(FineTuningApi, AnotherServersJobsAreLeftToIt) {
   EXPECT_TRUE(tuner_.specs.empty());
   seat.given = true;
   wait_for(id, "succeeded");
-  api_->api().services().tuning = nullptr;
-  tuning_.reset();  // before its seat
+  end_before_its_seat();
 }
 
 TEST_F(FineTuningApi, JobsOfAServerThatEndsAreTakenOver) {
@@ -120,8 +118,7 @@ TEST_F(FineTuningApi, JobsOfAServerThatEndsAreTakenOver) {
   other.reset();
   wait_for(running, "succeeded");
   wait_for(unchecked, "succeeded");
-  api_->api().services().tuning = nullptr;
-  tuning_.reset();  // before its seat
+  end_before_its_seat();
 }
 
 TEST_F(FineTuningApi, AJobWhoseModelIsNotServedHereWaits) {

@@ -531,8 +531,7 @@ TEST_F(FineTuningApi, FilesThatCannotBeLookedUpAreLookedUpAgain) {
   EXPECT_EQ(look(id)["status"], "running");
   change_database("ALTER TABLE gone RENAME TO files");
   wait_for(id, "succeeded");
-  api_->api().services().tuning = nullptr;
-  tuning_.reset();  // before its seat
+  end_before_its_seat();
 }
 
 TEST_F(FineTuningApi, AJobThatRanGoesOnAfterARestart) {

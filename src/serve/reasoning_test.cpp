@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include "model/gguf_writer.h"
 #include "serve/test_api.h"
+#include "serve/test_template.h"
 
 namespace tailor {
 namespace {
@@ -68,22 +68,12 @@ TEST(Reasoning, APromptMayBeginIt) {
 
 /// A model whose prompts begin the thoughts, as DeepSeek's distilled ones do: all that it writes is one.
 std::filesystem::path model_that_thinks() {
-  const std::filesystem::path out = testing::test_cache() / "tiny-thinks.gguf";
-  if (std::filesystem::exists(out)) return out;
   constexpr const char* kTemplate =
       "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.reasoning_content %}<think>\n{{ m.reasoning_content "
       "}}\n"
       "</think>\n\n{% endif %}{{ m.content }}<|im_end|>\n{% endfor %}"
       "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}";
-  const GgufFile base = GgufFile::open(testing::tiny_llama()).value();
-  GgufWriter writer;
-  for (const auto& [key, value] : base.values()) writer.set(key, value);
-  writer.set("tokenizer.chat_template", GgufValue::string(kTemplate));
-  for (const GgufTensor& tensor : base.tensors()) {
-    writer.add(tensor.name, TensorType::kF32, tensor.shape, [&tensor] { return to_f32(tensor); });
-  }
-  writer.write(out).value();
-  return out;
+  return test::tiny_llama_with_template("tiny-thinks", kTemplate);
 }
 
 struct ThinkingApi {

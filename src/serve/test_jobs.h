@@ -38,6 +38,11 @@ class FineTuningApi : public ::testing::Test {
     api_.reset();
     store_.reset();
   }
+  /// Where the seat that was given to it is gone before the fixture is.
+  void end_before_its_seat() {
+    api_->api().services().tuning = nullptr;
+    tuning_.reset();
+  }
   void TearDown() override { stop(); }
 
   JsonAnswer upload(const std::string& content, const std::string& purpose = "fine-tune", bool file_first = false) {

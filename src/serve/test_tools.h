@@ -4,8 +4,7 @@
 #include <filesystem>
 
 #include "core/json.h"
-#include "infer/test_models.h"
-#include "model/gguf_writer.h"
+#include "serve/test_template.h"
 
 namespace tailor::test {
 
@@ -41,17 +40,7 @@ inline const Json& tools() {
 
 /// tiny_llama() with that template, made once a build directory.
 inline std::filesystem::path model_with_tools() {
-  const std::filesystem::path out = testing::test_cache() / "tiny-tools.gguf";
-  if (std::filesystem::exists(out)) return out;
-  const GgufFile base = GgufFile::open(testing::tiny_llama()).value();
-  GgufWriter writer;
-  for (const auto& [key, value] : base.values()) writer.set(key, value);
-  writer.set("tokenizer.chat_template", GgufValue::string(kHermes));
-  for (const GgufTensor& tensor : base.tensors()) {
-    writer.add(tensor.name, TensorType::kF32, tensor.shape, [&tensor] { return to_f32(tensor); });
-  }
-  writer.write(out).value();
-  return out;
+  return tiny_llama_with_template("tiny-tools", kHermes);
 }
 
 }  // namespace tailor::test

@@ -15,6 +15,7 @@
 #include "infer/test_models.h"
 #include "serve/metric_parser.h"
 #include "serve/test_client.h"
+#include "serve/test_server.h"
 #include "tests/recipes/cli.h"
 
 namespace tailor {
@@ -65,17 +66,6 @@ class Served {
   bool ended_ = false;
   std::thread thread_;
 };
-
-/// Waits until `holds`, for what can only be looked at.
-template <typename Condition>
-bool eventually(Condition holds) {
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-  while (!holds()) {
-    if (std::chrono::steady_clock::now() > end) return false;
-    std::this_thread::yield();
-  }
-  return true;
-}
 
 std::string first_line(const std::string& text) {
   return text.substr(0, text.find('\n'));
@@ -146,7 +136,7 @@ TEST(ServeVerb, WhereKeysAreRequiredTheFirstOneMayComeLater) {
   EXPECT_EQ(server.get("/readyz").status, 200);
   EXPECT_EQ(server.get("/v1/models").status, 401);
   const std::string secret = first_line(run({"keys", "create", "--data", d.data, "--name", "app"}).out);
-  EXPECT_TRUE(eventually([&] { return server.get("/v1/models", secret).status == 200; }));
+  EXPECT_TRUE(test::eventually([&] { return server.get("/v1/models", secret).status == 200; }));
   EXPECT_EQ(server.get("/v1/models").status, 401);
 }
 
@@ -278,7 +268,7 @@ TEST(ServeVerb, TheExampleRuns) {
   EXPECT_EQ(server.get("/v1/models").status, 401) << "keys are required";
   const std::string secret = first_line(run({"keys", "create", "--data", d.data, "--name", "app"}).out);
   test::Answer models;
-  ASSERT_TRUE(eventually([&] { return (models = server.get("/v1/models", secret)).status == 200; }))
+  ASSERT_TRUE(test::eventually([&] { return (models = server.get("/v1/models", secret)).status == 200; }))
       << "a key made while it runs";
   const Json list = Json::parse(models.body)["data"];
   ASSERT_EQ(list.size(), 2u);
