@@ -166,7 +166,7 @@ TextBackend::~TextBackend() {
 Result<EmbeddingBackend::Ready> EmbeddingBackend::get() {
   const std::lock_guard lock(mutex_);
   if (!batcher_) {
-    TAILOR_CHECK(check_memory({gguf_}, available_bytes_ > 0 ? available_bytes_ : system_info().available_bytes));
+    TAILOR_CHECK(check_memory({gguf_}, ModelLoadOptions{.available_bytes = available_bytes_}.available()));
     TAILOR_TRY(Embedder embedder, Embedder::load(gguf_, {.threads = share_->cores()}));
     embedder_ = std::make_unique<Embedder>(std::move(embedder));
     batcher_ = std::make_unique<TextBatcher>(
